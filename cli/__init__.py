@@ -1,0 +1,1 @@
+"""The `holdfast` command: configuration, commands, and the one place where the parts are wired together."""

@@ -1,0 +1,1 @@
+"""The HTTP gateway: content by CID, for browsers and for verifying clients."""

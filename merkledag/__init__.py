@@ -1,0 +1,1 @@
+"""IPFS content: CIDs, codecs, UnixFS, directories, traversal and CAR files, as pure functions of bytes."""

@@ -1,0 +1,1 @@
+"""Proofs of retrievability: commitments, challenges, Merkle proofs, erasure code and beacon, as pure functions."""
