@@ -124,7 +124,7 @@ def test_modules_say_their_purpose_and_stay_small(path: Path) -> None:
 
 @pytest.mark.parametrize("path", ALL, ids=names(ALL))
 def test_asserts_check_only_our_own_state(path: Path) -> None:
-    """`python -O` must change nothing, so an assert never calls what moves a cursor or changes a container."""
+    """`python -O` must change nothing, so no assert calls what moves a cursor or fills a list."""
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Assert):
             called = {
