@@ -1,1 +1,1 @@
-"""IPFS content: CIDs, codecs, UnixFS, directories, traversal and CAR files, as pure functions of bytes."""
+"""Content-addressed data: identifiers, codecs, UnixFS, traversal, paths and CAR, all without I/O."""

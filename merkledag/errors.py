@@ -1,0 +1,60 @@
+"""Errors of this package; each says which input is at fault."""
+# ruff: noqa: N818 (the names say what happened; "Error" would only lengthen them)
+
+from __future__ import annotations
+
+
+class MerkledagError(Exception):
+    """Base of every error raised about others' data or requests."""
+
+
+class InvalidCID(MerkledagError, ValueError):
+    """A text or byte string is not a CID (or not the kind of CID asked for)."""
+
+
+class DecodeError(MerkledagError, ValueError):
+    """Bytes are not what their codec or format says."""
+
+
+class HashMismatch(MerkledagError):
+    """A block's bytes do not hash to its CID."""
+
+
+class LimitExceeded(MerkledagError):
+    """Input is larger, deeper or wider than a documented limit."""
+
+
+class UnsupportedCodec(MerkledagError):
+    """The codec is unknown here, or cannot be used for what was asked."""
+
+
+class UnsupportedHash(MerkledagError):
+    """The hash function of a multihash is unknown here."""
+
+
+class PathError(MerkledagError):
+    """A content path cannot be parsed or followed."""
+
+
+class InvalidPath(PathError, ValueError):
+    """The text is not a content path."""
+
+
+class NoSuchLink(PathError):
+    """A path segment does not exist in the node it was looked up in.
+
+    `name` is the segment and `cid` the node without it (a `merkledag.cid.CID`).
+    """
+
+    def __init__(self, name: str, cid: object) -> None:
+        super().__init__(f"no link named {name!r} under {cid}")
+        self.name = name
+        self.cid = cid
+
+
+class NotADirectory(PathError):
+    """A directory was needed, the node is something else."""
+
+
+class NotAFile(PathError):
+    """A file was needed, the node is something else."""
