@@ -1,0 +1,263 @@
+"""Settings: flag, then HOLDFAST_*, then config.toml, then the default.
+
+`SETTINGS` lists every key. A key `table.name` is `name` under `[table]` in config.toml and
+HOLDFAST_TABLE_NAME in the environment, unless the setting names another variable. config.toml holds only what
+differs from the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from cli.output import CommandError, ExitCode, invalid, usage
+
+Value = str | int | bool | list[str]
+MAX_CONFIG_BYTES: Final = 1 << 20
+GIB: Final = 1 << 30
+
+
+def _listen(value: Value) -> str | None:
+    host, colon, port = str(value).rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        return "write ADDRESS:PORT, for example 127.0.0.1:8080 (port 0 is any)"
+    return None
+
+
+def _url(value: Value) -> str | None:
+    if value and not str(value).startswith(("http://", "https://")):
+        return "write a URL that begins with http:// or https://"
+    return None
+
+
+def _not_negative(value: Value) -> str | None:
+    return "it cannot be negative" if isinstance(value, int) and value < 0 else None
+
+
+def _positive(value: Value) -> str | None:
+    return "it must be at least 1" if isinstance(value, int) and value < 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of config.toml.
+
+    Its default (which fixes the type), what it is for, and what values are refused.
+    """
+
+    key: str
+    default: Value
+    help: str
+    env: str
+    check: Callable[[Value], str | None] | None = None
+
+
+def _setting(
+    key: str,
+    default: Value,
+    help_text: str,
+    check: Callable[[Value], str | None] | None = None,
+    env: str | None = None,
+) -> Setting:
+    return Setting(key, default, help_text, env or "HOLDFAST_" + key.upper().replace(".", "_"), check)
+
+
+SETTINGS: Final[dict[str, Setting]] = {
+    setting.key: setting
+    for setting in (
+        _setting("import.profile", "unixfs-v1-2025", "profile of `add` when no option says otherwise"),
+        _setting("storage.max_bytes", 0, "hard quota of the blockstore in bytes; 0 is none", _not_negative),
+        _setting("storage.reserve_bytes", GIB, "free disk that is never used, in bytes", _not_negative),
+        _setting("storage.verify_on_read", False, "hash every block again when it is read from the disk"),
+        _setting("gateway.listen", "127.0.0.1:8080", "where the gateway listens", _listen),
+        _setting("gateway.workers", 1, "processes that serve the gateway", _positive),
+        _setting(
+            "gateway.subdomain_hosts",
+            ["localhost"],
+            "host names whose subdomains are content roots",
+            env="HOLDFAST_SUBDOMAIN_HOSTS",
+        ),
+        _setting("gateway.dnslinks", "", "JSON file of static DNSLink answers", env="HOLDFAST_DNSLINKS"),
+        _setting("node.listen", "127.0.0.1:4180", "where the storage node listens", _listen),
+        _setting("node.url", "", "URL of the storage node that `node` commands speak to", _url),
+        _setting("ledger.listen", "127.0.0.1:4181", "where the embedded ledger listens", _listen),
+        _setting("ledger.url", "", "URL of the ledger to use", _url),
+        _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
+        _setting("ledger.operator", "", "operator key pinned when joining a ledger"),
+    )
+}
+
+
+def setting_for(key: str) -> Setting:
+    """The setting named `key`; CommandError (exit 2) for any other name."""
+    setting = SETTINGS.get(key)
+    if setting is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, SETTINGS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; `holdfast config get` lists them"
+        raise usage(f"no setting is called {key!r}{hint}")
+    return setting
+
+
+def parse_value(setting: Setting, text: str) -> Value:
+    """`text` as a value of the setting's type; ValueError with a clear line when it is none."""
+    value: Value
+    if isinstance(setting.default, bool):
+        lowered = text.strip().lower()
+        if lowered not in {"true", "false", "1", "0", "yes", "no"}:
+            raise ValueError(f"{setting.key} is true or false, not {text!r}")
+        value = lowered in {"true", "1", "yes"}
+    elif isinstance(setting.default, int):
+        try:
+            value = int(text.strip().replace("_", ""))
+        except ValueError:
+            raise ValueError(f"{setting.key} is a whole number, not {text!r}") from None
+    elif isinstance(setting.default, list):
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    else:
+        value = text
+    return check_value(setting, value)
+
+
+def check_value(setting: Setting, value: Any) -> Value:
+    """`value` when its type and content fit the setting; ValueError otherwise."""
+    fits = type(value) is type(setting.default)
+    if isinstance(value, list):
+        fits = fits and all(isinstance(part, str) for part in value)
+    if not fits:
+        kind = {bool: "true or false", int: "a whole number", str: "text", list: "a list of texts"}
+        raise ValueError(f"{setting.key} is {kind[type(setting.default)]}, not {value!r}")
+    complaint = setting.check(value) if setting.check else None
+    if complaint:
+        raise ValueError(f"{setting.key} = {value!r}: {complaint}")
+    checked: Value = value
+    return checked
+
+
+class Config:
+    """The settings of one home. Reads config.toml once, when it is first needed; `save` writes it whole."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self.path = path
+        self._environ = environ
+        self._loaded: dict[str, Value] | None = None
+
+    @property
+    def _file(self) -> dict[str, Value]:
+        if self._loaded is None:
+            self._loaded = _read(self.path)
+        return self._loaded
+
+    def get(self, key: str, flag: Value | None = None) -> Value:
+        """The value of `key`: `flag` if given, else HOLDFAST_*, else config.toml, else the default.
+
+        Raises CommandError: exit 2 for an unknown key or a bad flag or variable, exit 4 for a bad
+        config.toml.
+        """
+        setting = setting_for(key)
+        try:
+            if flag is not None:
+                return check_value(setting, flag)
+            from_env = self._environ.get(setting.env)
+            if from_env is not None:
+                return parse_value(setting, from_env)
+        except ValueError as error:
+            raise usage(str(error)) from None
+        return self._file.get(key, setting.default)
+
+    def text(self, key: str, flag: str | None = None) -> str:
+        """`get` for a setting that is a text."""
+        return cast(str, self.get(key, flag))
+
+    def number(self, key: str, flag: int | None = None) -> int:
+        """`get` for a setting that is a whole number."""
+        return cast(int, self.get(key, flag))
+
+    def truth(self, key: str, flag: bool | None = None) -> bool:
+        """`get` for a setting that is true or false."""
+        return cast(bool, self.get(key, flag))
+
+    def texts(self, key: str, flag: list[str] | None = None) -> list[str]:
+        """`get` for a setting that is a list."""
+        return cast("list[str]", self.get(key, flag or None))
+
+    def origin(self, key: str) -> str:
+        """Where `get(key)` comes from without a flag: the variable's name, `config.toml` or `default`."""
+        setting = setting_for(key)
+        if setting.env in self._environ:
+            return setting.env
+        return "config.toml" if key in self._file else "default"
+
+    def set(self, key: str, value: Value) -> None:
+        """Sets `key` for `save`; the default value removes it from the file. Raises CommandError (exit 2)."""
+        setting = setting_for(key)
+        try:
+            checked = check_value(setting, value)
+        except ValueError as error:
+            raise usage(str(error)) from None
+        if checked == setting.default:
+            self._file.pop(key, None)
+        else:
+            self._file[key] = checked
+
+    def save(self) -> None:
+        """Writes config.toml in one step: readers see the old file or the new one."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary.write_text(_toml(self._file), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def _read(path: Path) -> dict[str, Value]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except FileNotFoundError:
+        return {}
+    if len(data) > MAX_CONFIG_BYTES:
+        raise invalid(f"{path} is larger than 1 MiB: it is no configuration")
+    if not data.strip():
+        return {}
+    import tomllib
+
+    try:
+        document = tomllib.loads(data.decode())
+    except ValueError as error:
+        raise invalid(f"{path} is not TOML: {error}") from None
+    values: dict[str, Value] = {}
+    for table, content in document.items():
+        for name, value in content.items() if isinstance(content, dict) else ((None, content),):
+            key = f"{table}.{name}" if name is not None else table
+            try:
+                values[key] = check_value(setting_for(key), value)
+            except (ValueError, CommandError) as error:
+                raise CommandError(f"{path}: {error}", ExitCode.INVALID) from None
+    return values
+
+
+def _toml(values: Mapping[str, Value]) -> str:
+    lines: list[str] = []
+    table = ""
+    for key in sorted(values):
+        head, _, name = key.partition(".")
+        if head != table:
+            lines += ["", f"[{head}]"] if lines else [f"[{head}]"]
+            table = head
+        lines.append(f"{name} = {_toml_value(values[key])}")
+    return "".join(line + "\n" for line in lines)
+
+
+def _toml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(part) for part in value) + "]"
+    if isinstance(value, int):
+        return str(value)
+    # TOML's basic strings share JSON's escapes for all that JSON escapes; DEL is TOML's only addition.
+    import json
+
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,202 @@
+"""The node's folder: where everything is, and how commands open what is in it.
+
+`Home.locate()` finds it (HOLDFAST_HOME, else ~/.holdfast) and touches nothing. Commands that write call
+`ensure()`, which makes what is missing and says so on stderr. The store and the pins are opened once a
+process and closed by `close()` (or `with`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cli.config import Config
+from cli.output import CommandError, ExitCode, invalid, note, usage
+
+if TYPE_CHECKING:
+    from cli.keystore import Keystore
+    from merkledag.ed25519 import Ed25519Signer
+    from proofs.bls import BlsSigner
+    from storage_node.blockstore import Store
+    from storage_node.pins import Pins
+
+NODE_KEY: Final = "self"
+BEACON_KEY: Final = "beacon"
+MAX_RUN_FILE_BYTES: Final = 1 << 16
+
+
+class Home:
+    """The folder of one node. Attributes are its paths; nothing is made or opened before it is asked for."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self.path = path
+        self.environ = environ
+        self.config_file = path / "config.toml"
+        self.keys = path / "keys"
+        self.blocks = path / "blocks"
+        self.meta = path / "meta"
+        self.ledger = path / "ledger"
+        self.run = path / "run"
+        self.config = Config(self.config_file, environ)
+        self._store: Store | None = None
+        self._pins: Pins | None = None
+
+    @classmethod
+    def locate(cls, environ: Mapping[str, str] = os.environ) -> Home:
+        """The home that HOLDFAST_HOME names, else ~/.holdfast; it need not exist."""
+        named = environ.get("HOLDFAST_HOME")
+        if named is not None and not named.strip():
+            raise usage("HOLDFAST_HOME is empty: unset it, or name a folder")
+        return cls(Path(named).expanduser().absolute() if named else Path.home() / ".holdfast", environ)
+
+    def exists(self) -> bool:
+        """Whether `ensure` was here before."""
+        return self.keys.is_dir() and self.blocks.is_dir()
+
+    def create(self) -> list[Path]:
+        """Makes the folders that are missing (0700) and returns them; safe to repeat and to race."""
+        made: list[Path] = []
+        if self.path.exists() and not self.path.is_dir():
+            raise invalid(f"{self.path} is not a folder: point HOLDFAST_HOME at one")
+        for folder in (self.path, self.keys, self.blocks, self.meta, self.ledger, self.run):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                made.append(folder)
+        return made
+
+    def ensure(self) -> None:
+        """Makes the home on first use, with a line on stderr that says where."""
+        if not self.exists():
+            self.create()
+            note(f"made {self.path} (HOLDFAST_HOME chooses another folder)")
+
+    def __enter__(self) -> Home:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes what was opened."""
+        pins, self._pins = self._pins, None
+        store, self._store = self._store, None
+        if pins is not None:
+            pins.close()
+        if store is not None:
+            store.close()
+
+    def open_store(self) -> Store:
+        """The blockstore, opened once a process; makes the home on first use."""
+        if self._store is None:
+            from storage_node.blockstore import open_store
+
+            self.ensure()
+            self._store = open_store(
+                self.blocks,
+                max_bytes=self.config.number("storage.max_bytes") or None,
+                reserve_bytes=self.config.number("storage.reserve_bytes"),
+            )
+        return self._store
+
+    def open_pins(self) -> Pins:
+        """The pins, opened once a process; makes the home on first use."""
+        if self._pins is None:
+            from storage_node.pins import open_pins
+
+            self.ensure()
+            self._pins = open_pins(self.meta)
+        return self._pins
+
+    def keystore(self) -> Keystore:
+        """The key files."""
+        from cli.keystore import Keystore
+
+        return Keystore(self.keys, self.environ)
+
+    def signer(self, name: str = NODE_KEY) -> Ed25519Signer:
+        """The Ed25519 signer of key `name`.
+
+        The node's own key is made on first use, any other absent key is exit 3.
+        """
+        from cli.keystore import ED25519
+        from merkledag.ed25519 import Ed25519Signer
+
+        store = self.keystore()
+        if name == NODE_KEY and not store.has(NODE_KEY):
+            self.ensure()
+            note(store.create(NODE_KEY, ED25519).sentence())
+        return Ed25519Signer.from_seed(store.seed(name, ED25519))
+
+    def bls_signer(self, name: str = BEACON_KEY) -> BlsSigner:
+        """The BLS signer of key `name`; the beacon key is made on first use."""
+        from cli.keystore import BLS12_381
+        from proofs.bls import BlsSigner
+
+        store = self.keystore()
+        if name == BEACON_KEY and not store.has(BEACON_KEY):
+            self.ensure()
+            note(store.create(BEACON_KEY, BLS12_381).sentence())
+        return BlsSigner.from_seed(store.seed(name, BLS12_381))
+
+    def server(self, role: str) -> dict[str, Any] | None:
+        """What run/<role>.json says of a server that listens here (url, pid, token), or None.
+
+        A dead one's file counts as none.
+        """
+        import json
+
+        try:
+            with (self.run / f"{role}.json").open("rb") as file:
+                document = json.loads(file.read(MAX_RUN_FILE_BYTES))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        if not isinstance(document, dict) or not isinstance(document.get("pid"), int):
+            return None
+        try:
+            os.kill(document["pid"], 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass  # it lives, and belongs to somebody else
+        return document
+
+    def announce(self, role: str, document: Mapping[str, Any]) -> Path:
+        """Writes run/<role>.json (0600) in one step, for other commands to find the server.
+
+        Returns its path.
+        """
+        import json
+
+        self.ensure()
+        path = self.run / f"{role}.json"
+        temporary = path.with_name(f".{role}.{os.getpid()}.tmp")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"pid": os.getpid(), **document}, file)
+        temporary.replace(path)
+        return path
+
+    @contextmanager
+    def daemon_lock(self) -> Iterator[None]:
+        """Holds run/daemon.lock: whoever has it alone collects, compacts, scrubs, evicts and migrates.
+
+        Raises CommandError (exit 1) when another process has it.
+        """
+        import fcntl
+
+        self.ensure()
+        handle = os.open(self.run / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CommandError(
+                    "another holdfast process looks after this store: let it do the work, or stop it first",
+                    ExitCode.FAILED,
+                ) from None
+            yield
+        finally:
+            os.close(handle)

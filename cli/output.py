@@ -1,0 +1,258 @@
+"""What every command prints, and the one place where errors become exit codes and a line on stderr.
+
+Results go to stdout (`text`, `emit`, `raw`), messages and progress to stderr (`note`, `Progress`). `report`
+turns an exception into one clear line and the exit code of the command line contract; it never prints a
+traceback unless HOLDFAST_DEBUG is set. Exceptions of the other packages are recognised by name, so that
+nothing needs importing to report them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, Protocol
+
+PROGRESS_EVERY_S = 0.1
+
+
+class ExitCode(IntEnum):
+    """The exit codes of the command line contract."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    INVALID = 4
+    UNREACHABLE = 5
+    NO_SPACE = 6
+    LEDGER = 7
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A failure that a command reports: `message` is one line that says what to do, `code` the exit code."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def usage(message: str) -> CommandError:
+    """An argument or option that does not parse or does not fit: exit 2."""
+    return CommandError(message, ExitCode.USAGE)
+
+
+def not_found(message: str) -> CommandError:
+    """A path, block, key or pin that is not there: exit 3."""
+    return CommandError(message, ExitCode.NOT_FOUND)
+
+
+def invalid(message: str) -> CommandError:
+    """Bytes that are not what they claim to be, or something that is refused: exit 4."""
+    return CommandError(message, ExitCode.INVALID)
+
+
+def unreachable(message: str) -> CommandError:
+    """A server that does not answer: exit 5."""
+    return CommandError(message, ExitCode.UNREACHABLE)
+
+
+# Class name with its module (any ancestor of the exception's class counts, the nearest first).
+_CODES: dict[str, ExitCode] = {
+    "merkledag.errors.InvalidCID": ExitCode.USAGE,
+    "merkledag.errors.InvalidPath": ExitCode.USAGE,
+    "merkledag.errors.NoSuchLink": ExitCode.NOT_FOUND,
+    "merkledag.errors.NotADirectory": ExitCode.NOT_FOUND,
+    "merkledag.errors.MerkledagError": ExitCode.INVALID,
+    "proofs.errors.ProofsError": ExitCode.INVALID,
+    "storage_node.errors.BlockNotFound": ExitCode.NOT_FOUND,
+    "storage_node.errors.NotFound": ExitCode.NOT_FOUND,
+    "storage_node.errors.StoreFull": ExitCode.NO_SPACE,
+    "storage_node.errors.CorruptStore": ExitCode.INVALID,
+    "storage_node.errors.StorageError": ExitCode.INVALID,
+    "ledger.engine.errors.LedgerUnreachable": ExitCode.UNREACHABLE,
+    "ledger.engine.errors.LedgerRefused": ExitCode.LEDGER,
+    "ledger.errors.LedgerUnreachable": ExitCode.UNREACHABLE,
+    "ledger.errors.LedgerRefused": ExitCode.LEDGER,
+    "aiohttp.client_exceptions.ClientConnectionError": ExitCode.UNREACHABLE,
+    "aiohttp.client_exceptions.ClientPayloadError": ExitCode.UNREACHABLE,
+    "aiohttp.client_exceptions.InvalidURL": ExitCode.USAGE,
+    "lmdb.MapFullError": ExitCode.NO_SPACE,
+    "lmdb.DiskError": ExitCode.FAILED,
+    "lmdb.Error": ExitCode.INVALID,
+    "builtins.TimeoutError": ExitCode.UNREACHABLE,
+    "builtins.ConnectionError": ExitCode.UNREACHABLE,
+    "builtins.FileNotFoundError": ExitCode.NOT_FOUND,
+}
+_NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The contract's exit code for an exception of any package."""
+    if isinstance(error, CommandError):
+        return error.code
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, OSError) and error.errno in _NO_SPACE_ERRNOS:
+        return ExitCode.NO_SPACE
+    for ancestor in type(error).__mro__:
+        code = _CODES.get(f"{ancestor.__module__}.{ancestor.__qualname__}")
+        if code is not None:
+            return code
+    return ExitCode.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """One line that says what went wrong, for people."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    line = " ".join(str(error).split())
+    known = exit_code(error) is not ExitCode.FAILED or isinstance(error, CommandError)
+    if known and line:
+        return line
+    return f"{type(error).__name__}: {line} (HOLDFAST_DEBUG=1 shows where)"
+
+
+def report(error: BaseException) -> int:
+    """Prints one line for `error` on stderr and returns its exit code.
+
+    A reader that went away is not worth a line.
+    """
+    if isinstance(error, BrokenPipeError):
+        silence_stdout()
+        return ExitCode.FAILED
+    if os.environ.get("HOLDFAST_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    note(f"holdfast: {describe(error)}")
+    return int(exit_code(error))
+
+
+def silence_stdout() -> None:
+    """Points stdout at /dev/null, so that the interpreter's last flush into a closed pipe stays quiet."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        return
+
+
+def printable(name: str) -> str:
+    """A name from somebody else's data, with control characters and undecodable bytes escaped."""
+    if name.isascii() and name.isprintable():
+        return name
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in name)
+    return escaped.encode("utf-8", "backslashreplace").decode()
+
+
+def text(line: str) -> None:
+    """One line of a result for people, on stdout."""
+    sys.stdout.write(line + "\n")
+
+
+def emit(document: Mapping[str, Any] | list[Any]) -> None:
+    """One machine-readable JSON document on one line of stdout."""
+    import json
+
+    sys.stdout.write(json.dumps(document, separators=(",", ":")) + "\n")
+
+
+def raw(data: bytes | bytearray | memoryview) -> None:
+    """Bytes as they are, on stdout, after what was printed before."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+
+
+def note(line: str) -> None:
+    """One line for people, on stderr."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        silence_stdout()
+    try:
+        sys.stderr.write(printable(line) + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # nobody is listening
+
+
+def size_text(size_bytes: float) -> str:
+    """`1.5 GiB`: a size for people, in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} TiB"
+
+
+class Meter(Protocol):
+    """Counts bytes that a long command got through."""
+
+    def advance(self, size_bytes: int) -> None:
+        """`size_bytes` more are done."""
+        ...
+
+    def finish(self) -> None:
+        """No more will come: removes the line from the terminal."""
+        ...
+
+
+class _Quiet:
+    def advance(self, size_bytes: int) -> None:
+        return
+
+    def finish(self) -> None:
+        return
+
+
+class Progress:
+    """A line on the terminal with the amount done, the rate and the time left.
+
+    `total_bytes` None means unknown.
+    """
+
+    def __init__(self, label: str, total_bytes: int | None) -> None:
+        self._label = label
+        self._total = total_bytes
+        self._done = 0
+        self._began_s = time.monotonic()
+        self._drawn_s = 0.0
+
+    def advance(self, size_bytes: int) -> None:
+        """`size_bytes` more are done; redraws at most ten times a second."""
+        self._done += size_bytes
+        now_s = time.monotonic()
+        if now_s - self._drawn_s < PROGRESS_EVERY_S:
+            return
+        self._drawn_s = now_s
+        rate = self._done / max(now_s - self._began_s, 1e-6)
+        line = f"{self._label} {size_text(self._done)}"
+        if self._total:
+            line += f" of {size_text(self._total)} ({min(100, 100 * self._done // self._total)} %)"
+        line += f", {size_text(rate)}/s"
+        if self._total and rate > 0 and self._total >= self._done:
+            left_s = int((self._total - self._done) / rate)
+            line += f", {left_s // 60}:{left_s % 60:02d} left"
+        sys.stderr.write(f"\r{line}\x1b[K")
+        sys.stderr.flush()
+
+    def finish(self) -> None:
+        """Removes the line."""
+        if self._drawn_s:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def meter(label: str, total_bytes: int | None, *, wanted: bool = True) -> Meter:
+    """A progress line on a terminal; silent where stderr is none or where progress is not `wanted`."""
+    if wanted and sys.stderr.isatty():
+        return Progress(label, total_bytes)
+    return _Quiet()
