@@ -33,3 +33,60 @@ class EndpointRefused(PeerError):
 
 class PlacementFailed(StorageNodeError):
     """Content cannot be placed: too few nodes, too high a price, or no node took a shard."""
+
+
+# --- the local store: the caller asked for something that is not here, or gave something unusable ---
+
+
+class BlockNotFound(StorageNodeError, LookupError):
+    """The block is not in this store (or, for a network source, nowhere that was asked)."""
+
+
+class PinNotFound(StorageNodeError, LookupError):
+    """The CID is not pinned in the way the caller named."""
+
+
+class BlockRefused(StorageNodeError, ValueError):
+    """A multihash or block that no store accepts (too long, too large, empty key)."""
+
+
+class LockHeld(StorageNodeError):
+    """Another process holds `run/daemon.lock`; `.pid` is its process ID, None if unknown."""
+
+    def __init__(self, message: str, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+# --- the local store: the environment; these clear by themselves when there is room again ---
+
+
+class StoreFull(StorageNodeError):
+    """The disk (or its reserve, or the address space of a shard) has no room; nothing was lost."""
+
+
+class QuotaExceeded(StoreFull):
+    """The store's own quota has no room; nothing was lost."""
+
+
+class StoreFailed(StorageNodeError):
+    """The operating system or LMDB failed in a way that is neither lack of room nor damage."""
+
+
+# --- the local store: the data on disk is not what it must be ---
+
+
+class CorruptStore(StorageNodeError):
+    """A file of the store is damaged, of another program, or of a newer version; the message names it."""
+
+
+class DamagedBlock(StorageNodeError):
+    """The bytes on disk do not hash to the block's multihash; `.multihash` says which."""
+
+    def __init__(self, message: str, multihash: bytes) -> None:
+        super().__init__(message)
+        self.multihash = multihash
+
+
+class IncompleteDag(StorageNodeError):
+    """A block that a pin needs is missing or damaged; nothing was freed."""
