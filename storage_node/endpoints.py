@@ -1,8 +1,9 @@
 """Which addresses of other nodes we are willing to connect to, and the HTTP session that keeps to them.
 
-Endpoints come from the ledger, so from strangers. Unless ``allow_private`` is set (a loopback network, a test), an
-endpoint that names or resolves to anything but a public address is refused, at parse time for literals and inside the
-resolver for names, so that a name cannot point somewhere else a moment after it was checked.
+Endpoints come from the ledger, so from strangers. Unless ``allow_private`` is set (a loopback network, a
+test), an endpoint that names or resolves to anything but a public address is refused, at parse time for
+literals and inside the resolver for names, so that a name cannot point somewhere else a moment after it was
+checked.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MAX_CONNECTIONS_PER_NODE = 8
 
 
 def parse_endpoint(text: str, *, allow_private: bool) -> URL:
-    """The base URL of a node: http or https, a host, optionally a port; nothing else. Raises EndpointRefused."""
+    """The base URL of a node: http or https, a host, optionally a port; nothing else. Raises
+    EndpointRefused."""
     if len(text) > MAX_ENDPOINT_CHARS:
         raise EndpointRefused("the node's endpoint is too long")
     try:
@@ -42,7 +44,8 @@ def parse_endpoint(text: str, *, allow_private: bool) -> URL:
 
 
 def _is_public(host: str) -> bool:
-    """False for private literals and for names that never leave the machine; other names wait for the resolver."""
+    """False for private literals and for names that never leave the machine; other names wait for the
+    resolver."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,12 +1,10 @@
 """HTTP Message Signatures (RFC 9421) with Ed25519, the profile that authorises uploads into a deal.
 
-One signature a request. A signer covers ``@method``, ``@path``, ``@authority``, ``@query`` when the URL has one, and
-``content-digest`` (RFC 9530, sha-256) when the body is known before it is sent; a streamed CAR is not covered as a
-whole, because each of its blocks is checked against the deal instead. Parameters: ``created``, ``expires``,
-``nonce``, ``keyid`` (the account in ``k51…`` form), ``tag`` (what the signature is for, RFC 9421 section 7.2.7).
-
-The parsers here accept the part of RFC 8941 that this profile needs and refuse the rest: what we do not understand
-must not be believed.
+One signature a request. A signer covers ``@method``, ``@path``, ``@authority``, ``@query`` when the URL has
+one, and ``content-digest`` (RFC 9530, sha-256) when the body is known before it is sent; a streamed CAR is
+not covered as a whole, because each of its blocks is checked against the deal instead. Parameters:
+``created``, ``expires``, ``nonce``, ``keyid`` (the account in ``k51…`` form), ``tag`` (what the signature is
+for, RFC 9421 section 7.2.7).
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,11 +20,10 @@ from merkledag import ed25519
 from merkledag.ed25519 import Signer
 from merkledag.errors import InvalidCID
 from merkledag.peer import parse_peer, peer_text
-
 from storage_node.errors import SignatureRefused
+from storage_node.http_fields import BYTES, TOKEN, FieldReader, SignatureParams, quote
 
 MAX_HEADER_BYTES = 2_048
-MAX_COMPONENTS = 16
 MAX_NONCE_CHARS = 64
 MAX_AGE_S = 300
 MAX_SKEW_S = 60
@@ -37,10 +33,6 @@ LABEL = "sig1"
 
 REQUIRED_COMPONENTS = ("@method", "@path", "@authority")
 
-_TOKEN = re.compile(r"[a-z*][a-z0-9_\-.*]*")
-_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-_INTEGER = re.compile(r"-?[0-9]{1,15}")
-_BYTES = re.compile(r":([A-Za-z0-9+/]*={0,2}):")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -48,8 +40,8 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 class Message:
     """The signable parts of one request.
 
-    ``path`` is the raw, still percent-encoded path; ``query`` excludes the ``?`` and is None when the URL has none;
-    ``headers`` have lower-case names and one combined value each.
+    ``path`` is the raw, still percent-encoded path; ``query`` excludes the ``?`` and is None when the URL
+    has none; ``headers`` have lower-case names and one combined value each.
     """
 
     method: str
@@ -86,39 +78,9 @@ def content_digest(body: bytes) -> str:
     return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureParams:
-    """The ordered covered components and parameters of one ``Signature-Input`` member."""
-
-    components: tuple[str, ...]
-    params: tuple[tuple[str, int | str], ...]
-
-    def serialise(self) -> str:
-        """The strict serialisation of RFC 8941 section 4.1.1.1, which is also the last line of the base."""
-        inner = " ".join(_quote(name) for name in self.components)
-        tail = "".join(
-            f";{name}={_quote(value) if isinstance(value, str) else value}" for name, value in self.params
-        )
-        return f"({inner}){tail}"
-
-    def integer(self, name: str) -> int:
-        """A required integer parameter, or SignatureRefused."""
-        value = dict(self.params).get(name)
-        if not isinstance(value, int):
-            raise SignatureRefused(f"the signature lacks the parameter {name}")
-        return value
-
-    def text(self, name: str) -> str:
-        """A required string parameter, or SignatureRefused."""
-        value = dict(self.params).get(name)
-        if not isinstance(value, str) or not value:
-            raise SignatureRefused(f"the signature lacks the parameter {name}")
-        return value
-
-
 def signature_base(message: Message, params: SignatureParams) -> bytes:
     """The octets that are signed (RFC 9421 section 2.5)."""
-    lines = [f"{_quote(name)}: {message.component(name)}" for name in params.components]
+    lines = [f"{quote(name)}: {message.component(name)}" for name in params.components]
     lines.append(f'"@signature-params": {params.serialise()}')
     try:
         return "\n".join(lines).encode("ascii")
@@ -220,8 +182,8 @@ class ReplayCache:
 class Verifier:
     """Checks signed requests against a clock, a tag and the one key that is allowed.
 
-    ``clock`` gives Unix time in seconds. Signatures made before ``clock()`` at construction are refused, so that
-    forgetting the replay cache in a restart opens nothing.
+    ``clock`` gives Unix time in seconds. Signatures made before ``clock()`` at construction are refused, so
+    that forgetting the replay cache in a restart opens nothing.
     """
 
     def __init__(
@@ -300,8 +262,8 @@ def _only_member(header: str | None) -> tuple[str, SignatureParams]:
         raise SignatureRefused("the request is not signed: it needs Signature-Input and Signature (RFC 9421)")
     if len(header) > MAX_HEADER_BYTES:
         raise SignatureRefused("the Signature-Input header is too long")
-    reader = _Reader(header.strip(" "))
-    label = reader.match(_TOKEN, "a label")
+    reader = FieldReader(header.strip(" "))
+    label = reader.match(TOKEN, "a label")
     reader.literal("=")
     params = reader.inner_list()
     reader.end()
@@ -314,11 +276,11 @@ def _only_member(header: str | None) -> tuple[str, SignatureParams]:
 def _signature_bytes(header: str | None, label: str) -> bytes:
     if header is None or len(header) > MAX_HEADER_BYTES:
         raise SignatureRefused("the request has no Signature header of a sane length")
-    reader = _Reader(header.strip(" "))
-    if reader.match(_TOKEN, "a label") != label:
+    reader = FieldReader(header.strip(" "))
+    if reader.match(TOKEN, "a label") != label:
         raise SignatureRefused("the Signature header has another label than Signature-Input")
     reader.literal("=")
-    text = reader.match(_BYTES, "a byte sequence")
+    text = reader.match(BYTES, "a byte sequence")
     reader.end()
     try:
         signature = base64.b64decode(text, validate=True)
@@ -327,69 +289,3 @@ def _signature_bytes(header: str | None, label: str) -> bytes:
     if base64.b64encode(signature).decode() != text:
         raise SignatureRefused("the Signature header is not canonical base64")
     return signature
-
-
-class _Reader:
-    """A cursor over one structured field value (RFC 8941), only as much of it as the profile uses."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-
-    def match(self, pattern: re.Pattern[str], what: str) -> str:
-        found = pattern.match(self._text, self._at)
-        if found is None:
-            raise SignatureRefused(
-                f"the signature headers are malformed: {what} expected at character {self._at}"
-            )
-        self._at = found.end()
-        return found.group(1) if pattern.groups else found.group(0)
-
-    def peek(self, text: str) -> bool:
-        return self._text.startswith(text, self._at)
-
-    def literal(self, text: str) -> None:
-        if not self.peek(text):
-            raise SignatureRefused(
-                f"the signature headers are malformed: {text!r} expected at character {self._at}"
-            )
-        self._at += len(text)
-
-    def end(self) -> None:
-        if self._at != len(self._text):
-            raise SignatureRefused(
-                "the signature headers carry more than one signature, or something unknown"
-            )
-
-    def inner_list(self) -> SignatureParams:
-        self.literal("(")
-        components: list[str] = []
-        while not self.peek(")"):
-            if components:
-                self.literal(" ")
-            # Component parameters (;req, ;sf, …) end here: `"` must be followed by a space or a bracket.
-            name = self.match(_STRING, "a component name")
-            if name in components or len(components) >= MAX_COMPONENTS:
-                raise SignatureRefused("the signature covers a component twice, or too many")
-            components.append(name)
-        self.literal(")")
-        params: list[tuple[str, int | str]] = []
-        while self.peek(";"):
-            self.literal(";")
-            name = self.match(_TOKEN, "a parameter name")
-            self.literal("=")
-            if any(name == other for other, _ in params) or len(params) >= MAX_COMPONENTS:
-                raise SignatureRefused("the signature has a parameter twice, or too many")
-            if self.peek('"'):
-                params.append((name, _unescape(self.match(_STRING, "a string"))))
-            else:
-                params.append((name, int(self.match(_INTEGER, "an integer"))))
-        return SignatureParams(tuple(components), tuple(params))
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)

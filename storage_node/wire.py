@@ -2,11 +2,13 @@
 
 ``PUT /v1/deals/{deal}/shards/{shard}`` takes a CAR; ``GET`` on the same path answers a state document::
 
-    {"state": "manifest" | "blocks" | "checking" | "held", "blocks": N, "missing": BITMAP, "error": TEXT | null}
+    {"state": "manifest" | "blocks" | "checking" | "held", "blocks": N, "missing": BITMAP, "error": TEXT |
+    null}
 
-``manifest``: the node does not hold the whole erasure manifest yet, so send everything. ``blocks``: bit i of the
-bitmap (base64, least significant bit first) is set while block i of the piece is missing, counted over the metadata
-part first, then the data part. ``checking``: all bytes are here. ``held``: the node has accepted on the ledger.
+``manifest``: the node does not hold the whole erasure manifest yet, so send everything. ``blocks``: bit i of
+the bitmap (base64, least significant bit first) is set while block i of the piece is missing, counted over
+the metadata part first, then the data part. ``checking``: all bytes are here. ``held``: the node has
+accepted on the ledger.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from enum import StrEnum
 from typing import Any
 
 from merkledag.cid import CID
-
 from storage_node.errors import PeerMisbehaved
 
 UPLOAD_TAG = "holdfast-upload"
