@@ -1,0 +1,174 @@
+"""Runs typer commands out of a table of modules, importing only the one that was asked for.
+
+Two things are done here for the sake of start-up. The group imports a command's module when that command runs. And
+texts, numbers and truth values are converted without pydantic, whose import (0.3 s) newer typer versions need for
+every option; other types, and other typer versions, take typer's own way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer import core
+from typer.main import get_command
+
+from cli.output import ExitCode, note, usage
+from cli.version import VERSION
+
+if TYPE_CHECKING:
+    from cli.main import Entry
+
+PROGRAM = "holdfast"
+_COMPLETE = "_HOLDFAST_COMPLETE"
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """A group of commands for a module of commands."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+class LazyGroup(core.TyperGroup):
+    """A group whose commands are rows of a table until one of them runs."""
+
+    table: Mapping[str, Entry]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = self.commands.get(cmd_name)
+        entry = self.table.get(cmd_name)
+        if command is None and entry is not None:
+            command = self.commands[cmd_name] = _load(cmd_name, entry)
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.table and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self.table, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"`{PROGRAM} --help` lists them"
+            raise usage(f"no command is called {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.table.items()])
+
+
+def _load(name: str, entry: Entry) -> Any:
+    found = getattr(importlib.import_module(entry.module), entry.attribute)
+    if isinstance(found, typer.Typer):
+        return get_command(found)
+    single = new_app("")
+    single.command(name, help=found.__doc__)(found)
+    return get_command(single)
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit."),
+) -> None:
+    """Content-addressed storage that pays the people who keep the data, and proves that they do."""
+    if version:
+        sys.stdout.write(f"{PROGRAM} {VERSION}\n")
+        raise typer.Exit(0)
+
+
+def root_command(table: Mapping[str, Entry]) -> Any:
+    """The whole command line as one click command."""
+    _convert_without_pydantic()
+    app = new_app("")
+    app.callback(cls=LazyGroup, invoke_without_command=False, no_args_is_help=True, help=_root.__doc__)(_root)
+    group = get_command(app)
+    group.table = table  # type: ignore[attr-defined]
+    group.name = PROGRAM
+    return group
+
+
+def dispatch(table: Mapping[str, Entry], arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code; errors of commands pass through."""
+    command = root_command(table)
+    if os.environ.get(_COMPLETE):
+        command.main(args=list(arguments), prog_name=PROGRAM, complete_var=_COMPLETE)
+    try:
+        with command.make_context(PROGRAM, list(arguments)) as context:
+            result = command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _usage_error(error)
+        raise
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _usage_error(error: Any) -> int:
+    """One line for what typer refused; the help text when no command was given."""
+    context = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(context.get_help() + "\n")
+        return ExitCode.USAGE
+    hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+    note(f"{PROGRAM}: {message}{hint}")
+    return ExitCode.USAGE
+
+
+class _Plain:
+    """Converts an option of a simple type by calling it."""
+
+    def __init__(self, convert: type) -> None:
+        self._convert = convert
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        many = param.multiple or param.nargs == -1
+        if value is None:
+            return () if many else None
+        return [self._one(v, param, ctx) for v in value] if many else self._one(value, param, ctx)
+
+    def _one(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, self._convert):
+            return value
+        try:
+            return self._convert(value)
+        except ValueError:
+            kind = {int: "a whole number", float: "a number"}.get(self._convert, self._convert.__name__)
+            raise typer.BadParameter(f"{value!r} is not {kind}.", ctx=ctx, param=param) from None
+
+
+_SIMPLE: dict[Any, type] = {
+    str: str, int: int, float: float, bool: bool, list[str]: str, list[int]: int,
+}  # fmt: skip
+
+
+def _convert_without_pydantic() -> None:
+    """Answers `get_runtime_param` of typer's parameters for simple types, where this typer version has it."""
+    parameter = getattr(core, "_TyperParameter", None)
+    original = getattr(parameter, "get_runtime_param", None)
+    if parameter is None or original is None or getattr(original, "is_quick", False):
+        return
+
+    def get_runtime_param(self: Any) -> Any:
+        descriptor = self.type_descriptor
+        info = descriptor.parameter_info
+        simple = _SIMPLE.get(descriptor.annotation)
+        if simple is None or info.min is not None or info.max is not None or info.parser is not None:
+            return original(self)
+        return _Plain(simple)
+
+    get_runtime_param.is_quick = True  # type: ignore[attr-defined]
+    parameter.get_runtime_param = get_runtime_param

@@ -1,0 +1,66 @@
+"""The `holdfast` program: finds the command in a table, imports its module alone, runs it, reports errors.
+
+`--version` is answered before anything is imported. `COMMANDS` maps each command to the module that holds it: a
+function becomes a command, a `typer.Typer` a group of commands. Help lists commands from this table alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Entry(NamedTuple):
+    """Where a command is: `attribute` of `module` is its function or its `typer.Typer`."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "init": Entry("cli.commands_repo", "init", "Make the folder, the key and the configuration."),
+    "add": Entry("cli.commands_content", "add", "Import files, folders or standard input (-)."),
+    "get": Entry("cli.commands_content", "get", "Write content to files and folders."),
+    "cat": Entry("cli.commands_content", "cat", "Print a file's bytes."),
+    "ls": Entry("cli.commands_content", "ls", "List a folder."),
+    "stat": Entry("cli.commands_content", "stat", "Say what a path is and how large."),
+    "pin": Entry("cli.commands_pin", "app", "Keep content from being collected."),
+    "block": Entry("cli.commands_block", "app", "Single blocks."),
+    "dag": Entry("cli.commands_dag", "app", "Nodes of any codec."),
+    "car": Entry("cli.commands_car", "app", "CAR archives."),
+    "key": Entry("cli.commands_key", "app", "Keys."),
+    "repo": Entry("cli.commands_repo", "app", "The block store."),
+    "config": Entry("cli.commands_config", "app", "Settings."),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits the process with the contract's exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line in this process and returns its exit code; never raises for a failed command."""
+    if list(arguments) in (["--version"], ["-V"]):
+        from cli.version import VERSION
+
+        sys.stdout.write(f"holdfast {VERSION}\n")
+        return 0
+    from cli.output import report
+
+    try:
+        from cli.groups import dispatch
+
+        code = dispatch(COMMANDS, arguments)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Option and argument types that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+PathArgument = Annotated[
+    str,
+    typer.Argument(metavar="PATH", help="/ipfs/…, ipfs://… or a CID, with /sub/path.", show_default=False),
+]
