@@ -1,0 +1,35 @@
+"""What goes wrong in the ledger, and whose fault it is. What a client of a server meets is in `engine.errors`."""
+# ruff: noqa: N818 (the names say what happened)
+
+from __future__ import annotations
+
+from ledger.result import Code
+
+
+class LedgerError(Exception):
+    """Anything the ledger package raises on purpose."""
+
+
+class InvalidTransaction(LedgerError, ValueError):
+    """The bytes are not a canonical transaction (the sender's fault)."""
+
+
+class InvalidGenesis(LedgerError, ValueError):
+    """The genesis file breaks a bound or a signature (whoever wrote it)."""
+
+
+class InvalidBlock(LedgerError, ValueError):
+    """The block cannot follow this state (the proposer's or the engine's fault)."""
+
+
+class CorruptState(LedgerError):
+    """The stored items do not belong together (the disk's or our fault)."""
+
+
+class Refusal(LedgerError):
+    """A rule refuses a transaction; everything it did is undone. Shape: a stable code and a line that explains."""
+
+    def __init__(self, code: Code, log: str) -> None:
+        super().__init__(f"{code.name}: {log}")
+        self.code = code
+        self.log = log

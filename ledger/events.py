@@ -1,0 +1,52 @@
+"""Events: what a block did, for whoever follows the ledger. They are not part of the app hash.
+
+Kinds and attributes (accounts as k51… text, deals as CID text, datasets and seeds as hex in JSON):
+
+    transfer             from, to, amount
+    provider_registered  provider, stake
+    provider_asked       provider, open
+    stake_withdrawn      provider, payout, amount
+    deal_created         deal, client, shards
+    shard_assigned       deal, shard, provider, repair, expires_at
+    shard_accepted       deal, shard, provider, dataset
+    offer_expired        deal, shard, provider          ("" when nobody could be drawn)
+    dataset_changed      dataset, provider, period, pieces   (the set of pieces from `period` on is settled)
+    window_opened        dataset, provider, period, seed, closes_at
+    proof_accepted       dataset, provider, period
+    period_void          dataset, provider, period, until     (until: the last void period of the run)
+    fault                dataset, provider, period, fee, in_a_row
+    shard_terminated     deal, shard, provider, forfeited, reward
+    paid                 deal, shard, provider, amount, reward
+    shard_closed         deal, shard, status, refund
+    deal_ended           deal, client, refund
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from merkledag.cid import CID
+from merkledag.peer import peer_text
+
+Attribute = int | str | bytes | CID
+
+ACCOUNT_ATTRIBUTES = frozenset({"provider", "client", "from", "to", "payout"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened: its kind and attributes (accounts and hashes as bytes, IDs as CID)."""
+
+    kind: str
+    attributes: Mapping[str, Attribute]
+
+    def to_json(self) -> dict[str, object]:
+        """{"kind": …, "attributes": {name: text, number or truth value}}."""
+        return {"kind": self.kind, "attributes": {k: _json(k, v) for k, v in self.attributes.items()}}
+
+
+def _json(name: str, value: Attribute) -> int | str:
+    if isinstance(value, bytes):
+        return peer_text(value) if value and name in ACCOUNT_ATTRIBUTES else value.hex()
+    return str(value) if isinstance(value, CID) else value

@@ -1,0 +1,138 @@
+"""Genesis: who starts a chain with what money and which parameters, each inside hard bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from ledger import limits
+from ledger.errors import InvalidGenesis
+from ledger.fields import Account, Digest, FieldError, Positive, Uint, Wire, blob, nested, text, uint
+from merkledag import dag_cbor
+from merkledag.errors import MerkledagError
+
+HOLD = 10**9  # base units
+BEACON_TAG = b"holdfast/genesis-beacon/1\x00"
+DAY_S = 86_400
+CHAIN_ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params(Wire):
+    """The chain's parameters; the annotations are their hard bounds. Money in base units, times in seconds.
+
+    period_s, window_s: a proving period and the window at its end (at most half of it).
+    max_step_s: how far one block may move ledger time.
+    challenges, meta_challenges: leaves drawn a period from data (the default and least) and from metadata.
+    accept_timeout_s, max_rounds: how long an offered shard waits, and how many offers there are before it is given up.
+    base_fee, proof_fee: least fee of a transaction, and of a Prove transaction.
+    deposit: held for each record (deal, shard, dataset, provider). account_minimum: what opens an account.
+    min_stake: what a provider registers with. collateral_periods: a shard locks its price times this.
+    fault_fee_percent: of the period's price. grace_periods: so many clean periods make the next fault free.
+    terminate_after: faults in a row that end a dataset's shards.
+    repair_reward_periods: the reward is at most the shard's price times this, and at most what was forfeited.
+    retention_periods: how long a finished deal stays readable.
+    """
+
+    period_s: Annotated[int, uint(2, 31 * DAY_S)] = DAY_S
+    window_s: Annotated[int, uint(1, 15 * DAY_S)] = 7_200
+    max_step_s: Annotated[int, uint(1, 300)] = 30
+    challenges: Annotated[int, uint(1, 460)] = 30
+    meta_challenges: Annotated[int, uint(0, 30)] = 4
+    accept_timeout_s: Annotated[int, uint(1, 7 * DAY_S)] = 3_600
+    max_rounds: Annotated[int, uint(1, limits.MAX_ROUNDS)] = 8
+    base_fee: Annotated[int, uint(1, HOLD)] = 1_000
+    proof_fee: Annotated[int, uint(1, HOLD)] = 2_000
+    deposit: Annotated[int, uint(1, 1_000 * HOLD)] = HOLD // 1_000
+    account_minimum: Annotated[int, uint(0, HOLD)] = 10_000
+    min_stake: Annotated[int, uint(0, 1_000_000 * HOLD)] = HOLD
+    collateral_periods: Annotated[int, uint(1, 1_000)] = 20
+    fault_fee_percent: Annotated[int, uint(0, 500)] = 100
+    grace_periods: Annotated[int, uint(1, 1_000)] = 30
+    terminate_after: Annotated[int, uint(1, 30)] = 3
+    repair_reward_periods: Annotated[int, uint(0, 1_000)] = 10
+    retention_periods: Annotated[int, uint(1, 10_000)] = 32
+
+    def check(self) -> Params:
+        """Itself; raises FieldError for a value out of its bounds or a window longer than half a period."""
+        checked = type(self).from_map(self.to_map())
+        if self.window_s * 2 > self.period_s:
+            raise FieldError("window_s: more than half of period_s")
+        return checked
+
+
+DEMO_PARAMS = Params(period_s=4, window_s=2, accept_timeout_s=10, min_stake=HOLD // 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis(Wire):
+    """The start of a chain. `time_s` is both the first ledger time and the earliest block time."""
+
+    chain_id: Annotated[str, text(limits.MAX_CHAIN_ID_CHARS)]
+    time_s: Uint
+    operator: Account
+    bls_key: Annotated[bytes, blob(48, 48)]
+    bls_possession: Annotated[bytes, blob(96, 96)]
+    issued: Positive
+    beacon: Digest
+    params: Annotated[Params, nested(Params)]
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        chain_id: str,
+        time_s: int,
+        operator: bytes,
+        bls_key: bytes,
+        bls_possession: bytes,
+        issued: int,
+        params: Params,
+    ) -> Genesis:
+        """A checked genesis whose first beacon value follows from its chain ID, time and operator."""
+        seed = dag_cbor.encode([chain_id, time_s, operator, bls_key])
+        beacon = hashlib.sha256(BEACON_TAG + seed).digest()
+        genesis = cls(chain_id, time_s, operator, bls_key, bls_possession, issued, beacon, params)
+        return genesis.validated()
+
+    def validated(self) -> Genesis:
+        """Itself, every bound and the BLS key's proof of possession checked; raises InvalidGenesis."""
+        from proofs import bls  # loads a pairing library, which only a chain's start needs
+
+        try:
+            self.check()
+            self.params.check()
+        except FieldError as error:
+            raise InvalidGenesis(str(error)) from None
+        if not self.chain_id or not CHAIN_ID_CHARS.issuperset(self.chain_id):
+            raise InvalidGenesis("chain_id: lower-case letters, digits and - . _ are allowed")
+        if not bls.verify_possession(self.bls_key, self.bls_possession):
+            raise InvalidGenesis("bls_possession: does not prove possession of bls_key")
+        return self
+
+    def encode(self) -> bytes:
+        """Canonical DAG-CBOR."""
+        return dag_cbor.encode(self.to_map())
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Genesis:
+        """From canonical DAG-CBOR; raises InvalidGenesis."""
+        try:
+            return cls.from_map(dag_cbor.decode(raw)).validated()
+        except (MerkledagError, FieldError) as error:
+            raise InvalidGenesis(str(error)) from None
+
+    def dumps(self) -> str:
+        """The JSON file: one object, keys in order, two spaces."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def loads(cls, document: str | bytes) -> Genesis:
+        """From the JSON file; raises InvalidGenesis."""
+        try:
+            value: Any = json.loads(document)
+            return cls.from_json(value).validated()
+        except (ValueError, RecursionError) as error:
+            raise InvalidGenesis(f"not a genesis file: {error}") from None

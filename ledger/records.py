@@ -1,0 +1,261 @@
+"""What the ledger keeps: frozen records, each a canonical DAG-CBOR map in the state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, ClassVar, Self
+
+from ledger import limits
+from ledger.errors import CorruptState
+from ledger.fields import (
+    Account,
+    AccountOrNone,
+    Digest,
+    DigestOrNone,
+    FieldError,
+    Flag,
+    Link,
+    Uint,
+    Wire,
+    account,
+    blob,
+    choice,
+    nested,
+    sequence,
+    text,
+)
+from ledger.transactions import PieceCommitment
+from merkledag import dag_cbor
+from merkledag.errors import MerkledagError
+from proofs.commitment import EMPTY, SumNode
+
+
+class Record(Wire):
+    """A `Wire` that is a value of the state."""
+
+    __slots__ = ()
+
+    def encode(self) -> bytes:
+        """Canonical DAG-CBOR."""
+        return dag_cbor.encode(self.to_map())
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """Back from the state's bytes; raises CorruptState, for the ledger wrote them itself."""
+        try:
+            return cls.from_map(dag_cbor.decode(raw))
+        except (MerkledagError, FieldError) as error:
+            raise CorruptState(f"a {cls.__name__} of the state does not decode: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord(Record):
+    """An account: units it may spend and the nonce of its next transaction."""
+
+    balance: Uint = 0
+    nonce: Uint = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRecord(Record):
+    """A storage provider. `stake` includes `locked`, the collateral of its shards; `deposit` is apart."""
+
+    account: Account
+    payout: Account
+    endpoint: Annotated[str, text(limits.MAX_ENDPOINT_CHARS)]
+    capacity_bytes: Uint
+    used_bytes: Uint
+    stake: Uint
+    locked: Uint
+    deposit: Uint
+    price_per_gib_period: Uint
+    min_piece_bytes: Uint
+    max_piece_bytes: Uint
+    open: Flag
+
+    @property
+    def unlocked(self) -> int:
+        """Stake that is no shard's collateral: what may be withdrawn or locked, and the weight in the draw."""
+        return max(0, self.stake - self.locked)
+
+    @property
+    def free_bytes(self) -> int:
+        """Room for more pieces."""
+        return max(0, self.capacity_bytes - self.used_bytes)
+
+
+class DealStatus(Enum):
+    """A deal is open until each of its shards is closed."""
+
+    OPEN = "open"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class DealRecord(Record):
+    """A deal. `holders` has the provider of each shard, offered or kept, or b""; `ended_at` is 0 while open."""
+
+    client: Account
+    content: Link
+    manifest: Link
+    k: Uint
+    m: Uint
+    replicated: Flag
+    periods: Uint
+    price: Uint
+    challenges: Uint
+    named: Flag
+    deposit: Uint
+    created_at: Uint
+    ended_at: Uint
+    status: Annotated[DealStatus, choice(DealStatus)]
+    open_shards: Uint
+    refunded: Uint
+    holders: Annotated[tuple[bytes, ...], sequence(account(optional=True), limits.MAX_SHARDS)]
+
+
+class ShardStatus(Enum):
+    """Where a shard is in its life; see docs/ledger.md, "The life of a deal"."""
+
+    OFFERED = "offered"  # waits for a provider to be drawn, or for the drawn one to accept
+    ACCEPTED = "accepted"  # accepted; joins its dataset at the next period
+    ACTIVE = "active"  # drawn and paid
+    REPAIR = "repair-offered"  # its provider failed; as OFFERED, for a new one
+    ENDED = "ended"  # served to the end of the deal
+    REFUNDED = "refunded"  # nobody took it
+    TERMINATED = "terminated"  # its provider failed and nobody repaired it
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more happens to the shard."""
+        return self in (ShardStatus.ENDED, ShardStatus.REFUNDED, ShardStatus.TERMINATED)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord(Record):
+    """One shard of a deal.
+
+    `provider` is whom it is offered to or who keeps it, b"" for none; `round` counts the offers since the shard
+    last lost its place and `expires_at` is the last second of this one; `tried` are the providers that let an
+    offer pass or failed. While active it has `slot` in `dataset` in the periods `first`…`last`; `mark` is the
+    dataset's `proven_total` up to which it is paid. `ends_at` is the ledger time up to which the client pays,
+    0 before the first acceptance takes effect. `escrow` is the client's money left, `reward` what the one who
+    repairs it gets, `collateral` the part of the provider's stake that is locked, `paid` all pay so far.
+    """
+
+    piece: Annotated[PieceCommitment, nested(PieceCommitment)]
+    status: Annotated[ShardStatus, choice(ShardStatus)]
+    provider: AccountOrNone
+    round: Uint
+    expires_at: Uint
+    tried: Annotated[tuple[bytes, ...], sequence(account(), 2 * limits.MAX_ROUNDS)]
+    dataset: DigestOrNone
+    slot: Uint
+    first: Uint
+    last: Uint
+    mark: Uint
+    ends_at: Uint
+    escrow: Uint
+    reward: Uint
+    collateral: Uint
+    paid: Uint
+
+
+class Phase(Enum):
+    """What a dataset waits for; see docs/ledger.md, "The life of a period"."""
+
+    IDLE = "idle"  # nothing to prove and nothing to come
+    RESTING = "resting"  # nothing to prove in this period; pieces join at its end
+    WAITING = "waiting"  # for its window to open
+    OPEN = "open"  # the seed is out: a proof is due
+    VOID = "void"  # the window could not be opened in time; waits for the period's end
+    TURNING = "turning"  # between two periods: pieces leave and join
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord(Record):
+    """All pieces of one client on one provider under one kind of proof, proven together once a period.
+
+    `period` is the one that the trees stand for; `seed` (b"" unless a window was opened) and `seed_time` belong
+    to it, as does `proven`. `in_a_row` counts faults since the last proof, `clean` proofs since the last fault;
+    `history` has bit i set if the period i before `period` was proven. `slots` is how many slots were ever used,
+    `pieces` how many hold a piece, `price_total` their price a period. `data_*` and `meta_*` are the roots of the
+    two slot trees, `depth` the height of both. `joins` counts the pieces that ever waited to join, and `joined`
+    those that did. `terminating`: every piece leaves at the turn of the period.
+    """
+
+    KIND: ClassVar[str] = "merkle"
+
+    client: Account
+    provider: Account
+    challenges: Uint
+    deposit: Uint
+    phase: Annotated[Phase, choice(Phase)] = Phase.IDLE
+    period: Uint = 0
+    seed: DigestOrNone = b""
+    seed_time: Uint = 0
+    proven: Flag = False
+    proven_total: Uint = 0
+    fault_total: Uint = 0
+    in_a_row: Uint = 0
+    clean: Uint = 0
+    history: Uint = 0
+    terminating: Flag = False
+    slots: Uint = 0
+    pieces: Uint = 0
+    price_total: Uint = 0
+    depth: Uint = 0
+    data_root: Digest = EMPTY.hash
+    data_leaves: Uint = 0
+    meta_root: Digest = EMPTY.hash
+    meta_leaves: Uint = 0
+    joins: Uint = 0
+    joined: Uint = 0
+
+    @property
+    def data(self) -> SumNode:
+        """The root of the data tree."""
+        return SumNode(self.data_root, self.data_leaves)
+
+    @property
+    def meta(self) -> SumNode:
+        """The root of the metadata tree."""
+        return SumNode(self.meta_root, self.meta_leaves)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord(Record):
+    """Which shard a slot of a dataset, or a place in its queue, holds."""
+
+    deal: Link
+    shard: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRecord(Record):
+    """Where the chain stands. `block_time_s` is the last block's own time, `time` ledger time."""
+
+    height: Uint
+    time: Uint
+    block_time_s: Uint
+    beacon: Digest
+    open_deals: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsRecord(Record):
+    """All money by where it is; the last four sum to the first."""
+
+    issued: Uint
+    balances: Uint
+    escrow: Uint
+    collateral: Uint
+    burned: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class ProposerRecord(Record):
+    """A block proposer's BLS key."""
+
+    bls_key: Annotated[bytes, blob(48, 48)]

@@ -1,0 +1,126 @@
+"""The stable result codes of transactions.
+
+A transaction that breaks several rules fails with the smallest of their numbers: checks run in this order. Numbers
+never change their meaning; new ones are appended within their group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from merkledag.cid import CID
+
+
+class Code(IntEnum):
+    """Why a transaction was refused; 0 is success. `explain(code)` has a sentence on each."""
+
+    OK = 0
+    # The envelope: decided without looking at the body's rule.
+    MALFORMED = 1
+    TOO_LARGE = 2
+    MISPLACED = 3
+    WRONG_CHAIN = 4
+    EXPIRED = 5
+    FEE_TOO_LOW = 6
+    BAD_SIGNATURE = 7
+    NONCE_USED = 8
+    NONCE_GAP = 9
+    POOL_FULL = 10
+    FEE_NOT_COVERED = 11
+    # Any body.
+    BLOCK_FULL = 20
+    AMOUNT_OUT_OF_RANGE = 21
+    NOT_REGISTERED = 30
+    INVALID_TERMS = 31
+    PAYOUT_FIXED = 32
+    PRICE_TOO_LOW = 33
+    DUPLICATE_PROVIDER = 34
+    UNKNOWN_DEAL = 40
+    UNKNOWN_SHARD = 41
+    NOT_YOURS = 42
+    NOT_OFFERED = 43
+    OFFER_EXPIRED = 44
+    OUTSIDE_ASK = 45
+    NO_CAPACITY = 46
+    DATASET_FULL = 47
+    UNKNOWN_DATASET = 50
+    WRONG_PERIOD = 51
+    TOO_EARLY = 52
+    TOO_LATE = 53
+    ALREADY_PROVEN = 54
+    INVALID_PROOF = 55
+    NOTHING_DUE = 60
+    STAKE_LOCKED = 70
+    INSUFFICIENT_STAKE = 71
+    INSUFFICIENT_FUNDS = 72
+
+
+EXPLANATIONS: dict[Code, str] = {
+    Code.OK: "done",
+    Code.MALFORMED: "the bytes are not a canonical transaction of a known kind",
+    Code.TOO_LARGE: "the transaction exceeds the size limit",
+    Code.MISPLACED: "a beacon transaction belongs to the head of a block and nowhere else",
+    Code.WRONG_CHAIN: "the transaction was made for another chain",
+    Code.EXPIRED: "ledger time is past the transaction's expiry",
+    Code.FEE_TOO_LOW: "the fee is below the minimum of this kind",
+    Code.BAD_SIGNATURE: "the signature does not verify under the account's key",
+    Code.NONCE_USED: "the account has already used this nonce, or another pending transaction has it",
+    Code.NONCE_GAP: "an earlier nonce of the account is missing",
+    Code.POOL_FULL: "too many transactions of the account, or in all, are pending",
+    Code.FEE_NOT_COVERED: "the balance does not cover the fee and those of the pending transactions",
+    Code.BLOCK_FULL: "this block has taken all the transactions of this kind that it may",
+    Code.AMOUNT_OUT_OF_RANGE: "the amount is zero, or too small to open an account with",
+    Code.NOT_REGISTERED: "the account is not a registered provider",
+    Code.INVALID_TERMS: "a term is outside its bounds",
+    Code.PAYOUT_FIXED: "a payout account of its own right can not be replaced by the node's key",
+    Code.PRICE_TOO_LOW: "the price does not cover the fees of the proofs",
+    Code.DUPLICATE_PROVIDER: "one account would hold two shards of a deal",
+    Code.UNKNOWN_DEAL: "no such deal, or it is long over",
+    Code.UNKNOWN_SHARD: "the deal has no shard of this number",
+    Code.NOT_YOURS: "the shard or dataset belongs to another provider",
+    Code.NOT_OFFERED: "the shard is not on offer",
+    Code.OFFER_EXPIRED: "the time to accept the shard is over",
+    Code.OUTSIDE_ASK: "the piece does not fit the provider's ask, or the provider takes nothing now",
+    Code.NO_CAPACITY: "the provider has no room for the piece",
+    Code.DATASET_FULL: "the dataset holds as many pieces as it may",
+    Code.UNKNOWN_DATASET: "no such dataset",
+    Code.WRONG_PERIOD: "the proof is for another period than the open one",
+    Code.TOO_EARLY: "the proving window is not open",
+    Code.TOO_LATE: "the proving window has closed",
+    Code.ALREADY_PROVEN: "the period is already proven",
+    Code.INVALID_PROOF: "the proof does not show the drawn leaves",
+    Code.NOTHING_DUE: "no proven period is unpaid",
+    Code.STAKE_LOCKED: "the stake asked for is locked as collateral",
+    Code.INSUFFICIENT_STAKE: "the unlocked stake does not cover what is asked of it",
+    Code.INSUFFICIENT_FUNDS: "the balance does not cover the amount",
+}
+
+
+def explain(code: int) -> str:
+    """A sentence on a result code; an unknown number is named as such."""
+    try:
+        return EXPLANATIONS[Code(code)]
+    except ValueError:
+        return f"unknown result code {code}"
+
+
+@dataclass(frozen=True, slots=True)
+class TxResult:
+    """What became of a transaction: stable `code`, a line for people, and its ID (None if it does not decode)."""
+
+    code: Code
+    log: str = ""
+    tx_id: CID | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the transaction passed."""
+        return self.code is Code.OK
+
+    def to_json(self) -> dict[str, int | str | None]:
+        """{"code": n, "name": …, "log": …, "tx": CID text or None}."""
+        tx = None if self.tx_id is None else str(self.tx_id)
+        return {"code": int(self.code), "name": self.code.name, "log": self.log, "tx": tx}

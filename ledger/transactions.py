@@ -1,0 +1,311 @@
+"""Transactions: what people send to the ledger, as canonical, signed DAG-CBOR.
+
+A transaction is the map {account, body, chain, expiry, fee, nonce, sig}; its body the map of one kind's fields plus
+"kind". The signature (Ed25519) is over `SIGN_TAG` ‖ the map without "sig"; the ID is the CID of that map, so a
+signature cannot change it. The beacon transaction {beacon, chain, height} is not signed: it heads each block, put
+there by its proposer, and proves itself by its BLS signature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
+
+from ledger import limits
+from ledger.errors import InvalidTransaction
+from ledger.fields import (
+    Account,
+    Digest,
+    FieldError,
+    Flag,
+    Link,
+    Positive,
+    Uint,
+    Wire,
+    account,
+    blob,
+    nested,
+    sequence,
+    text,
+    uint,
+)
+from merkledag import dag_cbor, ed25519
+from merkledag.cid import CID
+from merkledag.codecs import DAG_CBOR
+from merkledag.errors import MerkledagError
+from proofs.commitment import EMPTY, LEAF_BYTES, SumNode
+
+SIGN_TAG = b"holdfast/transaction/1\x00"
+CHAIN = text(limits.MAX_CHAIN_ID_CHARS)
+ENDPOINT = text(limits.MAX_ENDPOINT_CHARS)
+PIECE_BYTES = uint(high=limits.MAX_PIECE_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class PieceCommitment(Wire):
+    """What one shard's node keeps: roots and leaf counts (1 KiB each) of its data and metadata, and their bytes.
+
+    No metadata is 32 zero bytes, 0 and 0.
+    """
+
+    data_root: Digest
+    data_leaves: Positive
+    data_bytes: Annotated[int, PIECE_BYTES]
+    meta_root: Digest
+    meta_leaves: Uint
+    meta_bytes: Annotated[int, PIECE_BYTES]
+
+    @property
+    def data(self) -> SumNode:
+        """The piece's node in the dataset's data tree."""
+        return SumNode(self.data_root, self.data_leaves)
+
+    @property
+    def meta(self) -> SumNode:
+        """The piece's node in the dataset's metadata tree."""
+        return SumNode(self.meta_root, self.meta_leaves)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of data and metadata: what the price is for."""
+        return self.data_bytes + self.meta_bytes
+
+    def is_plausible(self) -> bool:
+        """Whether any blocks could have these counts (a leaf holds at most 1 KiB, a block has a leaf)."""
+        fits = self.data_bytes <= self.data_leaves * LEAF_BYTES
+        if self.meta_leaves == 0:
+            return fits and self.meta == EMPTY and self.meta_bytes == 0
+        leaves = self.data_leaves + self.meta_leaves
+        return fits and leaves <= limits.MAX_PIECE_BYTES and self.meta_bytes <= self.meta_leaves * LEAF_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer(Wire):
+    """Moves `amount` units to an account; a new account needs at least `params.account_minimum`."""
+
+    kind: ClassVar[str] = "transfer"
+    to: Account
+    amount: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class Register(Wire):
+    """Registers the sender as a provider, or updates it and adds `stake`. `payout` is paid instead of the sender."""
+
+    kind: ClassVar[str] = "register"
+    endpoint: Annotated[str, ENDPOINT]
+    capacity_bytes: Uint
+    payout: Account
+    stake: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Wire):
+    """What the provider takes: price in units a GiB a period, limits in bytes, `open` for new shards or not."""
+
+    kind: ClassVar[str] = "ask"
+    price_per_gib_period: Uint
+    min_piece_bytes: Uint
+    max_piece_bytes: Uint
+    open: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw(Wire):
+    """Takes `amount` of the sender's unlocked stake out, to its payout account."""
+
+    kind: ClassVar[str] = "withdraw"
+    amount: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class CreateDeal(Wire):
+    """Pays for keeping `pieces`, one a shard, for `periods`, `price` units a shard a period.
+
+    `providers` is empty (they are drawn) or names one for each piece. There are m pieces, or m − k + 1 when
+    `replicated`. `challenges` is the number of leaves drawn a period.
+    """
+
+    kind: ClassVar[str] = "create_deal"
+    content: Link
+    manifest: Link
+    k: Annotated[int, uint(1, limits.MAX_SHARDS)]
+    m: Annotated[int, uint(1, limits.MAX_SHARDS)]
+    replicated: Flag
+    periods: Annotated[int, uint(1, limits.MAX_DEAL_PERIODS)]
+    price: Uint
+    challenges: Uint
+    pieces: Annotated[tuple[PieceCommitment, ...], sequence(nested(PieceCommitment), limits.MAX_SHARDS)]
+    providers: Annotated[tuple[bytes, ...], sequence(account(), limits.MAX_SHARDS)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Wire):
+    """The assigned provider received and checked the shard's piece; locks collateral."""
+
+    kind: ClassVar[str] = "accept"
+    deal: Link
+    shard: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class Prove(Wire):
+    """The provider's proof for the open window of a dataset's period."""
+
+    kind: ClassVar[str] = "prove"
+    dataset: Digest
+    period: Uint
+    proof: Annotated[bytes, blob(1, limits.MAX_PROOF_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Wire):
+    """Pays the shard's proven, unpaid periods to its provider's payout account; anyone may send it."""
+
+    kind: ClassVar[str] = "settle"
+    deal: Link
+    shard: Uint
+
+
+Body = Transfer | Register | Ask | Withdraw | CreateDeal | Accept | Prove | Settle
+BODIES: dict[str, type[Body]] = {
+    cls.kind: cls for cls in (Transfer, Register, Ask, Withdraw, CreateDeal, Accept, Prove, Settle)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction. `expiry` is the last ledger time (seconds) at which it may enter a block."""
+
+    chain: str
+    account: bytes
+    nonce: int
+    fee: int
+    expiry: int
+    body: Body
+    sig: bytes = b""
+
+    def unsigned_map(self) -> dict[str, Any]:
+        """The map without "sig"."""
+        return {
+            "chain": self.chain,
+            "account": self.account,
+            "nonce": self.nonce,
+            "fee": self.fee,
+            "expiry": self.expiry,
+            "body": {"kind": self.body.kind, **self.body.to_map()},
+        }
+
+    def unsigned_bytes(self) -> bytes:
+        """The canonical encoding without the signature: the block that the ID names."""
+        return dag_cbor.encode(self.unsigned_map())
+
+    @property
+    def id(self) -> CID:
+        """CIDv1 dag-cbor sha2-256 of `unsigned_bytes()`."""
+        return CID.of(self.unsigned_bytes(), codec=DAG_CBOR)
+
+    def encode(self) -> bytes:
+        """The canonical bytes of the signed transaction."""
+        return dag_cbor.encode({**self.unsigned_map(), "sig": self.sig})
+
+    def to_json(self) -> dict[str, Any]:
+        """For people and RPC: the ID and every field."""
+        return {
+            "id": str(self.id),
+            **_Envelope(self.chain, self.account, self.nonce, self.fee, self.expiry, self.sig).to_json(),
+            "body": {"kind": self.body.kind, **self.body.to_json()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Envelope(Wire):
+    chain: Annotated[str, CHAIN]
+    account: Account
+    nonce: Uint
+    fee: Uint
+    expiry: Uint
+    sig: Annotated[bytes, blob(64, 64)]
+
+
+@dataclass(frozen=True, slots=True)
+class Beacon(Wire):
+    """The head of every block: the proposer's BLS signature over `proofs.beacon.message` of its height."""
+
+    chain: Annotated[str, CHAIN]
+    height: Uint
+    beacon: Annotated[bytes, blob(96, 96)]
+
+    def encode(self) -> bytes:
+        """The canonical bytes."""
+        return dag_cbor.encode(self.to_map())
+
+
+def sign(tx: Transaction, signer: ed25519.Signer) -> Transaction:
+    """The transaction with `signer`'s signature. ValueError if it is not the account's key."""
+    if signer.public_key != tx.account:
+        raise ValueError("the signer's key is not the transaction's account")
+    return replace(tx, sig=signer.sign(SIGN_TAG + tx.unsigned_bytes()))
+
+
+def verify(tx: Transaction, unsigned: bytes | None = None) -> bool:
+    """Whether the account signed it; `unsigned` spares encoding it again."""
+    return ed25519.verify(tx.account, tx.sig, SIGN_TAG + (tx.unsigned_bytes() if unsigned is None else unsigned))
+
+
+def decode(raw: bytes) -> Transaction:
+    """The transaction of its canonical bytes; the signature is not verified.
+
+    Raises InvalidTransaction for anything that does not encode back to `raw`, an unknown kind, a missing or
+    extra key, a wrong type or a value out of range.
+    """
+    value = _decode_map(raw)
+    body = value.pop("body", None)
+    if not isinstance(body, dict):
+        raise InvalidTransaction("no body")
+    kind = body.pop("kind", None)
+    cls = BODIES.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise InvalidTransaction(f"unknown kind of transaction: {str(kind)[:40]!r}")
+    try:
+        envelope = _Envelope.from_map(value)
+        return Transaction(
+            envelope.chain,
+            envelope.account,
+            envelope.nonce,
+            envelope.fee,
+            envelope.expiry,
+            cls.from_map(body),
+            envelope.sig,
+        )
+    except FieldError as error:
+        raise InvalidTransaction(str(error)) from None
+
+
+def is_beacon(raw: bytes) -> bool:
+    """Whether the bytes decode as a beacon transaction."""
+    try:
+        decode_beacon(raw)
+    except InvalidTransaction:
+        return False
+    return True
+
+
+def decode_beacon(raw: bytes) -> Beacon:
+    """The beacon transaction of its canonical bytes; raises InvalidTransaction."""
+    try:
+        return Beacon.from_map(_decode_map(raw))
+    except FieldError as error:
+        raise InvalidTransaction(str(error)) from None
+
+
+def _decode_map(raw: bytes) -> dict[str, Any]:
+    if len(raw) > limits.MAX_TX_BYTES:
+        raise InvalidTransaction(f"{len(raw)} bytes; at most {limits.MAX_TX_BYTES}")
+    try:
+        value = dag_cbor.decode(raw)
+    except MerkledagError as error:
+        raise InvalidTransaction(str(error)) from None
+    if not isinstance(value, dict):
+        raise InvalidTransaction("not a map")
+    return value
