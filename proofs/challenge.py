@@ -1,0 +1,65 @@
+"""Which leaves a dataset's node must show in a period: the seed and the draw.
+
+Both are plain SHA-256, specified in docs/proofs.md, "Challenge", so that anyone can repeat the draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from proofs import tags
+from proofs.commitment import HASH_BYTES, MAX_SUM
+
+MAX_DRAWN = 512  # leaves in one draw
+MAX_CHAIN_ID_BYTES = 255
+_WORDS = range(0, HASH_BYTES, 8)
+
+
+def period_seed(chain_id: str, dataset_id: bytes, node: bytes, period: int, beacon: bytes) -> bytes:
+    """The seed of one dataset's period, 32 bytes.
+
+    `dataset_id`, `node` (the node's public key) and `beacon` have 32 bytes each. Raises ValueError otherwise.
+    """
+    chain = chain_id.encode()
+    if not 0 < len(chain) <= MAX_CHAIN_ID_BYTES:
+        raise ValueError(f"a chain ID of {len(chain)} bytes; 1 to {MAX_CHAIN_ID_BYTES} are allowed")
+    if not len(dataset_id) == len(node) == len(beacon) == HASH_BYTES:
+        raise ValueError("dataset ID, node key and beacon value have 32 bytes each")
+    if not 0 <= period <= MAX_SUM:
+        raise ValueError(f"period {period}")
+    length = len(chain).to_bytes(1, "big")
+    return hashlib.sha256(
+        tags.PERIOD_SEED + length + chain + dataset_id + node + period.to_bytes(8, "big") + beacon
+    ).digest()
+
+
+def meta_seed(seed: bytes) -> bytes:
+    """The seed of the draw from the metadata tree, from the period's seed."""
+    return hashlib.sha256(tags.META_SEED + seed).digest()
+
+
+def sample(seed: bytes, total: int, k: int) -> tuple[int, ...]:
+    """`k` distinct numbers below `total` in ascending order, each set of k as likely as any other.
+
+    All of them if `total` ≤ `k`. Candidates are the big-endian 64-bit words of SHA-256(tag ‖ seed ‖ u64be i),
+    i = 0, 1, …, each modulo `total`; a word at or above the largest multiple of `total` is passed over (so
+    nothing is favoured), and so is a number already drawn. Raises ValueError for a seed not of 32 bytes, a
+    `k` outside 0…512 or a `total` outside 0…2⁶³ − 1.
+    """
+    if len(seed) != HASH_BYTES or not 0 <= k <= MAX_DRAWN or not 0 <= total <= MAX_SUM:
+        raise ValueError(f"cannot draw {k} of {total} from a seed of {len(seed)} bytes")
+    if total <= k:
+        return tuple(range(total))
+    limit = 2**64 // total * total
+    drawn: set[int] = set()
+    counter = 0
+    while len(drawn) < k:
+        stream = hashlib.sha256(tags.SAMPLE + seed + counter.to_bytes(8, "big")).digest()
+        counter += 1
+        for offset in _WORDS:
+            word = int.from_bytes(stream[offset : offset + 8], "big")
+            if word < limit:
+                drawn.add(word % total)
+                if len(drawn) == k:
+                    break
+    return tuple(sorted(drawn))

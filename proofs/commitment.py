@@ -1,0 +1,232 @@
+"""Commitments to blocks and to pieces: Merkle trees over 1 KiB leaves, Merkle-sum trees over blocks.
+
+A block's tree depends on the block's bytes alone, so a block that is in many deals is hashed once. A piece is
+an ordered list of blocks. Formulas: docs/proofs.md, "Commitments".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from merkledag.block import MAX_BLOCK_BYTES
+from proofs import tags
+from proofs.errors import SumOverflow
+
+LEAF_BYTES = 1024
+SUBTREE_LEAVES = 128
+SUBTREE_BYTES = LEAF_BYTES * SUBTREE_LEAVES
+HASH_BYTES = 32
+MAX_BLOCK_LEAVES = MAX_BLOCK_BYTES // LEAF_BYTES
+MAX_SUM = 2**63 - 1
+MAX_MULTIHASH_BYTES = 139  # two varints and the longest digest that merkledag reads
+NODE_BYTES = 8 + HASH_BYTES  # a SumNode as stored: u64be sum, hash
+
+Buffer = bytes | bytearray | memoryview
+
+_sha256 = hashlib.sha256
+_NODE = struct.Struct(">Q32s")
+_SUM_PREIMAGE = struct.Struct(">sQ32sQ32s")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCommitment:
+    """One block's commitment; `subtrees` is the concatenated roots of its 128 KiB subtrees, 32 bytes each."""
+
+    root: bytes
+    length: int
+    leaves: int
+    subtrees: bytes
+
+
+class PieceRow(NamedTuple):
+    """One block of a piece as the piece's tree sees it: `leaves` is its number of 1 KiB leaves."""
+
+    multihash: bytes
+    leaves: int
+    root: bytes
+
+
+class SumNode(NamedTuple):
+    """A node of a Merkle-sum tree: its hash (32 bytes) and the leaves below it."""
+
+    hash: bytes
+    sum: int
+
+
+EMPTY = SumNode(bytes(HASH_BYTES), 0)
+
+
+def leaf_count(length_bytes: int) -> int:
+    """Leaves of a block of this length; an empty block has one, empty, leaf."""
+    return -(-length_bytes // LEAF_BYTES) or 1
+
+
+def split_point(count: int) -> int:
+    """Leaves in the left part of a tree of `count` ≥ 2: the largest power of two below it (RFC 6962 §2.1)."""
+    return 1 << (count - 1).bit_length() - 1
+
+
+@cache
+def _leaf_headers() -> list[bytes]:
+    return [tags.LEAF + index.to_bytes(4, "big") for index in range(MAX_BLOCK_LEAVES)]
+
+
+def leaf_hash(index: int, data: Buffer) -> bytes:
+    """The hash of leaf `index` (counted in its block), at most 1 KiB of `data`."""
+    return _sha256(_leaf_headers()[index] + data).digest()
+
+
+def leaf_hashes(data: Buffer, first: int) -> list[bytes]:
+    """The hashes of consecutive leaves from leaf `first` on; `data` holds at least one, maybe empty."""
+    headers = _leaf_headers()
+    if first + leaf_count(len(data)) > len(headers):
+        raise ValueError(f"leaf {len(headers)} and beyond; a block has at most {MAX_BLOCK_BYTES} bytes")
+    if not data:
+        return [_sha256(headers[first]).digest()]
+    view = memoryview(data)
+    sha256 = _sha256
+    return [
+        sha256(header + view[offset : offset + LEAF_BYTES]).digest()
+        for header, offset in zip(headers[first:], range(0, len(view), LEAF_BYTES), strict=False)
+    ]
+
+
+def inner_hash(left: bytes, right: bytes) -> bytes:
+    """A node inside a block's tree."""
+    return _sha256(tags.INNER + left + right).digest()
+
+
+def fold_level(nodes: list[bytes]) -> list[bytes]:
+    """One level up in a block's tree: neighbours are joined and an odd last node rises as it is.
+
+    Repeated to the top this is the tree of RFC 6962.
+    """
+    sha256, tag = _sha256, tags.INNER
+    above = [
+        sha256(tag + left + right).digest() for left, right in zip(nodes[::2], nodes[1::2], strict=False)
+    ]
+    if len(nodes) % 2:
+        above.append(nodes[-1])
+    return above
+
+
+def fold(nodes: list[bytes]) -> bytes:
+    """The top of the tree over `nodes` (at least one)."""
+    while len(nodes) > 1:
+        nodes = fold_level(nodes)
+    return nodes[0]
+
+
+def proof_root(length_bytes: int, top: bytes) -> bytes:
+    """A block's proof root, from its length and the top of its tree."""
+    return _sha256(tags.PROOF_ROOT + length_bytes.to_bytes(4, "big") + top).digest()
+
+
+def commit_block(data: Buffer) -> BlockCommitment:
+    """The commitment of a block's bytes; raises ValueError over `MAX_BLOCK_BYTES`."""
+    length = len(data)
+    if length > MAX_BLOCK_BYTES:
+        raise ValueError(f"a block of {length} bytes; at most {MAX_BLOCK_BYTES}")
+    leaves = leaf_hashes(data, 0)
+    roots = [fold(leaves[start : start + SUBTREE_LEAVES]) for start in range(0, len(leaves), SUBTREE_LEAVES)]
+    return BlockCommitment(proof_root(length, fold(roots)), length, len(leaves), b"".join(roots))
+
+
+def piece_leaf(row: PieceRow) -> SumNode:
+    """The leaf of a piece's tree that stands for one block."""
+    header = row.leaves.to_bytes(4, "big")
+    return SumNode(_sha256(tags.PIECE_LEAF + row.multihash + header + row.root).digest(), row.leaves)
+
+
+def sum_node(left: SumNode, right: SumNode) -> SumNode:
+    """The parent of two nodes of a piece's or a dataset's tree; raises SumOverflow above 2⁶³ − 1."""
+    total = left.sum + right.sum
+    if total > MAX_SUM:
+        raise SumOverflow(f"{total} leaves in one tree; at most {MAX_SUM}")
+    return SumNode(sum_hash(left.sum, left.hash, right.sum, right.hash), total)
+
+
+def sum_hash(left_sum: int, left: bytes, right_sum: int, right: bytes) -> bytes:
+    """The hash alone of the parent of two nodes, whose sums the caller has bounded."""
+    return _sha256(_SUM_PREIMAGE.pack(tags.SUM_NODE, left_sum, left, right_sum, right)).digest()
+
+
+class PieceTree:
+    """The Merkle-sum tree over the rows of one piece; immutable.
+
+    `levels[l]` holds the nodes of level l (0 = rows) as 40-byte entries, u64be sum ‖ hash. A node may keep
+    `levels` on disk and hand them back, which spares all hashing: they are its own notes, so they are not
+    checked here (a proof made from wrong ones does not verify). `rows` may be any sequence, also a lazy one.
+    """
+
+    __slots__ = ("levels", "rows")
+
+    rows: Sequence[PieceRow]
+    levels: tuple[Buffer, ...]
+
+    def __init__(self, rows: Sequence[PieceRow], levels: Iterable[Buffer] | None = None) -> None:
+        """Raises SumOverflow, and ValueError for a row that no block can have or levels of other rows."""
+        self.rows = rows
+        self.levels = tuple(levels) if levels is not None else _levels(rows)
+        width = len(rows)
+        for level in self.levels:
+            if len(level) != width * NODE_BYTES:
+                raise ValueError("the stored levels do not belong to these rows")
+            width = (width + 1) // 2
+        if len(self.levels) != max(0, len(rows) - 1).bit_length() + 1:
+            raise ValueError("the stored levels do not reach from these rows to a root")
+
+    @property
+    def root(self) -> SumNode:
+        """The piece's commitment; `EMPTY` for a piece without rows."""
+        return self.node(len(self.levels) - 1, 0) if len(self.rows) else EMPTY
+
+    @property
+    def top(self) -> int:
+        """The level of the root."""
+        return len(self.levels) - 1
+
+    def node(self, level: int, index: int) -> SumNode:
+        """The node at `level`, `index` from the left; an odd last node is on each level it rises through."""
+        total, digest = _NODE.unpack_from(self.levels[level], index * NODE_BYTES)
+        return SumNode(digest, total)
+
+    def width(self, level: int) -> int:
+        """The number of nodes on `level`."""
+        return len(self.levels[level]) // NODE_BYTES
+
+    def path(self, row: int) -> list[SumNode]:
+        """The siblings from row to root, lowest first; levels on which the node rises alone have none."""
+        siblings = []
+        for level in range(self.top):
+            sibling = (row >> level) ^ 1
+            if sibling < self.width(level):
+                siblings.append(self.node(level, sibling))
+        return siblings
+
+
+def _levels(rows: Sequence[PieceRow]) -> tuple[bytes, ...]:
+    nodes = []
+    for row in rows:
+        if not 1 <= row.leaves <= MAX_BLOCK_LEAVES or len(row.root) != HASH_BYTES:
+            raise ValueError(f"not a row of a piece: {row.leaves} leaves, root of {len(row.root)} bytes")
+        if not 0 < len(row.multihash) <= MAX_MULTIHASH_BYTES:
+            raise ValueError(f"a multihash of {len(row.multihash)} bytes")
+        nodes.append(piece_leaf(row))
+    levels = [_pack(nodes)]
+    while len(nodes) > 1:
+        above = [sum_node(left, right) for left, right in zip(nodes[::2], nodes[1::2], strict=False)]
+        if len(nodes) % 2:
+            above.append(nodes[-1])
+        nodes = above
+        levels.append(_pack(nodes))
+    return tuple(levels)
+
+
+def _pack(nodes: list[SumNode]) -> bytes:
+    return b"".join([_NODE.pack(node.sum, node.hash) for node in nodes])
