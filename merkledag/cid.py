@@ -13,7 +13,7 @@ _V0_BYTES = 34
 _V0_PREFIX = b"\x12\x20"
 _V0_TEXT_CHARS = 46
 _SHA2_256_V1_BYTES = 36
-_set = object.__setattr__
+_SHA2_256_V1_HEADS = {bytes((1, codec)) + _V0_PREFIX: codec for codec in range(128)}
 
 
 class CID:
@@ -43,19 +43,27 @@ class CID:
             raw = multihash_bytes
         else:
             raise InvalidCID(f"CID version {version} does not exist")
-        _fill(self, version, codec, multihash_bytes, raw)
+        _set_version(self, version)
+        _set_codec(self, codec)
+        _set_multihash(self, multihash_bytes)
+        _set_raw(self, raw)
 
     @staticmethod
     def of(data: bytes | memoryview, codec: int = RAW, hash_code: int = SHA2_256, version: int = 1) -> CID:
         """The CID of a block's bytes; raises InvalidCID, UnsupportedHash or LimitExceeded."""
         digest = multihash.digest(data, hash_code)
         if version == 1:
-            return _fill(_new(), 1, codec, digest, b"\x01" + varint.encode(codec) + digest)
+            return _make(1, codec, digest, b"\x01" + varint.encode(codec) + digest)
         return CID(version, codec, digest)
 
     @staticmethod
     def decode(data: bytes | memoryview) -> CID:
         """The CID that `data` is, all of it; raises InvalidCID."""
+        if len(data) == _SHA2_256_V1_BYTES:
+            raw = bytes(data)
+            codec = _SHA2_256_V1_HEADS.get(raw[:4])
+            if codec is not None:
+                return _make(1, codec, raw[2:], raw)
         cid, end = CID.read(data, 0)
         if end != len(data):
             raise InvalidCID(f"{len(data) - end} bytes after the CID")
@@ -64,19 +72,17 @@ class CID:
     @staticmethod
     def read(buf: bytes | memoryview, offset: int = 0) -> tuple[CID, int]:
         """The CID at `offset` and the offset after it; raises InvalidCID."""
-        head = bytes(buf[offset : offset + 4])
-        if head[:2] == _V0_PREFIX:
-            end = offset + _V0_BYTES
-            raw = bytes(buf[offset:end])
-            if len(raw) != _V0_BYTES:
-                raise InvalidCID("CIDv0 cut off")
-            return _fill(_new(), 0, DAG_PB, raw, raw), end
-        if len(head) == 4 and head[0] == 1 and head[1] < 0x80 and head[2:] == _V0_PREFIX:
-            end = offset + _SHA2_256_V1_BYTES
-            raw = bytes(buf[offset:end])
+        raw = bytes(buf[offset : offset + _SHA2_256_V1_BYTES])
+        codec = _SHA2_256_V1_HEADS.get(raw[:4])
+        if codec is not None:
             if len(raw) != _SHA2_256_V1_BYTES:
                 raise InvalidCID("CID cut off")
-            return _fill(_new(), 1, head[1], raw[2:], raw), end
+            return _make(1, codec, raw[2:], raw), offset + _SHA2_256_V1_BYTES
+        if raw[:2] == _V0_PREFIX:
+            raw = raw[:_V0_BYTES]
+            if len(raw) != _V0_BYTES:
+                raise InvalidCID("CIDv0 cut off")
+            return _make(0, DAG_PB, raw, raw), offset + _V0_BYTES
         return _read_any(buf, offset)
 
     @staticmethod
@@ -166,15 +172,21 @@ class CID:
         return CID.decode, (self._raw,)
 
 
-def _new() -> CID:
-    return CID.__new__(CID)
+# The slots' own setters: the class refuses assignment, and these are the fastest way past it.
+_new = object.__new__
+_set_version = vars(CID)["version"].__set__
+_set_codec = vars(CID)["codec"].__set__
+_set_multihash = vars(CID)["multihash"].__set__
+_set_raw = vars(CID)["_raw"].__set__
 
 
-def _fill(cid: CID, version: int, codec: int, multihash_bytes: bytes, raw: bytes) -> CID:
-    _set(cid, "version", version)
-    _set(cid, "codec", codec)
-    _set(cid, "multihash", multihash_bytes)
-    _set(cid, "_raw", raw)
+def _make(version: int, codec: int, multihash_bytes: bytes, raw: bytes) -> CID:
+    """A CID from parts already known to fit together."""
+    cid = _new(CID)
+    _set_version(cid, version)
+    _set_codec(cid, codec)
+    _set_multihash(cid, multihash_bytes)
+    _set_raw(cid, raw)
     return cid
 
 
@@ -188,4 +200,4 @@ def _read_any(buf: bytes | memoryview, offset: int) -> tuple[CID, int]:
         _, _, end = multihash.read(buf, start)
     except (DecodeError, LimitExceeded) as error:
         raise InvalidCID(f"not a CID: {error}") from error
-    return _fill(_new(), 1, codec, bytes(buf[start:end]), bytes(buf[offset:end])), end
+    return _make(1, codec, bytes(buf[start:end]), bytes(buf[offset:end])), end

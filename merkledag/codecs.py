@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from merkledag.errors import UnsupportedCodec
+
+TYPE_CHECKING = False  # spares the start-up cost of `typing`; type checkers treat the name specially
+if TYPE_CHECKING:
+    from merkledag.cid import CID
+    from merkledag.steps import Buffer
+
 CBOR = 0x51
 RAW = 0x55
 DAG_PB = 0x70
@@ -26,3 +33,22 @@ _WITHOUT_LINKS = frozenset({RAW, CBOR, JSON, LIBP2P_KEY})
 def name(codec: int) -> str:
     """The codec's name in the multicodec table, or its number in hexadecimal."""
     return NAMES.get(codec) or f"0x{codec:x}"
+
+
+def links(cid: CID, data: Buffer) -> list[CID]:
+    """The CIDs that the block of `cid` links to, in order, with repetitions.
+
+    Raises DecodeError if the bytes are not what the codec says, UnsupportedCodec for an unknown codec.
+    """
+    codec = cid.codec
+    if codec in _WITHOUT_LINKS:
+        return []
+    if codec == DAG_PB:
+        from merkledag import dag_pb
+
+        return dag_pb.links(data)
+    if codec == DAG_CBOR:
+        from merkledag import dag_cbor  # cbor2 takes 40 ms to import
+
+        return dag_cbor.links(data)
+    raise UnsupportedCodec(f"cannot read links of codec {name(codec)}")

@@ -1,0 +1,189 @@
+"""DAG-PB nodes: named, sized links and opaque data (IPLD dag-pb spec)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from merkledag.cid import CID
+from merkledag.errors import DecodeError, InvalidCID
+from merkledag.protobuf import read_length, read_varint, varint
+from merkledag.steps import Buffer
+
+_LINKS_TAG = 0x12
+_DATA_TAG = 0x0A
+_HASH_TAG = 0x0A
+_NAME_TAG = 0x12
+_TSIZE_TAG = 0x18
+
+
+class PBLink(NamedTuple):
+    """One link. `name` and `tsize` are None where the field is absent.
+
+    Names that are not UTF-8 carry surrogate escapes, as file names do in Python.
+    """
+
+    cid: CID
+    name: str | None = None
+    tsize: int | None = None
+
+
+class PBNode(NamedTuple):
+    """A decoded node; `data` is None where the field is absent (an empty field is `b""`)."""
+
+    links: tuple[PBLink, ...] = ()
+    data: bytes | None = None
+
+
+def name_bytes(name: str) -> bytes:
+    """A link name as it is on the wire; ValueError for lone surrogates that stand for no byte."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def encode_link(cid: CID, name: bytes | None, tsize: int | None) -> bytes:
+    """One link with its tag and length, as it stands in a node."""
+    raw = bytes(cid)
+    body = b"\x0a" + varint(len(raw)) + raw
+    if name is not None:
+        body += b"\x12" + varint(len(name)) + name
+    if tsize is not None:
+        body += b"\x18" + varint(tsize)
+    return b"\x12" + varint(len(body)) + body
+
+
+def assemble(encoded_links: Iterable[bytes], data: bytes | None) -> bytes:
+    """A node from links already encoded, in their order, and its data: links come first."""
+    links = b"".join(encoded_links)
+    return links if data is None else b"".join((links, b"\x0a", varint(len(data)), data))
+
+
+def encode(node: PBNode) -> bytes:
+    """The block of `node`; links stay in the order given (canonical: sorted by name, stable)."""
+    return assemble(
+        (
+            encode_link(cid, None if name is None else name_bytes(name), tsize)
+            for cid, name, tsize in node.links
+        ),
+        node.data,
+    )
+
+
+def _scan(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields (tag, start, end) of every field of a node; raises DecodeError."""
+    position, size = 0, len(data)
+    has_data = False
+    while position < size:
+        tag = data[position]
+        if tag == _DATA_TAG:
+            if has_data:
+                raise DecodeError("dag-pb: the data field comes twice")
+            has_data = True
+        elif tag != _LINKS_TAG:
+            raise DecodeError(f"dag-pb: unknown field (tag 0x{tag:02x})")
+        position += 1
+        if position < size and data[position] < 0x80 and position + data[position] < size:
+            start = position + 1
+            end = start + data[position]
+        else:
+            start, end = read_length(data, position)
+        yield tag, start, end
+        position = end
+
+
+def _read_link(data: bytes, start: int, end: int) -> PBLink:
+    """The link in data[start:end]; fields in any order, none twice, none unknown."""
+    cid: CID | None = None
+    name: str | None = None
+    tsize: int | None = None
+    position = start
+    while position < end:
+        tag = data[position]
+        if tag == _HASH_TAG and cid is None:
+            first, position = read_length(data, position + 1)
+            if position > end:
+                break
+            try:
+                cid = CID.decode(data[first:position])
+            except InvalidCID as error:
+                raise DecodeError(f"dag-pb: a link's CID is broken: {error}") from error
+        elif tag == _NAME_TAG and name is None:
+            first, position = read_length(data, position + 1)
+            name = data[first:position].decode("utf-8", "surrogateescape")
+        elif tag == _TSIZE_TAG and tsize is None:
+            tsize, position = read_varint(data, position + 1)
+        else:
+            raise DecodeError(f"dag-pb: unknown or repeated field in a link (tag 0x{tag:02x})")
+    if position != end:
+        raise DecodeError("dag-pb: a link's field runs past its end")
+    if cid is None:
+        raise DecodeError("dag-pb: a link has no CID")
+    return PBLink(cid, name, tsize)
+
+
+def _read_usual_link(data: bytes, start: int, end: int) -> PBLink:
+    """As `_read_link`, fast for the fields in their usual order and a short name."""
+    try:
+        if data[start] == _HASH_TAG and data[start + 1] < 0x80:
+            after_cid = start + 2 + data[start + 1]
+            if data[after_cid] == _NAME_TAG and data[after_cid + 1] < 0x80:
+                after_name = after_cid + 2 + data[after_cid + 1]
+                if data[after_name] == _TSIZE_TAG:
+                    tsize, position = read_varint(data, after_name + 1)
+                    if position == end:
+                        name = data[after_cid + 2 : after_name].decode("utf-8", "surrogateescape")
+                        return _make_link(PBLink, (CID.decode(data[start + 2 : after_cid]), name, tsize))
+    except (IndexError, InvalidCID):
+        pass  # the careful reader finds the reason
+    return _read_link(data, start, end)
+
+
+_make_link = tuple.__new__
+
+
+def decode(data: Buffer) -> PBNode:
+    """The node in a block.
+
+    Accepts links before or after the data; raises DecodeError for anything that is not a dag-pb node.
+    """
+    raw = bytes(data)
+    links: list[PBLink] = []
+    payload: bytes | None = None
+    for tag, start, end in _scan(raw):
+        if tag == _LINKS_TAG:
+            links.append(_read_usual_link(raw, start, end))
+        else:
+            payload = raw[start:end]
+    return PBNode(tuple(links), payload)
+
+
+def payload(data: Buffer) -> bytes | None:
+    """The data field alone, without reading the links' insides; raises DecodeError."""
+    raw = bytes(data)
+    found: bytes | None = None
+    for tag, start, end in _scan(raw):
+        if tag == _DATA_TAG:
+            found = raw[start:end]
+    return found
+
+
+def find(data: Buffer, name: bytes) -> PBLink | None:
+    """The first link called `name`; links with other names are passed over, not checked."""
+    raw = bytes(data)
+    needle = b"\x12" + varint(len(name)) + name
+    for tag, start, end in _scan(raw):
+        if tag != _LINKS_TAG:
+            continue
+        # The name comes after the CID: 0x0a, its length, its bytes. A match elsewhere must not count.
+        if raw[start : start + 1] == b"\x0a" and raw[start + 1] < 0x80:
+            at = start + 2 + raw[start + 1]
+            if raw[at : at + 1] == b"\x12" and not raw.startswith(needle, at, end):
+                continue
+        link = _read_link(raw, start, end)
+        if link.name is not None and name_bytes(link.name) == name:
+            return link
+    return None
+
+
+def links(data: Buffer) -> list[CID]:
+    """The CIDs that a block links to, in order, with repetitions; raises DecodeError."""
+    return [link.cid for link in decode(data).links]

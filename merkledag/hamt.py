@@ -1,0 +1,95 @@
+"""HAMT folders: where a name lives in the trie, and building the trie (UnixFS spec, "HAMTDirectory")."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mmh3
+
+from merkledag import dag_pb, unixfs
+from merkledag.block import Block
+from merkledag.builder import Link, make_block
+from merkledag.cid import CID
+from merkledag.errors import LimitExceeded
+from merkledag.profile import ImportProfile
+from merkledag.unixfs import HASH_MURMUR3, Data, Kind, Mtime
+
+HASH_BITS = 64
+
+
+class Item(NamedTuple):
+    """An entry and the 64-bit hash of its name."""
+
+    hashed: int
+    name: bytes
+    cid: CID
+    tsize: int
+
+
+def hash_name(name: bytes) -> int:
+    """The first half of murmur3-x64-128 as a number; its highest bits choose the bucket at the root."""
+    return mmh3.hash64(name, 0, True, False)[0]
+
+
+def bits_of(fanout: int) -> int:
+    """How many bits of the hash each level uses up."""
+    return fanout.bit_length() - 1
+
+
+def bucket(hashed: int, level: int, bits: int) -> int:
+    """The bucket at `level` (root 0); raises LimitExceeded where the hash has no bits left."""
+    shift = HASH_BITS - bits * (level + 1)
+    if shift < 0:
+        raise LimitExceeded(f"HAMT deeper than the {HASH_BITS} bits of its hash allow")
+    return hashed >> shift & ((1 << bits) - 1)
+
+
+def prefix_chars(fanout: int) -> int:
+    """Length of the bucket number in hexadecimal that starts every link name."""
+    return len(f"{fanout - 1:X}")
+
+
+def build(
+    profile: ImportProfile, items: list[Item], mode: int | None = None, mtime: Mtime | None = None
+) -> tuple[Link, list[Block]]:
+    """The trie's root and its blocks, children first; raises LimitExceeded if two names share all 64 bits."""
+    blocks: list[Block] = []
+    # Sorted by hash, every bucket at every level is one run of neighbours.
+    link = _shard(profile, sorted(items), 0, blocks, mode, mtime)
+    return link, blocks
+
+
+def _shard(
+    profile: ImportProfile,
+    items: list[Item],
+    level: int,
+    blocks: list[Block],
+    mode: int | None = None,
+    mtime: Mtime | None = None,
+) -> Link:
+    """One node of the trie for `items`, which share the hash bits above `level`. Recurses 21 times at most."""
+    bits = bits_of(profile.hamt_fanout)
+    width = prefix_chars(profile.hamt_fanout)
+    runs: dict[int, list[Item]] = {}
+    for item in items:
+        runs.setdefault(bucket(item.hashed, level, bits), []).append(item)
+    encoded: list[bytes] = []
+    tsize = bitfield = 0
+    for index, run in runs.items():
+        bitfield |= 1 << index
+        prefix = b"%0*X" % (width, index)
+        if len(run) == 1:
+            _, name, cid, size = run[0]
+            encoded.append(dag_pb.encode_link(cid, prefix + name, size))
+        else:
+            child = _shard(profile, run, level + 1, blocks)
+            size = child.tsize
+            encoded.append(dag_pb.encode_link(child.cid, prefix, size))
+        tsize += size
+    occupied = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
+    message = Data(
+        Kind.HAMT, occupied, hash_type=HASH_MURMUR3, fanout=profile.hamt_fanout, mode=mode, mtime=mtime
+    )
+    block = make_block(profile, dag_pb.assemble(encoded, unixfs.encode(message)))
+    blocks.append(block)
+    return Link(block.cid, 0, len(block.data) + tsize)
