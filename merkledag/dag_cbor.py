@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from io import BytesIO
 from math import isfinite
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 import cbor2
 
@@ -157,6 +156,19 @@ def decode(data: Buffer) -> Any:
     return obj
 
 
+class _Reader:
+    """What cbor2 reads from, so that bytes left after the value can be noticed."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        start = self._position
+        self._position += size
+        return self._data[start : start + size]
+
+
 def decode_lenient(data: Buffer) -> Any:
     """The value of a block that others wrote: the order of keys and the form of numbers are not checked.
 
@@ -164,7 +176,7 @@ def decode_lenient(data: Buffer) -> Any:
     """
     try:
         decoder = cbor2.CBORDecoder(
-            BytesIO(data),
+            cast("IO[bytes]", _Reader(bytes(data))),
             semantic_decoders=_TAGS,
             tag_hook=_refuse_tag,
             max_depth=MAX_DEPTH,

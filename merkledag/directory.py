@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from merkledag import dag_pb, hamt, unixfs
+from merkledag import dag_pb, unixfs
 from merkledag.block import MAX_BLOCK_BYTES, Block
 from merkledag.builder import Link, make_block
 from merkledag.cid import CID
 from merkledag.errors import LimitExceeded
+from merkledag.hamt import Item, hash_name
+from merkledag.hamt import build as build_hamt
 from merkledag.profile import ImportProfile
 from merkledag.unixfs import Data, Kind, Mtime
 
@@ -31,7 +34,7 @@ def build_directory(
     entries: Iterable[DirEntry],
     mode: int | None = None,
     mtime: Mtime | None = None,
-    hamt_use: Sharding = "auto",
+    hamt: Sharding = "auto",
 ) -> tuple[Link, list[Block]]:
     """A folder's root and its blocks, the root last. Entries may come in any order.
 
@@ -39,15 +42,15 @@ def build_directory(
     NUL, over `MAX_NAME_BYTES`), and LimitExceeded if a flat folder was demanded and its block is too large.
     """
     named = sorted(((_checked(entry.name), entry) for entry in entries), key=_name)
-    for (name, _), (following, _) in zip(named, named[1:], strict=False):
+    for (name, _), (following, _) in pairwise(named):
         if name == following:
             raise ValueError(f"the name {name.decode(errors='replace')!r} comes twice in one folder")
-    if hamt_use == "always" or (hamt_use == "auto" and _exceeds_by_links(profile, named)):
+    if hamt == "always" or (hamt == "auto" and _exceeds_by_links(profile, named)):
         return _sharded(profile, named, mode, mtime)
     encoded = [dag_pb.encode_link(entry.cid, name, entry.tsize) for name, entry in named]
     message = unixfs.encode(Data(Kind.DIRECTORY, mode=mode, mtime=mtime))
     size = sum(map(len, encoded)) + len(dag_pb.assemble((), message))
-    if hamt_use == "auto" and profile.hamt_estimate == "block" and size > profile.hamt_threshold_bytes:
+    if hamt == "auto" and profile.hamt_estimate == "block" and size > profile.hamt_threshold_bytes:
         return _sharded(profile, named, mode, mtime)
     if size > MAX_BLOCK_BYTES:
         raise LimitExceeded(f"a flat folder of {size} bytes; at most {MAX_BLOCK_BYTES}, use a HAMT")
@@ -75,5 +78,5 @@ def _exceeds_by_links(profile: ImportProfile, named: list[tuple[bytes, DirEntry]
 def _sharded(
     profile: ImportProfile, named: list[tuple[bytes, DirEntry]], mode: int | None, mtime: Mtime | None
 ) -> tuple[Link, list[Block]]:
-    items = [hamt.Item(hamt.hash_name(name), name, entry.cid, entry.tsize) for name, entry in named]
-    return hamt.build(profile, items, mode, mtime)
+    items = [Item(hash_name(name), name, entry.cid, entry.tsize) for name, entry in named]
+    return build_hamt(profile, items, mode, mtime)

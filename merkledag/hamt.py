@@ -28,7 +28,7 @@ class Item(NamedTuple):
 
 def hash_name(name: bytes) -> int:
     """The first half of murmur3-x64-128 as a number; its highest bits choose the bucket at the root."""
-    return mmh3.hash64(name, 0, True, False)[0]
+    return mmh3.hash64(name, signed=False)[0]  # `signed` counts as a keyword only
 
 
 def bits_of(fanout: int) -> int:
@@ -67,7 +67,7 @@ def _shard(
     mode: int | None = None,
     mtime: Mtime | None = None,
 ) -> Link:
-    """One node of the trie for `items`, which share the hash bits above `level`. Recurses 21 times at most."""
+    """One node of the trie for `items`, which share the hash bits above `level`; 21 levels at most."""
     bits = bits_of(profile.hamt_fanout)
     width = prefix_chars(profile.hamt_fanout)
     runs: dict[int, list[Item]] = {}
