@@ -1,8 +1,8 @@
 """Runs typer commands out of a table of modules, importing only the one that was asked for.
 
-Two things are done here for the sake of start-up. The group imports a command's module when that command runs. And
-texts, numbers and truth values are converted without pydantic, whose import (0.3 s) newer typer versions need for
-every option; other types, and other typer versions, take typer's own way.
+Two things are done here for the sake of start-up. The group imports a command's module when that command
+runs. And texts, numbers and truth values are converted without pydantic, whose import (0.3 s) newer typer
+versions need for every option; other types, and other typer versions, take typer's own way.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _usage_error(error: Any) -> int:
     """One line for what typer refused; the help text when no command was given."""
     context = getattr(error, "ctx", None)
     message = " ".join(error.format_message().split())
-    if type(error).__name__ == "NoArgsIsHelpError":
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(context.get_help() + "\n")
         return ExitCode.USAGE
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""

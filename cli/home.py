@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cli.keystore import Keystore
     from merkledag.ed25519 import Ed25519Signer
     from proofs.bls import BlsSigner
-    from storage_node.blockstore import Store
+    from storage_node.blockstore.store import Store
     from storage_node.pins import Pins
 
 NODE_KEY: Final = "self"
@@ -91,7 +91,7 @@ class Home:
     def open_store(self) -> Store:
         """The blockstore, opened once a process; makes the home on first use."""
         if self._store is None:
-            from storage_node.blockstore import open_store
+            from storage_node.blockstore.store import open_store
 
             self.ensure()
             self._store = open_store(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cli.output import CommandError, ExitCode, invalid, not_found, usage
+from cli.output import CommandError, invalid, not_found, usage
 
 ED25519: Final = "ed25519"
 BLS12_381: Final = "bls12-381"
@@ -55,9 +55,7 @@ class KeyInfo:
     def sentence(self) -> str:
         """How the key is kept, for people."""
         how = (
-            "sealed with the passphrase"
-            if self.sealed
-            else "not encrypted: only file permissions protect it"
+            "sealed with the passphrase" if self.sealed else "not encrypted: only file permissions protect it"
         )
         return f"made key {self.name} ({self.kind}) in {self.path}, {how}"
 
@@ -113,7 +111,7 @@ class Keystore:
     def create(
         self, name: str, kind: str, seed: bytes | None = None, *, passphrase: bytes | None = None
     ) -> KeyInfo:
-        """Stores `seed` (else a new one) as key `name`, sealed if there is a passphrase, given or in the file.
+        """Stores `seed` (else a new one) as key `name`, sealed if a passphrase is given or in the file.
 
         Raises CommandError: exit 1 when the key exists, exit 2 for a bad name or passphrase file.
         """
@@ -269,8 +267,7 @@ def _write_new(path: Path, data: bytes, name: str) -> None:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            raise CommandError(f"a key called {name} exists already: choose another name", ExitCode.FAILED)
-            from None
+            raise CommandError(f"a key called {name} exists already: choose another name") from None
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)

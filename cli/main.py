@@ -1,7 +1,7 @@
 """The `holdfast` program: finds the command in a table, imports its module alone, runs it, reports errors.
 
-`--version` is answered before anything is imported. `COMMANDS` maps each command to the module that holds it: a
-function becomes a command, a `typer.Typer` a group of commands. Help lists commands from this table alone.
+`--version` is answered before anything is imported. `COMMANDS` maps each command to the module that holds it:
+a function becomes a command, a `typer.Typer` a group of commands. Help lists commands from this table alone.
 """
 
 from __future__ import annotations

@@ -70,10 +70,12 @@ _CODES: dict[str, ExitCode] = {
     "merkledag.errors.MerkledagError": ExitCode.INVALID,
     "proofs.errors.ProofsError": ExitCode.INVALID,
     "storage_node.errors.BlockNotFound": ExitCode.NOT_FOUND,
-    "storage_node.errors.NotFound": ExitCode.NOT_FOUND,
+    "storage_node.errors.QuotaExceeded": ExitCode.NO_SPACE,
     "storage_node.errors.StoreFull": ExitCode.NO_SPACE,
-    "storage_node.errors.CorruptStore": ExitCode.INVALID,
-    "storage_node.errors.StorageError": ExitCode.INVALID,
+    "storage_node.errors.StoreFailed": ExitCode.FAILED,
+    "storage_node.errors.PeerUnreachable": ExitCode.UNREACHABLE,
+    "storage_node.errors.PlacementFailed": ExitCode.FAILED,
+    "storage_node.errors.StorageNodeError": ExitCode.INVALID,
     "ledger.engine.errors.LedgerUnreachable": ExitCode.UNREACHABLE,
     "ledger.engine.errors.LedgerRefused": ExitCode.LEDGER,
     "ledger.errors.LedgerUnreachable": ExitCode.UNREACHABLE,
@@ -99,11 +101,15 @@ def exit_code(error: BaseException) -> ExitCode:
         return ExitCode.INTERRUPTED
     if isinstance(error, OSError) and error.errno in _NO_SPACE_ERRNOS:
         return ExitCode.NO_SPACE
+    return _listed(error) or ExitCode.FAILED
+
+
+def _listed(error: BaseException) -> ExitCode | None:
     for ancestor in type(error).__mro__:
         code = _CODES.get(f"{ancestor.__module__}.{ancestor.__qualname__}")
         if code is not None:
             return code
-    return ExitCode.FAILED
+    return None
 
 
 def describe(error: BaseException) -> str:
@@ -113,8 +119,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     line = " ".join(str(error).split())
-    known = exit_code(error) is not ExitCode.FAILED or isinstance(error, CommandError)
-    if known and line:
+    if line and (isinstance(error, CommandError) or _listed(error) is not None):
         return line
     return f"{type(error).__name__}: {line} (HOLDFAST_DEBUG=1 shows where)"
 

@@ -1,0 +1,155 @@
+"""`holdfast block`: single blocks by CID."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.arguments import cid_argument
+from cli.groups import new_app
+from cli.home import Home
+from cli.options import JsonFlag
+from cli.output import emit, invalid, not_found, raw, text, usage
+from cli.profile_options import HASHES
+from merkledag import codecs
+from merkledag.block import MAX_BLOCK_BYTES
+from merkledag.cid import CID
+
+app = new_app("Single blocks, as bytes.")
+
+CidArgument = Annotated[str, typer.Argument(metavar="CID", help="The block's CID.")]
+CodecOption = Annotated[
+    str, typer.Option("--cid-codec", "--codec", help="Codec of the CID, for example raw.")
+]
+HashOption = Annotated[str, typer.Option("--mhtype", "--hash", help=", ".join(HASHES))]
+
+
+def read_input(file: str, limit: int, what: str) -> bytes:
+    """All of a file or of stdin (`-`); exit 4 over `limit` bytes."""
+    if file == "-":
+        data = sys.stdin.buffer.read(limit + 1)
+    else:
+        with Path(file).open("rb") as opened:
+            data = opened.read(limit + 1)
+    if len(data) > limit:
+        raise invalid(f"{file}: {what} has at most {limit} bytes")
+    return data
+
+
+def codec_number(name: str) -> int:
+    """The number of a codec's name, or a number itself; exit 2 otherwise."""
+    for number, known in codecs.NAMES.items():
+        if name == known:
+            return number
+    try:
+        number = int(name, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 32:
+        raise usage(f"{name!r} is no codec: choose one of {', '.join(sorted(codecs.NAMES.values()))}")
+    return number
+
+
+def hash_number(name: str) -> int:
+    """The number of a hash function that new blocks may have; exit 2 otherwise."""
+    if name not in HASHES:
+        raise usage(f"{name!r} is no hash function for new blocks: choose one of {', '.join(HASHES)}")
+    return HASHES[name]
+
+
+def store_block(home: Home, cid: CID, data: bytes, *, pin: bool, name: str = "") -> None:
+    """Stores one block, and pins it (with what it links to) when asked."""
+    store = home.open_store()
+    with store.lease():
+        store.put_many([(cid.multihash, data)])
+        if pin:
+            home.open_pins().add(cid, recursive=True, name=name)
+
+
+@app.command("put")
+def put(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, or - for stdin.")],
+    codec: CodecOption = "raw",
+    hash_name: HashOption = "sha2-256",
+    pin: Annotated[bool, typer.Option("--pin/--no-pin", help="Pin it.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Store a file's bytes as one block and print its CID."""
+    codec_code, hash_code = codec_number(codec), hash_number(hash_name)
+    with Home.locate() as home:
+        for file in files:
+            data = read_input(file, MAX_BLOCK_BYTES, "a block")
+            cid = CID.of(data, codec_code, hash_code)
+            if codec_code in {codecs.DAG_PB, codecs.DAG_CBOR}:
+                codecs.links(cid, data)  # refuses bytes that are not what the codec says
+            store_block(home, cid, data, pin=pin)
+            if json_output:
+                emit({"cid": str(cid), "size_bytes": len(data)})
+            else:
+                text(str(cid))
+
+
+@app.command("get")
+def get(cid: CidArgument, json_output: JsonFlag = False) -> None:
+    """Print a block's bytes."""
+    from cli.sources import content_source
+    from merkledag.steps import inline
+
+    parsed = cid_argument(cid)
+    with Home.locate() as home:
+        data = inline(parsed)
+        block = content_source(home).get(parsed) if data is None else data
+    if json_output:
+        from base64 import b64encode
+
+        return emit({"cid": str(parsed), "size_bytes": len(block), "base64": b64encode(block).decode()})
+    return raw(block)
+
+
+@app.command("stat")
+def stat(cid: CidArgument, json_output: JsonFlag = False) -> None:
+    """Print a block's size without reading it."""
+    from merkledag.steps import inline
+
+    parsed = cid_argument(cid)
+    with Home.locate() as home:
+        data = inline(parsed)
+        size = home.open_store().size(parsed.multihash) if data is None else len(data)
+    if size is None:
+        raise not_found(f"block {parsed} is not in the local store")
+    if json_output:
+        return emit({"cid": str(parsed), "size_bytes": size})
+    return text(f"cid: {parsed}\nsize_bytes: {size}")
+
+
+@app.command("rm")
+def rm(
+    cids: Annotated[list[str], typer.Argument(metavar="CID…", help="The blocks' CIDs.")],
+    force: Annotated[bool, typer.Option("-f", "--force", help="Absent blocks are no error.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Delete blocks that no pin needs."""
+    parsed = [cid_argument(cid) for cid in cids]
+    with Home.locate() as home:
+        store = home.open_store()
+        absent = [cid for cid in parsed if not store.has(cid.multihash)]
+        if absent and not force:
+            raise not_found(f"block {absent[0]} is not in the local store (-f ignores that)")
+        present = [cid for cid in parsed if cid not in absent]
+        _refuse_pinned(home, present)
+        freed = store.delete_many([cid.multihash for cid in present])
+        if json_output:
+            emit({"removed": [str(cid) for cid in present], "freed_bytes": freed.bytes})
+            return
+        for cid in present:
+            text(f"removed {cid}")
+
+
+def _refuse_pinned(home: Home, cids: list[CID]) -> None:
+    from cli.pinned import needed_by
+
+    for cid, pin in needed_by(home, cids):
+        raise invalid(f"block {cid} is needed by the pin of {pin}: `holdfast pin rm {pin}` first")

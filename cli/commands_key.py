@@ -1,0 +1,150 @@
+"""`holdfast key`: making, showing, exporting and importing keys."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import keyfiles
+from cli.groups import new_app
+from cli.home import NODE_KEY, Home
+from cli.keystore import BLS12_381, ED25519, KINDS, KeyInfo, ask_passphrase
+from cli.options import JsonFlag
+from cli.output import emit, invalid, note, raw, text, usage
+
+app = new_app("Keys: the node's own is called self.")
+
+NameArgument = Annotated[str, typer.Argument(help="The key's name.")]
+KindOption = Annotated[str, typer.Option("--type", help="ed25519 or bls12-381.")]
+EncryptFlag = Annotated[
+    bool, typer.Option("--encrypt", help="Ask for a passphrase and seal the key with it.")
+]
+
+
+def _kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise usage(f"{kind!r} is no kind of key: choose one of {', '.join(KINDS)}")
+    return kind
+
+
+def _passphrase(wanted: bool) -> bytes | None:
+    if not wanted or os.environ.get("HOLDFAST_PASSPHRASE_FILE"):
+        return None  # the keystore takes it from the file
+    if not sys.stdin.isatty():
+        raise usage("--encrypt asks on a terminal; without one, use HOLDFAST_PASSPHRASE_FILE")
+    return ask_passphrase("Passphrase: ", confirm=True)
+
+
+def _describe(info: KeyInfo) -> dict[str, Any]:
+    document = info.document()
+    if info.kind == ED25519:
+        from merkledag.base import encode_base58
+        from merkledag.peer import parse_peer, peer_cid
+
+        document["peer_id"] = encode_base58(peer_cid(parse_peer(info.public)).multihash)
+    return document
+
+
+def _made(info: KeyInfo, json_output: bool) -> None:
+    note(info.sentence())
+    if json_output:
+        emit(_describe(info))
+    else:
+        text(info.public)
+
+
+@app.command("gen")
+def gen(
+    name: NameArgument,
+    kind: KindOption = ED25519,
+    encrypt: EncryptFlag = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Make a key and print its public half."""
+    home = Home.locate()
+    home.keystore().path(name)
+    passphrase = _passphrase(encrypt)
+    home.ensure()
+    _made(home.keystore().create(name, _kind(kind), passphrase=passphrase), json_output)
+
+
+@app.command("ls")
+def ls(json_output: JsonFlag = False) -> None:
+    """List the keys."""
+    store = Home.locate().keystore()
+    infos = [store.info(name) for name in store.names()]
+    if json_output:
+        return emit([_describe(info) for info in infos])
+    for info in infos:
+        text(f"{info.public}  {info.name}  {info.kind}{'  encrypted' if info.sealed else ''}")
+    return None
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="The key's name.")] = NODE_KEY, json_output: JsonFlag = False
+) -> None:
+    """Print a key's public half in every form."""
+    info = Home.locate().keystore().info(name)
+    document = _describe(info)
+    if json_output:
+        return emit(document)
+    for field, value in document.items():
+        text(f"{field}: {str(value).lower() if isinstance(value, bool) else value}")
+    return None
+
+
+@app.command("export")
+def export(
+    name: NameArgument,
+    output: Annotated[str, typer.Option("-o", "--output", help="A new file, or - for stdout.")] = "",
+    form: Annotated[str, typer.Option("--format", help=", ".join(keyfiles.FORMATS))] = keyfiles.LIBP2P,
+    json_output: JsonFlag = False,
+) -> None:
+    """Write a private key, unencrypted, to a new 0600 file (NAME.key unless -o names another)."""
+    store = Home.locate().keystore()
+    info = store.info(name)
+    if form == keyfiles.LIBP2P and info.kind == BLS12_381:
+        form = keyfiles.HEX
+    data = keyfiles.encode(store.seed(name), form, ed25519=info.kind == ED25519)
+    if output == "-":
+        return raw(data)
+    path = Path(output or f"{name}.key")
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise invalid(f"{path} exists: a key is never written over a file") from None
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    note(f"wrote the private key {name} to {path}: whoever reads that file is {name}")
+    if json_output:
+        emit({"name": name, "path": str(path), "format": form})
+    return None
+
+
+@app.command("import")
+def import_(
+    name: NameArgument,
+    file: Annotated[str, typer.Argument(help="The private key's file, or - for stdin.")],
+    kind: KindOption = ED25519,
+    encrypt: EncryptFlag = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Take over a private key: libp2p protobuf, PEM (PKCS #8) or hex."""
+    home = Home.locate()
+    home.keystore().path(name)
+    if file == "-":
+        data = sys.stdin.buffer.read(keyfiles.MAX_FILE_BYTES + 1)
+    else:
+        with Path(file).open("rb") as opened:
+            data = opened.read(keyfiles.MAX_FILE_BYTES + 1)
+    if len(data) > keyfiles.MAX_FILE_BYTES:
+        raise invalid(f"{file} is too large for a key")
+    seed = keyfiles.decode(data)
+    passphrase = _passphrase(encrypt)
+    home.ensure()
+    _made(home.keystore().create(name, _kind(kind), seed, passphrase=passphrase), json_output)

@@ -1,0 +1,73 @@
+"""Where content commands read blocks from: one function, `content_source`, decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cli.output import usage
+from merkledag.block import verify_block
+from merkledag.steps import Buffer, run
+
+if TYPE_CHECKING:
+    from cli.home import Home
+    from merkledag.cid import CID
+    from merkledag.path import ContentPath
+    from merkledag.resolve import Resolved
+    from storage_node.blockstore.store import Store
+
+
+class ContentSource(Protocol):
+    """Blocks by CID. Identity CIDs never reach it: the drivers of `merkledag.steps` answer them."""
+
+    def get(self, cid: CID) -> Buffer:
+        """The block's bytes; raises BlockNotFound (any LookupError), TimeoutError, or HashMismatch."""
+        ...
+
+
+class LocalSource:
+    """The blocks of the local store, hashed again on every read if `verify` is set."""
+
+    def __init__(self, store: Store, *, verify: bool) -> None:
+        self._store = store
+        self._verify = verify
+
+    def get(self, cid: CID) -> Buffer:
+        """The block's bytes; raises BlockNotFound, or HashMismatch where reads are verified."""
+        from storage_node.errors import BlockNotFound
+
+        try:
+            data = self._store.get(cid.multihash)
+        except BlockNotFound:
+            raise BlockNotFound(f"block {cid} is not in the local store") from None
+        if self._verify:
+            verify_block(cid, data)
+        return data
+
+
+def content_source(home: Home) -> ContentSource:
+    """Where the content commands of this process read from."""
+    return LocalSource(home.open_store(), verify=home.config.truth("storage.verify_on_read"))
+
+
+def resolve_path(source: ContentSource, path: ContentPath) -> Resolved:
+    """Follows a content path to its node.
+
+    Exit 3 for a missing link or block, 2 for a name (not resolved here).
+    """
+    from cli.arguments import cid_argument
+    from merkledag.resolve import resolve
+
+    if path.namespace != "ipfs":
+        raise usage("/ipns/ names cannot be resolved by this version: give an /ipfs/ path or a CID")
+    return run(resolve(cid_argument(path.root), path.segments), source.get)
+
+
+def unixfs_node(source: ContentSource, path: ContentPath) -> CID:
+    """The CID of the node at a content path; exit 3 when the path ends inside a node."""
+    from cli.output import not_found
+
+    resolved = resolve_path(source, path)
+    if resolved.remainder:
+        rest = "/".join(resolved.remainder)
+        raise not_found(f"{resolved.cid} is no file or folder at /{rest}: it is data inside a node")
+    return resolved.cid
