@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from ledger.errors import LedgerError
 
-class EngineError(Exception):
-    """Base of every error that an engine, its storage or its client raises."""
+
+class EngineError(LedgerError):
+    """Base of every error that an engine or its storage raises."""
 
 
 class StoreError(EngineError):
@@ -24,30 +26,38 @@ class EngineStopped(EngineError):
     """Ours: the engine has been stopped, or a failed write stopped it; nothing more is accepted."""
 
 
-class ClientError(EngineError):
-    """Base of what a client of the ledger's HTTP interface raises."""
+class MempoolFull(EngineError):
+    """The environment: more transactions are waiting than the engine keeps; send again later."""
 
 
-class LedgerUnreachable(ClientError):
+class SubscriberTooSlow(EngineError):
+    """The caller's: a subscriber fell too far behind and was dropped; it may start again where it was."""
+
+
+class TooManySubscribers(EngineError):
+    """The environment: as many subscribers as the engine serves are connected already."""
+
+
+class LedgerUnreachable(LedgerError):
     """The environment: no connection, a time-out, or a server that cannot answer now."""
 
 
-class LedgerProtocolError(ClientError):
+class LedgerRefused(LedgerError):
+    """The caller's: the ledger refused; `code` as in `ledger.result`, `log` is one line saying why."""
+
+    def __init__(self, code: int, log: str) -> None:
+        super().__init__(log)
+        self.code = code
+        self.log = log
+
+
+class LedgerProtocolError(LedgerError):
     """The server answered something that is not this protocol; check the ledger's URL."""
 
 
-class LedgerNotFound(ClientError, LookupError):
+class LedgerNotFound(LedgerError, LookupError):
     """The caller's: the ledger has no such account, deal, block or transaction."""
 
 
-class ChainMismatch(ClientError):
-    """The server runs another chain, or another operator key, than the one that was pinned."""
-
-
-class LedgerRefused(ClientError):
-    """The caller's: the ledger refused; `code` is the stable result code, `log` one line saying why."""
-
-    def __init__(self, code: int, log: str) -> None:
-        super().__init__(f"the ledger refused (code {code}): {log}")
-        self.code = code
-        self.log = log
+class ChainMismatch(LedgerError):
+    """The server runs another chain, or has another operator key, than the one that was pinned."""

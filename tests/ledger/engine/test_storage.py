@@ -104,20 +104,20 @@ def test_a_store_has_one_owner(tmp_path: Path) -> None:
 
 
 def test_a_crash_inside_the_transaction_leaves_the_block_before(tmp_path: Path) -> None:
-    class Crash(Exception):
+    class CrashError(Exception):
         pass
 
     for point in ("db.begin", "db.state", "db.commit"):
 
         def fault(at: str, point: str = point) -> None:
             if at == point:
-                raise Crash
+                raise CrashError
 
         folder = tmp_path / point
         _created(folder).close()
         store = LedgerStorage(folder, fault=fault)
         store.open()
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             store.commit(_block(1))
         store.abandon()
         store = LedgerStorage(folder)

@@ -108,9 +108,10 @@ def test_rotation_drops_old_segments_and_survives_a_crash_between(tmp_path: Path
     log = WriteAheadLog(tmp_path, segment_bytes=100)
     log.open()
     log.append(1, b"x" * 100)
-    assert log.full
+    full = [log.full]
     log.rotate(2)
-    assert not log.full
+    full.append(log.full)
+    assert full == [True, False]
     log.append(2, b"two")
     log.close()
     assert [path.name for path in tmp_path.glob("*.wal")] == [f"{2:020d}.wal"]

@@ -1,0 +1,128 @@
+"""From a finalized block to what is signed and stored; and back again when the log is replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ledger.application import Application, BlockInput, BlockResult
+from ledger.engine.blocks import (
+    Block,
+    BlockEvents,
+    Receipt,
+    decode_log_payload,
+    encode_log_payload,
+    node_cid,
+)
+from ledger.engine.errors import CorruptStore, ReplayMismatch
+from ledger.engine.storage import LedgerStorage, StoredBlock, StoredTx
+from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis
+from ledger.genesis import Genesis
+from ledger.transactions import decode_beacon
+from merkledag import dag_cbor
+from merkledag.cid import CID
+from merkledag.ed25519 import Signer
+from proofs import beacon as beacon_chain
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A block ready to be written: its header, receipts (the beacon's first), events and stored form."""
+
+    block: Block
+    receipts: tuple[Receipt, ...]
+    events: BlockEvents
+    stored: StoredBlock
+
+
+def assemble(
+    app: Application, given: BlockInput, result: BlockResult, prev: CID | None, signer: Signer
+) -> Assembled:
+    """The signed block of what `finalize_block` made of `given`."""
+    signature = decode_beacon(given.txs[0]).beacon
+    block = Block(
+        account=signer.public_key,
+        app_hash=result.app_hash,
+        beacon=beacon_chain.next_value(app.beacon, signature),
+        block_time_s=given.block_time_s,
+        chain=app.chain_id,
+        height=given.height,
+        prev=prev,
+        time=result.time,
+        txs=tuple(node_cid(raw) for raw in given.txs),
+    ).signed(signer)
+    return _stored(block, given.txs, result)
+
+
+def _stored(block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assembled:
+    raw_block = block.encode()
+    receipts = tuple(
+        Receipt.of(one, block.height, cid) for one, cid in zip(result.tx_results, block.txs, strict=True)
+    )
+    events = BlockEvents(block.height, result.time, tuple(result.events))
+    stored = StoredBlock(
+        height=block.height,
+        block=raw_block,
+        block_digest=node_cid(raw_block).digest,
+        txs=[
+            StoredTx(raw, cid.digest, receipt.tx_id.digest, dag_cbor.encode(receipt.to_map()))
+            for raw, cid, receipt in zip(txs, block.txs, receipts, strict=True)
+        ],
+        events=dag_cbor.encode(events.to_map()),
+        state=result.changes,
+        app_hash=result.app_hash,
+        log_payload=encode_log_payload(raw_block, txs),
+    )
+    return Assembled(block, receipts, events, stored)
+
+
+def load_application(storage: LedgerStorage, genesis: Genesis | None = None) -> Application:
+    """The application of an open store, the write-ahead log replayed; a new store is created from `genesis`.
+
+    Raises CorruptStore (ReplayMismatch when a replayed block gives another app hash than its header says),
+    InvalidGenesis when the store is new and no genesis is given, or another one than the store's.
+    """
+    kept = storage.genesis()
+    if kept is None:
+        if genesis is None:
+            raise InvalidGenesis(f"{storage.folder} holds no ledger yet; it needs a genesis")
+        app = Application(genesis)
+        storage.create(genesis.encode(), {}, app.app_hash)
+    else:
+        if genesis is not None and genesis.encode() != kept:
+            raise InvalidGenesis(f"{storage.folder} holds a ledger of another genesis")
+        try:
+            app = Application(Genesis.decode(kept), storage.state_items() if storage.height() else ())
+        except (CorruptState, InvalidGenesis) as error:
+            raise CorruptStore(
+                f"the ledger's state is damaged ({error}); restore it from a backup"
+            ) from error
+    if (app.height, app.app_hash) != (storage.height(), storage.app_hash()):
+        raise CorruptStore(
+            f"the ledger's state is damaged: app hash {app.app_hash.hex()} at {app.height}, not "
+            f"{(storage.app_hash() or b'').hex()} at {storage.height()}; restore it from a backup"
+        )
+    for record in storage.pending():
+        _replay(app, storage, record.height, record.payload)
+    return app
+
+
+def _replay(app: Application, storage: LedgerStorage, height: int, payload: bytes) -> None:
+    raw_block, txs = decode_log_payload(payload)
+    try:
+        block = Block.decode(raw_block)
+    except ValueError as error:
+        raise CorruptStore(f"block {height} of the write-ahead log does not decode: {error}") from error
+    if block.height != height or not block.verify() or block.txs != tuple(node_cid(raw) for raw in txs):
+        raise CorruptStore(f"block {height} of the write-ahead log is not what its operator signed")
+    try:
+        result = app.finalize_block(BlockInput(height, block.block_time_s, block.account, txs))
+    except InvalidBlock as error:
+        raise ReplayMismatch(f"block {height} of the write-ahead log does not run again: {error}") from error
+    if result.app_hash != block.app_hash:
+        app.abort()
+        raise ReplayMismatch(
+            f"replaying block {height} gave app hash {result.app_hash.hex()}, its header says "
+            f"{block.app_hash.hex()}; use the release that wrote it, or restore the ledger from a backup"
+        )
+    storage.apply(_stored(block, txs, result).stored)
+    app.commit()

@@ -1,0 +1,298 @@
+"""The embedded engine: one process that makes the blocks, on demand and whenever ledger time asks for one.
+
+A block is made when a transaction waits (all that wait go into it, within its bounds), when block time
+reaches the application's next due instant, and at least every `max_step_s` while a deal lives. Otherwise
+there are none. A block is decided once it is in the write-ahead log, and confirmed once it is in the database too.
+
+The event loop's thread drives the application; signatures are verified, and blocks written, in other threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from ledger import limits
+from ledger.application import Application, BlockInput
+from ledger.engine.assemble import Assembled, assemble
+from ledger.engine.blocks import BlockEvents, Receipt, node_cid
+from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, StoreError
+from ledger.engine.fanout import Fanout, Subscription
+from ledger.engine.history import History
+from ledger.engine.mempool import MAX_WAITING, Mempool
+from ledger.engine.storage import LedgerStorage, StoredBlock
+from ledger.transactions import Beacon
+from merkledag.cid import CID
+from merkledag.ed25519 import Signer
+
+MAX_TXS_PER_BLOCK = (
+    512  # more in one block would keep the event loop busy for longer than a tenth of a second
+)
+VERIFY_THREADS = 2
+RETRY_S = 1.0
+STOPPING = "the ledger is stopping; send again when it is back"
+
+_log = logging.getLogger(__name__)
+
+
+class BeaconSigner(Protocol):
+    """Whoever can sign with the operator's BLS key (`proofs.bls.BlsSigner`)."""
+
+    def sign(self, message: bytes) -> bytes:
+        """96 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """How the engine is: how much waits, and in `trouble` what keeps it from writing ("": nothing)."""
+
+    waiting: int
+    subscribers: int
+    trouble: str
+
+
+class EmbeddedEngine:
+    """Drives one application over one open store (see `assemble.load_application`).
+
+    `clock` gives seconds since 1970; `sleep` waits for that many seconds of the same clock.
+    """
+
+    name = "embedded"
+
+    def __init__(
+        self,
+        app: Application,
+        storage: LedgerStorage,
+        operator: Signer,
+        beacon: BeaconSigner,
+        clock: Callable[[], float],
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self.app = app
+        self.history = History(storage)
+        self._storage = storage
+        self._operator = operator
+        self._beacon = beacon
+        self._clock = clock
+        self._sleep = sleep
+        self._verifiers = ThreadPoolExecutor(VERIFY_THREADS, "ledger-verify")
+        self._writer = ThreadPoolExecutor(1, "ledger-write")
+        self._mempool = Mempool(app, self._verifiers, self._committed, self._admitted, max_waiting)
+        self._fanout: Fanout[BlockEvents] = Fanout()
+        self._wake = asyncio.Event()
+        self._stalled = False
+        self._stopping = False
+        self._trouble = ""
+        self._prev: CID | None = None
+        self._next_beacon: asyncio.Future[bytes] | None = None
+        self._intake: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to make blocks. Raises CorruptStore when store and application do not agree."""
+        if self.app.height != self._storage.height():
+            raise CorruptStore("store and application are at different heights; load the application anew")
+        if self.app.height:
+            tip = self._storage.block(self.app.height)
+            self._prev = None if tip is None else node_cid(tip)
+        self._beacon_signature()
+        self._task = asyncio.create_task(self._run(), name="ledger-engine")
+
+    async def stop(self) -> None:
+        """Finishes the block under way, refuses what still waits, and ends. Harmless twice.
+
+        The store stays open (its owner closes it).
+        """
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.exception()  # `wait_ended` tells it, and the log has it
+        self._close(EngineStopped(STOPPING))
+
+    async def wait_ended(self) -> None:
+        """Returns when the engine has been stopped; raises what made it fail."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    @property
+    def status(self) -> EngineStatus:
+        """How the engine is right now."""
+        return EngineStatus(len(self._mempool), len(self._fanout), self._trouble)
+
+    # -- what others ask of it -----------------------------------------------------------------------------
+
+    async def submit(self, raw: bytes) -> Receipt:
+        """The receipt of a signed transaction after its block is confirmed, or at once if it is refused.
+
+        A refused one has height 0. Sending the same bytes again is harmless: it tells what became of them.
+        Raises MempoolFull, EngineStopped, or StoreError when the disk refuses (then nothing was kept).
+        """
+        return await self._mempool.submit(raw)
+
+    def subscribe(self) -> Subscription[BlockEvents]:
+        """The events of every block confirmed from now on. Raises TooManySubscribers."""
+        return self._fanout.subscribe()
+
+    def get_node(self, cid: CID) -> bytes | None:
+        """The block or transaction that `cid` names, as DAG-CBOR, or None."""
+        return self.history.node(cid)
+
+    # -- making blocks -------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        self._intake = asyncio.create_task(self._mempool.run(), name="ledger-intake")
+        self._intake.add_done_callback(lambda _task: self._wake.set())
+        error = EngineStopped(STOPPING)
+        try:
+            while not self._stopping:
+                if self._intake.done():
+                    self._intake.result()
+                await self._until_block()
+                if not self._ending:
+                    await self._make_block()
+        except BaseException as failure:
+            error = EngineStopped("the ledger's engine has failed; see its log and restart it")
+            if not isinstance(failure, asyncio.CancelledError):
+                _log.critical("the ledger's engine has failed and stops: %r", failure)
+            raise
+        finally:
+            self._intake.cancel()
+            await asyncio.wait({self._intake})
+            self._close(error)
+
+    @property
+    def _ending(self) -> bool:
+        return self._stopping or (self._intake is not None and self._intake.done())
+
+    def _close(self, error: EngineError) -> None:
+        self._mempool.close(error)
+        self._fanout.close()
+        if self._next_beacon is not None:
+            self._next_beacon.cancel()
+        self._verifiers.shutdown(wait=False)
+        self._writer.shutdown(wait=True)
+
+    def _admitted(self) -> None:
+        self._stalled = False
+        self._wake.set()
+
+    def _committed(self, tx_id: CID) -> Receipt | None:
+        found = self.history.tx(tx_id)
+        return None if found is None or found.receipt.code else found.receipt
+
+    def _block_due_at(self) -> int | None:
+        """The block time at which a block must be made although nothing waits, None for never."""
+        steps = []
+        due = self.app.next_due()
+        if due is not None:
+            steps.append(max(0, due - self.app.time))
+        if due is not None or self.app.has_live_deals():
+            steps.append(self.app.params.max_step_s)
+        return self.app.block_time_s + min(steps) if steps else None
+
+    def _is_due(self) -> bool:
+        due_at = self._block_due_at()
+        return due_at is not None and self._clock() >= due_at
+
+    async def _until_block(self) -> None:
+        while not self._ending:
+            if self._is_due() or (self._mempool.ready and not self._stalled):
+                return
+            due_at = self._block_due_at()
+            await self._rest(None if due_at is None else due_at - self._clock())
+
+    async def _rest(self, seconds: float | None) -> None:
+        """Waits until `seconds` (None: for ever) have passed, a transaction is admitted, or the end comes."""
+        self._wake.clear()
+        if self._ending:
+            return
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._wake.wait())]
+        if seconds is not None:
+            waits.append(asyncio.ensure_future(self._sleep(max(0.0, seconds))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.wait(waits)
+
+    def _beacon_signature(self) -> asyncio.Future[bytes]:
+        """The operator's signature in the next block's head; begun early, so that the block need not wait."""
+        if self._next_beacon is None:
+            message = self.app.beacon_transaction_message(self.app.height + 1)
+            loop = asyncio.get_running_loop()
+            self._next_beacon = loop.run_in_executor(self._writer, self._beacon.sign, message)
+        return self._next_beacon
+
+    async def _make_block(self) -> None:
+        height = self.app.height + 1
+        head = Beacon(self.app.chain_id, height, await self._beacon_signature()).encode()
+        candidates = self._mempool.candidates(MAX_TXS_PER_BLOCK)
+        chosen = self.app.prepare_proposal(candidates, max_bytes=limits.MAX_BLOCK_BYTES - len(head))
+        for raw, refused in self.app.dropped.items():
+            self._mempool.resolve(raw, Receipt.of(refused, 0, node_cid(raw)))
+        if not chosen and not self._is_due():
+            # What is left fits no block now; try again with the next transaction or due instant.
+            self._stalled = True
+            return
+        now = max(self.app.block_time_s, int(self._clock()))
+        given = BlockInput(height, now, self._operator.public_key, (head, *chosen))
+        result = self.app.finalize_block(given)
+        made = assemble(self.app, given, result, self._prev, self._operator)
+        if await self._log_block(made.stored, chosen):
+            await self._apply_block(made.stored)
+            self._confirm(made, given)
+
+    async def _log_block(self, stored: StoredBlock, chosen: list[bytes]) -> bool:
+        """Decides the block. When the disk refuses, its transactions are given back to their senders."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._storage.log_block, stored)
+        except StoreError as error:
+            self.app.abort()
+            self._report(error)
+            for raw in chosen:
+                self.app.forget(raw)
+                self._mempool.resolve(raw, error)
+            await self._rest(RETRY_S)
+            return False
+        return True
+
+    async def _apply_block(self, stored: StoredBlock) -> None:
+        """Writes a decided block into the database, however long the disk refuses it."""
+        while True:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._writer, self._storage.apply, stored)
+            except CorruptStore:
+                raise
+            except StoreError as error:
+                self._report(error)
+                if self._stopping:
+                    raise
+                await self._rest(RETRY_S)
+            else:
+                self._trouble = ""
+                return
+
+    def _report(self, error: StoreError) -> None:
+        if self._trouble != str(error):
+            _log.error("the ledger cannot write: %s", error)
+        self._trouble = str(error)
+
+    def _confirm(self, made: Assembled, given: BlockInput) -> None:
+        self.app.commit()
+        self._prev = made.block.cid
+        self._next_beacon = None
+        self._beacon_signature()
+        self._fanout.publish(made.events)
+        for raw, receipt in zip(given.txs[1:], made.receipts[1:], strict=True):
+            self._mempool.resolve(raw, receipt)

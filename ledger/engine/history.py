@@ -1,0 +1,105 @@
+"""What the store remembers, in typed form: blocks, transactions, receipts, events, IPLD nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ledger import transactions
+from ledger.engine.blocks import Block, BlockEvents, Receipt
+from ledger.engine.errors import CorruptStore
+from ledger.engine.storage import LedgerStorage
+from ledger.errors import InvalidTransaction
+from ledger.fields import FieldError
+from ledger.transactions import Beacon, Transaction
+from merkledag import dag_cbor
+from merkledag.cid import CID
+from merkledag.codecs import DAG_CBOR
+from merkledag.errors import MerkledagError
+from merkledag.multihash import SHA2_256
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedTx:
+    """A transaction in a block: where it is, what it says and what became of it."""
+
+    height: int
+    index: int
+    raw: bytes
+    tx: Transaction | Beacon
+    receipt: Receipt
+
+
+class History:
+    """Reads of one store. Every method raises StoreError (CorruptStore for bytes that do not decode)."""
+
+    def __init__(self, storage: LedgerStorage) -> None:
+        self._storage = storage
+
+    def block(self, height: int) -> Block | None:
+        """The block at `height`."""
+        raw = self._storage.block(height)
+        if raw is None:
+            return None
+        try:
+            return Block.decode(raw)
+        except ValueError as error:
+            raise CorruptStore(f"block {height} does not decode: {error}") from error
+
+    def tx(self, cid: CID) -> CommittedTx | None:
+        """The transaction with this ID, or whose signed bytes have this CID."""
+        place = self._storage.find(_digest(cid))
+        if place is None or place.kind == b"B":
+            return None
+        raw = self._storage.tx(place.height, place.index)
+        receipt = self._storage.receipt(place.height, place.index)
+        if raw is None or receipt is None:
+            raise CorruptStore(f"transaction {place.index} of block {place.height} is missing")
+        return CommittedTx(place.height, place.index, raw, _decode_tx(raw), _decode_receipt(receipt))
+
+    def receipts(self, height: int) -> list[Receipt]:
+        """The receipts of one block, the beacon's first."""
+        return [_decode_receipt(raw) for raw in self._storage.receipts(height)]
+
+    def events(self, height: int) -> BlockEvents | None:
+        """The events of one block."""
+        raw = self._storage.events(height)
+        if raw is None:
+            return None
+        try:
+            return BlockEvents.from_map(dag_cbor.decode(raw))
+        except (MerkledagError, ValueError) as error:
+            raise CorruptStore(f"the events of block {height} do not decode: {error}") from error
+
+    def node(self, cid: CID) -> bytes | None:
+        """The DAG-CBOR bytes of `cid`: a block, a signed transaction, or one without its signature."""
+        place = self._storage.find(_digest(cid))
+        if place is None:
+            return None
+        if place.kind == b"B":
+            return self._storage.block(place.height)
+        raw = self._storage.tx(place.height, place.index)
+        if raw is None or place.kind == b"S":
+            return raw
+        tx = _decode_tx(raw)
+        return tx.unsigned_bytes() if isinstance(tx, Transaction) else raw
+
+
+def _digest(cid: CID) -> bytes:
+    """What the store's index is keyed by; empty for a CID that can name nothing here."""
+    if cid.codec != DAG_CBOR or cid.hash_code != SHA2_256:
+        return b""
+    return cid.digest
+
+
+def _decode_tx(raw: bytes) -> Transaction | Beacon:
+    try:
+        return transactions.decode_beacon(raw) if transactions.is_beacon(raw) else transactions.decode(raw)
+    except InvalidTransaction as error:
+        raise CorruptStore(f"a transaction of the store does not decode: {error}") from error
+
+
+def _decode_receipt(raw: bytes) -> Receipt:
+    try:
+        return Receipt.from_map(dag_cbor.decode(raw))
+    except (MerkledagError, FieldError) as error:
+        raise CorruptStore(f"a receipt of the store does not decode: {error}") from error

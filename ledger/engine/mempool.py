@@ -1,0 +1,136 @@
+"""Transactions on their way into a block: verified in threads, admitted in order of arrival, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from itertools import islice
+
+from ledger.application import Application
+from ledger.engine.blocks import Receipt, node_cid
+from ledger.engine.errors import EngineError, MempoolFull
+from ledger.result import Code, TxResult
+from merkledag.cid import CID
+
+MAX_WAITING = 20_000
+MAX_WAITING_BYTES = 64 << 20
+VERIFY_BATCH = 64
+VERIFY_AHEAD = 2  # batches in the threads besides the one whose results are awaited
+
+Outcome = Receipt | EngineError
+
+
+class Mempool:
+    """What waits for a block. `committed` finds the receipt of a transaction that a block already has.
+
+    `run` must be running for anything to be admitted; `on_admitted` is called whenever something was.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        verifiers: Executor,
+        committed: Callable[[CID], Receipt | None],
+        on_admitted: Callable[[], None],
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self._app = app
+        self._verifiers = verifiers
+        self._committed = committed
+        self._on_admitted = on_admitted
+        self._max_waiting = max_waiting
+        self._outcomes: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._admitted: dict[bytes, None] = {}
+        self._size_bytes = 0
+        self._arrived: asyncio.Queue[bytes] = asyncio.Queue()
+        self._verifying: asyncio.Queue[tuple[list[bytes], asyncio.Future[list[TxResult]]]] = asyncio.Queue(
+            VERIFY_AHEAD
+        )
+        self._closed: EngineError | None = None
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an admitted transaction waits for a block."""
+        return bool(self._admitted)
+
+    async def submit(self, raw: bytes) -> Receipt:
+        """The transaction's receipt, once it is in a block or refused.
+
+        The same bytes sent twice share one outcome; cancelling the call does not take the transaction back.
+        Raises MempoolFull, EngineStopped, StoreError.
+        """
+        outcome = self._outcomes.get(raw)
+        if outcome is None:
+            if self._closed is not None:
+                raise self._closed
+            if len(self._outcomes) >= self._max_waiting or self._size_bytes + len(raw) > MAX_WAITING_BYTES:
+                raise MempoolFull(f"{len(self._outcomes)} transactions are waiting already; send again later")
+            outcome = self._outcomes[raw] = asyncio.get_running_loop().create_future()
+            self._size_bytes += len(raw)
+            self._arrived.put_nowait(raw)
+        result = await asyncio.shield(outcome)
+        if isinstance(result, EngineError):
+            raise result
+        return result
+
+    def candidates(self, limit: int) -> list[bytes]:
+        """The first `limit` admitted transactions, oldest first."""
+        return list(islice(self._admitted, limit))
+
+    def resolve(self, raw: bytes, outcome: Outcome) -> None:
+        """Ends the waiting of a transaction."""
+        self._admitted.pop(raw, None)
+        future = self._outcomes.pop(raw, None)
+        if future is not None:
+            self._size_bytes -= len(raw)
+            future.set_result(outcome)
+
+    def close(self, error: EngineError) -> None:
+        """Ends everything that waits, and all that would come, with `error`."""
+        self._closed = error
+        for raw in list(self._outcomes):
+            self.resolve(raw, error)
+
+    async def run(self) -> None:
+        """Verifies and admits, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._verify())
+            tasks.create_task(self._admit())
+
+    async def _verify(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._arrived.get()]
+            while len(batch) < VERIFY_BATCH and not self._arrived.empty():
+                batch.append(self._arrived.get_nowait())
+            await self._verifying.put(
+                (batch, loop.run_in_executor(self._verifiers, self._verify_batch, batch))
+            )
+
+    def _verify_batch(self, batch: list[bytes]) -> list[TxResult]:
+        return [self._app.verify_signature(raw) for raw in batch]
+
+    async def _admit(self) -> None:
+        while True:
+            batch, verified = await self._verifying.get()
+            for raw, result in zip(batch, await verified, strict=True):
+                self._admit_one(raw, result)
+            if self._admitted:
+                self._on_admitted()
+
+    def _admit_one(self, raw: bytes, verified: TxResult) -> None:
+        if raw not in self._outcomes:
+            return  # closed meanwhile
+        result = self._app.check_tx(raw) if verified.ok else verified
+        if result.ok:
+            self._admitted[raw] = None
+            return
+        receipt = None
+        if result.code is Code.NONCE_USED and result.tx_id is not None:
+            # Whoever lost the answer sends again: tell what became of it.
+            receipt = self._committed(result.tx_id)
+        self.resolve(raw, receipt or Receipt.of(result, 0, node_cid(raw)))
