@@ -63,3 +63,13 @@ def sample(seed: bytes, total: int, k: int) -> tuple[int, ...]:
                 if len(drawn) == k:
                     break
     return tuple(sorted(drawn))
+
+
+def detection(total: int, lost: int, k: int) -> float:
+    """The probability, 0 to 1, that `k` leaves drawn of `total` meet one of `lost`: 1 − C(n−d,k) / C(n,k)."""
+    if not 0 <= lost <= total:
+        raise ValueError(f"{lost} of {total} leaves lost")
+    missed = 1.0
+    for drawn in range(min(k, total)):
+        missed *= max(0, total - lost - drawn) / (total - drawn)
+    return 1.0 - missed
