@@ -1,0 +1,120 @@
+"""Runs servers in this process: listening, announcing them in run/, signals, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from cli.output import CommandError, note, usage
+
+if TYPE_CHECKING:
+    from aiohttp.web import AppRunner
+
+    from cli.home import Home
+
+SHUTDOWN_S: Final = 5.0
+# The read end of a pipe whose other end a parent holds: it ends when the parent does, however that happens.
+LIFELINE: Final = "HOLDFAST_LIFELINE_FD"
+
+
+def address(listen: str) -> tuple[str, int]:
+    """`ADDRESS:PORT` (IPv6 in brackets) as a pair; exit 2 for anything else."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise usage(f"{listen!r} is no address: write ADDRESS:PORT, for example 127.0.0.1:8080 (port 0 is any)")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@asynccontextmanager
+async def listening(
+    runner: AppRunner, home: Home, role: str, listen: str, details: Mapping[str, Any] | None = None
+) -> AsyncIterator[str]:
+    """Serves `runner` at `listen` while the context lasts and writes run/<role>.json; yields the URL.
+
+    Raises CommandError when the address cannot be had.
+    """
+    from aiohttp import web
+
+    host, port = address(listen)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, shutdown_timeout=SHUTDOWN_S)
+        try:
+            await site.start()
+        except OSError as error:
+            raise _cannot_listen(role, listen, error) from None
+        bound = runner.addresses[0]
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        url = f"http://{shown}:{bound[1]}"
+        announced = home.announce(role, {"url": url, **(details or {})})
+        try:
+            yield url
+        finally:
+            announced.unlink(missing_ok=True)
+    finally:
+        await runner.cleanup()
+
+
+def _cannot_listen(role: str, listen: str, error: OSError) -> CommandError:
+    if error.errno == errno.EADDRINUSE or "address already in use" in str(error):
+        return CommandError(
+            f"{listen} is in use by another program: stop it, or choose another address for the {role}"
+        )
+    if error.errno == errno.EACCES:
+        return CommandError(f"this user may not listen at {listen}: choose a port above 1023 for the {role}")
+    return CommandError(f"the {role} cannot listen at {listen}: {error.strerror or error}")
+
+
+def run_forever(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Runs `main(stop)` on a fast event loop; `stop` is set by SIGINT, SIGTERM or a parent's end.
+
+    Returns exit code 0 after a clean stop. A second signal ends the process at once.
+    """
+
+    async def guarded() -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+
+        def asked(number: int) -> None:
+            if stop.is_set():
+                os._exit(128 + number)
+            note("stopping (once more ends it at once)")
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, asked, number)
+        def parent_ended() -> None:
+            loop.remove_reader(lifeline)
+            stop.set()
+
+        lifeline = int(os.environ.get(LIFELINE, "-1"))
+        if lifeline >= 0:
+            loop.add_reader(lifeline, parent_ended)
+        await main(stop)
+
+    with _runner() as runner:
+        runner.run(guarded())
+    return 0
+
+
+def run_once(task: Awaitable[Any]) -> Any:
+    """Runs one coroutine to its end on a fast event loop; Ctrl-C cancels it."""
+
+    async def awaited() -> Any:
+        return await task
+
+    with _runner() as runner:
+        return runner.run(awaited())
+
+
+def _runner() -> asyncio.Runner:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
