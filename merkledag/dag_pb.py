@@ -10,8 +10,8 @@ from merkledag.errors import DecodeError, InvalidCID
 from merkledag.protobuf import read_length, read_varint, varint
 from merkledag.steps import Buffer
 
-_LINKS_TAG = 0x12
-_DATA_TAG = 0x0A
+LINK_TAG = 0x12
+DATA_TAG = 0x0A
 _HASH_TAG = 0x0A
 _NAME_TAG = 0x12
 _TSIZE_TAG = 0x18
@@ -68,17 +68,17 @@ def encode(node: PBNode) -> bytes:
     )
 
 
-def _scan(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields (tag, start, end) of every field of a node; raises DecodeError."""
-    position, size = 0, len(data)
+def fields(data: bytes, position: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Yields (tag, start, end) of every field of a node from `position` on; raises DecodeError."""
+    size = len(data)
     has_data = False
     while position < size:
         tag = data[position]
-        if tag == _DATA_TAG:
+        if tag == DATA_TAG:
             if has_data:
                 raise DecodeError("dag-pb: the data field comes twice")
             has_data = True
-        elif tag != _LINKS_TAG:
+        elif tag != LINK_TAG:
             raise DecodeError(f"dag-pb: unknown field (tag 0x{tag:02x})")
         position += 1
         if position < size and data[position] < 0x80 and position + data[position] < size:
@@ -120,7 +120,7 @@ def _read_link(data: bytes, start: int, end: int) -> PBLink:
     return PBLink(cid, name, tsize)
 
 
-def _read_usual_link(data: bytes, start: int, end: int) -> PBLink:
+def read_link(data: bytes, start: int, end: int) -> PBLink:
     """As `_read_link`, fast for the fields in their usual order and a short name."""
     try:
         if data[start] == _HASH_TAG and data[start + 1] < 0x80:
@@ -148,9 +148,9 @@ def decode(data: Buffer) -> PBNode:
     raw = bytes(data)
     links: list[PBLink] = []
     payload: bytes | None = None
-    for tag, start, end in _scan(raw):
-        if tag == _LINKS_TAG:
-            links.append(_read_usual_link(raw, start, end))
+    for tag, start, end in fields(raw):
+        if tag == LINK_TAG:
+            links.append(read_link(raw, start, end))
         else:
             payload = raw[start:end]
     return PBNode(tuple(links), payload)
@@ -158,30 +158,31 @@ def decode(data: Buffer) -> PBNode:
 
 def payload(data: Buffer) -> bytes | None:
     """The data field alone, without reading the links' insides; raises DecodeError."""
-    raw = bytes(data)
-    found: bytes | None = None
-    for tag, start, end in _scan(raw):
-        if tag == _DATA_TAG:
-            found = raw[start:end]
-    return found
+    return find(data)[1]
 
 
-def find(data: Buffer, name: bytes) -> PBLink | None:
-    """The first link called `name`; links with other names are passed over, not checked."""
+def find(data: Buffer, *names: bytes) -> tuple[PBLink | None, bytes | None]:
+    """(first link with one of `names`, the data field), without reading the other links' insides.
+
+    Raises DecodeError if the fields do not fill the block or the link found is broken.
+    """
     raw = bytes(data)
-    needle = b"\x12" + varint(len(name)) + name
-    for tag, start, end in _scan(raw):
-        if tag != _LINKS_TAG:
-            continue
-        # The name comes after the CID: 0x0a, its length, its bytes. A match elsewhere must not count.
-        if raw[start : start + 1] == b"\x0a" and raw[start + 1] < 0x80:
-            at = start + 2 + raw[start + 1]
-            if raw[at : at + 1] == b"\x12" and not raw.startswith(needle, at, end):
-                continue
-        link = _read_link(raw, start, end)
-        if link.name is not None and name_bytes(link.name) == name:
-            return link
-    return None
+    needles = tuple(b"\x12" + varint(len(name)) + name for name in names)
+    found: PBLink | None = None
+    payload: bytes | None = None
+    for tag, start, end in fields(raw):
+        if tag == DATA_TAG:
+            payload = raw[start:end]
+        elif found is None:
+            # The name comes after the CID: 0x0a, its length, its bytes. A match elsewhere must not count.
+            if raw[start : start + 1] == b"\x0a" and raw[start + 1] < 0x80:
+                at = start + 2 + raw[start + 1]
+                if raw[at : at + 1] == b"\x12" and not raw.startswith(needles, at, end):
+                    continue
+            link = _read_link(raw, start, end)
+            if link.name is not None and name_bytes(link.name) in names:
+                found = link
+    return found, payload
 
 
 def links(data: Buffer) -> list[CID]:

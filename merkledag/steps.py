@@ -29,6 +29,13 @@ Steps = Generator[Want, Buffer, T]
 Walk = Generator[Want | T, Buffer | None, None]
 
 
+def need(data: Buffer | None) -> Buffer:
+    """What a driver sent in answer to a Want; TypeError if it sent nothing."""
+    if data is None:
+        raise TypeError("the driver sent no block for a Want")
+    return data
+
+
 def inline(cid: CID) -> bytes | None:
     """The block that an identity CID carries itself; None for every other CID."""
     return multihash.split(cid.multihash)[1] if cid.is_identity else None

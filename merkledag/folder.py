@@ -1,0 +1,192 @@
+"""Reading UnixFS directories: streaming their entries and looking up one name, flat or HAMT."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from merkledag import dag_pb, unixfs
+from merkledag.cid import CID
+from merkledag.codecs import DAG_PB
+from merkledag.codecs import name as codec_name
+from merkledag.dag_pb import PBLink, PBNode, name_bytes
+from merkledag.errors import DecodeError, LimitExceeded, NoSuchLink, NotADirectory
+from merkledag.hamt import HASH_BITS, bits_of, bucket, hash_name, prefix_chars
+from merkledag.steps import Buffer, Steps, Walk, Want, need
+from merkledag.unixfs import HASH_MURMUR3, Data, Kind
+
+AHEAD = 16  # how many following shards a Want announces
+MIN_FANOUT = 8
+
+
+class Entry(NamedTuple):
+    """One entry. `tsize` is what the link declares, or None. The name is as found: it may be `..` or hold NUL.
+
+    Whoever writes entries to a file system must check the names.
+    """
+
+    name: str
+    cid: CID
+    tsize: int | None
+
+
+def directory_message(cid: CID, payload: bytes | None) -> Data:
+    """The UnixFS message of a directory node; raises NotADirectory for anything else, DecodeError."""
+    if payload is None:
+        raise NotADirectory(f"{cid} is a dag-pb node without UnixFS data, not a directory")
+    message = unixfs.decode(payload)
+    if message.kind not in (Kind.DIRECTORY, Kind.HAMT):
+        raise NotADirectory(f"{cid} is a UnixFS {message.kind.name.lower()}, not a directory")
+    if message.kind is Kind.HAMT:
+        _check_shard(cid, message)
+    return message
+
+
+def _check_shard(cid: CID, message: Data) -> None:
+    fanout = message.fanout
+    if fanout is None or fanout < MIN_FANOUT or fanout & (fanout - 1):
+        raise DecodeError(f"{cid}: HAMT fanout {fanout}; a power of two from {MIN_FANOUT} on is needed")
+    if message.hash_type != HASH_MURMUR3:
+        raise DecodeError(f"{cid}: HAMT hash type {message.hash_type}; only murmur3 (0x22) exists")
+
+
+class _Shard:
+    """One node of a HAMT, its links checked against its place in the trie.
+
+    `path` is the part of the hash that all names below it share, `level` its distance from the root.
+    """
+
+    __slots__ = ("_bits", "_cid", "_width", "fanout", "index", "level", "links", "path")
+
+    def __init__(self, cid: CID, node: PBNode, message: Data, level: int, path: int) -> None:
+        assert message.fanout is not None
+        self._cid = cid
+        self.fanout = message.fanout
+        self._bits = bits_of(self.fanout)
+        self._width = prefix_chars(self.fanout)
+        self.level = level
+        self.path = path
+        self.index = 0
+        if (level + 1) * self._bits > HASH_BITS:
+            raise LimitExceeded(f"{cid}: HAMT deeper than the {HASH_BITS} bits of its hash allow")
+        if level and not node.links:
+            raise DecodeError(f"{cid}: a HAMT shard below the root is empty")
+        occupied = 0
+        self.links: list[tuple[int, PBLink]] = []
+        for link in node.links:
+            number = self._bucket_of(link)
+            if occupied >> number & 1:
+                raise DecodeError(f"{cid}: HAMT bucket {number} comes twice")
+            occupied |= 1 << number
+            self.links.append((number, link))
+        if occupied != int.from_bytes(message.data or b"", "big"):
+            raise DecodeError(f"{cid}: the HAMT bitfield does not match the links")
+
+    def _bucket_of(self, link: PBLink) -> int:
+        prefix = (link.name or "")[: self._width]
+        try:
+            number = int(prefix, 16)
+        except ValueError:
+            number = -1
+        if not 0 <= number < self.fanout or prefix != f"{number:0{self._width}X}":
+            raise DecodeError(f"{self._cid}: HAMT link {link.name!r} does not begin with a bucket number")
+        return number
+
+    def entry(self, number: int, link: PBLink) -> Entry | None:
+        """The entry a link stands for, None for a sub-shard; raises DecodeError if it hangs in a wrong place."""
+        assert link.name is not None
+        if len(link.name) == self._width:
+            return None
+        name = link.name[self._width :]
+        expected = self.path << self._bits | number
+        if hash_name(name_bytes(name)) >> (HASH_BITS - self._bits * (self.level + 1)) != expected:
+            raise DecodeError(f"{self._cid}: HAMT entry {name[:80]!r} is in the wrong bucket")
+        return Entry(name, link.cid, link.tsize)
+
+    def child(self, number: int, cid: CID, block: Buffer) -> _Shard:
+        """The sub-shard under a bucket; raises DecodeError if it does not continue this HAMT."""
+        node = dag_pb.decode(block) if cid.codec == DAG_PB else PBNode()
+        message = None if node.data is None else unixfs.decode(node.data)
+        if message is None or message.kind is not Kind.HAMT or message.fanout != self.fanout:
+            raise DecodeError(f"{cid}: a HAMT shard of fanout {self.fanout} was expected here")
+        _check_shard(cid, message)
+        return _Shard(cid, node, message, self.level + 1, self.path << self._bits | number)
+
+    def ahead(self) -> tuple[CID, ...]:
+        """The next sub-shards in this node."""
+        following = self.links[self.index : self.index + 4 * AHEAD]
+        return tuple(link.cid for _, link in following if len(link.name or "") == self._width)[:AHEAD]
+
+
+def entries(cid: CID) -> Walk[Entry]:
+    """Yields a directory's entries in block order; a HAMT is streamed, one path of shards in memory.
+
+    Of several entries with one name the first counts. Raises NotADirectory, DecodeError for directories that
+    contradict themselves, LimitExceeded for a HAMT deeper than its hash.
+    """
+    block = need((yield Want(cid)))
+    if cid.codec != DAG_PB:
+        raise NotADirectory(f"{cid} is a {codec_name(cid.codec)} block, not a directory")
+    node = dag_pb.decode(block)
+    message = directory_message(cid, node.data)
+    if message.kind is Kind.DIRECTORY:
+        seen: set[str] = set()
+        for link in node.links:
+            name = link.name or ""
+            if name not in seen:
+                seen.add(name)
+                yield Entry(name, link.cid, link.tsize)
+        return
+    stack = [_Shard(cid, node, message, 0, 0)]
+    while stack:
+        shard = stack[-1]
+        if shard.index == len(shard.links):
+            stack.pop()
+            continue
+        number, link = shard.links[shard.index]
+        shard.index += 1
+        entry = shard.entry(number, link)
+        if entry is not None:
+            yield entry
+        else:
+            block = need((yield Want(link.cid, shard.ahead())))
+            stack.append(shard.child(number, link.cid, block))
+
+
+def lookup(cid: CID, name: str) -> Steps[Entry]:
+    """The entry called `name`; the first if there are several.
+
+    Raises NoSuchLink, NotADirectory, DecodeError, LimitExceeded.
+    """
+    block = yield Want(cid)
+    if cid.codec != DAG_PB:
+        raise NotADirectory(f"{cid} is a {codec_name(cid.codec)} block, not a directory")
+    return (yield from lookup_in(cid, block, name))
+
+
+def lookup_in(cid: CID, block: Buffer, name: str) -> Steps[Entry]:
+    """As `lookup`, for a dag-pb block already at hand."""
+    raw_name = name_bytes(name)
+    link, payload = dag_pb.find(block, raw_name)
+    message = directory_message(cid, payload)
+    if message.kind is Kind.DIRECTORY:
+        if link is None:
+            raise NoSuchLink(name, cid)
+        return Entry(name, link.cid, link.tsize)
+    assert message.fanout is not None
+    fanout, bits, width = message.fanout, bits_of(message.fanout), prefix_chars(message.fanout)
+    hashed, level, shard = hash_name(raw_name), 0, cid
+    while True:
+        prefix = b"%0*X" % (width, bucket(hashed, level, bits))
+        link, payload = dag_pb.find(block, prefix, prefix + raw_name)
+        if level:
+            message = directory_message(shard, payload)
+            if message.kind is not Kind.HAMT or message.fanout != fanout:
+                raise DecodeError(f"{shard}: a HAMT shard of fanout {fanout} was expected here")
+        if link is None:
+            raise NoSuchLink(name, cid)
+        if link.name != prefix.decode():
+            return Entry(name, link.cid, link.tsize)
+        shard, level = link.cid, level + 1
+        block = yield Want(shard)
+        if shard.codec != DAG_PB:
+            raise DecodeError(f"{shard}: a HAMT shard was expected here")
