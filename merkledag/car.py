@@ -51,7 +51,7 @@ class CarDecoder:
         self._offset = 0  # bytes of the archive before the buffer
         self._version = 1
         self._header: CarHeader | None = None
-        self._data_start: int | None = None  # CARv2: where the inner CARv1 lies
+        self._data_start = 0  # CARv2: where the inner CARv1 begins and ends
         self._data_end: int | None = None
         self._finished = False
 
@@ -62,7 +62,7 @@ class CarDecoder:
         self._buffer += data
 
     def finish(self) -> None:
-        """Says that no more bytes come; call it when `next` gives None. Raises DecodeError if some are missing."""
+        """Says that no more bytes come, after `next` gave None; raises DecodeError if some are missing."""
         self._finished = True
         if self._header is None:
             raise DecodeError("CAR cut off: it ends before its header is complete")
@@ -124,9 +124,8 @@ class CarDecoder:
 
     def _read_header(self) -> CarHeader | None:
         if self._version == 2:
-            if self._data_start is None and not self._read_v2_header():
+            if self._data_end is None and not self._read_v2_header():
                 return None
-            assert self._data_start is not None
             self._take(min(self._data_start - self._offset, len(self._buffer)))  # padding
             if self._offset < self._data_start:
                 return None

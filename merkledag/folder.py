@@ -19,9 +19,9 @@ MIN_FANOUT = 8
 
 
 class Entry(NamedTuple):
-    """One entry. `tsize` is what the link declares, or None. The name is as found: it may be `..` or hold NUL.
+    """One entry. `tsize` is what the link declares, or None.
 
-    Whoever writes entries to a file system must check the names.
+    The name is as found and may be `..` or hold NUL: whoever writes it to a file system must check it.
     """
 
     name: str
@@ -58,9 +58,8 @@ class _Shard:
     __slots__ = ("_bits", "_cid", "_width", "fanout", "index", "level", "links", "path")
 
     def __init__(self, cid: CID, node: PBNode, message: Data, level: int, path: int) -> None:
-        assert message.fanout is not None
         self._cid = cid
-        self.fanout = message.fanout
+        self.fanout = message.fanout or 0
         self._bits = bits_of(self.fanout)
         self._width = prefix_chars(self.fanout)
         self.level = level
@@ -92,11 +91,10 @@ class _Shard:
         return number
 
     def entry(self, number: int, link: PBLink) -> Entry | None:
-        """The entry a link stands for, None for a sub-shard; raises DecodeError if it hangs in a wrong place."""
-        assert link.name is not None
-        if len(link.name) == self._width:
+        """The entry a link stands for, None for a sub-shard; raises DecodeError if it is in a wrong place."""
+        name = (link.name or "")[self._width :]
+        if not name:
             return None
-        name = link.name[self._width :]
         expected = self.path << self._bits | number
         if hash_name(name_bytes(name)) >> (HASH_BITS - self._bits * (self.level + 1)) != expected:
             raise DecodeError(f"{self._cid}: HAMT entry {name[:80]!r} is in the wrong bucket")
@@ -172,8 +170,8 @@ def lookup_in(cid: CID, block: Buffer, name: str) -> Steps[Entry]:
         if link is None:
             raise NoSuchLink(name, cid)
         return Entry(name, link.cid, link.tsize)
-    assert message.fanout is not None
-    fanout, bits, width = message.fanout, bits_of(message.fanout), prefix_chars(message.fanout)
+    fanout = message.fanout or 0
+    bits, width = bits_of(fanout), prefix_chars(fanout)
     hashed, level, shard = hash_name(raw_name), 0, cid
     while True:
         prefix = b"%0*X" % (width, bucket(hashed, level, bits))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from merkledag import dag_pb, filenode, unixfs
 from merkledag.cid import CID
-from merkledag.codecs import DAG_PB, RAW, name
+from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import DecodeError, LimitExceeded, NotAFile
 from merkledag.folder import Entry, entries, lookup
 from merkledag.steps import Buffer, Steps, Walk, Want, need
@@ -27,8 +27,8 @@ class NodeStat:
     """What the root block of a node says.
 
     `size_bytes`: content of a file, length of a raw or other block or of a symlink's target; for a directory
-    its block and what its links declare for the entries (a hint, unverified). `child_count`: chunks of a file,
-    entries of a flat directory, None for a HAMT and for other codecs. `mode` has its 12 meaningful bits.
+    its block and what its links declare for the entries (a hint, unverified). `child_count`: chunks of a
+    file, entries of a flat directory, None for a HAMT and for other codecs. `mode` has 12 meaningful bits.
     """
 
     cid: CID
@@ -97,7 +97,8 @@ def read_file(cid: CID, start: int = 0, end: int | None = None) -> Walk[Buffer]:
     if start < 0 or (end is not None and end < start):
         raise ValueError(f"no byte range: {start} to {end}")
     stack: list[_Frame] = []
-    base, declared, empty = 0, -1, 0
+    base = stop = empty = 0
+    declared = -1  # the root has no parent
     ahead: tuple[CID, ...] = ()
     while True:
         block = need((yield Want(cid, ahead)))
@@ -105,18 +106,17 @@ def read_file(cid: CID, start: int = 0, end: int | None = None) -> Walk[Buffer]:
         size = len(block) if node is None else node.size
         if declared >= 0 and size != declared:
             raise DecodeError(f"{cid}: holds {size} bytes, its parent declares {declared}")
-        if not stack and declared < 0:
-            end = size if end is None else min(end, size)
-        assert end is not None
+        if declared < 0:
+            stop = size if end is None else min(end, size)
         own = block if node is None else node.data
-        low, high = max(start - base, 0), min(end - base, len(own))
+        low, high = max(start - base, 0), min(stop - base, len(own))
         if low < high:
             yield own if low == 0 and high == len(own) else memoryview(own)[low:high]
         empty += size == 0 and declared >= 0
         if empty > MAX_EMPTY_NODES:
             raise LimitExceeded(f"{cid}: over {MAX_EMPTY_NODES} nodes without content in one file")
         if node is not None and node.child_count:
-            stack.append(_Frame(*node.children(max(start - base, 0), end - base), base))
+            stack.append(_Frame(*node.children(max(start - base, 0), stop - base), base))
             if len(stack) > MAX_FILE_DEPTH:
                 raise LimitExceeded(f"{cid}: a file deeper than {MAX_FILE_DEPTH} nodes")
         while stack and stack[-1].index == len(stack[-1].cids):
@@ -138,6 +138,4 @@ def _child_node(cid: CID, block: Buffer, is_child: bool) -> filenode.FileNode:
     except NotAFile as error:
         if is_child:
             raise DecodeError(f"part of a file is not a file: {error}") from error
-        if cid.codec != DAG_PB:
-            raise NotAFile(f"{cid} is a {name(cid.codec)} block, not a file") from error
         raise

@@ -32,9 +32,9 @@ def walk_dag(
 
     `scope`: everything; the root "block" alone; or the "entity" (trustless gateway spec): a file with all its
     chunks, a directory without what its entries hold, any other node alone. `skip(cid)` true leaves out a
-    node and what hangs below it, unfetched. With `dedupe` each CID comes once, at the price of about 100 bytes
-    of memory a block. Blocks inside identity CIDs are followed, not yielded. Codecs without known links are
-    leaves.
+    node and what hangs below it, unfetched. With `dedupe` each CID comes once, for about 100 bytes of memory
+    a block; without it a small hostile DAG can be endless. Blocks inside identity CIDs are followed, not
+    yielded. Codecs without known links are leaves.
 
     Raises DecodeError for blocks that are not what their codec says, LimitExceeded past `MAX_DAG_DEPTH` or
     `MAX_PENDING_LINKS`.
