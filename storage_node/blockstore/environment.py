@@ -1,0 +1,274 @@
+"""One LMDB file, opened once per process, that can be replaced by its compacted copy while others use it.
+
+A file `NAME.N.mdb` is generation N. Compaction writes generation N+1 under N's write lock and then marks
+N retired inside N; every transaction reads that mark first and moves on to the successor. The live
+generation is the lowest one that is not retired: a copy that was never taken into use has a higher number.
+
+Everything lies in LMDB's unnamed database, tables apart by the first byte of the key: opening a named
+database needs the write lock (and py-lmdb waits for it with the GIL held), the unnamed one does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from storage_node.blockstore.disk import fsync_folder, is_lack_of_room, sync_file
+from storage_node.errors import CorruptStore, StorageNodeError, StoreFailed, StoreFull
+
+MAP_BYTES = 1 << 40  # address space only; never resized while open (a live view would be SIGBUS)
+MAX_READERS = 4096
+SPARE_TRANSACTIONS = 16
+MAX_GENERATIONS_FOLLOWED = 64
+PAGE_BYTES = 4096
+
+STATE = b"\0"  # first byte of the keys of small values about the file itself; tables use the other bytes
+_RETIRED = STATE + b"retired"
+
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+
+
+Txn: TypeAlias = Any  # lmdb.Transaction; py-lmdb's types are not followed
+
+
+class _Generation(NamedTuple):
+    number: int
+    path: Path
+    raw: Any  # lmdb.Environment
+
+
+class Environment:
+    """Use `open_environment`; a second opening of the same file returns the same object.
+
+    Never closed by hand: LMDB unmaps the file when the last reference goes, so that no view in another
+    thread loses its memory.
+    """
+
+    def __init__(self, base: Path, create: bool) -> None:
+        self.base = base
+        self._moving = threading.Lock()
+        self._now: _Generation | None = self._open_live(above=0, create=create)
+
+    @property
+    def path(self) -> Path:
+        """The file of the live generation."""
+        return self._generation().path
+
+    def begin(self, write: bool = False) -> Txn:
+        """A transaction on the live generation; the caller aborts or commits it. Raises lmdb.Error."""
+        while True:
+            now = self._generation()
+            try:
+                raw = now.raw.begin(write=write, buffers=True)
+            except lmdb.ReadersFullError:
+                if now.raw.reader_check() == 0:
+                    raise
+                continue  # slots of killed processes were freed
+            if raw.get(_RETIRED) is None:
+                return raw
+            raw.abort()
+            self._move_on(now)
+
+    @contextmanager
+    def read(self) -> Iterator[Txn]:
+        """A short read transaction; LMDB's errors come out as ours."""
+        try:
+            txn = self.begin()
+            try:
+                yield txn
+            finally:
+                txn.abort()
+        except lmdb.Error as error:
+            raise self.translated(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Txn]:
+        """A write transaction, durable when the context ends; nothing of it remains after an exception."""
+        try:
+            txn = self.begin(write=True)
+            try:
+                yield txn
+            except BaseException:
+                txn.abort()
+                raise
+            txn.commit()
+        except lmdb.Error as error:
+            raise self.translated(error) from error
+
+    def translated(self, error: lmdb.Error) -> StorageNodeError:
+        """Our error for one of LMDB's: lack of room, damage, or another failure; names the file."""
+        path = self.path
+        if isinstance(error, lmdb.MapFullError):
+            return StoreFull(f"{path}: the file has reached {MAP_BYTES >> 40} TiB; free blocks first")
+        if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), path):
+            return StoreFull(f"{path}: no room on the disk ({error}); nothing was lost, free some space")
+        if isinstance(error, _DAMAGE):
+            return CorruptStore(f"{path}: damaged ({error}); run `holdfast repo verify` or restore a backup")
+        if isinstance(error, lmdb.PanicError):
+            with self._moving:
+                self._now = None  # LMDB refuses this handle from now on; the next transaction opens anew
+        return StoreFailed(f"{path}: {error}")
+
+    def file_bytes(self) -> int:
+        """What the live file takes on disk."""
+        return self.path.stat().st_size
+
+    def reusable_bytes(self, txn: Txn) -> int:
+        """Bytes inside the file that hold nothing and will be written before the file grows."""
+        now = self._generation()
+        stat = txn.stat(now.raw.open_db())
+        used = 2 + stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]  # 2 are LMDB's own
+        return int(max(0, now.raw.info()["last_pgno"] + 1 - used)) * PAGE_BYTES
+
+    def release_dead_readers(self) -> int:
+        """Free the reader slots of killed processes, which would keep deleted pages from being reused."""
+        return int(self._generation().raw.reader_check())
+
+    def compact(self) -> int:
+        """Replace the file by a copy without free pages; returns the bytes the file shrank by.
+
+        Writers wait meanwhile, readers do not. Other processes move to the copy at their next
+        transaction, and the disk space of the old file comes back when the last one has. Raises
+        StoreFull if the copy has no room.
+        """
+        with self.write() as txn:
+            now = self._generation()
+            before = now.path.stat().st_size
+            self._remove_leftovers(now.number)
+            target = self._file(now.number + 1)
+            partial = target.with_name(target.name + ".tmp")
+            try:
+                now.raw.copy(str(partial), compact=True)
+                sync_file(partial)
+            except (lmdb.Error, OSError) as error:
+                partial.unlink(missing_ok=True)
+                raise StoreFull(f"{partial}: no compacted copy ({error}); free some disk space") from error
+            after = partial.stat().st_size
+            partial.rename(target)
+            fsync_folder(target.parent)
+            txn.put(_RETIRED, b"%d" % (now.number + 1))
+        now.path.unlink(missing_ok=True)  # the data first: an opener makes a lock file, then looks for data
+        _lock_file(now.path).unlink(missing_ok=True)
+        self._move_on(now)
+        return before - after
+
+    # --- generations ---
+
+    def _file(self, number: int) -> Path:
+        return self.base.with_name(f"{self.base.name}.{number}.mdb")
+
+    def _generation(self) -> _Generation:
+        now = self._now
+        if now is None:
+            with self._moving:
+                if self._now is None:
+                    self._now = self._open_live(above=0, create=False)
+                now = self._now
+        return now
+
+    def _move_on(self, retired: _Generation) -> None:
+        with self._moving:
+            if self._now is retired:
+                self._now = self._open_live(above=retired.number, create=False)
+
+    def _open_live(self, above: int, create: bool) -> _Generation:
+        for _ in range(MAX_GENERATIONS_FOLLOWED):
+            numbers = generations(self.base)
+            if create and not numbers:
+                return self._open_file(1, create=True)
+            for number in (n for n in numbers if n > above):
+                try:
+                    opened = self._open_file(number, create)
+                except FileNotFoundError:
+                    break  # compacted away between listing and opening: list again
+                with opened.raw.begin() as raw:
+                    if raw.get(_RETIRED) is None:
+                        return opened
+            else:
+                break
+        raise CorruptStore(f"{self._file(above + 1)}: missing; restore it from a backup")
+
+    def _open_file(self, number: int, create: bool) -> _Generation:
+        path = self._file(number)
+        if not create and path.stat().st_size == 0:
+            raise CorruptStore(f"{path}: empty; restore it from a backup")
+        try:
+            raw = lmdb.open(
+                str(path), subdir=False, map_size=MAP_BYTES, max_readers=MAX_READERS,
+                max_spare_txns=SPARE_TRANSACTIONS, create=create, mode=0o600,
+            )  # fmt: skip
+        except lmdb.Error as error:
+            if not path.exists():
+                raise FileNotFoundError(str(path)) from error
+            if isinstance(error, _DAMAGE):
+                raise CorruptStore(f"{path}: not an intact store file ({error}); restore a backup") from error
+            if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), path):
+                raise StoreFull(f"{path}: no room to open it ({error})") from error
+            raise StoreFailed(f"{path}: cannot be opened ({error})") from error
+        try:
+            _fill_cut_tail(raw, path)
+            raw.reader_check()
+            return _Generation(number, path, raw)
+        except lmdb.Error as error:
+            raise CorruptStore(f"{path}: damaged ({error}); restore it from a backup") from error
+
+    def _remove_leftovers(self, live: int) -> None:
+        """What a compaction that was killed left behind; the caller holds the write lock."""
+        for number in generations(self.base):
+            if number != live:
+                self._file(number).unlink(missing_ok=True)
+                _lock_file(self._file(number)).unlink(missing_ok=True)
+
+
+def generations(base: Path) -> list[int]:
+    """The generation numbers of the files beside `base`, ascending."""
+    pattern = re.compile(re.escape(base.name) + r"\.([1-9][0-9]{0,9})\.mdb")
+    found = (pattern.fullmatch(entry.name) for entry in base.parent.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + "-lock")
+
+
+def _fill_cut_tail(raw: Any, path: Path) -> None:
+    """Make a file that was cut short as long as LMDB believes it is.
+
+    Reading a mapped page behind the end of the file kills the process (SIGBUS); a page of zeros is an
+    error that verification finds. LMDB itself may leave its last pages unwritten, so a short file is no
+    proof of damage.
+    """
+    expected = (raw.info()["last_pgno"] + 1) * PAGE_BYTES
+    if path.stat().st_size >= expected:
+        return
+    with raw.begin(write=True):  # nobody else grows the file meanwhile
+        expected = (raw.info()["last_pgno"] + 1) * PAGE_BYTES
+        if path.stat().st_size < expected:
+            os.truncate(path, expected)
+
+
+_open_environments: WeakValueDictionary[tuple[int, str], Environment] = WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def open_environment(base: Path, create: bool = False) -> Environment:
+    """The environment of the files `base.N.mdb`, shared with whoever has it open in this process.
+
+    Raises CorruptStore, StoreFull or StoreFailed, naming the file.
+    """
+    key = (os.getpid(), str(base.parent.resolve() / base.name))
+    with _opening:
+        environment = _open_environments.get(key)
+        if environment is None:
+            with suppress(FileExistsError):
+                base.parent.mkdir(mode=0o700, parents=True)
+            environment = _open_environments[key] = Environment(base, create)
+        return environment

@@ -1,0 +1,297 @@
+"""The blockstore on disk: LMDB environments sharded by multihash, opened directly by every process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from merkledag.block import MAX_BLOCK_BYTES
+from storage_node.blockstore.disk import free_bytes
+from storage_node.blockstore.group_commit import Work
+from storage_node.blockstore.interface import (
+    MAX_MULTIHASH_BYTES,
+    BlockClass,
+    BlockRow,
+    Buffer,
+    Freed,
+    PutResult,
+    StoreStat,
+)
+from storage_node.blockstore.layout import open_folder
+from storage_node.blockstore.leases import LeaseBook
+from storage_node.blockstore.room import DEFAULT_RESERVE_BYTES, Room
+from storage_node.blockstore.shard import BlockView, Shard
+from storage_node.errors import BlockNotFound, BlockRefused
+
+DEFAULT_SHARDS = 4  # 1 GiB of 1 MiB blocks: 1.9 s with one environment, 1.4 s with four
+BATCH_BYTES = 8 * 1024 * 1024  # of one shard in one transaction
+BATCH_BLOCKS = 4096
+KEYS_PER_WRITE = 1024  # stamped or deleted in one transaction
+FORMAT = "holdfast-blocks"
+
+
+def open_store(
+    folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = DEFAULT_RESERVE_BYTES
+) -> Store:
+    """The store in `folder`, made first if the folder is new or empty.
+
+    `max_bytes` bounds the bytes of all blocks; writes stop while less than `reserve_bytes` are free on
+    the disk. Raises CorruptStore (naming the file), StoreFull or StoreFailed.
+    """
+    return Store(folder, max_bytes, reserve_bytes)
+
+
+class Store:
+    """A `Blockstore` on disk; see the protocol for every method. Any number of processes may share it."""
+
+    def __init__(self, folder: Path, max_bytes: int | None, reserve_bytes: int) -> None:
+        self.folder = folder
+        environments = open_folder(folder, FORMAT, "shard", DEFAULT_SHARDS)
+        self._room = Room(folder, max_bytes, reserve_bytes, self._shard_bytes, len(environments))
+        self._shards = [
+            Shard(environment, number, partial(self._admit, number), partial(self._room.settle, number))
+            for number, environment in enumerate(environments)
+        ]
+        self._leases = LeaseBook(folder / "leases")
+        self._pool = ThreadPoolExecutor(len(self._shards), thread_name_prefix="blockstore")
+
+    # --- reading ---
+
+    def find(self, multihash: bytes) -> BlockView | None:
+        """See Blockstore. Raises DamagedBlock too."""
+        return self._shard(multihash).find(multihash) if _storable(multihash) else None
+
+    def view(self, multihash: bytes) -> BlockView:
+        """See Blockstore."""
+        found = self.find(multihash)
+        if found is None:
+            raise BlockNotFound(f"block {multihash.hex()} is not in this store")
+        return found
+
+    def get(self, multihash: bytes) -> bytes:
+        """See Blockstore."""
+        with self.view(multihash) as block:
+            return bytes(block)
+
+    def row(self, multihash: bytes) -> BlockRow | None:
+        """See Blockstore."""
+        return self._shard(multihash).row(multihash) if _storable(multihash) else None
+
+    def size(self, multihash: bytes) -> int | None:
+        """See Blockstore."""
+        row = self.row(multihash)
+        return None if row is None else row.length
+
+    def has(self, multihash: bytes) -> bool:
+        """See Blockstore."""
+        return self.row(multihash) is not None
+
+    def rows(self) -> Iterator[tuple[bytes, BlockRow]]:
+        """See Blockstore."""
+        for shard in self._shards:
+            yield from shard.rows()
+
+    def keys(self, after: bytes | None = None) -> Iterator[bytes]:
+        """See Blockstore."""
+        first = 0 if after is None else self._shard(after).number
+        for shard in self._shards[first:]:
+            for multihash, _ in shard.rows(after if shard.number == first else None):
+                yield multihash
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.keys()
+
+    def stat(self) -> StoreStat:
+        """See Blockstore."""
+        counters = [shard.counters() for shard in self._shards]
+        cache_blocks = sum(each.cache_blocks for each in counters)
+        return StoreStat(
+            blocks=sum(each.own_blocks for each in counters) + cache_blocks,
+            bytes=sum(each.bytes for each in counters),
+            cache_blocks=cache_blocks,
+            cache_bytes=sum(each.cache_bytes for each in counters),
+            file_bytes=sum(shard.environment.file_bytes() for shard in self._shards),
+            reusable_bytes=sum(shard.reusable_bytes() for shard in self._shards),
+            disk_free_bytes=free_bytes(self.folder),
+            max_bytes=self._room.max_bytes,
+            reserve_bytes=self._room.reserve_bytes,
+        )
+
+    # --- writing ---
+
+    def put_many(
+        self, items: Iterable[tuple[bytes, Buffer]], block_class: BlockClass = BlockClass.OWN
+    ) -> PutResult:
+        """See Blockstore. At most two batches a shard are held: one being written, one being filled."""
+        batches: list[dict[bytes, Buffer]] = [{} for _ in self._shards]
+        sizes = [0] * len(self._shards)
+        writes = _Writes(self._pool)
+        total = 0
+        try:
+            for multihash, block in items:
+                if not _storable(multihash):
+                    continue
+                if len(block) > MAX_BLOCK_BYTES:
+                    raise BlockRefused(f"a block of {len(block)} bytes; at most {MAX_BLOCK_BYTES} are stored")
+                total += 1
+                number = multihash[-1] % len(self._shards)
+                batch = batches[number]
+                if multihash in batch:
+                    continue
+                batch[multihash] = block
+                sizes[number] += len(block)
+                if sizes[number] >= BATCH_BYTES or len(batch) >= BATCH_BLOCKS:
+                    batches[number], sizes[number] = {}, 0
+                    writes.start(number, partial(self._put_batch, number, batch, block_class))
+            last = [(number, batch) for number, batch in enumerate(batches) if batch]
+            for number, batch in last[1:]:
+                writes.start(number, partial(self._put_batch, number, batch, block_class))
+            for number, batch in last[:1]:
+                writes.here(partial(self._put_batch, number, batch, block_class))
+        finally:
+            results = writes.finish()
+        new, new_bytes = sum(each[0] for each in results), sum(each[1] for each in results)
+        return PutResult(new, total - new, new_bytes)
+
+    def touch_many(self, multihashes: Iterable[bytes]) -> list[bytes]:
+        """See Blockstore."""
+        absent: list[bytes] = []
+        for number, keys in self._by_shard(multihashes):
+            absent += self._shards[number].touch(keys, self.epoch())
+        return absent
+
+    def delete_many(self, multihashes: Iterable[bytes]) -> Freed:
+        """See Blockstore."""
+        return self._free(multihashes, None, None)
+
+    def free_many(
+        self, multihashes: Iterable[bytes], before_epoch: int, only_class: BlockClass | None = None
+    ) -> Freed:
+        """See Blockstore."""
+        return self._free(multihashes, before_epoch, only_class)
+
+    def replace(self, multihash: bytes, data: Buffer) -> None:
+        """See Blockstore."""
+        if not _storable(multihash):
+            raise BlockNotFound(f"block {multihash.hex()} is not in this store")
+        if len(data) > MAX_BLOCK_BYTES:
+            raise BlockRefused(f"a block of {len(data)} bytes; at most {MAX_BLOCK_BYTES} are stored")
+        self._shard(multihash).replace(multihash, data)
+
+    # --- leases and collection ---
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """See Blockstore."""
+        # Whoever collects raises the epoch first and lists the leases then. A lease that the list does
+        # not show was written after the raise, so the puts that follow it carry the new epoch.
+        lease = self._leases.take(self.epoch())
+        try:
+            yield
+        finally:
+            self._leases.drop(lease)
+
+    def epoch(self) -> int:
+        """The current GC epoch, kept in the first shard."""
+        return self._shards[0].epoch()
+
+    def begin_collection(self) -> int:
+        """See Blockstore."""
+        for shard in self._shards:
+            shard.environment.release_dead_readers()
+        return self._below_leases(self._shards[0].next_epoch())
+
+    def lease_floor(self) -> int:
+        """See Blockstore."""
+        return self._below_leases(self.epoch() + 1)
+
+    def compact(self) -> int:
+        """Shrink the files to what they hold, one shard after another; returns the bytes given back.
+
+        Reads go on; writes to the shard at work wait. Needs room for one shard's copy: StoreFull.
+        """
+        return sum(shard.compact() for shard in self._shards)
+
+    def close(self) -> None:
+        """See Blockstore. Views that are still open stay valid."""
+        self._pool.shutdown()
+
+    # --- within ---
+
+    def _shard(self, multihash: bytes) -> Shard:
+        return self._shards[multihash[-1] % len(self._shards)]
+
+    def _shard_bytes(self, number: int) -> int:
+        return self._shards[number].counters().bytes
+
+    def _admit(self, number: int, work: Work, new_bytes: int) -> None:
+        environment = self._shards[number].environment
+        self._room.admit(number, work.counters.bytes, new_bytes, lambda: environment.reusable_bytes(work.txn))
+
+    def _below_leases(self, epoch: int) -> int:
+        oldest = self._leases.oldest()
+        return epoch if oldest is None else min(epoch, oldest)
+
+    def _put_batch(self, number: int, batch: dict[bytes, Buffer], block_class: BlockClass) -> tuple[int, int]:
+        return self._shards[number].put(batch, self.epoch(), block_class)
+
+    def _by_shard(self, multihashes: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+        """The storable ones in bounded groups of one shard."""
+        groups: list[list[bytes]] = [[] for _ in self._shards]
+        for multihash in multihashes:
+            if _storable(multihash):
+                number = multihash[-1] % len(self._shards)
+                groups[number].append(multihash)
+                if len(groups[number]) >= KEYS_PER_WRITE:
+                    yield number, groups[number]
+                    groups[number] = []
+        yield from ((number, group) for number, group in enumerate(groups) if group)
+
+    def _free(
+        self, multihashes: Iterable[bytes], before_epoch: int | None, only_class: BlockClass | None
+    ) -> Freed:
+        gone: list[bytes] = []
+        size_bytes = 0
+        for number, keys in self._by_shard(multihashes):
+            freed = self._shards[number].free(keys, before_epoch, only_class)
+            gone += freed.multihashes
+            size_bytes += freed.bytes
+        return Freed(gone, size_bytes)
+
+
+class _Writes:
+    """Batches under way in the pool, at most one a shard: that bounds the memory of a put."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._running: dict[int, Future[tuple[int, int]]] = {}
+        self._results: list[tuple[int, int]] = []
+
+    def start(self, shard: int, write: Callable[[], tuple[int, int]]) -> None:
+        """Begin a write once the shard's earlier one is done. Raises what that one raised."""
+        before = self._running.pop(shard, None)
+        if before is not None:
+            self._results.append(before.result())
+        self._running[shard] = self._pool.submit(write)
+
+    def here(self, write: Callable[[], tuple[int, int]]) -> None:
+        """Write in the calling thread: a single small batch needs no other."""
+        self._results.append(write())
+
+    def finish(self) -> list[tuple[int, int]]:
+        """Wait for all of them; returns (new blocks, new bytes) of each, or raises the first error."""
+        wait(self._running.values())
+        self._results += [each.result() for each in self._running.values()]
+        return self._results
+
+
+def _storable(multihash: bytes) -> bool:
+    """False for identity, which is its own block. Raises BlockRefused for what is no multihash."""
+    if not 2 < len(multihash) <= MAX_MULTIHASH_BYTES:
+        if multihash[:1] == b"\0":
+            return False
+        raise BlockRefused(f"a multihash of {len(multihash)} bytes; 3 to {MAX_MULTIHASH_BYTES} are possible")
+    return multihash[0] != 0
