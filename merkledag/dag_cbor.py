@@ -163,6 +163,12 @@ class _Reader:
         self._data = data
         self._position = 0
 
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
     def read(self, size: int) -> bytes:
         start = self._position
         self._position += size

@@ -1,0 +1,186 @@
+"""Ed25519 strictness (red-team 13) and peer identities."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merkledag import ed25519, multihash, peer
+from merkledag.cid import CID
+from merkledag.codecs import LIBP2P_KEY, RAW
+from merkledag.ed25519 import Ed25519Signer
+from merkledag.errors import InvalidCID
+
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+Point = tuple[int, int]
+SIGNER = Ed25519Signer.from_seed(bytes(range(32)))
+
+
+def add(a: Point, b: Point) -> Point:
+    """Addition on the twisted Edwards curve, straight from RFC 8032."""
+    (x1, y1), (x2, y2) = a, b
+    t = D * x1 * x2 * y1 * y2 % P
+    return (
+        (x1 * y2 + x2 * y1) * pow(1 + t, -1, P) % P,
+        (y1 * y2 + x1 * x2) * pow(1 - t, -1, P) % P,
+    )
+
+
+def times(n: int, point: Point) -> Point:
+    total = (0, 1)
+    while n:
+        if n & 1:
+            total = add(total, point)
+        point = add(point, point)
+        n >>= 1
+    return total
+
+
+def recover(y: int, sign: int) -> Point | None:
+    x2 = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(x2, (P + 3) // 8, P)
+    if x * x % P != x2:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    if x * x % P != x2:
+        return None
+    return (P - x if x & 1 != sign else x), y
+
+
+def encode(point: Point) -> bytes:
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+def torsion() -> list[Point]:
+    """All eight points whose order divides 8, found from scratch."""
+    y = 2
+    while True:
+        point = recover(y, 0)
+        if point is not None:
+            generator = times(L, point)
+            points = [times(n, generator) for n in range(8)]
+            if len(set(points)) == 8:
+                return points
+        y += 1
+
+
+TORSION = torsion()
+
+
+class TestSignatures:
+    @given(st.binary(min_size=32, max_size=32), st.binary(max_size=200))
+    def test_round_trip(self, seed: bytes, message: bytes) -> None:
+        signer = Ed25519Signer.from_seed(seed)
+        signature = signer.sign(message)
+        assert ed25519.verify(signer.public_key, signature, message)
+        assert ed25519.is_usable_key(signer.public_key)
+        assert not ed25519.verify(signer.public_key, signature, message + b"x")
+
+    def test_rfc_8032_vector_2(self) -> None:
+        signer = Ed25519Signer.from_seed(
+            bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+        )
+        assert signer.public_key.hex() == "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+        assert signer.sign(b"\x72").hex() == (
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+            "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+        )
+
+    def test_malleated_s_is_refused(self) -> None:
+        signature = SIGNER.sign(b"m")
+        s = int.from_bytes(signature[32:], "little")
+        assert not ed25519.verify(SIGNER.public_key, signature[:32] + (s + L).to_bytes(32, "little"), b"m")
+
+    @pytest.mark.parametrize("point", TORSION)
+    def test_small_order_keys_verify_nothing(self, point: Point) -> None:
+        # With A of small order and R = S·B, many messages verify under libraries that do not look.
+        r = encode(times(5, (base_x(), base_y())))
+        for flip in (0, 0x80):
+            key = bytearray(encode(point))
+            key[31] ^= flip
+            assert not ed25519.is_usable_key(bytes(key))
+            for message in (b"%d" % n for n in range(16)):
+                assert not ed25519.verify(bytes(key), r + (5).to_bytes(32, "little"), message)
+
+    @pytest.mark.parametrize("point", TORSION)
+    def test_small_order_r_is_refused(self, point: Point) -> None:
+        assert not ed25519.verify(SIGNER.public_key, encode(point) + SIGNER.sign(b"m")[32:], b"m")
+
+    @pytest.mark.parametrize("y", range(P, 2**255))
+    def test_non_canonical_points_are_refused(self, y: int) -> None:
+        for sign in (0, 1 << 255):
+            encoded = (y | sign).to_bytes(32, "little")
+            assert not ed25519.verify(encoded, SIGNER.sign(b"m"), b"m")
+            assert not ed25519.verify(SIGNER.public_key, encoded + SIGNER.sign(b"m")[32:], b"m")
+            assert not ed25519.is_usable_key(encoded)
+
+    def test_the_table_of_small_order_is_complete(self) -> None:
+        assert {y for _, y in TORSION} == set(ed25519._SMALL_ORDER_Y)
+
+    @given(st.binary(max_size=70), st.binary(max_size=70))
+    def test_rubbish_is_false_never_an_exception(self, key: bytes, signature: bytes) -> None:
+        assert not ed25519.verify(key, signature, b"m")
+
+    @given(st.binary(min_size=32, max_size=32))
+    def test_a_usable_key_is_a_point_of_large_order(self, encoded: bytes) -> None:
+        y = int.from_bytes(encoded, "little") & (2**255 - 1)
+        point = recover(y, encoded[31] >> 7) if y < P else None
+        assert ed25519.is_usable_key(encoded) == (point is not None and point not in TORSION)
+
+    def test_seed_length(self) -> None:
+        with pytest.raises(ValueError, match="32 bytes"):
+            Ed25519Signer.from_seed(bytes(31))
+
+
+def base_y() -> int:
+    return 4 * pow(5, -1, P) % P
+
+
+def base_x() -> int:
+    point = recover(base_y(), 0)
+    assert point is not None
+    return point[0]
+
+
+class TestPeers:
+    def test_every_form_of_a_known_peer(self) -> None:
+        # The first pair is from the libp2p peer-ids specification's own texts.
+        key = peer.parse_peer("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA")
+        assert peer.parse_peer(peer.peer_text(key)) == key
+        assert peer.peer_text(key).startswith("k51qzi5uqu5d")
+
+    @given(st.binary(min_size=32, max_size=32))
+    def test_round_trip(self, key: bytes) -> None:
+        cid = peer.peer_cid(key)
+        assert (cid.codec, cid.is_identity, cid.version) == (LIBP2P_KEY, True, 1)
+        for text in (peer.peer_text(key), str(cid), cid.encode("base58btc"), cid.encode("base64url")):
+            assert peer.parse_peer(text) == key
+        plain = cid.encode("base58btc")
+        from merkledag import base
+
+        assert peer.parse_peer(base.encode_base58(cid.multihash)) == key
+        assert plain[0] == "z"
+        assert base.encode_base58(cid.multihash).startswith("12D3Koo")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "12D3KooW",
+            "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn",  # hashes its key (RSA)
+            str(CID.of(b"x")),
+            str(CID.of(b"\x08\x01\x12\x20" + bytes(32), RAW, multihash.IDENTITY)),  # wrong codec
+            str(CID.of(b"\x08\x02\x12\x20" + bytes(32), LIBP2P_KEY, multihash.IDENTITY)),  # secp256k1
+            str(CID.of(b"\x08\x01\x12\x1f" + bytes(31), LIBP2P_KEY, multihash.IDENTITY)),
+            "1" * 5000,
+        ],
+    )
+    def test_refused(self, text: str) -> None:
+        with pytest.raises(InvalidCID):
+            peer.parse_peer(text)
+
+    def test_key_length(self) -> None:
+        with pytest.raises(ValueError, match="32 bytes"):
+            peer.peer_cid(bytes(31))
