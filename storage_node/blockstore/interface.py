@@ -34,6 +34,7 @@ __all__ = [
     "StoreFailed",
     "StoreFull",
     "StoreStat",
+    "storable",
 ]
 
 Buffer: TypeAlias = bytes | memoryview
@@ -197,3 +198,12 @@ class Blockstore(Protocol):
     def close(self) -> None:
         """Finish writes under way and release threads; the store is not usable afterwards."""
         ...
+
+
+def storable(multihash: bytes) -> bool:
+    """False for identity, which is its own block. Raises BlockRefused for what cannot be a multihash."""
+    if not 2 < len(multihash) <= MAX_MULTIHASH_BYTES:
+        if multihash[:1] == b"\0":
+            return False
+        raise BlockRefused(f"a multihash of {len(multihash)} bytes; 3 to {MAX_MULTIHASH_BYTES} are possible")
+    return multihash[0] != 0

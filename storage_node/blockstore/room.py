@@ -64,6 +64,15 @@ class Room:
                 "free some space"
             )
 
+    def demand(self, size_bytes: int) -> None:
+        """Raise StoreFull unless a file of this size leaves the reserve free."""
+        free = free_bytes(self._folder)
+        if free - size_bytes < self.reserve_bytes:
+            raise StoreFull(
+                f"{self._folder}: {free} bytes free on the disk; {size_bytes} are needed and "
+                f"{self.reserve_bytes} kept in reserve: free some space"
+            )
+
     def settle(self, shard: int) -> None:
         """The shard's transaction has ended; its committed bytes count from now on."""
         if self.max_bytes is not None:

@@ -143,8 +143,9 @@ class Shard:
         self, multihashes: list[bytes], before_epoch: int | None, only_class: BlockClass | None
     ) -> Freed:
         """Delete blocks; with `before_epoch` only those whose stamp is lower now, inside the transaction."""
-        if not any(self.row(multihash) for multihash in multihashes):
-            return Freed([], 0)
+        with self.environment.read() as txn:
+            if all(txn.get(_ROWS + multihash) is None for multihash in multihashes):
+                return Freed([], 0)  # no sync for nothing
         return self._commits.run(lambda work: _free(work, multihashes, before_epoch, only_class))
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
@@ -154,10 +155,6 @@ class Shard:
     def next_epoch(self) -> int:
         """Begin a new GC epoch and return it."""
         return self._commits.run(_next_epoch)
-
-    def compact(self) -> int:
-        """See `Environment.compact`."""
-        return self.environment.compact()
 
     def _not_current(self, multihashes: Iterable[bytes], epoch: int, block_class: BlockClass) -> list[bytes]:
         """Those that need a write: absent, stamped earlier, or cached where OWN is wanted.

@@ -12,13 +12,13 @@ from merkledag.block import MAX_BLOCK_BYTES
 from storage_node.blockstore.disk import free_bytes
 from storage_node.blockstore.group_commit import Work
 from storage_node.blockstore.interface import (
-    MAX_MULTIHASH_BYTES,
     BlockClass,
     BlockRow,
     Buffer,
     Freed,
     PutResult,
     StoreStat,
+    storable,
 )
 from storage_node.blockstore.layout import open_folder
 from storage_node.blockstore.leases import LeaseBook
@@ -62,7 +62,7 @@ class Store:
 
     def find(self, multihash: bytes) -> BlockView | None:
         """See Blockstore. Raises DamagedBlock too."""
-        return self._shard(multihash).find(multihash) if _storable(multihash) else None
+        return self._shard(multihash).find(multihash) if storable(multihash) else None
 
     def view(self, multihash: bytes) -> BlockView:
         """See Blockstore."""
@@ -78,7 +78,7 @@ class Store:
 
     def row(self, multihash: bytes) -> BlockRow | None:
         """See Blockstore."""
-        return self._shard(multihash).row(multihash) if _storable(multihash) else None
+        return self._shard(multihash).row(multihash) if storable(multihash) else None
 
     def size(self, multihash: bytes) -> int | None:
         """See Blockstore."""
@@ -132,7 +132,7 @@ class Store:
         total = 0
         try:
             for multihash, block in items:
-                if not _storable(multihash):
+                if not storable(multihash):
                     continue
                 if len(block) > MAX_BLOCK_BYTES:
                     raise BlockRefused(f"a block of {len(block)} bytes; at most {MAX_BLOCK_BYTES} are stored")
@@ -175,7 +175,7 @@ class Store:
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
         """See Blockstore."""
-        if not _storable(multihash):
+        if not storable(multihash):
             raise BlockNotFound(f"block {multihash.hex()} is not in this store")
         if len(data) > MAX_BLOCK_BYTES:
             raise BlockRefused(f"a block of {len(data)} bytes; at most {MAX_BLOCK_BYTES} are stored")
@@ -213,7 +213,11 @@ class Store:
 
         Reads go on; writes to the shard at work wait. Needs room for one shard's copy: StoreFull.
         """
-        return sum(shard.compact() for shard in self._shards)
+        shrunk = 0
+        for shard in self._shards:
+            self._room.demand(shard.environment.file_bytes() - shard.reusable_bytes())
+            shrunk += shard.environment.compact()
+        return shrunk
 
     def close(self) -> None:
         """See Blockstore. Views that are still open stay valid."""
@@ -242,7 +246,7 @@ class Store:
         """The storable ones in bounded groups of one shard."""
         groups: list[list[bytes]] = [[] for _ in self._shards]
         for multihash in multihashes:
-            if _storable(multihash):
+            if storable(multihash):
                 number = multihash[-1] % len(self._shards)
                 groups[number].append(multihash)
                 if len(groups[number]) >= KEYS_PER_WRITE:
@@ -286,12 +290,3 @@ class _Writes:
         wait(self._running.values())
         self._results += [each.result() for each in self._running.values()]
         return self._results
-
-
-def _storable(multihash: bytes) -> bool:
-    """False for identity, which is its own block. Raises BlockRefused for what is no multihash."""
-    if not 2 < len(multihash) <= MAX_MULTIHASH_BYTES:
-        if multihash[:1] == b"\0":
-            return False
-        raise BlockRefused(f"a multihash of {len(multihash)} bytes; 3 to {MAX_MULTIHASH_BYTES} are possible")
-    return multihash[0] != 0

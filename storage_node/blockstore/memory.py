@@ -1,0 +1,208 @@
+"""A blockstore in memory with the same promises, except that it dies with its process."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from merkledag.block import MAX_BLOCK_BYTES
+from storage_node.blockstore.interface import (
+    BlockClass,
+    BlockRow,
+    Buffer,
+    Freed,
+    PutResult,
+    StoreStat,
+    storable,
+)
+from storage_node.errors import BlockNotFound, BlockRefused, QuotaExceeded
+
+
+class MemoryStore:
+    """See `Blockstore`. For tests, and for commands that keep nothing."""
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.RLock()
+        self._blocks: dict[bytes, tuple[bytes, BlockRow]] = {}
+        self._bytes = 0
+        self._epoch = 1
+        self._leases: list[int] = []
+
+    def find(self, multihash: bytes) -> _MemoryView | None:
+        """See Blockstore."""
+        if not storable(multihash):
+            return None
+        found = self._blocks.get(multihash)
+        return None if found is None else _MemoryView(found[0])
+
+    def view(self, multihash: bytes) -> _MemoryView:
+        """See Blockstore."""
+        return _MemoryView(self.get(multihash))
+
+    def get(self, multihash: bytes) -> bytes:
+        """See Blockstore."""
+        found = self._blocks.get(multihash) if storable(multihash) else None
+        if found is None:
+            raise BlockNotFound(f"block {multihash.hex()} is not in this store")
+        return found[0]
+
+    def row(self, multihash: bytes) -> BlockRow | None:
+        """See Blockstore."""
+        found = self._blocks.get(multihash) if storable(multihash) else None
+        return None if found is None else found[1]
+
+    def size(self, multihash: bytes) -> int | None:
+        """See Blockstore."""
+        row = self.row(multihash)
+        return None if row is None else row.length
+
+    def has(self, multihash: bytes) -> bool:
+        """See Blockstore."""
+        return self.row(multihash) is not None
+
+    def rows(self) -> Iterator[tuple[bytes, BlockRow]]:
+        """See Blockstore."""
+        for multihash in self.keys():
+            row = self.row(multihash)
+            if row is not None:
+                yield multihash, row
+
+    def keys(self, after: bytes | None = None) -> Iterator[bytes]:
+        """See Blockstore. Ascending, as they stood at the call."""
+        with self._lock:
+            ordered = sorted(self._blocks)
+        yield from ordered if after is None else ordered[bisect_right(ordered, after) :]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.keys()
+
+    def stat(self) -> StoreStat:
+        """See Blockstore. There are no files: their sizes are 0."""
+        with self._lock:
+            cached = [row for _, row in self._blocks.values() if row.block_class is BlockClass.CACHE]
+            return StoreStat(
+                blocks=len(self._blocks),
+                bytes=self._bytes,
+                cache_blocks=len(cached),
+                cache_bytes=sum(row.length for row in cached),
+                file_bytes=0,
+                reusable_bytes=0,
+                disk_free_bytes=0,
+                max_bytes=self._max_bytes,
+                reserve_bytes=0,
+            )
+
+    def put_many(
+        self, items: Iterable[tuple[bytes, Buffer]], block_class: BlockClass = BlockClass.OWN
+    ) -> PutResult:
+        """See Blockstore."""
+        new = present = new_bytes = 0
+        for multihash, block in items:
+            if not storable(multihash):
+                continue
+            if len(block) > MAX_BLOCK_BYTES:
+                raise BlockRefused(f"a block of {len(block)} bytes; at most {MAX_BLOCK_BYTES} are stored")
+            with self._lock:
+                if self._touch(multihash, block_class):
+                    present += 1
+                    continue
+                if self._max_bytes is not None and self._bytes + len(block) > self._max_bytes:
+                    raise QuotaExceeded(
+                        f"the store's quota of {self._max_bytes} bytes has no room for {len(block)}"
+                    )
+                self._blocks[multihash] = (bytes(block), BlockRow(len(block), self._epoch, block_class))
+                self._bytes += len(block)
+            new += 1
+            new_bytes += len(block)
+        return PutResult(new, present, new_bytes)
+
+    def touch_many(self, multihashes: Iterable[bytes]) -> list[bytes]:
+        """See Blockstore."""
+        with self._lock:
+            return [each for each in multihashes if storable(each) and not self._touch(each, BlockClass.OWN)]
+
+    def _touch(self, multihash: bytes, block_class: BlockClass) -> bool:
+        found = self._blocks.get(multihash)
+        if found is None:
+            return False
+        block, row = found
+        self._blocks[multihash] = (
+            block,
+            BlockRow(row.length, self._epoch, min(row.block_class, block_class)),
+        )
+        return True
+
+    def delete_many(self, multihashes: Iterable[bytes]) -> Freed:
+        """See Blockstore."""
+        return self.free_many(multihashes, self._epoch + 1)
+
+    def free_many(
+        self, multihashes: Iterable[bytes], before_epoch: int, only_class: BlockClass | None = None
+    ) -> Freed:
+        """See Blockstore."""
+        gone, freed_bytes = [], 0
+        with self._lock:
+            for multihash in multihashes:
+                row = self.row(multihash)
+                if row is None or row.epoch >= before_epoch:
+                    continue
+                if only_class is not None and row.block_class is not only_class:
+                    continue
+                del self._blocks[multihash]
+                self._bytes -= row.length
+                gone.append(multihash)
+                freed_bytes += row.length
+        return Freed(gone, freed_bytes)
+
+    def replace(self, multihash: bytes, data: Buffer) -> None:
+        """See Blockstore."""
+        with self._lock:
+            row = self.row(multihash)
+            if row is None:
+                raise BlockNotFound(f"block {multihash.hex()} is not in this store")
+            self._blocks[multihash] = (bytes(data), row._replace(length=len(data)))
+            self._bytes += len(data) - row.length
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """See Blockstore."""
+        with self._lock:
+            epoch = self._epoch
+            self._leases.append(epoch)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leases.remove(epoch)
+
+    def begin_collection(self) -> int:
+        """See Blockstore."""
+        with self._lock:
+            self._epoch += 1
+            return min([self._epoch, *self._leases])
+
+    def lease_floor(self) -> int:
+        """See Blockstore."""
+        with self._lock:
+            return min([self._epoch + 1, *self._leases])
+
+    def close(self) -> None:
+        """See Blockstore."""
+
+
+class _MemoryView:
+    """A block's bytes as a context manager."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, block: bytes) -> None:
+        self._view = memoryview(block)
+
+    def __enter__(self) -> memoryview:
+        return self._view
+
+    def __exit__(self, *_: object) -> None:
+        self._view.release()

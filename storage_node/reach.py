@@ -1,0 +1,67 @@
+"""Which local blocks a set of roots needs; reads no raw leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from merkledag import multihash as mh
+from merkledag.cid import CID
+from merkledag.codecs import RAW, links
+from merkledag.errors import DecodeError, UnsupportedCodec, UnsupportedHash
+from merkledag.steps import inline
+from storage_node.blockstore.interface import Blockstore, Buffer
+from storage_node.errors import DamagedBlock
+from storage_node.fingerprints import FingerprintSet
+
+Missing = Callable[[CID], None]  # called for a block that links are needed from and that is not here
+
+
+def reachable(store: Blockstore, roots: Iterable[CID], missing: Missing) -> Iterator[CID]:
+    """Every CID below the roots and the roots themselves, depth first; identity CIDs are left out.
+
+    One multihash may come more than once (under several codecs, or as a leaf of several parents). Links
+    are read where the codec is known and the block decodes; raw leaves are yielded without a look
+    whether they are here. `missing` may raise to stop. Raises DamagedBlock where a block does not decode
+    because its bytes are damaged.
+    """
+    seen = FingerprintSet()
+    for root in roots:
+        pending = [root]
+        while pending:
+            cid = pending.pop()
+            if cid.codec == RAW:
+                if not cid.is_identity:
+                    yield cid
+                continue
+            if not seen.add(bytes(cid.to_v1())):
+                continue
+            if not cid.is_identity:
+                yield cid
+            pending.extend(reversed(_links(store, cid, missing)))
+
+
+def _links(store: Blockstore, cid: CID, missing: Missing) -> list[CID]:
+    carried = inline(cid)
+    if carried is not None:
+        return _decoded(cid, carried)
+    view = store.find(cid.multihash)
+    if view is None:
+        missing(cid)
+        return []
+    with view as block:
+        return _decoded(cid, block)
+
+
+def _decoded(cid: CID, block: Buffer) -> list[CID]:
+    try:
+        return links(cid, block)
+    except UnsupportedCodec:
+        return []  # others' formats are kept as they are; what they refer to is not known
+    except DecodeError:
+        try:
+            intact = mh.verify(cid.multihash, block)
+        except UnsupportedHash:
+            intact = True
+        if intact:
+            return []  # bytes that never were what the CID's codec says have no links
+        raise DamagedBlock(f"block {cid} is damaged; run `holdfast repo verify`", cid.multihash) from None

@@ -1,0 +1,176 @@
+"""How readers see blocks: by CID, verified, from the store alone or fetched from elsewhere when absent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from merkledag.block import verify_block
+from merkledag.cid import CID
+from merkledag.errors import HashMismatch
+from merkledag.steps import inline
+from storage_node.blockstore.interface import BlockClass, Blockstore
+from storage_node.errors import BlockNotFound, DamagedBlock, StorageNodeError
+
+MAX_FETCHES = 32  # under way at once, their bytes included until they are cached
+
+Fetcher = Callable[[CID], Awaitable[bytes]]
+
+_log = logging.getLogger(__name__)
+
+
+class LocalSource:
+    """The blocks of one store. With `verify_on_read` every read is hashed again."""
+
+    def __init__(self, store: Blockstore, verify_on_read: bool = False) -> None:
+        self.store = store
+        self._verify = verify_on_read
+
+    def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
+        """The block's bytes without a copy, None if not here. Leave the context within a second.
+
+        Raises DamagedBlock.
+        """
+        carried = inline(cid)
+        if carried is not None:
+            return nullcontext(memoryview(carried))
+        found = self.store.find(cid.multihash)
+        if found is not None and self._verify:
+            return _verified(cid, found)
+        return found
+
+    def read(self, cid: CID) -> bytes:
+        """A copy of the block. Raises BlockNotFound, DamagedBlock."""
+        view = self.view(cid)
+        if view is None:
+            raise BlockNotFound(f"block {cid} is not in this store")
+        with view as block:
+            return bytes(block)
+
+    async def get(self, cid: CID) -> bytes:
+        """As `read`."""
+        return self.read(cid)
+
+    async def has(self, cid: CID) -> bool:
+        """Whether the block is here."""
+        return cid.is_identity or self.store.has(cid.multihash)
+
+
+def _verified(cid: CID, found: AbstractContextManager[memoryview]) -> AbstractContextManager[memoryview]:
+    """Hash a view's bytes before anyone sees them; they are copied, as a view opens once."""
+    with found as block:
+        try:
+            verify_block(cid, block)
+        except HashMismatch as error:
+            raise DamagedBlock(
+                f"block {cid} is damaged; run `holdfast repo verify`", cid.multihash
+            ) from error
+        return nullcontext(memoryview(bytes(block)))
+
+
+@dataclass(slots=True)
+class _Fetch:
+    task: asyncio.Task[None]
+    answer: asyncio.Future[bytes]
+    waiting: int = 0
+
+
+class NetworkSource:
+    """A local source that fetches what it lacks, verifies it and keeps it as evictable cache.
+
+    Requests for one block share one fetch, which is cancelled when nobody waits for it any more. Belongs
+    to the event loop it is used in; `aclose` ends what is under way.
+    """
+
+    def __init__(self, local: LocalSource, fetcher: Fetcher, max_cache_bytes: int | None = None) -> None:
+        """`fetcher` raises a LookupError for what is nowhere, TimeoutError for what takes too long.
+
+        With `max_cache_bytes` nothing more is cached while the store's cache holds as much.
+        """
+        self._local = local
+        self._fetcher = fetcher
+        self._max_cache_bytes = max_cache_bytes
+        self._fetches: dict[bytes, _Fetch] = {}
+        self._slots = asyncio.Semaphore(MAX_FETCHES)
+
+    def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
+        """As LocalSource; a damaged block counts as absent, so that `get` fetches it anew."""
+        try:
+            return self._local.view(cid)
+        except DamagedBlock:
+            return None
+
+    async def has(self, cid: CID) -> bool:
+        """Whether `get` would answer without fetching."""
+        return await self._local.has(cid)
+
+    async def get(self, cid: CID) -> bytes:
+        """The block, from here or fetched and verified.
+
+        Raises what the fetcher raises, and HashMismatch or LimitExceeded if it brought wrong bytes.
+        """
+        view = self.view(cid)
+        if view is not None:
+            with view as block:
+                return bytes(block)
+        fetch = self._fetches.get(cid.multihash)
+        if fetch is None:
+            fetch = self._start(cid)
+        fetch.waiting += 1
+        try:
+            return await asyncio.shield(fetch.answer)
+        finally:
+            fetch.waiting -= 1
+            if fetch.waiting == 0 and not fetch.answer.done():
+                self._fetches.pop(cid.multihash, None)  # a later request starts afresh
+                fetch.task.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel the fetches under way and wait until they and the cache writes have ended."""
+        tasks = [fetch.task for fetch in self._fetches.values()]
+        for fetch in list(self._fetches.values()):
+            if not fetch.answer.done():
+                fetch.task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, cid: CID) -> _Fetch:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._run(cid, answer), name=f"fetch {cid}")
+        fetch = self._fetches[cid.multihash] = _Fetch(task, answer)
+        task.add_done_callback(lambda _: self._forget(cid.multihash, fetch))
+        return fetch
+
+    def _forget(self, multihash: bytes, fetch: _Fetch) -> None:
+        if self._fetches.get(multihash) is fetch:
+            del self._fetches[multihash]
+        if not fetch.answer.done():
+            fetch.answer.cancel()
+
+    async def _run(self, cid: CID, answer: asyncio.Future[bytes]) -> None:
+        async with self._slots:
+            try:
+                data = await self._fetcher(cid)
+                verify_block(cid, data)
+            except Exception as error:
+                if not answer.done():
+                    answer.set_exception(error)
+                    answer.exception()  # seen: the waiters may all have gone
+                return
+            if not answer.done():
+                answer.set_result(data)
+            await self._cache(cid, data)  # after the answer: nobody waits for the disk
+
+    async def _cache(self, cid: CID, data: bytes) -> None:
+        store = self._local.store
+        try:
+            if store.has(cid.multihash):  # it is here and was fetched all the same: it is damaged
+                await asyncio.to_thread(store.replace, cid.multihash, data)
+                return
+            if self._max_cache_bytes is not None and store.stat().cache_bytes >= self._max_cache_bytes:
+                return
+            await asyncio.to_thread(store.put_many, [(cid.multihash, data)], BlockClass.CACHE)
+        except StorageNodeError as error:
+            _log.info("block %s is served but not cached: %s", cid, error)
