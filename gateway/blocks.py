@@ -1,0 +1,223 @@
+"""Drives the traversals of `merkledag` over a block source: local blocks at once, others awaited in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TypeVar
+
+from gateway.body import HOLD_S, Body
+from gateway.errors import NotCached, NotFound, RetrievalTimeout
+from gateway.settings import GatewaySettings
+from gateway.source import BlockSource
+from merkledag.cid import CID
+from merkledag.codecs import RAW
+from merkledag.reader import read_file
+from merkledag.steps import Buffer, Steps, Walk, Want, inline
+
+T = TypeVar("T")
+
+
+class Blocks:
+    """The blocks of one request.
+
+    `only_cached` refuses what is not here (NotCached). Raises NotFound and RetrievalTimeout for blocks that
+    do not come; whatever a traversal itself raises passes on. `close` cancels what was fetched ahead.
+    """
+
+    def __init__(self, source: BlockSource, settings: GatewaySettings, *, only_cached: bool = False) -> None:
+        self._source = source
+        self._settings = settings
+        self._only_cached = only_cached
+        self._ahead: dict[CID, asyncio.Task[bytes]] = {}
+
+    async def close(self) -> None:
+        """Ends the fetches that nobody waits for any more."""
+        if self._ahead:
+            tasks = list(self._ahead.values())
+            self._ahead.clear()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def get(self, want: Want) -> bytes:
+        """The wanted block, copied."""
+        cid = want.cid
+        data = inline(cid)
+        if data is None:
+            view = self._source.view(cid)
+            if view is not None:
+                with view as block:
+                    return bytes(block)
+            data = await self._fetch(want)
+        return data
+
+    async def run(self, steps: Steps[T]) -> T:
+        """The value of `steps`."""
+        try:
+            want = next(steps)
+            while True:
+                cid = want.cid
+                # A raw block has no structure that a traversal could keep: it is looked at in place.
+                view = self._source.view(cid) if cid.codec == RAW and not cid.is_identity else None
+                if view is not None:
+                    with view as block:
+                        want = steps.send(block)
+                else:
+                    want = steps.send(await self.get(want))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            steps.close()
+
+    async def iterate(self, walk: Walk[T]) -> AsyncGenerator[T, None]:
+        """The items of `walk`, made from copies of the blocks."""
+        try:
+            item = next(walk)
+            while True:
+                if isinstance(item, Want):
+                    item = walk.send(await self.get(item))
+                else:
+                    yield item
+                    item = walk.send(None)
+        except StopIteration:
+            return
+        finally:
+            walk.close()
+
+    async def send_file(self, body: Body, cid: CID, start: int, end: int) -> None:
+        """Sends bytes `start` to `end` of a UnixFS file or raw block; local leaves go from their views."""
+        await body.open_piece(end - start)
+        position = start
+        while position < end:
+            position = await self._send_walk(body, cid, position, end)
+        body.close_piece()
+
+    async def read_file(self, cid: CID, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of a file, as far as there are so many; for small parts."""
+        view = self._source.view(cid) if cid.codec == RAW and not cid.is_identity else None
+        if view is not None:
+            with view as block:
+                return bytes(block[start:end])
+        return b"".join([bytes(item) async for item in self.iterate(read_file(cid, start, end))])
+
+    async def _send_walk(self, body: Body, cid: CID, position: int, end: int) -> int:
+        """Sends from `position`; returns where it stopped: `end`, or earlier to be started again."""
+        walk = read_file(cid, position, end)
+        first = position
+        try:
+            item = next(walk)
+            while True:
+                if not isinstance(item, Want):
+                    await _push_all(body, item)
+                    position += len(item)
+                    item = walk.send(None)
+                    continue
+                want = item
+                view = self._source.view(want.cid) if want.cid.codec == RAW else None
+                if view is None or want.cid.is_identity:
+                    item = walk.send(await self.get(want))
+                    continue
+                with view as block:
+                    block_bytes = len(block)
+                    item = walk.send(block)
+                    if isinstance(item, Want):
+                        continue
+                    item_bytes = len(item)
+                    done = await body.push(item, HOLD_S)
+                if done < item_bytes:
+                    offset = _offset(block_bytes, item_bytes, position == first, position + item_bytes == end)
+                    if offset is None:
+                        return position + done
+                    await self._send_rest(body, want, offset + done, offset + item_bytes)
+                position += item_bytes
+                del item
+                item = walk.send(None)
+        except StopIteration:
+            if position < end:
+                raise NotFound(f"the file {cid} has fewer bytes than it says") from None
+            return position
+        finally:
+            walk.close()
+
+    def local_size(self, cid: CID) -> int | None:
+        """The size of a block that is here now; None for others and for identity CIDs."""
+        view = None if cid.is_identity else self._source.view(cid)
+        if view is None:
+            return None
+        with view as block:
+            return len(block)
+
+    async def open_block(self, cid: CID) -> tuple[int, bytes | None]:
+        """A block's size, and its bytes unless they can be had again at once from a view."""
+        size = self.local_size(cid)
+        if size is not None:
+            return size, None
+        data = await self.get(Want(cid))
+        return len(data), data
+
+    async def send_block(self, body: Body, cid: CID, data: bytes | None, start: int, end: int) -> None:
+        """Sends a part of a block as one piece: from `data`, or from the source if None."""
+        await body.open_piece(end - start)
+        if data is not None:
+            await _push_all(body, memoryview(data)[start:end])
+        else:
+            await self._send_rest(body, Want(cid), start, end)
+        body.close_piece()
+
+    async def _send_rest(self, body: Body, want: Want, start: int, end: int) -> None:
+        """Sends a part of one block to a client that may be slow: each view stays open for a moment only."""
+        while start < end:
+            await body.ready()
+            view = None if want.cid.is_identity else self._source.view(want.cid)
+            if view is None:
+                await _push_all(body, memoryview(await self.get(want))[start:end])
+                return
+            with view as block:
+                start += await body.push(block[start:end], HOLD_S)
+
+    async def _fetch(self, want: Want) -> bytes:
+        cid = want.cid
+        if self._only_cached and not await self._source.has(cid):
+            raise NotCached(f"block {cid} is not cached here")
+        limit_s = self._settings.retrieval_timeout_s
+        task = self._ahead.pop(cid, None)
+        self._fetch_ahead(want.ahead)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await (self._source.get(cid) if task is None else task)
+        except LookupError as error:
+            raise NotFound(f"block {cid} could not be found: {_first_line(error)}") from error
+        except TimeoutError as error:
+            raise RetrievalTimeout(
+                f"block {cid} did not arrive within {limit_s:g} s",
+                {"Retry-After": str(self._settings.retry_after_s)},
+            ) from error
+
+    def _fetch_ahead(self, cids: tuple[CID, ...]) -> None:
+        """Starts fetching what a reader will want next, so that it waits once and not for each block."""
+        for cid in cids[: self._settings.prefetch_blocks]:
+            if len(self._ahead) >= self._settings.prefetch_blocks:
+                return
+            if cid not in self._ahead and not cid.is_identity and self._source.view(cid) is None:
+                task = asyncio.ensure_future(self._source.get(cid))
+                # A block that is never asked for may fail unseen.
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self._ahead[cid] = task
+
+
+async def _push_all(body: Body, data: Buffer) -> None:
+    offset, size = 0, len(data)
+    while offset < size:
+        offset += await body.push(memoryview(data)[offset:], None)
+
+
+def _offset(block_bytes: int, item_bytes: int, first: bool, last: bool) -> int | None:
+    """Where an item lies in its block: the first may be cut in front, the last behind; None = unknown."""
+    if item_bytes == block_bytes or not first:
+        return 0
+    return None if last else block_bytes - item_bytes
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].strip("'\"")

@@ -1,0 +1,126 @@
+"""From a content path to the node it names, and what is remembered about it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway import errors, headers
+from gateway.blocks import Blocks
+from gateway.names import resolve_name
+from gateway.request import ContentRequest
+from gateway.settings import GatewaySettings
+from gateway.source import NameResolver
+from merkledag.cid import CID
+from merkledag.errors import InvalidCID
+from merkledag.reader import NodeStat, stat
+from merkledag.resolve import resolve
+
+Key = tuple[CID, tuple[str, ...], int]
+
+
+@dataclass(slots=True)
+class Node:
+    """The node at the end of a path under an immutable root.
+
+    `roots` is the X-Ipfs-Roots value: the root and the node of every segment. `remainder` are segments that
+    lead inside the node, not to a link. The other fields are filled in when first needed.
+    """
+
+    cid: CID
+    roots: str
+    remainder: tuple[str, ...] = ()
+    cid_text: str = ""
+    known: NodeStat | None = None
+    index: Node | None = None  # a folder's index.html
+    index_known: bool = False
+    sniffed: str | None = None
+
+    def __post_init__(self) -> None:
+        self.cid_text = str(self.cid)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A node and how long the way to it holds: `cache_control` of files there, None if unknown."""
+
+    node: Node
+    root: CID
+    segments: tuple[str, ...]
+    immutable: bool
+    cache_control: str | None
+
+    @property
+    def generated_cache_control(self) -> str | None:
+        """Cache-Control of pages made from the node: they change with the gateway's version."""
+        return headers.LISTING if self.immutable else self.cache_control
+
+
+class PathCache:
+    """The nodes of paths seen lately; immutable, so never wrong, and bounded in number."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._nodes: OrderedDict[Key, Node] = OrderedDict()
+
+    def get(self, key: Key) -> Node | None:
+        """The node, now the most recent one."""
+        node = self._nodes.get(key)
+        if node is not None:
+            self._nodes.move_to_end(key)
+        return node
+
+    def put(self, key: Key, node: Node) -> None:
+        """Remembers a node, forgetting the least recent one beyond the limit."""
+        self._nodes[key] = node
+        if len(self._nodes) > self._max_entries:
+            self._nodes.popitem(last=False)
+
+
+class Locator:
+    """Resolves content paths."""
+
+    def __init__(self, names: NameResolver | None, settings: GatewaySettings) -> None:
+        self._names = names
+        self._settings = settings
+        self._cache = PathCache(settings.path_cache_entries)
+
+    async def locate(self, asked: ContentRequest, blocks: Blocks) -> Located:
+        """The node that `asked` names; raises GatewayError and what `merkledag.resolve` raises."""
+        if asked.namespace == "ipfs":
+            root, segments, cache_control = self.root_cid(asked), asked.segments, headers.IMMUTABLE
+            node = await self._node(root, segments, blocks)
+            return Located(node, root, segments, True, cache_control)
+        if self._names is None:
+            raise errors.NotImplementedHere("this gateway does not resolve names; ask for /ipfs/CID paths")
+        target = await resolve_name(self._names, asked.root, self._settings)
+        segments = target.segments + asked.segments
+        # The roots that the client's path names start where the name leads, not above.
+        node = await self._node(target.cid, segments, blocks, len(target.segments))
+        mutable = headers.mutable_cache_control(target.ttl_s)
+        return Located(node, target.cid, segments, False, mutable)
+
+    def root_cid(self, asked: ContentRequest) -> CID:
+        """The CID in an /ipfs path; raises BadRequest naming it as it was written."""
+        try:
+            return CID.parse(asked.root)
+        except InvalidCID as error:
+            raise errors.BadRequest(f'invalid path "{asked.content_path[:512]}": {error}') from error
+
+    async def _node(self, root: CID, segments: tuple[str, ...], blocks: Blocks, skip: int = 0) -> Node:
+        key = (root, segments, skip)
+        node = self._cache.get(key)
+        if node is None:
+            found = await blocks.run(resolve(root, segments))
+            roots = [*found.parents, found.cid]
+            roots = roots[min(skip, len(roots) - 1) :]
+            node = Node(found.cid, ",".join(map(str, roots)), found.remainder)
+            self._cache.put(key, node)
+        return node
+
+
+async def known_stat(node: Node, blocks: Blocks) -> NodeStat:
+    """What kind of node this is, and its size."""
+    if node.known is None:
+        node.known = await blocks.run(stat(node.cid))
+    return node.known

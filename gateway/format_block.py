@@ -1,0 +1,116 @@
+"""Blocks as they are: `format=raw`, and nodes in the codec of their CID (dag-json, dag-cbor, json, cbor)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway import pages, preview, style
+from gateway.body import Body
+from gateway.content import Located
+from gateway.disposition import disposition
+from gateway.errors import NotAcceptable, NotImplementedHere
+from gateway.exchange import Exchange, send_bytes, send_ranges
+from gateway.format_listing import html_headers
+from gateway.negotiation import MEDIA_TYPES, Format
+from merkledag.cid import CID
+from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, JSON, name
+from merkledag.errors import MerkledagError
+from merkledag.steps import Want
+
+_ONE_WRITE_BYTES = 64 * 1024
+
+# What a node of each codec is when no format is asked for.
+NATIVE: dict[int, Format] = {
+    DAG_JSON: Format.DAG_JSON,
+    DAG_CBOR: Format.DAG_CBOR,
+    JSON: Format.JSON,
+    CBOR: Format.CBOR,
+}
+# Which codecs each format can be given for: its own, and plain JSON or CBOR for their DAG-… kin.
+_CODECS: dict[Format, tuple[int, ...]] = {
+    Format.DAG_JSON: (DAG_JSON,),
+    Format.DAG_CBOR: (DAG_CBOR,),
+    Format.JSON: (JSON, DAG_JSON),
+    Format.CBOR: (CBOR, DAG_CBOR),
+}
+_ENDING = {Format.DAG_JSON: "json", Format.JSON: "json", Format.DAG_CBOR: "cbor", Format.CBOR: "cbor"}
+
+
+async def serve_raw(exchange: Exchange, located: Located) -> web.StreamResponse:
+    """The block itself, for clients that verify it (trustless gateway)."""
+    require_whole(located)
+    cid = located.node.cid
+    etag = f'"{located.node.cid_text}.raw"'
+    headers = exchange.headers(located, etag, located.cache_control)
+    headers["Content-Type"] = MEDIA_TYPES[Format.RAW]
+    name_ = exchange.file_name() or f"{located.node.cid_text}.bin"
+    headers["Content-Disposition"] = disposition("attachment", name_)
+    not_modified = exchange.not_modified(etag, headers)
+    return await _send(exchange, headers, cid) if not_modified is None else not_modified
+
+
+async def serve_codec(exchange: Exchange, located: Located) -> web.StreamResponse:
+    """A node as its codec's media type; raises NotAcceptable for any other (IPIP-0524)."""
+    node = located.node
+    cid = node.cid
+    format_ = exchange.wanted.format
+    if format_ in (Format.DEFAULT, Format.HTML):
+        if exchange.wanted.html and cid.codec in (DAG_JSON, DAG_CBOR):
+            require_whole(located)
+            return await _serve_preview(exchange, located)
+        format_ = NATIVE[cid.codec]
+    if cid.codec not in _CODECS[format_]:
+        raise NotAcceptable(
+            f"{cid} is {name(cid.codec)} and is not converted to {format_.value}; "
+            "get the block with format=raw and convert it yourself"
+        )
+    require_whole(located)
+    etag = f'"{node.cid_text}.{format_.value}"'
+    headers = exchange.headers(located, etag, located.cache_control)
+    headers["Content-Type"] = MEDIA_TYPES[format_]
+    ending = _ENDING[format_]
+    kind = exchange.disposition_kind("inline" if ending == "json" else "attachment")
+    headers["Content-Disposition"] = disposition(kind, exchange.file_name() or f"{node.cid_text}.{ending}")
+    not_modified = exchange.not_modified(etag, headers)
+    return await _send(exchange, headers, cid) if not_modified is None else not_modified
+
+
+def require_whole(located: Located) -> None:
+    """Raises NotImplementedHere for a path that ends inside a node."""
+    rest = located.node.remainder
+    if rest:
+        raise NotImplementedHere(
+            f"{'/'.join(rest)!r} is a value inside {located.node.cid}, not a link; get the whole node"
+        )
+
+
+async def _send(exchange: Exchange, headers: CIMultiDict[str], cid: CID) -> web.StreamResponse:
+    size, data = await exchange.blocks.open_block(cid)
+    if size <= _ONE_WRITE_BYTES and "Range" not in exchange.request.headers:
+        headers["Accept-Ranges"] = "bytes"
+        if not exchange.head:
+            return send_bytes(exchange, headers, data or await exchange.blocks.get(Want(cid)))
+
+    async def send(body: Body, start: int, end: int) -> None:
+        await exchange.blocks.send_block(body, cid, data, start, end)
+
+    return await send_ranges(exchange, headers, size, send)
+
+
+async def _serve_preview(exchange: Exchange, located: Located) -> web.StreamResponse:
+    """A page that shows the node and makes its links clickable."""
+    node = located.node
+    etag = f'"DagIndex-{style.VERSION}_CID-{node.cid_text}"'
+    headers = exchange.headers(located, etag, located.generated_cache_control)
+    not_modified = exchange.not_modified(etag, headers)
+    if not_modified is not None:
+        return not_modified
+    data = await exchange.blocks.get(Want(node.cid))
+    try:
+        shown = preview.render(node.cid.codec, data, exchange.settings.max_preview_bytes, exchange.asked)
+    except (MerkledagError, ValueError) as error:
+        shown = pages.text(f"This node cannot be shown: {error}")
+    html_headers(headers)
+    page = pages.preview(exchange.asked, node.cid, name(node.cid.codec), len(data), shown)
+    return send_bytes(exchange, headers, page.encode())

@@ -1,0 +1,188 @@
+"""CAR streams: the blocks of a path and of what it names, for clients that verify (trustless gateway)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.body import Body
+from gateway.content import Located
+from gateway.disposition import disposition
+from gateway.errors import BadRequest
+from gateway.exchange import Exchange
+from gateway.negotiation import MEDIA_TYPES, Format
+from gateway.ranges import EntityBytes, Span, parse_entity_bytes
+from merkledag import car, varint
+from merkledag.block import Block
+from merkledag.cid import CID
+from merkledag.codecs import DAG_PB, RAW
+from merkledag.reader import read_file, stat
+from merkledag.resolve import Resolved, resolve
+from merkledag.steps import Steps, Walk, Want, need
+from merkledag.traverse import Scope, walk_dag
+
+SCOPES: tuple[Scope, ...] = ("all", "entity", "block")
+
+
+@dataclass(frozen=True, slots=True)
+class CarRequest:
+    """Which blocks, and whether each time they occur."""
+
+    scope: Scope
+    entity_bytes: EntityBytes | None
+    dups: bool
+
+    @property
+    def content_type(self) -> str:
+        """The media type with all that is known of the stream (IPIP-0412)."""
+        return f"{MEDIA_TYPES[Format.CAR]}; version=1; order=dfs; dups={'y' if self.dups else 'n'}"
+
+
+def car_request(query: Mapping[str, str], dups: str | None) -> CarRequest:
+    """Reads `dag-scope` and `entity-bytes` (IPIP-0402); raises BadRequest."""
+    name = query.get("dag-scope", "all")
+    scope = next((scope for scope in SCOPES if scope == name), None)
+    if scope is None:
+        raise BadRequest(f"dag-scope={name[:64]!r} is not known; use one of {', '.join(SCOPES)}")
+    text = query.get("entity-bytes")
+    if text is None:
+        return CarRequest(scope, None, dups == "y")
+    if "dag-scope" in query and scope != "entity":
+        raise BadRequest("entity-bytes needs dag-scope=entity")
+    return CarRequest("entity", parse_entity_bytes(text), dups == "y")
+
+
+async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
+    """The blocks of every node on the way, then those in scope, depth first."""
+    node = located.node
+    wanted = car_request(exchange.asked.query, exchange.wanted.car.dups)
+    etag = _etag(located, wanted)
+    headers = exchange.headers(located, etag, located.cache_control)
+    headers["Content-Type"] = wanted.content_type
+    headers["Content-Disposition"] = disposition("attachment", exchange.file_name() or f"{node.cid_text}.car")
+    headers["Accept-Ranges"] = "none"
+    not_modified = exchange.not_modified(etag, headers)
+    if not_modified is not None:
+        return not_modified
+    path_blocks: list[Want] = []
+    await exchange.blocks.run(_recording(resolve(located.root, located.segments), path_blocks))
+    walk, sees_raw = await _walk(exchange, node.cid, wanted)
+    # The first blocks are looked for before the status is sent: a missing root is 404, not half a CAR.
+    await exchange.blocks.open_block(located.root)
+    await exchange.blocks.open_block(node.cid)
+    if exchange.head:
+        walk.close()
+        return web.Response(headers=headers)
+    return await _send(exchange, headers, node.cid, path_blocks, walk, sees_raw=sees_raw)
+
+
+def _etag(located: Located, wanted: CarRequest) -> str:
+    """Weak: other versions of this gateway may order a CAR differently."""
+    what = f"{located.root} {located.segments} {wanted}".encode("utf-8", "surrogateescape")
+    return f'W/"{located.node.cid_text}.car.{wanted.scope}.{hashlib.sha256(what).hexdigest()[:16]}"'
+
+
+async def _walk(exchange: Exchange, cid: CID, wanted: CarRequest) -> tuple[Walk[Block], bool]:
+    """The traversal, and whether it must see the bytes of raw blocks."""
+    if wanted.entity_bytes is not None and cid.codec in (RAW, DAG_PB):
+        facts = await exchange.blocks.run(stat(cid))
+        if facts.kind in ("file", "raw"):
+            span = wanted.entity_bytes.span(facts.size_bytes)
+            if span.length == 0 and facts.size_bytes > 0:
+                raise BadRequest(f"entity-bytes lies outside the {facts.size_bytes} bytes of {cid}")
+            return _file_part(cid, span, wanted.dups), True
+    return walk_dag(cid, scope=wanted.scope, dedupe=not wanted.dups), False
+
+
+def _recording(steps: Steps[Resolved], wants: list[Want]) -> Steps[Resolved]:
+    """`steps`, noting what it wanted."""
+    try:
+        want = next(steps)
+        while True:
+            wants.append(want)
+            want = steps.send((yield want))
+    except StopIteration as stop:
+        result: Resolved = stop.value
+        return result
+
+
+def _file_part(cid: CID, span: Span, dups: bool) -> Walk[Block]:
+    """The blocks that reading a part of a file takes."""
+    seen: set[CID] = set()
+    reading = read_file(cid, span.start, span.end)
+    try:
+        item = next(reading)
+        while True:
+            if not isinstance(item, Want):
+                item = reading.send(None)
+                continue
+            want = item
+            data = need((yield want))
+            if not want.cid.is_identity and (dups or want.cid not in seen):
+                seen.add(want.cid)
+                yield Block(want.cid, bytes(data))
+            item = reading.send(data)
+    except StopIteration:
+        return
+    finally:
+        reading.close()
+
+
+async def _send(
+    exchange: Exchange,
+    headers: CIMultiDict[str],
+    cid: CID,
+    path_blocks: list[Want],
+    walk: Walk[Block],
+    *,
+    sees_raw: bool,
+) -> web.StreamResponse:
+    blocks = exchange.blocks
+    response = web.StreamResponse(headers=headers)
+    body = Body(exchange.request, response, exchange.settings)
+    await body.begin()
+    try:
+        await body.write(car.header([cid]))
+        sent: set[CID] = set()
+        for want in path_blocks:
+            if want.cid != cid and want.cid not in sent and not want.cid.is_identity:
+                sent.add(want.cid)
+                await body.write(car.frame(Block(want.cid, await blocks.get(want))))
+        await _send_walk(exchange, body, walk, sees_raw=sees_raw)
+        await body.end()
+    except BaseException:
+        body.abort()
+        raise
+    return response
+
+
+async def _send_walk(exchange: Exchange, body: Body, walk: Walk[Block], *, sees_raw: bool) -> None:
+    """Frames the blocks of a traversal; raw blocks that are here go from their views.
+
+    A raw block has no links, so a traversal that need not see it is sent no bytes, and the client all.
+    """
+    blocks = exchange.blocks
+    local: int | None = None
+    try:
+        item = next(walk)
+        while True:
+            if isinstance(item, Want):
+                local = blocks.local_size(item.cid) if item.cid.codec == RAW and not sees_raw else None
+                item = walk.send(await blocks.get(item) if local is None else b"")
+                continue
+            raw = bytes(item.cid)
+            size = len(item.data) if local is None else local
+            await body.write(varint.encode(len(raw) + size) + raw)
+            if local is None:
+                await body.write(item.data)
+            else:
+                await blocks.send_block(body, item.cid, None, 0, size)
+            item = walk.send(None)
+    except StopIteration:
+        return
+    finally:
+        walk.close()

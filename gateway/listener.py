@@ -1,0 +1,227 @@
+"""A listening socket that slow, silent and numerous clients cannot exhaust."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import cast
+
+from aiohttp import web
+
+from gateway.settings import GatewaySettings
+
+_SWEEP_S = 1.0
+_BACKLOG = 1024
+_SHUTDOWN_S = 10.0
+_CONNECT = b"CONNECT "
+_END_OF_HEAD = b"\r\n\r\n"
+_CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_MAX_CONNECT_BYTES = 16 * 1024
+
+
+class Listener:
+    """A started server; `close` it."""
+
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server, sweeper: asyncio.Task[None]) -> None:
+        self._runner = runner
+        self._server = server
+        self._sweeper = sweeper
+        address = server.sockets[0].getsockname()
+        self.host: str = address[0]
+        self.port: int = address[1]
+
+    @property
+    def url(self) -> str:
+        """`http://host:port`, without a slash."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def close(self) -> None:
+        """Stops accepting, lets running requests end (10 s), then cuts them."""
+        self._server.close()
+        self._sweeper.cancel()
+        await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self._runner.cleanup()
+
+
+async def listen(
+    app: web.Application, host: str, port: int, settings: GatewaySettings, *, reuse_port: bool = False
+) -> Listener:
+    """Serves `app` with the limits on connections, headers and idle time; port 0 is any free one.
+
+    Works for any application, not only the gateway's. Raises OSError if the address cannot be had.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,  # a client that leaves takes its fetches with it
+        keepalive_timeout=settings.header_timeout_s,
+        max_line_size=settings.max_url_bytes + 64,
+        max_field_size=settings.max_header_bytes,
+        shutdown_timeout=_SHUTDOWN_S,
+    )
+    await runner.setup()
+    server = runner.server
+    if server is None:
+        raise RuntimeError("aiohttp has set up no server")
+    guard = Guard(settings)
+    inner = server.request_handler
+
+    async def tracked(request: web.BaseRequest) -> web.StreamResponse:
+        transport = request.transport
+        guard.begin(transport)
+        try:
+            return await inner(request)
+        finally:
+            guard.end(transport)
+
+    server.request_handler = tracked
+    loop = asyncio.get_running_loop()
+    try:
+        listening = await loop.create_server(
+            lambda: Watched(server(), guard), host, port, backlog=_BACKLOG, reuse_port=reuse_port or None
+        )
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Listener(runner, listening, loop.create_task(guard.sweep_forever()))
+
+
+class Guard:
+    """Knows all connections, and which of them only wait for a request."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._all: dict[asyncio.BaseTransport, Watched] = {}
+        self._idle: OrderedDict[asyncio.BaseTransport, Watched] = OrderedDict()  # longest idle first
+
+    def admit(self, connection: Watched) -> bool:
+        """Takes up a new connection; where there are too many, the longest idle one goes, else this one."""
+        transport = connection.transport
+        if len(self._all) >= self._settings.max_connections:
+            if not self._idle:
+                return False
+            oldest, _ = self._idle.popitem(last=False)
+            self._all.pop(oldest, None)
+            cast("asyncio.Transport", oldest).abort()
+        self._all[transport] = connection
+        self._wait(connection)
+        return True
+
+    def forget(self, connection: Watched) -> None:
+        """A connection is gone."""
+        self._all.pop(connection.transport, None)
+        self._idle.pop(connection.transport, None)
+
+    def begin(self, transport: asyncio.BaseTransport | None) -> None:
+        """A request came in whole."""
+        if transport is not None:
+            self._idle.pop(transport, None)
+
+    def end(self, transport: asyncio.BaseTransport | None) -> None:
+        """Its handler is done."""
+        connection = self._all.get(transport) if transport is not None else None
+        if connection is not None:
+            self._wait(connection)
+
+    def _wait(self, connection: Watched) -> None:
+        connection.waiting_since = self._loop.time()
+        self._idle[connection.transport] = connection
+        self._idle.move_to_end(connection.transport)
+
+    async def sweep_forever(self) -> None:
+        """Once a second, cuts who keeps us waiting."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self.sweep(self._loop.time())
+
+    def sweep(self, now: float) -> None:
+        """Cuts connections that sent no whole request, or took no bytes, for too long."""
+        settings = self._settings
+        for connection in list(self._all.values()):
+            transport = connection.transport
+            unsent = transport.get_write_buffer_size()
+            if unsent != connection.unsent_bytes:
+                connection.unsent_bytes, connection.unsent_since = unsent, now
+            elif unsent and now - connection.unsent_since > settings.write_timeout_s:
+                transport.abort()
+        late = now - settings.header_timeout_s
+        while self._idle:
+            transport_, connection = next(iter(self._idle.items()))
+            if connection.waiting_since > late:
+                return
+            del self._idle[transport_]
+            if connection.transport.get_write_buffer_size():
+                self._wait(connection)  # its last response is still on the way: that has its own limit
+                return
+            connection.transport.abort()
+
+
+class Watched(asyncio.Protocol):
+    """One connection: hands everything on to aiohttp's protocol, and its coming and going to the guard."""
+
+    def __init__(self, inner: asyncio.Protocol, guard: Guard) -> None:
+        self._inner = inner
+        self._guard = guard
+        self._admitted = False
+        self._first = True
+        self._begun = bytearray()
+        self.transport: asyncio.Transport
+        self.waiting_since = 0.0
+        self.unsent_bytes = 0
+        self.unsent_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._admitted = self._guard.admit(self)
+        if self._admitted:
+            self._inner.connection_made(transport)
+        else:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._admitted:
+            return
+        if self._first:
+            first = self._connect(data)
+            if first is None:
+                return
+            data = first
+        if data:
+            self._inner.data_received(data)
+
+    def _connect(self, data: bytes) -> bytes | None:
+        """The first bytes of the first request proper; None as long as they are not here.
+
+        A proxy client may begin with CONNECT. Whatever host it names, the tunnel ends at this server.
+        """
+        self._begun += data
+        begun = bytes(self._begun)
+        if begun.startswith(_CONNECT):
+            end = begun.find(_END_OF_HEAD)
+            if end < 0:
+                if len(begun) > _MAX_CONNECT_BYTES:
+                    self.transport.abort()
+                return None
+            self.transport.write(_CONNECTED)
+            begun = begun[end + len(_END_OF_HEAD) :]
+        elif _CONNECT.startswith(begun):
+            return None
+        self._first = False
+        self._begun.clear()
+        return begun
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._admitted else None
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._admitted:
+            self._guard.forget(self)
+            self._inner.connection_lost(exc)

@@ -1,0 +1,101 @@
+"""IPNS and DNSLink: names in their canonical form, and the way from a name to an immutable path."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway import errors
+from gateway.settings import GatewaySettings
+from gateway.source import NameResolver
+from merkledag import base
+from merkledag.cid import CID, MAX_TEXT_CHARS
+from merkledag.codecs import DAG_PB, LIBP2P_KEY
+from merkledag.errors import InvalidCID, InvalidPath, MerkledagError
+from merkledag.path import parse_path
+
+MAX_NAME_STEPS = 32  # DNSLink gateway spec: a hard limit of recursion
+MAX_LABEL_CHARS = 63
+_MAX_DNS_CHARS = 253
+_LABEL_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+@dataclass(frozen=True, slots=True)
+class Immutable:
+    """Where a name leads: a CID, a path under it, and how long that holds (0 = unknown)."""
+
+    cid: CID
+    segments: tuple[str, ...]
+    ttl_s: int
+
+
+def key_name(text: str) -> str | None:
+    """The canonical form, `k51…` or `k2k4…` (CIDv1 libp2p-key in base36), of a key in any form; else None."""
+    if len(text) > MAX_TEXT_CHARS:
+        return None
+    try:
+        if text.startswith(("1", "Qm")):
+            multihash = base.decode_base58(text)
+        else:
+            cid = CID.parse(text)
+            if cid.codec not in (LIBP2P_KEY, DAG_PB):
+                return None
+            multihash = cid.multihash
+        return CID(1, LIBP2P_KEY, multihash).encode("base36")
+    except (MerkledagError, ValueError):
+        return None
+
+
+def is_dns_name(text: str) -> bool:
+    """Whether `text`, in lower case, is a DNS name of at least two labels."""
+    labels = text.split(".")
+    return (
+        len(text) <= _MAX_DNS_CHARS
+        and len(labels) > 1
+        and all(0 < len(label) <= MAX_LABEL_CHARS and _LABEL_CHARS.issuperset(label) for label in labels)
+    )
+
+
+def inline_dns_name(name: str) -> str:
+    """A DNSLink name as one DNS label (subdomain gateway spec): `-` → `--`, `.` → `-`."""
+    return name.replace("-", "--").replace(".", "-")
+
+
+def uninline_dns_name(label: str) -> str:
+    """The inverse of `inline_dns_name`."""
+    return label.replace("--", "\0").replace("-", ".").replace("\0", "-")
+
+
+async def resolve_name(names: NameResolver, name: str, settings: GatewaySettings) -> Immutable:
+    """Follows `name` to a CID.
+
+    Raises NameUnresolved where a record is missing or leads nowhere, BadRequest after 32 steps,
+    RetrievalTimeout.
+    """
+    segments: tuple[str, ...] = ()
+    ttl_s: int | None = None
+    limit_s = settings.retrieval_timeout_s
+    for _ in range(MAX_NAME_STEPS):
+        try:
+            async with asyncio.timeout(limit_s):
+                target = await names.resolve(name)
+        except LookupError as error:
+            raise errors.NameUnresolved(f"{name} has no valid record: {_reason(error)}") from error
+        except TimeoutError as error:
+            raise errors.RetrievalTimeout(
+                f"{name} was not resolved within {limit_s:g} s", {"Retry-After": str(settings.retry_after_s)}
+            ) from error
+        ttl_s = target.ttl_s if ttl_s is None else min(ttl_s, target.ttl_s)
+        try:
+            path = parse_path(target.path)
+            segments = (*path.segments, *segments)
+            if path.namespace == "ipfs":
+                return Immutable(CID.parse(path.root), segments, ttl_s)
+        except (InvalidPath, InvalidCID) as error:
+            raise errors.NameUnresolved(f"{name} points at {target.path[:256]!r}: {error}") from error
+        name = key_name(path.root) or path.root.lower()
+    raise errors.BadRequest(f"the name leads through more than {MAX_NAME_STEPS} other names")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].strip("'\"")

@@ -1,0 +1,63 @@
+"""What the gateway needs from others: a source of blocks, and a resolver of names."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from merkledag.cid import CID
+
+
+class BlockSource(Protocol):
+    """Blocks by CID, already verified: the gateway never checks a hash."""
+
+    def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
+        """The block's bytes if they are here now, without waiting; else None.
+
+        The view is valid inside the context only. The gateway holds it at most one second.
+        """
+        ...
+
+    async def get(self, cid: CID) -> bytes:
+        """The block, from here or fetched and verified.
+
+        Raises a LookupError of any class where it cannot be found, TimeoutError where it takes too long.
+        """
+        ...
+
+    async def has(self, cid: CID) -> bool:
+        """Whether `get` would answer without fetching."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NameTarget:
+    """What a name points at now: `/ipfs/…` or `/ipns/…`, for `ttl_s` more seconds (0 = unknown)."""
+
+    path: str
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class NameRecord:
+    """A signed IPNS record as it came (protobuf), valid for `ttl_s` more seconds."""
+
+    data: bytes
+    ttl_s: int
+
+
+class NameResolver(Protocol):
+    """IPNS keys (`k51…`) and DNSLink names, one step at a time: the gateway follows chains itself."""
+
+    async def resolve(self, name: str) -> NameTarget:
+        """Raises LookupError where there is no valid record, TimeoutError where it takes too long."""
+        ...
+
+
+class RecordSource(Protocol):
+    """Signed IPNS records, for clients that verify them (`?format=ipns-record`)."""
+
+    async def record(self, name: str) -> NameRecord:
+        """Raises LookupError where there is no valid record, TimeoutError where it takes too long."""
+        ...
