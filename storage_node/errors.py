@@ -91,3 +91,18 @@ class DamagedBlock(StorageNodeError):
 
 class IncompleteDag(StorageNodeError):
     """A block that a pin needs is missing or damaged; nothing was freed."""
+
+
+# --- what a provider has promised to keep and cannot find ---
+
+
+class PieceLost(StorageNodeError):
+    """A piece that the ledger counts as ours has no rows on this node."""
+
+
+class BlockLost(StorageNodeError):
+    """A block of a piece in custody is not in the store; `.multihash` says which."""
+
+    def __init__(self, multihash: bytes) -> None:
+        super().__init__(f"block {multihash.hex()} of a piece in custody is not in the store")
+        self.multihash = multihash

@@ -1,0 +1,159 @@
+"""From offered to held: checks complete pieces, accepts them, rebuilds repairs, lets go of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from ledger.engine.client import LedgerClient
+from ledger.engine.errors import LedgerRefused, LedgerUnreachable
+from ledger.engine.sender import Sender
+from ledger.records import ShardRecord, ShardStatus
+from ledger.transactions import Accept
+from merkledag.block import Block
+from merkledag.cid import CID
+from merkledag.codecs import RAW
+from storage_node.blockstore.interface import Blockstore
+from storage_node.custody import Custody, ShardTerms
+from storage_node.duties import ShardKey
+from storage_node.errors import UploadRefused
+from storage_node.fetch import NetworkFetcher
+from storage_node.ledger_view import shard_terms
+from storage_node.upload import PieceIntake
+
+RETRY_S = 1.0
+MAX_RETRY_S = 30.0
+REPAIR_BATCH_BLOCKS = 8
+
+
+class Acceptance:
+    """Takes shards into custody. ``sleep`` waits between tries to reach the ledger."""
+
+    def __init__(
+        self,
+        ledger: LedgerClient,
+        sender: Sender,
+        custody: Custody,
+        store: Blockstore,
+        fetcher: NetworkFetcher,
+        *,
+        me: bytes,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._ledger = ledger
+        self._sender = sender
+        self._custody = custody
+        self._store = store
+        self._fetcher = fetcher
+        self._me = me
+        self._sleep = sleep
+        self._locks: dict[ShardKey, asyncio.Lock] = {}
+
+    async def offered(self, key: ShardKey) -> ShardTerms | None:
+        """The terms of a shard that is offered to us now; None if we hold it.
+
+        Raises UploadRefused when it is neither, LedgerNotFound for an unknown deal, LedgerUnreachable.
+        """
+        terms, shard = await shard_terms(self._ledger, key)
+        if shard.provider != self._me or shard.status.is_closed:
+            raise UploadRefused(f"shard {key.shard} of deal {key.deal} is not assigned to this node")
+        return terms if _is_offer(shard) else None
+
+    async def accept_if_complete(self, key: ShardKey) -> bool:
+        """Check and accept a shard whose every block is here. True when the ledger counts it as ours.
+
+        False when blocks are still missing. Raises UploadRefused for a piece that is not the deal's.
+        """
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                terms = await self.offered(key)
+                if terms is None:
+                    return True
+                if self._custody.piece(key) is None:
+                    intake = await asyncio.to_thread(self._custody.intake, terms)
+                    if not intake.complete or intake.layout is None:
+                        return False
+                    await asyncio.to_thread(self._custody.keep, terms, intake.layout)
+                await self._send_accept(key)
+                return True
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
+
+    async def _send_accept(self, key: ShardKey) -> None:
+        """Accept, trying again while the ledger cannot be reached and the offer stands."""
+        retry_s = RETRY_S
+        while True:
+            try:
+                await self._sender.send(Accept(key.deal, key.shard))
+            except LedgerUnreachable:
+                await self._sleep(retry_s)
+                retry_s = min(2 * retry_s, MAX_RETRY_S)
+                if await self.offered(key) is None:
+                    return
+            except LedgerRefused as refusal:
+                _, shard = await shard_terms(self._ledger, key)
+                if shard.provider == self._me and not _is_offer(shard) and not shard.status.is_closed:
+                    return
+                await self.release(key)
+                raise UploadRefused(f"the ledger does not let us accept: {refusal.log}") from refusal
+            else:
+                return
+
+    async def repair(self, key: ShardKey) -> None:
+        """Fetch and rebuild every block of an offered shard from the rest of its deal, then accept it.
+
+        Raises BlockNotFound or UndecodableGroup when the deal has too little left.
+        """
+        terms = await self.offered(key)
+        if terms is None or await self.accept_if_complete(key):
+            return
+        self._fetcher.expect(terms.content)
+        with self._store.lease():
+            intake = await asyncio.to_thread(self._custody.intake, terms)
+            while intake.layout is None:
+                wanted = intake.wanted_manifest_block
+                if wanted is None:
+                    raise UploadRefused(intake.error or "the manifest is not valid")
+                await self._store_fetched(intake, [wanted])
+            await self._rebuild(terms, intake)
+            await self.accept_if_complete(key)
+
+    async def _store_fetched(self, intake: PieceIntake, cids: list[CID]) -> None:
+        blocks = await asyncio.gather(*(self._fetcher.fetch(cid) for cid in cids))
+        await asyncio.to_thread(
+            intake.take, [Block(cid, data) for cid, data in zip(cids, blocks, strict=True)]
+        )
+
+    async def _rebuild(self, terms: ShardTerms, intake: PieceIntake) -> None:
+        """A few groups at a time, so that memory stays bounded by their blocks."""
+        missing = await asyncio.to_thread(intake.missing)
+        for start in range(0, len(missing), REPAIR_BATCH_BLOCKS):
+            batch = [CID(1, RAW, multihash) for multihash in missing[start : start + REPAIR_BATCH_BLOCKS]]
+            await self._store_fetched(intake, batch)
+
+    async def release(self, key: ShardKey) -> None:
+        """Let go of a shard that is not, or no longer, ours."""
+        await asyncio.to_thread(self._custody.drop, key)
+
+    async def forget_others(self, mine: set[ShardKey]) -> None:
+        """Let go of every piece that the ledger does not count as ours (after a time offline)."""
+        for key in self._custody.held():
+            if key not in mine:
+                await self.release(key)
+
+    async def heal(self, multihash: bytes) -> None:
+        """Fetch a block that we hold for somebody and lost, or whose bytes changed, and store it again."""
+        data = await self._fetcher.fetch(CID(1, RAW, multihash))
+        await asyncio.to_thread(self._put_back, multihash, data)
+
+    def _put_back(self, multihash: bytes, data: bytes) -> None:
+        if self._store.has(multihash):
+            self._store.replace(multihash, data)
+        else:
+            self._store.put_many([(multihash, data)])
+
+
+def _is_offer(shard: ShardRecord) -> bool:
+    return shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR)

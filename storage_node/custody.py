@@ -1,0 +1,152 @@
+"""The pieces in this node's care: those that arrive, those it holds, and what collection must leave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.transactions import PieceCommitment
+from merkledag.cid import CID
+from proofs.commitment import leaf_count
+from proofs.manifest import Manifest
+from storage_node import piece_file
+from storage_node.blockstore.interface import Blockstore
+from storage_node.duties import ShardKey
+from storage_node.errors import CorruptStore, UploadRefused
+from storage_node.piece import Commitments, PieceLayout, piece_tree
+from storage_node.piece_file import PieceFile
+from storage_node.upload import PieceIntake
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTerms:
+    """What the ledger says of one shard of a deal. ``client`` is the account that may upload it."""
+
+    key: ShardKey
+    client: bytes
+    content: CID
+    manifest: CID
+    k: int
+    m: int
+    replicated: bool
+    piece: PieceCommitment
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises UploadRefused for a manifest that is not of this deal's content, code and sizes."""
+        said = (manifest.content, manifest.k, manifest.m, manifest.replicated)
+        if said != (self.content, self.k, self.m, self.replicated):
+            raise UploadRefused("the manifest's content root or code is not the deal's")
+        if self.key.shard >= manifest.node_count:
+            raise UploadRefused("the manifest has no piece for this shard")
+        lengths = [length for _, length in manifest.piece(self.key.shard)]
+        if sum(lengths) != self.piece.data_bytes or sum(map(leaf_count, lengths)) != self.piece.data_leaves:
+            raise UploadRefused("the manifest's block lengths are not those of the deal's piece")
+
+
+class Custody:
+    """Piece files in a folder, blocks in the store, unfinished uploads in memory. Safe from any thread."""
+
+    def __init__(self, folder: Path, store: Blockstore, commitments: Commitments) -> None:
+        self._folder = folder
+        self._store = store
+        self._commitments = commitments
+        self._lock = threading.Lock()
+        self._held: dict[ShardKey, PieceFile] = {}
+        self._intakes: dict[ShardKey, PieceIntake] = {}
+
+    def load(self) -> list[str]:
+        """Map every piece file; returns one line for each damaged one, which is left alone."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problems: list[str] = []
+        for path in sorted(self._folder.glob("*.piece")):
+            try:
+                piece = piece_file.load(path)
+            except (CorruptStore, OSError) as error:
+                problems.append(str(error))
+                continue
+            with self._lock:
+                self._held[ShardKey(piece.deal, piece.shard)] = piece
+        return problems
+
+    def held(self) -> dict[ShardKey, PieceFile]:
+        """Every piece that is complete, checked and on disk."""
+        with self._lock:
+            return dict(self._held)
+
+    def piece(self, key: ShardKey) -> PieceFile | None:
+        """One held piece."""
+        with self._lock:
+            return self._held.get(key)
+
+    def intake(self, terms: ShardTerms) -> PieceIntake:
+        """The upload state of an offered shard, made from what is in the store if there is none yet."""
+        with self._lock:
+            known = self._intakes.get(terms.key)
+        if known is not None:
+            return known
+        intake = PieceIntake(
+            terms.manifest,
+            terms.key.shard,
+            terms.piece,
+            check=terms.check,
+            find=self._find,
+            has=self._store.has,
+            put=self._store.put_many,
+        )
+        intake.resume()
+        with self._lock:
+            return self._intakes.setdefault(terms.key, intake)
+
+    def reset(self, key: ShardKey) -> None:
+        """Forget an upload's state; what is in the store is found again."""
+        with self._lock:
+            self._intakes.pop(key, None)
+
+    def reserved_bytes(self, besides: ShardKey) -> int:
+        """Bytes that other unfinished uploads may still bring."""
+        with self._lock:
+            others = [intake for key, intake in self._intakes.items() if key != besides]
+        return sum(intake.remaining_bytes() for intake in others)
+
+    def _find(self, multihash: bytes) -> bytes | None:
+        found = self._store.find(multihash)
+        if found is None:
+            return None
+        with found as view:
+            return bytes(view)
+
+    def keep(self, terms: ShardTerms, layout: PieceLayout) -> PieceFile:
+        """Recompute every proof row of a complete piece, compare both trees with the ledger, and write its
+        file.
+
+        Raises UploadRefused when they differ, BlockNotFound when a block is gone, OSError.
+        """
+        meta = piece_tree(layout.meta, self._commitments.row)
+        data = piece_tree(layout.data, self._commitments.row)
+        if meta.root != terms.piece.meta or data.root != terms.piece.data:
+            raise UploadRefused("the piece does not have the commitment that the deal states")
+        piece = PieceFile(terms.key.deal, terms.key.shard, terms.content, terms.manifest, meta, data)
+        path = piece_file.save(self._folder, piece)
+        mapped = piece_file.load(path)
+        with self._lock:
+            self._held[terms.key] = mapped
+            self._intakes.pop(terms.key, None)
+        return mapped
+
+    def drop(self, key: ShardKey) -> None:
+        """Let go of a piece: its blocks leave with the next garbage collection."""
+        with self._lock:
+            self._held.pop(key, None)
+            self._intakes.pop(key, None)
+        (self._folder / piece_file.file_name(key.deal, key.shard)).unlink(missing_ok=True)
+
+    def protected(self) -> Iterator[bytes]:
+        """The multihashes that garbage collection must leave."""
+        with self._lock:
+            held, intakes = list(self._held.values()), list(self._intakes.values())
+        for piece in held:
+            yield from piece.multihashes()
+        for intake in intakes:
+            yield from intake.protected()

@@ -1,0 +1,243 @@
+"""Fetches blocks from the nodes that hold them: verified, hedged, with parity as the last resort."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Container, Iterator
+
+from merkledag.cid import CID
+from merkledag.codecs import RAW
+from merkledag.errors import MerkledagError
+from merkledag.steps import arun, inline
+from proofs.errors import ProofsError, UndecodableGroup
+from proofs.manifest import decode_manifest
+from storage_node.errors import BlockNotFound, EndpointRefused, PeerMisbehaved, PeerUnreachable
+from storage_node.manifests import ManifestShelf, Shelved
+from storage_node.pool import NodePool
+from storage_node.providers import Holding, ProviderDirectory
+from storage_node.restore import restore_share
+
+HEDGE_S = 0.5
+FETCH_TIMEOUT_S = 120.0
+MAX_PARALLEL = 4
+MAX_ASKED = 48
+MAX_FETCHES = 64
+MAX_RECENT_ROOTS = 16
+# After so many answers "not here", knowing which node holds which block is worth reading a manifest.
+MISSES_PER_MANIFEST = 4
+MAX_MANIFESTS_TRIED = 16
+
+
+class NetworkFetcher:
+    """Finds a block on the network. One call at a time for one block; callers for the same block share it.
+
+    ``hedge_s``: how long one node may take before another is asked as well.
+    """
+
+    def __init__(
+        self,
+        directory: ProviderDirectory,
+        pool: NodePool,
+        *,
+        hedge_s: float = HEDGE_S,
+        timeout_s: float = FETCH_TIMEOUT_S,
+    ) -> None:
+        self._directory = directory
+        self._pool = pool
+        self._hedge_s = hedge_s
+        self._timeout_s = timeout_s
+        self._shelf = ManifestShelf()
+        self._roots: OrderedDict[CID, None] = OrderedDict()
+        self._misses = 0
+        self._running: dict[bytes, asyncio.Future[bytes]] = {}
+        self._slots = asyncio.Semaphore(MAX_FETCHES)
+
+    async def fetch(self, cid: CID) -> bytes:
+        """The verified bytes of a block.
+
+        Raises BlockNotFound when no node of an active deal has it and parity cannot restore it, TimeoutError
+        when that could not be found out in time, and what the ledger client raises.
+        """
+        data = inline(cid)
+        if data is not None:
+            return data
+        while (running := self._running.get(cid.multihash)) is not None:
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                # Either we are cancelled, or the caller that did the work was: then we do it.
+                if not running.cancelled() or _is_cancelled():
+                    raise
+        mine = asyncio.get_running_loop().create_future()
+        self._running[cid.multihash] = mine
+        try:
+            async with self._slots, asyncio.timeout(self._timeout_s):
+                data = await self._fetch(cid)
+        except asyncio.CancelledError:
+            mine.cancel()
+            raise
+        except BaseException as error:
+            mine.set_exception(error)
+            mine.exception()  # nobody need be waiting
+            raise
+        else:
+            mine.set_result(data)
+            return data
+        finally:
+            del self._running[cid.multihash]
+
+    def expect(self, content: CID) -> None:
+        """Blocks of this content will be asked for next: its deals' manifests are the first to be read."""
+        self._roots.pop(content, None)
+        self._roots[content] = None
+        while len(self._roots) > MAX_RECENT_ROOTS:
+            self._roots.popitem(last=False)
+
+    async def _fetch(self, cid: CID) -> bytes:
+        holdings = await self._directory.holdings()
+        data = await self._find(cid, holdings)
+        if data is None:
+            before = {holding.endpoint for holding in holdings}
+            holdings = await self._directory.holdings(max_age_s=0.0)
+            if any(holding.endpoint not in before for holding in holdings):
+                data = await self._find(cid, holdings)
+        if data is None:
+            raise BlockNotFound(f"no reachable node has {cid}")
+        if any(holding.content == cid for holding in holdings):
+            self.expect(cid)
+        if self._misses >= MISSES_PER_MANIFEST:
+            self._misses = 0
+            await self._shelf_next(holdings)
+        return data
+
+    async def _find(self, cid: CID, holdings: tuple[Holding, ...]) -> bytes | None:
+        """Ask the nodes, then restore; the other way round when no node is known to hold what we know of."""
+        known = self._shelf.locate(cid.multihash)
+        orphaned = bool(known) and not self._exact(known, holdings)
+        if orphaned and (data := await self._restore(cid, holdings)) is not None:
+            return data
+        data = await self._ask(cid, self._candidates(cid, holdings))
+        if data is None and not orphaned:
+            data = await self._restore(cid, holdings)
+        return data
+
+    def _exact(self, known: dict[CID, Container[int]], holdings: tuple[Holding, ...]) -> list[str]:
+        """The endpoints of the shards that hold a block, by the manifests on the shelf."""
+        return [
+            holding.endpoint
+            for holding in holdings
+            if (shards := known.get(holding.manifest)) is not None and holding.shard in shards
+        ]
+
+    def _candidates(self, cid: CID, holdings: tuple[Holding, ...]) -> list[str]:
+        """Endpoints to ask for a block, the likeliest first."""
+        exact = self._exact(self._shelf.locate(cid.multihash), holdings)
+        of_deal = [holding.endpoint for holding in holdings if cid in (holding.content, holding.manifest)]
+        alive = {holding.endpoint for holding in holdings}
+        useful = [endpoint for endpoint in self._pool.useful() if endpoint in alive]
+        every = [holding.endpoint for holding in holdings]
+        return self._pool.ranked([*exact, *of_deal, *useful, *every])[:MAX_ASKED]
+
+    async def _ask(self, cid: CID, endpoints: list[str]) -> bytes | None:
+        """The block from the first node that has it; another is asked on a miss, or when one is slow."""
+        waiting: Iterator[str] = iter(endpoints)
+        tasks: set[asyncio.Task[bytes | None]] = set()
+        parallel = 1
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(tasks) < parallel:
+                    endpoint = next(waiting, None)
+                    if endpoint is None:
+                        exhausted = True
+                    else:
+                        tasks.add(asyncio.create_task(self._ask_one(cid, endpoint)))
+                if not tasks:
+                    return None
+                patience = None if exhausted or parallel == MAX_PARALLEL else self._hedge_s
+                done, tasks = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    parallel += 1
+                for task in done:
+                    if (data := task.result()) is not None:
+                        return data
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_one(self, cid: CID, endpoint: str) -> bytes | None:
+        try:
+            data = await self._pool.client(endpoint).get_block(cid)
+        except (PeerUnreachable, PeerMisbehaved, EndpointRefused):
+            self._pool.failed(endpoint)
+            return None
+        if data is None:
+            self._misses += 1
+        else:
+            self._pool.was_useful(endpoint)
+        return data
+
+    async def _shelf_next(self, holdings: tuple[Holding, ...]) -> None:
+        """Read the manifest of the deal that is the likeliest to be asked for next."""
+        for root in self._likely_manifests(holdings):
+            if root not in self._shelf:
+                await self._read_manifest(root, holdings)
+                return
+
+    def _likely_manifests(self, holdings: tuple[Holding, ...]) -> list[CID]:
+        """Manifest roots: of content whose root was fetched lately, then of nodes that were useful."""
+        roots = list(reversed(self._roots))
+        useful = self._pool.useful()
+        rank = {endpoint: position for position, endpoint in enumerate(useful)}
+        ordered = sorted(
+            holdings,
+            key=lambda holding: (
+                roots.index(holding.content) if holding.content in self._roots else len(roots),
+                rank.get(holding.endpoint, len(rank)),
+            ),
+        )
+        return list(dict.fromkeys(holding.manifest for holding in ordered))
+
+    async def _read_manifest(self, root: CID, holdings: tuple[Holding, ...]) -> Shelved | None:
+        """A deal's manifest from the shelf or the network; None when it cannot be had or is not one."""
+        if (known := self._shelf.get(root)) is not None:
+            return known
+        endpoints = self._pool.ranked(holding.endpoint for holding in holdings if holding.manifest == root)
+
+        async def get(cid: CID) -> bytes:
+            data = await self._ask(cid, endpoints)
+            if data is None:
+                raise BlockNotFound(f"no reachable node has {cid}")
+            return data
+
+        try:
+            return self._shelf.put(root, await arun(decode_manifest(root), get))
+        except (BlockNotFound, MerkledagError, ProofsError):
+            return None
+
+    async def _restore(self, cid: CID, holdings: tuple[Holding, ...]) -> bytes | None:
+        """Rebuild a block from the rest of its erasure group, if a manifest names it."""
+        for root in self._likely_manifests(holdings)[:MAX_MANIFESTS_TRIED]:
+            shelved = await self._read_manifest(root, holdings)
+            place = shelved.place(cid.multihash) if shelved is not None else None
+            if shelved is None or place is None:
+                continue
+            at = {holding.shard: holding.endpoint for holding in holdings if holding.manifest == root}
+
+            async def get(share: int, multihash: bytes, at: dict[int, str] = at) -> bytes | None:
+                wanted = CID(1, RAW, multihash)
+                first = [at[share]] if share in at else []
+                return await self._ask(wanted, [*first, *self._candidates(wanted, holdings)])
+
+            try:
+                return await restore_share(shelved.manifest, *place, get)
+            except UndecodableGroup:
+                continue
+        return None
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

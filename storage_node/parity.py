@@ -1,0 +1,48 @@
+"""Makes a plan's parity blocks, a few groups at a time, and puts them into the local store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from merkledag.cid import CID
+from merkledag.codecs import RAW
+from proofs.erasure import encode_group
+from proofs.manifest import Plan
+from storage_node.blockstore.interface import BlockClass, Blockstore
+
+# Groups encoded before their parity is stored: what is in memory is this many bytes and one group.
+BATCH_BYTES = 16 * 1024 * 1024
+
+Advance = Callable[[int], None]
+
+
+def make_parity(store: Blockstore, plan: Plan, advance: Advance) -> list[bytes]:
+    """The multihashes of all parity blocks, group after group, each stored as a cache block.
+
+    Cache blocks, so that they leave by themselves if nobody takes them over. ``advance`` is told of each
+    group's bytes when it is done. Raises BlockNotFound, StoreFull. Hold a lease, and run it in a thread.
+    """
+    made: list[bytes] = []
+    batch: list[tuple[bytes, bytes]] = []
+    size_bytes = 0
+    for members, parity in _encoded(store, plan):
+        for data in parity:
+            cid = CID.of(data, RAW)
+            made.append(cid.multihash)
+            batch.append((cid.multihash, data))
+            size_bytes += len(data)
+        if size_bytes >= BATCH_BYTES:
+            store.put_many(batch, BlockClass.CACHE)
+            batch, size_bytes = [], 0
+        advance(members)
+    store.put_many(batch, BlockClass.CACHE)
+    return made
+
+
+def _encoded(store: Blockstore, plan: Plan) -> Iterator[tuple[int, list[bytes]]]:
+    """(bytes of the members, parity blocks) of each group."""
+    if plan.m == plan.k:
+        return
+    for group in plan.groups():
+        members = [store.get(multihash) for multihash in group.members]
+        yield sum(group.lengths), encode_group(plan.k, plan.m, members)

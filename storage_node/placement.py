@@ -1,0 +1,225 @@
+"""Plans how content is stored on the network: code, parity, manifest, pieces and price."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from ledger.engine.client import LedgerClient
+from ledger.genesis import Params
+from ledger.records import ProviderRecord
+from ledger.transactions import PieceCommitment
+from merkledag.cid import CID
+from proofs.commitment import PieceTree
+from proofs.manifest import (
+    Manifest,
+    Plan,
+    build_manifest,
+    default_code,
+    encode_manifest,
+    metadata_piece,
+    plan,
+)
+from storage_node.blockstore.interface import BlockClass, Blockstore
+from storage_node.errors import IncompleteDag, PlacementFailed
+from storage_node.parity import make_parity
+from storage_node.piece import Commitments, PieceLayout, piece_tree
+from storage_node.quote import Quote, candidates, quote
+from storage_node.survey import Survey, survey
+
+# Told of (phase, done, total), in bytes for "parity", "commit" and "upload", in shards for "accept".
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """What a client wants. ``code`` None chooses by the number of nodes; ``max_price``: units a shard a
+    period.
+
+    ``named`` providers are asked by account, one a shard, instead of drawn.
+    """
+
+    content: CID
+    periods: int
+    code: tuple[int, int] | None = None
+    max_price: int | None = None
+    named: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class StorePlan:
+    """Everything ready to be paid for. Holds a lease on its blocks until `close`."""
+
+    request: StoreRequest
+    manifest_root: CID
+    manifest: Manifest
+    meta: tuple[bytes, ...]
+    parity: tuple[bytes, ...]
+    pieces: tuple[PieceCommitment, ...]
+    quote: Quote
+    challenges: int
+    content_bytes: int
+    _held: ExitStack
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes that go to all nodes together."""
+        return sum(piece.size_bytes for piece in self.pieces)
+
+    def layout(self, shard: int) -> PieceLayout:
+        """The blocks of one shard."""
+        return PieceLayout(self.meta, tuple(multihash for multihash, _ in self.manifest.piece(shard)))
+
+    def close(self) -> None:
+        """Let go of the lease."""
+        self._held.close()
+
+    def __enter__(self) -> StorePlan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+async def plan_store(
+    ledger: LedgerClient,
+    store: Blockstore,
+    commitments: Commitments,
+    request: StoreRequest,
+    *,
+    progress: Progress,
+) -> StorePlan:
+    """Encode and commit the content, and quote what it costs. Close the plan when done with it.
+
+    Raises IncompleteDag when content is missing here, PlacementFailed when the nodes or the price do not do,
+    StoreFull, and what the ledger client raises.
+    """
+    params = await ledger.params()
+    providers = await ledger.providers()
+    held = ExitStack()
+    try:
+        held.enter_context(store.lease())
+        return await asyncio.to_thread(_plan, store, commitments, request, params, providers, progress, held)
+    except BaseException:
+        held.close()
+        raise
+
+
+def _plan(
+    store: Blockstore,
+    commitments: Commitments,
+    request: StoreRequest,
+    params: Params,
+    providers: Sequence[ProviderRecord],
+    progress: Progress,
+    held: ExitStack,
+) -> StorePlan:
+    found = survey(store, request.content)
+    absent = store.touch_many(found.multihashes)
+    if absent:
+        raise IncompleteDag(f"{len(absent)} blocks of {request.content} went while it was read: try again")
+    if not found.leaves:
+        raise PlacementFailed("there is nothing to store: the CID carries its content in itself")
+    planned = _choose(found, request, providers)
+    progress("parity", 0, found.leaf_bytes)
+    done = 0
+
+    def advance(size_bytes: int) -> None:
+        nonlocal done
+        done += size_bytes
+        progress("parity", done, found.leaf_bytes)
+
+    parity = make_parity(store, planned, advance)
+    manifest = build_manifest(request.content, planned, parity, found.interior)
+    root, blocks = encode_manifest(manifest)
+    store.put_many(((block.cid.multihash, block.data) for block in blocks), BlockClass.CACHE)
+    meta = tuple(dict.fromkeys(metadata_piece(manifest, blocks)))
+    pieces = _commit(store, commitments, manifest, meta, progress)
+    terms = quote(
+        pieces,
+        _asked(providers, request.named),
+        params,
+        periods=request.periods,
+        floor=params.proof_fee,
+        deposit=params.deposit * (1 + len(pieces)),
+        fee=params.base_fee,
+        max_price=request.max_price,
+    )
+    return StorePlan(
+        request,
+        root,
+        manifest,
+        meta,
+        tuple(parity),
+        pieces,
+        terms,
+        params.challenges,
+        found.leaf_bytes + sum(found.interior.values()),
+        held,
+    )
+
+
+def _asked(providers: Sequence[ProviderRecord], named: tuple[bytes, ...]) -> list[ProviderRecord]:
+    if not named:
+        return list(providers)
+    known = {provider.account: provider for provider in providers}
+    missing = [account for account in named if account not in known]
+    if missing:
+        raise PlacementFailed(f"{len(missing)} of the named nodes are not registered as providers")
+    return [known[account] for account in named]
+
+
+def _choose(found: Survey, request: StoreRequest, providers: Sequence[ProviderRecord]) -> Plan:
+    """The code and the groups. Without an explicit code, by the nodes that would take such a piece."""
+    if request.code is not None:
+        return plan(found.leaves.items(), *request.code)
+    interior_bytes = sum(found.interior.values())
+    able = len(candidates(_asked(providers, request.named), found.leaf_bytes + interior_bytes))
+    for _ in range(2):
+        # A larger code makes smaller pieces, which more nodes may take: look once more with the size that
+        # follows.
+        if able == 0:
+            break
+        k, _ = default_code(len(request.named) or able)
+        size = -(-found.leaf_bytes // k) + interior_bytes
+        able = max(able, len(candidates(_asked(providers, request.named), size)))
+    if able == 0:
+        raise PlacementFailed("no node takes a piece of this size: wait for nodes, or name a code yourself")
+    return plan(found.leaves.items(), *default_code(len(request.named) or able))
+
+
+def _commit(
+    store: Blockstore,
+    commitments: Commitments,
+    manifest: Manifest,
+    meta: tuple[bytes, ...],
+    progress: Progress,
+) -> tuple[PieceCommitment, ...]:
+    """The commitment of every shard's piece; a block that is in several pieces is hashed once."""
+    total = 0
+    pieces: list[PieceCommitment] = []
+    meta_tree = piece_tree(meta, commitments.row)
+    meta_bytes = sum(store.size(multihash) or 0 for multihash in meta)
+    whole = sum(length for shard in range(manifest.node_count) for _, length in manifest.piece(shard))
+    for shard in range(manifest.node_count):
+        rows = list(manifest.piece(shard))
+        tree = piece_tree((multihash for multihash, _ in rows), commitments.row)
+        size_bytes = sum(length for _, length in rows)
+        pieces.append(commitment_of(tree, size_bytes, meta_tree, meta_bytes))
+        total += size_bytes
+        progress("commit", total, whole)
+    return tuple(pieces)
+
+
+def commitment_of(data: PieceTree, data_bytes: int, meta: PieceTree, meta_bytes: int) -> PieceCommitment:
+    """A piece's commitment as the ledger keeps it."""
+    return PieceCommitment(
+        data_root=data.root.hash,
+        data_leaves=data.root.sum,
+        data_bytes=data_bytes,
+        meta_root=meta.root.hash,
+        meta_leaves=meta.root.sum,
+        meta_bytes=meta_bytes,
+    )

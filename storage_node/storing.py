@@ -1,0 +1,255 @@
+"""Carries out a plan: makes the deal, uploads every shard to its node, waits for acceptance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from ledger.engine.client import LedgerClient
+from ledger.engine.sender import Sender
+from ledger.errors import LedgerError
+from ledger.records import ShardRecord, ShardStatus
+from ledger.transactions import CreateDeal
+from merkledag import car
+from merkledag.block import Block
+from merkledag.cid import CID
+from merkledag.codecs import DAG_CBOR, RAW
+from merkledag.ed25519 import Signer
+from storage_node.blockstore.interface import BlockClass, Blockstore
+from storage_node.errors import EndpointRefused, PeerError, PlacementFailed
+from storage_node.ledger_view import deal_shards, open_deal
+from storage_node.placement import Progress, StorePlan
+from storage_node.pool import NodePool
+from storage_node.wire import ShardPhase, ShardState
+
+RETRY_S = 1.0
+MAX_RETRY_S = 30.0
+RECONNECT_S = 1.0
+PORTION_BLOCKS = 8
+MAX_UPLOADS = 8
+EVERY_EPOCH = 2**63 - 1
+
+
+@dataclass(slots=True)
+class StoreResult:
+    """A deal whose every shard a node has accepted. ``existing`` if an earlier run had made it."""
+
+    deal: CID
+    existing: bool
+    shards: int
+    uploaded_bytes: int
+
+
+@dataclass(slots=True)
+class _Board:
+    """What is known of the shards, and a way to wait for news of it."""
+
+    shards: list[ShardRecord] = field(default_factory=list)
+    version: int = 0
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def post(self, shards: list[ShardRecord]) -> None:
+        """News from the ledger."""
+        async with self.changed:
+            self.shards = shards
+            self.version += 1
+            self.changed.notify_all()
+
+    async def after(self, version: int) -> int:
+        """Wait for news later than ``version``."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.version > version)
+            return self.version
+
+
+class StoreRun:
+    """One execution of a plan. ``sleep`` waits between tries."""
+
+    def __init__(
+        self,
+        plan: StorePlan,
+        ledger: LedgerClient,
+        sender: Sender,
+        signer: Signer,
+        pool: NodePool,
+        store: Blockstore,
+        progress: Progress,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._sender = sender
+        self._signer = signer
+        self._pool = pool
+        self._store = store
+        self._progress = progress
+        self._sleep = sleep
+        self._board = _Board()
+        self._uploads = asyncio.Semaphore(MAX_UPLOADS)
+        self._sent_bytes = 0
+        self._accepted: set[int] = set()
+
+    async def run(self) -> StoreResult:
+        """Make or find the deal, and see it through until every shard is accepted.
+
+        May be interrupted at any point and run again: it finds the deal and sends only what is still missing.
+        Raises PlacementFailed when the ledger gives a shard up, LedgerRefused, LedgerUnreachable.
+        """
+        deal = await open_deal(
+            self._ledger, self._sender.account, self._plan.request.content, self._plan.manifest_root
+        )
+        existing = deal is not None
+        status = await self._ledger.status()
+        if deal is None:
+            deal = await self._create()
+        await self._look(deal)
+        follower = asyncio.create_task(self._follow(deal, int(status["height"])))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for shard in range(len(self._plan.pieces)):
+                    tasks.create_task(self._place(deal, shard))
+        except ExceptionGroup as group:
+            given_up = group.subgroup(PlacementFailed)
+            if given_up is None:
+                raise
+            raise PlacementFailed(str(_first(given_up))) from group
+        finally:
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+        await asyncio.to_thread(self._tidy)
+        return StoreResult(deal, existing, len(self._plan.pieces), self._sent_bytes)
+
+    async def _create(self) -> CID:
+        plan = self._plan
+        receipt = await self._sender.send(
+            CreateDeal(
+                content=plan.request.content,
+                manifest=plan.manifest_root,
+                k=plan.manifest.k,
+                m=plan.manifest.m,
+                replicated=plan.manifest.replicated,
+                periods=plan.quote.periods,
+                price=plan.quote.price,
+                challenges=plan.challenges,
+                pieces=plan.pieces,
+                providers=plan.request.named,
+            )
+        )
+        return receipt.tx_id
+
+    async def _follow(self, deal: CID, height: int) -> None:
+        """Look at the deal's shards again whenever an event names the deal."""
+        while True:
+            try:
+                async for block in self._ledger.events(height + 1):
+                    height = block.height
+                    if any(event.attributes.get("deal") == deal for event in block.events):
+                        await self._look(deal)
+            except LedgerError:
+                pass
+            await self._sleep(RECONNECT_S)
+            try:
+                await self._look(deal)
+            except LedgerError:
+                continue
+
+    async def _look(self, deal: CID) -> None:
+        await self._board.post(await deal_shards(self._ledger, deal))
+
+    async def _place(self, deal: CID, index: int) -> None:
+        """See one shard through: upload to whoever it is offered to, until somebody has accepted it."""
+        retry_s = RETRY_S
+        last: bytes = b""
+        while True:
+            version = self._board.version
+            shard = self._board.shards[index]
+            if shard.status in (ShardStatus.ACCEPTED, ShardStatus.ACTIVE):
+                self._accepted.add(index)
+                self._progress("accept", len(self._accepted), len(self._plan.pieces))
+                return
+            if shard.status.is_closed:
+                raise PlacementFailed(f"no node took shard {index}: its money went back; try again later")
+            if not shard.provider:
+                await self._board.after(version)
+                continue
+            if shard.provider != last:
+                last, retry_s = shard.provider, RETRY_S
+            if await self._upload(deal, index, shard.provider):
+                # The node has said yes, or says it soon; the ledger tells. A lost answer is asked for again.
+                await self._news(version, MAX_RETRY_S)
+            else:
+                await self._news(version, retry_s)
+                retry_s = min(2 * retry_s, MAX_RETRY_S)
+
+    async def _news(self, version: int, seconds: float) -> None:
+        """Wait for news from the ledger, at most so long."""
+        waits = [
+            asyncio.ensure_future(self._board.after(version)),
+            asyncio.ensure_future(self._sleep(seconds)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _upload(self, deal: CID, index: int, provider: bytes) -> bool:
+        """One try to bring a node what it still lacks; True when it has everything."""
+        async with self._uploads:
+            try:
+                endpoint = (await self._ledger.provider(provider)).endpoint
+                client = self._pool.client(endpoint)
+                state = await client.shard_state(deal, index)
+                if state.phase in (ShardPhase.MANIFEST, ShardPhase.BLOCKS):
+                    state = await client.put_shard(deal, index, self._signer, self._frames(index, state))
+            except (PeerError, EndpointRefused, LedgerError):
+                return False
+        return state.phase in (ShardPhase.HELD, ShardPhase.CHECKING)
+
+    async def _frames(self, index: int, state: ShardState) -> AsyncIterator[bytes]:
+        """The CAR of what a node lacks: the manifest's blocks in order, the interior nodes, the data."""
+        layout = self._plan.layout(index)
+        order = [*layout.meta, *layout.data]
+        if state.phase is ShardPhase.BLOCKS and state.blocks == len(order):
+            order = [order[position] for position in sorted(state.missing)]
+        yield car.header([self._plan.manifest_root])
+        for start in range(0, len(order), PORTION_BLOCKS):
+            portion = await asyncio.to_thread(self._read, order[start : start + PORTION_BLOCKS])
+            for frame in portion:
+                yield frame
+                self._sent_bytes += len(frame)
+            self._progress("upload", self._sent_bytes, self._plan.upload_bytes)
+
+    def _read(self, multihashes: list[bytes]) -> list[bytes]:
+        frames: list[bytes] = []
+        for multihash in multihashes:
+            codec = DAG_CBOR if multihash == self._plan.manifest_root.multihash else RAW
+            frames.append(car.frame(Block(CID(1, codec, multihash), self._store.get(multihash))))
+        return frames
+
+    def _tidy(self) -> None:
+        """Free the parity, unless somebody (a node on the same store, a pin) has taken it over meanwhile."""
+        self._store.free_many(self._plan.parity, EVERY_EPOCH, BlockClass.CACHE)
+
+
+def _first(group: BaseExceptionGroup[PlacementFailed]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+async def execute_store(
+    plan: StorePlan,
+    ledger: LedgerClient,
+    sender: Sender,
+    signer: Signer,
+    pool: NodePool,
+    store: Blockstore,
+    *,
+    progress: Progress,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> StoreResult:
+    """Pay for and place a plan; see `StoreRun.run`."""
+    return await StoreRun(plan, ledger, sender, signer, pool, store, progress, sleep=sleep).run()

@@ -1,0 +1,102 @@
+"""The state document of uploads, and the addresses we connect to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage_node.endpoints import PublicResolver, parse_endpoint
+from storage_node.errors import EndpointRefused, PeerMisbehaved
+from storage_node.wire import ShardPhase, ShardState, parse_state
+
+
+@given(st.integers(0, 200).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, max(0, n - 1))))))
+def test_the_state_document_survives_the_wire(drawn: tuple[int, set[int]]) -> None:
+    blocks, missing = drawn
+    state = ShardState(ShardPhase.BLOCKS, blocks, frozenset(missing) if blocks else frozenset(), "no")
+    assert parse_state(state.to_json()) == state
+
+
+GOOD: dict[str, Any] = ShardState(ShardPhase.BLOCKS, 9, frozenset({1, 8})).to_json()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {**GOOD, "state": "elsewhere"},
+        {**GOOD, "blocks": -1},
+        {**GOOD, "blocks": 10**12},
+        {**GOOD, "blocks": True},
+        {**GOOD, "blocks": 8},
+        {**GOOD, "blocks": 17},
+        {**GOOD, "missing": "!"},
+        {**GOOD, "missing": None},
+        {**GOOD, "missing": "//8="},
+        {**GOOD, "error": 5},
+    ],
+)
+def test_a_document_that_makes_no_sense_is_refused(document: Any) -> None:
+    with pytest.raises(PeerMisbehaved):
+        parse_state(document)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://127.0.0.1:4180",
+        "http://localhost:4180",
+        "http://node.localhost",
+        "http://10.0.0.1",
+        "http://192.168.1.1",
+        "http://169.254.169.254",
+        "http://[::1]:4180",
+        "http://[::ffff:127.0.0.1]",
+        "http://[2002:7f00:1::]",
+        "http://[fe80::1]",
+        "http://0.0.0.0",
+        "http://2130706433",
+        "http://127.1",
+        "http://224.0.0.1",
+    ],
+)
+def test_private_addresses_are_refused_unless_allowed(text: str) -> None:
+    with pytest.raises(EndpointRefused):
+        parse_endpoint(text, allow_private=False)
+    assert parse_endpoint(text, allow_private=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "node:4180",
+        "ftp://node",
+        "http://",
+        "http://u:p@node",
+        "http://node/x",
+        "http://node?a",
+        "http://" + "a" * 300,
+    ],
+)
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    with pytest.raises(EndpointRefused):
+        parse_endpoint(text, allow_private=True)
+
+
+def test_a_public_endpoint_is_its_origin() -> None:
+    assert (
+        str(parse_endpoint("https://node.example:8443/", allow_private=False)) == "https://node.example:8443"
+    )
+
+
+async def test_a_name_that_resolves_to_a_private_address_has_none() -> None:
+    resolver = PublicResolver()
+    with pytest.raises(OSError, match="no public address"):
+        await resolver.resolve("localhost", 80)
+    await resolver.close()
