@@ -22,21 +22,21 @@ class ChunkLinks:
     and a CID is made only for a child that is wanted.
     """
 
-    __slots__ = ("_cid_end", "_cid_start", "_raw", "_run", "_stride", "_tail", "payload")
+    __slots__ = ("_cid_end", "_cid_start", "_raw", "_run", "_stride", "_tail", "chunk_name", "payload")
 
     def __init__(self, raw: bytes) -> None:
-        """Raises DecodeError if `raw` is no dag-pb node or a chunk has a name."""
+        """Raises DecodeError if `raw` is no dag-pb node. `chunk_name` is the first name that is not empty."""
         self._raw = raw
         self._run, self._stride, self._cid_start, self._cid_end = _uniform_run(raw)
         self._tail: list[CID] = []
         self.payload: bytes | None = None
+        self.chunk_name: str | None = None
         for tag, start, end in dag_pb.fields(raw, self._run * self._stride):
             if tag == dag_pb.DATA_TAG:
                 self.payload = raw[start:end]
                 continue
             link = dag_pb.read_link(raw, start, end)
-            if link.name:
-                raise DecodeError(f"UnixFS: a chunk of a file has the name {link.name[:80]!r}")
+            self.chunk_name = self.chunk_name or link.name
             self._tail.append(link.cid)
 
     def __len__(self) -> int:
@@ -123,6 +123,8 @@ def parse(cid: CID, block: Buffer) -> FileNode:
     message = unixfs.decode(links.payload)
     if message.kind not in (Kind.FILE, Kind.RAW):
         raise NotAFile(f"{cid} is a UnixFS {message.kind.name.lower()}, not a file")
+    if links.chunk_name:
+        raise DecodeError(f"{cid}: a chunk of the file has the name {links.chunk_name[:80]!r}")
     if len(links) != len(message.blocksizes):
         raise DecodeError(f"{cid}: {len(links)} links but {len(message.blocksizes)} block sizes")
     node = FileNode(links, message)
