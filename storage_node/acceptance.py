@@ -74,7 +74,8 @@ class Acceptance:
                     intake = await asyncio.to_thread(self._custody.intake, terms)
                     if not intake.complete or intake.layout is None:
                         return False
-                    await asyncio.to_thread(self._custody.keep, terms, intake.layout)
+                    with self._store.lease():
+                        await asyncio.to_thread(self._custody.keep, terms, intake.layout)
                 await self._send_accept(key)
                 return True
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from proofs.manifest import Manifest
 from storage_node import piece_file
 from storage_node.blockstore.interface import Blockstore
 from storage_node.duties import ShardKey
-from storage_node.errors import CorruptStore, UploadRefused
-from storage_node.piece import Commitments, PieceLayout, piece_tree
+from storage_node.errors import BlockNotFound, CorruptStore, UploadRefused
+from storage_node.piece import PieceLayout, piece_tree
 from storage_node.piece_file import PieceFile
+from storage_node.rows import ProofRows
 from storage_node.upload import PieceIntake
 
 
@@ -48,10 +49,10 @@ class ShardTerms:
 class Custody:
     """Piece files in a folder, blocks in the store, unfinished uploads in memory. Safe from any thread."""
 
-    def __init__(self, folder: Path, store: Blockstore, commitments: Commitments) -> None:
+    def __init__(self, folder: Path, store: Blockstore, rows: ProofRows) -> None:
         self._folder = folder
         self._store = store
-        self._commitments = commitments
+        self._rows = rows
         self._lock = threading.Lock()
         self._held: dict[ShardKey, PieceFile] = {}
         self._intakes: dict[ShardKey, PieceIntake] = {}
@@ -93,7 +94,7 @@ class Custody:
             check=terms.check,
             find=self._find,
             has=self._store.has,
-            put=self._store.put_many,
+            put=self._take,
         )
         intake.resume()
         with self._lock:
@@ -117,14 +118,27 @@ class Custody:
         with found as view:
             return bytes(view)
 
+    def _take(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Store blocks, and their proof rows while the bytes are at hand."""
+        blocks = list(items)
+        self._store.put_many(blocks)
+        self._rows.note(blocks)
+
     def keep(self, terms: ShardTerms, layout: PieceLayout) -> PieceFile:
         """Recompute every proof row of a complete piece, compare both trees with the ledger, and write its
         file.
 
         Raises UploadRefused when they differ, BlockNotFound when a block is gone, OSError.
         """
-        meta = piece_tree(layout.meta, self._commitments.row)
-        data = piece_tree(layout.data, self._commitments.row)
+        absent = self._store.touch_many([*layout.meta, *layout.data])
+        if absent:
+            self.reset(terms.key)
+            raise BlockNotFound(
+                f"{len(absent)} blocks of the piece went before it was complete: send them again"
+            )
+        self._rows.ensure([*layout.meta, *layout.data], lambda _: None)
+        meta = piece_tree(layout.meta, self._rows.row)
+        data = piece_tree(layout.data, self._rows.row)
         if meta.root != terms.piece.meta or data.root != terms.piece.data:
             raise UploadRefused("the piece does not have the commitment that the deal states")
         piece = PieceFile(terms.key.deal, terms.key.shard, terms.content, terms.manifest, meta, data)

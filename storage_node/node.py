@@ -24,10 +24,10 @@ from storage_node.duties import ShardKey
 from storage_node.errors import QuotaExceeded, StoreFull
 from storage_node.fetch import NetworkFetcher
 from storage_node.ledger_view import my_shards
-from storage_node.piece import Commitments
 from storage_node.pool import NodePool
 from storage_node.prover import Prover
 from storage_node.providers import ProviderDirectory
+from storage_node.rows import ProofRows
 from storage_node.runner import DutyRunner
 from storage_node.server import NodeServer, ServerSettings
 from storage_node.upload import PieceIntake
@@ -71,7 +71,7 @@ class StorageNode:
         settings: NodeSettings,
         *,
         store: Blockstore,
-        commitments: Commitments,
+        rows: ProofRows,
         folder: Path,
         ledger: LedgerClient,
         sender: Sender,
@@ -86,7 +86,7 @@ class StorageNode:
         self._store = store
         self._ledger = ledger
         self._sender = sender
-        self.custody = Custody(folder, store, commitments)
+        self.custody = Custody(folder, store, rows)
         self.directory = ProviderDirectory(ledger, clock=monotonic, me=self.account)
         self.fetcher = NetworkFetcher(self.directory, pool)
         self._acceptance = Acceptance(
@@ -95,7 +95,7 @@ class StorageNode:
         self.runner = DutyRunner(
             ledger,
             sender,
-            Prover(self.custody, store, commitments),
+            Prover(self.custody, store, rows),
             self._acceptance,
             me=self.account,
             heal=settings.heal,

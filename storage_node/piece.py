@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from proofs.commitment import BlockCommitment, PieceRow, PieceTree
 from proofs.manifest import Manifest
@@ -38,18 +37,6 @@ def piece_layout(manifest_blocks: Sequence[bytes], manifest: Manifest, shard: in
     """
     meta = dict.fromkeys([*manifest_blocks, *manifest.interior])
     return PieceLayout(tuple(meta), tuple(multihash for multihash, _ in manifest.piece(shard)))
-
-
-class Commitments(Protocol):
-    """Where the proof rows of blocks in the local store come from (`storage_node.commitments`)."""
-
-    def row(self, multihash: bytes) -> BlockCommitment:
-        """A block's commitment, remembered or computed. Raises BlockNotFound."""
-        ...
-
-    def find(self, multihash: bytes) -> BlockCommitment | None:
-        """A commitment that is remembered, without computing it."""
-        ...
 
 
 Row = Callable[[bytes], BlockCommitment]

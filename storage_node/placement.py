@@ -25,8 +25,9 @@ from proofs.manifest import (
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.errors import IncompleteDag, PlacementFailed
 from storage_node.parity import make_parity
-from storage_node.piece import Commitments, PieceLayout, piece_tree
+from storage_node.piece import PieceLayout, piece_tree
 from storage_node.quote import Quote, candidates, quote
+from storage_node.rows import ProofRows
 from storage_node.survey import Survey, survey
 
 # Told of (phase, done, total), in bytes for "parity", "commit" and "upload", in shards for "accept".
@@ -86,7 +87,7 @@ class StorePlan:
 async def plan_store(
     ledger: LedgerClient,
     store: Blockstore,
-    commitments: Commitments,
+    rows: ProofRows,
     request: StoreRequest,
     *,
     progress: Progress,
@@ -101,7 +102,7 @@ async def plan_store(
     held = ExitStack()
     try:
         held.enter_context(store.lease())
-        return await asyncio.to_thread(_plan, store, commitments, request, params, providers, progress, held)
+        return await asyncio.to_thread(_plan, store, rows, request, params, providers, progress, held)
     except BaseException:
         held.close()
         raise
@@ -109,7 +110,7 @@ async def plan_store(
 
 def _plan(
     store: Blockstore,
-    commitments: Commitments,
+    rows: ProofRows,
     request: StoreRequest,
     params: Params,
     providers: Sequence[ProviderRecord],
@@ -136,7 +137,7 @@ def _plan(
     root, blocks = encode_manifest(manifest)
     store.put_many(((block.cid.multihash, block.data) for block in blocks), BlockClass.CACHE)
     meta = tuple(dict.fromkeys(metadata_piece(manifest, blocks)))
-    pieces = _commit(store, commitments, manifest, meta, progress)
+    pieces = _commit(store, rows, manifest, meta, progress)
     terms = quote(
         pieces,
         _asked(providers, request.named),
@@ -192,25 +193,35 @@ def _choose(found: Survey, request: StoreRequest, providers: Sequence[ProviderRe
 
 def _commit(
     store: Blockstore,
-    commitments: Commitments,
+    rows: ProofRows,
     manifest: Manifest,
     meta: tuple[bytes, ...],
     progress: Progress,
 ) -> tuple[PieceCommitment, ...]:
     """The commitment of every shard's piece; a block that is in several pieces is hashed once."""
-    total = 0
-    pieces: list[PieceCommitment] = []
-    meta_tree = piece_tree(meta, commitments.row)
-    meta_bytes = sum(store.size(multihash) or 0 for multihash in meta)
-    whole = sum(length for shard in range(manifest.node_count) for _, length in manifest.piece(shard))
-    for shard in range(manifest.node_count):
-        rows = list(manifest.piece(shard))
-        tree = piece_tree((multihash for multihash, _ in rows), commitments.row)
-        size_bytes = sum(length for _, length in rows)
-        pieces.append(commitment_of(tree, size_bytes, meta_tree, meta_bytes))
-        total += size_bytes
-        progress("commit", total, whole)
-    return tuple(pieces)
+    shards = [list(manifest.piece(shard)) for shard in range(manifest.node_count)]
+    lengths = {multihash: store.size(multihash) or 0 for multihash in meta}
+    for shard in shards:
+        lengths.update(shard)
+    done, total = 0, sum(lengths.values())
+
+    def advance(size_bytes: int) -> None:
+        nonlocal done
+        done += size_bytes
+        progress("commit", done, total)
+
+    rows.ensure(lengths, advance)
+    meta_tree = piece_tree(meta, rows.row)
+    meta_bytes = sum(lengths[multihash] for multihash in meta)
+    return tuple(
+        commitment_of(
+            piece_tree((multihash for multihash, _ in shard), rows.row),
+            sum(length for _, length in shard),
+            meta_tree,
+            meta_bytes,
+        )
+        for shard in shards
+    )
 
 
 def commitment_of(data: PieceTree, data_bytes: int, meta: PieceTree, meta_bytes: int) -> PieceCommitment:

@@ -16,8 +16,8 @@ from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockLost, PieceLost
-from storage_node.piece import Commitments
 from storage_node.piece_file import PieceFile
+from storage_node.rows import ProofRows
 
 MAX_CACHED_VIEWS = 64
 
@@ -25,10 +25,10 @@ MAX_CACHED_VIEWS = 64
 class Prover:
     """Makes proofs. Hashes and reads the disk, so call it in a thread; several threads may."""
 
-    def __init__(self, custody: Custody, store: Blockstore, commitments: Commitments) -> None:
+    def __init__(self, custody: Custody, store: Blockstore, rows: ProofRows) -> None:
         self._custody = custody
         self._store = store
-        self._commitments = commitments
+        self._rows = rows
         self._lock = threading.Lock()
         self._views: OrderedDict[tuple[bytes, bytes, int], DatasetView] = OrderedDict()
 
@@ -74,7 +74,7 @@ class Prover:
             return bytes(view[offset : offset + length])
 
     def _subtrees(self, multihash: bytes) -> bytes | None:
-        known = self._commitments.find(multihash)
+        known = self._rows.find(multihash)
         return None if known is None else known.subtrees
 
 

@@ -21,6 +21,7 @@ from storage_node.errors import EndpointRefused, PeerError, PlacementFailed
 from storage_node.ledger_view import deal_shards, open_deal
 from storage_node.placement import Progress, StorePlan
 from storage_node.pool import NodePool
+from storage_node.rows import ProofRows
 from storage_node.wire import ShardPhase, ShardState
 
 RETRY_S = 1.0
@@ -74,6 +75,7 @@ class StoreRun:
         signer: Signer,
         pool: NodePool,
         store: Blockstore,
+        rows: ProofRows,
         progress: Progress,
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -84,6 +86,7 @@ class StoreRun:
         self._signer = signer
         self._pool = pool
         self._store = store
+        self._rows = rows
         self._progress = progress
         self._sleep = sleep
         self._board = _Board()
@@ -232,7 +235,8 @@ class StoreRun:
 
     def _tidy(self) -> None:
         """Free the parity, unless somebody (a node on the same store, a pin) has taken it over meanwhile."""
-        self._store.free_many(self._plan.parity, EVERY_EPOCH, BlockClass.CACHE)
+        freed = self._store.free_many(self._plan.parity, EVERY_EPOCH, BlockClass.CACHE)
+        self._rows.forget(freed.multihashes)
 
 
 def _first(group: BaseExceptionGroup[PlacementFailed]) -> BaseException:
@@ -247,9 +251,10 @@ async def execute_store(
     signer: Signer,
     pool: NodePool,
     store: Blockstore,
+    rows: ProofRows,
     *,
     progress: Progress,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> StoreResult:
     """Pay for and place a plan; see `StoreRun.run`."""
-    return await StoreRun(plan, ledger, sender, signer, pool, store, progress, sleep=sleep).run()
+    return await StoreRun(plan, ledger, sender, signer, pool, store, rows, progress, sleep=sleep).run()
