@@ -2,7 +2,7 @@
 
 A block is made when a transaction waits (all that wait go into it, within its bounds), when block time
 reaches the application's next due instant, and at least every `max_step_s` while a deal lives. Otherwise
-there are none. A block is decided once it is in the write-ahead log, and confirmed once it is in the database too.
+there are none. A block is decided once it is in the write-ahead log, and confirmed once the database has it.
 
 The event loop's thread drives the application; signatures are verified, and blocks written, in other threads.
 """
@@ -120,9 +120,13 @@ class EmbeddedEngine:
         self._close(EngineStopped(STOPPING))
 
     async def wait_ended(self) -> None:
-        """Returns when the engine has been stopped; raises what made it fail."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
+        """Returns when the engine was stopped; raises EngineStopped if it failed (its cause says why)."""
+        if self._task is None:
+            return
+        await asyncio.wait({self._task})
+        failure = None if self._task.cancelled() else self._task.exception()
+        if failure is not None:
+            raise EngineStopped(f"the ledger's engine has failed: {failure!r}") from failure
 
     @property
     def status(self) -> EngineStatus:

@@ -1,0 +1,221 @@
+"""Signed transfers that the embedded ledger commits a second, in process and over HTTP.
+
+Run from the repository's root: `python -m bench.ledger [--count N] [--rounds N] [--seconds S]`. Prints one
+JSON document on stdout and a table on stderr. Beside the figures stands the machine's own limit, Ed25519
+verifications a second (on one thread and on two), measured in the same run, in turns; every figure is a
+median. Transactions are signed before the clock starts; a figure counts only what came back with a receipt. The
+HTTP clients are processes of their own, on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aiohttp import ClientSession, web
+
+from ledger.engine.assemble import load_application
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.rpc import build_rpc
+from ledger.engine.storage import LedgerStorage
+from ledger.genesis import HOLD, Genesis, Params
+from ledger.transactions import Transaction, Transfer, sign
+from merkledag import ed25519
+from merkledag.ed25519 import Ed25519Signer
+from proofs.bls import BlsSigner
+
+CHAIN = "bench"
+SENDERS = 128
+IN_FLIGHT = 8  # of one sender in process
+CLIENTS = 2  # processes
+EXPIRY_S = 4_000_000_000
+FEE = 2_000
+Batch = list[list[bytes]]  # one list of transactions a sender, in the order of their nonces
+
+
+def signer(name: str) -> Ed25519Signer:
+    return Ed25519Signer.from_seed(hashlib.sha256(name.encode()).digest())
+
+
+def transfer(key: Ed25519Signer, nonce: int, to: bytes, amount: int) -> bytes:
+    return sign(Transaction(CHAIN, key.public_key, nonce, FEE, EXPIRY_S, Transfer(to, amount)), key).encode()
+
+
+class Bench:
+    """A ledger in a temporary folder with `SENDERS` funded accounts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.operator = signer("operator")
+        self.keys = [signer(f"sender {number}") for number in range(SENDERS)]
+        self.nonces = [0] * SENDERS
+        bls = BlsSigner.from_seed(hashlib.sha256(b"beacon").digest())
+        genesis = Genesis.make(
+            chain_id=CHAIN,
+            time_s=int(time.time()),
+            operator=self.operator.public_key,
+            bls_key=bls.public_key,
+            bls_possession=bls.prove_possession(),
+            issued=10**9 * HOLD,
+            params=Params(),
+        )
+        self.storage = LedgerStorage(folder)
+        self.storage.open()
+        app = load_application(self.storage, genesis)
+        self.engine = EmbeddedEngine(app, self.storage, self.operator, bls, time.time)
+
+    async def start(self) -> None:
+        await self.engine.start()
+        for nonce, key in enumerate(self.keys):
+            raw = transfer(self.operator, nonce, key.public_key, 1_000_000 * HOLD)
+            assert (await self.engine.submit(raw)).code == 0
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+        self.storage.close()
+
+    def batch(self, count: int) -> Batch:
+        """`count` transfers round the circle of senders."""
+        batch: Batch = []
+        for number, key in enumerate(self.keys):
+            share = count // SENDERS
+            to = self.keys[(number + 1) % SENDERS].public_key
+            first = self.nonces[number]
+            batch.append([transfer(key, first + step, to, 1) for step in range(share)])
+            self.nonces[number] += share
+        return batch
+
+
+async def send_all(raws: Sequence[bytes], send: Callable[[bytes], Awaitable[bool]], until: float) -> int:
+    """Sends one sender's transactions, `IN_FLIGHT` at a time; returns how many were committed."""
+    done = 0
+    for start in range(0, len(raws), IN_FLIGHT):
+        if time.perf_counter() > until:
+            break
+        done += sum(await asyncio.gather(*(send(raw) for raw in raws[start : start + IN_FLIGHT])))
+    return done
+
+
+async def in_process(bench: Bench, count: int, seconds: float) -> float:
+    """Transfers committed a second through `EmbeddedEngine.submit`."""
+    batch = bench.batch(count)
+
+    async def send(raw: bytes) -> bool:
+        return (await bench.engine.submit(raw)).code == 0
+
+    start = time.perf_counter()
+    done = sum(await asyncio.gather(*(send_all(raws, send, start + seconds) for raws in batch)))
+    return done / (time.perf_counter() - start)
+
+
+def http_client(url: str, batch: Batch, seconds: float) -> int:
+    """One client process: each sender one connection, one transaction after the other."""
+
+    async def run() -> int:
+        from aiohttp import TCPConnector
+
+        async with ClientSession(connector=TCPConnector(limit=0)) as session:
+
+            async def send(raw: bytes) -> bool:
+                async with session.post(url, data=raw) as response:
+                    await response.read()
+                    return response.status == 200
+
+            async def one(raws: list[bytes]) -> int:
+                done = 0
+                for raw in raws:
+                    if time.perf_counter() > until:
+                        break
+                    done += await send(raw)
+                return done
+
+            until = time.perf_counter() + seconds
+            return sum(await asyncio.gather(*(one(raws) for raws in batch)))
+
+    return asyncio.run(run())
+
+
+async def over_http(bench: Bench, count: int, seconds: float) -> float:
+    """Transfers committed a second through POST /v1/tx, from `CLIENTS` processes."""
+    runner = web.AppRunner(build_rpc(bench.engine), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/tx"
+    batch = bench.batch(count)
+    parts = [batch[number::CLIENTS] for number in range(CLIENTS)]
+    loop = asyncio.get_running_loop()
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(CLIENTS) as pool:
+        pool.map(str, range(CLIENTS))  # the processes are there before the clock starts
+        start = time.perf_counter()
+        work = pool.starmap_async(http_client, [(url, part, seconds) for part in parts])
+        done = sum(await loop.run_in_executor(None, work.get, seconds + 60))
+        taken = time.perf_counter() - start
+    await runner.cleanup()
+    return done / taken
+
+
+def verifications(threads: int, count: int) -> float:
+    """Strict Ed25519 verifications a second: what a transfer costs at the least."""
+    key = signer("limit")
+    message = b"x" * 200
+    signature = key.sign(message)
+
+    def work(number: int) -> bool:
+        return all(ed25519.verify(key.public_key, signature, message) for _ in range(number))
+
+    with ThreadPoolExecutor(threads) as pool:
+        start = time.perf_counter()
+        assert all(pool.map(work, [count // threads] * threads))
+        return count / (time.perf_counter() - start)
+
+
+async def run(count: int, rounds: int, seconds: float) -> dict[str, float]:
+    """The medians of all figures, taken in turns."""
+    taken: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder) / "ledger")
+        await bench.start()
+        for _ in range(rounds):
+            figures = {
+                "ed25519_verify_per_s_1_thread": verifications(1, 4_000),
+                "ed25519_verify_per_s_2_threads": verifications(2, 8_000),
+                "in_process_tx_per_s": await in_process(bench, count, seconds),
+                "http_tx_per_s": await over_http(bench, count, seconds),
+            }
+            for name, figure in figures.items():
+                taken.setdefault(name, []).append(figure)
+        medians = {name: round(statistics.median(figures), 1) for name, figures in taken.items()}
+        medians["blocks"] = bench.engine.app.height
+        await bench.stop()
+    medians["in_process_of_limit"] = round(
+        medians["in_process_tx_per_s"] / medians["ed25519_verify_per_s_1_thread"], 3
+    )
+    return medians
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=8_192, help="transfers a round and way, at most 100,000")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0, help="at most so long a round and way")
+    arguments = parser.parse_args()
+    count = max(SENDERS, min(arguments.count, 100_000))
+    figures = asyncio.run(run(count, max(1, arguments.rounds), arguments.seconds))
+    print(json.dumps({"bench": "ledger", "transfers": count, **figures}))
+    for name, figure in figures.items():
+        print(f"{name:34} {figure:>12,.1f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""The ledger over HTTP, with typed answers. Nothing is loaded from aiohttp before the first request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ledger import transactions
+from ledger.engine.blocks import Block, BlockEvents, Receipt
+from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.transport import TIMEOUT_S, Transport, backoff
+from ledger.engine.views import AccountView, DatasetView, DealView, SlotView
+from ledger.errors import InvalidTransaction
+from ledger.fields import FieldError, Wire
+from ledger.genesis import Genesis, Params
+from ledger.records import AccountRecord, DatasetRecord, ProviderRecord, SlotRecord
+from ledger.transactions import Beacon, Transaction
+from merkledag import dag_cbor
+from merkledag.cid import CID
+from merkledag.peer import peer_text
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_log = logging.getLogger(__name__)
+
+W = TypeVar("W", bound=Wire)
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TxView:
+    """A transaction in a block."""
+
+    height: int
+    index: int
+    tx: Transaction | Beacon
+    receipt: Receipt
+
+
+class LedgerClient:
+    """One ledger server; `expect_chain` and `expect_operator` (32 bytes) pin which it must be.
+
+    Methods raise LedgerUnreachable, LedgerNotFound, LedgerRefused, ChainMismatch, LedgerProtocolError.
+    Use it in `async with`, or call `close`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession | None = None,
+        expect_chain: str | None = None,
+        *,
+        expect_operator: bytes | None = None,
+        timeout_s: float = TIMEOUT_S,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._http = Transport(url, session, timeout_s)
+        self._expect_chain = expect_chain
+        self._expect_operator = expect_operator
+        self._genesis: Genesis | None = None
+        self._checking = asyncio.Lock()
+        self._checked = False
+        self.sleep = sleep
+
+    @property
+    def url(self) -> str:
+        """The server's."""
+        return self._http.url
+
+    async def close(self) -> None:
+        """Closes the connections; harmless twice."""
+        await self._http.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- the chain -----------------------------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """Chain ID, engine, height, times and totals, as docs/ledger-rpc.md says; hashes as bytes."""
+        status = await self._get("/v1/status")
+        if not isinstance(status, dict) or not isinstance(status.get("time"), int):
+            raise LedgerProtocolError(f"{self.url} gave no status; is this a ledger's URL?")
+        return status
+
+    async def genesis(self) -> Genesis:
+        """The chain's genesis; asked for once."""
+        await self._check()
+        return await self._fetch_genesis()
+
+    async def chain_id(self) -> str:
+        """The chain's ID."""
+        return (await self.genesis()).chain_id
+
+    async def params(self) -> Params:
+        """The chain's parameters."""
+        return _typed(Params, await self._get("/v1/params"))
+
+    async def block(self, height: int | None = None) -> Block:
+        """The block at `height`, or the last one; its operator's signature is verified."""
+        answer = await self._get(f"/v1/block/{'latest' if height is None else height}")
+        block = _typed(Block, _field(answer, "block"))
+        if height is not None and block.height != height:
+            raise LedgerProtocolError(f"{self.url} gave block {block.height} for block {height}")
+        self._verify(await self._fetch_genesis(), block)
+        return block
+
+    async def tx(self, tx_id: CID) -> TxView:
+        """The transaction with this ID, or whose signed bytes have this CID."""
+        answer = await self._get(f"/v1/tx/{tx_id}")
+        try:
+            raw = dag_cbor.encode(_field(answer, "tx"))
+            tx = transactions.decode_beacon(raw) if transactions.is_beacon(raw) else transactions.decode(raw)
+            return TxView(int(answer["height"]), int(answer["index"]), tx, _receipt(answer["receipt"]))
+        except (InvalidTransaction, KeyError, TypeError, ValueError) as error:
+            raise LedgerProtocolError(f"not a transaction: {error}") from error
+
+    async def node(self, cid: CID) -> bytes:
+        """The DAG-CBOR bytes of a block or transaction, checked against `cid`."""
+        await self._check()
+        raw = await self._http.get_bytes(f"/v1/node/{cid}")
+        if CID.of(raw, codec=cid.codec) != cid:
+            raise LedgerProtocolError(f"{self.url} gave other bytes than those of {cid}")
+        return raw
+
+    async def submit(self, raw: bytes) -> Receipt:
+        """Sends a signed transaction; returns once it is in a block. Raises LedgerRefused if none takes it.
+
+        Sending the same bytes again is harmless: the answer tells what became of them.
+        """
+        await self._check()
+        return _receipt(await self._http.post("/v1/tx", raw))
+
+    async def events(self, from_height: int) -> AsyncIterator[BlockEvents]:
+        """Every block's events from `from_height` on, in order, without end and without gaps.
+
+        Reconnects by itself, waiting longer after each failure in a row; ends only by ChainMismatch or when
+        the caller stops.
+        """
+        following = max(1, from_height)
+        failures = 0
+        while True:
+            try:
+                await self._check(again=failures > 0)
+                async with aclosing(self._http.frames("/v1/events", {"from": str(following)})) as frames:
+                    async for frame in frames:
+                        block = _block_events(frame)
+                        if block is None or block.height < following:
+                            continue
+                        if block.height > following:
+                            raise LedgerProtocolError(f"the event stream lacks block {following}")
+                        yield block
+                        following = block.height + 1
+                        failures = 0
+            except LedgerUnreachable as error:
+                _log.debug("the event stream broke off: %s", error)
+            await backoff(failures, self.sleep)
+            failures += 1
+
+    # -- accounts and providers ----------------------------------------------------------------------------
+
+    async def account(self, account: bytes) -> AccountRecord:
+        """An account; one that was never used has nothing."""
+        return _typed(AccountView, await self._get(f"/v1/account/{peer_text(account)}")).record
+
+    async def providers(self) -> list[ProviderRecord]:
+        """Every registered provider."""
+        return [_typed(ProviderRecord, item) async for item in self._pages("/v1/providers", {})]
+
+    async def provider(self, account: bytes) -> ProviderRecord:
+        """One provider; raises LedgerNotFound."""
+        return _typed(ProviderRecord, await self._get(f"/v1/provider/{peer_text(account)}"))
+
+    # -- deals and datasets --------------------------------------------------------------------------------
+
+    async def deal(self, deal: CID) -> DealView:
+        """One deal with its shards; raises LedgerNotFound."""
+        return _typed(DealView, await self._get(f"/v1/deal/{deal}"))
+
+    async def deals(
+        self,
+        client: bytes | None = None,
+        provider: bytes | None = None,
+        content: CID | None = None,
+        active: bool | None = None,
+    ) -> list[DealView]:
+        """The deals that match all that is given; `provider` holds or is offered a shard of them."""
+        query = {
+            "client": None if client is None else peer_text(client),
+            "provider": None if provider is None else peer_text(provider),
+            "content": None if content is None else str(content),
+            "active": None if active is None else str(active).lower(),
+        }
+        given = {name: text for name, text in query.items() if text is not None}
+        return [_typed(DealView, item) async for item in self._pages("/v1/deals", given)]
+
+    async def dataset(self, dataset: bytes) -> DatasetRecord:
+        """One dataset; raises LedgerNotFound."""
+        return _typed(DatasetView, await self._get(f"/v1/dataset/{dataset.hex()}")).dataset
+
+    async def datasets(self, provider: bytes | None = None) -> list[tuple[bytes, DatasetRecord]]:
+        """All datasets, or one provider's, each with its ID."""
+        given = {} if provider is None else {"provider": peer_text(provider)}
+        views = [_typed(DatasetView, item) async for item in self._pages("/v1/datasets", given)]
+        return [(view.id, view.dataset) for view in views]
+
+    async def dataset_slots(self, dataset: bytes) -> dict[int, SlotRecord]:
+        """Which shard each used slot of a dataset holds; raises LedgerNotFound."""
+        path = f"/v1/dataset/{dataset.hex()}/slots"
+        views = [_typed(SlotView, item) async for item in self._pages(path, {})]
+        return {view.slot: SlotRecord(view.deal, view.shard) for view in views}
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    async def _get(self, path: str, query: dict[str, str] | None = None) -> Any:
+        await self._check()
+        return await self._http.get(path, query)
+
+    async def _pages(self, path: str, query: dict[str, str]) -> AsyncIterator[Any]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = {**query, "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
+            answer = await self._get(path, page)
+            for item in _field(answer, "items"):
+                yield item
+            cursor = answer.get("next")
+
+    async def _fetch_genesis(self) -> Genesis:
+        if self._genesis is None:
+            try:
+                self._genesis = Genesis.from_map(await self._http.get("/v1/genesis"))
+            except FieldError as error:
+                raise LedgerProtocolError(f"{self.url} gave no genesis: {error}") from error
+        return self._genesis
+
+    async def _check(self, *, again: bool = False) -> None:
+        """Before the first request, and when a stream is taken up again: is it the chain that was pinned?"""
+        if self._expect_chain is None and self._expect_operator is None:
+            return
+        async with self._checking:
+            if self._checked and not again:
+                return
+            self._genesis = None
+            genesis = await self._fetch_genesis()
+            if self._expect_chain not in (None, genesis.chain_id):
+                raise ChainMismatch(f"{self.url} runs chain {genesis.chain_id}, not {self._expect_chain}")
+            if self._expect_operator is not None:
+                if self._expect_operator != genesis.operator:
+                    raise ChainMismatch(
+                        f"{self.url} belongs to {peer_text(genesis.operator)}, not to the operator that was "
+                        f"pinned, {peer_text(self._expect_operator)}"
+                    )
+                await self._check_tip(genesis)
+            self._checked = True
+
+    async def _check_tip(self, genesis: Genesis) -> None:
+        """The last block must bear the pinned operator's signature: a genesis alone can be copied."""
+        status = await self._http.get("/v1/status")
+        if status.get("height"):
+            answer = await self._http.get("/v1/block/latest")
+            self._verify(genesis, _typed(Block, _field(answer, "block")))
+
+    def _verify(self, genesis: Genesis, block: Block) -> None:
+        if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
+            raise ChainMismatch(f"block {block.height} from {self.url} is not signed by the chain's operator")
+
+
+def _typed(cls: type[W], value: Any) -> W:
+    try:
+        return cls.from_map(value)
+    except FieldError as error:
+        raise LedgerProtocolError(f"not a {cls.__name__}: {error}") from error
+
+
+def _field(value: Any, name: str) -> Any:
+    try:
+        return value[name]
+    except (KeyError, TypeError) as error:
+        raise LedgerProtocolError(f"the answer lacks {name!r}; is this a ledger's URL?") from error
+
+
+def _receipt(value: Any) -> Receipt:
+    if isinstance(value, dict):
+        value = {name: each for name, each in value.items() if name != "name"}
+    return _typed(Receipt, value)
+
+
+def _block_events(frame: Any) -> BlockEvents | None:
+    """One frame of the stream; None for a heartbeat."""
+    if isinstance(frame, dict) and "error" in frame:
+        raise LedgerUnreachable(str(frame["error"])[:1_000])
+    if isinstance(frame, dict) and frame.get("heartbeat"):
+        return None
+    try:
+        return BlockEvents.from_map(frame)
+    except ValueError as error:
+        raise LedgerProtocolError(str(error)) from error

@@ -1,0 +1,105 @@
+"""What all handlers of the ledger's HTTP interface share: settings, parameters, answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from ledger import limits
+from ledger.engine.blocks import BlockEvents
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.fanout import Subscription
+from ledger.engine.render import CBOR_TYPE, JSON_TYPE, dump_cbor, dump_json, wants_cbor
+from merkledag.cid import CID
+from merkledag.errors import InvalidCID, MerkledagError
+from merkledag.peer import parse_peer
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+MAX_KEY_BYTES = 512
+RETRY_AFTER_S = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits of one server."""
+
+    max_requests: int = 2_048
+    max_streams: int = 200
+    body_timeout_s: float = 30.0
+    heartbeat_s: float = 15.0
+    write_timeout_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Streams:
+    """The event streams that are open: how many, and which of them wait for the next block."""
+
+    active: int = 0
+    closing: bool = False
+    subscriptions: set[Subscription[BlockEvents]] = field(default_factory=set)
+
+
+ENGINE = web.AppKey("engine", EmbeddedEngine)
+SETTINGS = web.AppKey("settings", Settings)
+STREAMS = web.AppKey("streams", Streams)
+
+
+def reply(request: web.Request, value: Any, *, status: int = 200) -> web.Response:
+    """The value as JSON, or as DAG-CBOR for who asks for it."""
+    if wants_cbor(request.headers.get("Accept", "")):
+        return web.Response(body=dump_cbor(value), content_type=CBOR_TYPE, status=status)
+    return web.Response(body=dump_json(value), content_type=JSON_TYPE, charset="utf-8", status=status)
+
+
+def fail(status: int, message: str, *, code: int | None = None, retry: bool = False) -> web.Response:
+    """An error: always JSON. `code` is a ledger result code, or the HTTP status."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if retry else None
+    body = dump_json({"error": message, "code": status if code is None else int(code)})
+    return web.Response(body=body, content_type=JSON_TYPE, charset="utf-8", status=status, headers=headers)
+
+
+def parse_uint(name: str, text: str) -> int:
+    """A number of a path or query; raises HTTPBadRequest."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= limits.MAX_UINT):
+        raise web.HTTPBadRequest(text=f"{name}: not a number from 0 to {limits.MAX_UINT}")
+    return int(text)
+
+
+def parse_cid(text: str) -> CID:
+    """A CID of a path or query; raises HTTPBadRequest."""
+    try:
+        return CID.parse(text)
+    except MerkledagError as error:
+        raise web.HTTPBadRequest(text=f"not a CID: {error}") from error
+
+
+def parse_account(text: str) -> bytes:
+    """An account of a path or query; raises HTTPBadRequest."""
+    try:
+        return parse_peer(text)
+    except InvalidCID as error:
+        raise web.HTTPBadRequest(text=f"not an account: {error}") from error
+
+
+def parse_hex(name: str, text: str, max_bytes: int, exact: bool = False) -> bytes:
+    """Hexadecimal bytes of a path or query; raises HTTPBadRequest."""
+    try:
+        value = bytes.fromhex(text) if len(text) <= 2 * max_bytes else None
+    except ValueError:
+        value = None
+    if not value or (exact and len(value) != max_bytes):
+        raise web.HTTPBadRequest(
+            text=f"{name}: not {'' if exact else 'at most '}{max_bytes} bytes in hexadecimal"
+        )
+    return value
+
+
+def parse_limit(request: web.Request) -> int:
+    """The `limit` of a list; raises HTTPBadRequest."""
+    limit = parse_uint("limit", request.query.get("limit", str(DEFAULT_LIMIT)))
+    if not 1 <= limit <= MAX_LIMIT:
+        raise web.HTTPBadRequest(text=f"limit: 1 to {MAX_LIMIT}")
+    return limit

@@ -1,0 +1,44 @@
+"""Answers of the HTTP interface that join several records of the state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ledger import limits
+from ledger.fields import Account, Digest, Link, Uint, Wire, nested, sequence
+from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView(Wire):
+    """An account and its record."""
+
+    account: Account
+    record: Annotated[AccountRecord, nested(AccountRecord)]
+
+
+@dataclass(frozen=True, slots=True)
+class DealView(Wire):
+    """A deal, its ID and its shards in order (none once the deal is over and they were dropped)."""
+
+    id: Link
+    deal: Annotated[DealRecord, nested(DealRecord)]
+    shards: Annotated[tuple[ShardRecord, ...], sequence(nested(ShardRecord), limits.MAX_SHARDS)]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetView(Wire):
+    """A dataset and its ID."""
+
+    id: Digest
+    dataset: Annotated[DatasetRecord, nested(DatasetRecord)]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView(Wire):
+    """Which shard a dataset's slot holds."""
+
+    slot: Uint
+    deal: Link
+    shard: Uint

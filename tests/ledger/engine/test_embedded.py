@@ -1,0 +1,232 @@
+"""The embedded engine: when it makes blocks, what it answers, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+import pytest
+
+from ledger.engine.blocks import Block, node_cid
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.errors import EngineStopped, MempoolFull, StoreError
+from ledger.genesis import HOLD
+from ledger.result import Code
+from ledger.transactions import Transfer, decode
+from merkledag import dag_cbor
+from merkledag.cid import CID
+from tests.ledger.engine.conftest import CHAIN, START_S, Chain, ManualClock, signer, until
+
+
+async def test_a_transaction_is_committed_in_a_block_of_its_own_time(
+    engine: EmbeddedEngine, chain: Chain, clock: ManualClock
+) -> None:
+    clock.now_s = START_S + 7.9
+    raw = chain.transfer(0)
+    receipt = await engine.submit(raw)
+    assert (receipt.height, receipt.code, receipt.tx_id) == (1, 0, decode(raw).id)
+    block = engine.history.block(1)
+    assert block is not None
+    assert (block.height, block.block_time_s, block.time, block.prev, block.chain) == (
+        1,
+        START_S + 7,
+        START_S + 7,
+        None,
+        CHAIN,
+    )
+    assert block.verify()
+    assert block.account == chain.operator.public_key
+    assert block.app_hash == engine.app.app_hash
+    assert block.beacon == engine.app.beacon
+    assert block.txs[1:] == (node_cid(raw),)
+
+
+async def test_what_waits_together_goes_into_one_block_in_order(engine: EmbeddedEngine, chain: Chain) -> None:
+    raws = [chain.transfer(nonce, to=f"friend {nonce}") for nonce in range(40)]
+    receipts = await asyncio.gather(*(engine.submit(raw) for raw in raws))
+    assert [receipt.code for receipt in receipts] == [0] * 40
+    heights = [receipt.height for receipt in receipts]
+    assert heights == sorted(heights)
+    assert heights[-1] <= 4
+    in_blocks = [cid for height in range(1, heights[-1] + 1) for cid in _block(engine, height).txs[1:]]
+    assert in_blocks == [node_cid(raw) for raw in raws]
+
+
+def _block(engine: EmbeddedEngine, height: int) -> Block:
+    block = engine.history.block(height)
+    assert block is not None
+    return block
+
+
+async def test_no_empty_blocks_while_no_deal_lives(engine: EmbeddedEngine, clock: ManualClock) -> None:
+    for _ in range(5):
+        await clock.advance(100)
+    assert engine.app.height == 0
+
+
+async def test_time_never_runs_backwards(engine: EmbeddedEngine, chain: Chain, clock: ManualClock) -> None:
+    clock.now_s = START_S + 50
+    await engine.submit(chain.transfer(0))
+    clock.now_s = START_S + 20
+    await engine.submit(chain.transfer(1))
+    assert [_block(engine, height).block_time_s for height in (1, 2)] == [START_S + 50] * 2
+
+
+async def test_blocks_and_transactions_are_linked_nodes(engine: EmbeddedEngine, chain: Chain) -> None:
+    raws = [chain.transfer(nonce) for nonce in range(2)]
+    for raw in raws:
+        await engine.submit(raw)
+    tip = _block(engine, 2)
+    raw_tip = engine.get_node(tip.cid)
+    assert raw_tip is not None
+    links = dag_cbor.decode(raw_tip)
+    assert links["prev"] == _block(engine, 1).cid
+    assert engine.get_node(links["txs"][1]) == raws[1]
+    assert engine.get_node(decode(raws[1]).id) == decode(raws[1]).unsigned_bytes()
+    assert engine.get_node(CID.of(b"nothing", codec=0x71)) is None
+    assert engine.get_node(CID.of(b"raw")) is None
+    head = engine.get_node(links["txs"][0])
+    assert head is not None
+    assert dag_cbor.decode(head)["height"] == 2
+
+
+async def test_refusals_are_answered_at_once_and_make_no_block(engine: EmbeddedEngine, chain: Chain) -> None:
+    good = chain.transfer(0)
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    cases = [
+        (b"\x00garbage", Code.MALFORMED),
+        (bad, Code.BAD_SIGNATURE),
+        (chain.transfer(3), Code.NONCE_GAP),
+        (chain.tx("stranger", 0, Transfer(signer("alice").public_key, 1)), Code.FEE_NOT_COVERED),
+        (chain.tx("operator", 0, Transfer(signer("alice").public_key, 1), expiry=1), Code.EXPIRED),
+    ]
+    for raw, code in cases:
+        receipt = await engine.submit(raw)
+        assert (receipt.height, Code(receipt.code)) == (0, code), raw
+    assert engine.app.height == 0
+    assert (await engine.submit(good)).height == 1
+
+
+async def test_a_transaction_that_fails_its_rule_is_refused(engine: EmbeddedEngine, chain: Chain) -> None:
+    await engine.submit(chain.transfer(0, to="alice", amount=HOLD))
+    receipt = await engine.submit(chain.transfer(0, to="bob", amount=5 * HOLD, sender="alice"))
+    assert (receipt.height, receipt.code) == (0, Code.INSUFFICIENT_FUNDS)
+    assert (await engine.submit(chain.transfer(0, to="bob", amount=HOLD // 2, sender="alice"))).code == 0
+
+
+async def test_the_same_bytes_twice_are_one_transaction(engine: EmbeddedEngine, chain: Chain) -> None:
+    raw = chain.transfer(0)
+    first, second = await asyncio.gather(engine.submit(raw), engine.submit(raw))
+    assert first == second
+    assert await engine.submit(raw) == first
+    assert engine.app.height == first.height
+    other = await engine.submit(chain.transfer(0, to="bob"))
+    assert (other.height, other.code) == (0, Code.NONCE_USED)
+
+
+async def test_a_cancelled_wait_does_not_take_the_transaction_back(
+    engine: EmbeddedEngine, chain: Chain
+) -> None:
+    raw = chain.transfer(0)
+    task = asyncio.create_task(engine.submit(raw))
+    await asyncio.sleep(0)
+    task.cancel()
+    await until(lambda: engine.app.height == 1)
+    assert (await engine.submit(raw)).height == 1
+
+
+async def test_the_mempool_is_bounded(chain: Chain) -> None:
+    engine = chain.engine(max_waiting=5)
+    waiting = [asyncio.create_task(engine.submit(chain.transfer(nonce))) for nonce in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(MempoolFull, match="send again later"):
+        await engine.submit(chain.transfer(5))
+    await engine.start()
+    assert [receipt.code for receipt in await asyncio.gather(*waiting)] == [0] * 5
+    assert (await engine.submit(chain.transfer(5))).code == 0
+    await engine.stop()
+    chain.close()
+
+
+async def test_stopping_refuses_what_waits_and_what_comes(chain: Chain) -> None:
+    engine = chain.engine()
+    waiting = asyncio.create_task(engine.submit(chain.transfer(0)))
+    await asyncio.sleep(0)
+    await engine.stop()
+    await engine.stop()
+    with pytest.raises(EngineStopped, match="send again"):
+        await waiting
+    with pytest.raises(EngineStopped):
+        await engine.submit(chain.transfer(0))
+    chain.close()
+
+
+async def test_subscribers_get_each_block_once(engine: EmbeddedEngine, chain: Chain) -> None:
+    subscription = engine.subscribe()
+    for nonce in range(3):
+        await engine.submit(chain.transfer(nonce))
+    got = [await subscription.next() for _ in range(3)]
+    assert [item.height for item in got if item is not None] == [1, 2, 3]
+    first = got[0]
+    assert first is not None
+    assert engine.history.events(1) == first
+    assert "transfer" in [event.kind for event in first.events]
+
+
+async def test_a_full_disk_is_told_and_clears_by_itself(chain: Chain) -> None:
+    full = True
+
+    def fault(point: str) -> None:
+        if full and point == "wal.half":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine = chain.engine(fault=fault)
+    await engine.start()
+    with pytest.raises(StoreError, match="No space left"):
+        await engine.submit(chain.transfer(0))
+    assert "No space left" in engine.status.trouble
+    full = False
+    receipt = await engine.submit(chain.transfer(0))
+    assert (receipt.height, receipt.code, engine.status.trouble) == (1, 0, "")
+    await engine.stop()
+    chain.close()
+
+
+async def test_a_logged_block_is_written_however_often_the_database_refuses(
+    chain: Chain, clock: ManualClock
+) -> None:
+    refusals = 3
+
+    def fault(point: str) -> None:
+        nonlocal refusals
+        if point == "db.state" and refusals:
+            refusals -= 1
+            raise OSError(errno.EIO, "Input/output error")
+
+    engine = chain.engine(fault=fault)
+    await engine.start()
+    task = asyncio.create_task(engine.submit(chain.transfer(0)))
+    while not task.done():
+        await until(lambda: task.done() or clock.next_wake_s is not None)
+        await clock.advance(1)
+    assert (task.result().height, refusals) == (1, 0)
+    await engine.stop()
+    chain.close()
+
+
+async def test_the_engine_reopens_where_it_was(chain: Chain) -> None:
+    engine = chain.engine()
+    await engine.start()
+    for nonce in range(3):
+        await engine.submit(chain.transfer(nonce))
+    app_hash, tip = engine.app.app_hash, _block(engine, 3).cid
+    await engine.stop()
+    chain.close()
+
+    engine = chain.engine()
+    assert (engine.app.height, engine.app.app_hash) == (3, app_hash)
+    await engine.start()
+    await engine.submit(chain.transfer(3))
+    assert _block(engine, 4).prev == tip
+    await engine.stop()
+    chain.close()
