@@ -150,7 +150,9 @@ class Environment:
                 sync_file(partial)
             except (lmdb.Error, OSError) as error:
                 partial.unlink(missing_ok=True)
-                raise StoreFull(f"{partial}: no compacted copy ({error}); free some disk space") from error
+                if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), now.path):
+                    raise StoreFull(f"{partial}: no room for a compacted copy ({error})") from error
+                raise StoreFailed(f"{partial}: no compacted copy ({error})") from error
             after = partial.stat().st_size
             partial.rename(target)
             fsync_folder(target.parent)
@@ -183,20 +185,20 @@ class Environment:
         for _ in range(MAX_GENERATIONS_FOLLOWED):
             numbers = generations(self.base)
             if create and not numbers:
-                return self._open_file(1, create=True)
+                numbers = [1]
             for number in (n for n in numbers if n > above):
                 try:
                     opened = self._open_file(number, create)
                 except FileNotFoundError:
                     break  # compacted away between listing and opening: list again
-                with opened.raw.begin() as raw:
-                    if raw.get(_RETIRED) is None:
-                        return opened
+                if opened is not None:
+                    return opened
             else:
                 break
         raise CorruptStore(f"{self._file(above + 1)}: missing; restore it from a backup")
 
-    def _open_file(self, number: int, create: bool) -> _Generation:
+    def _open_file(self, number: int, create: bool) -> _Generation | None:
+        """The generation in one file, None if it is retired. Raises FileNotFoundError."""
         path = self._file(number)
         if not create and path.stat().st_size == 0:
             raise CorruptStore(f"{path}: empty; restore it from a backup")
@@ -216,12 +218,16 @@ class Environment:
         try:
             _fill_cut_tail(raw, path)
             raw.reader_check()
-            return _Generation(number, path, raw)
+            with raw.begin() as txn:
+                retired = txn.get(_RETIRED) is not None
         except lmdb.Error as error:
             raise CorruptStore(f"{path}: damaged ({error}); restore it from a backup") from error
+        return None if retired else _Generation(number, path, raw)
 
     def _remove_leftovers(self, live: int) -> None:
         """What a compaction that was killed left behind; the caller holds the write lock."""
+        for path in self.base.parent.glob(f"{self.base.name}.*.mdb.tmp"):
+            path.unlink(missing_ok=True)
         for number in generations(self.base):
             if number != live:
                 self._file(number).unlink(missing_ok=True)

@@ -159,6 +159,8 @@ class MemoryStore:
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
         """See Blockstore."""
+        if len(data) > MAX_BLOCK_BYTES:
+            raise BlockRefused(f"a block of {len(data)} bytes; at most {MAX_BLOCK_BYTES} are stored")
         with self._lock:
             row = self.row(multihash)
             if row is None:
