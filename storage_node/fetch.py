@@ -15,7 +15,7 @@ from proofs.manifest import decode_manifest
 from storage_node.errors import BlockNotFound, EndpointRefused, PeerMisbehaved, PeerUnreachable
 from storage_node.manifests import ManifestShelf, Shelved
 from storage_node.pool import NodePool
-from storage_node.providers import Holding, ProviderDirectory
+from storage_node.providers import Directory, Holding
 from storage_node.restore import restore_share
 
 HEDGE_S = 0.5
@@ -37,7 +37,7 @@ class NetworkFetcher:
 
     def __init__(
         self,
-        directory: ProviderDirectory,
+        directory: Directory,
         pool: NodePool,
         *,
         hedge_s: float = HEDGE_S,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ledger.engine.client import LedgerClient
 from merkledag.cid import CID
@@ -23,6 +24,14 @@ class Holding:
     shard: int
     provider: bytes
     endpoint: str
+
+
+class Directory(Protocol):
+    """Whoever knows the holdings."""
+
+    async def holdings(self, *, max_age_s: float = REFRESH_S) -> tuple[Holding, ...]:
+        """All holdings, at most ``max_age_s`` old."""
+        ...
 
 
 class ProviderDirectory:

@@ -1,0 +1,255 @@
+"""Fetching from real servers on loopback: verified, hedged, restored from parity, never from elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.app import add_trustless_routes
+from merkledag.cid import CID
+from merkledag.codecs import RAW
+from merkledag.steps import aiterate
+from merkledag.traverse import walk_dag
+from storage_node.blockstore.memory import MemoryStore
+from storage_node.endpoints import open_session
+from storage_node.errors import BlockNotFound
+from storage_node.fetch import NetworkFetcher
+from storage_node.pool import NodePool
+from storage_node.providers import Holding
+from storage_node.source import LocalSource
+from tests.storage_node.content import Encoded, add_files, encode, some_bytes
+
+DEAL = CID.of(b"deal")
+FILES = {"a": some_bytes(120_000), "b": some_bytes(30_000, 2), "c": b"tiny"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Holdings:
+    """A directory that tests fill."""
+
+    def __init__(self, source: Encoded) -> None:
+        self.source = source
+        self.endpoints: dict[int, str] = {}
+        self.asked = 0
+
+    async def holdings(self, *, max_age_s: float = 5.0) -> tuple[Holding, ...]:
+        self.asked += max_age_s == 0.0
+        return tuple(
+            Holding(DEAL, self.source.content, self.source.root, shard, bytes([shard]) * 32, endpoint)
+            for shard, endpoint in self.endpoints.items()
+        )
+
+
+class Network:
+    """Nodes on loopback, each with a real store that holds one piece."""
+
+    def __init__(self, source: Encoded, session: aiohttp.ClientSession) -> None:
+        self.source = source
+        self.directory = Holdings(source)
+        self.session = session
+        self.now_s = 0.0
+        self.requests: list[tuple[int, str, int]] = []
+        self._runners: dict[int, web.AppRunner] = {}
+
+    def fetcher(self, *, allow_private: bool = True, hedge_s: float = 20.0) -> NetworkFetcher:
+        pool = NodePool(
+            self.session,
+            wall_clock=lambda: self.now_s,
+            clock=lambda: self.now_s,
+            allow_private=allow_private,
+        )
+        return NetworkFetcher(self.directory, pool, hedge_s=hedge_s)
+
+    async def add_node(self, shard: int) -> None:
+        store = MemoryStore()
+        layout = self.source.layout(shard)
+        store.put_many((mh, self.source.store.get(mh)) for mh in [*layout.meta, *layout.data])
+        app = web.Application(middlewares=[self._counting(shard)])
+        add_trustless_routes(app, LocalSource(store))
+        await self.serve(shard, app)
+
+    async def add_handler(self, shard: int, handler: Handler) -> None:
+        app = web.Application()
+        app.router.add_get("/ipfs/{cid}", handler)
+        await self.serve(shard, app)
+
+    def _counting(self, shard: int) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+        @web.middleware
+        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+            response = await handler(request)
+            self.requests.append((shard, request.match_info["path"], response.status))
+            return response
+
+        return count
+
+    async def serve(self, shard: int, app: web.Application) -> None:
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self._runners[shard] = runner
+        host, port = runner.addresses[0][:2]
+        self.directory.endpoints[shard] = f"http://{host}:{port}"
+
+    async def kill(self, shard: int) -> None:
+        await self._runners.pop(shard).cleanup()
+
+    async def close(self) -> None:
+        for shard in list(self._runners):
+            await self.kill(shard)
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[Network]:
+    store = MemoryStore()
+    source = encode(store, add_files(store, FILES), 2, 3)
+    async with open_session(allow_private=True) as session:
+        made = Network(source, session)
+        yield made
+        await made.close()
+
+
+async def read_all(fetcher: NetworkFetcher, source: Encoded) -> int:
+    """Walk the content through the fetcher and compare every block with the original."""
+    count = 0
+    async for block in aiterate(walk_dag(source.content), fetcher.fetch):
+        assert block.data == source.store.get(block.cid.multihash)
+        count += 1
+    return count
+
+
+async def test_the_whole_dag_comes_from_the_nodes_that_hold_it(network: Network) -> None:
+    for shard in range(3):
+        await network.add_node(shard)
+    count = await read_all(network.fetcher(), network.source)
+    assert count > 35
+    misses = [request for request in network.requests if request[2] != 200]
+    # A few misses teach where everything is; from then on the right node is asked at once.
+    assert len(misses) <= 8
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+async def test_with_any_node_gone_parity_restores_the_rest(network: Network, gone: int) -> None:
+    for shard in range(3):
+        await network.add_node(shard)
+    await network.kill(gone)
+    assert await read_all(network.fetcher(), network.source) > 35
+
+
+async def test_with_two_nodes_gone_what_is_lost_is_told(network: Network) -> None:
+    for shard in range(3):
+        await network.add_node(shard)
+    await network.kill(0)
+    await network.kill(2)
+    with pytest.raises(BlockNotFound):
+        await read_all(network.fetcher(), network.source)
+
+
+async def test_a_liar_is_not_believed(network: Network) -> None:
+    async def lie(_request: web.Request) -> web.Response:
+        return web.Response(body=b"not what you asked for")
+
+    await network.add_handler(0, lie)
+    for shard in (1, 2):
+        await network.add_node(shard)
+    assert await read_all(network.fetcher(), network.source) > 35
+
+
+async def test_a_node_that_does_not_answer_is_hedged(network: Network) -> None:
+    never = asyncio.Event()
+
+    async def hang(_request: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    await network.add_handler(7, hang)
+    network.directory.endpoints = dict(reversed(network.directory.endpoints.items()))
+    for shard in range(3):
+        await network.add_node(shard)
+    cid = network.source.content
+    assert await network.fetcher(hedge_s=0.0).fetch(cid) == network.source.store.get(cid.multihash)
+    never.set()
+
+
+async def test_an_endless_body_is_cut_off_and_another_node_asked(network: Network) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(65_536))
+        except ConnectionError:
+            return response
+
+    await network.add_handler(0, endless)
+    await network.add_node(1)
+    cid = network.source.content
+    assert await network.fetcher().fetch(cid) == network.source.store.get(cid.multihash)
+
+
+async def test_a_redirect_is_not_followed(network: Network) -> None:
+    await network.add_node(1)
+    target = network.directory.endpoints.pop(1)
+
+    async def redirect(request: web.Request) -> web.Response:
+        raise web.HTTPFound(target + request.path_qs)
+
+    await network.add_handler(0, redirect)
+    with pytest.raises(BlockNotFound):
+        await network.fetcher().fetch(network.source.content)
+    assert network.requests == []
+
+
+async def test_a_private_endpoint_is_not_asked(network: Network) -> None:
+    await network.add_node(0)
+    with pytest.raises(BlockNotFound):
+        await network.fetcher(allow_private=False).fetch(network.source.content)
+    assert network.requests == []
+
+
+async def test_callers_for_the_same_block_share_one_fetch(network: Network) -> None:
+    await network.add_node(0)
+    fetcher = network.fetcher()
+    cid = network.source.content
+    assert len(set(await asyncio.gather(*(fetcher.fetch(cid) for _ in range(20))))) == 1
+    assert len(network.requests) == 1
+
+
+async def test_a_cancelled_caller_does_not_take_the_others_with_it(network: Network) -> None:
+    release = asyncio.Event()
+    reached = asyncio.Event()
+    data = network.source.store.get(network.source.content.multihash)
+
+    async def slow(_request: web.Request) -> web.Response:
+        reached.set()
+        await release.wait()
+        return web.Response(body=data)
+
+    await network.add_handler(0, slow)
+    fetcher = network.fetcher()
+    first = asyncio.create_task(fetcher.fetch(network.source.content))
+    await reached.wait()
+    second = asyncio.create_task(fetcher.fetch(network.source.content))
+    await asyncio.sleep(0)
+    first.cancel()
+    release.set()
+    assert await second == data
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_what_nobody_has_is_not_found_after_looking_for_new_nodes(network: Network) -> None:
+    for shard in range(3):
+        await network.add_node(shard)
+    with pytest.raises(BlockNotFound):
+        await network.fetcher().fetch(CID.of(b"nowhere", RAW))
+    assert network.directory.asked == 1
+
+
+async def test_an_identity_cid_needs_nobody(network: Network) -> None:
+    assert await network.fetcher().fetch(CID.of(b"inline", RAW, hash_code=0)) == b"inline"
