@@ -62,8 +62,8 @@ def make_leaf(profile: ImportProfile, chunk: bytes) -> Leaf:
 def _file_leaf(chunk: bytes, mode: int | None, mtime: Mtime | None) -> bytes:
     """A dag-pb File node that holds its content itself."""
     size = len(chunk)
-    message = unixfs.encode(Data(Kind.FILE, chunk or None, size, mode=mode, mtime=mtime))
-    return dag_pb.assemble((), message)
+    message = Data(Kind.FILE, chunk or None, size, mode=mode, mtime=mtime)
+    return dag_pb.assemble_leaf(unixfs.encode_parts(message))
 
 
 class FileTree:

@@ -57,6 +57,11 @@ def assemble(encoded_links: Iterable[bytes], data: bytes | None) -> bytes:
     return links if data is None else b"".join((links, b"\x0a", varint(len(data)), data))
 
 
+def assemble_leaf(parts: list[bytes]) -> bytes:
+    """A node without links whose data comes in parts, so that a large part is copied once."""
+    return b"".join((b"\x0a", varint(sum(map(len, parts))), *parts))
+
+
 def encode(node: PBNode) -> bytes:
     """The block of `node`; links stay in the order given (canonical: sorted by name, stable)."""
     return assemble(
@@ -158,7 +163,13 @@ def decode(data: Buffer) -> PBNode:
 
 def payload(data: Buffer) -> bytes | None:
     """The data field alone, without reading the links' insides; raises DecodeError."""
-    return find(data)[1]
+    raw = bytes(data)
+    found: bytes | None = None
+    count, stride, _ = uniform_run(raw)
+    for tag, start, end in fields(raw, count * stride):
+        if tag == DATA_TAG:
+            found = raw[start:end]
+    return found
 
 
 def find(data: Buffer, *names: bytes) -> tuple[PBLink | None, bytes | None]:
@@ -167,22 +178,74 @@ def find(data: Buffer, *names: bytes) -> tuple[PBLink | None, bytes | None]:
     Raises DecodeError if the fields do not fill the block or the link found is broken.
     """
     raw = bytes(data)
-    needles = tuple(b"\x12" + varint(len(name)) + name for name in names)
+    needles = tuple([b"\x12" + varint(len(name)) + name for name in names])
     found: PBLink | None = None
+    position, size = 0, len(raw)
+    try:
+        while position < size and raw[position] == LINK_TAG:
+            start = position + 2
+            length = raw[position + 1]
+            if length >= 0x80:
+                start, position = read_length(raw, position + 1)
+            else:
+                position = start + length
+            if found is None:
+                # The name comes after the CID: 0x0a, its length, its bytes. A match elsewhere must not count.
+                at = start + 2 + raw[start + 1]
+                usual = raw[start] == _HASH_TAG and raw[start + 1] < 0x80 and raw[at] == _NAME_TAG
+                if usual and not raw.startswith(needles, at, position):
+                    continue
+                link = _read_link(raw, start, position)
+                if link.name is not None and name_bytes(link.name) in names:
+                    found = link
+    except IndexError:
+        raise DecodeError("dag-pb: the block ends inside a link") from None
+    if position > size:
+        raise DecodeError("dag-pb: the block ends inside a link")
     payload: bytes | None = None
-    for tag, start, end in fields(raw):
+    for tag, start, end in fields(raw, position):
         if tag == DATA_TAG:
             payload = raw[start:end]
-        elif found is None:
-            # The name comes after the CID: 0x0a, its length, its bytes. A match elsewhere must not count.
-            if raw[start : start + 1] == b"\x0a" and raw[start + 1] < 0x80:
-                at = start + 2 + raw[start + 1]
-                if raw[at : at + 1] == b"\x12" and not raw.startswith(needles, at, end):
-                    continue
+        elif found is None:  # links after the data
             link = _read_link(raw, start, end)
             if link.name is not None and name_bytes(link.name) in names:
                 found = link
     return found, payload
+
+
+_CONTINUES = bytes(0x80) + b"\1" * 0x80  # maps each byte of a varint to whether another follows
+
+
+def uniform_run(raw: bytes) -> tuple[int, int, int]:
+    """(count, stride, end of the CID within a link) of the like-shaped nameless links that `raw` begins with.
+
+    Nodes of large files hold a thousand links of one shape: their fixed bytes are compared column by column,
+    which takes microseconds. Link i is raw[i·stride : (i+1)·stride], its CID begins at its fourth byte.
+    """
+    none = (0, 0, 0)
+    if len(raw) < 8 or raw[0] != LINK_TAG or raw[1] >= 0x80 or raw[2] != _HASH_TAG or raw[3] >= 0x80:
+        return none
+    stride = 2 + raw[1]
+    at = cid_end = 4 + raw[3]
+    fixed = [0, 1, 2, 3]
+    if raw[at : at + 2] == b"\x12\0":
+        fixed += (at, at + 1)
+        at += 2
+    if raw[at : at + 1] != b"\x18" or not at + 1 < stride <= len(raw):
+        return none
+    fixed.append(at)
+    count = min([_same(raw[column::stride]) for column in fixed])
+    for column in range(at + 1, stride):
+        marks = raw[column::stride].translate(_CONTINUES)
+        if marks[0] != (column < stride - 1):
+            return none
+        count = min(count, _same(marks))
+    return count, stride, cid_end
+
+
+def _same(column: bytes) -> int:
+    """How many equal bytes a column begins with."""
+    return len(column) - len(column.lstrip(column[:1]))
 
 
 def links(data: Buffer) -> list[CID]:

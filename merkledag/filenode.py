@@ -12,22 +12,19 @@ from merkledag.errors import DecodeError, InvalidCID, NotAFile
 from merkledag.steps import Buffer
 from merkledag.unixfs import Data, Kind
 
-_CONTINUES = bytes(0x80) + b"\1" * 0x80  # maps each byte of a varint to whether another follows
-
 
 class ChunkLinks:
     """The links of a file node, read only as far as they are used.
 
-    Nodes of large files hold a thousand links of one shape: their fixed bytes are compared column by column,
-    and a CID is made only for a child that is wanted.
+    Most nodes of large files are one run of like-shaped links: a CID is made only for a child that is wanted.
     """
 
-    __slots__ = ("_cid_end", "_cid_start", "_raw", "_run", "_stride", "_tail", "chunk_name", "payload")
+    __slots__ = ("_cid_end", "_raw", "_run", "_stride", "_tail", "chunk_name", "payload")
 
     def __init__(self, raw: bytes) -> None:
         """Raises DecodeError if `raw` is no dag-pb node. `chunk_name` is the first name that is not empty."""
         self._raw = raw
-        self._run, self._stride, self._cid_start, self._cid_end = _uniform_run(raw)
+        self._run, self._stride, self._cid_end = dag_pb.uniform_run(raw)
         self._tail: list[CID] = []
         self.payload: bytes | None = None
         self.chunk_name: str | None = None
@@ -47,41 +44,12 @@ class ChunkLinks:
         run, stride = self._run, self._stride
         try:
             head = [
-                CID.decode(self._raw[at + self._cid_start : at + self._cid_end])
+                CID.decode(self._raw[at + 4 : at + self._cid_end])
                 for at in range(first * stride, min(last, run) * stride, stride or 1)
             ]
         except InvalidCID as error:
             raise DecodeError(f"dag-pb: a link's CID is broken: {error}") from error
         return head + self._tail[max(first - run, 0) : max(last - run, 0)]
-
-
-def _uniform_run(raw: bytes) -> tuple[int, int, int, int]:
-    """(count, stride, start and end of the CID in a link) of the like-shaped links that `raw` begins with."""
-    none = (0, 0, 0, 0)
-    if len(raw) < 8 or raw[0] != dag_pb.LINK_TAG or raw[1] >= 0x80 or raw[2] != 0x0A or raw[3] >= 0x80:
-        return none
-    stride = 2 + raw[1]
-    cid_end = 4 + raw[3]
-    fixed = [0, 1, 2, 3]
-    at = cid_end
-    if raw[at : at + 2] == b"\x12\0":
-        fixed += (at, at + 1)
-        at += 2
-    if raw[at : at + 1] != b"\x18" or not at + 1 < stride <= len(raw):
-        return none
-    fixed.append(at)
-    count = min(_same(raw[column::stride]) for column in fixed)
-    for column in range(at + 1, stride):
-        marks = raw[column::stride].translate(_CONTINUES)
-        if marks[0] != (column < stride - 1):
-            return none
-        count = min(count, _same(marks))
-    return count, stride, 4, cid_end
-
-
-def _same(column: bytes) -> int:
-    """How many equal bytes a column begins with."""
-    return len(column) - len(column.lstrip(column[:1]))
 
 
 class FileNode:

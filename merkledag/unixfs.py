@@ -51,6 +51,11 @@ class Data:
 
 def encode(message: Data) -> bytes:
     """The message's bytes; ValueError for a mode or time that cannot be written."""
+    return b"".join(encode_parts(message))
+
+
+def encode_parts(message: Data) -> list[bytes]:
+    """The same bytes in pieces; the content is one of them, uncopied."""
     parts = [b"\x08", varint(message.kind)]
     if message.data is not None:
         parts += (b"\x12", varint(len(message.data)), message.data)
@@ -69,7 +74,7 @@ def encode(message: Data) -> bytes:
     if message.mtime is not None:
         time = _encode_mtime(message.mtime)
         parts += (b"\x42", varint(len(time)), time)
-    return b"".join(parts)
+    return parts
 
 
 def _encode_mtime(mtime: Mtime) -> bytes:
