@@ -1,0 +1,128 @@
+"""Small real datasets for the tests of proofs: blocks with bytes, pieces in slots, and what a node keeps."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from merkledag import multihash
+from proofs import slot_tree
+from proofs.challenge import period_seed
+from proofs.commitment import BlockCommitment, Buffer, PieceRow, PieceTree, SumNode, commit_block
+from proofs.merkle_proof import Challenge, DatasetView, TreeView, prove, verify
+from tests.proofs import simple_verifier
+
+CHAIN, DATASET, NODE, BEACON = "holdfast-test", b"\x01" * 32, b"\x02" * 32, b"\x03" * 32
+
+
+@dataclass
+class Holder:
+    """A node's blocks and kept subtree roots, and a record of what is read of them."""
+
+    blocks: dict[bytes, bytes] = field(default_factory=dict)
+    commitments: dict[bytes, BlockCommitment] = field(default_factory=dict)
+    reads: list[tuple[bytes, int, int]] = field(default_factory=list)
+    keeps_subtrees: bool = True
+
+    def add(self, data: bytes) -> PieceRow:
+        name = multihash.digest(data)
+        self.blocks[name] = data
+        commitment = self.commitments.setdefault(name, commit_block(data))
+        return PieceRow(name, commitment.leaves, commitment.root)
+
+    def read(self, name: bytes, offset: int, length: int) -> Buffer:
+        self.reads.append((name, offset, length))
+        return memoryview(self.blocks[name])[offset : offset + length]
+
+    def subtrees(self, name: bytes) -> bytes | None:
+        return self.commitments[name].subtrees if self.keeps_subtrees else None
+
+
+class Tree:
+    """A slot tree with its pieces."""
+
+    def __init__(self, depth: int, pieces: dict[int, list[PieceRow]]) -> None:
+        self.depth = depth
+        self.pieces = {slot: PieceTree(rows) for slot, rows in pieces.items()}
+        self.nodes = slot_tree.MemoryNodes()
+        for slot, piece in self.pieces.items():
+            slot_tree.set_slot(self.nodes, depth, slot, piece.root)
+
+    @property
+    def root(self) -> SumNode:
+        return slot_tree.root(self.nodes, self.depth)
+
+    @property
+    def view(self) -> TreeView:
+        return TreeView(self.nodes, self.pieces.__getitem__)
+
+
+class Dataset:
+    """Both trees of one dataset and the node that holds it."""
+
+    def __init__(self, holder: Holder, data: Tree, meta: Tree) -> None:
+        self.holder = holder
+        self.data = data
+        self.meta = meta
+
+    def challenge(
+        self, k: int = 30, meta_k: int = 4, seed: bytes | None = None, period: int = 7
+    ) -> Challenge:
+        seed = seed or period_seed(CHAIN, DATASET, NODE, period, BEACON)
+        return Challenge(seed, self.data.root, self.data.depth, self.meta.root, self.meta.depth, k, meta_k)
+
+    @property
+    def view(self) -> DatasetView:
+        return DatasetView(self.data.view, self.meta.view)
+
+    def prove(self, challenge: Challenge) -> bytes:
+        return prove(challenge, self.view, self.holder.read, self.holder.subtrees)
+
+
+def random_dataset(
+    rng: random.Random, *, depth: int, pieces: int, rows: int, max_bytes: int, meta_rows: int = 2
+) -> Dataset:
+    """`pieces` pieces of 1 to `rows` blocks in random slots."""
+    holder = Holder()
+
+    def tree(most_rows: int) -> Tree:
+        slots = rng.sample(range(1 << depth), pieces)
+        return Tree(
+            depth,
+            {
+                slot: [
+                    holder.add(rng.randbytes(rng.randint(0, max_bytes)))
+                    for _ in range(rng.randint(1, most_rows))
+                ]
+                for slot in slots
+            },
+        )
+
+    return Dataset(holder, tree(rows), tree(meta_rows))
+
+
+def simple_says(challenge: Challenge, proof: bytes) -> bool:
+    """The verdict of the second verifier."""
+    return simple_verifier.accepts(
+        challenge.seed,
+        (challenge.data.hash, challenge.data.sum),
+        challenge.data_depth,
+        (challenge.meta.hash, challenge.meta.sum),
+        challenge.meta_depth,
+        challenge.k,
+        challenge.meta_k,
+        proof,
+    )
+
+
+def both_say(challenge: Challenge, proof: bytes) -> bool:
+    """The verdict of both verifiers, which must be one."""
+    from proofs.errors import InvalidProof
+
+    try:
+        verify(challenge, proof)
+        verdict = True
+    except InvalidProof:
+        verdict = False
+    assert simple_says(challenge, proof) is verdict
+    return verdict
