@@ -19,7 +19,6 @@ from storage_node.custody import ShardTerms
 from storage_node.duties import ShardKey
 from storage_node.errors import (
     SignatureRefused,
-    StorageNodeError,
     StoreFull,
     UploadRefused,
 )
@@ -168,11 +167,9 @@ class NodeServer:
         except StoreFull:
             self._reception.failed(key)
             raise
-        except (UploadRefused, StorageNodeError):
-            raise
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             # The client vanished or stalls; whole blocks that came are kept for its next try.
-            await asyncio.shield(asyncio.to_thread(car.abandon))
+            await asyncio.shield(asyncio.to_thread(car.abandon, bytes(portion)))
             raise
 
 
@@ -244,7 +241,7 @@ def _answering(handler: Handler) -> Handler:
             return _close(_error(409, str(problem)))
         except StoreFull as problem:
             return _close(_error(507, str(problem)))
-        except TimeoutError:
+        except (ConnectionError, TimeoutError):
             return _close(_error(408, "no bytes came for too long"))
         except LedgerError as problem:
             return _close(_error(503, f"the ledger cannot be asked: {problem}"))

@@ -235,8 +235,9 @@ class CarIntake:
         except MerkledagError as error:
             raise UploadRefused(f"the CAR is not valid: {error}") from error
 
-    def abandon(self) -> None:
-        """The connection broke: keep the whole blocks that arrived."""
+    def abandon(self, rest: bytes) -> None:
+        """The connection broke after ``rest``: keep the whole blocks that arrived."""
+        self.feed(rest)
         self._flush()
 
     def _flush(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from gateway.app import add_trustless_routes
 from merkledag.cid import CID
@@ -25,8 +26,6 @@ from tests.storage_node.content import Encoded, add_files, encode, some_bytes
 
 DEAL = CID.of(b"deal")
 FILES = {"a": some_bytes(120_000), "b": some_bytes(30_000, 2), "c": b"tiny"}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Holdings:
@@ -78,7 +77,7 @@ class Network:
         app.router.add_get("/ipfs/{cid}", handler)
         await self.serve(shard, app)
 
-    def _counting(self, shard: int) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    def _counting(self, shard: int) -> Middleware:
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await handler(request)

@@ -95,8 +95,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped_also_after_a_restart(
 ) -> None:
     receiver, whole = Receiver(source), source.car(SHARD)
     first = CarIntake(receiver.intake)
-    first.feed(whole[: int(len(whole) * share)])
-    first.abandon()
+    first.abandon(whole[: int(len(whole) * share)])
     before = set(receiver.blocks)
     state = parse_state(receiver.restart().state().to_json())
     if state.phase is ShardPhase.MANIFEST:
