@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import subprocess
 from functools import lru_cache
 from pathlib import Path
 
@@ -91,6 +90,8 @@ def process_start(pid: int) -> str | None:
         fields = stat[stat.rindex(b")") + 2 :].split()  # the name before may hold anything
         state, start_ticks = fields[0], fields[19]
         return None if state in b"ZX" else f"{_boot_id()}:{int(start_ticks)}"
+    import subprocess  # 10 ms to import, and only where there is no /proc
+
     command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PS_TIMEOUT_S, check=False)
     state_text, _, started = done.stdout.strip().partition(" ")

@@ -17,7 +17,7 @@ import lmdb
 from storage_node.blockstore.environment import STATE, Environment, Txn
 from storage_node.blockstore.group_commit import Counters, GroupCommit, Work
 from storage_node.blockstore.interface import BlockClass, BlockRow, Buffer, Freed
-from storage_node.errors import BlockNotFound, DamagedBlock
+from storage_node.errors import BlockNotFound, DamagedBlock, QuotaExceeded, StoreFull
 
 ROWS_PER_TRANSACTION = 1024
 
@@ -129,10 +129,24 @@ class Shard:
         missing = self._not_current(batch, epoch, block_class)
         if not missing:
             return 0, 0
-        return self._commits.run(
-            lambda work: self._put(work, missing, batch, epoch, block_class),
-            sum(len(batch[multihash]) for multihash in missing),
-        )
+        size_bytes = sum(len(batch[multihash]) for multihash in missing)
+
+        def put() -> tuple[int, int]:
+            return self._commits.run(
+                lambda work: self._put(work, missing, batch, epoch, block_class), size_bytes
+            )
+
+        try:
+            return put()
+        except QuotaExceeded:
+            raise
+        except StoreFull:
+            if self.reusable_bytes() < size_bytes:
+                raise
+            # LMDB reuses a page from the second transaction after the one that freed it. On a full disk
+            # the first one, if it is this put, would fail for ever: let a tiny one go before.
+            self._commits.run(_tick)
+            return put()
 
     def touch(self, multihashes: Iterable[bytes], epoch: int) -> list[bytes]:
         """Stamp present blocks and make them OWN; returns the absent ones."""
@@ -214,6 +228,10 @@ def _decode(row: memoryview | None) -> BlockRow | None:
 def _epoch(txn: Txn) -> int:
     value = txn.get(_EPOCH)
     return 1 if value is None else int(_NUMBER.unpack(value)[0])
+
+
+def _tick(work: Work) -> None:
+    work.counters.write(work.txn)
 
 
 def _next_epoch(work: Work) -> int:

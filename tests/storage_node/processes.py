@@ -26,5 +26,9 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def start_python(code: str, *arguments: str) -> subprocess.Popen[str]:
     """Start `code`; its standard output is a pipe of lines."""
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", code, *arguments], stdout=subprocess.PIPE, text=True, env=environment()
+        [sys.executable, "-u", "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )

@@ -1,0 +1,214 @@
+"""Sources: what readers see of the store, alone and with a network behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from merkledag import multihash as mh
+from merkledag.cid import CID
+from merkledag.codecs import DAG_PB, RAW
+from merkledag.errors import HashMismatch
+from storage_node.blockstore.interface import BlockClass, Blockstore
+from storage_node.blockstore.memory import MemoryStore
+from storage_node.blockstore.store import open_store
+from storage_node.errors import BlockNotFound, DamagedBlock
+from storage_node.source import MAX_FETCHES, LocalSource, NetworkSource
+from tests.storage_node.dags import leaf
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blockstore]:
+    made: Blockstore = MemoryStore() if request.param == "memory" else open_store(tmp_path / "blocks")
+    yield made
+    made.close()
+
+
+class Network:
+    """Holds blocks, counts what is asked, and answers when `gate` is open."""
+
+    def __init__(self, *texts: str) -> None:
+        self.blocks = {leaf(text).cid: leaf(text).data for text in texts}
+        self.asked: list[CID] = []
+        self.cancelled = 0
+        self.under_way = self.most_under_way = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, cid: CID) -> bytes:
+        self.asked.append(cid)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.under_way -= 1
+        if cid not in self.blocks:
+            raise BlockNotFound(f"{cid} is nowhere")
+        return self.blocks[cid]
+
+
+async def settle() -> None:
+    """Let every task that can run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_local_blocks_are_read(store: Blockstore) -> None:
+    source, here = LocalSource(store), leaf("here")
+    store.put_many([(here.cid.multihash, here.data)])
+    view = source.view(here.cid)
+    assert view is not None
+    with view as data:
+        assert data == here.data
+    assert source.read(here.cid) == await source.get(here.cid) == here.data
+    assert await source.get(CID(1, DAG_PB, here.cid.multihash)) == here.data
+    assert await source.has(here.cid)
+    absent = leaf("absent").cid
+    assert source.view(absent) is None
+    assert not await source.has(absent)
+    with pytest.raises(LookupError):
+        await source.get(absent)
+
+
+async def test_identity_needs_no_store(store: Blockstore) -> None:
+    carried = CID.of(b"tiny", RAW, mh.IDENTITY)
+    network = Network()
+    for source in (LocalSource(store), NetworkSource(LocalSource(store), network)):
+        assert await source.get(carried) == b"tiny"
+        assert await source.has(carried)
+        view = source.view(carried)
+        assert view is not None
+        with view as data:
+            assert bytes(data) == b"tiny"
+    assert network.asked == []
+
+
+async def test_damage_is_noticed_on_read_where_wanted(store: Blockstore) -> None:
+    here = leaf("here")
+    store.put_many([(here.cid.multihash, here.data)])
+    assert await LocalSource(store, verify_on_read=True).get(here.cid) == here.data
+    store.replace(here.cid.multihash, b"rotten")
+    assert await LocalSource(store).get(here.cid) == b"rotten"
+    with pytest.raises(DamagedBlock):
+        await LocalSource(store, verify_on_read=True).get(here.cid)
+
+
+async def test_an_absent_block_is_fetched_verified_and_cached(store: Blockstore) -> None:
+    network, there = Network("there"), leaf("there")
+    source = NetworkSource(LocalSource(store), network)
+    assert source.view(there.cid) is None
+    assert not await source.has(there.cid)
+    assert await source.get(there.cid) == there.data
+    await source.aclose()
+    row = store.row(there.cid.multihash)
+    assert row is not None
+    assert row.block_class is BlockClass.CACHE
+    assert await source.get(there.cid) == there.data
+    assert network.asked == [there.cid]
+
+
+async def test_a_damaged_block_is_fetched_anew(store: Blockstore) -> None:
+    network, there = Network("there"), leaf("there")
+    store.put_many([(there.cid.multihash, there.data)])
+    store.replace(there.cid.multihash, b"rotten")
+    source = NetworkSource(LocalSource(store, verify_on_read=True), network)
+    assert await source.get(there.cid) == there.data
+    await source.aclose()
+    assert store.get(there.cid.multihash) == there.data
+
+
+async def test_requests_for_one_block_share_a_fetch(store: Blockstore) -> None:
+    network, there = Network("there"), leaf("there")
+    network.gate.clear()
+    source = NetworkSource(LocalSource(store), network)
+    waiting = [asyncio.create_task(source.get(there.cid)) for _ in range(20)]
+    await settle()
+    waiting[0].cancel()
+    network.gate.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert results[1:] == [there.data] * 19
+    assert len(network.asked) == 1
+    await source.aclose()
+
+
+async def test_a_fetch_that_nobody_waits_for_is_cancelled(store: Blockstore) -> None:
+    network, there = Network("there"), leaf("there")
+    network.gate.clear()
+    source = NetworkSource(LocalSource(store), network)
+    waiting = [asyncio.create_task(source.get(there.cid)) for _ in range(3)]
+    await settle()
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await settle()
+    assert network.cancelled == 1
+    network.gate.set()
+    assert await source.get(there.cid) == there.data
+    assert len(network.asked) == 2
+    await source.aclose()
+
+
+async def test_wrong_bytes_never_reach_anyone(store: Blockstore) -> None:
+    network, there = Network(), leaf("there")
+    network.blocks[there.cid] = b"something else"
+    source = NetworkSource(LocalSource(store), network)
+    with pytest.raises(HashMismatch):
+        await source.get(there.cid)
+    await source.aclose()
+    assert not store.has(there.cid.multihash)
+
+
+async def test_failures_pass_through_and_are_not_remembered(store: Blockstore) -> None:
+    network, there = Network(), leaf("there")
+    source = NetworkSource(LocalSource(store), network)
+    results = await asyncio.gather(*(source.get(there.cid) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(result, LookupError) for result in results)
+    network.blocks[there.cid] = there.data
+    assert await source.get(there.cid) == there.data
+    await source.aclose()
+
+
+async def test_fetches_under_way_are_bounded() -> None:
+    texts = [f"block {number}" for number in range(3 * MAX_FETCHES)]
+    network = Network(*texts)
+    network.gate.clear()
+    source = NetworkSource(LocalSource(MemoryStore()), network)
+    waiting = [asyncio.create_task(source.get(leaf(text).cid)) for text in texts]
+    await settle()
+    assert network.under_way == MAX_FETCHES
+    network.gate.set()
+    assert await asyncio.gather(*waiting) == [leaf(text).data for text in texts]
+    await source.aclose()
+    assert network.most_under_way == MAX_FETCHES
+
+
+async def test_a_full_store_serves_without_caching() -> None:
+    network, there = Network("there", "more"), leaf("there")
+    full = NetworkSource(LocalSource(MemoryStore(max_bytes=3)), network)
+    assert await full.get(there.cid) == there.data
+    await full.aclose()
+    store = MemoryStore()
+    bounded = NetworkSource(LocalSource(store), network, max_cache_bytes=1)
+    for text in ("there", "more"):
+        await bounded.get(leaf(text).cid)
+        await bounded.aclose()
+    assert store.stat().cache_blocks == 1
+
+
+async def test_closing_ends_what_is_under_way() -> None:
+    network = Network("there")
+    network.gate.clear()
+    source = NetworkSource(LocalSource(MemoryStore()), network)
+    waiting = asyncio.create_task(source.get(leaf("there").cid))
+    await settle()
+    await source.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert network.cancelled == 1
