@@ -1,13 +1,14 @@
 """The node's folder: where everything is, and how commands open what is in it.
 
 `Home.locate()` finds it (HOLDFAST_HOME, else ~/.holdfast) and touches nothing. Commands that write call
-`ensure()`, which makes what is missing and says so on stderr. The store and the pins are opened once a
+`ensure()`, which makes what is missing and says so on stderr. The store and the records are opened once a
 process and closed by `close()` (or `with`).
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from merkledag.ed25519 import Ed25519Signer
     from proofs.bls import BlsSigner
     from storage_node.blockstore.store import Store
+    from storage_node.meta import Meta
     from storage_node.pins import Pins
+    from storage_node.rows import ProofRows
 
 NODE_KEY: Final = "self"
 BEACON_KEY: Final = "beacon"
@@ -42,7 +45,7 @@ class Home:
         self.run = path / "run"
         self.config = Config(self.config_file, environ)
         self._store: Store | None = None
-        self._pins: Pins | None = None
+        self._meta: Meta | None = None
 
     @classmethod
     def locate(cls, environ: Mapping[str, str] = os.environ) -> Home:
@@ -81,10 +84,8 @@ class Home:
 
     def close(self) -> None:
         """Closes what was opened."""
-        pins, self._pins = self._pins, None
+        self._meta = None
         store, self._store = self._store, None
-        if pins is not None:
-            pins.close()
         if store is not None:
             store.close()
 
@@ -101,14 +102,27 @@ class Home:
             )
         return self._store
 
-    def open_pins(self) -> Pins:
-        """The pins, opened once a process; makes the home on first use."""
-        if self._pins is None:
-            from storage_node.pins import open_pins
+    def open_meta(self) -> Meta:
+        """The small records (pins, proof rows), opened once a process; makes the home on first use."""
+        if self._meta is None:
+            from storage_node.meta import Meta
 
             self.ensure()
-            self._pins = open_pins(self.meta)
-        return self._pins
+            self._meta = Meta(self.meta)
+        return self._meta
+
+    def open_pins(self) -> Pins:
+        """The pins."""
+        from storage_node.pins import Pins
+
+        return Pins(self.open_meta(), time.time)
+
+    def open_rows(self) -> ProofRows:
+        """The proof rows of the store's blocks."""
+        from storage_node.commitments import Commitments
+        from storage_node.rows import ProofRows
+
+        return ProofRows(self.open_store(), Commitments(self.open_meta()))
 
     def keystore(self) -> Keystore:
         """The key files."""

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -129,7 +129,7 @@ class Importer:
         self._folders: list[_Folder] = []
         self.roots: list[Added] = []
 
-    def blocks(self, paths: Sequence[str]) -> Iterator[Block]:
+    def blocks(self, paths: Sequence[str]) -> Generator[Block, None, None]:
         """Every block of every path, a block before the ones that link to it.
 
         Repeated blocks are not left out.

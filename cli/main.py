@@ -22,6 +22,8 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Entry]] = {
+    "up": Entry("cli.commands_up", "up", "Run everything on this machine: node, gateway, ledger."),
+    "demo": Entry("cli.commands_up", "demo", "Play the whole story on a local network."),
     "init": Entry("cli.commands_repo", "init", "Make the folder, the key and the configuration."),
     "add": Entry("cli.commands_content", "add", "Import files, folders or standard input (-)."),
     "get": Entry("cli.commands_content", "get", "Write content to files and folders."),
@@ -29,11 +31,20 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ls": Entry("cli.commands_content", "ls", "List a folder."),
     "stat": Entry("cli.commands_content", "stat", "Say what a path is and how large."),
     "pin": Entry("cli.commands_pin", "app", "Keep content from being collected."),
+    "store": Entry("cli.commands_deal", "store", "Pay nodes to keep content."),
+    "deal": Entry("cli.commands_deal", "app", "One's deals, their proofs and costs."),
+    "node": Entry("cli.commands_node", "app", "A paid storage node."),
+    "gateway": Entry("cli.commands_up", "gateway", "Run the gateway alone."),
+    "wallet": Entry("cli.commands_wallet", "app", "Accounts and transfers."),
+    "ledger": Entry("cli.commands_ledger", "app", "The shared ledger."),
     "block": Entry("cli.commands_block", "app", "Single blocks."),
     "dag": Entry("cli.commands_dag", "app", "Nodes of any codec."),
     "car": Entry("cli.commands_car", "app", "CAR archives."),
     "key": Entry("cli.commands_key", "app", "Keys."),
     "repo": Entry("cli.commands_repo", "app", "The block store."),
+    "healthcheck": Entry(
+        "cli.commands_up", "healthcheck", "Ask every server of this home whether it is well."
+    ),
     "config": Entry("cli.commands_config", "app", "Settings."),
 }
 

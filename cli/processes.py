@@ -1,7 +1,7 @@
 """Starts `holdfast` servers as processes of their own and makes sure that none is left behind.
 
-Each child has its own home and log, and the read end of a pipe that this process holds (`cli.serve.LIFELINE`):
-when this process ends, even by SIGKILL, the children stop by themselves.
+Each child has its own home and log, and the read end of a pipe that this process holds
+(`cli.serve.LIFELINE`): when this process ends, even by SIGKILL, the children stop by themselves.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Network:
         settings |= {"HOLDFAST_HOME": str(home.path), LIFELINE: str(self._lifeline), **(environ or {})}
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "cli.main", *arguments,
+                sys.executable, "-P", "-m", "cli.main", *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, env=settings,
                 pass_fds=(self._lifeline,), start_new_session=True,
             )  # fmt: skip

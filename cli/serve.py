@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from cli.output import CommandError, note, usage
 
 if TYPE_CHECKING:
-    from aiohttp.web import AppRunner
+    from aiohttp.web import Application
 
     from cli.home import Home
 
-SHUTDOWN_S: Final = 5.0
 # The read end of a pipe whose other end a parent holds: it ends when the parent does, however that happens.
 LIFELINE: Final = "HOLDFAST_LIFELINE_FD"
 
@@ -26,38 +25,36 @@ def address(listen: str) -> tuple[str, int]:
     """`ADDRESS:PORT` (IPv6 in brackets) as a pair; exit 2 for anything else."""
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise usage(f"{listen!r} is no address: write ADDRESS:PORT, for example 127.0.0.1:8080 (port 0 is any)")
+        raise usage(
+            f"{listen!r} is no address: write ADDRESS:PORT, for example 127.0.0.1:8080 (port 0 is any)"
+        )
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @asynccontextmanager
 async def listening(
-    runner: AppRunner, home: Home, role: str, listen: str, details: Mapping[str, Any] | None = None
+    app: Application, home: Home, role: str, listen: str, details: Mapping[str, Any] | None = None
 ) -> AsyncIterator[str]:
-    """Serves `runner` at `listen` while the context lasts and writes run/<role>.json; yields the URL.
+    """Serves `app` at `listen` while the context lasts and writes run/<role>.json; yields the URL.
 
     Raises CommandError when the address cannot be had.
     """
-    from aiohttp import web
+    from gateway.listener import listen as start_listening
+    from gateway.settings import GatewaySettings
 
     host, port = address(listen)
-    await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=SHUTDOWN_S)
+        listener = await start_listening(app, host, port, GatewaySettings())
+    except OSError as error:
+        raise _cannot_listen(role, listen, error) from None
+    try:
+        announced = home.announce(role, {"url": listener.url, **(details or {})})
         try:
-            await site.start()
-        except OSError as error:
-            raise _cannot_listen(role, listen, error) from None
-        bound = runner.addresses[0]
-        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        url = f"http://{shown}:{bound[1]}"
-        announced = home.announce(role, {"url": url, **(details or {})})
-        try:
-            yield url
+            yield listener.url
         finally:
             announced.unlink(missing_ok=True)
     finally:
-        await runner.cleanup()
+        await listener.close()
 
 
 def _cannot_listen(role: str, listen: str, error: OSError) -> CommandError:
@@ -88,6 +85,7 @@ def run_forever(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, asked, number)
+
         def parent_ended() -> None:
             loop.remove_reader(lifeline)
             stop.set()

@@ -1,0 +1,176 @@
+"""`holdfast ledger`: makes, runs and reads a ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.groups import new_app
+from cli.home import Home
+from cli.money import amount_text, duration_text, parse_duration
+from cli.options import JsonFlag
+from cli.output import emit, note, text, usage
+
+if TYPE_CHECKING:
+    from ledger.engine.client import LedgerClient
+
+app = new_app("The shared ledger.")
+LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
+EngineFlag = Annotated[str, typer.Option("--engine", help="embedded.")]
+
+
+def _embedded_alone(engine: str) -> None:
+    if engine != "embedded":
+        raise usage(f"--engine {engine}: this version has the embedded engine alone")
+
+
+@app.command()
+def init(
+    chain: Annotated[
+        str, typer.Option("--chain-id", help="Name of the chain; by default a random one.")
+    ] = "",
+    period: Annotated[str, typer.Option("--period", help="Length of a proving period.")] = "1d",
+    window: Annotated[str, typer.Option("--window", help="Length of the proving window.")] = "2h",
+    engine: EngineFlag = "embedded",
+    json_output: JsonFlag = False,
+) -> None:
+    """Make a new ledger in this home, with its operator's keys."""
+    from cli.compose import genesis_file, init_ledger
+    from ledger.errors import InvalidGenesis
+    from ledger.fields import FieldError
+    from ledger.genesis import Params
+
+    _embedded_alone(engine)
+    home = Home.locate()
+    try:
+        params = Params(period_s=parse_duration(period), window_s=parse_duration(window)).check()
+        genesis = init_ledger(home, params, chain or None)
+    except (FieldError, InvalidGenesis) as error:
+        raise usage(f"these parameters do not do: {error}") from None
+    if json_output:
+        emit(genesis.to_json())
+    else:
+        text(f"made chain {genesis.chain_id} in {genesis_file(home)}; `holdfast ledger start` runs it")
+
+
+@app.command()
+def start(
+    listen: Annotated[str | None, typer.Option("--listen", help="ADDRESS:PORT.", show_default=False)] = None,
+    engine: EngineFlag = "embedded",
+) -> int:
+    """Run this home's ledger; whoever holds its operator key is trusted with the order of transactions."""
+    from cli.compose import ledger_service, read_genesis
+    from cli.serve import address, run_forever
+
+    _embedded_alone(engine)
+    home = Home.locate()
+    at = home.config.text("ledger.listen", listen)
+    address(at)
+    chain = read_genesis(home).chain_id
+
+    async def main(stop: asyncio.Event) -> None:
+        async with ledger_service(home, at, stop) as url:
+            text(f"ledger   {url}\nchain    {chain}")
+            note("up")
+            await stop.wait()
+
+    with home:
+        return run_forever(main)
+
+
+def _ask(flag: str, question: Any) -> Any:
+    """Runs `question(client)` against the ledger that is found."""
+    from cli.serve import run_once
+    from cli.servers import wired
+
+    async def asked() -> Any:
+        async with wired(Home.locate(), flag) as wire:
+            return await question(wire.ledger)
+
+    return run_once(asked())
+
+
+@app.command()
+def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
+    """Say where the chain stands and where the money is."""
+    from ledger.engine.render import to_json
+
+    found = _ask(ledger, lambda client: client.status())
+    if json_output:
+        emit(to_json(found))
+        return
+    for name in ("chain_id", "engine", "height", "time", "app_hash"):
+        text(f"{name:11} {to_json(found[name])}")
+    for name in ("issued", "balances", "escrow", "collateral", "burned"):
+        text(f"{name:11} {amount_text(found[name])}")
+    if found.get("trouble"):
+        text(f"trouble     {found['trouble']}")
+
+
+@app.command()
+def params(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
+    """List the chain's parameters."""
+    found = _ask(ledger, lambda client: client.params()).to_json()
+    if json_output:
+        emit(found)
+        return
+    for name, value in found.items():
+        shown = f"  ({duration_text(value)})" if name.endswith("_s") else ""
+        text(f"{name:24} {value}{shown}")
+
+
+@app.command()
+def block(
+    height: Annotated[str, typer.Argument(help="Height, or latest.")] = "latest",
+    ledger: LedgerFlag = "",
+    json_output: JsonFlag = False,
+) -> None:
+    """Show a block."""
+    from ledger.engine.blocks import node_cid
+
+    if height != "latest" and not (height.isdecimal() and 0 < int(height) < 2**63):
+        raise usage(f"{height!r} is no height: write a whole number from 1 on, or latest")
+    wanted = None if height == "latest" else int(height)
+    found = _ask(ledger, lambda client: client.block(wanted))
+    document = {"cid": str(node_cid(found.encode())), "block": found.to_json()}
+    if json_output:
+        emit(document)
+        return
+    text(f"cid         {document['cid']}")
+    for name, value in found.to_json().items():
+        if name == "txs":
+            for tx in value:
+                text(f"tx          {tx}")
+        else:
+            text(f"{name:11} {value}")
+
+
+@app.command()
+def tx(
+    cid: Annotated[str, typer.Argument(metavar="CID", help="ID of the transaction.")],
+    ledger: LedgerFlag = "",
+    json_output: JsonFlag = False,
+) -> None:
+    """Show a transaction and what became of it."""
+    from cli.arguments import cid_argument
+
+    wanted = cid_argument(cid)
+
+    async def question(client: LedgerClient) -> Any:
+        return await client.tx(wanted)
+
+    found = _ask(ledger, question)
+    document = {
+        "height": found.height,
+        "index": found.index,
+        "receipt": found.receipt.to_json(),
+        "tx": found.tx.to_json(),
+    }
+    if json_output:
+        emit(document)
+        return
+    import json
+
+    text(json.dumps(document, indent=2))

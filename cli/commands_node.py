@@ -1,0 +1,159 @@
+"""`holdfast node`: runs and watches a paid storage node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.groups import new_app
+from cli.home import Home
+from cli.money import amount_text, parse_amount, parse_size
+from cli.options import JsonFlag
+from cli.output import emit, invalid, note, size_text, text, unreachable
+
+if TYPE_CHECKING:
+    from cli.compose import NodeTerms
+
+app = new_app("A paid storage node.")
+ANSWER_TIMEOUT_S = 10.0
+MAX_ANSWER_BYTES = 1 << 24
+DEFAULT_CAPACITY_SHARE = (
+    2  # by default a node offers one part in two of the disk that is free above the reserve
+)
+NodeFlag = Annotated[str, typer.Option("--node", help="URL of the node.", show_default=False)]
+
+
+def terms(
+    home: Home, *, capacity: str = "", stake: str = "", price: str = "", endpoint: str = ""
+) -> NodeTerms:
+    """What the node offers: flags, then the configuration."""
+    from cli.compose import NodeTerms
+    from merkledag.peer import parse_peer
+
+    config = home.config
+    payout = config.text("node.payout")
+    wanted = capacity or config.text("node.capacity")
+    return NodeTerms(
+        capacity_bytes=parse_size(wanted) if wanted else _free_share(home),
+        stake=parse_amount(stake or config.text("node.stake")),
+        price_per_gib_period=parse_amount(price or config.text("node.price")),
+        endpoint=endpoint or config.text("node.endpoint"),
+        payout=parse_peer(payout) if payout else None,
+    )
+
+
+def _free_share(home: Home) -> int:
+    stat = home.open_store().stat()
+    if stat.max_bytes is not None:
+        return stat.max_bytes
+    usable = max(0, stat.disk_free_bytes - stat.reserve_bytes) // DEFAULT_CAPACITY_SHARE + stat.bytes
+    return usable >> 30 << 30 or usable
+
+
+@app.command("run")
+def run_node(
+    listen: Annotated[str | None, typer.Option("--listen", help="ADDRESS:PORT.", show_default=False)] = None,
+    ledger: Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)] = "",
+    capacity: Annotated[str, typer.Option("--capacity", help="Bytes it offers, such as 500G.")] = "",
+    stake: Annotated[str, typer.Option("--stake", help="HOLD it puts at stake.")] = "",
+    price: Annotated[str, typer.Option("--price", help="HOLD a GiB a period.")] = "",
+    endpoint: Annotated[str, typer.Option("--endpoint", help="URL by which others reach it.")] = "",
+) -> int:
+    """Run a storage node: take pieces for pay, prove them, serve them."""
+    from cli.compose import node_service
+    from cli.serve import address, run_forever
+    from cli.servers import ledger_url
+
+    home = Home.locate()
+    at = home.config.text("node.listen", listen)
+    address(at)
+    url = ledger_url(home, ledger)
+    home.ensure()
+
+    async def main(stop: asyncio.Event) -> None:
+        offer = terms(home, capacity=capacity, stake=stake, price=price, endpoint=endpoint)
+        async with node_service(home, at, url, offer) as running:
+            text(f"node     {running.url}\naccount  {_account(home)}\nledger   {url}")
+            asked = amount_text(offer.price_per_gib_period)
+            text(f"offers   {size_text(offer.capacity_bytes)} at {asked} a GiB a period")
+            note("up")
+            await stop.wait()
+
+    with home:
+        return run_forever(main)
+
+
+def _account(home: Home) -> str:
+    from merkledag.peer import peer_text
+
+    return peer_text(home.signer().public_key)
+
+
+def _ask(home: Home, flag: str, path: str) -> dict[str, Any]:
+    """GETs an owner's document of the node."""
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    from cli.servers import node_url
+
+    url, token = node_url(home, flag)
+    request = Request(f"{url}{path}", headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
+    try:
+        with urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310 (checked to be http or https)
+            document = json.loads(answer.read(MAX_ANSWER_BYTES))
+    except HTTPError as error:
+        if error.code in (401, 403):
+            raise invalid(
+                f"{url} lets only its owner ask: run this with the node's own HOLDFAST_HOME"
+            ) from None
+        raise unreachable(f"the node at {url} answered {error.code}") from None
+    except (URLError, OSError, ValueError) as error:
+        raise unreachable(f"the node at {url} does not answer: {error}") from None
+    if not isinstance(document, dict):
+        raise unreachable(f"{url} is no storage node")
+    return document
+
+
+@app.command()
+def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
+    """Say how the node is: what it holds, proofs, faults."""
+    from storage_node.wire import ADMIN_STATUS_ROUTE
+
+    found = _ask(Home.locate(), node, ADMIN_STATUS_ROUTE)
+    if json_output:
+        emit(found)
+        return
+    store, offered = found["store"], size_text(found["capacity_bytes"])
+    tally = f"{found['proofs']} accepted, {found['faults']} faults, {found['repairs']} repairs"
+    text(f"account   {found['account']}")
+    text(f"endpoint  {found['endpoint']}")
+    text(f"state     {'following the ledger' if found['following'] else 'catching up with the ledger'}")
+    text(f"store     {store['blocks']} blocks, {size_text(store['bytes'])} of {offered}")
+    text(f"shards    {len(found['shards'])} held, {len(found['offered'])} on offer")
+    text(f"proofs    {tally} since the start")
+    if found["last_problem"]:
+        text(f"problem   {found['last_problem']}")
+    for problem in found["damaged_piece_files"]:
+        text(f"damaged   {problem}")
+
+
+@app.command()
+def earnings(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
+    """Say what the node has earned and what is still to come."""
+    from storage_node.wire import EARNINGS_ROUTE
+
+    found = _ask(Home.locate(), node, EARNINGS_ROUTE)
+    if json_output:
+        emit(found)
+        return
+    text(f"balance   {amount_text(found['payout_balance'])} at {found['payout']}")
+    text(
+        f"stake     {amount_text(found['stake'])}, {amount_text(found['locked'])} of it locked as collateral"
+    )
+    for shard in found["shards"]:
+        paid, left = amount_text(shard["paid"]), amount_text(shard["escrow"])
+        state = f"{shard['status']}, {paid} paid, {left} left in escrow"
+        text(f"shard     {shard['deal']} {shard['shard']}: {state}")

@@ -1,0 +1,153 @@
+"""`holdfast up`, `demo`, `gateway` and `healthcheck`: servers on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.home import Home
+from cli.options import JsonFlag
+from cli.output import CommandError, emit, not_found, note, text, unreachable, usage
+
+if TYPE_CHECKING:
+    from cli.compose import NodeTerms, Wire
+
+UP_FUNDS_HOLD = 100_000
+HEALTH_TIMEOUT_S = 4.0
+ListenFlag = Annotated[
+    str | None, typer.Option("--listen", help="ADDRESS:PORT to listen at; port 0 is any.", show_default=False)
+]
+LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
+
+
+def up(listen: ListenFlag = None, json_output: JsonFlag = False) -> int:
+    """Run everything on this machine: ledger, storage node and gateway."""
+    from cli.serve import address, run_forever
+
+    home = Home.locate()
+    at = home.config.text("gateway.listen", listen)
+    address(at)
+    home.ensure()
+
+    async def main(stop: asyncio.Event) -> None:
+        await _up(home, at, stop, json_output=json_output)
+
+    with home:
+        return run_forever(main)
+
+
+async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool) -> None:
+    from cli.commands_node import terms
+    from cli.compose import gateway_service, genesis_file, init_ledger, ledger_service, node_service
+    from ledger.genesis import Params
+
+    config = home.config
+    url = config.text("ledger.url")
+    async with AsyncExitStack() as running:
+        own = not url
+        if own:
+            if not genesis_file(home).exists():
+                init_ledger(home, Params())
+            url = await running.enter_async_context(ledger_service(home, config.text("ledger.listen"), stop))
+        offer = terms(home)
+        if own:
+            await _fund_first_time(home, url, offer)
+        node = await running.enter_async_context(node_service(home, config.text("node.listen"), url, offer))
+        gateway = await running.enter_async_context(gateway_service(home, listen, url))
+        if json_output:
+            emit({"gateway": gateway, "node": node.url, "ledger": url, "home": str(home.path)})
+        else:
+            text(f"gateway  {gateway}\nnode     {node.url}\nledger   {url}\nhome     {home.path}\n")
+            text(f"In another terminal:  holdfast add FOLDER -Q    then open {gateway}/ipfs/CID/")
+            text("Ctrl-C stops everything; nothing is lost.")
+        note("up")
+        await stop.wait()
+
+
+async def _fund_first_time(home: Home, url: str, offer: NodeTerms) -> None:
+    """Gives this home's account money from the operator's key when it never had any."""
+    from cli.compose import OPERATOR_KEY, connected
+    from ledger.genesis import HOLD
+    from ledger.transactions import Transfer
+
+    account = home.signer().public_key
+    wire: Wire
+    async with connected(home, url, OPERATOR_KEY) as wire:
+        record = await wire.ledger.account(account)
+        if record.balance == 0 and record.nonce == 0:
+            await wire.sender.send(Transfer(account, UP_FUNDS_HOLD * HOLD + offer.stake))
+
+
+def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: JsonFlag = False) -> int:
+    """Run the gateway alone, over the local store and the nodes of a ledger if one is known."""
+    from cli.compose import gateway_service
+    from cli.serve import address, run_forever
+    from cli.servers import known_ledger
+
+    home = Home.locate()
+    at = home.config.text("gateway.listen", listen)
+    address(at)
+
+    async def main(stop: asyncio.Event) -> None:
+        async with gateway_service(home, at, known_ledger(home, ledger)) as url:
+            if json_output:
+                emit({"gateway": url})
+            else:
+                text(f"gateway  {url}")
+            note("up")
+            await stop.wait()
+
+    with home:
+        return run_forever(main)
+
+
+def demo(
+    path: Annotated[str, typer.Argument(help="What to store; by default this program's own files.")] = "",
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit at the end instead of waiting for Ctrl-C.")
+    ] = False,
+    nodes: Annotated[int, typer.Option("--nodes", help="Storage nodes, 4 to 16.")] = 4,
+    engine: Annotated[str, typer.Option("--engine", help="embedded.")] = "embedded",
+    json_output: JsonFlag = False,
+) -> int:
+    """Play the whole story on a local network: store for pay, prove, lose a node, repair, browse."""
+    from cli.demo import MAX_NODES, MIN_NODES, run_demo
+    from cli.demo_story import Story
+    from cli.serve import run_forever
+
+    if not MIN_NODES <= nodes <= MAX_NODES:
+        raise usage(f"--nodes {nodes}: the demo runs {MIN_NODES} to {MAX_NODES} nodes")
+    if engine != "embedded":
+        raise usage(f"--engine {engine}: this version has the embedded engine alone")
+    if path and not Path(path).exists():
+        raise not_found(f"{path}: no such file or folder")
+    story = Story(json_output=json_output)
+    source = Path(path).resolve() if path else None
+
+    async def main(stop: asyncio.Event) -> None:
+        await run_demo(source, nodes, stop, story, once=once)
+
+    return run_forever(main)
+
+
+def healthcheck() -> None:
+    """Exit 0 when every server that this home announces answers; for containers and monitors."""
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    home = Home.locate()
+    paths = {"gateway": "/healthz", "node": "/v1/status", "ledger": "/v1/status"}
+    found = {role: server for role in paths if (server := home.server(role))}
+    if not found:
+        raise unreachable("no server of this home is running: start one with `holdfast up`")
+    for role, server in found.items():
+        try:
+            with urlopen(f"{server['url']}{paths[role]}", timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310 (our own URL)
+                answer.read(1)
+        except (URLError, OSError, ValueError) as error:
+            raise CommandError(f"the {role} at {server['url']} does not answer: {error}") from None
+        text(f"{role} ok")

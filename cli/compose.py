@@ -1,0 +1,321 @@
+"""The one place where concrete parts are wired together: ledger, storage node and gateway as services.
+
+Each service is an async context: entering starts it and yields what is running, leaving stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cli.home import NODE_KEY, Home
+from cli.output import CommandError, ExitCode, invalid, not_found, note
+from cli.serve import listening
+from ledger.genesis import HOLD, Genesis, Params
+
+if TYPE_CHECKING:
+    from gateway.source import BlockSource, NameTarget
+    from ledger.engine.client import LedgerClient
+    from ledger.engine.embedded import EmbeddedEngine
+    from ledger.engine.sender import Sender
+    from storage_node.node import StorageNode
+    from storage_node.pool import NodePool
+
+OPERATOR_KEY: Final = "operator"
+GENESIS_FILE: Final = "genesis.json"
+ISSUED_UNITS: Final = 1_000_000_000 * HOLD
+PIECES_FOLDER: Final = "pieces"
+
+
+# -- the ledger --------------------------------------------------------------------------------------------
+
+
+def genesis_file(home: Home) -> Path:
+    """Where the genesis of this home's own ledger is."""
+    return home.ledger / GENESIS_FILE
+
+
+def init_ledger(home: Home, params: Params, chain_id: str | None = None) -> Genesis:
+    """Makes the operator's keys and a genesis that gives it all money. Exit 1 when there is one already."""
+    path = genesis_file(home)
+    if path.exists():
+        raise CommandError(
+            f"{path} exists: this home has a ledger already; start it with `holdfast ledger start`"
+        )
+    home.ensure()
+    keys = home.keystore()
+    if not keys.has(OPERATOR_KEY):
+        note(keys.create(OPERATOR_KEY, "ed25519").sentence())
+    beacon = home.bls_signer()
+    genesis = Genesis.make(
+        chain_id=chain_id or f"holdfast-{secrets.token_hex(4)}",
+        time_s=int(time.time()),
+        operator=home.signer(OPERATOR_KEY).public_key,
+        bls_key=beacon.public_key,
+        bls_possession=beacon.prove_possession(),
+        issued=ISSUED_UNITS,
+        params=params,
+    )
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(genesis.dumps(), encoding="utf-8")
+    temporary.replace(path)
+    return genesis
+
+
+def read_genesis(home: Home) -> Genesis:
+    """The genesis of this home's own ledger; exit 3 when it has none."""
+    try:
+        return Genesis.loads(genesis_file(home).read_bytes())
+    except FileNotFoundError:
+        raise not_found(
+            f"{home.path} has no ledger: `holdfast ledger init` makes one, `holdfast up` everything"
+        ) from None
+
+
+@asynccontextmanager
+async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIterator[str]:
+    """The embedded engine and its RPC; yields the URL. Sets `stop` when the engine ends by itself."""
+    from ledger.engine.assemble import load_application
+    from ledger.engine.embedded import EmbeddedEngine
+    from ledger.engine.rpc import build_rpc
+    from ledger.engine.storage import LedgerStorage
+
+    genesis = read_genesis(home)
+    operator, beacon = home.signer(OPERATOR_KEY), home.bls_signer()
+    if operator.public_key != genesis.operator or beacon.public_key != genesis.bls_key:
+        raise invalid(
+            f"the keys in {home.keys} are not those of {genesis_file(home)}: restore the right ones"
+        )
+    storage = LedgerStorage(home.ledger)
+    storage.open()
+    try:
+        app = await asyncio.to_thread(load_application, storage, genesis)
+        engine = EmbeddedEngine(app, storage, operator, beacon, time.time)
+        await engine.start()
+        watch = asyncio.create_task(_stop_when_ended(engine, stop))
+        try:
+            details = {"chain_id": genesis.chain_id}
+            async with listening(build_rpc(engine), home, "ledger", listen, details) as url:
+                yield url
+        finally:
+            await engine.stop()
+            await watch
+    finally:
+        storage.close()
+
+
+async def _stop_when_ended(engine: EmbeddedEngine, stop: asyncio.Event) -> None:
+    from ledger.errors import LedgerError
+
+    try:
+        await engine.wait_ended()
+    except LedgerError as error:
+        note(f"the ledger stopped: {error}")
+    stop.set()
+
+
+# -- what speaks to a ledger ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A connection to a ledger and to the nodes it names, for one account."""
+
+    ledger: LedgerClient
+    sender: Sender
+    pool: NodePool
+
+
+@asynccontextmanager
+async def connected(home: Home, url: str, key: str = NODE_KEY) -> AsyncIterator[Wire]:
+    """Clients of the ledger at `url` and of storage nodes, signing with key `key`."""
+    from ledger.engine.client import LedgerClient
+    from ledger.engine.sender import Sender
+    from merkledag.peer import parse_peer
+    from storage_node.endpoints import open_session
+    from storage_node.pool import NodePool
+
+    config = home.config
+    operator = config.text("ledger.operator")
+    private = config.truth("network.allow_private") or is_loopback(url)
+    async with (
+        open_session(allow_private=private) as session,
+        LedgerClient(
+            url,
+            expect_chain=config.text("ledger.chain_id") or None,
+            expect_operator=parse_peer(operator) if operator else None,
+        ) as ledger,
+    ):
+        pool = NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=private)
+        yield Wire(ledger, Sender(ledger, home.signer(key)), pool)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine: then the nodes of that ledger may be on this machine as well."""
+    import ipaddress
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+# -- the storage node ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTerms:
+    """What a storage node offers. Money in base units; `endpoint` "" is where it listens."""
+
+    capacity_bytes: int
+    stake: int
+    price_per_gib_period: int
+    endpoint: str = ""
+    payout: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """A storage node that serves."""
+
+    url: str
+    node: StorageNode
+
+
+@asynccontextmanager
+async def node_service(
+    home: Home, listen: str, ledger_url: str, terms: NodeTerms
+) -> AsyncIterator[RunningNode]:
+    """A paid storage node: serves, registers at its ledger, follows its duties."""
+    from gateway.app import add_trustless_routes
+    from storage_node.node import NodeSettings, StorageNode
+    from storage_node.source import LocalSource
+
+    store = home.open_store()
+    token = secrets.token_hex(16)
+    async with connected(home, ledger_url) as wire:
+        node = StorageNode(
+            NodeSettings(
+                endpoint=terms.endpoint,
+                capacity_bytes=terms.capacity_bytes,
+                stake=terms.stake,
+                price_per_gib_period=terms.price_per_gib_period,
+                payout=terms.payout,
+                admin_token=token,
+                allow_private=home.config.truth("network.allow_private") or is_loopback(ledger_url),
+            ),
+            store=store,
+            rows=home.open_rows(),
+            folder=home.meta / PIECES_FOLDER,
+            ledger=wire.ledger,
+            sender=wire.sender,
+            signer=home.signer(),
+            pool=wire.pool,
+            clock=time.time,
+            monotonic=time.monotonic,
+        )
+        add_trustless_routes(node.app, LocalSource(store))
+        async with listening(node.app, home, "node", listen, {"token": token}) as url:
+            node.settings = replace(node.settings, endpoint=terms.endpoint or url)
+            await node.register()
+            await node.start()
+            try:
+                yield RunningNode(url, node)
+            finally:
+                await node.stop()
+
+
+def held_by_node(home: Home) -> frozenset[bytes]:
+    """The multihashes of the pieces that this home's storage node keeps for others, running or not."""
+    from storage_node.custody import Custody
+
+    folder = home.meta / PIECES_FOLDER
+    if not folder.is_dir():
+        return frozenset()
+    custody = Custody(folder, home.open_store(), home.open_rows())
+    problems = custody.load()
+    if problems:
+        raise CommandError(
+            f"a piece file is damaged, so nothing may be collected: {problems[0]}", ExitCode.INVALID
+        )
+    return frozenset(custody.protected())
+
+
+# -- the gateway ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def gateway_service(home: Home, listen: str, ledger_url: str | None) -> AsyncIterator[str]:
+    """The gateway over the local store and, given a ledger, over the nodes it names; yields the URL."""
+    from gateway.app import build_app
+    from gateway.settings import GatewaySettings
+
+    settings = GatewaySettings(subdomain_hosts=tuple(home.config.texts("gateway.subdomain_hosts")))
+    names = static_names(home)
+    async with block_source(home, ledger_url) as source:
+        app = build_app(source, names, settings)
+        async with listening(app, home, "gateway", listen) as url:
+            yield url
+
+
+@asynccontextmanager
+async def block_source(home: Home, ledger_url: str | None) -> AsyncIterator[BlockSource]:
+    """The local store, filled from the nodes of a ledger where one is given."""
+    from storage_node.source import LocalSource, NetworkSource
+
+    local = LocalSource(home.open_store())
+    if ledger_url is None:
+        yield local
+        return
+    from storage_node.fetch import NetworkFetcher
+    from storage_node.providers import ProviderDirectory
+
+    async with connected(home, ledger_url) as wire:
+        directory = ProviderDirectory(wire.ledger, clock=time.monotonic)
+        source = NetworkSource(local, NetworkFetcher(directory, wire.pool).fetch)
+        try:
+            yield source
+        finally:
+            await source.aclose()
+
+
+def static_names(home: Home) -> StaticNames | None:
+    """The DNSLink answers of the file that `gateway.dnslinks` names, if any. Exit 4 for a bad file."""
+    import json
+
+    name = home.config.text("gateway.dnslinks")
+    if not name:
+        return None
+    try:
+        domains = json.loads(Path(name).read_bytes())["domains"]
+        table = {str(domain).lower(): str(path) for domain, path in domains.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise invalid(f'{name}: write {{"domains": {{"NAME": "/ipfs/…"}}}}') from None
+    return StaticNames(table)
+
+
+class StaticNames:
+    """A name resolver with fixed DNSLink answers (private networks, tests)."""
+
+    TTL_S: Final = 60
+
+    def __init__(self, table: dict[str, str]) -> None:
+        self._table = table
+
+    async def resolve(self, name: str) -> NameTarget:
+        """Raises LookupError for a name that the file does not have."""
+        from gateway.source import NameTarget
+
+        path = self._table.get(name.lower())
+        if path is None:
+            raise LookupError(f"{name} is not among the static names")
+        return NameTarget(path, self.TTL_S)

@@ -1,0 +1,63 @@
+"""How commands find the servers they speak to: a flag, then run/, then the configuration; else exit 5."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from cli.home import NODE_KEY, Home
+from cli.output import unreachable, usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cli.compose import Wire
+
+UP = "start one with `holdfast up`"
+
+
+def ledger_url(home: Home, flag: str = "") -> str:
+    """The ledger's URL; exit 5 when none is known."""
+    found = known_ledger(home, flag)
+    if found is None:
+        raise unreachable(f"no ledger is known here: {UP}, or name one with --ledger URL")
+    return found
+
+
+def known_ledger(home: Home, flag: str = "") -> str | None:
+    """The ledger's URL, or None when there is none to speak to."""
+    if flag:
+        return _url(flag)
+    running = home.server("ledger")
+    return str(running["url"]) if running else home.config.text("ledger.url") or None
+
+
+def node_url(home: Home, flag: str = "") -> tuple[str, str]:
+    """The storage node's URL and its admin token ("" when unknown); exit 5 when there is no node."""
+    running = home.server("node")
+    if flag:
+        same = running is not None and running["url"] == flag
+        return _url(flag), str(running["token"]) if running and same else ""
+    if running is not None:
+        return str(running["url"]), str(running["token"])
+    url = home.config.text("node.url")
+    if not url:
+        raise unreachable(
+            f"no storage node runs here: {UP} or `holdfast node run`, or name one with --node URL"
+        )
+    return url, ""
+
+
+def _url(flag: str) -> str:
+    if not flag.startswith(("http://", "https://")):
+        raise usage(f"{flag!r} is no URL: it begins with http:// or https://")
+    return flag.rstrip("/")
+
+
+@asynccontextmanager
+async def wired(home: Home, flag: str = "", key: str = NODE_KEY) -> AsyncIterator[Wire]:
+    """A connection to the ledger that is found, for key `key`."""
+    from cli.compose import connected
+
+    async with connected(home, ledger_url(home, flag), key) as wire:
+        yield wire
