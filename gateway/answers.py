@@ -26,11 +26,11 @@ _HINTS: dict[type[GatewayError], tuple[str, ...]] = {
         "An address looks like /ipfs/CID/path/to/file or /ipns/NAME/path.",
         "Check that the CID was copied whole: one wrong or missing letter makes it another one.",
     ),
-    errors.NotFound: (
-        "Check the spelling of the path; names are case-sensitive.",
-        "Open the folder above to see what it holds.",
-        "If the CID is right, nobody this gateway knows may be keeping its content at the moment.",
+    errors.ContentMissing: (
+        "Try again later: whoever keeps this content may be offline at the moment.",
+        "If you know someone who has it, ask them to keep their node running, or to have it stored.",
     ),
+    errors.NotFound: ("Check the spelling of the path: capital and small letters differ.",),
     errors.NotAcceptable: ("Ask for ?format=raw to get the block as it is and convert it yourself.",),
     errors.RetrievalTimeout: (
         "Try again in a moment: the providers may be slow or have just gone offline.",

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 from gateway.body import HOLD_S, Body
-from gateway.errors import NotCached, NotFound, RetrievalTimeout
+from gateway.errors import ContentInvalid, ContentMissing, NotCached, RetrievalTimeout
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource
 from merkledag.cid import CID
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Blocks:
     """The blocks of one request.
 
-    `only_cached` refuses what is not here (NotCached). Raises NotFound and RetrievalTimeout for blocks that
-    do not come; whatever a traversal itself raises passes on. `close` cancels what was fetched ahead.
+    `only_cached` refuses what is not here (NotCached). Raises ContentMissing and RetrievalTimeout for blocks
+    that do not come; whatever a traversal itself raises passes on. `close` cancels what was fetched ahead.
     """
 
     def __init__(self, source: BlockSource, settings: GatewaySettings, *, only_cached: bool = False) -> None:
@@ -135,7 +135,7 @@ class Blocks:
                 item = walk.send(None)
         except StopIteration:
             if position < end:
-                raise NotFound(f"the file {cid} has fewer bytes than it says") from None
+                raise ContentInvalid(f"the file {cid} has fewer bytes than it says") from None
             return position
         finally:
             walk.close()
@@ -187,7 +187,7 @@ class Blocks:
             async with asyncio.timeout(limit_s):
                 return await (self._source.get(cid) if task is None else task)
         except LookupError as error:
-            raise NotFound(f"block {cid} could not be found: {_first_line(error)}") from error
+            raise ContentMissing(f"block {cid} could not be found: {_first_line(error)}") from error
         except TimeoutError as error:
             raise RetrievalTimeout(
                 f"block {cid} did not arrive within {limit_s:g} s",

@@ -70,11 +70,12 @@ class PathCache:
             self._nodes.move_to_end(key)
         return node
 
-    def put(self, key: Key, node: Node) -> None:
-        """Remembers a node, forgetting the least recent one beyond the limit."""
+    def put(self, key: Key, node: Node) -> Node:
+        """Remembers a node and returns it, forgetting the least recent one beyond the limit."""
         self._nodes[key] = node
         if len(self._nodes) > self._max_entries:
             self._nodes.popitem(last=False)
+        return node
 
 
 class Locator:
@@ -108,15 +109,21 @@ class Locator:
             raise errors.BadRequest(f'invalid path "{asked.content_path[:512]}": {error}') from error
 
     async def _node(self, root: CID, segments: tuple[str, ...], blocks: Blocks, skip: int = 0) -> Node:
+        """The node at a path, found from the nearest one on the way that is remembered."""
         key = (root, segments, skip)
         node = self._cache.get(key)
-        if node is None:
-            found = await blocks.run(resolve(root, segments))
-            roots = [*found.parents, found.cid]
-            roots = roots[min(skip, len(roots) - 1) :]
-            node = Node(found.cid, ",".join(map(str, roots)), found.remainder)
-            self._cache.put(key, node)
-        return node
+        if node is not None:
+            return node
+        if len(segments) > max(skip, 1):
+            parent = await self._node(root, segments[:-1], blocks, skip)
+            if not parent.remainder:
+                found = await blocks.run(resolve(parent.cid, segments[-1:]))
+                roots = f"{parent.roots},{found.cid}" if found.parents else parent.roots
+                return self._cache.put(key, Node(found.cid, roots, found.remainder))
+        found = await blocks.run(resolve(root, segments))
+        nodes = [*found.parents, found.cid]
+        roots = ",".join(map(str, nodes[min(skip, len(nodes) - 1) :]))
+        return self._cache.put(key, Node(found.cid, roots, found.remainder))
 
 
 async def known_stat(node: Node, blocks: Blocks) -> NodeStat:

@@ -32,6 +32,7 @@ from gateway.request import (
     split_target,
 )
 from gateway.settings import GatewaySettings
+from gateway.shortcut import Shortcuts
 from gateway.source import BlockSource, NameResolver, RecordSource
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import InvalidPath, MerkledagError, NoSuchLink, NotADirectory
@@ -57,12 +58,17 @@ class Gateway:
         self._records = records
         self._settings = settings
         self._locator = Locator(names, settings)
+        self._shortcuts = Shortcuts(settings.path_cache_entries)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Raises GatewayError and MerkledagError before the response has begun, ConnectionError after."""
         target, host = _absolute(request.raw_path)
-        path, query_string = split_target(target, self._settings)
         origin = read_origin(request, host, self._settings)
+        if not origin.gateway and not origin.name:
+            known = self._shortcuts.answer(request, self._source)
+            if known is not None:
+                return known
+        path, query_string = split_target(target, self._settings)
         segments, slash = split_path(path, self._settings)
         query = parse_query(query_string)
         asked = await self._asked(origin, segments, slash, query, query_string)
@@ -152,7 +158,9 @@ class Gateway:
             )
         try:
             located = await self._locator.locate(exchange.asked, exchange.blocks)
-            return await _serve_located(exchange, located)
+            response = await _serve_located(exchange, located)
+            self._shortcuts.learn(exchange.request.raw_path, exchange, located, response)
+            return response
         except (NoSuchLink, NotADirectory) as error:
             if exchange.asked.isolated and wanted in (Format.DEFAULT, Format.HTML):
                 answer = await self._redirected(exchange)

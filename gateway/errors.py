@@ -35,6 +35,12 @@ class NotFound(GatewayError):
     title = "Not found"
 
 
+class ContentMissing(NotFound):
+    """A block that the path needs is not here and nobody who has it was found."""
+
+    title = "Nobody was found who has this content"
+
+
 class MethodNotAllowed(GatewayError):
     """Only GET, HEAD and OPTIONS are served."""
 

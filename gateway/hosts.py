@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -13,6 +14,7 @@ from gateway.settings import GatewaySettings
 from merkledag.cid import CID
 from merkledag.errors import InvalidCID
 
+_REMEMBERED_HOSTS = 512
 TOO_LONG = "CID incompatible with DNS label length limit of 63"
 
 
@@ -37,13 +39,17 @@ class Origin:
 def read_origin(request: web.BaseRequest, target_host: str | None, settings: GatewaySettings) -> Origin:
     """Raises BadRequest for a subdomain that names no content. `target_host` is that of a proxy request."""
     headers = request.headers
-    host, scheme = headers.get("Host", ""), request.scheme
-    if target_host is not None:
-        host = target_host
+    host = headers.get("Host", "") if target_host is None else target_host
+    scheme = request.scheme
     if settings.trust_forwarded_headers:
         host = headers.get("X-Forwarded-Host", host)
         forwarded = headers.get("X-Forwarded-Proto", "").lower()
         scheme = forwarded if forwarded in ("http", "https") else scheme
+    return _origin_of(host, scheme, settings)
+
+
+@lru_cache(maxsize=_REMEMBERED_HOSTS)
+def _origin_of(host: str, scheme: str, settings: GatewaySettings) -> Origin:
     host = host.partition(",")[0].strip().lower()
     name = _without_port(host)
     for gateway_name in settings.subdomain_hosts:

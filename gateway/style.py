@@ -31,6 +31,7 @@ color:var(--soft)}
 padding:.4375rem 1rem;border-top:1px solid var(--line)}
 .card>.row:first-child{border-top:0}
 .head{font-size:.8125rem;color:var(--soft);font-weight:600;background:var(--hover)}
+.head .size{font-size:inherit;color:inherit}
 .row:not(.head):hover{background:var(--hover)}
 .part{content-visibility:auto;contain-intrinsic-size:auto 8200px}
 .name{display:flex;align-items:center;gap:.625rem;min-width:0}
