@@ -15,6 +15,8 @@ from ledger.engine.errors import LedgerNotFound
 from ledger.engine.sender import Sender
 from ledger.records import ProviderRecord
 from ledger.transactions import Ask, Register
+from merkledag.cid import CID
+from merkledag.codecs import RAW
 from merkledag.ed25519 import Signer
 from merkledag.peer import peer_text
 from storage_node.acceptance import Acceptance
@@ -27,6 +29,7 @@ from storage_node.ledger_view import my_shards
 from storage_node.pool import NodePool
 from storage_node.prover import Prover
 from storage_node.providers import ProviderDirectory
+from storage_node.read_limit import read_limit
 from storage_node.rows import ProofRows
 from storage_node.runner import DutyRunner
 from storage_node.server import NodeServer, ServerSettings
@@ -40,9 +43,9 @@ ACCEPT_WAIT_S = 30.0
 class NodeSettings:
     """How a node presents itself and what it takes. Money in base units; ``payout`` None is the node itself.
 
-    ``unpaid_reads_per_s``: how many blocks a second one address may read for nothing (the routes for reading
-    are mounted from outside, which honours it); None is no limit. ``heal`` lets the node fetch blocks of its
-    pieces from the network when its disk has lost them.
+    ``unpaid_reads_per_s``: requests a second that one address may read for nothing; None is no limit. It
+    holds for whatever is mounted below ``/ipfs/`` on `StorageNode.app`. ``heal`` lets the node fetch blocks
+    of its pieces from the network when its disk has lost them.
     """
 
     endpoint: str
@@ -56,7 +59,7 @@ class NodeSettings:
     admin_token: str | None = None
     allow_private: bool = False
     heal: bool = True
-    unpaid_reads_per_s: float | None = 200.0
+    unpaid_reads_per_s: float | None = 500.0
 
 
 class StorageNode:
@@ -104,7 +107,8 @@ class StorageNode:
         )
         self._accepting: dict[ShardKey, asyncio.Task[bool]] = {}
         self._problems: list[str] = []
-        self.app = web.Application()
+        limit = settings.unpaid_reads_per_s
+        self.app = web.Application(middlewares=[] if limit is None else [read_limit(limit, monotonic)])
         NodeServer(self, ServerSettings(admin_token=settings.admin_token), clock=clock).add_routes(self.app)
 
     async def start(self) -> None:
@@ -150,9 +154,12 @@ class StorageNode:
         if asked != ask:
             await self._sender.send(Ask(*ask))
 
-    def protected(self) -> Iterator[bytes]:
-        """The multihashes that garbage collection must leave, besides pins: pieces held and coming in."""
-        return self.custody.protected()
+    def held_roots(self) -> Iterator[CID]:
+        """What garbage collection must leave besides pins: every block of pieces held and coming in.
+
+        Each as a raw CID, so that nothing is read to mark it; give them to `gc.collect` as partial roots.
+        """
+        return (CID(1, RAW, multihash) for multihash in self.custody.protected())
 
     # What the routes need: see `server.Reception`.
 

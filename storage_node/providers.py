@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ledger.engine.client import LedgerClient
+from ledger.records import ShardStatus
 from merkledag.cid import CID
 
 REFRESH_S = 5.0
 MAX_HOLDINGS = 100_000
+HELD = (ShardStatus.ACCEPTED, ShardStatus.ACTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,16 @@ class ProviderDirectory:
                 self._holdings = await self._read()
                 self._read_at_s = now_s
             return self._holdings
+
+    async def _read(self) -> tuple[Holding, ...]:
+        """Every accepted shard of every open deal, the newest deals first."""
+        endpoints = {provider.account: provider.endpoint for provider in await self._ledger.providers()}
+        deals = await self._ledger.deals(active=True)
+        found = [
+            Holding(view.id, view.deal.content, view.deal.manifest, index, shard.provider, endpoint)
+            for view in sorted(deals, key=lambda view: view.deal.created_at, reverse=True)
+            for index, shard in enumerate(view.shards)
+            if shard.status in HELD and shard.provider != self._me
+            if (endpoint := endpoints.get(shard.provider)) is not None
+        ]
+        return tuple(found[:MAX_HOLDINGS])

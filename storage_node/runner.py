@@ -33,7 +33,7 @@ from storage_node.duties import (
     Withdraw,
 )
 from storage_node.errors import BlockLost, StorageNodeError
-from storage_node.ledger_view import my_shards
+from storage_node.ledger_view import my_shards, slots_of
 from storage_node.prover import Prover
 
 RECONNECT_S = 1.0
@@ -49,9 +49,7 @@ CHANGES = frozenset(
     {"shard_accepted", "shard_closed", "shard_terminated", "deal_ended", "provider_registered"}
 )
 # Refusals of a proof that no second try can change.
-FINAL = frozenset(
-    {Code.TOO_LATE, Code.ALREADY_PROVEN, Code.WRONG_PERIOD, Code.UNKNOWN_DATASET, Code.NOT_YOURS}
-)
+FINAL = frozenset({Code.TOO_LATE, Code.ALREADY_PROVEN, Code.UNKNOWN_DATASET, Code.NOT_YOURS})
 
 
 @dataclass(slots=True)
@@ -220,8 +218,7 @@ class DutyRunner:
         record = await self._ledger.dataset(window.dataset)
         if record.period != window.period or record.phase is not Phase.OPEN or record.proven:
             return True
-        slots = await self._ledger.dataset_slots(window.dataset)
-        keys = {slot: ShardKey(place.deal, place.shard) for slot, place in slots.items()}
+        keys = await slots_of(self._ledger, window.dataset)
         params = await self._ledger.params()
         proof = await self._answer(record, keys, params)
         await self._sender.send(ProveBody(window.dataset, window.period, proof))

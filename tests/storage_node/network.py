@@ -1,0 +1,336 @@
+"""A whole network in one process: a real ledger behind its HTTP interface, nodes with LMDB stores, one client.
+
+Time is the tests' own: nothing sleeps, and whoever waits, waits for an event of the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from gateway.app import add_trustless_routes
+from ledger.engine.assemble import load_application
+from ledger.engine.client import LedgerClient
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.rpc import build_rpc
+from ledger.engine.sender import Sender
+from ledger.engine.storage import LedgerStorage
+from ledger.events import Event
+from ledger.genesis import DEMO_PARAMS, HOLD, Genesis, Params
+from ledger.transactions import Transfer
+from merkledag.cid import CID
+from merkledag.ed25519 import Ed25519Signer
+from proofs.bls import BlsSigner
+from storage_node.blockstore.store import Store
+from storage_node.commitments import Commitments
+from storage_node.endpoints import open_session
+from storage_node.fetch import NetworkFetcher
+from storage_node.meta import Meta
+from storage_node.node import NodeSettings, StorageNode
+from storage_node.placement import StorePlan, StoreRequest, plan_store
+from storage_node.pool import NodePool
+from storage_node.providers import ProviderDirectory
+from storage_node.rows import ProofRows
+from storage_node.source import LocalSource
+from storage_node.storing import StoreResult, execute_store
+from tests.ledger.engine.conftest import START_S, ManualClock, seed, signer
+from tests.storage_node.content import a_store
+
+PARAMS = replace(DEMO_PARAMS, period_s=40, window_s=20, accept_timeout_s=30)
+PATIENCE_S = 30.0
+
+
+async def serve(app: web.Application, port: int = 0) -> tuple[web.AppRunner, str]:
+    """The running server and its URL."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    host, bound = runner.addresses[0][:2]
+    return runner, f"http://{host}:{bound}"
+
+
+@dataclass(slots=True)
+class Home:
+    """One participant: its key, store and ledger client."""
+
+    signer: Ed25519Signer
+    folder: Path
+    store: Store
+    rows: ProofRows
+    ledger: LedgerClient
+    sender: Sender
+
+    @property
+    def account(self) -> bytes:
+        return self.signer.public_key
+
+
+class Provider:
+    """A storage node that can be stopped and started again on the same disk."""
+
+    def __init__(self, network: Network, home: Home, **settings: Any) -> None:
+        self.network = network
+        self.home = home
+        self.changes = settings
+        self.port = 0
+        self.node: StorageNode
+        self.runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Serve first (the endpoint must be known), then register and begin."""
+        network, home = self.network, self.home
+        settings = NodeSettings(
+            **{
+                "endpoint": f"http://127.0.0.1:{self.port or 1}",
+                "capacity_bytes": 10**9,
+                "stake": 10 * HOLD,
+                "price_per_gib_period": 1_000_000,
+                "allow_private": True,
+                "heal": False,
+                **self.changes,
+            }
+        )
+        self.node = self._node(settings)
+        add_trustless_routes(self.node.app, LocalSource(home.store))
+        self.runner, url = await serve(self.node.app, self.port)
+        self.port = int(url.rpartition(":")[2])
+        self.node.settings = replace(settings, endpoint=url)
+        await self.node.register()
+        await self.node.start()
+        await self.node.runner.caught_up.wait()
+        network.honest.add(home.account)
+
+    def _node(self, settings: NodeSettings) -> StorageNode:
+        network, home = self.network, self.home
+        return StorageNode(
+            settings,
+            store=home.store,
+            rows=home.rows,
+            folder=home.folder / "pieces",
+            ledger=home.ledger,
+            sender=home.sender,
+            signer=home.signer,
+            pool=network.pool(),
+            clock=network.clock,
+            monotonic=network.clock,
+            sleep=network.clock.sleep,
+        )
+
+    async def stop(self) -> None:
+        """Switch the node off; it faults from now on."""
+        self.network.honest.discard(self.home.account)
+        if self.runner is not None:
+            await self.node.stop()
+            await self.runner.cleanup()
+            self.runner = None
+
+    def lose_blocks(self) -> None:
+        """The disk forgets every block, and nobody is told."""
+        self.network.honest.discard(self.home.account)
+        self.home.store.delete_many(list(self.home.store.keys()))
+
+
+@dataclass(slots=True)
+class Network:
+    """The ledger, its clock, and what happened on it so far."""
+
+    folder: Path
+    clock: ManualClock
+    engine: EmbeddedEngine
+    url: str
+    session: aiohttp.ClientSession
+    stack: AsyncExitStack
+    operator: Sender
+    events: list[Event] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    honest: set[bytes] = field(default_factory=set)
+    providers: list[Provider] = field(default_factory=list)
+
+    def pool(self) -> NodePool:
+        """Clients of all nodes."""
+        return NodePool(self.session, wall_clock=self.clock, clock=self.clock, allow_private=True)
+
+    def home(self, name: str) -> Home:
+        """A participant with a folder of its own."""
+        folder = self.folder / name
+        folder.mkdir()
+        key = signer(name)
+        store = a_store(folder / "blocks")
+        self.stack.callback(store.close)
+        ledger = LedgerClient(self.url, self.session, sleep=self.clock.sleep)
+        rows = ProofRows(store, Commitments(Meta(folder / "meta")))
+        return Home(key, folder, store, rows, ledger, Sender(ledger, key))
+
+    async def fund(self, *accounts: bytes, amount: int = 1_000 * HOLD) -> None:
+        """The operator gives to each."""
+        await asyncio.gather(*(self.operator.send(Transfer(account, amount)) for account in accounts))
+
+    async def add_providers(self, count: int, **settings: Any) -> list[Provider]:
+        """Funded, registered and running nodes."""
+        first = len(self.providers)
+        made = [Provider(self, self.home(f"node{first + index}"), **settings) for index in range(count)]
+        await self.fund(*(provider.home.account for provider in made))
+        for provider in made:
+            await provider.start()
+            self.stack.push_async_callback(provider.stop)
+        self.providers += made
+        return made
+
+    def provider(self, account: bytes) -> Provider:
+        """The node with this key."""
+        return next(each for each in self.providers if each.home.account == account)
+
+    def seen(self, kind: str, **attributes: object) -> list[Event]:
+        """Events so far of a kind, with these attributes."""
+        return [
+            event
+            for event in self.events
+            if event.kind == kind
+            and all(event.attributes.get(name) == value for name, value in attributes.items())
+        ]
+
+    async def until(self, happened: Callable[[], bool], what: str = "") -> None:
+        """Wait for something to be true, looking after each block."""
+        try:
+            async with asyncio.timeout(PATIENCE_S), self.changed:
+                await self.changed.wait_for(happened)
+        except TimeoutError:
+            told = [f"{event.kind} {dict(event.attributes)}" for event in self.events[-12:]]
+            raise AssertionError(f"did not happen: {what}; last events: {told}") from None
+
+    def _owed(self) -> bool:
+        """Whether an honest node has an open window that it has not proven."""
+        return any(
+            phase.value == "open" and not proven and provider in self.honest
+            for phase, proven, provider in self._datasets()
+        )
+
+    def _datasets(self) -> Iterable[tuple[Any, bool, bytes]]:
+        last: dict[object, tuple[Any, bool, bytes]] = {}
+        for event in self.events:
+            name = event.attributes.get("dataset")
+            provider = event.attributes.get("provider")
+            if event.kind == "window_opened":
+                last[name] = (_OPEN, False, provider)  # type: ignore[assignment]
+            elif event.kind in ("proof_accepted", "fault", "period_void") and name in last:
+                last[name] = (_OPEN, True, provider)  # type: ignore[assignment]
+        return last.values()
+
+    async def step(self) -> None:
+        """Move time to the next thing that is due, and let every honest node do its duty."""
+        app = self.engine.app
+        due = app.next_due()
+        assert due is not None, "nothing is due any more"
+        ahead = max(1, min(due - app.time, app.params.max_step_s))
+        height = app.height
+        await self.clock.advance(ahead)
+        await self.until(lambda: app.height > height, "a block at the due instant")
+        await self.until(lambda: not self._owed(), "proofs of the honest nodes")
+
+    async def steps_until(self, happened: Callable[[], bool], what: str, limit: int = 200) -> None:
+        """Step until something is true."""
+        for _ in range(limit):
+            if happened():
+                return
+            await self.step()
+        raise AssertionError(f"{limit} steps did not bring: {what}")
+
+    async def _watch(self, ledger: LedgerClient) -> None:
+        async for block in ledger.events(1):
+            async with self.changed:
+                self.events += block.events
+                self.changed.notify_all()
+
+    async def plan(self, home: Home, content: CID, periods: int = 3, **request: Any) -> StorePlan:
+        """A plan, quietly."""
+        return await plan_store(
+            home.ledger,
+            home.store,
+            home.rows,
+            StoreRequest(content, periods, **request),
+            progress=lambda *_: None,
+        )
+
+    async def execute(self, home: Home, plan: StorePlan) -> StoreResult:
+        """Carry it out."""
+        return await execute_store(
+            plan,
+            home.ledger,
+            home.sender,
+            home.signer,
+            self.pool(),
+            home.store,
+            home.rows,
+            progress=lambda *_: None,
+            sleep=self.clock.sleep,
+        )
+
+    def fetcher(self, home: Home) -> NetworkFetcher:
+        """Reads from the nodes, as a stranger would."""
+        return NetworkFetcher(ProviderDirectory(home.ledger, clock=self.clock), self.pool())
+
+
+@dataclass(frozen=True)
+class _Phase:
+    value: str
+
+
+_OPEN = _Phase("open")
+
+
+@asynccontextmanager
+async def a_network(folder: Path, params: Params = PARAMS) -> AsyncIterator[Network]:
+    """A running ledger without nodes."""
+    clock = ManualClock()
+    operator, bls = signer("operator"), BlsSigner.from_seed(seed("beacon"))
+    genesis = Genesis.make(
+        chain_id="network-test",
+        time_s=START_S,
+        operator=operator.public_key,
+        bls_key=bls.public_key,
+        bls_possession=bls.prove_possession(),
+        issued=1_000_000 * HOLD,
+        params=params,
+    )
+    async with AsyncExitStack() as stack:
+        stack.callback(gc.collect)  # LMDB gives its address space back when the last reference goes
+        storage = LedgerStorage(folder / "ledger")
+        storage.open()
+        stack.callback(storage.close)
+        engine = EmbeddedEngine(
+            load_application(storage, genesis), storage, operator, bls, clock, sleep=clock.sleep
+        )
+        await engine.start()
+        stack.push_async_callback(engine.stop)
+        runner, url = await serve(build_rpc(engine))
+        stack.push_async_callback(runner.cleanup)
+        session = await stack.enter_async_context(open_session(allow_private=True))
+        ledger = LedgerClient(url, session, sleep=clock.sleep)
+        network = Network(folder, clock, engine, url, session, stack, Sender(ledger, operator))
+        watcher = asyncio.create_task(network._watch(ledger))
+        stack.push_async_callback(_end, watcher)
+        yield network
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def gathered(*works: Awaitable[object]) -> None:
+    """Run side by side; the first failure is everyone's."""
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(_run(work))
+
+
+async def _run(work: Awaitable[object]) -> None:
+    await work
