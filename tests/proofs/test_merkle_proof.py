@@ -1,0 +1,345 @@
+"""Proofs of a period: made, checked, altered in every way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merkledag import dag_cbor
+from proofs import slot_tree
+from proofs.challenge import MAX_DRAWN, sample
+from proofs.commitment import EMPTY, SUBTREE_BYTES, PieceRow, PieceTree, SumNode, commit_block, sum_node
+from proofs.errors import DamagedBlock, InvalidProof, ViewMismatch
+from proofs.merkle_proof import (
+    MAX_BYTES_PER_LEAF,
+    MAX_PROOF_BYTES,
+    Challenge,
+    DatasetView,
+    TreeView,
+    prove,
+    verify,
+)
+from tests.proofs.datasets import Dataset, Holder, Tree, both_say, random_dataset, simple_says
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_an_honest_proof_is_accepted_by_both_verifiers(seed: int) -> None:
+    rng = random.Random(seed)
+    depth = rng.randint(0, 5)
+    dataset = random_dataset(
+        rng,
+        depth=depth,
+        pieces=rng.randint(1, 1 << depth),
+        rows=rng.choice([1, 2, 7, 20]),
+        max_bytes=rng.choice([1, 1024, 5000, 300_000]),
+    )
+    for keeps in (True, False):
+        dataset.holder.keeps_subtrees = keeps
+        challenge = dataset.challenge(k=rng.choice([1, 5, 30]), period=seed)
+        proof = dataset.prove(challenge)
+        assert both_say(challenge, proof)
+        assert len(proof) <= challenge.max_proof_bytes()
+
+
+def test_all_leaves_are_shown_where_there_are_fewer_than_k() -> None:
+    dataset = random_dataset(random.Random(1), depth=1, pieces=2, rows=2, max_bytes=3000)
+    challenge = dataset.challenge(k=500, meta_k=500)
+    proof = dataset.prove(challenge)
+    assert both_say(challenge, proof)
+    content = dag_cbor.decode(proof)
+    shown = b"".join(content["data"][3:])
+    whole = [row for piece in dataset.data.pieces.items() for row in piece[1].rows if piece[1].rows]
+    assert len(shown) == sum(len(dataset.holder.blocks[row.multihash]) for row in whole)
+
+
+def test_a_dataset_without_metadata_or_without_data() -> None:
+    holder = Holder()
+    full, none = Tree(2, {3: [holder.add(b"x" * 5000)]}), Tree(2, {})
+    for data, meta in ((full, none), (none, full), (none, none)):
+        dataset = Dataset(holder, data, meta)
+        challenge = dataset.challenge()
+        assert both_say(challenge, dataset.prove(challenge))
+
+
+def test_only_drawn_subtrees_are_read() -> None:
+    holder = Holder()
+    rows = [holder.add(random.Random(n).randbytes(1024 * 1024 - 100)) for n in range(3)]
+    dataset = Dataset(holder, Tree(0, {0: rows}), Tree(0, {0: [holder.add(b"meta")]}))
+    challenge = dataset.challenge(k=6)
+    subtrees = {(leaf // 1024, leaf % 1024 // 128) for leaf in challenge.data_leaves()}
+    proof = dataset.prove(challenge)
+    assert both_say(challenge, proof)
+    big = [read for read in holder.reads if read[2] == SUBTREE_BYTES]
+    small = [read for read in holder.reads if read[2] != SUBTREE_BYTES]
+    assert len(big) == len(subtrees)
+    assert all(length <= 1024 for _, _, length in small)  # last leaves, for the length, and the metadata
+    holder.keeps_subtrees = False
+    holder.reads.clear()
+    assert dataset.prove(challenge) == proof
+    assert sorted({read[2] for read in holder.reads}) == [1024, 1024 * 1024]
+
+
+def test_kept_subtrees_that_do_not_fit_are_not_trusted() -> None:
+    dataset = random_dataset(random.Random(3), depth=1, pieces=2, rows=3, max_bytes=400_000)
+    challenge = dataset.challenge()
+    proof = dataset.prove(challenge)
+    for wrong in (b"", bytes(32), bytes(32 * 3), bytes(32 * 4), bytes(5)):
+        assert prove(challenge, dataset.view, dataset.holder.read, lambda _, wrong=wrong: wrong) == proof  # type: ignore[misc]
+
+
+def test_a_damaged_block_is_named() -> None:
+    dataset = random_dataset(random.Random(4), depth=0, pieces=1, rows=1, max_bytes=300_000)
+    name = dataset.data.pieces[0].rows[0].multihash
+    whole = dataset.holder.blocks[name]
+    for damaged in (whole[:-1] + b"x", whole[:-1], whole + b"\0", b"", whole[: len(whole) // 2]):
+        for keeps in (True, False):
+            dataset.holder.keeps_subtrees = keeps
+            dataset.holder.blocks[name] = damaged
+            with pytest.raises(DamagedBlock) as caught:
+                dataset.prove(dataset.challenge(k=500))
+            assert caught.value.multihash == name
+
+
+def test_a_stale_mirror_is_noticed() -> None:
+    dataset = random_dataset(random.Random(5), depth=2, pieces=3, rows=3, max_bytes=3000)
+    challenge = dataset.challenge()
+    slot = next(iter(dataset.data.pieces))
+    rows = dataset.data.pieces[slot].rows
+    dataset.data.pieces[slot] = PieceTree([*rows, dataset.holder.add(b"new")])
+    with pytest.raises(ViewMismatch, match="slot"):
+        dataset.prove(dataset.challenge(k=500))
+    slot_tree.set_slot(dataset.data.nodes, 2, slot, dataset.data.pieces[slot].root)
+    with pytest.raises(ViewMismatch, match="ledger"):
+        dataset.prove(challenge)
+    assert both_say(dataset.challenge(), dataset.prove(dataset.challenge()))
+
+
+def test_what_a_read_raises_passes_through() -> None:
+    dataset = random_dataset(random.Random(6), depth=0, pieces=1, rows=1, max_bytes=3000)
+    dataset.holder.blocks.clear()
+    with pytest.raises(KeyError):
+        dataset.prove(dataset.challenge())
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Challenge, bytes]:
+    """A proof of few bytes with everything in it: slots, an odd piece, a short leaf, metadata."""
+    dataset = random_dataset(random.Random(11), depth=2, pieces=3, rows=5, max_bytes=2600)
+    challenge = dataset.challenge(k=3, meta_k=1)
+    return challenge, dataset.prove(challenge)
+
+
+def test_a_change_of_any_byte_is_refused(small: tuple[Challenge, bytes]) -> None:
+    challenge, proof = small
+    rng = random.Random(0)
+    for position in range(len(proof)):
+        altered = bytearray(proof)
+        altered[position] ^= rng.choice([0x01, 0x20, 0x40, 0x80, rng.randint(1, 255)])
+        with pytest.raises(InvalidProof):
+            verify(challenge, bytes(altered))
+        if position % 5 == 0:
+            assert not simple_says(challenge, bytes(altered))
+
+
+def test_missing_and_added_bytes_are_refused(small: tuple[Challenge, bytes]) -> None:
+    challenge, proof = small
+    for length in range(len(proof)):
+        with pytest.raises(InvalidProof):
+            verify(challenge, proof[:length])
+    for extra in (b"\0", b"\xf6", proof, bytes(MAX_PROOF_BYTES)):
+        assert not both_say(challenge, proof + extra)
+    for position in range(0, len(proof), 7):
+        assert not both_say(challenge, proof[:position] + b"\0" + proof[position:])
+        assert not both_say(challenge, proof[:position] + proof[position + 1 :])
+
+
+Edit = Callable[[dict[str, Any]], object]
+EDITS: dict[str, Edit] = {
+    "no data": lambda c: c.pop("data"),
+    "one key more": lambda c: c.update(more=1),
+    "another kind": lambda c: c.update(kind="kzg"),
+    "kind as bytes": lambda c: c.update(kind=b"merkle"),
+    "version 2": lambda c: c.update(version=2),
+    "version true": lambda c: c.update(version=True),
+    "version 1.0": lambda c: c.update(version=1.0),
+    "data is null": lambda c: c.update(data=None),
+    "parts swapped": lambda c: c.update(data=c["meta"], meta=c["data"]),
+    "a part of five": lambda c: c["data"].append(b""),
+    "a part of three": lambda c: c["data"].pop(),
+    "sums as bytes": lambda c: c["data"].__setitem__(0, b""),
+    "rows as a map": lambda c: c["data"].__setitem__(1, {}),
+    "hashes as text": lambda c: c["data"].__setitem__(2, "x" * 32),
+    "leaves as a list": lambda c: c["data"].__setitem__(3, [c["data"][3]]),
+    "all lists empty": lambda c: c.update(data=[[], [], b"", b""]),
+    "no sums": lambda c: c["data"][0].clear(),
+    "one sum fewer": lambda c: c["data"][0].pop(),
+    "one sum more": lambda c: c["data"][0].append(0),
+    "a negative sum": lambda c: c["data"][0].__setitem__(0, -1),
+    "a sum of 2^63": lambda c: c["data"][0].__setitem__(0, 2**63),
+    "a sum of 2^64-1": lambda c: c["data"][0].__setitem__(0, 2**64 - 1),
+    "a sum true": lambda c: c["data"][0].__setitem__(0, True),
+    "a sum 1.0": lambda c: c["data"][0].__setitem__(0, 1.0),
+    "a sum null": lambda c: c["data"][0].__setitem__(0, None),
+    "a million sums": lambda c: c["data"].__setitem__(0, [0] * 3000),
+    "no rows": lambda c: c["data"][1].clear(),
+    "a row twice": lambda c: c["data"][1].append(c["data"][1][-1]),
+    "rows reversed": lambda c: c["data"][1].reverse(),
+    "a row of one": lambda c: c["data"][1][0].pop(),
+    "a row without multihash": lambda c: c["data"][1][0].__setitem__(0, b""),
+    "a row with a long multihash": lambda c: c["data"][1][0].__setitem__(0, bytes(140)),
+    "a row with a text": lambda c: c["data"][1][0].__setitem__(0, "x"),
+    "a longer block": lambda c: c["data"][1][0].__setitem__(1, c["data"][1][0][1] + 1),
+    "a shorter block": lambda c: c["data"][1][0].__setitem__(1, c["data"][1][0][1] - 1),
+    "a block of 2^32": lambda c: c["data"][1][0].__setitem__(1, 2**32),
+    "a block of negative length": lambda c: c["data"][1][0].__setitem__(1, -1),
+    "a length true": lambda c: c["data"][1][0].__setitem__(1, True),
+    "one hash fewer": lambda c: c["data"].__setitem__(2, c["data"][2][:-32]),
+    "one hash more": lambda c: c["data"].__setitem__(2, c["data"][2] + bytes(32)),
+    "a hash and a half": lambda c: c["data"].__setitem__(2, c["data"][2] + bytes(16)),
+    "the last leaf missing": lambda c: c["data"].__setitem__(3, c["data"][3][:-1024]),
+    "the last leaf twice": lambda c: c["data"].__setitem__(3, c["data"][3] + c["data"][3][-1024:]),
+    "the first leaf for all": lambda c: c["data"].__setitem__(3, c["data"][3][:1024] * 3),
+    "no leaves": lambda c: c["data"].__setitem__(3, b""),
+    "metadata left out": lambda c: c.update(meta=[[], [], b"", b""]),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_other_contents_are_refused(small: tuple[Challenge, bytes], name: str) -> None:
+    challenge, proof = small
+    content = dag_cbor.decode(proof)
+    EDITS[name](content)
+    with pytest.raises(InvalidProof):
+        verify(challenge, dag_cbor.encode(content))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_both_verifiers_agree_on_random_damage(small: tuple[Challenge, bytes], data: st.DataObject) -> None:
+    challenge, proof = small
+    content = dag_cbor.decode(proof)
+    part = content[data.draw(st.sampled_from(["data", "meta"]))]
+    which = data.draw(st.integers(0, 3))
+    if which < 2 and part[which]:
+        at = data.draw(st.integers(0, len(part[which]) - 1))
+        if which == 0:
+            part[0][at] = data.draw(st.integers(0, 2**63 - 1) | st.integers(0, 40))
+        else:
+            part[1][at][1] = data.draw(st.integers(0, 2**21 + 1) | st.integers(0, 3000))
+    elif which >= 2 and part[which]:
+        at = data.draw(st.integers(0, len(part[which]) - 1))
+        part[which] = part[which][:at] + data.draw(st.binary(max_size=64)) + part[which][at + 32 :]
+    altered = dag_cbor.encode(content)
+    assert both_say(challenge, altered) is (altered == proof)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_answered(small: tuple[Challenge, bytes], junk: bytes) -> None:
+    assert not both_say(small[0], junk)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"",
+        b"\x81" * 10_000,
+        b"\xa1" * 5000,
+        b"\x9f" * 100,
+        b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",
+        b"\xbb\x00\x00\x00\xff\xff\xff\xff\xff",
+        b"\xd8\x2a\x58\x25\x00\x01\x71\x12\x20" + bytes(32),
+        b"\xc2\x58\xff" + b"\xff" * 255,
+        b"\xfb\x7f\xf8\x00\x00\x00\x00\x00\x00",
+    ],
+)
+def test_hostile_cbor_is_refused(small: tuple[Challenge, bytes], junk: bytes) -> None:
+    assert not both_say(small[0], junk)
+
+
+def test_a_proof_is_not_canonical_in_two_ways(small: tuple[Challenge, bytes]) -> None:
+    challenge, proof = small
+    assert proof[0] == 0xA4
+    first_key = proof.index(b"\x64data")
+    assert first_key == 1
+    for other in (
+        b"\xb8\x04" + proof[1:],  # a longer head
+        b"\xbf" + proof[1:] + b"\xff",  # an indefinite map
+        proof.replace(b"\x64kind\x66merkle", b"\x64kind\x78\x06merkle"),
+        proof.replace(b"\x67version\x01", b"\x67version\x18\x01"),
+    ):
+        assert other != proof
+        assert not both_say(challenge, other)
+
+
+def test_the_length_is_bounded_first(monkeypatch: pytest.MonkeyPatch, small: tuple[Challenge, bytes]) -> None:
+    challenge, _ = small
+
+    def never(_: object) -> object:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(dag_cbor, "decode", never)
+    with pytest.raises(InvalidProof, match="at most"):
+        verify(challenge, bytes(challenge.max_proof_bytes() + 1))
+    assert 128 + 2 * MAX_DRAWN * MAX_BYTES_PER_LEAF <= MAX_PROOF_BYTES
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": b""},
+        {"data_depth": 21},
+        {"meta_depth": -1},
+        {"k": 513},
+        {"meta_k": -1},
+        {"data": SumNode(bytes(31), 1)},
+        {"meta": SumNode(bytes(32), 2**63)},
+    ],
+)
+def test_challenges_that_no_ledger_has_are_refused(changes: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {
+        "seed": bytes(32),
+        "data": EMPTY,
+        "data_depth": 0,
+        "meta": EMPTY,
+        "meta_depth": 0,
+        "k": 30,
+    }
+    with pytest.raises(ValueError, match=r"seed|depth|draw|root"):
+        Challenge(**(fields | changes))
+
+
+def test_a_proof_of_a_tebibyte_is_small_and_reads_little() -> None:
+    """1,024 pieces of 1,024 blocks of 1 MiB, without the data: the callbacks answer for all of it."""
+    block = random.Random(1).randbytes(1024 * 1024)
+    commitment = commit_block(block)
+    names = (b"\x12\x20" + n.to_bytes(32, "big") for n in range(1024))
+    rows = [PieceRow(name, commitment.leaves, commitment.root) for name in names]
+    tree = PieceTree(rows)
+    nodes = slot_tree.MemoryNodes()
+    node = tree.root
+    for level in range(11):
+        for index in range(1024 >> level):
+            nodes.put(level, index, node)
+        node = sum_node(node, node)
+    root = slot_tree.root(nodes, 10)
+    assert root.sum == 2**30
+    view = TreeView(nodes, lambda _: tree)
+    read_bytes = 0
+
+    def read(_: bytes, offset: int, length: int) -> memoryview:
+        nonlocal read_bytes
+        read_bytes += length
+        return memoryview(block)[offset : offset + length]
+
+    challenge = Challenge(sample(bytes(32), 9, 1)[0].to_bytes(32, "big"), root, 10, root, 10)
+    proof = prove(challenge, DatasetView(view, view), read, lambda _: commitment.subtrees)
+    assert both_say(challenge, proof)
+    assert len(proof) < 74_000  # with metadata as large as the data; 64 KB in bench/proofs.py
+    assert read_bytes <= 34 * (SUBTREE_BYTES + 1024)

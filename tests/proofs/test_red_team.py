@@ -1,0 +1,230 @@
+"""What an attacker tries against proofs (the numbers are those of the red-team list in docs/proofs.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+
+import pytest
+
+from merkledag import dag_cbor
+from proofs import slot_tree
+from proofs.challenge import detection, period_seed, sample
+from proofs.commitment import (
+    Buffer,
+    PieceRow,
+    PieceTree,
+    SumNode,
+    commit_block,
+    inner_hash,
+    leaf_hashes,
+    proof_root,
+    sum_node,
+)
+from proofs.merkle_proof import Challenge, prove
+from tests.proofs.datasets import (
+    BEACON,
+    CHAIN,
+    DATASET,
+    NODE,
+    Dataset,
+    Holder,
+    Tree,
+    both_say,
+    random_dataset,
+)
+
+
+def test_1_lost_leaves_are_caught_as_often_as_computed() -> None:
+    """An attacker with all trees who lost 5 % of the leaves cannot prove when one of them is drawn."""
+    holder = Holder()
+    rows = [holder.add(random.Random(n).randbytes(20 * 1024)) for n in range(20)]
+    dataset = Dataset(holder, Tree(0, {0: rows}), Tree(0, {}))
+    gone = {(rows[leaf // 20].multihash, leaf % 20) for leaf in sample(bytes(32), 400, 20)}
+
+    def read(name: bytes, offset: int, length: int) -> Buffer:
+        data = bytearray(holder.blocks[name])
+        for block, leaf in gone:
+            if block == name:
+                data[leaf * 1024 : leaf * 1024 + 1024] = bytes(1024)
+        return bytes(data[offset : offset + length])
+
+    caught = 0
+    periods = 400
+    for period in range(periods):
+        challenge = dataset.challenge(k=10, period=period)
+        drawn = {(rows[leaf // 20].multihash, leaf % 20) for leaf in challenge.data_leaves()}
+        if drawn & gone:
+            caught += 1
+            continue
+        if period % 20 == 0:  # what is left is enough when none of the lost is drawn, by a cheat's own prover
+            assert both_say(challenge, dataset.prove(challenge))
+    expected = detection(400, 20, 10)
+    assert abs(caught / periods - expected) < 4 * math.sqrt(expected * (1 - expected) / periods)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        period_seed(CHAIN, DATASET, NODE, 6, BEACON),
+        period_seed(CHAIN, DATASET, NODE, 8, BEACON),
+        period_seed(CHAIN, DATASET, b"\x09" * 32, 7, BEACON),
+        period_seed(CHAIN, b"\x09" * 32, NODE, 7, BEACON),
+        period_seed("another-chain", DATASET, NODE, 7, BEACON),
+        period_seed(CHAIN, DATASET, NODE, 7, b"\x09" * 32),
+    ],
+    ids=[
+        "last period",
+        "next period",
+        "another node",
+        "another dataset",
+        "another chain",
+        "guessed beacon",
+    ],
+)
+def test_3_4_a_proof_for_another_seed_is_refused(seed: bytes) -> None:
+    dataset = random_dataset(random.Random(2), depth=2, pieces=4, rows=6, max_bytes=40_000)
+    own, other = dataset.challenge(), dataset.challenge(seed=seed)
+    assert own.data_leaves() != other.data_leaves()
+    proof = dataset.prove(other)
+    assert both_say(other, proof)
+    assert not both_say(own, proof)
+
+
+def test_3_the_same_data_in_another_dataset_has_other_challenges() -> None:
+    holder = Holder()
+    rows = [holder.add(random.Random(n).randbytes(100_000)) for n in range(4)]
+    one = Dataset(holder, Tree(1, {0: rows}), Tree(0, {}))
+    two = Dataset(holder, Tree(1, {1: rows}), Tree(0, {}))
+    assert not both_say(two.challenge(), one.prove(one.challenge()))
+
+
+@pytest.mark.parametrize("instead", ["zeros", "hashes", "another leaf"])
+def test_5_the_tree_without_the_leaves_is_worth_nothing(instead: str) -> None:
+    dataset = random_dataset(random.Random(5), depth=1, pieces=2, rows=4, max_bytes=30_000)
+    challenge = dataset.challenge(k=4)
+    content = dag_cbor.decode(dataset.prove(challenge))
+    size = len(content["data"][3])
+    forged = {
+        "zeros": bytes(size),
+        "hashes": (hashlib.sha256(content["data"][3]).digest() * size)[:size],
+        "another leaf": content["data"][3][1024:] + content["data"][3][:1024],
+    }
+    content["data"][3] = forged[instead]
+    assert not both_say(challenge, dag_cbor.encode(content))
+
+
+def one_block_challenge(data: bytes, seed: bytes = bytes(32)) -> tuple[Challenge, PieceRow]:
+    commitment = commit_block(data)
+    row = PieceRow(b"\x12\x20" + hashlib.sha256(data).digest(), commitment.leaves, commitment.root)
+    empty = slot_tree.empty_node(0)
+    return Challenge(seed, PieceTree([row]).root, 0, empty, 0, k=1), row
+
+
+def as_proof(sums: list[int], rows: list[list[bytes | int]], hashes: bytes, shown: bytes) -> bytes:
+    empty: list[object] = [[], [], b"", b""]
+    return dag_cbor.encode(
+        {"data": [sums, rows, hashes, shown], "kind": "merkle", "meta": empty, "version": 1}
+    )
+
+
+def test_9_an_inner_node_is_no_leaf() -> None:
+    """A block whose leaf is the preimage of another block's inner node has another root: the tags differ."""
+    data = random.Random(9).randbytes(2048)
+    left, right = leaf_hashes(data, 0)
+    challenge, row = one_block_challenge(data)
+    for posed in (left + right, b"\x01" + left + right, inner_hash(left, right)):
+        for length in (len(posed), 1024, 1025, 2048):
+            assert not both_say(challenge, as_proof([0], [[row.multihash, length]], b"", posed))
+    # Nor is a whole piece's node a row, or a slot's sum node a piece's leaf.
+    rows = [PieceRow(b"\x12\x20" + bytes([n]) * 32, 1, bytes([n]) * 32) for n in range(2)]
+    root = PieceTree(rows).root
+    posing = Challenge(bytes(32), root, 0, SumNode(bytes(32), 0), 0, k=1)
+    assert not both_say(posing, as_proof([0], [[rows[0].multihash, 2048]], left, data[:1024]))
+
+
+def test_9_a_prover_may_not_choose_the_length_of_a_block() -> None:
+    data = random.Random(9).randbytes(1500)
+    challenge, row = one_block_challenge(data)
+    leaves = leaf_hashes(data, 0)
+    drawn = challenge.data_leaves()[0]
+    shown = data[drawn * 1024 : drawn * 1024 + 1024]
+    honest = as_proof([0], [[row.multihash, 1500]], leaves[1 - drawn], shown)
+    assert both_say(challenge, honest)
+    for length in (0, 1024, 1025, 1499, 1501, 2048, 2049):
+        for bytes_shown in (shown, shown[: max(0, length - 1024)], shown.ljust(1024, b"\0")):
+            forged = as_proof([0], [[row.multihash, length]], leaves[1 - drawn], bytes_shown)
+            assert not both_say(challenge, forged)
+
+
+def test_9_a_wrong_depth_is_refused() -> None:
+    dataset = random_dataset(random.Random(6), depth=3, pieces=5, rows=4, max_bytes=10_000)
+    challenge = dataset.challenge()
+    proof = dataset.prove(challenge)
+    assert both_say(challenge, proof)
+    for depth in (0, 1, 2, 4, 20):
+        other = Challenge(
+            challenge.seed, challenge.data, depth, challenge.meta, challenge.meta_depth, challenge.k
+        )
+        assert not both_say(other, proof)
+
+
+def test_9_a_piece_is_not_deeper_than_its_bound() -> None:
+    """A chain of 33 sum nodes above one row, each with one more leaf on its right."""
+    data = b"deep"
+    commitment = commit_block(data)
+    row = PieceRow(b"\x12\x20" + hashlib.sha256(data).digest(), 1, commitment.root)
+    for levels, accepted in ((32, True), (33, False)):
+        node, sums, hashes = PieceTree([row]).root, [0], b""
+        for _ in range(levels):
+            sums.insert(0, node.sum)
+            hashes += bytes(32)
+            node = sum_node(node, SumNode(bytes(32), 1))
+        seed = next(
+            seed for seed in map(bytes, ([n] * 32 for n in range(256))) if sample(seed, node.sum, 1) == (0,)
+        )
+        challenge = Challenge(seed, node, 0, SumNode(bytes(32), 0), 0, k=1)
+        assert both_say(challenge, as_proof(sums, [[row.multihash, 4]], hashes, data)) is accepted
+
+
+def test_9_a_leaf_shown_for_another_position_is_refused() -> None:
+    """Two equal leaves in one block have different hashes, so one cannot stand for the other."""
+    data = bytes(2048)
+    challenge, row = one_block_challenge(data)
+    drawn = challenge.data_leaves()[0]
+    leaves = leaf_hashes(data, 0)
+    assert leaves[0] != leaves[1]
+    assert both_say(challenge, as_proof([0], [[row.multihash, 2048]], leaves[1 - drawn], bytes(1024)))
+    assert not both_say(challenge, as_proof([0], [[row.multihash, 2048]], leaves[drawn], bytes(1024)))
+
+
+def test_9_sums_that_move_leaves_about_are_refused() -> None:
+    """Shifting a leaf from one side's sum to the other's would make a kept leaf answer for a lost one."""
+    dataset = random_dataset(random.Random(8), depth=2, pieces=4, rows=4, max_bytes=5000)
+    challenge = dataset.challenge(k=2)
+    content = dag_cbor.decode(dataset.prove(challenge))
+    for index, value in enumerate(content["data"][0]):
+        for other in {0, 1, value - 1, value + 1, challenge.data.sum} - {value, -1}:
+            content["data"][0][index] = other
+            assert not both_say(challenge, dag_cbor.encode(content))
+        content["data"][0][index] = value
+
+
+def test_a_provider_that_relays_passes_and_the_documentation_says_so() -> None:
+    """Red team 31: only trees kept, leaves fetched from elsewhere in the window. This is not excluded."""
+    dataset = random_dataset(random.Random(31), depth=1, pieces=2, rows=4, max_bytes=50_000)
+    challenge = dataset.challenge()
+    elsewhere = dict(dataset.holder.blocks)
+    dataset.holder.blocks.clear()
+    relayed = prove(
+        challenge,
+        dataset.view,
+        lambda name, offset, length: elsewhere[name][offset : offset + length],
+        dataset.holder.subtrees,
+    )
+    assert both_say(challenge, relayed)
+
+
+def test_roots_bind_the_length() -> None:
+    assert proof_root(1, bytes(32)) != proof_root(2, bytes(32))
