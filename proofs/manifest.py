@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from merkledag import dag_cbor
@@ -164,19 +165,24 @@ def plan(leaves: Iterable[tuple[CID | bytes, int]], k: int, m: int) -> Plan:
     `MAX_BLOCK_BYTES`, more than `MAX_ROWS` blocks, or one block with two lengths.
     """
     check_code(k, m)
-    lengths: dict[bytes, int] = {}
+    rows = []  # multihash ‖ u32be length; multihashes are prefix-free, so these sort as the multihashes do
     for name, length in leaves:
-        multihash = name.multihash if isinstance(name, CID) else name
+        multihash = _multihash(name)
         if multihash[0] == IDENTITY:
             continue
         if not 0 <= length <= MAX_BLOCK_BYTES or len(multihash) > MAX_MULTIHASH_BYTES:
             raise ValueError(f"block {multihash.hex()} of {length} bytes; at most {MAX_BLOCK_BYTES}")
-        if lengths.setdefault(multihash, length) != length:
-            raise ValueError(f"block {multihash.hex()} is given with two lengths")
-    if len(lengths) > MAX_ROWS:
-        raise ValueError(f"{len(lengths)} leaf blocks; at most {MAX_ROWS}: store the parts by themselves")
-    order = sorted(lengths, key=lambda multihash: (-lengths[multihash], multihash))
-    return Plan(k, m, HashTable.of(order), array("I", map(lengths.__getitem__, order)))
+        rows.append(multihash + length.to_bytes(4, "big"))
+    rows.sort()
+    rows = [row for row, before in zip(rows, [b"", *rows], strict=False) if row != before]
+    for row, before in pairwise(rows):
+        if row[:-4] == before[:-4]:
+            raise ValueError(f"block {row[:-4].hex()} is given with two lengths")
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"{len(rows)} leaf blocks; at most {MAX_ROWS}: store the parts by themselves")
+    rows.sort(key=lambda row: row[-4:], reverse=True)  # stable: equal lengths stay in order
+    lengths = _swapped(array("I", b"".join([row[-4:] for row in rows])))
+    return Plan(k, m, HashTable.of(row[:-4] for row in rows), lengths)
 
 
 def build_manifest(
