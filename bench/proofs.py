@@ -83,7 +83,11 @@ def bench_merkle(rounds: int, pieces: int, challenges: int = 30) -> Figures:
     }
     data, meta = trees[b"d"], trees[b"m"]
 
+    read_bytes = 0
+
     def read(multihash: bytes, offset: int, length: int) -> memoryview:
+        nonlocal read_bytes
+        read_bytes += length
         return trees[multihash[2:3]].block[offset : offset + length]
 
     def subtrees(multihash: bytes) -> bytes:
@@ -91,10 +95,13 @@ def bench_merkle(rounds: int, pieces: int, challenges: int = 30) -> Figures:
 
     view = DatasetView(data.view, meta.view)
     figures: list[tuple[float, ...]] = []
+    relayed: list[int] = []
     for period in range(rounds * 5):
         seed = period_seed("bench", bytes(32), bytes(32), period, bytes(32))
         challenge = Challenge(seed, data.root, data.depth, meta.root, meta.depth, challenges)
+        read_bytes = 0
         proof = prove(challenge, view, read, subtrees)
+        relayed.append(read_bytes)
         made, checked, limit = timed(
             1,
             lambda challenge=challenge: prove(challenge, view, read, subtrees),  # type: ignore[misc]
@@ -111,6 +118,9 @@ def bench_merkle(rounds: int, pieces: int, challenges: int = 30) -> Figures:
         "sha256 of the proof ms": limit_ms,
         "proof bytes": size,
         "proof bytes, most": max(row[3] for row in figures),
+        # What a node that stores nothing but trees would have to fetch from others in each window.
+        "MB read a period": statistics.median(relayed) / 1e6,
+        "of the dataset": statistics.median(relayed) / (pieces * DATA_ROWS * DATA_BLOCK_BYTES),
     }
 
 
@@ -168,7 +178,7 @@ def main() -> None:
     print(json.dumps(report, indent=1))
     for name, figures in report.items():
         for row in figures if isinstance(figures, list) else [figures]:
-            cells = "  ".join(f"{key} {value:,.2f}".removesuffix(".00") for key, value in row.items())
+            cells = "  ".join(f"{key} {value:,.6g}" for key, value in row.items())
             print(f"{name:18} {cells}", file=sys.stderr)
 
 
