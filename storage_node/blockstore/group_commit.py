@@ -14,7 +14,7 @@ from storage_node.blockstore.interface import BlockClass
 from storage_node.errors import StorageNodeError
 
 MAX_GROUP_OPERATIONS = 256
-MAX_GROUP_BYTES = 16 * 1024 * 1024  # LMDB holds a transaction's new pages in memory until it commits
+MAX_GROUP_BYTES = 8 * 1024 * 1024  # LMDB holds a transaction's new pages in memory until it commits
 
 _COUNTERS = STATE + b"counters"
 _LAYOUT = struct.Struct(">QQQQ")

@@ -160,6 +160,37 @@ def test_the_meta_store_compacts(tmp_path: Path) -> None:
         meta.put(Table.RECORDS, b"k" * 501, b"")
 
 
+READ = """
+import sys
+from pathlib import Path
+from storage_node.meta import Meta, Table
+print(Meta(Path(sys.argv[1])).get(Table.RECORDS, b"key"))
+"""
+
+
+def test_opening_and_reading_wait_for_no_writer(tmp_path: Path) -> None:
+    meta = Meta(tmp_path / "meta")
+    meta.put(Table.RECORDS, b"key", b"before")
+    with meta.write() as write:
+        write.put(Table.RECORDS, b"key", b"after")
+        assert write.get(Table.RECORDS, b"key") == b"after"
+        assert run_python(READ, str(tmp_path / "meta")).stdout == "b'before'\n"
+    assert run_python(READ, str(tmp_path / "meta")).stdout == "b'after'\n"
+
+
+def test_a_failed_change_leaves_nothing(tmp_path: Path) -> None:
+    meta = Meta(tmp_path / "meta")
+
+    def change() -> None:
+        with meta.write() as write:
+            write.put(Table.RECORDS, b"key", b"value")
+            raise RuntimeError("given up")
+
+    with pytest.raises(RuntimeError):
+        change()
+    assert meta.get(Table.RECORDS, b"key") is None
+
+
 # --- run/daemon.lock ---
 
 HOLD = """
