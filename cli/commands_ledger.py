@@ -11,7 +11,7 @@ from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text, duration_text, parse_duration
 from cli.options import JsonFlag
-from cli.output import emit, note, text, usage
+from cli.output import emit, text, usage
 
 if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
@@ -73,7 +73,6 @@ def start(
     async def main(stop: asyncio.Event) -> None:
         async with ledger_service(home, at, stop) as url:
             text(f"ledger   {url}\nchain    {chain}")
-            note("up")
             await stop.wait()
 
     with home:

@@ -12,7 +12,7 @@ from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text, parse_amount, parse_size
 from cli.options import JsonFlag
-from cli.output import emit, invalid, note, size_text, text, unreachable
+from cli.output import emit, invalid, size_text, text, unreachable
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms
@@ -79,7 +79,6 @@ def run_node(
             text(f"node     {running.url}\naccount  {_account(home)}\nledger   {url}")
             asked = amount_text(offer.price_per_gib_period)
             text(f"offers   {size_text(offer.capacity_bytes)} at {asked} a GiB a period")
-            note("up")
             await stop.wait()
 
     with home:

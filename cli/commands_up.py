@@ -11,7 +11,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import CommandError, emit, not_found, note, text, unreachable, usage
+from cli.output import CommandError, emit, not_found, text, unreachable, usage
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms, Wire
@@ -64,7 +64,6 @@ async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool
             text(f"gateway  {gateway}\nnode     {node.url}\nledger   {url}\nhome     {home.path}\n")
             text(f"In another terminal:  holdfast add FOLDER -Q    then open {gateway}/ipfs/CID/")
             text("Ctrl-C stops everything; nothing is lost.")
-        note("up")
         await stop.wait()
 
 
@@ -98,7 +97,6 @@ def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: Jso
                 emit({"gateway": url})
             else:
                 text(f"gateway  {url}")
-            note("up")
             await stop.wait()
 
     with home:
