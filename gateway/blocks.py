@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TypeVar
 
-from gateway.body import HOLD_S, Body
+from gateway.body import Body
 from gateway.errors import ContentInvalid, ContentMissing, NotCached, RetrievalTimeout
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource
@@ -118,13 +118,14 @@ class Blocks:
                 if view is None or want.cid.is_identity:
                     item = walk.send(await self.get(want))
                     continue
+                await body.ready()
                 with view as block:
                     block_bytes = len(block)
                     item = walk.send(block)
                     if isinstance(item, Want):
                         continue
                     item_bytes = len(item)
-                    done = await body.push(item, HOLD_S)
+                    done = await body.push(item, self._settings.view_hold_s)
                 if done < item_bytes:
                     offset = _offset(block_bytes, item_bytes, position == first, position + item_bytes == end)
                     if offset is None:
@@ -174,7 +175,7 @@ class Blocks:
                 await _push_all(body, memoryview(await self.get(want))[start:end])
                 return
             with view as block:
-                start += await body.push(block[start:end], HOLD_S)
+                start += await body.push(block[start:end], self._settings.view_hold_s)
 
     async def _fetch(self, want: Want) -> bytes:
         cid = want.cid

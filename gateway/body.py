@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
 
 from aiohttp import HttpVersion11, web
 
 from gateway.settings import GatewaySettings
-
-HOLD_S: Final = 0.8  # how long a view may stay open while the client takes its bytes (one second at most)
 
 _SMALL_BYTES = 16 * 1024  # pieces up to this size are collected
 _COLLECT_BYTES = 64 * 1024
@@ -46,6 +43,7 @@ class Body:
         self._chunked = False
         self._fd = -1
         self._unyielded_bytes = 0
+        self._draining: asyncio.Task[None] | None = None
         self.sent_bytes = 0
 
     async def begin(self) -> None:
@@ -124,11 +122,12 @@ class Body:
         """Sends what is left and completes the response."""
         self._frame_collected()
         await self._send_wire()
-        async with asyncio.timeout(self._timeout_s):
-            await self._response.write_eof()
+        await self._response.write_eof()
 
     def abort(self) -> None:
         """Cuts the connection, so that the client sees that the body is not complete."""
+        if self._draining is not None:
+            self._draining.cancel()
         self._transport.abort()
 
     def _frame_collected(self) -> None:
@@ -179,16 +178,21 @@ class Body:
             return True
         self._unyielded_bytes = 0
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout_at(loop.time() + self._timeout_s if deadline is None else deadline):
-                while self._transport.get_write_buffer_size():
-                    await self._writer.drain()
-                    self._check()
-                    # An event loop that writes at the end of its turn needs that turn.
-                    await asyncio.sleep(0)
-        except TimeoutError:
-            if deadline is not None:
+        until = loop.time() + self._timeout_s if deadline is None else deadline
+        while self._transport.get_write_buffer_size():
+            if self._draining is None:
+                self._draining = loop.create_task(self._writer.drain())
+            # The wait for aiohttp's signal must not be cancelled when time is up: all later ones share it.
+            await asyncio.wait((self._draining,), timeout=max(until - loop.time(), 0))
+            if self._draining.done():
+                drained, self._draining = self._draining, None
+                drained.result()
+                self._check()
+                # An event loop that writes at the end of its turn needs that turn.
+                await asyncio.sleep(0)
+            elif deadline is not None:
                 return False
-            self._transport.abort()
-            raise ClientTooSlowError(f"the client took no bytes for {self._timeout_s:g} s") from None
+            else:
+                self.abort()
+                raise ClientTooSlowError(f"the client took no bytes for {self._timeout_s:g} s")
         return True

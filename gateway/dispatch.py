@@ -152,10 +152,8 @@ class Gateway:
         wanted = exchange.wanted.format
         if wanted is Format.IPNS_RECORD:
             return await serve_record(exchange, self._records)
-        if not self._settings.deserialize and wanted not in _TRUSTLESS:
-            raise errors.NotAcceptable(
-                "this gateway serves verifiable formats only: format=raw or format=car"
-            )
+        if not self._settings.deserialize:
+            _require_verifiable(exchange)
         try:
             located = await self._locator.locate(exchange.asked, exchange.blocks)
             response = await _serve_located(exchange, located)
@@ -226,6 +224,19 @@ async def _serve_located(exchange: Exchange, located: Located) -> web.StreamResp
     if facts.kind == "other":
         raise errors.NotAcceptable(f"{located.node.cid} is not UnixFS; get it with format=raw or format=car")
     return await serve_file(exchange, located)
+
+
+def _require_verifiable(exchange: Exchange) -> None:
+    """A trustless gateway gives blocks by their CID, and CARs (trustless gateway, HTTP API)."""
+    wanted = exchange.wanted.format
+    if wanted is Format.DEFAULT:
+        raise errors.BadRequest(
+            "this gateway serves verifiable formats only: ask for format=raw or format=car"
+        )
+    if wanted not in _TRUSTLESS:
+        raise errors.NotAcceptable("this gateway serves verifiable formats only: format=raw or format=car")
+    if wanted is Format.RAW and exchange.asked.segments:
+        raise errors.BadRequest("a block is asked for by its own CID, without a path; paths need format=car")
 
 
 def _missing(asked: ContentRequest, error: MerkledagError) -> errors.NotFound:

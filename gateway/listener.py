@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from typing import cast
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from gateway.settings import GatewaySettings
 
@@ -19,13 +20,26 @@ _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _MAX_CONNECT_BYTES = 16 * 1024
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leaves out what only says that a stranger does not speak HTTP: anybody could fill the log with it."""
+    return not (
+        record.exc_info
+        and isinstance(record.exc_info[1], (http_exceptions.HttpProcessingError, ConnectionError))
+    )
+
+
+_log = logging.getLogger("holdfast.http")
+_log.addFilter(_is_ours)
+
+
 class Listener:
     """A started server; `close` it."""
 
-    def __init__(self, runner: web.AppRunner, server: asyncio.Server, sweeper: asyncio.Task[None]) -> None:
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server, guard: Guard) -> None:
         self._runner = runner
         self._server = server
-        self._sweeper = sweeper
+        self.guard = guard
+        self._sweeper = asyncio.get_running_loop().create_task(guard.sweep_forever())
         address = server.sockets[0].getsockname()
         self.host: str = address[0]
         self.port: int = address[1]
@@ -35,6 +49,11 @@ class Listener:
         """`http://host:port`, without a slash."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self.guard)
 
     async def close(self) -> None:
         """Stops accepting, lets running requests end (10 s), then cuts them."""
@@ -54,6 +73,7 @@ async def listen(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_log,
         handler_cancellation=True,  # a client that leaves takes its fetches with it
         keepalive_timeout=settings.header_timeout_s,
         max_line_size=settings.max_url_bytes + 64,
@@ -84,7 +104,7 @@ async def listen(
     except OSError:
         await runner.cleanup()
         raise
-    return Listener(runner, listening, loop.create_task(guard.sweep_forever()))
+    return Listener(runner, listening, guard)
 
 
 class Guard:
@@ -95,6 +115,9 @@ class Guard:
         self._loop = asyncio.get_running_loop()
         self._all: dict[asyncio.BaseTransport, Watched] = {}
         self._idle: OrderedDict[asyncio.BaseTransport, Watched] = OrderedDict()  # longest idle first
+
+    def __len__(self) -> int:
+        return len(self._all)
 
     def admit(self, connection: Watched) -> bool:
         """Takes up a new connection; where there are too many, the longest idle one goes, else this one."""

@@ -26,6 +26,7 @@ class GatewaySettings:
     # How long
     retrieval_timeout_s: float = 30.0  # for one block or name; then 504, or the stream is cut
     write_timeout_s: float = 60.0  # for the client to take `write_chunk_bytes`
+    view_hold_s: float = 0.8  # a block's view stays open this long for a client that is slow (at most 1)
     header_timeout_s: float = 15.0  # from connecting, or the last response, to a complete request
 
     # How large

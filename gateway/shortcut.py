@@ -33,7 +33,7 @@ class Known:
 
 
 class Shortcuts:
-    """Answers for immutable paths on plain path gateways (no subdomain or DNSLink host), bounded in number."""
+    """Answers for immutable paths on plain path gateways (no subdomain, no DNSLink), bounded in number."""
 
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries

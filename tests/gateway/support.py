@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass
 
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
+from yarl import URL
 
 from gateway.app import build_app
 from gateway.listener import Listener, listen
@@ -35,6 +36,7 @@ class MemorySource:
         self.arrive.set()
         self.open_views = 0
         self.viewed = 0
+        self.waiting = 0
         self.fetched: list[CID] = []
         self.add(blocks)
 
@@ -65,7 +67,11 @@ class MemorySource:
         if data is not None:
             return data
         self.fetched.append(cid)
-        await self.arrive.wait()
+        self.waiting += 1
+        try:
+            await self.arrive.wait()
+        finally:
+            self.waiting -= 1
         try:
             return self.remote[cid.multihash]
         except KeyError:
@@ -150,8 +156,6 @@ class Client:
     async def stream(
         self, path: str, headers: dict[str, str] | None = None, *, method: str = "GET"
     ) -> AsyncIterator[ClientResponse]:
-        from yarl import URL
-
         url = URL(self.listener.url + path, encoded=True)
         async with self.session.request(method, url, headers=headers, allow_redirects=False) as response:
             yield response

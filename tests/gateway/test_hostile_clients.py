@@ -1,0 +1,135 @@
+"""Clients that are slow, silent, many or malformed: bounded, and others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from gateway.settings import GatewaySettings
+from merkledag.cid import CID
+from tests.gateway.support import Client, MemorySource, add_file, serving
+
+MIB = 1024 * 1024
+BLOCK_BYTES = MIB
+FILE_BYTES = 24 * MIB
+
+
+def large_source() -> tuple[MemorySource, CID]:
+    source = MemorySource()
+    cid, _ = add_file(source, b"".join(bytes([n]) * BLOCK_BYTES for n in range(24)), BLOCK_BYTES)
+    return source, cid
+
+
+def connect(client: Client, receive_bytes: int = 4096) -> socket.socket:
+    """A connection whose kernel takes little."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    sock.connect((client.listener.host, client.listener.port))
+    sock.setblocking(False)
+    return sock
+
+
+async def receive_all(sock: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while part := await loop.sock_recv(sock, 256 * 1024):
+            data += part
+    return bytes(data)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition that other tasks bring about holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (the condition is about sockets, not about a task)
+            await asyncio.sleep(0)
+
+
+async def test_a_client_that_does_not_read_holds_little_and_is_cut() -> None:
+    source, cid = large_source()
+    settings = GatewaySettings(write_timeout_s=0.05, view_hold_s=0.02)
+    async with serving(source, settings=settings) as client:
+        sock = connect(client)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, f"GET /ipfs/{cid} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await until(lambda: source.open_views == 1)
+        # It never reads: the view is given up first, then the connection.
+        await until(lambda: source.open_views == 0)
+        await until(lambda: client.listener.connections == 0)
+        data = await receive_all(sock)
+        sock.close()
+        assert len(data) < FILE_BYTES
+        assert source.open_views == 0
+        assert (await client.ask("/healthz")).status == 200
+
+
+async def test_a_slow_client_gets_every_byte_in_order() -> None:
+    source, cid = large_source()
+    settings = GatewaySettings(write_chunk_bytes=8192, view_hold_s=0.02)
+    async with serving(source, settings=settings) as client:
+        for path in (f"/ipfs/{cid}", f"/ipfs/{cid}?format=car"):
+            expected = (await client.ask(path)).body
+            sock = connect(client)
+            loop = asyncio.get_running_loop()
+            request = f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode()
+            await loop.sock_sendall(sock, request)
+            await until(lambda: source.open_views == 1)
+            await until(lambda: source.open_views == 0)  # given up; the gateway has to come back to it
+            data = await asyncio.wait_for(receive_all(sock), 20)
+            sock.close()
+            assert data.partition(b"\r\n\r\n")[2] == expected
+
+
+async def test_connections_without_a_request_are_cut_and_others_served() -> None:
+    source = MemorySource()
+    cid, _ = add_file(source, b"hello")
+    settings = GatewaySettings(max_connections=20, header_timeout_s=15)
+    async with serving(source, settings=settings) as client:
+        idle = [connect(client) for _ in range(50)]
+        loop = asyncio.get_running_loop()
+        for sock in idle[:10]:
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(sock, b"GET / HTTP/1.1\r\nX-Slow: ")
+        assert (await client.ask(f"/ipfs/{cid}")).body == b"hello"
+        assert client.listener.connections <= 20
+        client.listener.guard.sweep(loop.time() + 10)
+        assert client.listener.connections > 1
+        client.listener.guard.sweep(loop.time() + 16)
+        await until(lambda: client.listener.connections == 0)
+        assert (await client.ask(f"/ipfs/{cid}")).body == b"hello"
+        for sock in idle:
+            sock.close()
+
+
+async def test_huge_headers_and_nonsense_are_refused() -> None:
+    source = MemorySource()
+    cid, _ = add_file(source, b"hello")
+    async with serving(source) as client:
+        loop = asyncio.get_running_loop()
+        for request in (
+            b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+            b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+        ):
+            sock = connect(client, 65536)
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(sock, request)
+            assert b" 200 " not in (await asyncio.wait_for(receive_all(sock), 5))[:20]
+            sock.close()
+        assert (await client.ask(f"/ipfs/{cid}")).body == b"hello"
+
+
+async def test_a_client_that_leaves_takes_its_fetch_with_it() -> None:
+    source, cid = large_source()
+    source.move_to_remote()
+    source.arrive.clear()
+    async with serving(source) as client:
+        sock = connect(client)
+        await asyncio.get_running_loop().sock_sendall(
+            sock, f"GET /ipfs/{cid} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
+        await until(lambda: source.waiting == 1)
+        sock.close()
+        await until(lambda: source.waiting == 0)

@@ -1,0 +1,331 @@
+"""The gateway's small parts: ranges, formats, content types, names, paths, settings."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import mime
+from gateway.conditional import matches_any, range_still_valid
+from gateway.disposition import disposition
+from gateway.errors import BadRequest, GatewayError, NotAcceptable, RangeNotSatisfiable, UriTooLong
+from gateway.hosts import cid_label, name_and_label
+from gateway.names import inline_dns_name, is_dns_name, key_name, uninline_dns_name
+from gateway.negotiation import CarParams, Format, negotiate
+from gateway.pages import human_size
+from gateway.ranges import EntityBytes, Span, parse_entity_bytes, parse_range
+from gateway.redirects import InvalidRedirectsError, find_rule, parse_redirects, with_query
+from gateway.request import encode_path, parse_query, split_path, split_target
+from gateway.settings import GatewaySettings
+from merkledag.cid import CID
+from merkledag.multihash import SHA2_512
+
+SETTINGS = GatewaySettings()
+
+
+@pytest.mark.parametrize(
+    ("header", "spans"),
+    [
+        ("bytes=0-0", [(0, 1)]),
+        ("bytes=6-16", [(6, 17)]),
+        ("bytes=95-", [(95, 100)]),
+        ("bytes=-3", [(97, 100)]),
+        ("bytes=-1000", [(0, 100)]),
+        ("bytes=90-1000", [(90, 100)]),
+        ("BYTES=1-2", [(1, 3)]),
+        ("bytes=0-1, 5-6", [(0, 2), (5, 7)]),
+        ("bytes=500-600,0-1", [(0, 2)]),
+        # Ignored: other units, wrong syntax, more bytes asked than there are.
+        ("items=0-1", []),
+        ("bytes", []),
+        ("bytes=", []),
+        ("bytes=a-b", []),
+        ("bytes=5-2", []),
+        ("bytes=--3", []),
+        ("bytes=1-2-3", []),
+        ("bytes=²-3", []),
+        ("bytes=0-,0-,0-", []),
+    ],
+)
+def test_range_headers(header: str, spans: list[tuple[int, int]]) -> None:
+    assert parse_range(header, 100, 16) == [Span(*span) for span in spans]
+
+
+@pytest.mark.parametrize("header", ["bytes=100-", "bytes=200-300", "bytes=-0"])
+def test_ranges_outside_are_refused_with_the_size(header: str) -> None:
+    with pytest.raises(RangeNotSatisfiable) as caught:
+        parse_range(header, 100, 16)
+    assert caught.value.headers["Content-Range"] == "bytes */100"
+
+
+def test_thousands_of_ranges_are_refused() -> None:
+    with pytest.raises(RangeNotSatisfiable):
+        parse_range("bytes=" + ",".join(f"{n}-{n}" for n in range(5000)), 10_000, 16)
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=40), st.integers(0, 10**6))
+def test_any_range_header_gives_spans_inside_or_a_refusal(text: str, size: int) -> None:
+    try:
+        spans = parse_range("bytes=" + text, size, 16)
+    except RangeNotSatisfiable:
+        return
+    assert all(0 <= span.start < span.end <= size for span in spans)
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("0:*", (0, 1026)),
+        ("512:1023", (512, 1024)),
+        ("512:-256", (512, 771)),
+        ("-5:*", (1021, 1026)),
+        ("-9999:*", (0, 1026)),
+        ("-9999:-3", (0, 1024)),
+        ("0:0", (0, 1)),
+        ("5000:*", (0, 0)),
+    ],
+)
+def test_entity_bytes(text: str, span: tuple[int, int]) -> None:
+    assert parse_entity_bytes(text).span(1026) == Span(*span)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", ":", "a:b", "*:5", "5:4", "--1:*", "-:*", "1:2:3", "9" * 40 + ":*"]
+)
+def test_wrong_entity_bytes(text: str) -> None:
+    with pytest.raises(BadRequest):
+        parse_entity_bytes(text)
+
+
+def test_entity_bytes_from_the_end_may_reverse() -> None:
+    assert EntityBytes(-1, -5).span(100) == Span(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "accept", "expected"),
+    [
+        (None, None, Format.DEFAULT),
+        (None, "*/*", Format.DEFAULT),
+        (None, "image/avif,image/webp,*/*;q=0.8", Format.DEFAULT),
+        (None, "text/html,application/xhtml+xml,*/*;q=0.8", Format.HTML),
+        (None, "application/vnd.ipld.raw", Format.RAW),
+        (None, "Application/vnd.ipld.CAR; version=1", Format.CAR),
+        (None, "application/vnd.ipld.raw;q=0.1, */*", Format.DEFAULT),
+        (None, "application/vnd.ipld.raw;q=0.5, application/vnd.ipld.car;q=0.9", Format.CAR),
+        (None, "application/vnd.ipld.raw;q=x", Format.DEFAULT),
+        (None, "application/json, text/plain, */*", Format.JSON),
+        ("raw", "application/vnd.ipld.car", Format.RAW),
+        ("car", "text/html", Format.CAR),
+        ("ipns-record", None, Format.IPNS_RECORD),
+    ],
+)
+def test_format_comes_before_accept(name: str | None, accept: str | None, expected: Format) -> None:
+    assert negotiate(name, accept, {}).format is expected
+
+
+def test_car_parameters_of_the_url_come_before_those_of_accept() -> None:
+    accept = "application/vnd.ipld.car; version=1; order=unk; dups=n"
+    assert negotiate("car", accept, {}).car == CarParams("1", "unk", "n")
+    assert negotiate("car", accept, {"car-order": "dfs", "car-dups": "y"}).car == CarParams("1", "dfs", "y")
+    with pytest.raises(NotAcceptable):
+        negotiate("car", None, {"car-version": "2"})
+    with pytest.raises(NotAcceptable):
+        negotiate("car", None, {"car-order": "bfs"})
+    with pytest.raises(BadRequest):
+        negotiate("car", None, {"car-dups": "maybe"})
+    with pytest.raises(BadRequest):
+        negotiate("gif", None, {})
+
+
+def test_content_location_is_needed_when_the_url_does_not_say_it_all() -> None:
+    assert negotiate(None, "application/vnd.ipld.raw", {}).from_accept
+    assert negotiate("raw", "application/vnd.ipld.car", {}).from_accept
+    assert negotiate("car", "application/vnd.ipld.car; dups=y", {}).from_accept
+    assert not negotiate("raw", "*/*", {}).from_accept
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.txt", "text/plain; charset=utf-8"),
+        ("a.JSON", "application/json"),
+        ("x.svg", "image/svg+xml"),
+        ("m.mjs", "text/javascript; charset=utf-8"),
+        ("v.mp4", "video/mp4"),
+        ("archive.tar.gz", "application/gzip"),
+        ("no-ending", None),
+        ("strange.ending", None),
+    ],
+)
+def test_types_by_name(name: str, kind: str | None) -> None:
+    assert mime.by_name(name) == kind
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"", "text/plain; charset=utf-8"),
+        (b"\x89PNG\r\n\x1a\n....", "image/png"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+        (b"\0\0\0\x20ftypavif", "image/avif"),
+        (b"\0\0\0\x20ftypisom", "video/mp4"),
+        (b"  <!DOCTYPE HTML><title>", "text/html; charset=utf-8"),
+        (b"<?xml version='1.0'?><svg xmlns=", "image/svg+xml"),
+        (b"<?xml version='1.0'?><a/>", "text/xml; charset=utf-8"),
+        (b' {"a": 1}', "application/json"),
+        (b"[[{}]]", "application/json"),
+        (b"[1] a footnote", "text/plain; charset=utf-8"),
+        ("grüße".encode(), "text/plain; charset=utf-8"),
+        (b"a" * 511 + "ü".encode(), "text/plain; charset=utf-8"),
+        (b"\xfftext", "application/octet-stream"),
+        (b"a\0b", "application/octet-stream"),
+    ],
+)
+def test_types_by_content(start: bytes, kind: str) -> None:
+    assert mime.by_content(start) == kind
+
+
+def test_etags() -> None:
+    assert matches_any('"a", W/"b"', '"b"')
+    assert matches_any("*", '"b"')
+    assert not matches_any('"a"', '"b"')
+    assert range_still_valid('"a"', '"a"')
+    assert not range_still_valid('W/"a"', 'W/"a"')
+
+
+def test_dispositions_are_safe_and_readable() -> None:
+    assert disposition("inline", None) == "inline"
+    assert (
+        disposition("inline", "testтест.pdf")
+        == "inline; filename=\"test____.pdf\"; filename*=UTF-8''test%D1%82%D0%B5%D1%81%D1%82.pdf"
+    )
+    hostile = disposition("attachment", 'a"\r\nSet-Cookie: x=1\\../b')
+    assert "\r" not in hostile
+    assert hostile.count('"') == 2
+
+
+def test_paths_are_split_and_decoded_once() -> None:
+    assert split_path("/ipfs/cid/Portugal%252C%20x", SETTINGS) == (["ipfs", "cid", "Portugal%2C x"], False)
+    assert split_path("/a//b/", SETTINGS) == (["a", "b"], True)
+    assert split_path("/%FF", SETTINGS) == (["\udcff"], False)
+    assert encode_path("\udcff/é +&") == "%FF/%C3%A9%20+&"
+
+
+@pytest.mark.parametrize("path", ["/ipfs/cid/..", "/ipfs/cid/%2e%2e/x", "/ipfs/./cid", "/a%00b", "/x" * 200])
+def test_path_tricks_are_refused(path: str) -> None:
+    with pytest.raises(BadRequest):
+        split_path(path, SETTINGS)
+
+
+def test_long_targets_and_queries_are_refused() -> None:
+    with pytest.raises(UriTooLong):
+        split_target("/" + "a" * SETTINGS.max_url_bytes, SETTINGS)
+    with pytest.raises(BadRequest):
+        parse_query("a=1&" * 100)
+    assert parse_query("a=1&a=2&b=") == {"a": "1", "b": ""}
+
+
+def test_dns_names_in_one_label() -> None:
+    assert inline_dns_name("en.wikipedia-on-ipfs.org") == "en-wikipedia--on--ipfs-org"
+    assert uninline_dns_name("en-wikipedia--on--ipfs-org") == "en.wikipedia-on-ipfs.org"
+    assert is_dns_name("a.example")
+    assert not is_dns_name("localhost")
+    assert not is_dns_name("a..b")
+    assert not is_dns_name("x" * 64 + ".org")
+
+
+def test_keys_in_every_form_have_one_name() -> None:
+    name = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"
+    assert key_name("12D3KooWRBy97UB99e3J6hiPesre1MZeuNQvfan4gBziswrRJsNK") == name
+    assert key_name(name) == name
+    assert key_name("QmcJM7PRfkSbcM5cf1QugM5R37TLRKyJGgBEhXjLTB8uA2") == (
+        "k2k4r8ol4m8kkcqz509c1rcjwunebj02gcnm5excpx842u736nja8ger"
+    )
+    assert key_name("example") is None
+    assert key_name(str(CID.of(b"x"))) is None
+
+
+def test_labels_fit_in_dns() -> None:
+    assert cid_label(CID.parse("QmbWqxBEKC3P8tqsKc98xmWNzrzDtRLMiMPL8wBuTGsMnR")) == (
+        "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
+    )
+    with pytest.raises(BadRequest, match="label length limit of 63"):
+        cid_label(CID.of(b"x", hash_code=SHA2_512))
+    assert name_and_label("a-b-example")[0] == "a.b.example"
+    with pytest.raises(BadRequest):
+        name_and_label("nothing")
+
+
+def test_redirect_rules() -> None:
+    rules = parse_redirects(
+        b"# comment\r\n\r\n/one /two\r\n  /posts/:y/:slug  /articles/:slug/:y 302\n/s/* /t/:splat 200\n"
+        b"/x https://example.net/:splat?a=1\n/* /index.html 404"
+    )
+
+    def met(*segments: str) -> tuple[str, int]:
+        found = find_rule(rules, segments)
+        assert found is not None
+        return found[1], found[0].status
+
+    assert met("one") == ("/two", 301)
+    assert met("posts", "22", "a b") == ("/articles/a%20b/22", 302)
+    assert met("s") == ("/t/", 200)
+    assert met("s", "a", "b") == ("/t/a/b", 200)
+    assert met("x") == ("https://example.net/:splat?a=1", 301)
+    assert met("anything", "else") == ("/index.html", 404)
+    assert with_query("/t?a=1&b=2#f", "b=3&c=4") == "/t?a=1&b=3&c=4#f"
+    assert with_query("/t?a=1", "") == "/t?a=1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/a",
+        "/a /b 301!",
+        "/a /b 500",
+        "/a /b 301 x",
+        "a /b",
+        "/a b",
+        "/a javascript:alert(1)",
+        "/:x/:x /b",
+        "/*/a /b",
+        "/a* /b",
+        "/: /b",
+    ],
+)
+def test_invalid_redirect_rules(line: str) -> None:
+    with pytest.raises(InvalidRedirectsError, match="could not parse _redirects:"):
+        parse_redirects(line.encode())
+
+
+def test_redirects_file_has_a_size_limit() -> None:
+    with pytest.raises(InvalidRedirectsError, match="redirects file size cannot exceed"):
+        parse_redirects(b"#" * 65537)
+
+
+@settings(max_examples=150)
+@given(st.binary(max_size=200))
+def test_any_redirects_file_is_read_or_refused(data: bytes) -> None:
+    with contextlib.suppress(GatewayError):
+        find_rule(parse_redirects(data), ("a", "b"))
+
+
+def test_settings_refuse_nonsense() -> None:
+    with pytest.raises(ValueError, match="max_ranges"):
+        GatewaySettings(max_ranges=0)
+    with pytest.raises(ValueError, match="subdomain host"):
+        GatewaySettings(subdomain_hosts=("Example.COM",))
+
+
+def test_sizes_for_people() -> None:
+    assert [human_size(n) for n in (0, 1023, 1536, 250 * 1024, 3 * 1024**3)] == [
+        "0 B",
+        "1023 B",
+        "1.5 KiB",
+        "250 KiB",
+        "3.0 GiB",
+    ]
