@@ -14,6 +14,7 @@ from gateway.answers import error_response, translate
 from gateway.dispatch import Gateway
 from gateway.errors import GatewayError, MethodNotAllowed, TooManyRequests
 from gateway.headers import NO_STORE, base_headers
+from gateway.listener import CANCEL_WITH_CLIENT
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource, NameResolver, RecordSource
 from merkledag.errors import MerkledagError
@@ -52,6 +53,7 @@ def build_app(
     settings = settings or GatewaySettings()
     front = _Front(Gateway(source, names, records, settings), settings, access_log)
     app = web.Application()
+    app[CANCEL_WITH_CLIENT] = True
     app.router.add_get("/healthz", front.health)
     app.router.add_route("*", "/{path:.*}", front.handle)
     return app

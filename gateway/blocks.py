@@ -114,11 +114,12 @@ class Blocks:
                     item = walk.send(None)
                     continue
                 want = item
-                view = self._source.view(want.cid) if want.cid.codec == RAW else None
-                if view is None or want.cid.is_identity:
+                await body.ready()
+                local = want.cid.codec == RAW and not want.cid.is_identity
+                view = self._source.view(want.cid) if local else None
+                if view is None:
                     item = walk.send(await self.get(want))
                     continue
-                await body.ready()
                 with view as block:
                     block_bytes = len(block)
                     item = walk.send(block)
@@ -183,7 +184,7 @@ class Blocks:
             raise NotCached(f"block {cid} is not cached here")
         limit_s = self._settings.retrieval_timeout_s
         task = self._ahead.pop(cid, None)
-        self._fetch_ahead(want.ahead)
+        await self._fetch_ahead(want.ahead)
         try:
             async with asyncio.timeout(limit_s):
                 return await (self._source.get(cid) if task is None else task)
@@ -195,12 +196,12 @@ class Blocks:
                 {"Retry-After": str(self._settings.retry_after_s)},
             ) from error
 
-    def _fetch_ahead(self, cids: tuple[CID, ...]) -> None:
+    async def _fetch_ahead(self, cids: tuple[CID, ...]) -> None:
         """Starts fetching what a reader will want next, so that it waits once and not for each block."""
         for cid in cids[: self._settings.prefetch_blocks]:
             if len(self._ahead) >= self._settings.prefetch_blocks:
                 return
-            if cid not in self._ahead and not cid.is_identity and self._source.view(cid) is None:
+            if cid not in self._ahead and not cid.is_identity and not await self._source.has(cid):
                 task = asyncio.ensure_future(self._source.get(cid))
                 # A block that is never asked for may fail unseen.
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())

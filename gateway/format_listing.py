@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from gateway.exchange import Exchange
 from gateway.format_file import serve_file
 from merkledag.cid import CID
 from merkledag.errors import NoSuchLink
-from merkledag.reader import entries, lookup
+from merkledag.reader import Entry, entries, lookup
 
 INDEX = "index.html"
 _ROWS_AT_ONCE = 200
@@ -65,16 +66,14 @@ async def _serve_listing(exchange: Exchange, located: Located) -> web.StreamResp
         return web.Response(headers=headers)
     # The first rows are read before the status is sent, so that a missing folder is an error page.
     rows = _Rows(exchange, node.cid)
-    first = await rows.next()
+    await rows.begin()
     response = web.StreamResponse(headers=headers)
     body = Body(exchange.request, response, exchange.settings)
     await body.begin()
     try:
         await body.write(pages.listing_start(exchange.asked, node.cid).encode())
-        part: list[tuple[str, CID, int | None]] | None = first
-        while part:
+        while part := await rows.next():
             await body.write(pages.listing_rows(exchange.asked, part).encode())
-            part = await rows.next()
         await body.write(pages.listing_end(rows.count, complete=rows.complete).encode())
         await body.end()
     except BaseException:
@@ -92,26 +91,49 @@ def html_headers(headers: CIMultiDict[str]) -> None:
 
 
 class _Rows:
-    """The folder's entries in parts, read only as fast as they are sent."""
+    """The folder's entries in parts: sorted if they are not too many, else as they are read and sent.
+
+    Entries of a HAMT come in the order of hashes, which is of no use to people.
+    """
 
     def __init__(self, exchange: Exchange, cid: CID) -> None:
         self._entries = exchange.blocks.iterate(entries(cid))
         self._limit = exchange.settings.max_listing_entries
+        self._sorted = exchange.settings.sorted_listing_entries
+        self._read: deque[Entry] = deque()
+        self._ended = False
         self.count = 0
-        self.complete = False
 
-    async def next(self) -> list[tuple[str, CID, int | None]]:
+    @property
+    def complete(self) -> bool:
+        """Whether every entry was given."""
+        return self._ended and not self._read
+
+    async def begin(self) -> None:
+        """Reads the first entries."""
+        await self._fill(self._sorted)
+        if self._ended:
+            self._read = deque(sorted(self._read, key=_for_people))
+
+    async def next(self) -> list[Entry]:
         """The next part; empty at the end."""
-        part: list[tuple[str, CID, int | None]] = []
-        while len(part) < _ROWS_AT_ONCE and self.count < self._limit and not self.complete:
+        await self._fill(_ROWS_AT_ONCE)
+        part = [self._read.popleft() for _ in range(min(_ROWS_AT_ONCE, len(self._read)))]
+        self.count += len(part)
+        return part
+
+    async def _fill(self, wanted: int) -> None:
+        while len(self._read) < wanted and not self._ended and self.count + len(self._read) < self._limit:
             entry = await anext(self._entries, None)
             if entry is None:
-                self.complete = True
+                self._ended = True
             else:
-                part.append((entry.name, entry.cid, entry.tsize))
-                self.count += 1
-        return part
+                self._read.append(entry)
 
     async def close(self) -> None:
         """Ends the reading."""
         await self._entries.aclose()
+
+
+def _for_people(entry: Entry) -> tuple[str, str]:
+    return entry.name.casefold(), entry.name

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from typing import cast
+from typing import Final, cast
 
 from aiohttp import http_exceptions, web
 
 from gateway.settings import GatewaySettings
+
+# Whether a handler ends when its client leaves: right for reading, wrong where a request changes something.
+CANCEL_WITH_CLIENT: Final = web.AppKey("CANCEL_WITH_CLIENT", bool)
 
 _SWEEP_S = 1.0
 _BACKLOG = 1024
@@ -74,8 +77,8 @@ async def listen(
         app,
         access_log=None,
         logger=_log,
-        handler_cancellation=True,  # a client that leaves takes its fetches with it
-        keepalive_timeout=settings.header_timeout_s,
+        handler_cancellation=app.get(CANCEL_WITH_CLIENT, False),
+        keepalive_timeout=settings.idle_timeout_s,
         max_line_size=settings.max_url_bytes + 64,
         max_field_size=settings.max_header_bytes,
         shutdown_timeout=_SHUTDOWN_S,
@@ -146,6 +149,7 @@ class Guard:
         """Its handler is done."""
         connection = self._all.get(transport) if transport is not None else None
         if connection is not None:
+            connection.served = True
             self._wait(connection)
 
     def _wait(self, connection: Watched) -> None:
@@ -162,23 +166,17 @@ class Guard:
     def sweep(self, now: float) -> None:
         """Cuts connections that sent no whole request, or took no bytes, for too long."""
         settings = self._settings
-        for connection in list(self._all.values()):
-            transport = connection.transport
-            unsent = transport.get_write_buffer_size()
+        for transport, connection in list(self._all.items()):
+            unsent = connection.transport.get_write_buffer_size()
             if unsent != connection.unsent_bytes:
                 connection.unsent_bytes, connection.unsent_since = unsent, now
-            elif unsent and now - connection.unsent_since > settings.write_timeout_s:
-                transport.abort()
-        late = now - settings.header_timeout_s
-        while self._idle:
-            transport_, connection = next(iter(self._idle.items()))
-            if connection.waiting_since > late:
-                return
-            del self._idle[transport_]
-            if connection.transport.get_write_buffer_size():
-                self._wait(connection)  # its last response is still on the way: that has its own limit
-                return
-            connection.transport.abort()
+            if unsent:
+                if now - connection.unsent_since > settings.write_timeout_s:
+                    connection.transport.abort()
+            elif transport in self._idle:
+                limit_s = settings.idle_timeout_s if connection.served else settings.header_timeout_s
+                if now - connection.waiting_since > limit_s:
+                    connection.transport.close()
 
 
 class Watched(asyncio.Protocol):
@@ -191,6 +189,7 @@ class Watched(asyncio.Protocol):
         self._first = True
         self._begun = bytearray()
         self.transport: asyncio.Transport
+        self.served = False
         self.waiting_since = 0.0
         self.unsent_bytes = 0
         self.unsent_since = 0.0

@@ -27,7 +27,8 @@ class GatewaySettings:
     retrieval_timeout_s: float = 30.0  # for one block or name; then 504, or the stream is cut
     write_timeout_s: float = 60.0  # for the client to take `write_chunk_bytes`
     view_hold_s: float = 0.8  # a block's view stays open this long for a client that is slow (at most 1)
-    header_timeout_s: float = 15.0  # from connecting, or the last response, to a complete request
+    header_timeout_s: float = 15.0  # from connecting to a complete request
+    idle_timeout_s: float = 75.0  # from a response to the next request; clients close after 15 s or so
 
     # How large
     max_url_bytes: int = 8 * KIB
@@ -37,6 +38,7 @@ class GatewaySettings:
     write_chunk_bytes: int = 128 * KIB  # what a slow client can make this process hold
     json_check_bytes: int = 4 * MIB  # a UnixFS file up to this size is parsed to see whether it is JSON
     max_listing_entries: int = 1_000_000
+    sorted_listing_entries: int = 10_000  # larger folders are listed in the order of their blocks
     max_preview_bytes: int = 256 * KIB  # of a dag-json or dag-cbor node shown as HTML
     max_tar_depth: int = 64
     prefetch_blocks: int = 4  # fetched ahead of a reader when blocks are not here

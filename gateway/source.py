@@ -15,7 +15,8 @@ class BlockSource(Protocol):
     def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
         """The block's bytes if they are here now, without waiting; else None.
 
-        The view is valid inside the context only. The gateway holds it at most one second.
+        The view is valid inside the context only. The gateway enters it at once, so that a transaction may
+        be open already, and leaves it within a second.
         """
         ...
 

@@ -254,6 +254,21 @@ async def test_a_listing_reads_no_block_of_an_entry(site: Site) -> None:
     assert len(_Page(answer.text).links) > 5000
     assert site.source.fetched == []
     assert "5,000 entries" in answer.text
+    # Sorted, although the blocks hold them in the order of their hashes.
+    numbers = [int(number) for number in re.findall(r">f(\d+)</a>", answer.text)]
+    assert numbers == sorted(numbers, key=str)
+
+
+async def test_a_folder_too_large_to_sort_or_to_list_whole_says_so() -> None:
+    source = MemorySource()
+    entries = [DirEntry(f"f{n}", CID.of(str(n).encode()), 1) for n in range(700)]
+    link, blocks = build_directory(UNIXFS_V1_2025, entries)
+    source.add(blocks)
+    few = GatewaySettings(sorted_listing_entries=10, max_listing_entries=650)
+    async with serving(source, settings=few) as client:
+        answer = await client.ask(f"/ipfs/{link.cid}/")
+    assert len(re.findall(r">f\d+</a>", answer.text)) == 650
+    assert "The first 650 entries." in answer.text
 
 
 async def test_a_subfolder_links_up_and_empty_says_so(site: Site) -> None:
