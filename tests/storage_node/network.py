@@ -1,4 +1,4 @@
-"""A whole network in one process: a real ledger behind its HTTP interface, nodes with LMDB stores, one client.
+"""A whole network in one process: a real ledger behind its HTTP interface, nodes with LMDB stores.
 
 Time is the tests' own: nothing sleeps, and whoever waits, waits for an event of the ledger.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.app import add_trustless_routes
+from ledger.application import Application
 from ledger.engine.assemble import load_application
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
@@ -46,6 +47,7 @@ from tests.storage_node.content import a_store
 
 PARAMS = replace(DEMO_PARAMS, period_s=40, window_s=20, accept_timeout_s=30)
 PATIENCE_S = 30.0
+LOOK_S = 0.01
 
 
 async def serve(app: web.Application, port: int = 0) -> tuple[web.AppRunner, str]:
@@ -144,15 +146,25 @@ class Network:
 
     folder: Path
     clock: ManualClock
-    engine: EmbeddedEngine
-    url: str
+    ledger: Ledger
     session: aiohttp.ClientSession
     stack: AsyncExitStack
+    client: LedgerClient
     operator: Sender
+    height: int = 0
     events: list[Event] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     honest: set[bytes] = field(default_factory=set)
     providers: list[Provider] = field(default_factory=list)
+
+    @property
+    def app(self) -> Application:
+        """The ledger's state as it runs now."""
+        return self.ledger.engine.app
+
+    async def status(self) -> dict[str, Any]:
+        """The ledger's own account of itself."""
+        return await self.client.status()
 
     def pool(self) -> NodePool:
         """Clients of all nodes."""
@@ -165,13 +177,14 @@ class Network:
         key = signer(name)
         store = a_store(folder / "blocks")
         self.stack.callback(store.close)
-        ledger = LedgerClient(self.url, self.session, sleep=self.clock.sleep)
+        ledger = LedgerClient(self.ledger.url, self.session, sleep=self.clock.sleep)
         rows = ProofRows(store, Commitments(Meta(folder / "meta")))
         return Home(key, folder, store, rows, ledger, Sender(ledger, key))
 
     async def fund(self, *accounts: bytes, amount: int = 1_000 * HOLD) -> None:
         """The operator gives to each."""
-        await asyncio.gather(*(self.operator.send(Transfer(account, amount)) for account in accounts))
+        for account in accounts:
+            await self.operator.send(Transfer(account, amount))
 
     async def add_providers(self, count: int, **settings: Any) -> list[Provider]:
         """Funded, registered and running nodes."""
@@ -197,55 +210,75 @@ class Network:
             and all(event.attributes.get(name) == value for name, value in attributes.items())
         ]
 
-    async def until(self, happened: Callable[[], bool], what: str = "") -> None:
-        """Wait for something to be true, looking after each block."""
+    async def until(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait for something to be true, looking after each block, and often, for what is in no block."""
         try:
-            async with asyncio.timeout(PATIENCE_S), self.changed:
-                await self.changed.wait_for(happened)
+            async with asyncio.timeout(PATIENCE_S):
+                while not happened():
+                    await self._news()
         except TimeoutError:
             told = [f"{event.kind} {dict(event.attributes)}" for event in self.events[-12:]]
             raise AssertionError(f"did not happen: {what}; last events: {told}") from None
 
+    async def _news(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S), self.changed:
+                await self.changed.wait()
+
+    def waiting_for(self) -> set[object]:
+        """The nodes that shards are offered to now; everybody before the first draw."""
+        offers: dict[object, object] = {}
+        for event in self.events:
+            place = (event.attributes.get("deal"), event.attributes.get("shard"))
+            if event.kind == "shard_assigned":
+                offers[place] = event.attributes["provider"]
+            elif event.kind in ("shard_accepted", "offer_expired"):
+                offers.pop(place, None)
+        return set(offers.values()) or {provider.home.account for provider in self.providers}
+
     def _owed(self) -> bool:
         """Whether an honest node has an open window that it has not proven."""
-        return any(
-            phase.value == "open" and not proven and provider in self.honest
-            for phase, proven, provider in self._datasets()
-        )
-
-    def _datasets(self) -> Iterable[tuple[Any, bool, bytes]]:
-        last: dict[object, tuple[Any, bool, bytes]] = {}
+        open_by: dict[object, object] = {}
         for event in self.events:
-            name = event.attributes.get("dataset")
-            provider = event.attributes.get("provider")
+            dataset = event.attributes.get("dataset")
             if event.kind == "window_opened":
-                last[name] = (_OPEN, False, provider)  # type: ignore[assignment]
-            elif event.kind in ("proof_accepted", "fault", "period_void") and name in last:
-                last[name] = (_OPEN, True, provider)  # type: ignore[assignment]
-        return last.values()
+                open_by[dataset] = event.attributes["provider"]
+            elif event.kind in ("proof_accepted", "fault", "period_void"):
+                open_by.pop(dataset, None)
+        return any(provider in self.honest for provider in open_by.values())
 
     async def step(self) -> None:
         """Move time to the next thing that is due, and let every honest node do its duty."""
-        app = self.engine.app
+        app = self.app
         due = app.next_due()
         assert due is not None, "nothing is due any more"
         ahead = max(1, min(due - app.time, app.params.max_step_s))
-        height = app.height
+        height = self.height
         await self.clock.advance(ahead)
-        await self.until(lambda: app.height > height, "a block at the due instant")
+        await self.until(lambda: self.height > height, "a block at the due instant")
         await self.until(lambda: not self._owed(), "proofs of the honest nodes")
 
-    async def steps_until(self, happened: Callable[[], bool], what: str, limit: int = 200) -> None:
+    async def steps_until(self, happened: Callable[[], bool], what: str, limit: int = 500) -> None:
         """Step until something is true."""
         for _ in range(limit):
             if happened():
                 return
-            await self.step()
+            if self.app.next_due() is None:
+                await self._news()
+            else:
+                await self.step()
         raise AssertionError(f"{limit} steps did not bring: {what}")
+
+    async def restart_ledger(self) -> None:
+        """The ledger goes away and comes back; everybody's connections break."""
+        await self.ledger.stop()
+        await self.ledger.start()
+        await self.clock.advance(1)
 
     async def _watch(self, ledger: LedgerClient) -> None:
         async for block in ledger.events(1):
             async with self.changed:
+                self.height = block.height
                 self.events += block.events
                 self.changed.notify_all()
 
@@ -278,44 +311,62 @@ class Network:
         return NetworkFetcher(ProviderDirectory(home.ledger, clock=self.clock), self.pool())
 
 
-@dataclass(frozen=True)
-class _Phase:
-    value: str
+class Ledger:
+    """The operator's side: the engine and its HTTP interface, which can be stopped and started again."""
 
+    def __init__(self, folder: Path, clock: ManualClock, params: Params) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._operator, self._bls = signer("operator"), BlsSigner.from_seed(seed("beacon"))
+        self._genesis = Genesis.make(
+            chain_id="network-test",
+            time_s=START_S,
+            operator=self._operator.public_key,
+            bls_key=self._bls.public_key,
+            bls_possession=self._bls.prove_possession(),
+            issued=1_000_000 * HOLD,
+            params=params,
+        )
+        self._port = 0
+        self.engine: EmbeddedEngine
+        self.url = ""
 
-_OPEN = _Phase("open")
+    async def start(self) -> None:
+        """Load, replay and serve."""
+        self._storage = LedgerStorage(self._folder)
+        self._storage.open()
+        self.engine = EmbeddedEngine(
+            load_application(self._storage, self._genesis),
+            self._storage,
+            self._operator,
+            self._bls,
+            self._clock,
+            sleep=self._clock.sleep,
+        )
+        await self.engine.start()
+        self._runner, self.url = await serve(build_rpc(self.engine), self._port)
+        self._port = int(self.url.rpartition(":")[2])
+
+    async def stop(self) -> None:
+        """End the server, the engine, and close the store."""
+        await self._runner.cleanup()
+        await self.engine.stop()
+        self._storage.close()
 
 
 @asynccontextmanager
 async def a_network(folder: Path, params: Params = PARAMS) -> AsyncIterator[Network]:
     """A running ledger without nodes."""
     clock = ManualClock()
-    operator, bls = signer("operator"), BlsSigner.from_seed(seed("beacon"))
-    genesis = Genesis.make(
-        chain_id="network-test",
-        time_s=START_S,
-        operator=operator.public_key,
-        bls_key=bls.public_key,
-        bls_possession=bls.prove_possession(),
-        issued=1_000_000 * HOLD,
-        params=params,
-    )
     async with AsyncExitStack() as stack:
         stack.callback(gc.collect)  # LMDB gives its address space back when the last reference goes
-        storage = LedgerStorage(folder / "ledger")
-        storage.open()
-        stack.callback(storage.close)
-        engine = EmbeddedEngine(
-            load_application(storage, genesis), storage, operator, bls, clock, sleep=clock.sleep
-        )
-        await engine.start()
-        stack.push_async_callback(engine.stop)
-        runner, url = await serve(build_rpc(engine))
-        stack.push_async_callback(runner.cleanup)
+        ledger = Ledger(folder / "ledger", clock, params)
+        await ledger.start()
+        stack.push_async_callback(ledger.stop)
         session = await stack.enter_async_context(open_session(allow_private=True))
-        ledger = LedgerClient(url, session, sleep=clock.sleep)
-        network = Network(folder, clock, engine, url, session, stack, Sender(ledger, operator))
-        watcher = asyncio.create_task(network._watch(ledger))
+        client = LedgerClient(ledger.url, session, sleep=clock.sleep)
+        network = Network(folder, clock, ledger, session, stack, client, Sender(client, signer("operator")))
+        watcher = asyncio.create_task(network._watch(client))
         stack.push_async_callback(_end, watcher)
         yield network
 
@@ -323,14 +374,3 @@ async def a_network(folder: Path, params: Params = PARAMS) -> AsyncIterator[Netw
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-async def gathered(*works: Awaitable[object]) -> None:
-    """Run side by side; the first failure is everyone's."""
-    async with asyncio.TaskGroup() as group:
-        for work in works:
-            group.create_task(_run(work))
-
-
-async def _run(work: Awaitable[object]) -> None:
-    await work

@@ -1,0 +1,233 @@
+"""Everything together: content is paid for, proven, lost, repaired and read, on a real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ledger.genesis import HOLD
+from ledger.records import DealStatus, ShardStatus
+from merkledag.cid import CID
+from merkledag.steps import aiterate
+from merkledag.traverse import walk_dag
+from storage_node import commitments as commitments_module
+from storage_node.duties import ShardKey
+from storage_node.errors import BlockNotFound, PlacementFailed
+from storage_node.fetch import NetworkFetcher
+from tests.storage_node.content import add_files, some_bytes
+from tests.storage_node.network import PARAMS, Home, Network, a_network
+
+FILES = {"a": some_bytes(150_000), "b": some_bytes(20_000, 2), "c": b"tiny", "d": b""}
+
+
+@pytest.fixture
+async def network(tmp_path: Path) -> AsyncIterator[Network]:
+    async with a_network(tmp_path) as made:
+        yield made
+
+
+async def a_client(network: Network, name: str = "client") -> Home:
+    home = network.home(name)
+    await network.fund(home.account)
+    return home
+
+
+async def stored(network: Network, home: Home, content: CID, periods: int = 3) -> CID:
+    """The deal, every shard of it accepted."""
+    with await network.plan(home, content, periods) as plan:
+        return (await network.execute(home, plan)).deal
+
+
+async def readable(fetcher: NetworkFetcher, home: Home, content: CID) -> bool:
+    """Whether every block of the content can be had, as it was."""
+    try:
+        async for block in aiterate(walk_dag(content), fetcher.fetch):
+            assert block.data == home.store.get(block.cid.multihash)
+    except BlockNotFound:
+        return False
+    return True
+
+
+async def money_adds_up(network: Network) -> bool:
+    status = await network.status()
+    parts = sum(status[name] for name in ("balances", "escrow", "collateral", "burned"))
+    return bool(parts == status["issued"])
+
+
+async def test_content_is_stored_proven_and_paid_for(network: Network) -> None:
+    await network.add_providers(4)
+    client = await a_client(network)
+    content = add_files(client.store, FILES)
+    before = set(client.store.keys())
+    with await network.plan(client, content, periods=3) as plan:
+        assert (plan.manifest.k, plan.manifest.m) == (2, 3)
+        quoted = plan.quote.total
+        balance = (await client.ledger.account(client.account)).balance
+        result = await network.execute(client, plan)
+        assert balance - (await client.ledger.account(client.account)).balance == quoted
+    assert not result.existing
+    # The client keeps its content; the parity is the nodes' business.
+    assert set(client.store.keys()) >= before
+    assert not set(client.store.keys()) & set(plan.parity)
+    assert await readable(network.fetcher(client), client, content)
+
+    await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
+    view = await client.ledger.deal(result.deal)
+    assert view.deal.status is DealStatus.ENDED
+    assert {shard.status for shard in view.shards} == {ShardStatus.ENDED}
+    assert [shard.paid for shard in view.shards] == [3 * plan.quote.price] * 3
+    assert not network.seen("fault")
+    assert len(network.seen("proof_accepted")) == 9
+    assert await money_adds_up(network)
+    for provider in network.providers:
+        await network.until(lambda p=provider: not p.node.custody.held(), "released pieces")  # type: ignore[misc]
+
+
+async def test_a_node_that_lost_its_blocks_is_faulted_terminated_and_repaired(network: Network) -> None:
+    await network.add_providers(4)
+    client = await a_client(network)
+    content = add_files(client.store, FILES)
+    deal = await stored(network, client, content, periods=12)
+    view = await client.ledger.deal(deal)
+    victim = network.provider(view.shards[0].provider)
+    await network.steps_until(lambda: bool(network.seen("proof_accepted")), "a first proof")
+    victim.lose_blocks()
+    key = ShardKey(deal, 0)
+    await network.steps_until(
+        lambda: bool(network.seen("shard_terminated", deal=deal, shard=0)), "termination"
+    )
+    faults = network.seen("fault")
+    assert {fault.attributes["provider"] for fault in faults} == {victim.home.account}
+    assert len(faults) == PARAMS.terminate_after
+
+    await network.steps_until(
+        lambda: len(network.seen("shard_accepted", deal=deal, shard=0)) == 2, "the repair's acceptance"
+    )
+    spare = network.provider((await client.ledger.deal(deal)).shards[0].provider)
+    assert spare is not victim
+    held = spare.node.custody.piece(key)
+    assert held is not None
+    assert all(spare.home.store.has(multihash) for multihash in held.multihashes())
+    await network.steps_until(
+        lambda: bool(network.seen("proof_accepted", provider=spare.home.account)), "proof of the spare"
+    )
+    await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
+    rewards = [event.attributes["reward"] for event in network.seen("paid", provider=spare.home.account)]
+    assert sum(int(str(reward)) for reward in rewards) > 0
+    assert await money_adds_up(network)
+
+
+async def test_with_one_node_gone_everything_can_still_be_read(network: Network) -> None:
+    await network.add_providers(4)
+    client = await a_client(network)
+    content = add_files(client.store, FILES)
+    deal = await stored(network, client, content)
+    for shard in (await client.ledger.deal(deal)).shards[:1]:
+        await network.provider(shard.provider).stop()
+    assert await readable(network.fetcher(client), client, content)
+
+
+async def test_a_node_with_damaged_disk_heals_itself_from_its_siblings(network: Network) -> None:
+    await network.add_providers(4, heal=True)
+    client = await a_client(network)
+    deal = await stored(network, client, add_files(client.store, FILES), periods=2)
+    victim = network.provider((await client.ledger.deal(deal)).shards[0].provider)
+    victim.lose_blocks()
+    network.honest.add(victim.home.account)
+    await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
+    assert not network.seen("fault")
+    assert victim.node.runner.tally.proofs == 2
+
+
+async def test_a_restarted_node_goes_on_without_hashing_anything_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await network.add_providers(3)
+    client = await a_client(network)
+    deal = await stored(network, client, add_files(client.store, FILES), periods=4)
+    await network.steps_until(lambda: bool(network.seen("proof_accepted")), "a first proof")
+    node = network.provider((await client.ledger.deal(deal)).shards[0].provider)
+    await node.stop()
+
+    def no_hashing(*_: object) -> None:
+        raise AssertionError("a restarted node computed proof rows anew")
+
+    monkeypatch.setattr(commitments_module.Commitments, "put_many", no_hashing)
+    await node.start()
+    await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
+    assert not network.seen("fault")
+
+
+async def test_an_interrupted_store_goes_on_with_the_same_deal(network: Network) -> None:
+    await network.add_providers(3)
+    client = await a_client(network)
+    content = add_files(client.store, FILES)
+    with await network.plan(client, content) as plan:
+        run = asyncio.create_task(network.execute(client, plan))
+        await network.until(lambda: bool(network.seen("deal_created")), "the deal")
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+    with await network.plan(client, content) as plan:
+        result = await network.execute(client, plan)
+    assert result.existing
+    assert len(network.seen("deal_created")) == 1
+    again = await network.plan(client, content)
+    with again:
+        assert (await network.execute(client, again)).deal == result.deal
+
+
+async def test_a_shard_that_a_dead_node_was_drawn_for_goes_to_another(network: Network) -> None:
+    providers = await network.add_providers(4)
+    for dead in providers[:2]:
+        await dead.stop()
+    client = await a_client(network)
+    content = add_files(client.store, FILES)
+    with await network.plan(client, content, code=(1, 2)) as plan:
+        run = asyncio.create_task(network.execute(client, plan))
+        alive = {provider.home.account for provider in providers[2:]}
+        while not run.done():
+            # Time passes only while the living have nothing to do.
+            await network.until(lambda: run.done() or not network.waiting_for() & alive, "uploads")
+            if not run.done():
+                await network.step()
+        result = await run
+    holders = {shard.provider for shard in (await client.ledger.deal(result.deal)).shards}
+    assert holders == {provider.home.account for provider in providers[2:]}
+    assert network.seen("offer_expired")
+
+
+async def test_a_named_node_that_never_answers_gives_the_money_back(network: Network) -> None:
+    (dead,) = await network.add_providers(1)
+    await dead.stop()
+    client = await a_client(network)
+    content = add_files(client.store, {"x": b"something"})
+    with await network.plan(client, content, code=(1, 1), named=(dead.home.account,)) as plan:
+        run = asyncio.create_task(network.execute(client, plan))
+        await network.steps_until(run.done, "the refusal")
+        with pytest.raises(PlacementFailed, match="no node took shard 0"):
+            await run
+    paid = 1_000 * HOLD - (await client.ledger.account(client.account)).balance
+    assert paid == plan.quote.fee
+
+
+async def test_the_ledger_may_go_away_for_a_while(network: Network) -> None:
+    await network.add_providers(3)
+    client = await a_client(network)
+    await stored(network, client, add_files(client.store, FILES), periods=3)
+    await network.steps_until(lambda: bool(network.seen("proof_accepted")), "a first proof")
+    await network.restart_ledger()
+    await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
+    assert not network.seen("fault")
+
+
+async def test_too_few_nodes_are_told_before_anything_is_paid(network: Network) -> None:
+    await network.add_providers(1)
+    client = await a_client(network)
+    content = add_files(client.store, FILES)
+    with pytest.raises(PlacementFailed, match="are needed"):
+        await network.plan(client, content, code=(2, 3))
+    with pytest.raises(PlacementFailed, match="too low"):
+        await network.plan(client, content, code=(1, 1), max_price=1)
