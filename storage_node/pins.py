@@ -151,8 +151,8 @@ def protect(store: Blockstore, root: CID, recursive: bool = True) -> list[CID]:
     """Stamp the blocks of a DAG that are here, so that no collection frees them; returns what is missing.
 
     For pinning what was not put just now; call it, and add the pin, under one `store.lease()`. With
-    missing blocks the answer is complete only for the parts that could be walked: fetch them, then
-    call again.
+    missing blocks the answer is complete only for the parts that could be walked: fetch and put them
+    (some may have come meanwhile), then call again until nothing is missing.
     """
     if not recursive:
         return [root] if not root.is_identity and store.touch_many([root.multihash]) else []
@@ -163,7 +163,9 @@ def protect(store: Blockstore, root: CID, recursive: bool = True) -> list[CID]:
         missing.update((each, by_multihash[each]) for each in store.touch_many(by_multihash))
         by_multihash.clear()
 
-    for cid in reachable(store, [root], lambda _: None):
+    # A node that was absent when its links were wanted counts as missing even if another adder has put it
+    # by the time it is touched: nobody has walked, and touched, what is below it.
+    for cid in reachable(store, [root], lambda absent: missing.update({absent.multihash: absent})):
         by_multihash[cid.multihash] = cid
         if len(by_multihash) >= 1024:
             flush()

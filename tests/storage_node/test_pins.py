@@ -6,6 +6,7 @@ import gc
 import os
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +146,25 @@ def test_protecting_names_what_is_missing() -> None:
     assert protect(store, dag[1].cid, recursive=False) == [dag[1].cid]
     store.put_many(pairs(dag))
     assert protect(store, dag[-1].cid) == []
+
+
+def test_a_node_that_comes_while_its_dag_is_protected_was_not_walked() -> None:
+    dag = tree("one")
+    inner = dag[4]
+
+    class Busy(MemoryStore):
+        """Another adder puts the inner node right after we found it absent."""
+
+        def find(self, multihash: bytes) -> Any:
+            found = super().find(multihash)
+            if found is None:
+                self.put_many(pairs([inner]))
+            return found
+
+    store = Busy()
+    store.put_many(pairs([each for each in dag if each not in dag[:5]]))
+    assert protect(store, dag[-1].cid) == [inner.cid]
+    assert protect(store, dag[-1].cid) == [each.cid for each in dag[:4]]
 
 
 def test_the_meta_store_compacts(tmp_path: Path) -> None:
