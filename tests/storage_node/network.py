@@ -237,14 +237,19 @@ class Network:
         return set(offers.values()) or {provider.home.account for provider in self.providers}
 
     def _owed(self) -> bool:
-        """Whether an honest node has an open window that it has not proven."""
+        """Whether an honest node has a window to prove, or a shard to repair."""
         open_by: dict[object, object] = {}
         for event in self.events:
             dataset = event.attributes.get("dataset")
+            place = (event.attributes.get("deal"), event.attributes.get("shard"))
             if event.kind == "window_opened":
                 open_by[dataset] = event.attributes["provider"]
             elif event.kind in ("proof_accepted", "fault", "period_void"):
                 open_by.pop(dataset, None)
+            elif event.kind == "shard_assigned" and event.attributes["repair"]:
+                open_by[place] = event.attributes["provider"]
+            elif event.kind in ("shard_accepted", "offer_expired"):
+                open_by.pop(place, None)
         return any(provider in self.honest for provider in open_by.values())
 
     async def step(self) -> None:
