@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from ledger import due, execute, keys, limits, money, rules_datasets, rules_draw, rules_settlement, transactions
+from ledger.context import Context
+from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction
 from ledger.events import Event
-from ledger.genesis import Genesis, Params
-from ledger.result import TxResult
+from ledger.genesis import Genesis
+from ledger.index import DealIndex
+from ledger.mempool import Pending, Reader, check_envelope
+from ledger.records import AccountRecord, ChainRecord, DealRecord, ProposerRecord, TotalsRecord
+from ledger.result import Code, TxResult
+from ledger.rules_proofs import RememberingChecker
+from ledger.state import State
+from ledger.state_tree import StateTree
+from ledger.transactions import Prove
+from ledger.views import Queries
+from proofs import beacon
+from proofs.errors import InvalidBeacon
+
+HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
+    {
+        due.What.DATASET: rules_datasets.on_due,
+        due.What.OFFER: rules_draw.on_offer_due,
+        due.What.FORGET: rules_settlement.forget,
+    }
+)
+# What an earlier transaction of the same account, or the next block, may still cure.
+PASSING = frozenset({Code.NONCE_GAP, Code.BLOCK_FULL})
 
 
 @dataclass(frozen=True, slots=True)
 class BlockInput:
-    """What a block says: `block_time_s` is its own (wall) time, `proposer` an account; `txs` begins with the beacon."""
+    """What a block says: `block_time_s` is its own (wall) time, `proposer` an account; a beacon heads `txs`."""
 
     height: int
     block_time_s: int
@@ -37,44 +60,90 @@ class BlockResult:
     changes: Mapping[bytes, bytes | None]
 
 
-class Application:
-    """A chain's state and its rules.
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    """A block that was run and waits for commit or abort."""
 
-    One thread drives it: finalize_block, then commit or abort. In between, queries answer from the last
-    committed block. `items` restore a committed state (all keys as persisted from `changes`); without items
-    the chain is new, at height 0. Raises InvalidGenesis, CorruptState.
+    chain: ChainRecord
+    results: tuple[TxResult, ...]
+    txs: tuple[bytes, ...]
+    changes: Mapping[bytes, bytes | None]
+    undo: Mapping[bytes, bytes | None]
+
+
+def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
+    """The state before the first block: all money is the operator's."""
+    issued = genesis.issued
+    return {
+        keys.GENESIS: genesis.encode(),
+        keys.CHAIN: ChainRecord(0, genesis.time_s, genesis.time_s, genesis.beacon, 0).encode(),
+        keys.TOTALS: TotalsRecord(issued, balances=issued, escrow=0, collateral=0, burned=0).encode(),
+        keys.proposer(genesis.operator): ProposerRecord(genesis.bls_key).encode(),
+        keys.account(genesis.operator): AccountRecord(balance=issued).encode(),
+    }
+
+
+class Application(Queries):
+    """A chain's state and its rules; queries (`views.Queries`) answer from the last committed block.
+
+    One thread drives it: finalize_block, then commit or abort. `items` restore a committed state (all keys as
+    persisted from `changes`); without items the chain is new, at height 0.
     """
 
     def __init__(self, genesis: Genesis, items: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        raise NotImplementedError
+        """Raises InvalidGenesis, and CorruptState if the items are not a state of this genesis."""
+        stored = dict(items)
+        self.genesis = genesis if stored else genesis.validated()
+        stored = stored or genesis_items(genesis)
+        self._state = State(stored.items())
+        self._chain = self._restored_chain()
+        self._tree = StateTree(stored.items())
+        self._app_hash = self._tree.root
+        self._index = DealIndex(
+            (key, DealRecord.decode(raw)) for key, raw in stored.items() if key.startswith(keys.DEAL)
+        )
+        self._reader = Reader(genesis.chain_id)
+        self._pending = Pending()
+        self._proofs = RememberingChecker()
+        self._dropped: dict[bytes, TxResult] = {}
+        self._unfinished: _Unfinished | None = None
 
-    @property
-    def chain_id(self) -> str: ...
-    @property
-    def params(self) -> Params: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def time(self) -> int:
-        """Ledger time of the last committed block, seconds (genesis time before the first)."""
+    def _restored_chain(self) -> ChainRecord:
+        chain = self._state.committed(keys.CHAIN, ChainRecord)
+        if chain is None or self._state.committed_bytes(keys.GENESIS) != self.genesis.encode():
+            raise CorruptState("the stored state belongs to another genesis, or is incomplete")
+        return chain
 
-    @property
-    def block_time_s(self) -> int:
-        """The last committed block's own time: ledger time moves by what the next one's is later (≤ max_step_s)."""
-
-    @property
-    def app_hash(self) -> bytes: ...
-    @property
-    def beacon(self) -> bytes: ...
+    # Transactions before they are in a block.
 
     def check_tx(self, raw: bytes) -> TxResult:
         """Whether a transaction may wait for a block; cheap. Remembers verified signatures and pending nonces."""
+        found = self._reader.read(raw)
+        if isinstance(found, TxResult):
+            return found
+        refused = check_envelope(found, self.params, self.time)
+        return refused or self._pending.admit(found, self.account(found.tx.account))
 
     def verify_signature(self, raw: bytes) -> TxResult:
         """Decodes and verifies ahead of `check_tx`, which then need not. May run in other threads."""
+        found = self._reader.read(raw)
+        if isinstance(found, TxResult):
+            return found
+        return TxResult(Code.OK if found.is_signed() else Code.BAD_SIGNATURE, "", found.tx_id)
 
     def forget(self, raw: bytes) -> None:
         """The engine no longer holds this pending transaction (evicted): its nonce is free again."""
+        found = self._reader.read(raw)
+        if not isinstance(found, TxResult):
+            self._pending.forget(found)
+
+    # Proposals.
+
+    def beacon_transaction_message(self, height: int) -> bytes:
+        """What the proposer signs with BLS for the next block; ValueError for another height."""
+        if height != self.height + 1:
+            raise ValueError(f"the next block is {self.height + 1}, not {height}")
+        return beacon.message(self.chain_id, height, self.beacon)
 
     def prepare_proposal(self, candidates: Sequence[bytes], *, max_bytes: int) -> list[bytes]:
         """Those of the candidates, in their order, that pass on the present state and fit.
@@ -83,33 +152,158 @@ class Application:
         engine puts it first (count its bytes). What was dropped for good is in `dropped`; what is in neither
         stays pending for a later block.
         """
+        assert self._unfinished is None, "commit or abort the last block first"
+        self._dropped = {}
+        chosen: list[bytes] = []
+        room, other_room = max_bytes, max_bytes // 2
+        self._state.begin()
+        try:
+            ctx = self._context(replace(self._chain, height=self.height + 1))
+            for raw in candidates:
+                is_proof = self._is_proof(raw)
+                fits = len(raw) <= room and (is_proof or len(raw) <= other_room)
+                if not fits or len(chosen) >= limits.MAX_BLOCK_TXS - 1:
+                    continue
+                result = execute.run(ctx, raw, self._reader)
+                if result.ok:
+                    chosen.append(raw)
+                    room -= len(raw)
+                    other_room -= 0 if is_proof else len(raw)
+                elif result.code not in PASSING:
+                    self._dropped[raw] = result
+        finally:
+            self._state.drop()
+        for raw in self._dropped:
+            self.forget(raw)
+        return chosen
+
+    def _is_proof(self, raw: bytes) -> bool:
+        found = self._reader.read(raw)
+        return not isinstance(found, TxResult) and isinstance(found.tx.body, Prove)
 
     @property
     def dropped(self) -> Mapping[bytes, TxResult]:
         """What the last `prepare_proposal` dropped for good (raw bytes → why); their nonces are free again."""
-        return MappingProxyType({})
+        return MappingProxyType(self._dropped)
 
     def process_proposal(self, block: BlockInput) -> TxResult:
-        """Whether another proposer's block is acceptable: height, time, beacon, form and signatures."""
+        """Whether another proposer's block is acceptable: height, time, size, beacon, form and signatures."""
+        try:
+            self._check_head(block)
+        except InvalidBlock as error:
+            return TxResult(Code.MISPLACED, str(error))
+        if block.block_time_s < self.block_time_s:
+            return TxResult(Code.MALFORMED, "the block's time is before the last one's")
+        if len(block.txs) > limits.MAX_BLOCK_TXS or sum(map(len, block.txs)) > limits.MAX_BLOCK_BYTES:
+            return TxResult(Code.TOO_LARGE, f"at most {limits.MAX_BLOCK_TXS} transactions belong in a block")
+        for raw in block.txs[1:]:
+            result = self.verify_signature(raw)
+            if not result.ok:
+                return result
+        return TxResult(Code.OK)
+
+    # Blocks.
 
     def finalize_block(self, block: BlockInput) -> BlockResult:
         """Runs a block on top of the committed state; nothing is kept until `commit`.
 
-        A transaction that fails leaves no trace but its result. Raises InvalidBlock if the height does not
-        follow, or the first transaction is not a valid beacon.
+        The beacon comes first, then what is due, then draws, then the transactions. One that fails leaves no
+        trace but its result. Raises InvalidBlock if the height does not follow, or the first transaction is
+        not a valid beacon.
         """
+        assert self._unfinished is None, "commit or abort the last block first"
+        value = self._check_head(block)
+        step_s = max(0, block.block_time_s - self.block_time_s)
+        chain = replace(
+            self._chain,
+            height=block.height,
+            time=self.time + min(step_s, self.params.max_step_s),
+            block_time_s=self.block_time_s + step_s,
+            beacon=value,
+        )
+        self._state.begin()
+        try:
+            return self._run(block, chain)
+        except BaseException:
+            self._state.drop()
+            raise
+
+    def _run(self, block: BlockInput, chain: ChainRecord) -> BlockResult:
+        ctx = self._context(chain)
+        due.run(ctx, HANDLERS)
+        rules_draw.run_draws(ctx)
+        results = (TxResult(Code.OK), *(execute.run(ctx, raw, self._reader) for raw in block.txs[1:]))
+        chain = replace(chain, open_deals=ctx.open_deals)
+        self._state.put(keys.CHAIN, chain)
+        self._state.put(keys.TOTALS, ctx.totals.record())
+        changes = self._state.changes()
+        undo = {key: self._state.committed_bytes(key) for key in changes}
+        app_hash = self._tree.apply(changes)
+        self._unfinished = _Unfinished(chain, results, block.txs, changes, undo)
+        to_keep = {**dict(self.items()), **changes} if self.height == 0 else changes
+        return BlockResult(
+            block.height, chain.time, results, tuple(ctx.events), app_hash, MappingProxyType(to_keep)
+        )
 
     def commit(self) -> None:
         """Keeps what `finalize_block` did."""
+        done = self._unfinished
+        assert done is not None, "there is no block to commit"
+        self._unfinished = None
+        self._state.commit(done.changes)
+        self._chain, self._app_hash = done.chain, self._tree.root
+        for key in done.changes:
+            if key.startswith(keys.DEAL):
+                self._index.update(key, self._state.committed(key, DealRecord))
+        for raw, result in zip(done.txs[1:], done.results[1:], strict=True):
+            found = self._reader.read(raw)
+            if isinstance(found, TxResult):
+                continue
+            if not result.ok:
+                self._pending.forget(found)
+            self._pending.forget_below(found.tx.account, self.account(found.tx.account).nonce)
 
     def abort(self) -> None:
         """Forgets what `finalize_block` did."""
+        done = self._unfinished
+        assert done is not None, "there is no block to abort"
+        self._unfinished = None
+        self._state.drop()
+        self._tree.apply(done.undo)
 
-    def beacon_transaction_message(self, height: int) -> bytes:
-        """What the proposer signs with BLS for the next block; ValueError for another height."""
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every key and value of the committed state, keys in order."""
+        return self._state.items()
 
-    def next_due(self) -> int | None:
-        """Ledger time of the next due item; the present time if work waits already; None if there is none."""
+    def _check_head(self, block: BlockInput) -> bytes:
+        """The beacon value that the block adds; raises InvalidBlock."""
+        if block.height != self.height + 1:
+            raise InvalidBlock(f"the next block is {self.height + 1}, not {block.height}")
+        if not block.txs:
+            raise InvalidBlock("the block has no beacon transaction")
+        try:
+            head = transactions.decode_beacon(block.txs[0])
+        except InvalidTransaction as error:
+            raise InvalidBlock(f"the block does not begin with a beacon transaction: {error}") from None
+        if head.chain != self.chain_id or head.height != block.height:
+            raise InvalidBlock("the beacon transaction is another block's")
+        record = self._state.committed(keys.proposer(block.proposer), ProposerRecord)
+        if record is None:
+            raise InvalidBlock("the proposer has no BLS key on this chain")
+        try:
+            return beacon.verify_step(record.bls_key, self.chain_id, block.height, self.beacon, head.beacon)
+        except InvalidBeacon as error:
+            raise InvalidBlock(str(error)) from None
 
-    def has_live_deals(self) -> bool:
-        """Whether any deal is open: then blocks must come at least every `max_step_s`."""
+    def _context(self, chain: ChainRecord) -> Context:
+        return Context(
+            state=self._state,
+            params=self.params,
+            totals=money.Totals.of(self.totals()),
+            proofs=self._proofs,
+            chain_id=self.chain_id,
+            height=chain.height,
+            time=chain.time,
+            beacon=chain.beacon,
+            open_deals=chain.open_deals,
+        )

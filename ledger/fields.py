@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
-from typing import Annotated, Any, Self, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Self, get_args, get_origin, get_type_hints
 
 from ledger import limits
 from merkledag.cid import CID
@@ -184,20 +183,25 @@ DigestOrNone = Annotated[bytes, optional_blob(32)]
 Link = Annotated[CID, Spec(_check_cid, to_json=str, from_json=_parse_cid)]
 
 
-@cache
-def specs(cls: type) -> tuple[tuple[str, Spec], ...]:
+_SPECS: dict[type[Any], tuple[tuple[str, Spec], ...]] = {}
+
+
+def specs(cls: type[Any]) -> tuple[tuple[str, Spec], ...]:
     """The fields of a class in order, with their specs."""
-    found = []
+    known = _SPECS.get(cls)
+    if known is not None:
+        return known
+    found: list[tuple[str, Spec]] = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is Annotated:
             found += [(name, spec) for spec in get_args(hint)[1:] if isinstance(spec, Spec)]
-    return tuple(found)
+    _SPECS[cls] = tuple(found)
+    return _SPECS[cls]
 
 
+@dataclass(frozen=True, slots=True)
 class Wire:
     """A frozen dataclass whose annotated fields are its wire form."""
-
-    __slots__ = ()
 
     def to_map(self) -> dict[str, Any]:
         """The map that is encoded."""
@@ -244,4 +248,4 @@ class Wire:
                 converted[name] = fields[name].from_json(entry) if name in fields else entry
             except FieldError as error:
                 raise FieldError(f"{name}: {error}") from None
-        return cast("Self", cls.from_map(converted))
+        return cls.from_map(converted)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 MAX_UINT = 2**63 - 1
 
-MAX_TX_BYTES = 256 << 10
+MAX_TX_BYTES = 272 << 10
 MAX_BLOCK_BYTES = 8 << 20
 MAX_BLOCK_TXS = 20_000
 MAX_CHAIN_ID_CHARS = 64
 MAX_ENDPOINT_CHARS = 256
 MAX_CID_BYTES = 80
-MAX_PROOF_BYTES = 200 << 10
+MAX_PROOF_BYTES = 250 << 10  # what MAX_CHALLENGES leaves, and those of the metadata, can take
+MAX_CHALLENGES = 64
+MAX_META_CHALLENGES = 4
 MAX_SHARDS = 64
 MAX_DEAL_PERIODS = 1 << 20
 MAX_PIECE_BYTES = 1 << 50
+MAX_PIECE_LEAVES = 1 << 42  # so that a full dataset's sum fits into 63 bits
 MAX_ROUNDS = 64
 
 MAX_DATASET_DEPTH = 20

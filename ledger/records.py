@@ -31,10 +31,9 @@ from merkledag.errors import MerkledagError
 from proofs.commitment import EMPTY, SumNode
 
 
+@dataclass(frozen=True, slots=True)
 class Record(Wire):
     """A `Wire` that is a value of the state."""
-
-    __slots__ = ()
 
     def encode(self) -> bytes:
         """Canonical DAG-CBOR."""
@@ -137,7 +136,7 @@ class ShardRecord(Record):
     """One shard of a deal.
 
     `provider` is whom it is offered to or who keeps it, b"" for none; `round` counts the offers since the shard
-    last lost its place and `expires_at` is the last second of this one; `tried` are the providers that let an
+    last lost its place and `expires_at` is the last second of this one (0: no offer runs); `tried` are the providers that let an
     offer pass or failed. While active it has `slot` in `dataset` in the periods `first`…`last`; `mark` is the
     dataset's `proven_total` up to which it is paid. `ends_at` is the ledger time up to which the client pays,
     0 before the first acceptance takes effect. `escrow` is the client's money left, `reward` what the one who
@@ -179,10 +178,10 @@ class DatasetRecord(Record):
 
     `period` is the one that the trees stand for; `seed` (b"" unless a window was opened) and `seed_time` belong
     to it, as does `proven`. `in_a_row` counts faults since the last proof, `clean` proofs since the last fault;
-    `history` has bit i set if the period i before `period` was proven. `slots` is how many slots were ever used,
+    `history` has bit i set if the period 1 + i before `period` was proven. `slots` is how many slots were ever used,
     `pieces` how many hold a piece, `price_total` their price a period. `data_*` and `meta_*` are the roots of the
-    two slot trees, `depth` the height of both. `joins` counts the pieces that ever waited to join, and `joined`
-    those that did. `terminating`: every piece leaves at the turn of the period.
+    two slot trees, `depth` the height of both. `joins` numbers the pieces that ever waited to join, `joining` those
+    that wait now. `terminating`: every piece leaves at the turn of the period.
     """
 
     KIND: ClassVar[str] = "merkle"
@@ -211,7 +210,7 @@ class DatasetRecord(Record):
     meta_root: Digest = EMPTY.hash
     meta_leaves: Uint = 0
     joins: Uint = 0
-    joined: Uint = 0
+    joining: Uint = 0
 
     @property
     def data(self) -> SumNode:

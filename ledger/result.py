@@ -43,15 +43,13 @@ class Code(IntEnum):
     NOT_YOURS = 42
     NOT_OFFERED = 43
     OFFER_EXPIRED = 44
-    OUTSIDE_ASK = 45
-    NO_CAPACITY = 46
-    DATASET_FULL = 47
+    NO_CAPACITY = 45
+    DATASET_FULL = 46
     UNKNOWN_DATASET = 50
-    WRONG_PERIOD = 51
-    TOO_EARLY = 52
-    TOO_LATE = 53
-    ALREADY_PROVEN = 54
-    INVALID_PROOF = 55
+    TOO_EARLY = 51
+    TOO_LATE = 52
+    ALREADY_PROVEN = 53
+    INVALID_PROOF = 54
     NOTHING_DUE = 60
     STAKE_LOCKED = 70
     INSUFFICIENT_STAKE = 71
@@ -83,11 +81,9 @@ EXPLANATIONS: dict[Code, str] = {
     Code.NOT_YOURS: "the shard or dataset belongs to another provider",
     Code.NOT_OFFERED: "the shard is not on offer",
     Code.OFFER_EXPIRED: "the time to accept the shard is over",
-    Code.OUTSIDE_ASK: "the piece does not fit the provider's ask, or the provider takes nothing now",
     Code.NO_CAPACITY: "the provider has no room for the piece",
     Code.DATASET_FULL: "the dataset holds as many pieces as it may",
     Code.UNKNOWN_DATASET: "no such dataset",
-    Code.WRONG_PERIOD: "the proof is for another period than the open one",
     Code.TOO_EARLY: "the proving window is not open",
     Code.TOO_LATE: "the proving window has closed",
     Code.ALREADY_PROVEN: "the period is already proven",

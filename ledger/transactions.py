@@ -19,7 +19,6 @@ from ledger.fields import (
     FieldError,
     Flag,
     Link,
-    Positive,
     Uint,
     Wire,
     account,
@@ -39,6 +38,7 @@ SIGN_TAG = b"holdfast/transaction/1\x00"
 CHAIN = text(limits.MAX_CHAIN_ID_CHARS)
 ENDPOINT = text(limits.MAX_ENDPOINT_CHARS)
 PIECE_BYTES = uint(high=limits.MAX_PIECE_BYTES)
+PIECE_LEAVES = uint(high=limits.MAX_PIECE_LEAVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class PieceCommitment(Wire):
     """
 
     data_root: Digest
-    data_leaves: Positive
+    data_leaves: Annotated[int, uint(1, limits.MAX_PIECE_LEAVES)]
     data_bytes: Annotated[int, PIECE_BYTES]
     meta_root: Digest
-    meta_leaves: Uint
+    meta_leaves: Annotated[int, PIECE_LEAVES]
     meta_bytes: Annotated[int, PIECE_BYTES]
 
     @property
@@ -71,12 +71,13 @@ class PieceCommitment(Wire):
         return self.data_bytes + self.meta_bytes
 
     def is_plausible(self) -> bool:
-        """Whether any blocks could have these counts (a leaf holds at most 1 KiB, a block has a leaf)."""
-        fits = self.data_bytes <= self.data_leaves * LEAF_BYTES
-        if self.meta_leaves == 0:
-            return fits and self.meta == EMPTY and self.meta_bytes == 0
-        leaves = self.data_leaves + self.meta_leaves
-        return fits and leaves <= limits.MAX_PIECE_BYTES and self.meta_bytes <= self.meta_leaves * LEAF_BYTES
+        """Whether any blocks could have these counts (a leaf holds at most 1 KiB)."""
+        has_meta = self.meta_leaves > 0 or (self.meta == EMPTY and self.meta_bytes == 0)
+        return (
+            has_meta
+            and self.data_bytes <= self.data_leaves * LEAF_BYTES
+            and self.meta_bytes <= self.meta_leaves * LEAF_BYTES
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,9 @@ def sign(tx: Transaction, signer: ed25519.Signer) -> Transaction:
 
 def verify(tx: Transaction, unsigned: bytes | None = None) -> bool:
     """Whether the account signed it; `unsigned` spares encoding it again."""
-    return ed25519.verify(tx.account, tx.sig, SIGN_TAG + (tx.unsigned_bytes() if unsigned is None else unsigned))
+    return ed25519.verify(
+        tx.account, tx.sig, SIGN_TAG + (tx.unsigned_bytes() if unsigned is None else unsigned)
+    )
 
 
 def decode(raw: bytes) -> Transaction:

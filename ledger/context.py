@@ -1,0 +1,153 @@
+"""What the rules work on: the block being run, its state and money, and what it has done so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from ledger import keys, limits, money
+from ledger.errors import Refusal
+from ledger.events import Attribute, Event
+from ledger.genesis import Params
+from ledger.records import AccountRecord, DatasetRecord, DealRecord, ProviderRecord, ShardRecord
+from ledger.result import Code
+from ledger.state import State
+from merkledag.cid import CID
+from proofs.merkle_proof import Challenge
+
+
+class ProofChecker(Protocol):
+    """Verifies proofs; may remember those that passed."""
+
+    def verify(self, challenge: Challenge, proof: bytes) -> None:
+        """Raises proofs.errors.InvalidProof."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One block in the making. `time` is ledger time; `budget` what due work may still do in this block."""
+
+    state: State
+    params: Params
+    totals: money.Totals
+    proofs: ProofChecker
+    chain_id: str
+    height: int
+    time: int
+    beacon: bytes
+    open_deals: int
+    deals_created: int = 0
+    budget: int = limits.MAX_DUE_PER_BLOCK
+    events: list[Event] = field(default_factory=list)
+
+    def emit(self, event: str, **attributes: Attribute) -> None:
+        """Notes an event; a trailing underscore of a name is dropped (`from_`)."""
+        self.events.append(Event(event, {name.rstrip("_"): value for name, value in attributes.items()}))
+
+    def move(self, source: money.Purse, target: money.Purse, amount: int) -> None:
+        """Moves money; see `money.move`."""
+        money.move(self.state, self.totals, source, target, amount)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What happens inside is kept as a whole, or, if it raises, leaves no trace."""
+        totals = self.totals.record()
+        open_deals, deals_created, events = self.open_deals, self.deals_created, len(self.events)
+        self.state.begin()
+        try:
+            yield
+        except BaseException:
+            self.state.drop()
+            self.totals = money.Totals.of(totals)
+            self.open_deals, self.deals_created = open_deals, deals_created
+            del self.events[events:]
+            raise
+        self.state.keep()
+
+    # Records. `get_*` are for what must be there, `need_*` refuse when it is not.
+
+    def account(self, account: bytes) -> AccountRecord:
+        """An account; one that was never used has nothing."""
+        return self.state.record(keys.account(account), AccountRecord) or AccountRecord()
+
+    def find_provider(self, account: bytes) -> ProviderRecord | None:
+        """A provider, if registered."""
+        return self.state.record(keys.provider(account), ProviderRecord)
+
+    def get_provider(self, account: bytes) -> ProviderRecord:
+        """A provider that is registered."""
+        found = self.find_provider(account)
+        assert found is not None, "the provider of a shard stays registered"
+        return found
+
+    def need_provider(self, account: bytes) -> ProviderRecord:
+        """A provider; refuses NOT_REGISTERED."""
+        found = self.find_provider(account)
+        if found is None:
+            raise Refusal(Code.NOT_REGISTERED, "register as a provider first")
+        return found
+
+    def put_provider(self, record: ProviderRecord) -> None:
+        """Keeps a provider."""
+        self.state.put(keys.provider(record.account), record)
+
+    def get_deal(self, deal: CID) -> DealRecord:
+        """A deal that is there."""
+        found = self.state.record(keys.deal(deal), DealRecord)
+        assert found is not None, "a shard's deal outlives it"
+        return found
+
+    def need_deal(self, deal: CID) -> DealRecord:
+        """A deal; refuses UNKNOWN_DEAL."""
+        found = self.state.record(keys.deal(deal), DealRecord)
+        if found is None:
+            raise Refusal(Code.UNKNOWN_DEAL, f"no deal {deal}")
+        return found
+
+    def put_deal(self, deal: CID, record: DealRecord) -> None:
+        """Keeps a deal."""
+        self.state.put(keys.deal(deal), record)
+
+    def find_shard(self, deal: CID, index: int) -> ShardRecord | None:
+        """A shard, if there is one (nobody drops the records of an open deal)."""
+        return self.state.record(keys.shard(deal, index), ShardRecord)
+
+    def get_shard(self, deal: CID, index: int) -> ShardRecord:
+        """A shard that is there."""
+        found = self.find_shard(deal, index)
+        assert found is not None, "slots and queues name shards that are there"
+        return found
+
+    def need_shard(self, deal: CID, index: int) -> ShardRecord:
+        """A shard; refuses UNKNOWN_SHARD."""
+        found = self.find_shard(deal, index) if index < limits.MAX_SHARDS else None
+        if found is None:
+            raise Refusal(Code.UNKNOWN_SHARD, f"the deal has no shard {index}")
+        return found
+
+    def put_shard(self, deal: CID, index: int, record: ShardRecord) -> None:
+        """Keeps a shard."""
+        self.state.put(keys.shard(deal, index), record)
+
+    def assign(self, deal: CID, index: int, record: ShardRecord) -> None:
+        """Keeps a shard whose provider changed, and notes the change in its deal."""
+        holders = list(self.get_deal(deal).holders)
+        holders[index] = record.provider
+        self.put_deal(deal, replace(self.get_deal(deal), holders=tuple(holders)))
+        self.put_shard(deal, index, record)
+
+    def find_dataset(self, dataset: bytes) -> DatasetRecord | None:
+        """A dataset, if there is one."""
+        return self.state.record(keys.dataset(dataset), DatasetRecord)
+
+    def get_dataset(self, dataset: bytes) -> DatasetRecord:
+        """A dataset that is there."""
+        found = self.find_dataset(dataset)
+        assert found is not None, "a shard's dataset outlives it"
+        return found
+
+    def put_dataset(self, dataset: bytes, record: DatasetRecord) -> None:
+        """Keeps a dataset."""
+        self.state.put(keys.dataset(dataset), record)

@@ -1,0 +1,68 @@
+"""Work that falls due at a ledger time: a queue in the state, of which each block does a bounded part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from itertools import islice
+
+from ledger import keys
+from ledger.context import Context
+from ledger.state import State
+from merkledag.cid import CID
+
+
+class What(IntEnum):
+    """The kinds of due work; items of one second run in this order, then by subject."""
+
+    DATASET = 0  # a dataset's window opens, or its period turns; subject: the dataset
+    OFFER = 1  # an offered shard was not accepted; subject: deal ‖ u16 shard
+    FORGET = 2  # a finished deal leaves the state; subject: deal
+
+
+Handler = Callable[[Context, bytes], None]
+
+_HEAD = len(keys.DUE)
+
+
+def add(state: State, time: int, what: What, subject: bytes) -> None:
+    """Puts work in the queue, to be done in the first block whose ledger time is at least `time`."""
+    state.put(keys.DUE + keys.u64(time) + bytes([what]) + subject, b"")
+
+
+def time_of(key: bytes) -> int:
+    """When the work of a key falls due."""
+    return int.from_bytes(key[_HEAD : _HEAD + 8], "big")
+
+
+def next_time(state: State) -> int | None:
+    """When the earliest committed work falls due; None if there is none."""
+    key = next(state.scan(keys.DUE, committed=True), None)
+    return None if key is None else time_of(key)
+
+
+def shard_subject(deal: CID, index: int) -> bytes:
+    """The subject that names a shard."""
+    return bytes(deal) + keys.u16(index)
+
+
+def read_shard_subject(subject: bytes) -> tuple[CID, int]:
+    """(deal, shard) of a subject."""
+    return CID.decode(subject[:-2]), int.from_bytes(subject[-2:], "big")
+
+
+def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
+    """Does what is due, earliest first, while `ctx.budget` lasts; the rest stays for the next block.
+
+    A handler takes one from the budget here and whatever more it takes itself; it may put work back.
+    """
+    while ctx.budget > 0:
+        ready = [key for key in islice(ctx.state.scan(keys.DUE), ctx.budget) if time_of(key) <= ctx.time]
+        if not ready:
+            return
+        for key in ready:
+            if ctx.budget <= 0:
+                return
+            ctx.budget -= 1
+            ctx.state.delete(key)
+            handlers[What(key[_HEAD + 8])](ctx, key[_HEAD + 9 :])

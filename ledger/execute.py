@@ -1,0 +1,64 @@
+"""Running one transaction: the envelope's checks, the fee, the rule of its kind; all of it or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ledger import keys, money, rules_deals, rules_proofs, rules_providers, rules_settlement, rules_transfers
+from ledger.context import Context
+from ledger.errors import Refusal
+from ledger.mempool import Reader, ReadTx, check_envelope
+from ledger.result import Code, TxResult
+from ledger.transactions import Accept, Ask, CreateDeal, Prove, Register, Settle, Transfer, Withdraw
+
+
+def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
+    """Runs a transaction of a block. If it fails it leaves no trace: no fee, and its nonce stays free."""
+    found = reader.read(raw)
+    if isinstance(found, TxResult):
+        return found
+    refused = check_envelope(found, ctx.params, ctx.time)
+    if refused is not None:
+        return refused
+    try:
+        with ctx.attempt():
+            _charge(ctx, found)
+            _dispatch(ctx, found)
+    except Refusal as refusal:
+        return TxResult(refusal.code, refusal.log, found.tx_id)
+    return TxResult(Code.OK, "", found.tx_id)
+
+
+def _charge(ctx: Context, found: ReadTx) -> None:
+    """Uses the nonce and burns the fee."""
+    tx = found.tx
+    record = ctx.account(tx.account)
+    if tx.nonce < record.nonce:
+        raise Refusal(Code.NONCE_USED, f"the next nonce is {record.nonce}")
+    if tx.nonce > record.nonce:
+        raise Refusal(Code.NONCE_GAP, f"the next nonce is {record.nonce}")
+    if tx.fee > record.balance:
+        raise Refusal(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units")
+    ctx.state.put(keys.account(tx.account), replace(record, nonce=record.nonce + 1))
+    ctx.move(money.balance(tx.account), money.BURNED, tx.fee)
+
+
+def _dispatch(ctx: Context, found: ReadTx) -> None:
+    sender = found.tx.account
+    match found.tx.body:
+        case Transfer() as body:
+            rules_transfers.transfer(ctx, sender, body)
+        case Register() as body:
+            rules_providers.register(ctx, sender, body)
+        case Ask() as body:
+            rules_providers.ask(ctx, sender, body)
+        case Withdraw() as body:
+            rules_providers.withdraw(ctx, sender, body)
+        case CreateDeal() as body:
+            rules_deals.create_deal(ctx, sender, body, found.tx_id)
+        case Accept() as body:
+            rules_deals.accept(ctx, sender, body)
+        case Prove() as body:
+            rules_proofs.prove(ctx, sender, body)
+        case Settle() as body:
+            rules_settlement.settle(ctx, body)

@@ -1,0 +1,130 @@
+"""The layout of the state: which key holds what.
+
+    account/ account                         AccountRecord
+    chain                                    ChainRecord
+    deal/ deal                               DealRecord
+    dataset/ dataset                         DatasetRecord
+    draw/ u64 height, deal, u16 shard        empty: a shard waits to be drawn with a beacon later than `height`
+    due/ u64 time, u8 what, subject          empty: the subject (see `due`) is looked at once ledger time is `time`
+    end/ dataset, u64 period, u32 slot       empty: the slot's piece leaves after `period`
+    free/ dataset, u32 slot                  empty: the slot was used and is free again
+    genesis                                  Genesis
+    join/ dataset, u64 number                SlotRecord: a piece that waits to join the dataset
+    node/ dataset, u8 tree, u8 level, u32 i  u64 sum ‖ hash: a node of a slot tree (tree 0 data, 1 metadata)
+    proposer/ account                        ProposerRecord
+    provider/ account                        ProviderRecord
+    shard/ deal, u16 shard                   ShardRecord
+    slot/ dataset, u32 slot                  SlotRecord
+    totals                                   TotalsRecord
+
+Numbers are big-endian, so that keys sort by them; a deal is the bytes of its CID.
+"""
+
+from __future__ import annotations
+
+from merkledag.cid import CID
+
+ACCOUNT = b"account/"
+DEAL = b"deal/"
+DATASET = b"dataset/"
+DRAW = b"draw/"
+DUE = b"due/"
+END = b"end/"
+FREE = b"free/"
+JOIN = b"join/"
+NODE = b"node/"
+PROPOSER = b"proposer/"
+PROVIDER = b"provider/"
+SHARD = b"shard/"
+SLOT = b"slot/"
+CHAIN = b"chain"
+GENESIS = b"genesis"
+TOTALS = b"totals"
+
+DATA_TREE = b"\x00"
+META_TREE = b"\x01"
+
+
+def u16(number: int) -> bytes:
+    """Two bytes."""
+    return number.to_bytes(2, "big")
+
+
+def u32(number: int) -> bytes:
+    """Four bytes."""
+    return number.to_bytes(4, "big")
+
+
+def u64(number: int) -> bytes:
+    """Eight bytes."""
+    return number.to_bytes(8, "big")
+
+
+def account(account: bytes) -> bytes:
+    """The key of an account."""
+    return ACCOUNT + account
+
+
+def provider(account: bytes) -> bytes:
+    """The key of a provider."""
+    return PROVIDER + account
+
+
+def proposer(account: bytes) -> bytes:
+    """The key of a proposer's BLS key."""
+    return PROPOSER + account
+
+
+def deal(deal: CID) -> bytes:
+    """The key of a deal."""
+    return DEAL + bytes(deal)
+
+
+def shard(deal: CID, index: int) -> bytes:
+    """The key of a shard."""
+    return SHARD + bytes(deal) + u16(index)
+
+
+def dataset(dataset: bytes) -> bytes:
+    """The key of a dataset."""
+    return DATASET + dataset
+
+
+def slot(dataset: bytes, slot: int) -> bytes:
+    """The key of a slot of a dataset."""
+    return SLOT + dataset + u32(slot)
+
+
+def free(dataset: bytes, slot: int) -> bytes:
+    """The key that marks a free slot."""
+    return FREE + dataset + u32(slot)
+
+
+def end(dataset: bytes, period: int, slot: int) -> bytes:
+    """The key that makes a slot's piece leave after a period."""
+    return END + dataset + u64(period) + u32(slot)
+
+
+def join(dataset: bytes, number: int) -> bytes:
+    """The key of a piece that waits to join."""
+    return JOIN + dataset + u64(number)
+
+
+def node(dataset: bytes, tree: bytes, level: int, index: int) -> bytes:
+    """The key of a slot tree's node."""
+    return NODE + dataset + tree + level.to_bytes(1, "big") + u32(index)
+
+
+def draw(height: int, deal: CID, index: int) -> bytes:
+    """The key of a shard that waits to be drawn."""
+    return DRAW + u64(height) + bytes(deal) + u16(index)
+
+
+def read_draw(key: bytes) -> tuple[int, CID, int]:
+    """(height, deal, shard) of a key that `draw` made."""
+    start = len(DRAW) + 8
+    return (
+        int.from_bytes(key[len(DRAW) : start], "big"),
+        CID.decode(key[start:-2]),
+        int.from_bytes(key[-2:], "big"),
+    )

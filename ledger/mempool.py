@@ -1,0 +1,136 @@
+"""What is known of transactions before a block has them: decoded ones, verified signatures, pending nonces."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from ledger import limits, transactions
+from ledger.errors import InvalidTransaction
+from ledger.genesis import Params
+from ledger.records import AccountRecord
+from ledger.result import Code, TxResult
+from ledger.transactions import Prove, Transaction
+from merkledag.cid import CID
+from merkledag.codecs import DAG_CBOR
+
+
+@dataclass(slots=True)
+class ReadTx:
+    """A transaction that decoded; `signed` is None until its signature was checked."""
+
+    tx: Transaction
+    tx_id: CID
+    unsigned: bytes
+    signed: bool | None = None
+
+    def is_signed(self) -> bool:
+        """Whether the account signed it."""
+        if self.signed is None:
+            self.signed = transactions.verify(self.tx, self.unsigned)
+        return self.signed
+
+
+class Reader:
+    """Decodes transactions and verifies signatures once each; a bounded memory of the latest."""
+
+    def __init__(self, chain_id: str) -> None:
+        self._chain_id = chain_id
+        self._known: OrderedDict[bytes, ReadTx] = OrderedDict()
+        self._size_bytes = 0
+
+    def read(self, raw: bytes) -> ReadTx | TxResult:
+        """The transaction, or why the bytes are none for this chain: the first three result codes."""
+        known = self._known.get(raw)
+        if known is not None:
+            return known
+        if len(raw) > limits.MAX_TX_BYTES:
+            return TxResult(Code.TOO_LARGE, f"{len(raw)} bytes; at most {limits.MAX_TX_BYTES}")
+        try:
+            tx = transactions.decode(raw)
+        except InvalidTransaction as error:
+            if transactions.is_beacon(raw):
+                return TxResult(Code.MISPLACED, "only a block's proposer makes a beacon transaction")
+            return TxResult(Code.MALFORMED, str(error))
+        unsigned = tx.unsigned_bytes()
+        tx_id = CID.of(unsigned, codec=DAG_CBOR)
+        if tx.chain != self._chain_id:
+            return TxResult(Code.WRONG_CHAIN, f"this chain is {self._chain_id}", tx_id)
+        found = ReadTx(tx, tx_id, unsigned)
+        self._remember(raw, found)
+        return found
+
+    def _remember(self, raw: bytes, found: ReadTx) -> None:
+        self._known[raw] = found
+        self._size_bytes += len(raw)
+        while self._size_bytes > limits.MAX_REMEMBERED_BYTES or len(self._known) > limits.MAX_REMEMBERED_TXS:
+            oldest, _ = self._known.popitem(last=False)
+            self._size_bytes -= len(oldest)
+
+
+def least_fee(tx: Transaction, params: Params) -> int:
+    """The least fee of a transaction, by its kind."""
+    return params.proof_fee if isinstance(tx.body, Prove) else params.base_fee
+
+
+def check_envelope(found: ReadTx, params: Params, time: int) -> TxResult | None:
+    """Refuses what is expired, pays too little or is not signed; None if nothing is wrong."""
+    tx = found.tx
+    if time > tx.expiry:
+        return TxResult(Code.EXPIRED, f"expired at {tx.expiry}; ledger time is {time}", found.tx_id)
+    if tx.fee < least_fee(tx, params):
+        return TxResult(Code.FEE_TOO_LOW, f"the fee is at least {least_fee(tx, params)} units", found.tx_id)
+    if not found.is_signed():
+        return TxResult(Code.BAD_SIGNATURE, "the signature does not verify", found.tx_id)
+    return None
+
+
+class Pending:
+    """Nonces of accepted transactions that wait for a block: consecutive ones, a bounded number an account."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, OrderedDict[int, tuple[CID, int]]] = {}
+        self._count = 0
+
+    def admit(self, found: ReadTx, record: AccountRecord) -> TxResult:
+        """Notes a transaction if its nonce is the account's next one and all pending fees are covered."""
+        tx = found.tx
+        waiting = self._waiting.get(tx.account, OrderedDict())
+        known = waiting.get(tx.nonce)
+        if known is not None and known[0] == found.tx_id:
+            return TxResult(Code.OK, "pending", found.tx_id)
+        following = record.nonce
+        while following in waiting:
+            following += 1
+        if tx.nonce < following:
+            return TxResult(Code.NONCE_USED, f"the next nonce is {following}", found.tx_id)
+        if tx.nonce > following:
+            return TxResult(Code.NONCE_GAP, f"the next nonce is {following}", found.tx_id)
+        if len(waiting) >= limits.MAX_PENDING_PER_ACCOUNT or self._count >= limits.MAX_PENDING:
+            return TxResult(Code.POOL_FULL, "too many transactions are pending; send it again", found.tx_id)
+        if sum(fee for _, fee in waiting.values()) + tx.fee > record.balance:
+            return TxResult(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units", found.tx_id)
+        waiting[tx.nonce] = (found.tx_id, tx.fee)
+        self._waiting[tx.account] = waiting
+        self._count += 1
+        return TxResult(Code.OK, "", found.tx_id)
+
+    def forget(self, found: ReadTx) -> None:
+        """The transaction waits no more; its nonce is free."""
+        waiting = self._waiting.get(found.tx.account)
+        if waiting is None or waiting.get(found.tx.nonce, (None,))[0] != found.tx_id:
+            return
+        self._drop(found.tx.account, waiting, found.tx.nonce)
+
+    def forget_below(self, account: bytes, nonce: int) -> None:
+        """A block has used the account's nonces up to `nonce`."""
+        waiting = self._waiting.get(account)
+        for used in [number for number in waiting if number < nonce] if waiting else ():
+            assert waiting is not None
+            self._drop(account, waiting, used)
+
+    def _drop(self, account: bytes, waiting: OrderedDict[int, tuple[CID, int]], nonce: int) -> None:
+        del waiting[nonce]
+        self._count -= 1
+        if not waiting:
+            del self._waiting[account]

@@ -1,0 +1,164 @@
+"""Money: every unit moves through `move`, which keeps the totals; `audit` recomputes them from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NamedTuple
+
+from ledger import keys, limits
+from ledger.errors import Refusal
+from ledger.records import (
+    AccountRecord,
+    DatasetRecord,
+    DealRecord,
+    ProviderRecord,
+    Record,
+    ShardRecord,
+    TotalsRecord,
+)
+from ledger.result import Code
+from ledger.state import State
+from merkledag.cid import CID
+
+
+class Place(Enum):
+    """Where units can be: the total they count to, the record that holds them, and its field."""
+
+    BALANCE = ("balances", AccountRecord, "balance")
+    STAKE = ("collateral", ProviderRecord, "stake")
+    PROVIDER_DEPOSIT = ("escrow", ProviderRecord, "deposit")
+    DEAL_DEPOSIT = ("escrow", DealRecord, "deposit")
+    DATASET_DEPOSIT = ("escrow", DatasetRecord, "deposit")
+    ESCROW = ("escrow", ShardRecord, "escrow")
+    REWARD = ("escrow", ShardRecord, "reward")
+    BURNED = ("burned", None, "")
+
+
+class Purse(NamedTuple):
+    """One place for units: which kind, and the state's key of the record."""
+
+    place: Place
+    key: bytes
+
+
+BURNED = Purse(Place.BURNED, b"")
+
+
+def balance(account: bytes) -> Purse:
+    """What an account may spend."""
+    return Purse(Place.BALANCE, keys.account(account))
+
+
+def stake(provider: bytes) -> Purse:
+    """A provider's stake, locked or not."""
+    return Purse(Place.STAKE, keys.provider(provider))
+
+
+def provider_deposit(provider: bytes) -> Purse:
+    """The deposit of a provider's record."""
+    return Purse(Place.PROVIDER_DEPOSIT, keys.provider(provider))
+
+
+def deal_deposit(deal: CID) -> Purse:
+    """The deposit of a deal's records."""
+    return Purse(Place.DEAL_DEPOSIT, keys.deal(deal))
+
+
+def dataset_deposit(dataset: bytes) -> Purse:
+    """The deposit of a dataset's record."""
+    return Purse(Place.DATASET_DEPOSIT, keys.dataset(dataset))
+
+
+def escrow(deal: CID, shard: int) -> Purse:
+    """The client's money for one shard."""
+    return Purse(Place.ESCROW, keys.shard(deal, shard))
+
+
+def reward(deal: CID, shard: int) -> Purse:
+    """What whoever repairs a shard gets."""
+    return Purse(Place.REWARD, keys.shard(deal, shard))
+
+
+@dataclass(slots=True)
+class Totals:
+    """All money by where it is; `balances + escrow + collateral + burned = issued`."""
+
+    issued: int
+    balances: int
+    escrow: int
+    collateral: int
+    burned: int
+
+    @classmethod
+    def of(cls, record: TotalsRecord) -> Totals:
+        """From the state's record."""
+        return cls(record.issued, record.balances, record.escrow, record.collateral, record.burned)
+
+    def record(self) -> TotalsRecord:
+        """For the state."""
+        return TotalsRecord(self.issued, self.balances, self.escrow, self.collateral, self.burned)
+
+
+def move(state: State, totals: Totals, source: Purse, target: Purse, amount: int) -> None:
+    """Moves units. Raises Refusal INSUFFICIENT_FUNDS if an account has too few; other sources always have them."""
+    assert amount >= 0, "units never move backwards"
+    if amount == 0 or source == target:
+        return
+    _change(state, totals, source, -amount)
+    _change(state, totals, target, amount)
+
+
+def _change(state: State, totals: Totals, purse: Purse, by: int) -> None:
+    total, cls, field = purse.place.value
+    if cls is not None:
+        record: Record | None = state.record(purse.key, cls)
+        if record is None:
+            assert cls is AccountRecord, f"no {cls.__name__} to hold money"
+            record = AccountRecord()
+        value = getattr(record, field) + by
+        if value < 0 and purse.place is Place.BALANCE:
+            raise Refusal(Code.INSUFFICIENT_FUNDS, f"{value - by} units do not cover {-by}")
+        assert 0 <= value <= limits.MAX_UINT, f"{cls.__name__}.{field} would be {value}"
+        state.put(purse.key, replace(record, **{field: value}))
+    setattr(totals, total, getattr(totals, total) + by)
+
+
+def audit(items: Iterable[tuple[bytes, bytes]]) -> TotalsRecord:
+    """The totals recomputed from a state's records, burned and issued as noted; raises ValueError if they differ.
+
+    Also checks that the parts sum to what was issued, and that what is locked is the sum of the shards' collateral.
+    """
+    sums = {"balances": 0, "escrow": 0, "collateral": 0}
+    locked = 0
+    noted: TotalsRecord | None = None
+    holders: list[tuple[bytes, type[Record]]] = [
+        (keys.ACCOUNT, AccountRecord),
+        (keys.PROVIDER, ProviderRecord),
+        (keys.DEAL, DealRecord),
+        (keys.DATASET, DatasetRecord),
+        (keys.SHARD, ShardRecord),
+    ]
+    for key, raw in items:
+        if key == keys.TOTALS:
+            noted = TotalsRecord.decode(raw)
+        for prefix, cls in holders:
+            if key.startswith(prefix):
+                record = cls.decode(raw)
+                for place in Place:
+                    total, owner, field = place.value
+                    if owner is cls:
+                        sums[total] += getattr(record, field)
+                locked += record.locked if isinstance(record, ProviderRecord) else 0
+                locked -= record.collateral if isinstance(record, ShardRecord) else 0
+    if noted is None:
+        raise ValueError("the state has no totals")
+    found = replace(noted, **sums)
+    if found != noted:
+        raise ValueError(f"the totals are {noted}, the records sum to {found}")
+    if sum(sums.values()) + noted.burned != noted.issued:
+        raise ValueError(f"{sums} and {noted.burned} burned do not sum to {noted.issued} issued")
+    if locked:
+        raise ValueError(f"locked stake and the shards' collateral differ by {locked}")
+    return noted

@@ -1,0 +1,299 @@
+"""Datasets: the trees of what one client keeps on one provider, and the periods they go through.
+
+A dataset has at most one entry in the queue of due work, for what its phase waits for:
+
+    RESTING, VOID, OPEN ── end of the period ──► TURNING ──► WAITING ── opens_at ──► OPEN, or VOID if it is late
+                                                    └──────► IDLE (nothing left), until a piece is accepted
+
+Pieces join and leave only while TURNING, so from then to the period's end the trees stand still.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from ledger import due, keys, limits, money
+from ledger.context import Context
+from ledger.genesis import Params
+from ledger.records import DatasetRecord, Phase, ShardRecord, ShardStatus, SlotRecord
+from ledger.rules_faults import fault, terminate_shard
+from ledger.rules_settlement import close_shard, pay, release
+from ledger.state import State
+from merkledag import dag_cbor
+from merkledag.cid import CID
+from proofs import slot_tree
+from proofs.challenge import period_seed
+from proofs.commitment import EMPTY, SumNode
+
+DATASET_TAG = b"holdfast/dataset/1\x00"
+OFFSET_TAG = b"holdfast/period-offset/1\x00"
+
+
+def identify(client: bytes, provider: bytes, challenges: int) -> bytes:
+    """The ID of a dataset, 32 bytes. Its parameter version is the number of challenges."""
+    what = dag_cbor.encode([client, provider, DatasetRecord.KIND, challenges])
+    return hashlib.sha256(DATASET_TAG + what).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A dataset's periods: they begin apart from those of others, so that proofs arrive evenly."""
+
+    period_s: int
+    window_s: int
+    offset_s: int
+
+    @classmethod
+    def of(cls, dataset: bytes, params: Params) -> Clock:
+        """The clock of a dataset."""
+        digest = hashlib.sha256(OFFSET_TAG + dataset).digest()
+        return cls(params.period_s, params.window_s, int.from_bytes(digest[:8], "big") % params.period_s)
+
+    def period_at(self, time: int) -> int:
+        """The period that a ledger time is in."""
+        return (time + self.offset_s) // self.period_s
+
+    def starts_at(self, period: int) -> int:
+        """The first second of a period (before 0 for period 0)."""
+        return period * self.period_s - self.offset_s
+
+    def opens_at(self, period: int) -> int:
+        """The first second of a period's window."""
+        return self.starts_at(period + 1) - self.window_s
+
+    def closes_at(self, period: int) -> int:
+        """The last second of a period's window, and of the period."""
+        return self.starts_at(period + 1) - 1
+
+
+class StateNodes:
+    """A slot tree's nodes in the state."""
+
+    def __init__(self, state: State, dataset: bytes, tree: bytes) -> None:
+        self._state, self._dataset, self._tree = state, dataset, tree
+
+    def get(self, level: int, index: int) -> SumNode:
+        """The node, `EMPTY` if none."""
+        raw = self._state.get(keys.node(self._dataset, self._tree, level, index))
+        return EMPTY if raw is None else SumNode(raw[8:], int.from_bytes(raw[:8], "big"))
+
+    def put(self, level: int, index: int, node: SumNode) -> None:
+        """Keeps or, if it is `EMPTY`, drops a node."""
+        key = keys.node(self._dataset, self._tree, level, index)
+        if node == EMPTY:
+            self._state.delete(key)
+        else:
+            self._state.put(key, keys.u64(node.sum) + node.hash)
+
+
+def create(ctx: Context, dataset: bytes, client: bytes, provider: bytes, challenges: int) -> None:
+    """Makes an empty dataset; its provider pays the deposit."""
+    ctx.put_dataset(dataset, DatasetRecord(client, provider, challenges, deposit=0))
+    ctx.move(money.balance(provider), money.dataset_deposit(dataset), ctx.params.deposit)
+
+
+def queue_join(ctx: Context, dataset: bytes, deal: CID, shard: int) -> None:
+    """A piece will join at the end of the period; an idle dataset wakes."""
+    record = ctx.get_dataset(dataset)
+    ctx.state.put(keys.join(dataset, record.joins), SlotRecord(deal, shard))
+    record = replace(record, joins=record.joins + 1, joining=record.joining + 1)
+    if record.phase is Phase.IDLE:
+        clock = Clock.of(dataset, ctx.params)
+        record = replace(record, phase=Phase.RESTING, period=clock.period_at(ctx.time))
+        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
+    ctx.put_dataset(dataset, record)
+
+
+def on_due(ctx: Context, dataset: bytes) -> None:
+    """Does what the dataset's phase has waited for."""
+    record = ctx.get_dataset(dataset)
+    clock = Clock.of(dataset, ctx.params)
+    if record.phase is Phase.WAITING:
+        _open_window(ctx, dataset, record, clock)
+        return
+    if record.phase is Phase.OPEN and not record.proven:
+        record = fault(ctx, dataset, record)
+    _turn(ctx, dataset, record, clock)
+
+
+def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
+    """Draws the seed from this block's beacon. Past half of the window the period is void: nobody's fault."""
+    period = record.period
+    due.add(ctx.state, clock.closes_at(period) + 1, due.What.DATASET, dataset)
+    if 2 * (ctx.time - clock.opens_at(period)) > clock.window_s:
+        ctx.put_dataset(dataset, replace(record, phase=Phase.VOID))
+        ctx.emit("period_void", dataset=dataset, provider=record.provider, period=period, until=period)
+        return
+    seed = period_seed(ctx.chain_id, dataset, record.provider, period, ctx.beacon)
+    ctx.put_dataset(dataset, replace(record, phase=Phase.OPEN, seed=seed, seed_time=ctx.time))
+    ctx.emit(
+        "window_opened",
+        dataset=dataset,
+        provider=record.provider,
+        period=period,
+        seed=seed,
+        closes_at=clock.closes_at(period),
+    )
+
+
+def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
+    """Lets pieces leave and join, as many as the block's budget allows; the rest follows in the next block."""
+    record = replace(record, phase=Phase.TURNING)
+    current = clock.period_at(ctx.time)
+    before = record
+    record = _terminate_pieces(ctx, dataset, record) if record.terminating else record
+    record = _end_pieces(ctx, dataset, record, current)
+    record = _join_pieces(ctx, dataset, record, clock, current)
+    if record != before:
+        ctx.emit(
+            "dataset_changed",
+            dataset=dataset,
+            provider=record.provider,
+            period=current,
+            pieces=record.pieces,
+        )
+    if ctx.budget <= 0 and _has_leftovers(ctx, dataset, record, current):
+        ctx.put_dataset(dataset, record)
+        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
+        return
+    _begin_period(ctx, dataset, record, clock, current)
+
+
+def _has_leftovers(ctx: Context, dataset: bytes, record: DatasetRecord, current: int) -> bool:
+    return record.terminating or record.joining > 0 or bool(_ended_keys(ctx, dataset, current, 1))
+
+
+def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, current: int) -> None:
+    skipped = current - record.period - 1
+    shift = min(skipped, limits.HISTORY_PERIODS)
+    history = ((record.history << 1 | record.proven) << shift) % (1 << limits.HISTORY_PERIODS)
+    if skipped > 0 and record.pieces:
+        ctx.emit(
+            "period_void",
+            dataset=dataset,
+            provider=record.provider,
+            period=record.period + 1,
+            until=current - 1,
+        )
+    phase = Phase.WAITING if record.pieces else Phase.IDLE
+    record = replace(
+        record, phase=phase, period=current, seed=b"", seed_time=0, proven=False, history=history
+    )
+    ctx.put_dataset(dataset, record)
+    if phase is Phase.WAITING:
+        due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)
+
+
+def _terminate_pieces(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
+    """Every piece leaves, with its provider's collateral."""
+    slots = list(islice(ctx.state.scan(keys.SLOT + dataset), max(0, ctx.budget)))
+    for key in slots:
+        ctx.budget -= 1
+        place = ctx.state.record(key, SlotRecord)
+        assert place is not None
+        shard = ctx.get_shard(place.deal, place.shard)
+        record = _leave(ctx, dataset, record, place, shard)
+        terminate_shard(ctx, place.deal, place.shard)
+    if record.pieces == 0:
+        record = replace(record, terminating=False, in_a_row=0)
+    return record
+
+
+def _ended_keys(ctx: Context, dataset: bytes, current: int, count: int) -> list[bytes]:
+    """The first `count` queue keys of pieces whose last period is over."""
+    prefix = keys.END + dataset
+    limit = prefix + keys.u64(current)
+    return [key for key in islice(ctx.state.scan(prefix), max(0, count)) if key < limit]
+
+
+def _end_pieces(ctx: Context, dataset: bytes, record: DatasetRecord, current: int) -> DatasetRecord:
+    """Pieces whose last period is over are paid and leave."""
+    for key in _ended_keys(ctx, dataset, current, ctx.budget):
+        ctx.budget -= 1
+        place = ctx.state.record(keys.SLOT + dataset + key[-4:], SlotRecord)
+        assert place is not None
+        shard = ctx.get_shard(place.deal, place.shard)
+        record = _leave(ctx, dataset, record, place, shard)
+        pay(ctx, place.deal, place.shard)
+        release(ctx, place.deal, place.shard)
+        close_shard(ctx, place.deal, place.shard, ShardStatus.ENDED)
+    return record
+
+
+def _leave(
+    ctx: Context, dataset: bytes, record: DatasetRecord, place: SlotRecord, shard: ShardRecord
+) -> DatasetRecord:
+    ctx.state.delete(keys.end(dataset, shard.last, shard.slot))
+    ctx.state.delete(keys.slot(dataset, shard.slot))
+    ctx.state.put(keys.free(dataset, shard.slot), b"")
+    record = _set_slot(ctx, dataset, record, shard.slot, EMPTY, EMPTY)
+    price = ctx.get_deal(place.deal).price
+    return replace(record, pieces=record.pieces - 1, price_total=record.price_total - price)
+
+
+def _set_slot(
+    ctx: Context, dataset: bytes, record: DatasetRecord, slot: int, data: SumNode, meta: SumNode
+) -> DatasetRecord:
+    data_nodes = StateNodes(ctx.state, dataset, keys.DATA_TREE)
+    meta_nodes = StateNodes(ctx.state, dataset, keys.META_TREE)
+    depth = record.depth
+    while slot >= 1 << depth:
+        slot_tree.grow(data_nodes, depth)
+        slot_tree.grow(meta_nodes, depth)
+        depth += 1
+    data_root = slot_tree.set_slot(data_nodes, depth, slot, data)
+    meta_root = slot_tree.set_slot(meta_nodes, depth, slot, meta)
+    return replace(
+        record,
+        depth=depth,
+        data_root=data_root.hash,
+        data_leaves=data_root.sum,
+        meta_root=meta_root.hash,
+        meta_leaves=meta_root.sum,
+    )
+
+
+def _join_pieces(
+    ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, current: int
+) -> DatasetRecord:
+    """Accepted pieces take the lowest free slots; they are drawn and paid from the period that begins."""
+    for key in list(islice(ctx.state.scan(keys.JOIN + dataset), max(0, ctx.budget))):
+        ctx.budget -= 1
+        place = ctx.state.record(key, SlotRecord)
+        assert place is not None
+        ctx.state.delete(key)
+        record = replace(record, joining=record.joining - 1)
+        shard = ctx.get_shard(place.deal, place.shard)
+        deal = ctx.get_deal(place.deal)
+        starts_at = clock.starts_at(current)
+        periods = (shard.ends_at - starts_at) // clock.period_s if shard.ends_at else deal.periods
+        if periods <= 0:  # a repair that came too late for one more period
+            release(ctx, place.deal, place.shard)
+            close_shard(ctx, place.deal, place.shard, ShardStatus.TERMINATED)
+            continue
+        slot, record = _take_slot(ctx, dataset, record)
+        record = _set_slot(ctx, dataset, record, slot, shard.piece.data, shard.piece.meta)
+        record = replace(record, pieces=record.pieces + 1, price_total=record.price_total + deal.price)
+        shard = replace(
+            shard,
+            status=ShardStatus.ACTIVE,
+            slot=slot,
+            first=current,
+            last=current + periods - 1,
+            mark=record.proven_total,
+            ends_at=shard.ends_at or starts_at + periods * clock.period_s,
+        )
+        ctx.put_shard(place.deal, place.shard, shard)
+        ctx.state.put(keys.slot(dataset, slot), place)
+        ctx.state.put(keys.end(dataset, shard.last, slot), b"")
+    return record
+
+
+def _take_slot(ctx: Context, dataset: bytes, record: DatasetRecord) -> tuple[int, DatasetRecord]:
+    key = ctx.state.first(keys.FREE + dataset)
+    if key is None:
+        return record.slots, replace(record, slots=record.slots + 1)
+    ctx.state.delete(key)
+    return int.from_bytes(key[-4:], "big"), record

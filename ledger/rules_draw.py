@@ -1,0 +1,115 @@
+"""The draw: which provider a shard is offered to, by a beacon that came after the shard.
+
+Providers are weighted by unlocked stake. Nobody is offered two shards of a deal, nor, while there are others, one
+that it let pass or lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+
+from ledger import due, keys, limits
+from ledger.context import Context
+from ledger.records import DealRecord, ProviderRecord, ShardRecord, ShardStatus
+from ledger.rules_providers import is_eligible
+from ledger.rules_settlement import close_shard
+from merkledag.cid import CID
+
+DRAW_TAG = b"holdfast/draw/1\x00"
+
+
+def enqueue(ctx: Context, deal: CID, index: int) -> None:
+    """Puts a shard up for a draw with the beacon of a later block."""
+    ctx.state.put(keys.draw(ctx.height, deal, index), b"")
+
+
+def run_draws(ctx: Context) -> None:
+    """Draws providers for shards of earlier blocks, oldest first, as many as one block may."""
+    waiting = [
+        key
+        for key in islice(ctx.state.scan(keys.DRAW), limits.MAX_DRAWS_PER_BLOCK)
+        if keys.read_draw(key)[0] < ctx.height
+    ]
+    if not waiting:
+        return
+    everyone = _open_providers(ctx)
+    for key in waiting:
+        ctx.state.delete(key)
+        _, deal, index = keys.read_draw(key)
+        _draw(ctx, deal, index, everyone)
+
+
+def _open_providers(ctx: Context) -> list[ProviderRecord]:
+    """Providers that take shards, by account."""
+    found = [ctx.state.record(key, ProviderRecord) for key in ctx.state.scan(keys.PROVIDER)]
+    return [provider for provider in found if provider is not None and provider.open]
+
+
+def _draw(ctx: Context, deal: CID, index: int, everyone: Sequence[ProviderRecord]) -> None:
+    shard = ctx.get_shard(deal, index)
+    record = ctx.get_deal(deal)
+    if shard.status is ShardStatus.REPAIR and ctx.time + ctx.params.period_s > shard.ends_at:
+        close_shard(ctx, deal, index, ShardStatus.TERMINATED)  # too late for one more period
+        return
+    pool = _pool(ctx, record, shard, everyone)
+    offer(ctx, deal, index, _pick(ctx, deal, index, shard.round, pool).account if pool else b"")
+
+
+def _pool(
+    ctx: Context, deal: DealRecord, shard: ShardRecord, everyone: Sequence[ProviderRecord]
+) -> list[ProviderRecord]:
+    """Who may be drawn: eligible, without a shard of the deal, and untried unless all were tried."""
+    eligible = [
+        provider
+        for provider in everyone
+        if provider.account not in deal.holders and is_eligible(ctx, provider, shard.piece, deal.price)
+    ]
+    return [provider for provider in eligible if provider.account not in shard.tried] or eligible
+
+
+def _pick(ctx: Context, deal: CID, index: int, round_: int, pool: Sequence[ProviderRecord]) -> ProviderRecord:
+    """One of the pool, each as likely as its unlocked stake; 256 bits make the modulo fair."""
+    seed = DRAW_TAG + ctx.beacon + bytes(deal) + keys.u16(index) + keys.u16(round_)
+    ticket = int.from_bytes(hashlib.sha256(seed).digest(), "big") % sum(each.unlocked for each in pool)
+    for provider in pool:
+        ticket -= provider.unlocked
+        if ticket < 0:
+            return provider
+    raise AssertionError("a ticket is below the sum of all stakes")
+
+
+def offer(ctx: Context, deal: CID, index: int, provider: bytes) -> None:
+    """Offers a shard to a provider, or, if there is none (b""), lets it wait as long as an offer."""
+    shard = ctx.get_shard(deal, index)
+    expires_at = ctx.time + ctx.params.accept_timeout_s
+    ctx.assign(deal, index, replace(shard, provider=provider, round=shard.round + 1, expires_at=expires_at))
+    due.add(ctx.state, expires_at + 1, due.What.OFFER, due.shard_subject(deal, index))
+    if provider:
+        repair = shard.status is ShardStatus.REPAIR
+        ctx.emit(
+            "shard_assigned", deal=deal, shard=index, provider=provider, repair=repair, expires_at=expires_at
+        )
+
+
+def on_offer_due(ctx: Context, subject: bytes) -> None:
+    """An offer may have run out: the shard is drawn again, or given up after `max_rounds`.
+
+    Providers that the client named are not replaced by others: then its money comes back at once.
+    """
+    deal, index = due.read_shard_subject(subject)
+    shard = ctx.find_shard(deal, index)
+    if shard is None or not 0 < shard.expires_at < ctx.time:
+        return  # accepted meanwhile, or a later offer runs
+    ctx.emit("offer_expired", deal=deal, shard=index, provider=shard.provider)
+    tried = shard.tried
+    if shard.provider and shard.provider not in tried:
+        tried = (*tried, shard.provider)
+    ctx.assign(deal, index, replace(shard, provider=b"", expires_at=0, tried=tried))
+    is_repair = shard.status is ShardStatus.REPAIR
+    if shard.round >= ctx.params.max_rounds or (ctx.get_deal(deal).named and not is_repair):
+        close_shard(ctx, deal, index, ShardStatus.TERMINATED if is_repair else ShardStatus.REFUNDED)
+    else:
+        enqueue(ctx, deal, index)

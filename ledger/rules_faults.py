@@ -1,0 +1,71 @@
+"""Faults: a period without proof costs a fee at once; several in a row cost the collateral and the shards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ledger import money, rules_draw
+from ledger.context import Context
+from ledger.records import DatasetRecord, ShardStatus
+from ledger.rules_settlement import pay, release
+from merkledag.cid import CID
+
+
+def fault(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
+    """Notes that the open period was not proven and burns the fee; after `grace_periods` clean ones it is free."""
+    provider = ctx.get_provider(record.provider)
+    fee = 0
+    if record.clean < ctx.params.grace_periods:
+        fee = min(provider.stake, record.price_total * ctx.params.fault_fee_percent // 100)
+    ctx.move(money.stake(record.provider), money.BURNED, fee)
+    in_a_row = record.in_a_row + 1
+    ctx.emit(
+        "fault", dataset=dataset, provider=record.provider, period=record.period, fee=fee, in_a_row=in_a_row
+    )
+    return replace(
+        record,
+        in_a_row=in_a_row,
+        clean=0,
+        fault_total=record.fault_total + 1,
+        terminating=in_a_row >= ctx.params.terminate_after,
+    )
+
+
+def terminate_shard(ctx: Context, deal: CID, index: int) -> None:
+    """Takes a shard from its provider: what it proved is paid, its collateral forfeited, the shard offered for repair.
+
+    The reward for the repair comes out of what was forfeited and never exceeds it; the rest is burned.
+    """
+    pay(ctx, deal, index)
+    shard = ctx.get_shard(deal, index)
+    provider = ctx.get_provider(shard.provider)
+    forfeited = min(shard.collateral, provider.stake)
+    ceiling = ctx.get_deal(deal).price * ctx.params.repair_reward_periods
+    added = min(forfeited, max(0, ceiling - shard.reward))
+    ctx.move(money.stake(shard.provider), money.reward(deal, index), added)
+    ctx.move(money.stake(shard.provider), money.BURNED, forfeited - added)
+    release(ctx, deal, index)
+    reward = shard.reward + added
+    ctx.emit(
+        "shard_terminated",
+        deal=deal,
+        shard=index,
+        provider=shard.provider,
+        forfeited=forfeited,
+        reward=reward,
+    )
+    lost = replace(
+        ctx.get_shard(deal, index),
+        status=ShardStatus.REPAIR,
+        provider=b"",
+        round=0,
+        expires_at=0,
+        tried=(shard.provider,),
+        dataset=b"",
+        slot=0,
+        first=0,
+        last=0,
+        mark=0,
+    )
+    ctx.assign(deal, index, lost)
+    rules_draw.enqueue(ctx, deal, index)

@@ -1,0 +1,82 @@
+"""Proofs: the answer to an open window's challenge, while the window lasts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from hashlib import sha256
+
+from ledger import limits
+from ledger.context import Context
+from ledger.errors import Refusal
+from ledger.genesis import Params
+from ledger.records import DatasetRecord, Phase
+from ledger.result import Code
+from ledger.rules_datasets import Clock
+from ledger.transactions import Prove
+from proofs import merkle_proof
+from proofs.errors import InvalidProof
+from proofs.merkle_proof import Challenge
+
+
+class RememberingChecker:
+    """Verifies proofs and remembers those that passed, since a proof is checked when proposed and when run."""
+
+    def __init__(self) -> None:
+        self._passed: OrderedDict[tuple[Challenge, bytes], None] = OrderedDict()
+
+    def verify(self, challenge: Challenge, proof: bytes) -> None:
+        """Raises InvalidProof."""
+        what = (challenge, sha256(proof).digest())
+        if what in self._passed:
+            return
+        merkle_proof.verify(challenge, proof)
+        self._passed[what] = None
+        if len(self._passed) > limits.MAX_REMEMBERED_PROOFS:
+            self._passed.popitem(last=False)
+
+
+def challenge_of(record: DatasetRecord, params: Params) -> Challenge:
+    """What the dataset's open window asks for."""
+    return Challenge(
+        seed=record.seed,
+        data=record.data,
+        data_depth=record.depth,
+        meta=record.meta,
+        meta_depth=record.depth,
+        k=record.challenges,
+        meta_k=params.meta_challenges,
+    )
+
+
+def check_timing(record: DatasetRecord, clock: Clock, period: int, time: int) -> None:
+    """Refuses a proof that is not for the open window, between the seed's block and the window's last second."""
+    if period > record.period or (period == record.period and record.phase is Phase.WAITING):
+        raise Refusal(Code.TOO_EARLY, f"the window opens at {clock.opens_at(period)}")
+    if period < record.period or record.phase is not Phase.OPEN or time > clock.closes_at(period):
+        raise Refusal(Code.TOO_LATE, "the window has closed, or was void")
+    if record.proven:
+        raise Refusal(Code.ALREADY_PROVEN, f"period {period} is proven")
+
+
+def prove(ctx: Context, sender: bytes, body: Prove) -> None:
+    """Counts the open period as proven if the proof shows the drawn leaves of the pieces it began with."""
+    record = ctx.find_dataset(body.dataset)
+    if record is not None and record.provider != sender:
+        raise Refusal(Code.NOT_YOURS, "the dataset is another provider's")
+    if record is None:
+        raise Refusal(Code.UNKNOWN_DATASET, "no such dataset")
+    check_timing(record, Clock.of(body.dataset, ctx.params), body.period, ctx.time)
+    try:
+        ctx.proofs.verify(challenge_of(record, ctx.params), body.proof)
+    except InvalidProof as error:
+        raise Refusal(Code.INVALID_PROOF, str(error)) from None
+    record = replace(
+        record,
+        proven=True,
+        proven_total=record.proven_total + 1,
+        in_a_row=0,
+        clean=record.clean + 1,
+    )
+    ctx.put_dataset(body.dataset, record)
+    ctx.emit("proof_accepted", dataset=body.dataset, provider=sender, period=body.period)
