@@ -183,7 +183,7 @@ class Application(Queries):
 
     @property
     def dropped(self) -> Mapping[bytes, TxResult]:
-        """What the last `prepare_proposal` dropped for good (raw bytes → why); their nonces are free again."""
+        """What the last `prepare_proposal` dropped for good (raw bytes → why); those nonces are free."""
         return MappingProxyType(self._dropped)
 
     def process_proposal(self, block: BlockInput) -> TxResult:

@@ -11,6 +11,7 @@ from ledger.engine.blocks import (
     Receipt,
     decode_log_payload,
     encode_log_payload,
+    encode_outcome,
     node_cid,
 )
 from ledger.engine.errors import CorruptStore, ReplayMismatch
@@ -64,7 +65,7 @@ def _stored(block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assemb
         block=raw_block,
         block_digest=node_cid(raw_block).digest,
         txs=[
-            StoredTx(raw, cid.digest, receipt.tx_id.digest, dag_cbor.encode(receipt.to_map()))
+            StoredTx(raw, cid.digest, receipt.tx_id.digest, encode_outcome(receipt))
             for raw, cid, receipt in zip(txs, block.txs, receipts, strict=True)
         ],
         events=dag_cbor.encode(events.to_map()),

@@ -107,6 +107,23 @@ class Receipt(Wire):
         return cls(result.tx_id or fallback, height, int(result.code), result.log[:MAX_LOG_CHARS])
 
 
+_DONE = dag_cbor.encode([0, ""])
+
+
+def encode_outcome(receipt: Receipt) -> bytes:
+    """What the store keeps of a receipt: [code, log]; the rest is where the transaction is."""
+    return _DONE if receipt.code == 0 and not receipt.log else dag_cbor.encode([receipt.code, receipt.log])
+
+
+def decode_outcome(raw: bytes, tx_id: CID, height: int) -> Receipt:
+    """The receipt again; raises CorruptStore."""
+    try:
+        code, log = dag_cbor.decode(raw)
+        return Receipt(tx_id, height, code, log).check()
+    except (MerkledagError, ValueError, TypeError) as error:
+        raise CorruptStore(f"the receipt of {tx_id} does not decode: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class BlockEvents:
     """The events of one block; `time` is its ledger time."""

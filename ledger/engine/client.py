@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -145,7 +145,7 @@ class LedgerClient:
         await self._check()
         return _receipt(await self._http.post("/v1/tx", raw))
 
-    async def events(self, from_height: int) -> AsyncIterator[BlockEvents]:
+    async def events(self, from_height: int) -> AsyncGenerator[BlockEvents, None]:
         """Every block's events from `from_height` on, in order, without end and without gaps.
 
         Reconnects by itself, waiting longer after each failure in a row; ends only by ChainMismatch or when

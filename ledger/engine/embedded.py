@@ -245,6 +245,9 @@ class EmbeddedEngine:
         chosen = self.app.prepare_proposal(candidates, max_bytes=limits.MAX_BLOCK_BYTES - len(head))
         for raw, refused in self.app.dropped.items():
             self._mempool.resolve(raw, Receipt.of(refused, 0, node_cid(raw)))
+        left = set(candidates).difference(chosen)
+        if left:
+            self._mempool.recheck([raw for raw in candidates if raw in left])
         if not chosen and not self._is_due():
             # What is left fits no block now; try again with the next transaction or due instant.
             self._stalled = True

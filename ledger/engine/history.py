@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ledger import transactions
-from ledger.engine.blocks import Block, BlockEvents, Receipt
+from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_outcome, node_cid
 from ledger.engine.errors import CorruptStore
 from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidTransaction
-from ledger.fields import FieldError
 from ledger.transactions import Beacon, Transaction
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -24,7 +23,6 @@ class CommittedTx:
 
     height: int
     index: int
-    raw: bytes
     tx: Transaction | Beacon
     receipt: Receipt
 
@@ -54,11 +52,9 @@ class History:
         receipt = self._storage.receipt(place.height, place.index)
         if raw is None or receipt is None:
             raise CorruptStore(f"transaction {place.index} of block {place.height} is missing")
-        return CommittedTx(place.height, place.index, raw, _decode_tx(raw), _decode_receipt(receipt))
-
-    def receipts(self, height: int) -> list[Receipt]:
-        """The receipts of one block, the beacon's first."""
-        return [_decode_receipt(raw) for raw in self._storage.receipts(height)]
+        tx = _decode_tx(raw)
+        tx_id = tx.id if isinstance(tx, Transaction) else node_cid(raw)
+        return CommittedTx(place.height, place.index, tx, decode_outcome(receipt, tx_id, place.height))
 
     def events(self, height: int) -> BlockEvents | None:
         """The events of one block."""
@@ -96,10 +92,3 @@ def _decode_tx(raw: bytes) -> Transaction | Beacon:
         return transactions.decode_beacon(raw) if transactions.is_beacon(raw) else transactions.decode(raw)
     except InvalidTransaction as error:
         raise CorruptStore(f"a transaction of the store does not decode: {error}") from error
-
-
-def _decode_receipt(raw: bytes) -> Receipt:
-    try:
-        return Receipt.from_map(dag_cbor.decode(raw))
-    except (MerkledagError, FieldError) as error:
-        raise CorruptStore(f"a receipt of the store does not decode: {error}") from error

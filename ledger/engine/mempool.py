@@ -89,6 +89,16 @@ class Mempool:
             self._size_bytes -= len(raw)
             future.set_result(outcome)
 
+    def recheck(self, raws: list[bytes]) -> None:
+        """Refuses those that no block will take any more, because one before them was refused."""
+        waiting = [raw for raw in raws if raw in self._admitted]
+        for raw in waiting:
+            self._app.forget(raw)
+        for raw in waiting:
+            result = self._app.check_tx(raw)
+            if not result.ok:
+                self.resolve(raw, Receipt.of(result, 0, node_cid(raw)))
+
     def close(self, error: EngineError) -> None:
         """Ends everything that waits, and all that would come, with `error`."""
         self._closed = error

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 from ledger.engine.blocks import BlockEvents
 from ledger.events import Event
 from ledger.fields import Wire
+from ledger.state_tree import LeafProof, StateProof
+from ledger.transactions import Transaction
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.peer import peer_text
@@ -23,8 +26,10 @@ class AccountKey(bytes):
 def to_json(value: Any) -> Any:
     """The value in JSON's types."""
     match value:
-        case Wire() | BlockEvents() | Event():
+        case Wire() | BlockEvents() | Event() | Transaction():
             return value.to_json()
+        case StateProof() | LeafProof():
+            return to_json(_fields(value))
         case AccountKey():
             return peer_text(value)
         case bytes():
@@ -43,6 +48,10 @@ def to_node(value: Any) -> Any:
     match value:
         case Wire() | BlockEvents():
             return value.to_map()
+        case Transaction():
+            return {**value.unsigned_map(), "sig": value.sig}
+        case StateProof() | LeafProof():
+            return to_node(_fields(value))
         case AccountKey():
             return bytes(value)
         case dict():
@@ -50,6 +59,10 @@ def to_node(value: Any) -> Any:
         case list() | tuple():
             return [to_node(each) for each in value]
     return value
+
+
+def _fields(value: StateProof | LeafProof) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def dump_json(value: Any) -> bytes:

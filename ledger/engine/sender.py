@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from ledger.engine.blocks import Receipt
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerRefused, LedgerUnreachable
 from ledger.engine.transport import backoff
+from ledger.genesis import Params
 from ledger.result import Code
 from ledger.transactions import Body, Prove, Transaction, sign
 from merkledag.ed25519 import Signer
@@ -18,15 +21,22 @@ from merkledag.ed25519 import Signer
 MAX_IN_FLIGHT = 32
 MAX_ATTEMPTS = 6
 LIFETIME_S = 3_600
+T = TypeVar("T")
 RETRY = frozenset({Code.NONCE_USED, Code.NONCE_GAP, Code.EXPIRED, Code.POOL_FULL})
 
 
 @dataclass(slots=True)
 class _Place:
-    """What the next transaction says of itself."""
+    """What the next transaction says of itself, as the ledger was when it was last asked."""
 
+    chain: str
+    params: Params
     nonce: int
     expiry: int
+
+
+def _least_fee(body: Body, params: Params) -> int:
+    return params.proof_fee if isinstance(body, Prove) else params.base_fee
 
 
 class Sender:
@@ -58,15 +68,13 @@ class Sender:
         Raises LedgerRefused, LedgerUnreachable (then it is not known whether the transaction arrived) and
         what else the client raises.
         """
-        chain = await self._client.chain_id()
-        if fee is None:
-            params = await self._client.params()
-            fee = params.proof_fee if isinstance(body, Prove) else params.base_fee
         for attempt in range(MAX_ATTEMPTS):
             async with self._place() as place:
-                tx = Transaction(chain, self.account, place.nonce, fee, place.expiry, body)
+                paid = _least_fee(body, place.params) if fee is None else fee
+                tx = Transaction(place.chain, self.account, place.nonce, paid, place.expiry, body)
+                raw = sign(tx, self._signer).encode()
                 try:
-                    receipt = await self._submit(sign(tx, self._signer).encode())
+                    receipt = await self._patient(partial(self._client.submit, raw))
                 except BaseException as error:
                     self._next = None
                     if not isinstance(error, LedgerRefused) or error.code not in RETRY:
@@ -80,14 +88,20 @@ class Sender:
                 await backoff(attempt, self._client.sleep)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _submit(self, raw: bytes) -> Receipt:
-        """Sends the bytes until there is an answer: the same bytes twice are one transaction."""
+    async def _patient(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks until there is an answer; the same bytes sent twice are one transaction."""
         for attempt in range(MAX_ATTEMPTS - 1):
             try:
-                return await self._client.submit(raw)
+                return await ask()
             except LedgerUnreachable:
                 await backoff(attempt, self._client.sleep)
-        return await self._client.submit(raw)
+        return await ask()
+
+    async def _where_it_stands(self) -> _Place:
+        account = await self._client.account(self.account)
+        status = await self._client.status()
+        expiry = status["time"] + self._lifetime_s
+        return _Place(status["chain_id"], await self._client.params(), account.nonce, expiry)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[_Place]:
@@ -96,10 +110,8 @@ class Sender:
             async with self._order:
                 if self._next is None:
                     await self._idle.wait()
-                    account = await self._client.account(self.account)
-                    status = await self._client.status()
-                    self._next = _Place(account.nonce, status["time"] + self._lifetime_s)
-                place = _Place(self._next.nonce, self._next.expiry)
+                    self._next = await self._patient(self._where_it_stands)
+                place = replace(self._next)
                 self._next.nonce += 1
                 self._in_flight += 1
                 self._idle.clear()

@@ -1,6 +1,6 @@
 """The ledger on disk: one LMDB environment, written in one transaction a block behind a write-ahead log.
 
-Tables: `meta` (format, genesis, height, app hash, the application's own record), `state` (key → value of the
+Tables: `meta` (format, genesis, height, app hash), `state` (key → value of the
 authenticated map), `blocks` (u64be height → signed block), `txs` and `receipts` (u64be height ‖ u32be index →
 signed transaction, receipt), `events` (u64be height → events), `index` (SHA-256 digest of a block, a signed
 transaction or an unsigned one → where it is). Values are opaque here; the engine gives them their shape.
@@ -15,7 +15,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,6 @@ class StoredBlock:
     state: Mapping[bytes, bytes | None]
     app_hash: bytes
     log_payload: bytes
-    app_meta: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +171,6 @@ class LedgerStorage:
         """The app hash after the last block, None before `create`."""
         return self._get(b"meta", b"app_hash")
 
-    def app_meta(self, key: bytes) -> bytes | None:
-        """A record that the engine keeps beside the state."""
-        return self._get(b"meta", b"app/" + key)
-
-    def state(self, key: bytes) -> bytes | None:
-        """One state item."""
-        return self._get(b"state", key)
-
     def state_items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Every state item whose key starts with `prefix`, in order of key, as of one moment."""
         with _translated("reading state"), self._begin() as txn, txn.cursor(self._tables[b"state"]) as cursor:
@@ -200,13 +191,18 @@ class LedgerStorage:
         """The receipt of the transaction at a place."""
         return self._get(b"receipts", place_key(height, index))
 
-    def receipts(self, height: int) -> list[bytes]:
-        """The receipts of one block, in the order of its transactions."""
-        return self._block_rows(b"receipts", height)
-
     def txs(self, height: int) -> list[bytes]:
         """The signed transactions of one block, in order."""
-        return self._block_rows(b"txs", height)
+        rows: list[bytes] = []
+        if not 0 <= height < 1 << 63:
+            return rows
+        prefix = _HEIGHT.pack(height)
+        with _translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"txs"]) as cursor:
+            found = cursor.set_range(prefix)
+            while found and cursor.key().startswith(prefix):
+                rows.append(cursor.value())
+                found = cursor.next()
+        return rows
 
     def events(self, height: int) -> bytes | None:
         """The events of one block."""
@@ -328,18 +324,6 @@ class LedgerStorage:
             value: bytes | None = txn.get(key, db=self._tables[table])
             return value
 
-    def _block_rows(self, table: bytes, height: int) -> list[bytes]:
-        rows: list[bytes] = []
-        if not 0 <= height < 1 << 63:
-            return rows
-        prefix = _HEIGHT.pack(height)
-        with _translated("reading"), self._begin() as txn, txn.cursor(self._tables[table]) as cursor:
-            found = cursor.set_range(prefix)
-            while found and cursor.key().startswith(prefix):
-                rows.append(cursor.value())
-                found = cursor.next()
-        return rows
-
     def _put_state(self, txn: Any, items: Mapping[bytes, bytes | None]) -> None:
         table = self._tables[b"state"]
         for key in sorted(items):
@@ -365,5 +349,3 @@ class LedgerStorage:
         meta = self._tables[b"meta"]
         txn.put(b"height", height, db=meta)
         txn.put(b"app_hash", block.app_hash, db=meta)
-        for key, value in block.app_meta.items():
-            txn.put(b"app/" + key, value, db=meta)

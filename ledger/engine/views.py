@@ -8,6 +8,7 @@ from typing import Annotated
 from ledger import limits
 from ledger.fields import Account, Digest, Link, Uint, Wire, nested, sequence
 from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord
+from ledger.views import DealInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class DealView(Wire):
     id: Link
     deal: Annotated[DealRecord, nested(DealRecord)]
     shards: Annotated[tuple[ShardRecord, ...], sequence(nested(ShardRecord), limits.MAX_SHARDS)]
+
+    @classmethod
+    def of(cls, info: DealInfo) -> DealView:
+        """From a query's answer."""
+        return cls(info.id, info.record, info.shards)
 
 
 @dataclass(frozen=True, slots=True)

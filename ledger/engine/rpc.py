@@ -1,0 +1,159 @@
+"""The ledger's HTTP interface: transactions in, answers and events out (docs/ledger-rpc.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from ledger import limits
+from ledger.engine import rpc_events, rpc_state
+from ledger.engine.blocks import Block, Receipt
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.errors import EngineError, EngineStopped, MempoolFull, StoreError, TooManySubscribers
+from ledger.engine.render import CBOR_TYPE
+from ledger.engine.rpc_common import (
+    ENGINE,
+    SETTINGS,
+    STREAMS,
+    Settings,
+    Streams,
+    fail,
+    parse_cid,
+    parse_uint,
+    reply,
+)
+from ledger.result import Code, explain
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class _Load:
+    """Requests that are being answered."""
+
+    active: int = 0
+
+
+_LOAD = web.AppKey("load", _Load)
+
+
+def build_rpc(engine: EmbeddedEngine, settings: Settings | None = None) -> web.Application:
+    """The application, to be run by any aiohttp runner. The engine's owner starts and stops the engine.
+
+    On shutdown, event streams end at once and requests under way are left to the runner's own grace.
+    """
+    settings = settings or Settings()
+    app = web.Application(middlewares=[_guard], client_max_size=limits.MAX_TX_BYTES)
+    app[ENGINE] = engine
+    app[SETTINGS] = settings
+    app[STREAMS] = Streams()
+    app[_LOAD] = _Load()
+    app.router.add_post("/v1/tx", _submit)
+    app.router.add_get("/v1/tx/{cid}", _tx)
+    app.router.add_get("/v1/block/{height}", _block)
+    app.router.add_get("/v1/node/{cid}", _node)
+    app.router.add_get("/v1/events", rpc_events.events)
+    rpc_state.add_routes(app)
+    app.on_shutdown.append(_end_streams)
+    return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[STREAMS].closing = True
+    for subscription in list(app[STREAMS].subscriptions):
+        subscription.end()
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Bounds the requests in flight, and makes every error JSON with the status that says whose it is."""
+    load = request.app[_LOAD]
+    if load.active >= request.app[SETTINGS].max_requests:
+        return fail(503, "too many requests at once; try again later", retry=True)
+    load.active += 1
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return fail(error.status, _http_reason(error))
+    except MempoolFull as error:
+        return fail(429, str(error), code=Code.POOL_FULL, retry=True)
+    except (EngineStopped, TooManySubscribers, StoreError) as error:
+        return fail(503, str(error), retry=True)
+    except EngineError as error:
+        return fail(500, str(error))
+    finally:
+        load.active -= 1
+
+
+def _http_reason(error: web.HTTPException) -> str:
+    if error.status == 413:
+        return f"the body is larger than {limits.MAX_TX_BYTES} bytes"
+    if error.status == 404 and not error.text:
+        return "no such resource"
+    return error.text or error.reason
+
+
+async def _read_body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].body_timeout_s):
+            return await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text="the body did not arrive in time") from error
+
+
+async def _submit(request: web.Request) -> web.StreamResponse:
+    if request.query.get("wait", "commit") != "commit":
+        raise web.HTTPBadRequest(text="wait: only 'commit' is known")
+    raw = await _read_body(request)
+    receipt = await request.app[ENGINE].submit(raw)
+    answer = receipt_map(receipt)
+    if receipt.height == 0:
+        status = 429 if receipt.code == Code.POOL_FULL else 400
+        answer["error"] = receipt.log or explain(receipt.code)
+        return reply(request, answer, status=status)
+    return reply(request, answer)
+
+
+def receipt_map(receipt: Receipt) -> dict[str, Any]:
+    """A receipt's fields, and its code's name."""
+    try:
+        name = Code(receipt.code).name
+    except ValueError:
+        name = ""
+    return {**receipt.to_map(), "name": name}
+
+
+async def _tx(request: web.Request) -> web.StreamResponse:
+    cid = parse_cid(request.match_info["cid"])
+    found = request.app[ENGINE].history.tx(cid)
+    if found is None:
+        raise web.HTTPNotFound(text=f"no transaction {cid}")
+    return reply(
+        request,
+        {"height": found.height, "index": found.index, "receipt": receipt_map(found.receipt), "tx": found.tx},
+    )
+
+
+async def _block(request: web.Request) -> web.StreamResponse:
+    engine = request.app[ENGINE]
+    text = request.match_info["height"]
+    height = engine.app.height if text == "latest" else parse_uint("height", text)
+    block: Block | None = engine.history.block(height)
+    if block is None:
+        raise web.HTTPNotFound(text=f"no block {height}; the last is {engine.app.height}")
+    return reply(request, {"cid": block.cid, "block": block})
+
+
+async def _node(request: web.Request) -> web.StreamResponse:
+    cid = parse_cid(request.match_info["cid"])
+    raw = request.app[ENGINE].get_node(cid)
+    if raw is None:
+        raise web.HTTPNotFound(text=f"no node {cid}")
+    headers = {"Cache-Control": "public, max-age=29030400, immutable", "Etag": f'"{cid}"'}
+    return web.Response(body=raw, content_type=CBOR_TYPE, headers=headers)

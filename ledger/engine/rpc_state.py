@@ -1,0 +1,168 @@
+"""Handlers that answer from the last committed state: accounts, providers, deals, datasets, proofs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from ledger import keys
+from ledger.application import Application
+from ledger.engine.render import AccountKey
+from ledger.engine.rpc_common import (
+    ENGINE,
+    MAX_KEY_BYTES,
+    parse_account,
+    parse_cid,
+    parse_hex,
+    parse_limit,
+    reply,
+)
+from ledger.engine.views import AccountView, DatasetView, DealView, SlotView
+from ledger.views import DatasetInfo
+
+DATASET_ID_BYTES = 32
+T = TypeVar("T")
+
+
+def add_routes(app: web.Application) -> None:
+    """Adds this module's routes."""
+    router = app.router
+    router.add_get("/v1/status", _status)
+    router.add_get("/v1/genesis", _genesis)
+    router.add_get("/v1/params", _params)
+    router.add_get("/v1/account/{account}", _account)
+    router.add_get("/v1/providers", _providers)
+    router.add_get("/v1/provider/{account}", _provider)
+    router.add_get("/v1/deals", _deals)
+    router.add_get("/v1/deal/{cid}", _deal)
+    router.add_get("/v1/datasets", _datasets)
+    router.add_get("/v1/dataset/{id}", _dataset)
+    router.add_get("/v1/dataset/{id}/slots", _slots)
+    router.add_get("/v1/prove/{key}", _prove)
+
+
+def _app(request: web.Request) -> Application:
+    return request.app[ENGINE].app
+
+
+def _list(
+    request: web.Request, items: list[tuple[bytes, T]], show: Callable[[T], Any] = lambda x: x
+) -> web.Response:
+    """The page of a list that the request asks for; `items` are (key, item), distinct keys in any order."""
+    limit, after = parse_limit(request), _cursor(request)
+    ordered = sorted(items, key=lambda item: item[0])
+    start = bisect_right(ordered, after, key=lambda item: item[0]) if after else 0
+    page = ordered[start : start + limit]
+    has_more = len(ordered) > start + limit
+    following = page[-1][0].hex() if has_more else None
+    return reply(request, {"items": [show(item) for _, item in page], "next": following})
+
+
+def _cursor(request: web.Request) -> bytes:
+    text = request.query.get("cursor", "")
+    return parse_hex("cursor", text, MAX_KEY_BYTES) if text else b""
+
+
+async def _status(request: web.Request) -> web.StreamResponse:
+    engine = request.app[ENGINE]
+    app = engine.app
+    return reply(
+        request,
+        {
+            "chain_id": app.chain_id,
+            "engine": engine.name,
+            "height": app.height,
+            "time": app.time,
+            "block_time_s": app.block_time_s,
+            "app_hash": app.app_hash,
+            "beacon": app.beacon,
+            "operator": AccountKey(app.genesis.operator),
+            **app.totals().to_map(),
+            "next_due": app.next_due(),
+            "waiting": engine.status.waiting,
+            "trouble": engine.status.trouble,
+        },
+    )
+
+
+async def _genesis(request: web.Request) -> web.StreamResponse:
+    return reply(request, _app(request).genesis)
+
+
+async def _params(request: web.Request) -> web.StreamResponse:
+    return reply(request, _app(request).params)
+
+
+async def _account(request: web.Request) -> web.StreamResponse:
+    account = parse_account(request.match_info["account"])
+    return reply(request, AccountView(account, _app(request).account(account)))
+
+
+async def _providers(request: web.Request) -> web.StreamResponse:
+    return _list(request, [(record.account, record) for record in _app(request).providers()])
+
+
+async def _provider(request: web.Request) -> web.StreamResponse:
+    found = _app(request).provider(parse_account(request.match_info["account"]))
+    if found is None:
+        raise web.HTTPNotFound(text="no such provider is registered")
+    return reply(request, found)
+
+
+async def _deals(request: web.Request) -> web.StreamResponse:
+    query = request.query
+    if query.get("active") not in (None, "true", "false"):
+        raise web.HTTPBadRequest(text="active: 'true' or 'false'")
+    found = _app(request).deals(
+        client=parse_account(query["client"]) if "client" in query else None,
+        provider=parse_account(query["provider"]) if "provider" in query else None,
+        content=parse_cid(query["content"]) if "content" in query else None,
+        active=query["active"] == "true" if "active" in query else None,
+    )
+    return _list(request, [(bytes(info.id), info) for info in found], DealView.of)
+
+
+async def _deal(request: web.Request) -> web.StreamResponse:
+    deal = parse_cid(request.match_info["cid"])
+    found = _app(request).deal(deal)
+    if found is None:
+        raise web.HTTPNotFound(text=f"no deal {deal}, or it is long over")
+    return reply(request, DealView.of(found))
+
+
+def _dataset_view(info: DatasetInfo) -> DatasetView:
+    return DatasetView(info.id, info.record)
+
+
+async def _datasets(request: web.Request) -> web.StreamResponse:
+    text = request.query.get("provider")
+    provider = None if text is None else parse_account(text)
+    found = _app(request).datasets(provider=provider)
+    return _list(request, [(info.id, info) for info in found], _dataset_view)
+
+
+def _found_dataset(request: web.Request) -> DatasetInfo:
+    dataset = parse_hex("dataset", request.match_info["id"], DATASET_ID_BYTES, exact=True)
+    found = _app(request).dataset(dataset)
+    if found is None:
+        raise web.HTTPNotFound(text="no such dataset")
+    return found
+
+
+async def _dataset(request: web.Request) -> web.StreamResponse:
+    return reply(request, _dataset_view(_found_dataset(request)))
+
+
+async def _slots(request: web.Request) -> web.StreamResponse:
+    found = _app(request).dataset_slots(_found_dataset(request).id)
+    held = [SlotView(info.slot, info.deal, info.shard) for info in found if info.slot is not None]
+    return _list(request, [(keys.u32(view.slot), view) for view in held])
+
+
+async def _prove(request: web.Request) -> web.StreamResponse:
+    app = _app(request)
+    proof = app.prove(parse_hex("key", request.match_info["key"], MAX_KEY_BYTES))
+    return reply(request, {"height": app.height, "app_hash": app.app_hash, "proof": proof})
