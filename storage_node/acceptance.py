@@ -19,6 +19,7 @@ from storage_node.duties import ShardKey
 from storage_node.errors import UploadRefused
 from storage_node.fetch import NetworkFetcher
 from storage_node.ledger_view import shard_terms
+from storage_node.piece import PieceLayout
 from storage_node.upload import PieceIntake
 
 RETRY_S = 1.0
@@ -110,29 +111,41 @@ class Acceptance:
         terms = await self.offered(key)
         if terms is None or await self.accept_if_complete(key):
             return
-        self._fetcher.expect(terms.content)
         with self._store.lease():
-            intake = await asyncio.to_thread(self._custody.intake, terms)
-            while intake.layout is None:
-                wanted = intake.wanted_manifest_block
-                if wanted is None:
-                    raise UploadRefused(intake.error or "the manifest is not valid")
-                await self._store_fetched(intake, [wanted])
-            await self._rebuild(terms, intake)
+            await self._complete(terms)
             await self.accept_if_complete(key)
+
+    async def recover(self, key: ShardKey) -> None:
+        """Make the piece file of a shard that we hold anew, from the blocks here or fetched and rebuilt.
+
+        Raises BlockNotFound when neither this node nor the others have enough of it.
+        """
+        terms, _ = await shard_terms(self._ledger, key)
+        with self._store.lease():
+            layout = await self._complete(terms)
+            await asyncio.to_thread(self._custody.keep, terms, layout)
+
+    async def _complete(self, terms: ShardTerms) -> PieceLayout:
+        """Fetch or rebuild every block of a piece that is not here."""
+        self._fetcher.expect(terms.content)
+        intake = await asyncio.to_thread(self._custody.intake, terms)
+        while intake.layout is None:
+            wanted = intake.wanted_manifest_block
+            if wanted is None:
+                raise UploadRefused(intake.error or "the manifest is not valid")
+            await self._store_fetched(intake, [wanted])
+        missing = await asyncio.to_thread(intake.missing)
+        # A few groups at a time, so that memory stays bounded by their blocks.
+        for start in range(0, len(missing), REPAIR_BATCH_BLOCKS):
+            batch = [CID(1, RAW, multihash) for multihash in missing[start : start + REPAIR_BATCH_BLOCKS]]
+            await self._store_fetched(intake, batch)
+        return intake.layout
 
     async def _store_fetched(self, intake: PieceIntake, cids: list[CID]) -> None:
         blocks = await asyncio.gather(*(self._fetcher.fetch(cid) for cid in cids))
         await asyncio.to_thread(
             intake.take, [Block(cid, data) for cid, data in zip(cids, blocks, strict=True)]
         )
-
-    async def _rebuild(self, terms: ShardTerms, intake: PieceIntake) -> None:
-        """A few groups at a time, so that memory stays bounded by their blocks."""
-        missing = await asyncio.to_thread(intake.missing)
-        for start in range(0, len(missing), REPAIR_BATCH_BLOCKS):
-            batch = [CID(1, RAW, multihash) for multihash in missing[start : start + REPAIR_BATCH_BLOCKS]]
-            await self._store_fetched(intake, batch)
 
     async def release(self, key: ShardKey) -> None:
         """Let go of a shard that is not, or no longer, ours."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from merkledag.cid import CID
+
 
 class StorageNodeError(Exception):
     """Any failure that this package reports. The message is one line that says what to do."""
@@ -97,7 +99,12 @@ class IncompleteDag(StorageNodeError):
 
 
 class PieceLost(StorageNodeError):
-    """A piece that the ledger counts as ours has no rows on this node."""
+    """A piece that the ledger counts as ours has no rows on this node; `.deal` and `.shard` say which."""
+
+    def __init__(self, deal: CID, shard: int) -> None:
+        super().__init__(f"the rows of shard {shard} of deal {deal} are not on this node")
+        self.deal = deal
+        self.shard = shard
 
 
 class BlockLost(StorageNodeError):

@@ -63,7 +63,7 @@ class Prover:
     def _piece(self, key: ShardKey) -> PieceFile:
         piece = self._custody.piece(key)
         if piece is None:
-            raise PieceLost(f"the rows of shard {key.shard} of deal {key.deal} are not on this node")
+            raise PieceLost(key.deal, key.shard)
         return piece
 
     def _read(self, multihash: bytes, offset: int, length: int) -> bytes:

@@ -32,7 +32,7 @@ from storage_node.duties import (
     Window,
     Withdraw,
 )
-from storage_node.errors import BlockLost, StorageNodeError
+from storage_node.errors import BlockLost, PieceLost, StorageNodeError
 from storage_node.ledger_view import my_shards, slots_of
 from storage_node.prover import Prover
 
@@ -226,8 +226,8 @@ class DutyRunner:
         return True
 
     async def _answer(self, record: DatasetRecord, keys: Mapping[int, ShardKey], params: Params) -> bytes:
-        """The proof; blocks that the disk has lost are fetched first, as many as were drawn."""
-        for _ in range(record.challenges + params.meta_challenges):
+        """The proof; pieces and blocks that the disk has lost are fetched first, as many as can be drawn."""
+        for _ in range(len(keys) + record.challenges + params.meta_challenges):
             try:
                 return await asyncio.to_thread(self._prover.answer, record, keys, params)
             except (BlockLost, DamagedBlock) as error:
@@ -235,6 +235,11 @@ class DutyRunner:
                     raise
                 self._problem(f"{error}; fetching it from the network")
                 await self._acceptance.heal(error.multihash)
+            except PieceLost as error:
+                if not self._heal:
+                    raise
+                self._problem(f"{error}; making them anew")
+                await self._acceptance.recover(ShardKey(error.deal, error.shard))
         return await asyncio.to_thread(self._prover.answer, record, keys, params)
 
     async def _repair(self, key: ShardKey) -> None:

@@ -363,8 +363,8 @@ class Ledger:
 async def a_network(folder: Path, params: Params = PARAMS) -> AsyncIterator[Network]:
     """A running ledger without nodes."""
     clock = ManualClock()
+    gc.collect()  # LMDB gives its address space back when the last reference goes
     async with AsyncExitStack() as stack:
-        stack.callback(gc.collect)  # LMDB gives its address space back when the last reference goes
         ledger = Ledger(folder / "ledger", clock, params)
         await ledger.start()
         stack.push_async_callback(ledger.stop)

@@ -14,17 +14,23 @@ from merkledag.cid import CID
 from merkledag.steps import aiterate
 from merkledag.traverse import walk_dag
 from storage_node import commitments as commitments_module
+from storage_node.blockstore import environment
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockNotFound, PlacementFailed
 from storage_node.fetch import NetworkFetcher
+from storage_node.gc import collect
+from storage_node.meta import Meta
+from storage_node.pins import Pins
 from tests.storage_node.content import add_files, some_bytes
-from tests.storage_node.network import PARAMS, Home, Network, a_network
+from tests.storage_node.network import PARAMS, Home, Network, Provider, a_network
 
 FILES = {"a": some_bytes(150_000), "b": some_bytes(20_000, 2), "c": b"tiny", "d": b""}
 
 
 @pytest.fixture
-async def network(tmp_path: Path) -> AsyncIterator[Network]:
+async def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Network]:
+    # Five participants a test with a terabyte of address space a file would use up all there is.
+    monkeypatch.setattr(environment, "MAP_BYTES", 1 << 28)
     async with a_network(tmp_path) as made:
         yield made
 
@@ -35,9 +41,11 @@ async def a_client(network: Network, name: str = "client") -> Home:
     return home
 
 
-async def stored(network: Network, home: Home, content: CID, periods: int = 3) -> CID:
+async def stored(
+    network: Network, home: Home, content: CID, periods: int = 3, code: tuple[int, int] | None = None
+) -> CID:
     """The deal, every shard of it accepted."""
-    with await network.plan(home, content, periods) as plan:
+    with await network.plan(home, content, periods, code=code) as plan:
         return (await network.execute(home, plan)).deal
 
 
@@ -140,6 +148,47 @@ async def test_a_node_with_damaged_disk_heals_itself_from_its_siblings(network: 
     await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
     assert not network.seen("fault")
     assert victim.node.runner.tally.proofs == 2
+
+
+async def test_a_node_whose_piece_files_are_gone_makes_them_anew(network: Network) -> None:
+    await network.add_providers(3, heal=True)
+    client = await a_client(network)
+    deal = await stored(network, client, add_files(client.store, FILES), periods=2)
+    node = network.provider((await client.ledger.deal(deal)).shards[0].provider)
+    await node.stop()
+    for path in (node.home.folder / "pieces").iterdir():
+        path.unlink()
+    await node.start()
+    await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
+    assert not network.seen("fault")
+
+
+async def test_client_and_node_may_share_one_store_and_its_garbage_collection(network: Network) -> None:
+    client = await a_client(network)
+    own = Provider(network, client)
+    await own.start()
+    network.stack.push_async_callback(own.stop)
+    network.providers.append(own)
+    await network.add_providers(2)
+    content = add_files(client.store, FILES)
+    junk = client.store.put_many([(CID.of(b"junk").multihash, b"junk")])
+    assert junk.new == 1
+    deal = await stored(network, client, content, periods=2, code=(2, 3))
+    collect(
+        client.store,
+        Pins(Meta(client.folder / "pins"), network.clock),
+        partial_roots=own.node.held_roots(),
+    )
+    assert not client.store.has(CID.of(b"junk").multihash)
+    (held,) = own.node.custody.held().values()
+    assert held.deal == deal
+    assert all(client.store.has(multihash) for multihash in held.multihashes())
+    await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
+    assert not network.seen("fault")
+    collect(
+        client.store, Pins(Meta(client.folder / "pins"), network.clock), partial_roots=own.node.held_roots()
+    )
+    assert list(client.store.keys()) == []
 
 
 async def test_a_restarted_node_goes_on_without_hashing_anything_again(
