@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from ledger import due, execute, keys, limits, money, rules_datasets, rules_draw, rules_settlement, transactions
+from ledger import (
+    due,
+    execute,
+    keys,
+    limits,
+    money,
+    rules_datasets,
+    rules_draw,
+    rules_settlement,
+    transactions,
+)
 from ledger.context import Context
 from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction
 from ledger.events import Event
@@ -36,7 +46,7 @@ PASSING = frozenset({Code.NONCE_GAP, Code.BLOCK_FULL})
 
 @dataclass(frozen=True, slots=True)
 class BlockInput:
-    """What a block says: `block_time_s` is its own (wall) time, `proposer` an account; a beacon heads `txs`."""
+    """What a block says: `block_time_s` is its own time, `proposer` an account; a beacon heads `txs`."""
 
     height: int
     block_time_s: int
@@ -117,7 +127,7 @@ class Application(Queries):
     # Transactions before they are in a block.
 
     def check_tx(self, raw: bytes) -> TxResult:
-        """Whether a transaction may wait for a block; cheap. Remembers verified signatures and pending nonces."""
+        """Whether a transaction may wait for a block; cheap. Remembers signatures and pending nonces."""
         found = self._reader.read(raw)
         if isinstance(found, TxResult):
             return found

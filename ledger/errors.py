@@ -1,4 +1,4 @@
-"""What goes wrong in the ledger, and whose fault it is. What a client of a server meets is in `engine.errors`."""
+"""What goes wrong in the ledger, and whose fault it is; what clients meet is in `engine.errors`."""
 # ruff: noqa: N818 (the names say what happened)
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CorruptState(LedgerError):
 
 
 class Refusal(LedgerError):
-    """A rule refuses a transaction; everything it did is undone. Shape: a stable code and a line that explains."""
+    """A rule refuses a transaction, and all it did is undone: a stable code and a line that explains."""
 
     def __init__(self, code: Code, log: str) -> None:
         super().__init__(f"{code.name}: {log}")

@@ -1,7 +1,8 @@
 """How a dataclass field looks on the wire: strict checks on the way in, JSON on the way out.
 
-A field is annotated with one of the types below; `Wire` then gives its class `to_map`, `from_map`, `to_json` and
-`from_json`. A map has exactly the fields as keys, and each value exactly the declared type: a bool is not an int.
+A field is annotated with one of the types below; `Wire` then gives its class `to_map`, `from_map`,
+`to_json` and `from_json`. A map has exactly the fields as keys, and each value exactly the declared type: a
+bool is not an int.
 """
 
 from __future__ import annotations

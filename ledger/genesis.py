@@ -26,7 +26,8 @@ class Params(Wire):
     period_s, window_s: a proving period and the window at its end (at most half of it).
     max_step_s: how far one block may move ledger time.
     challenges, meta_challenges: leaves drawn a period from data (the default and least) and from metadata.
-    accept_timeout_s, max_rounds: how long an offered shard waits, and how many offers there are before it is given up.
+    accept_timeout_s, max_rounds: how long an offered shard waits, and how many offers there are before it
+    is given up.
     base_fee, proof_fee: least fee of a transaction, and of a Prove transaction.
     deposit: held for each record (deal, shard, dataset, provider). account_minimum: what opens an account.
     min_stake: what a provider registers with. collateral_periods: a shard locks its price times this.

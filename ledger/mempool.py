@@ -1,4 +1,4 @@
-"""What is known of transactions before a block has them: decoded ones, verified signatures, pending nonces."""
+"""What is known of transactions before a block has them: verified signatures, pending nonces."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def check_envelope(found: ReadTx, params: Params, time: int) -> TxResult | None:
 
 
 class Pending:
-    """Nonces of accepted transactions that wait for a block: consecutive ones, a bounded number an account."""
+    """Nonces of transactions that wait for a block: consecutive ones, a bounded number an account."""
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, OrderedDict[int, tuple[CID, int]]] = {}

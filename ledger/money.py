@@ -1,4 +1,4 @@
-"""Money: every unit moves through `move`, which keeps the totals; `audit` recomputes them from the records."""
+"""Money: every unit moves through `move`, which keeps the totals; `audit` recomputes them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Totals:
 
 
 def move(state: State, totals: Totals, source: Purse, target: Purse, amount: int) -> None:
-    """Moves units. Raises Refusal INSUFFICIENT_FUNDS if an account has too few; other sources always have them."""
+    """Moves units. Refuses INSUFFICIENT_FUNDS if an account has too few; other sources have them."""
     assert amount >= 0, "units never move backwards"
     if amount == 0 or source == target:
         return
@@ -126,9 +126,10 @@ def _change(state: State, totals: Totals, purse: Purse, by: int) -> None:
 
 
 def audit(items: Iterable[tuple[bytes, bytes]]) -> TotalsRecord:
-    """The totals recomputed from a state's records, burned and issued as noted; raises ValueError if they differ.
+    """The totals, recomputed from a state's records; raises ValueError if they differ from those noted.
 
-    Also checks that the parts sum to what was issued, and that what is locked is the sum of the shards' collateral.
+    Also checks that the parts sum to what was issued, and that what is locked is the sum of the shards'
+    collateral.
     """
     sums = {"balances": 0, "escrow": 0, "collateral": 0}
     locked = 0

@@ -75,7 +75,7 @@ class ProviderRecord(Record):
 
     @property
     def unlocked(self) -> int:
-        """Stake that is no shard's collateral: what may be withdrawn or locked, and the weight in the draw."""
+        """Stake that is no shard's collateral: it may be withdrawn or locked, and weighs in the draw."""
         return max(0, self.stake - self.locked)
 
     @property
@@ -93,7 +93,7 @@ class DealStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DealRecord(Record):
-    """A deal. `holders` has the provider of each shard, offered or kept, or b""; `ended_at` is 0 while open."""
+    """A deal. `holders` has the provider, if any, of each shard, offered or kept; open until `ended_at`."""
 
     client: Account
     content: Link
@@ -135,12 +135,13 @@ class ShardStatus(Enum):
 class ShardRecord(Record):
     """One shard of a deal.
 
-    `provider` is whom it is offered to or who keeps it, b"" for none; `round` counts the offers since the shard
-    last lost its place and `expires_at` is the last second of this one (0: no offer runs); `tried` are the providers that let an
-    offer pass or failed. While active it has `slot` in `dataset` in the periods `first`…`last`; `mark` is the
-    dataset's `proven_total` up to which it is paid. `ends_at` is the ledger time up to which the client pays,
-    0 before the first acceptance takes effect. `escrow` is the client's money left, `reward` what the one who
-    repairs it gets, `collateral` the part of the provider's stake that is locked, `paid` all pay so far.
+    `provider` is whom it is offered to or who keeps it, b"" for none; `round` counts the offers since the
+    shard last lost its place and `expires_at` is the last second of this one (0: no offer runs); `tried`
+    are the providers that let an offer pass or failed. While active it has `slot` in `dataset` in the
+    periods `first`…`last`; `mark` is the dataset's `proven_total` up to which it is paid. `ends_at` is the
+    ledger time up to which the client pays, 0 before the first acceptance takes effect. `escrow` is the
+    client's money left, `reward` what the one who repairs it gets, `collateral` the part of the provider's
+    stake that is locked, `paid` all pay so far.
     """
 
     piece: Annotated[PieceCommitment, nested(PieceCommitment)]
@@ -176,12 +177,13 @@ class Phase(Enum):
 class DatasetRecord(Record):
     """All pieces of one client on one provider under one kind of proof, proven together once a period.
 
-    `period` is the one that the trees stand for; `seed` (b"" unless a window was opened) and `seed_time` belong
-    to it, as does `proven`. `in_a_row` counts faults since the last proof, `clean` proofs since the last fault;
-    `history` has bit i set if the period 1 + i before `period` was proven. `slots` is how many slots were ever used,
-    `pieces` how many hold a piece, `price_total` their price a period. `data_*` and `meta_*` are the roots of the
-    two slot trees, `depth` the height of both. `joins` numbers the pieces that ever waited to join, `joining` those
-    that wait now. `terminating`: every piece leaves at the turn of the period.
+    `period` is the one that the trees stand for; `seed` (b"" unless a window was opened) and `seed_time`
+    belong to it, as does `proven`. `in_a_row` counts faults since the last proof, `clean` proofs since the
+    last fault; `history` has bit i set if the period 1 + i before `period` was proven. `slots` is how many
+    slots were ever used, `pieces` how many hold a piece, `price_total` their price a period. `data_*` and
+    `meta_*` are the roots of the two slot trees, `depth` the height of both. `joins` numbers the pieces
+    that ever waited to join, `joining` those that wait now. `terminating`: every piece leaves at the turn
+    of the period.
     """
 
     KIND: ClassVar[str] = "merkle"

@@ -1,7 +1,7 @@
 """The stable result codes of transactions.
 
-A transaction that breaks several rules fails with the smallest of their numbers: checks run in this order. Numbers
-never change their meaning; new ones are appended within their group.
+A transaction that breaks several rules fails with the smallest of their numbers: checks run in this order.
+Numbers never change their meaning; new ones are appended within their group.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def explain(code: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TxResult:
-    """What became of a transaction: stable `code`, a line for people, and its ID (None if it does not decode)."""
+    """What became of a transaction: stable code, a line for people, its ID (None if it does not decode)."""
 
     code: Code
     log: str = ""

@@ -2,8 +2,8 @@
 
 A dataset has at most one entry in the queue of due work, for what its phase waits for:
 
-    RESTING, VOID, OPEN ── end of the period ──► TURNING ──► WAITING ── opens_at ──► OPEN, or VOID if it is late
-                                                    └──────► IDLE (nothing left), until a piece is accepted
+    RESTING, VOID, OPEN ── period's end ──► TURNING ──► WAITING ── opens_at ──► OPEN, or VOID if late
+                                               └──────► IDLE (nothing left), until a piece is accepted
 
 Pieces join and leave only while TURNING, so from then to the period's end the trees stand still.
 """
@@ -139,7 +139,7 @@ def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clo
 
 
 def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
-    """Lets pieces leave and join, as many as the block's budget allows; the rest follows in the next block."""
+    """Lets pieces leave and join, as many as the block's budget allows; the rest in the next block."""
     record = replace(record, phase=Phase.TURNING)
     current = clock.period_at(ctx.time)
     before = record

@@ -1,7 +1,7 @@
 """The draw: which provider a shard is offered to, by a beacon that came after the shard.
 
-Providers are weighted by unlocked stake. Nobody is offered two shards of a deal, nor, while there are others, one
-that it let pass or lost.
+Providers are weighted by unlocked stake. Nobody is offered two shards of a deal, nor, while there are
+others, one that it let pass or lost.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from merkledag.cid import CID
 
 
 def fault(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
-    """Notes that the open period was not proven and burns the fee; after `grace_periods` clean ones it is free."""
+    """Notes that the period was not proven and burns the fee; after `grace_periods` clean ones it is free."""
     provider = ctx.get_provider(record.provider)
     fee = 0
     if record.clean < ctx.params.grace_periods:
@@ -32,7 +32,7 @@ def fault(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
 
 
 def terminate_shard(ctx: Context, deal: CID, index: int) -> None:
-    """Takes a shard from its provider: what it proved is paid, its collateral forfeited, the shard offered for repair.
+    """Takes a shard from its provider: what it proved is paid, its collateral lost, the shard put up for repair.
 
     The reward for the repair comes out of what was forfeited and never exceeds it; the rest is burned.
     """

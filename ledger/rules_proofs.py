@@ -20,7 +20,7 @@ from proofs.merkle_proof import Challenge
 
 
 class RememberingChecker:
-    """Verifies proofs and remembers those that passed, since a proof is checked when proposed and when run."""
+    """Verifies proofs and remembers those that passed: each is checked when proposed and when run."""
 
     def __init__(self) -> None:
         self._passed: OrderedDict[tuple[Challenge, bytes], None] = OrderedDict()
@@ -50,7 +50,7 @@ def challenge_of(record: DatasetRecord, params: Params) -> Challenge:
 
 
 def check_timing(record: DatasetRecord, clock: Clock, period: int, time: int) -> None:
-    """Refuses a proof that is not for the open window, between the seed's block and the window's last second."""
+    """Refuses a proof outside the open window: from the seed's block to the window's last second."""
     if period > record.period or (period == record.period and record.phase is Phase.WAITING):
         raise Refusal(Code.TOO_EARLY, f"the window opens at {clock.opens_at(period)}")
     if period < record.period or record.phase is not Phase.OPEN or time > clock.closes_at(period):

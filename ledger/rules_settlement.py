@@ -1,4 +1,4 @@
-"""Settlement: proven periods pay, and what is left goes back. Each payment costs the same, however long it waited."""
+"""Settlement: proven periods pay, what is left goes back; a payment costs the same however long it waited."""
 
 from __future__ import annotations
 

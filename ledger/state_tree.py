@@ -1,9 +1,9 @@
 """The state's Merkle tree: its root is the app hash, its proofs show that a key has a value or is absent.
 
-Keys fall into 65,536 buckets by the first two bytes of their SHA-256. A bucket is a simple Merkle tree (RFC 6962,
-as CometBFT hashes it) over its keys in order; the state is one over all bucket roots. A leaf of either is
-`len(key) ‖ key ‖ 32 ‖ SHA-256(value)` with varint lengths, the value of a bucket being its root: two `simple:v`
-proof operations, which CometBFT's light client checks.
+Keys fall into 65,536 buckets by the first two bytes of their SHA-256. A bucket is a simple Merkle tree (RFC
+6962, as CometBFT hashes it) over its keys in order; the state is one over all bucket roots. A leaf of
+either is `len(key) ‖ key ‖ 32 ‖ SHA-256(value)` with varint lengths, the value of a bucket being its root:
+two `simple:v` proof operations, which CometBFT's light client checks.
 """
 
 from __future__ import annotations

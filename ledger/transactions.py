@@ -1,9 +1,9 @@
 """Transactions: what people send to the ledger, as canonical, signed DAG-CBOR.
 
-A transaction is the map {account, body, chain, expiry, fee, nonce, sig}; its body the map of one kind's fields plus
-"kind". The signature (Ed25519) is over `SIGN_TAG` ‖ the map without "sig"; the ID is the CID of that map, so a
-signature cannot change it. The beacon transaction {beacon, chain, height} is not signed: it heads each block, put
-there by its proposer, and proves itself by its BLS signature.
+A transaction is the map {account, body, chain, expiry, fee, nonce, sig}; its body the map of one kind's
+fields plus "kind". The signature (Ed25519) is over `SIGN_TAG` ‖ the map without "sig"; the ID is the CID of
+that map, so a signature cannot change it. The beacon transaction {beacon, chain, height} is not signed: it
+heads each block, put there by its proposer, and proves itself by its BLS signature.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PIECE_LEAVES = uint(high=limits.MAX_PIECE_LEAVES)
 
 @dataclass(frozen=True, slots=True)
 class PieceCommitment(Wire):
-    """What one shard's node keeps: roots and leaf counts (1 KiB each) of its data and metadata, and their bytes.
+    """What one shard's node keeps: roots, leaves (1 KiB each) and bytes of its data and metadata.
 
     No metadata is 32 zero bytes, 0 and 0.
     """
@@ -91,7 +91,7 @@ class Transfer(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Register(Wire):
-    """Registers the sender as a provider, or updates it and adds `stake`. `payout` is paid instead of the sender."""
+    """Makes the sender a provider, or updates it and adds `stake`; `payout` gets what it earns."""
 
     kind: ClassVar[str] = "register"
     endpoint: Annotated[str, ENDPOINT]
@@ -102,7 +102,7 @@ class Register(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Ask(Wire):
-    """What the provider takes: price in units a GiB a period, limits in bytes, `open` for new shards or not."""
+    """What the provider takes: price in units a GiB a period, limits in bytes, `open` for new shards."""
 
     kind: ClassVar[str] = "ask"
     price_per_gib_period: Uint

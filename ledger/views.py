@@ -218,8 +218,8 @@ class Queries:
     def dataset_slots(self, dataset: bytes) -> list[SlotInfo]:
         """The pieces of a dataset: those in its trees by slot, then those that wait to join.
 
-        The trees change only while a period turns (event dataset_changed), so what this returns in a period is
-        what the period's challenge is about.
+        The trees change only while a period turns (event dataset_changed), so what this returns in a period
+        is what the period's challenge is about.
         """
         joined = self._state.scan(keys.SLOT + dataset, committed=True)
         waiting = self._state.scan(keys.JOIN + dataset, committed=True)
