@@ -1,5 +1,4 @@
-"""Takes in one shard's piece, block by block, from bytes that a client sends in any portions; no sockets
-here.
+"""Takes in one shard's piece, block by block, from bytes that come in any portions; no sockets here.
 
 The erasure manifest comes first, in the order in which its decoder asks for it; then the piece is known, and
 only its blocks are taken, in any order, each once. What is here already is never asked for again, so an

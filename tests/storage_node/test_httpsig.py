@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from merkledag.ed25519 import Ed25519Signer, verify
 from storage_node.errors import SignatureRefused
+from storage_node.http_fields import SignatureParams
 from storage_node.httpsig import (
     Message,
     ReplayCache,
-    SignatureParams,
     Verifier,
     content_digest,
     normal_authority,
