@@ -32,7 +32,7 @@ def fault(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
 
 
 def terminate_shard(ctx: Context, deal: CID, index: int) -> None:
-    """Takes a shard from its provider: what it proved is paid, its collateral lost, the shard put up for repair.
+    """Takes a shard from its provider: what it proved is paid, its collateral lost, the shard put to repair.
 
     The reward for the repair comes out of what was forfeited and never exceeds it; the rest is burned.
     """

@@ -1,0 +1,361 @@
+"""A ledger to play on: keys, blocks with real beacons, providers that hold real pieces and prove them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from ledger import money, state_tree
+from ledger.application import Application, BlockInput, BlockResult
+from ledger.events import Attribute, Event
+from ledger.genesis import HOLD, Genesis, Params
+from ledger.mempool import least_fee
+from ledger.records import ShardRecord
+from ledger.result import Code, TxResult
+from ledger.transactions import (
+    Accept,
+    Ask,
+    Beacon,
+    Body,
+    CreateDeal,
+    PieceCommitment,
+    Prove,
+    Register,
+    Settle,
+    Transaction,
+    Transfer,
+    sign,
+)
+from ledger.views import DatasetInfo
+from merkledag.cid import CID
+from merkledag.ed25519 import Ed25519Signer
+from proofs.bls import BlsSigner
+from proofs.commitment import EMPTY, PieceTree
+from proofs.merkle_proof import Challenge, DatasetView, TreeView, prove
+from proofs.slot_tree import MemoryNodes, set_slot
+from tests.proofs.datasets import Holder
+
+CHAIN = "test-chain"
+START_S = 1_700_000_000
+FAR_S = 4_000_000_000
+GIB = 1 << 30
+PARAMS = Params(period_s=40, window_s=20, accept_timeout_s=15, min_stake=HOLD)
+CONTENT = CID.of(b"content")
+MANIFEST = CID.of(b"manifest", codec=0x71)
+
+
+def seed(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+@cache
+def signer(name: str) -> Ed25519Signer:
+    return Ed25519Signer.from_seed(seed(name))
+
+
+def key(name: str) -> bytes:
+    return signer(name).public_key
+
+
+@cache
+def beacon_signer() -> BlsSigner:
+    return BlsSigner.from_seed(seed("beacon"))
+
+
+@cache
+def genesis(params: Params = PARAMS, issued: int = 1_000_000 * HOLD) -> Genesis:
+    bls = beacon_signer()
+    return Genesis.make(
+        chain_id=CHAIN,
+        time_s=START_S,
+        operator=key("operator"),
+        bls_key=bls.public_key,
+        bls_possession=bls.prove_possession(),
+        issued=issued,
+        params=params,
+    )
+
+
+@dataclass
+class Piece:
+    """One shard's bytes, and what its node keeps to prove them."""
+
+    holder: Holder
+    data: PieceTree
+    meta: PieceTree
+    commitment: PieceCommitment
+
+    @classmethod
+    def random(cls, rng: random.Random, blocks: int = 3, max_bytes: int = 5_000, meta: int = 1) -> Piece:
+        """A piece of `blocks` blocks of data and `meta` of metadata."""
+        holder = Holder()
+        data = [rng.randbytes(rng.randint(1, max_bytes)) for _ in range(blocks)]
+        more = [rng.randbytes(rng.randint(1, 900)) for _ in range(meta)]
+        data_tree = PieceTree([holder.add(block) for block in data])
+        meta_tree = PieceTree([holder.add(block) for block in more])
+        root = meta_tree.root if more else EMPTY
+        commitment = PieceCommitment(
+            data_root=data_tree.root.hash,
+            data_leaves=data_tree.root.sum,
+            data_bytes=sum(map(len, data)),
+            meta_root=root.hash,
+            meta_leaves=root.sum,
+            meta_bytes=sum(map(len, more)),
+        )
+        return cls(holder, data_tree, meta_tree, commitment)
+
+
+def answer(challenge: Challenge, pieces: Mapping[int, Piece]) -> bytes:
+    """The proof of a dataset whose slots hold these pieces."""
+
+    def view(trees: Mapping[int, PieceTree]) -> TreeView:
+        nodes = MemoryNodes()
+        for slot, tree in trees.items():
+            set_slot(nodes, challenge.data_depth, slot, tree.root)
+        return TreeView(nodes, trees.__getitem__)
+
+    holder = Holder()
+    for piece in pieces.values():
+        holder.blocks.update(piece.holder.blocks)
+        holder.commitments.update(piece.holder.commitments)
+    both = DatasetView(
+        view({slot: piece.data for slot, piece in pieces.items()}),
+        view({slot: piece.meta for slot, piece in pieces.items()}),
+    )
+    return prove(challenge, both, holder.read, holder.subtrees)
+
+
+@dataclass
+class World:
+    """An application and everyone on it. `now` is the wall clock; every block is audited."""
+
+    params: Params = PARAMS
+    app: Application = field(init=False)
+    now: int = START_S
+    events: list[Event] = field(default_factory=list)
+    stored: dict[bytes, bytes] = field(default_factory=dict)
+    pieces: dict[tuple[CID, int], Piece] = field(default_factory=dict)
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def __post_init__(self) -> None:
+        self.app = Application(genesis(self.params))
+
+    # Blocks.
+
+    def beacon(self) -> bytes:
+        """The head of the next block."""
+        height = self.app.height + 1
+        return Beacon(
+            CHAIN, height, beacon_signer().sign(self.app.beacon_transaction_message(height))
+        ).encode()
+
+    def block(self, *txs: bytes, step: int = 0) -> BlockResult:
+        """One block `step` seconds later, committed and audited."""
+        self.now += step
+        result = self.app.finalize_block(
+            BlockInput(self.app.height + 1, self.now, key("operator"), (self.beacon(), *txs))
+        )
+        self.app.commit()
+        for name, value in result.changes.items():
+            if value is None:
+                del self.stored[name]
+            else:
+                self.stored[name] = value
+        self.events += result.events
+        money.audit(self.app.items())
+        return result
+
+    def restored(self) -> Application:
+        """Another application from what an engine would have stored."""
+        return Application(genesis(self.params), self.stored.items())
+
+    def pass_time(self, seconds: int) -> list[Event]:
+        """Blocks at every due instant, and at least every `max_step_s`; returns what happened."""
+        end, start = self.app.time + seconds, len(self.events)
+        while True:
+            due = self.app.next_due()
+            at = min(end, self.app.time + self.params.max_step_s, end if due is None else due)
+            if at >= end and due != self.app.time and self.app.time >= end:
+                return self.events[start:]
+            self.block(step=at - self.app.time)
+
+    def pass_until(self, time: int) -> list[Event]:
+        """`pass_time` up to a ledger time."""
+        return self.pass_time(time - self.app.time)
+
+    # Transactions.
+
+    def tx(
+        self, name: str, body: Body, *, nonce: int | None = None, fee: int | None = None, expiry: int = FAR_S
+    ) -> bytes:
+        account = key(name)
+        made = Transaction(
+            chain=CHAIN,
+            account=account,
+            nonce=self.app.account(account).nonce if nonce is None else nonce,
+            fee=0,
+            expiry=expiry,
+            body=body,
+        )
+        made = replace(made, fee=least_fee(made, self.params) if fee is None else fee)
+        return sign(made, signer(name)).encode()
+
+    def try_(self, name: str, body: Body, *, fee: int | None = None) -> TxResult:
+        """Sends one transaction in a block of its own; the clock stands still."""
+        return self.block(self.tx(name, body, fee=fee)).tx_results[1]
+
+    def do(self, name: str, body: Body) -> CID:
+        """`try_` what must succeed; returns the transaction's ID."""
+        result = self.try_(name, body)
+        assert result.ok, result
+        assert result.tx_id is not None
+        return result.tx_id
+
+    def refuses(self, name: str, body: Body, code: Code) -> None:
+        """A transaction is refused with a code, and has no effect at all."""
+        before = dict(self.app.items())
+        result = self.try_(name, body)
+        assert result.code is code, result
+        after = dict(self.app.items())
+        assert {k for k in before | after if before.get(k) != after.get(k)} <= {b"chain"}
+
+    def fund(self, *names: str, amount: int = 1_000 * HOLD) -> None:
+        for name in names:
+            self.do("operator", Transfer(key(name), amount))
+
+    def provider(
+        self,
+        *names: str,
+        stake: int = 100 * HOLD,
+        capacity: int = GIB,
+        price: int = 0,
+        payout: str | None = None,
+    ) -> None:
+        """Funded providers that take pieces of any size."""
+        for name in names:
+            self.fund(name)
+            self.do(name, Register(f"http://{name}.example", capacity, key(payout or name), stake))
+            self.do(name, Ask(price, 0, GIB, True))
+
+    # Deals.
+
+    def deal_body(
+        self,
+        pieces: Iterable[Piece],
+        *,
+        k: int = 1,
+        periods: int = 3,
+        price: int = 100_000,
+        providers: Iterable[str] = (),
+    ) -> CreateDeal:
+        commitments = tuple(piece.commitment for piece in pieces)
+        return CreateDeal(
+            content=CONTENT,
+            manifest=MANIFEST,
+            k=k,
+            m=len(commitments),
+            replicated=False,
+            periods=periods,
+            price=price,
+            challenges=self.params.challenges,
+            pieces=commitments,
+            providers=tuple(key(name) for name in providers),
+        )
+
+    def deal(
+        self,
+        client: str,
+        *,
+        shards: int = 1,
+        periods: int = 3,
+        price: int = 100_000,
+        providers: Iterable[str] = (),
+        blocks: int = 3,
+    ) -> CID:
+        """A new deal of random pieces, which `pieces` remembers."""
+        pieces = [Piece.random(self.rng, blocks) for _ in range(shards)]
+        body = self.deal_body(pieces, periods=periods, price=price, providers=providers)
+        deal = self.do(client, body)
+        self.pieces |= {(deal, index): piece for index, piece in enumerate(pieces)}
+        return deal
+
+    def active(self, client: str, provider: str, **terms: int) -> tuple[CID, bytes]:
+        """A deal of one shard with a named provider, joined to its dataset; returns both IDs."""
+        deal = self.deal(client, providers=(provider,), **terms)  # type: ignore[arg-type]
+        self.do(provider, Accept(deal, 0))
+        dataset = self.shard(deal).dataset
+        while not self.shard(deal).first:
+            self.pass_time(1)
+        return deal, dataset
+
+    def shard(self, deal: CID, index: int = 0) -> ShardRecord:
+        info = self.app.deal(deal)
+        assert info is not None
+        return info.shards[index]
+
+    def dataset(self, dataset: bytes) -> DatasetInfo:
+        info = self.app.dataset(dataset)
+        assert info is not None
+        return info
+
+    def open_window(self, dataset: bytes) -> DatasetInfo:
+        """Lets time pass until the dataset's next window is open."""
+        info = self.dataset(dataset)
+        if info.challenge is not None:
+            self.pass_until(info.closes_at + 1)
+        while self.dataset(dataset).challenge is None:
+            self.pass_time(1)
+        return self.dataset(dataset)
+
+    def proof(self, dataset: bytes) -> Prove:
+        """The right answer to a dataset's open window."""
+        info = self.dataset(dataset)
+        assert info.challenge is not None
+        pieces = {
+            slot.slot: self.pieces[slot.deal, slot.shard]
+            for slot in self.app.dataset_slots(dataset)
+            if slot.slot is not None
+        }
+        return Prove(dataset, info.record.period, answer(info.challenge, pieces))
+
+    def prove(self, provider: str, dataset: bytes) -> None:
+        """Waits for the next window and proves it."""
+        self.open_window(dataset)
+        self.do(provider, self.proof(dataset))
+
+    def settle(self, name: str, deal: CID, index: int = 0) -> int:
+        """Settles a shard; returns what it paid."""
+        self.do(name, Settle(deal, index))
+        paid = last(self.events, "paid")["amount"]
+        assert isinstance(paid, int)
+        return paid
+
+    def balance(self, name: str) -> int:
+        return self.app.account(key(name)).balance
+
+    def check_restores(self) -> None:
+        """What was stored gives the same state."""
+        assert self.stored == dict(self.app.items())
+        again = self.restored()
+        assert again.app_hash == self.app.app_hash
+        assert state_tree.StateTree(self.stored.items()).root == self.app.app_hash
+        assert (again.height, again.time, again.next_due()) == (
+            self.app.height,
+            self.app.time,
+            self.app.next_due(),
+        )
+
+
+def kinds(events: Iterable[Event]) -> list[str]:
+    return [event.kind for event in events]
+
+
+def all_of(events: Iterable[Event], kind: str) -> list[Mapping[str, Attribute]]:
+    return [event.attributes for event in events if event.kind == kind]
+
+
+def last(events: Iterable[Event], kind: str) -> Mapping[str, Attribute]:
+    return all_of(events, kind)[-1]
