@@ -3,8 +3,8 @@
 Run from the repository's root: `python -m bench.ledger [--count N] [--rounds N] [--seconds S]`. Prints one
 JSON document on stdout and a table on stderr. Beside the figures stands the machine's own limit, Ed25519
 verifications a second (on one thread and on two), measured in the same run, in turns; every figure is a
-median. Transactions are signed before the clock starts; a figure counts only what came back with a receipt. The
-HTTP clients are processes of their own, on the same cores.
+median. Transactions are signed before the clock starts; a figure counts only what came back with a receipt.
+The HTTP clients are processes of their own, on the same cores.
 """
 
 from __future__ import annotations

@@ -51,10 +51,9 @@ def test_a_committed_block_is_found_by_height_place_and_digest(tmp_path: Path) -
     assert (store.height(), store.app_hash()) == (1, _digest("app 1"))
     assert dict(store.state_items()) == {b"b": b"2", b"c": b"3"}
     assert list(store.state_items(b"c")) == [(b"c", b"3")]
-    assert (store.state(b"b"), store.state(b"a")) == (b"2", None)
     assert store.block(1) == b"block 1"
     assert (store.tx(1, 1), store.receipt(1, 1), store.tx(1, 2)) == (b"tx 1", b"receipt 1", None)
-    assert (store.txs(1), store.receipts(1)) == ([b"tx 0", b"tx 1"], [b"receipt 0", b"receipt 1"])
+    assert store.txs(1) == [b"tx 0", b"tx 1"]
     assert (store.events(1), store.events(2), store.block(-1), store.txs(1 << 64)) == (
         b"events 1",
         None,
@@ -172,7 +171,7 @@ store = LedgerStorage(Path(sys.argv[1]))
 try:
     store.open()
     for height in range(store.height() + 1):
-        store.block(height), store.txs(height), store.receipts(height), store.events(height)
+        store.block(height), store.txs(height), store.receipt(height, 0), store.events(height)
     print("items", len(list(store.state_items())))
 except StoreError as error:
     print("error", type(error).__name__, error)
