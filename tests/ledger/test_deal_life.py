@@ -84,10 +84,12 @@ def test_the_lowest_free_slot_is_used_again(world: World) -> None:
     world.do("node", Accept(longer, 0))
     world.prove("node", dataset)
     world.prove("node", dataset)
+    world.pass_until(world.dataset(dataset).closes_at + 1)
     assert [slot.slot for slot in world.app.dataset_slots(dataset)] == [1]
     assert world.shard(short).status is ShardStatus.ENDED
     third = world.deal("client", providers=("node",), periods=2)
     world.do("node", Accept(third, 0))
+    world.prove("node", dataset)
     world.prove("node", dataset)
     assert [(slot.slot, slot.deal) for slot in world.app.dataset_slots(dataset)] == [(0, third), (1, longer)]
     assert world.dataset(dataset).record.slots == 2

@@ -13,7 +13,7 @@ from ledger.application import Application, BlockInput, BlockResult
 from ledger.events import Attribute, Event
 from ledger.genesis import HOLD, Genesis, Params
 from ledger.mempool import least_fee
-from ledger.records import ShardRecord
+from ledger.records import Phase, ShardRecord
 from ledger.result import Code, TxResult
 from ledger.transactions import (
     Accept,
@@ -287,8 +287,8 @@ class World:
         deal = self.deal(client, providers=(provider,), **terms)  # type: ignore[arg-type]
         self.do(provider, Accept(deal, 0))
         dataset = self.shard(deal).dataset
-        while not self.shard(deal).first:
-            self.pass_time(1)
+        self.pass_until(self.dataset(dataset).closes_at + 1)
+        assert self.shard(deal).first
         return deal, dataset
 
     def shard(self, deal: CID, index: int = 0) -> ShardRecord:
@@ -304,11 +304,12 @@ class World:
     def open_window(self, dataset: bytes) -> DatasetInfo:
         """Lets time pass until the dataset's next window is open."""
         info = self.dataset(dataset)
-        if info.challenge is not None:
+        if info.record.phase in (Phase.OPEN, Phase.RESTING, Phase.VOID):
             self.pass_until(info.closes_at + 1)
-        while self.dataset(dataset).challenge is None:
-            self.pass_time(1)
-        return self.dataset(dataset)
+        self.pass_until(self.dataset(dataset).opens_at)
+        info = self.dataset(dataset)
+        assert info.challenge is not None, info.record
+        return info
 
     def proof(self, dataset: bytes) -> Prove:
         """The right answer to a dataset's open window."""
