@@ -1,0 +1,45 @@
+#!/bin/sh
+# Installs the pinned implementations of other projects that tests/peers compares with, into the folder given.
+# Takes packages of npm (needs Node.js) and modules of Go; running it again does nothing when everything is there.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${1:?usage: install.sh FOLDER}
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+missing=
+
+# What a stamp holds changes with the files given.
+stamp() { cat "$@" | cksum | cut -d' ' -f1; }
+is_done() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
+
+if command -v node >/dev/null && command -v npm >/dev/null; then
+    wanted=$(stamp "$here/npm/package.json" "$here/npm/package-lock.json" "$here/npm/.npmrc")
+    mkdir -p "$folder/npm"
+    if ! is_done "$folder/npm/.stamp" "$wanted"; then
+        rm -f "$folder/npm/.stamp"
+        cp "$here/npm/package.json" "$here/npm/package-lock.json" "$here/npm/.npmrc" "$folder/npm/"
+        (cd "$folder/npm" && npm ci --no-progress --loglevel=error)
+        echo "$wanted" > "$folder/npm/.stamp"
+    fi
+    cp "$here/npm/peer.mjs" "$folder/npm/"
+else
+    echo "make peers: without Node.js 20 or newer and npm, the tests against the JavaScript implementation are skipped" >&2
+    missing=npm
+fi
+
+if command -v go >/dev/null; then
+    wanted=$(stamp "$here"/go/go.mod "$here"/go/go.sum "$here"/go/*.go)
+    if ! is_done "$folder/bin/.boxo-peer.stamp" "$wanted" || [ ! -x "$folder/bin/boxo-peer" ]; then
+        mkdir -p "$folder/bin"
+        rm -f "$folder/bin/.boxo-peer.stamp"
+        (cd "$here/go" && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+            go build -trimpath -buildvcs=false -o "$folder/bin/boxo-peer" .)
+        echo "$wanted" > "$folder/bin/.boxo-peer.stamp"
+    fi
+else
+    echo "make peers: without Go 1.25 or newer, the tests against boxo (the library inside kubo) are skipped" >&2
+    [ -z "$missing" ] || exit 1
+    missing=go
+fi
+
+[ -n "$missing" ] || echo "all peers are in $folder"
