@@ -149,7 +149,11 @@ def rm(
 
 
 def _refuse_pinned(home: Home, cids: list[CID]) -> None:
-    from cli.pinned import needed_by
+    from cli.pinned import held_for_others, needed_by
 
     for cid, pin in needed_by(home, cids):
         raise invalid(f"block {cid} is needed by the pin of {pin}: `holdfast pin rm {pin}` first")
+    held = held_for_others(home)
+    for cid in cids:
+        if cid.multihash in held:
+            raise invalid(f"block {cid} belongs to a piece that this home's storage node is paid to keep")

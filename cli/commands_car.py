@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
@@ -36,7 +36,7 @@ class CarReader:
         self._file = file
         self.header: CarHeader | None = None
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Generator[Block, None, None]:
         """Every block in file order.
 
         Errors name the file. Raises MerkledagError (exit 4) for damaged data.
@@ -90,10 +90,12 @@ def export(
         root = resolve_path(source, path_argument(path)).cid
         walk = iterate(walk_dag(root), source.get)
         first = next(walk)  # so that an absent root leaves no file behind
-        blocks, size_bytes = 0, 0
+        blocks = 0
         bar = meter("exported", None, wanted=bool(output))
         with _Target(output) as target:
-            target.write(car.header([root]))
+            header = car.header([root])
+            target.write(header)
+            size_bytes = len(header)
             block: Block | None = first
             while block is not None:
                 frame = car.frame(block)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +14,10 @@ from cli.options import JsonFlag, PathArgument
 from cli.output import emit, exit_code, invalid, meter, note, printable, raw, size_text, text, usage
 
 if TYPE_CHECKING:
-    from cli.importing import Added, Importer
+    from cli.importing import Added
     from cli.sources import ContentSource
     from merkledag.reader import Entry, NodeStat
+    from merkledag.steps import Buffer
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH…", help="Files, folders, or - for stdin.")]
 
@@ -53,6 +54,7 @@ def add(
     json_output: JsonFlag = False,
 ) -> None:
     """Import files, folders or standard input (-), durably, and pin them."""
+    from cli.adding import store_pinned
     from cli.importing import Importer, ImportOptions, total_bytes
     from cli.profile_options import import_profile
 
@@ -88,22 +90,11 @@ def add(
             for _ in importer.blocks(paths):
                 pass
         else:
-            _store(home, importer, paths, pin_name=name if pin else None)
+            with home:
+                store_pinned(home, importer, paths, pin_name=name if pin else None)
     finally:
         bar.finish()
     printer.finish(importer.roots)
-
-
-def _store(home: Home, importer: Importer, paths: list[str], *, pin_name: str | None) -> None:
-    """Blocks first, the pin last, all under a lease, so that no collection frees a part of it."""
-    store = home.open_store()
-    with home, store.lease():
-        with closing(importer.blocks(paths)) as blocks:
-            store.put_many((block.cid.multihash, block.data) for block in blocks)
-        if pin_name is not None:
-            pins = home.open_pins()
-            for root in importer.roots:
-                pins.add(root.cid, recursive=True, name=pin_name)
 
 
 class _AddPrinter:
@@ -196,7 +187,7 @@ def cat(
         source = content_source(home)
         cid = unixfs_node(source, parsed)
         end = None if length < 0 else offset + length
-        walk = iterate(read_file(cid, offset, end), source.get)
+        walk: Iterator[Buffer] = iterate(read_file(cid, offset, end), source.get)
         if not json_output:
             for part in walk:
                 raw(part)
@@ -218,7 +209,8 @@ def ls(
     """List a folder in its own order: CID, size and name, one entry a line as it is found."""
     from cli.arguments import path_argument
     from cli.sources import content_source, unixfs_node
-    from merkledag.reader import entries, stat as stat_node
+    from merkledag.reader import entries
+    from merkledag.reader import stat as stat_node
     from merkledag.steps import iterate, run
 
     parsed = path_argument(path)

@@ -31,7 +31,8 @@ def _kind(kind: str) -> str:
     return kind
 
 
-def _passphrase(wanted: bool) -> bytes | None:
+def new_passphrase(wanted: bool) -> bytes | None:
+    """A passphrase typed twice if `wanted`, unless HOLDFAST_PASSPHRASE_FILE gives one to the keystore."""
     if not wanted or os.environ.get("HOLDFAST_PASSPHRASE_FILE"):
         return None  # the keystore takes it from the file
     if not sys.stdin.isatty():
@@ -67,7 +68,7 @@ def gen(
     """Make a key and print its public half."""
     home = Home.locate()
     home.keystore().path(name)
-    passphrase = _passphrase(encrypt)
+    passphrase = new_passphrase(encrypt)
     home.ensure()
     _made(home.keystore().create(name, _kind(kind), passphrase=passphrase), json_output)
 
@@ -145,6 +146,6 @@ def import_(
     if len(data) > keyfiles.MAX_FILE_BYTES:
         raise invalid(f"{file} is too large for a key")
     seed = keyfiles.decode(data)
-    passphrase = _passphrase(encrypt)
+    passphrase = new_passphrase(encrypt)
     home.ensure()
     _made(home.keystore().create(name, _kind(kind), seed, passphrase=passphrase), json_output)

@@ -56,8 +56,10 @@ def decode(data: bytes) -> Any:
     try:
         value = json.loads(data.decode(), object_pairs_hook=_map, parse_constant=_refuse, parse_int=_integer)
         return _bounded(value)
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"not DAG-JSON: {error or 'nested too deep'}") from None
+    except ValueError as error:
+        raise DecodeError(f"not DAG-JSON: {error}") from None
+    except RecursionError:
+        raise DecodeError(f"not DAG-JSON: nested deeper than {MAX_DEPTH}") from None
 
 
 def _refuse(text: str) -> Any:

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, Meter, invalid, printable
-from merkledag.reader import entries, read_file
+from merkledag.codecs import RAW
+from merkledag.reader import NodeStat, entries, read_file
 from merkledag.reader import stat as stat_node
-from merkledag.steps import iterate, run
+from merkledag.steps import Buffer, iterate, run
 
 if TYPE_CHECKING:
     from cli.sources import ContentSource
     from merkledag.cid import CID
-    from merkledag.reader import Entry, NodeStat
+    from merkledag.reader import Entry
 
 MAX_FOLDER_DEPTH: Final = 256
 MAX_NAME_BYTES: Final = 255
@@ -55,7 +56,7 @@ def export(source: ContentSource, cid: CID, target: Path, *, force: bool, meter:
     if target.name == "":
         raise invalid(f"{target} cannot be replaced: name a new file or folder with -o")
     _check_target(target, force)
-    node = run(stat_node(cid), source.get)
+    node = _stat(source, cid)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".holdfast-{secrets.token_hex(8)}.part"
     writer = _Writer(source, temporary, meter)
@@ -102,7 +103,7 @@ class _Writer:
                 continue
             name, cid = entry.name, entry.cid
             path = folder / safe_name(name)
-            node = run(stat_node(cid), self._source.get)
+            node = _stat(self._source, cid)
             self._one(cid, node, path)
             if node.kind == "directory":
                 if len(stack) >= MAX_FOLDER_DEPTH:
@@ -134,7 +135,8 @@ class _Writer:
         mode = 0o666 if node.mode is None else node.mode & PERMISSION_BITS
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
-            for part in iterate(read_file(cid), self._source.get):
+            parts: Iterator[Buffer] = iterate(read_file(cid), self._source.get)
+            for part in parts:
                 _write_all(file.write, part)
                 self.done.size_bytes += len(part)
                 self._meter.advance(len(part))
@@ -143,7 +145,7 @@ class _Writer:
         self.done.files += 1
 
     def _later(self, path: Path, node: NodeStat) -> None:
-        target = os.fsdecode(node.target) if isinstance(node.target, bytes) else node.target or ""
+        target = node.target or ""
         if path == self._root:
             raise invalid(f"this is a symlink to {printable(target)!r}: get the folder that it is in")
         self._symlinks.append((path, target, node))
@@ -159,6 +161,11 @@ class _Writer:
             raise invalid(f"{printable(path.name)}: two entries of one folder have this name") from None
         _set_mtime(path, node)
         self.done.symlinks += 1
+
+
+def _stat(source: ContentSource, cid: CID) -> NodeStat:
+    """What a node is; a raw block is a file whatever is in it, so it need not be read twice."""
+    return NodeStat(cid, "raw", 0, 0) if cid.codec == RAW else run(stat_node(cid), source.get)
 
 
 def safe_name(name: str) -> str:

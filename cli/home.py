@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.config import Config
-from cli.output import CommandError, ExitCode, invalid, note, usage
+from cli.output import invalid, note, usage
 
 if TYPE_CHECKING:
     from cli.keystore import Keystore
@@ -197,20 +197,10 @@ class Home:
     def daemon_lock(self) -> Iterator[None]:
         """Holds run/daemon.lock: whoever has it alone collects, compacts, scrubs, evicts and migrates.
 
-        Raises CommandError (exit 1) when another process has it.
+        Raises LockHeld (exit 1) when another process has it.
         """
-        import fcntl
+        from storage_node.daemon_lock import daemon_lock
 
         self.ensure()
-        handle = os.open(self.run / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CommandError(
-                    "another holdfast process looks after this store: let it do the work, or stop it first",
-                    ExitCode.FAILED,
-                ) from None
+        with daemon_lock(self.run / "daemon.lock"):
             yield
-        finally:
-            os.close(handle)

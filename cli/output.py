@@ -75,6 +75,8 @@ _CODES: dict[str, ExitCode] = {
     "storage_node.errors.StoreFailed": ExitCode.FAILED,
     "storage_node.errors.PeerUnreachable": ExitCode.UNREACHABLE,
     "storage_node.errors.PlacementFailed": ExitCode.FAILED,
+    "storage_node.errors.PinNotFound": ExitCode.NOT_FOUND,
+    "storage_node.errors.LockHeld": ExitCode.FAILED,
     "storage_node.errors.StorageNodeError": ExitCode.INVALID,
     "ledger.engine.errors.LedgerUnreachable": ExitCode.UNREACHABLE,
     "ledger.engine.errors.LedgerRefused": ExitCode.LEDGER,

@@ -1,0 +1,159 @@
+"""`holdfast init` and `holdfast repo`: the node's folder and its block store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from cli.groups import new_app
+from cli.home import NODE_KEY, Home
+from cli.keystore import ED25519
+from cli.options import JsonFlag
+from cli.output import ExitCode, emit, meter, note, size_text, text
+
+app = new_app("The block store.")
+
+
+def init(
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Ask for a passphrase and seal the key with it.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Make the folder, the node's key and the configuration; what exists stays as it is."""
+    from cli.commands_key import new_passphrase
+
+    home = Home.locate()
+    keys = home.keystore()
+    is_new = not keys.has(NODE_KEY)
+    passphrase = new_passphrase(encrypt) if is_new else None
+    made = [str(path) for path in home.create()]
+    if is_new:
+        info = keys.create(NODE_KEY, ED25519, passphrase=passphrase)
+        made.append(str(info.path))
+    info = keys.info(NODE_KEY)
+    if not home.config_file.exists():
+        home.config.save()
+        made.append(str(home.config_file))
+    how = "sealed with a passphrase" if info.sealed else "not encrypted; file permissions protect it"
+    if json_output:
+        emit({"home": str(home.path), "key": info.public, "encrypted": info.sealed, "made": made})
+        return
+    text(f"{'made' if made else 'found'} {home.path}")
+    text(f"{'made' if is_new else 'found'} the key {info.public} ({how})")
+
+
+@app.command("stat")
+def stat(json_output: JsonFlag = False) -> None:
+    """Print how much is stored, and how much room there is."""
+    with Home.locate() as home:
+        store = home.open_store().stat()
+        document = {
+            "path": str(home.blocks),
+            "blocks": store.blocks,
+            "block_bytes": store.bytes,
+            "cache_blocks": store.cache_blocks,
+            "cache_bytes": store.cache_bytes,
+            "file_bytes": store.file_bytes,
+            "reusable_bytes": store.reusable_bytes,
+            "disk_free_bytes": store.disk_free_bytes,
+            "max_bytes": store.max_bytes,
+            "reserve_bytes": store.reserve_bytes,
+            "pins": home.open_pins().count(),
+        }
+    if json_output:
+        return emit(document)
+    for field, value in document.items():
+        if isinstance(value, int) and field.endswith("_bytes"):
+            text(f"{field}: {value} ({size_text(value)})")
+        else:
+            text(f"{field}: {'none' if value is None else value}")
+    return None
+
+
+@app.command("gc")
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; free nothing.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Free every block that no pin and no deal of this home's storage node needs."""
+    from cli.pinned import held_for_others
+    from merkledag.cid import CID
+    from merkledag.codecs import RAW
+    from storage_node.gc import collect
+
+    with Home.locate() as home, home.daemon_lock():
+        rows = home.open_rows()
+
+        def held() -> Iterator[CID]:
+            """Looked up when the collection asks, which is after its epoch began."""
+            for multihash in held_for_others(home):
+                yield CID(1, RAW, multihash)
+
+        began_s = time.monotonic()
+        report = collect(
+            home.open_store(), home.open_pins(), partial_roots=held(), dry_run=dry_run, on_freed=rows.forget
+        )
+        took_s = time.monotonic() - began_s
+    if json_output:
+        return emit(
+            {
+                "freed_blocks": report.blocks,
+                "freed_bytes": report.bytes,
+                "kept_blocks": report.kept,
+                "dry_run": dry_run,
+                "seconds": round(took_s, 3),
+            }
+        )
+    verb = "would free" if dry_run else "freed"
+    return text(f"{verb} {report.blocks} blocks, {size_text(report.bytes)}; {report.kept} stay")
+
+
+@app.command("verify")
+def verify(
+    drop: Annotated[
+        bool,
+        typer.Option("--drop", help="Delete damaged blocks, so that they can be added or fetched again."),
+    ] = False,
+    json_output: JsonFlag = False,
+) -> int:
+    """Hash every stored block again; exit 4 when some are damaged."""
+    from merkledag.cid import CID
+    from merkledag.codecs import RAW
+    from storage_node.blockstore.verify import verify as verify_store
+
+    with Home.locate() as home:
+        store = home.open_store()
+        bar = meter("verified", store.stat().bytes)
+        done = 0
+
+        def progress(_blocks: int, size_bytes: int) -> None:
+            nonlocal done
+            bar.advance(size_bytes - done)
+            done = size_bytes
+
+        report = verify_store(store, progress=progress)
+        bar.finish()
+        dropped = len(store.delete_many(report.damaged).multihashes) if drop and report.damaged else 0
+    damaged = [str(CID(1, RAW, multihash)) for multihash in report.damaged]
+    if json_output:
+        emit(
+            {
+                "blocks": report.blocks,
+                "size_bytes": report.size_bytes,
+                "damaged": damaged,
+                "unverifiable": report.unverifiable,
+                "dropped": dropped,
+            }
+        )
+    else:
+        text(f"{report.blocks} blocks, {size_text(report.size_bytes)}: {len(damaged) or 'none'} damaged")
+    if damaged and not dropped:
+        for cid in damaged[:10]:
+            note(f"damaged: {cid}")
+        note("holdfast: `repo verify --drop` deletes damaged blocks; then add or fetch the content again")
+        return ExitCode.INVALID
+    return ExitCode.DONE

@@ -1,0 +1,129 @@
+"""Settings: what beats what, what is refused, and what the file holds."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.config import SETTINGS, Config, Setting, Value, parse_value
+from cli.output import CommandError, ExitCode
+from tests.cli.conftest import Holdfast
+
+KEY = "gateway.listen"
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    assert Config(path, {}).get(KEY) == "127.0.0.1:8080"
+    assert Config(path, {}).origin(KEY) == "default"
+    path.write_text('[gateway]\nlisten = "127.0.0.1:1"\n')
+    assert Config(path, {}).get(KEY) == "127.0.0.1:1"
+    assert Config(path, {}).origin(KEY) == "config.toml"
+    environ = {"HOLDFAST_GATEWAY_LISTEN": "127.0.0.1:2"}
+    assert Config(path, environ).get(KEY) == "127.0.0.1:2"
+    assert Config(path, environ).origin(KEY) == "HOLDFAST_GATEWAY_LISTEN"
+    assert Config(path, environ).get(KEY, "127.0.0.1:3") == "127.0.0.1:3"
+
+
+def test_variables_of_the_contract_keep_their_names(tmp_path: Path) -> None:
+    config = Config(tmp_path / "c", {"HOLDFAST_SUBDOMAIN_HOSTS": "a.example, b.example"})
+    assert config.texts("gateway.subdomain_hosts") == ["a.example", "b.example"]
+
+
+def test_the_file_holds_only_what_differs(tmp_path: Path) -> None:
+    config = Config(tmp_path / "config.toml", {})
+    config.set("gateway.workers", 3)
+    config.set("storage.verify_on_read", True)
+    config.set(KEY, "127.0.0.1:8080")
+    config.save()
+    written = tomllib.loads((tmp_path / "config.toml").read_text())
+    assert written == {"gateway": {"workers": 3}, "storage": {"verify_on_read": True}}
+    again = Config(tmp_path / "config.toml", {})
+    again.set("gateway.workers", 1)
+    again.save()
+    assert tomllib.loads((tmp_path / "config.toml").read_text()) == {"storage": {"verify_on_read": True}}
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=3))
+def test_every_text_survives_the_file(tmp_path_factory: pytest.TempPathFactory, hosts: list[str]) -> None:
+    path = tmp_path_factory.mktemp("c") / "config.toml"
+    config = Config(path, {})
+    config.set("gateway.subdomain_hosts", hosts)
+    config.save()
+    assert Config(path, {}).texts("gateway.subdomain_hosts") == hosts
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[gateway", "not TOML"),
+        ("[gateway]\nlisten = 5\n", "is text"),
+        ("[gateway]\nlisten = 'nowhere'\n", "ADDRESS:PORT"),
+        ("[gateway]\nworkers = true\n", "whole number"),
+        ("[gateway]\nlitsen = 'x'\n", "did you mean gateway.listen"),
+        ("speed = 3\n", "no setting"),
+        ("\xff", "not TOML"),
+    ],
+)
+def test_a_bad_file_is_invalid_data(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(CommandError, match=says) as caught:
+        Config(path, {}).get(KEY)
+    assert caught.value.code is ExitCode.INVALID
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("storage.max_bytes", "1_000", 1000),
+        ("storage.verify_on_read", "Yes", True),
+        ("gateway.subdomain_hosts", "a,b,", ["a", "b"]),
+        ("ledger.url", "http://127.0.0.1:4181", "http://127.0.0.1:4181"),
+    ],
+)
+def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
+    assert parse_value(SETTINGS[key], text) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("storage.max_bytes", "1k"),
+        ("storage.max_bytes", "-1"),
+        ("storage.verify_on_read", "maybe"),
+        ("gateway.listen", "8080"),
+        ("gateway.listen", "127.0.0.1:99999"),
+        ("gateway.workers", "0"),
+        ("ledger.url", "ftp://x"),
+        ("import.profile", "unixfs-v9"),
+    ],
+)
+def test_a_bad_value_is_a_usage_error_and_changes_nothing(holdfast: Holdfast, key: str, text: str) -> None:
+    holdfast.fails(2, "config", "set", key, "--", text)
+    assert not (holdfast.home / "config.toml").exists()
+
+
+def test_a_bad_variable_is_a_usage_error(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_GATEWAY_WORKERS", "many")
+    assert "gateway.workers" in holdfast.fails(2, "config", "get", "gateway.workers")
+
+
+def test_set_then_get(holdfast: Holdfast) -> None:
+    holdfast("config", "set", "gateway.workers", "2")
+    assert holdfast("config", "get", "gateway.workers").text == "2"
+    shown = holdfast("config", "get", "gateway.workers", "--json").json
+    assert shown == {"key": "gateway.workers", "value": 2, "origin": "config.toml"}
+    assert {row["key"] for row in holdfast("config", "get", "--json").json} == set(SETTINGS)
+    assert "did you mean" in holdfast.fails(2, "config", "get", "gateway.worker")
+
+
+def test_every_default_passes_its_own_check() -> None:
+    def fits(setting: Setting) -> bool:
+        return setting.check is None or setting.check(setting.default) is None
+
+    assert [s.key for s in SETTINGS.values() if not fits(s)] == []

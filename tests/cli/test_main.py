@@ -1,0 +1,207 @@
+"""The program itself: start-up, help, exit codes, and one line for every failure."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cli import groups, output
+from cli.main import COMMANDS, Entry
+from cli.output import CommandError, ExitCode, describe, exit_code, printable, size_text
+from cli.version import VERSION
+from merkledag.errors import DecodeError, HashMismatch, InvalidCID, NoSuchLink, NotAFile
+from storage_node.errors import BlockNotFound, CorruptStore, QuotaExceeded, StoreFull
+from tests.cli.conftest import ROOT, Holdfast
+
+SLOW_MODULES = {"aiohttp", "multiformats", "py_ecc", "rich", "pydantic", "uvloop", "zfec", "asyncio"}
+
+SERVERS = {
+    ("node", "run"),
+    ("ledger", "start"),
+    ("healthcheck", "healthcheck"),
+}  # they print nothing but messages
+
+
+def modules_after(*arguments: str) -> set[str]:
+    """The top-level modules that a command line imports, in a process of its own."""
+    code = "import sys, cli.main; cli.main.run(sys.argv[1:]); sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def test_version_is_that_of_the_package_and_imports_nothing_slow() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
+    modules = modules_after("--version")
+    assert not modules & (SLOW_MODULES | {"typer", "cbor2", "lmdb", "merkledag"})
+
+
+def test_adding_a_small_file_imports_nothing_slow(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"hello world")
+    assert not modules_after("add", "-n", "-Q", str(tmp_path / "f")) & (
+        SLOW_MODULES | {"lmdb", "cryptography"}
+    )
+
+
+def test_every_command_of_the_table_loads_and_has_help() -> None:
+    command = groups.root_command(COMMANDS)
+    for name in COMMANDS:
+        loaded = command.get_command(None, name)
+        assert loaded is not None
+        assert (loaded.help or "").strip(), name
+        for sub in getattr(loaded, "commands", {}).values():
+            assert (sub.help or "").strip(), f"{name} {sub.name}"
+
+
+def test_every_command_takes_json() -> None:
+    command = groups.root_command(COMMANDS)
+    for name in COMMANDS:
+        loaded = command.get_command(None, name)
+        for each in getattr(loaded, "commands", {"": loaded}).values():
+            options = {option for param in each.params for option in param.opts}
+            assert "--json" in options or (name, each.name) in SERVERS, f"{name} {each.name}"
+
+
+def test_help_names_every_command(holdfast: Holdfast) -> None:
+    shown = holdfast("--help").text
+    for name, entry in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(entry.help)}", shown, re.MULTILINE), name
+    assert "--cid-version" in holdfast("add", "--help").text
+    assert holdfast("--version").text == f"holdfast {VERSION}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("frobnicate",), "no command is called 'frobnicate'"),
+        (("ad",), "did you mean add?"),
+        (("--frobnicate",), "--frobnicate"),
+        (("add",), "PATH"),
+        (("add", "--frobnicate", "x"), "--frobnicate"),
+        (("add", "--cid-version", "one", "x"), "whole number"),
+        (("pin", "frobnicate"), "frobnicate"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(
+    holdfast: Holdfast, arguments: tuple[str, ...], says: str
+) -> None:
+    assert says in holdfast.fails(2, *arguments)
+    assert not holdfast.home.exists()
+
+
+def test_no_arguments_show_help(holdfast: Holdfast) -> None:
+    assert "Commands:" in holdfast(code=2).stderr
+    assert "export" in holdfast("car", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidCID("x"), 2),
+        (NoSuchLink("x", "y"), 3),
+        (NotAFile("x"), 4),
+        (DecodeError("x"), 4),
+        (HashMismatch("x"), 4),
+        (BlockNotFound("x"), 3),
+        (CorruptStore("x"), 4),
+        (StoreFull("x"), 6),
+        (QuotaExceeded("x"), 6),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 3),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 6),
+        (TimeoutError("x"), 5),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), 5),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("x"), 1),
+        (CommandError("x", ExitCode.LEDGER), 7),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_have_the_exit_codes_of_the_contract(error: BaseException, code: int) -> None:
+    assert exit_code(error) == code
+    assert "\n" not in describe(error)
+
+
+def test_a_bug_is_one_line_unless_debugging(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "broken", Entry("tests.cli.test_main", "broken_command", "Fails."))
+    assert "ZeroDivisionError: " in holdfast.fails(1, "broken")
+    monkeypatch.setenv("HOLDFAST_DEBUG", "1")
+    assert "Traceback" in holdfast("broken", code=1, traceback=True).stderr
+
+
+def broken_command() -> None:
+    """Fails by a bug."""
+    _ = 1 // 0
+
+
+def interrupted_command() -> None:
+    """Is interrupted."""
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_130_with_a_line(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "broken", Entry("tests.cli.test_main", "interrupted_command", "Stops."))
+    assert holdfast.fails(130, "broken") == "holdfast: interrupted"
+
+
+def test_what_others_named_cannot_command_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\n") == "a\\x1b[2Jb\\n"
+    assert printable("häß 日本") == "häß 日本"
+    assert printable(os.fsdecode(b"\xff")).isascii()
+    assert size_text(1536) == "1.5 KiB"
+    assert size_text(3 << 40) == "3.0 TiB"
+
+
+def test_progress_draws_rate_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter((0.0, 1.0, 1.01, 2.0))
+    monkeypatch.setattr("cli.output.time.monotonic", lambda: next(clock))
+    bar = output.Progress("added", 4 << 20)
+    bar.advance(1 << 20)
+    bar.advance(1 << 20)
+    bar.advance(1 << 20)
+    bar.finish()
+    drawn = capsys.readouterr().err
+    assert "1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 0:03 left" in drawn
+    assert "3.0 MiB of 4.0 MiB (75 %), 1.5 MiB/s" in drawn
+    assert "2.0 MiB of" not in drawn
+
+
+def test_sigint_ends_a_long_add_with_130_and_nothing_pinned(holdfast: Holdfast, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE) as writer:
+        process = holdfast.process("add", "-", stdin=writer.stdout)
+        assert process.stderr is not None
+        line = process.stderr.readline()  # the home was made: the command is under way
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=60)
+        writer.kill()
+    assert process.returncode == 130, rest
+    assert b"made " in line
+    assert rest.decode().splitlines() == ["holdfast: interrupted"]
+    assert holdfast("pin", "ls", "--json").json_lines == []
+
+
+def test_a_reader_that_goes_away_is_no_news(holdfast: Holdfast, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(3 << 20))
+    cid = holdfast.add(tmp_path / "big")
+    process = holdfast.process("cat", cid)
+    assert process.stdout is not None
+    assert len(process.stdout.read(10)) == 10
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 1
