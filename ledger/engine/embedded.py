@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 from ledger import limits
-from ledger.application import Application, BlockInput
+from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
 from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, StoreError
@@ -25,6 +25,7 @@ from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
 from ledger.engine.mempool import MAX_WAITING, Mempool
 from ledger.engine.storage import LedgerStorage, StoredBlock
+from ledger.result import TxResult
 from ledger.transactions import Beacon
 from merkledag.cid import CID
 from merkledag.ed25519 import Signer
@@ -241,26 +242,54 @@ class EmbeddedEngine:
     async def _make_block(self) -> None:
         height = self.app.height + 1
         head = Beacon(self.app.chain_id, height, await self._beacon_signature()).encode()
-        candidates = self._mempool.candidates(MAX_TXS_PER_BLOCK)
-        chosen = self.app.prepare_proposal(candidates, max_bytes=limits.MAX_BLOCK_BYTES - len(head))
-        for raw, refused in self.app.dropped.items():
-            self._mempool.resolve(raw, Receipt.of(refused, 0, node_cid(raw)))
-        left = set(candidates).difference(chosen)
-        if left:
-            self._mempool.recheck([raw for raw in candidates if raw in left])
-        if not chosen and not self._is_due():
-            # What is left fits no block now; try again with the next transaction or due instant.
-            self._stalled = True
-            return
+        chosen = self._choose(limits.MAX_BLOCK_BYTES - len(head))
         now = max(self.app.block_time_s, int(self._clock()))
         given = BlockInput(height, now, self._operator.public_key, (head, *chosen))
         result = self.app.finalize_block(given)
+        if not all(one.ok for one in result.tx_results):
+            # What failed left no trace, so that without it the rest passes as it did.
+            self.app.abort()
+            passed = self._sort_out(chosen, result.tx_results[1:])
+            if not passed and not self._is_due():
+                # What is left fits no block now; try again with the next transaction or due instant.
+                self._stalled = True
+                return
+            given = BlockInput(height, now, self._operator.public_key, (head, *passed))
+            result = self.app.finalize_block(given)
         made = assemble(self.app, given, result, self._prev, self._operator)
-        if await self._log_block(made.stored, chosen):
+        if await self._log_block(made.stored, given.txs[1:]):
             await self._apply_block(made.stored)
             self._confirm(made, given)
 
-    async def _log_block(self, stored: StoredBlock, chosen: list[bytes]) -> bool:
+    def _choose(self, max_bytes: int) -> list[bytes]:
+        """What goes into the next block: all that waits, or what the application takes of more than that."""
+        candidates = self._mempool.candidates(MAX_TXS_PER_BLOCK)
+        if 2 * sum(map(len, candidates)) <= max_bytes:
+            return candidates  # they fit beside any proofs; running the block shows which of them pass
+        chosen = self.app.prepare_proposal(candidates, max_bytes=max_bytes)
+        for raw, refused in self.app.dropped.items():
+            self._refuse(raw, refused)
+        return chosen
+
+    def _sort_out(self, chosen: list[bytes], results: Sequence[TxResult]) -> list[bytes]:
+        """Refuses what failed for good; returns what passed. The rest waits, unless its turn cannot come."""
+        passed: list[bytes] = []
+        waiting: list[bytes] = []
+        for raw, result in zip(chosen, results, strict=True):
+            if result.ok:
+                passed.append(raw)
+            elif result.code in PASSING:
+                waiting.append(raw)
+            else:
+                self.app.forget(raw)
+                self._refuse(raw, result)
+        self._mempool.recheck(waiting)
+        return passed
+
+    def _refuse(self, raw: bytes, result: TxResult) -> None:
+        self._mempool.resolve(raw, Receipt.of(result, 0, node_cid(raw)))
+
+    async def _log_block(self, stored: StoredBlock, chosen: Sequence[bytes]) -> bool:
         """Decides the block. When the disk refuses, its transactions are given back to their senders."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._storage.log_block, stored)
