@@ -14,7 +14,7 @@ from cli.options import JsonFlag, PathArgument
 from cli.output import emit, exit_code, invalid, meter, note, printable, raw, size_text, text, usage
 
 if TYPE_CHECKING:
-    from cli.importing import Added
+    from cli.importing import Added, ImportOptions
     from cli.sources import ContentSource
     from merkledag.reader import Entry, NodeStat
     from merkledag.steps import Buffer
@@ -54,8 +54,7 @@ def add(
     json_output: JsonFlag = False,
 ) -> None:
     """Import files, folders or standard input (-), durably, and pin them."""
-    from cli.adding import store_pinned
-    from cli.importing import Importer, ImportOptions, total_bytes
+    from cli.importing import ImportOptions
     from cli.profile_options import import_profile
 
     if paths.count("-") > 1:
@@ -78,11 +77,26 @@ def add(
         preserve_mode=preserve_mode,
         preserve_mtime=preserve_mtime,
     )
+    printer = _AddPrinter(json_output=json_output, quiet=quiet or quieter, roots_only=quieter)
+    _import(home, options, paths, printer, pin_name=name if pin else None, only_hash=only_hash)
+
+
+def _import(
+    home: Home,
+    options: ImportOptions,
+    paths: list[str],
+    printer: _AddPrinter,
+    *,
+    pin_name: str | None,
+    only_hash: bool,
+) -> None:
+    from cli.adding import store_pinned
+    from cli.importing import Importer, total_bytes
+
     for path in paths:
         if path != "-":
             Path(path).lstat()  # a missing path is found before anything is stored
-    printer = _AddPrinter(json_output=json_output, quiet=quiet or quieter, roots_only=quieter)
-    total = total_bytes(paths, hidden=hidden) if sys.stderr.isatty() else None
+    total = total_bytes(paths, hidden=options.hidden) if sys.stderr.isatty() else None
     bar = meter("hashed" if only_hash else "added", total)
     importer = Importer(options, on_added=printer.entry, meter=bar)
     try:
@@ -91,7 +105,7 @@ def add(
                 pass
         else:
             with home:
-                store_pinned(home, importer, paths, pin_name=name if pin else None)
+                store_pinned(home, importer, paths, pin_name=pin_name)
     finally:
         bar.finish()
     printer.finish(importer.roots)
