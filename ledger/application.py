@@ -316,4 +316,5 @@ class Application(Queries):
             time=chain.time,
             beacon=chain.beacon,
             open_deals=chain.open_deals,
+            budget=limits.MAX_DUE_PER_BLOCK,
         )

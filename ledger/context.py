@@ -38,8 +38,8 @@ class Context:
     time: int
     beacon: bytes
     open_deals: int
+    budget: int
     deals_created: int = 0
-    budget: int = limits.MAX_DUE_PER_BLOCK
     events: list[Event] = field(default_factory=list)
 
     def emit(self, event: str, **attributes: Attribute) -> None:

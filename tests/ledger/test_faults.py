@@ -1,0 +1,250 @@
+"""Faults, termination and repair: who pays, who is paid, and when nobody is at fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ledger.genesis import HOLD
+from ledger.records import Phase, ShardStatus
+from ledger.result import Code
+from ledger.transactions import Accept, Settle, Withdraw
+from merkledag.cid import CID
+from tests.ledger.world import PARAMS, World, all_of, key, kinds, last
+
+PRICE = 100_000
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.fund("client")
+    world.provider("node")
+    return world
+
+
+def stake(world: World, name: str = "node") -> int:
+    found = world.app.provider(key(name))
+    assert found is not None
+    return found.stake
+
+
+def miss(world: World, dataset: bytes) -> None:
+    """Lets the next window pass without a proof."""
+    world.open_window(dataset)
+    world.pass_until(world.dataset(dataset).closes_at + 1)
+
+
+def test_a_missed_period_burns_the_fee_at_once_and_is_not_paid(world: World) -> None:
+    deal, dataset = world.active("client", "node", periods=5, price=PRICE)
+    before, burned = stake(world), world.app.totals().burned
+    miss(world, dataset)
+    assert stake(world) == before - PRICE
+    assert world.app.totals().burned == burned + PRICE
+    assert last(world.events, "fault")["in_a_row"] == 1
+    world.prove("node", dataset)
+    assert world.settle("node", deal) == PRICE
+    miss(world, dataset)
+    assert last(world.events, "fault")["in_a_row"] == 1  # the proof between began a new row
+    assert world.dataset(dataset).record.history & 0b111 == 0b010
+
+
+def test_the_first_fault_after_many_clean_periods_costs_only_the_pay() -> None:
+    world = World(replace(PARAMS, grace_periods=2))
+    world.fund("client")
+    world.provider("node")
+    _, dataset = world.active("client", "node", periods=8, price=PRICE)
+    before = stake(world)
+    world.prove("node", dataset)
+    world.prove("node", dataset)
+    miss(world, dataset)
+    assert last(world.events, "fault")["fee"] == 0
+    assert stake(world) == before
+    miss(world, dataset)
+    assert last(world.events, "fault")["fee"] == PRICE
+
+
+def terminated(world: World, periods: int = 12) -> tuple[CID, bytes]:
+    deal, dataset = world.active("client", "node", periods=periods, price=PRICE)
+    for _ in range(PARAMS.terminate_after):
+        miss(world, dataset)
+    return deal, dataset
+
+
+def test_three_faults_in_a_row_cost_the_collateral_and_the_shard(world: World) -> None:
+    before, burned = stake(world), world.app.totals().burned
+    deal, dataset = terminated(world)
+    fees = 3 * PRICE
+    assert last(world.events, "shard_terminated")["forfeited"] == 20 * PRICE
+    assert last(world.events, "shard_terminated")["reward"] == 10 * PRICE
+    provider = world.app.provider(key("node"))
+    assert provider is not None
+    assert (provider.stake, provider.locked, provider.used_bytes) == (before - fees - 20 * PRICE, 0, 0)
+    shard = world.shard(deal)
+    assert (shard.status, shard.reward, shard.tried) == (ShardStatus.REPAIR, 10 * PRICE, (key("node"),))
+    transactions = 2 * PARAMS.base_fee  # the deal's and the acceptance's
+    assert world.app.totals().burned == burned + fees + 10 * PRICE + transactions
+    record = world.dataset(dataset).record
+    assert (record.pieces, record.phase, record.data_leaves, record.price_total) == (0, Phase.IDLE, 0, 0)
+    world.check_restores()
+
+
+def test_a_repair_is_drawn_later_paid_at_its_first_proof_and_ends_with_the_deal(world: World) -> None:
+    deal, _ = terminated(world)
+    ends_at = world.shard(deal).ends_at
+    world.provider("second")
+    world.pass_time(PARAMS.accept_timeout_s + 2)
+    while world.shard(deal).provider != key("second"):
+        world.pass_time(PARAMS.accept_timeout_s + 2)
+    assert last(world.events, "shard_assigned")["repair"] == 1
+    world.do("second", Accept(deal, 0))
+    dataset = world.shard(deal).dataset
+    world.pass_until(world.dataset(dataset).closes_at + 1)
+    shard = world.shard(deal)
+    assert shard.status is ShardStatus.ACTIVE
+    assert shard.ends_at == ends_at
+    assert world.shard(deal).reward == 10 * PRICE
+    before = world.balance("second")
+    world.prove("second", dataset)
+    assert world.settle("second", deal) == PRICE
+    assert last(world.events, "paid")["reward"] == 10 * PRICE
+    fees = PARAMS.proof_fee + PARAMS.base_fee
+    assert world.balance("second") == before + 11 * PRICE - fees
+    client = world.balance("client")
+    while world.shard(deal).status is ShardStatus.ACTIVE:
+        world.prove("second", dataset)
+        world.pass_until(world.dataset(dataset).closes_at + 1)
+    assert world.app.time <= ends_at
+    shard = world.shard(deal)
+    assert shard.status is ShardStatus.ENDED
+    refund = 12 * PRICE - shard.paid
+    assert world.balance("client") == client + refund + 2 * PARAMS.deposit
+
+
+def test_the_draw_uses_the_beacon_of_a_later_block(world: World) -> None:
+    world.provider("second")
+    deal, dataset = world.active("client", "node", periods=12)
+    miss(world, dataset)
+    miss(world, dataset)
+    world.open_window(dataset)
+    while world.app.time < world.dataset(dataset).closes_at:
+        world.block(step=1)
+    gone = world.block(step=1)
+    assert "shard_terminated" in kinds(gone.events)
+    assert "shard_assigned" not in kinds(gone.events)
+    drawn = world.block(step=0)
+    assert last(drawn.events, "shard_assigned")["provider"] == key("second")
+    assert world.shard(deal).provider == key("second")
+
+
+def test_the_one_that_failed_is_asked_again_only_when_nobody_else_is_there(world: World) -> None:
+    deal, _ = terminated(world)
+    world.block()
+    assert world.shard(deal).provider == key("node")
+
+
+def test_a_shard_that_nobody_repairs_ends_and_its_escrow_goes_back() -> None:
+    world = World(replace(PARAMS, max_rounds=2))
+    world.fund("client")
+    world.provider("node")
+    deal, _ = terminated(world)
+    client, burned = world.balance("client"), world.app.totals().burned
+    world.pass_time(3 * PARAMS.accept_timeout_s)
+    assert world.shard(deal).status is ShardStatus.TERMINATED
+    assert world.balance("client") == client + 12 * PRICE + 2 * PARAMS.deposit
+    assert world.app.totals().burned == burned + 10 * PRICE  # the reward that nobody earned
+    assert not world.app.has_live_deals()
+
+
+def test_a_repair_too_late_for_one_more_period_ends_the_shard(world: World) -> None:
+    deal, _ = terminated(world, periods=3)
+    world.block()
+    assert world.shard(deal).status is ShardStatus.TERMINATED
+
+
+def test_what_was_proven_before_is_paid_when_a_shard_is_taken_away(world: World) -> None:
+    deal, dataset = world.active("client", "node", periods=12, price=PRICE)
+    world.prove("node", dataset)
+    for _ in range(3):
+        miss(world, dataset)
+    assert last(world.events, "paid")["amount"] == PRICE
+    assert world.shard(deal).paid == PRICE
+
+
+def test_only_the_dataset_of_the_dropped_client_faults(world: World) -> None:
+    """Red team 2: a client's only deal is dropped, another's is kept."""
+    world.fund("other")
+    _, dropped = world.active("client", "node", periods=6)
+    _, kept = world.active("other", "node", periods=6)
+    for _ in range(2):
+        world.prove("node", kept)
+    assert {event["dataset"] for event in all_of(world.events, "fault")} == {dropped}
+
+
+def test_a_stake_that_is_used_up_costs_what_is_left(world: World) -> None:
+    world.provider("poor", stake=2 * HOLD)
+    deal = world.deal("client", providers=("poor",), price=HOLD // 10, periods=12)
+    world.do("poor", Accept(deal, 0))
+    world.refuses("poor", Withdraw(1), Code.STAKE_LOCKED)
+    dataset = world.shard(deal).dataset
+    world.pass_until(world.dataset(dataset).closes_at + 1)
+    for _ in range(3):
+        miss(world, dataset)
+    assert stake(world, "poor") == 0
+    assert last(world.events, "shard_terminated")["forfeited"] == 2 * HOLD - 3 * HOLD // 10
+
+
+@pytest.mark.parametrize("late_s", [10, 11])
+def test_a_window_that_the_ledger_opens_past_its_half_is_void(world: World, late_s: int) -> None:
+    deal, dataset = world.active("client", "node", periods=4)
+    before = stake(world)
+    info = world.dataset(dataset)
+    world.pass_until(info.opens_at - 1)
+    world.block(step=1 + late_s)
+    is_void = late_s > PARAMS.window_s // 2
+    assert world.dataset(dataset).record.phase is (Phase.VOID if is_void else Phase.OPEN)
+    assert ("period_void" in kinds(world.events)) is is_void
+    if is_void:
+        world.pass_until(info.closes_at + 1)
+        assert stake(world) == before
+        world.refuses("node", Settle(deal, 0), Code.NOTHING_DUE)
+    world.prove("node", dataset)
+
+
+def test_a_machine_that_slept_faults_nobody(world: World) -> None:
+    _, dataset = world.active("client", "node", periods=6)
+    before = stake(world)
+    time = world.app.time
+    world.block(step=10 * PARAMS.period_s)
+    assert world.app.time == time + PARAMS.max_step_s
+    assert "fault" not in kinds(world.events)
+    assert stake(world) == before
+    world.prove("node", dataset)
+
+
+def test_periods_that_pass_between_two_blocks_are_void() -> None:
+    world = World(replace(PARAMS, period_s=4, window_s=2, accept_timeout_s=60))
+    world.fund("client")
+    world.provider("node")
+    deal, dataset = world.active("client", "node", periods=9)
+    period = world.dataset(dataset).record.period
+    world.block(step=21)
+    record = world.dataset(dataset).record
+    assert period + 5 <= record.period <= period + 6
+    voids = all_of(world.events, "period_void")
+    assert sum(int(str(void["until"])) - int(str(void["period"])) + 1 for void in voids) >= 5
+    assert "fault" not in kinds(world.events)
+    world.block(step=30)  # the deal is over meanwhile
+    assert world.shard(deal).status is ShardStatus.ENDED
+
+
+def test_withdrawing_leaves_what_is_locked(world: World) -> None:
+    world.active("client", "node", price=HOLD)  # locks 20 of 100
+    world.refuses("node", Withdraw(81 * HOLD), Code.STAKE_LOCKED)
+    world.refuses("node", Withdraw(101 * HOLD), Code.INSUFFICIENT_STAKE)
+    world.refuses("node", Withdraw(0), Code.AMOUNT_OUT_OF_RANGE)
+    before = world.balance("node")
+    world.do("node", Withdraw(80 * HOLD))
+    assert world.balance("node") == before + 80 * HOLD - PARAMS.base_fee
+    world.refuses("node", Withdraw(1), Code.STAKE_LOCKED)
