@@ -139,7 +139,9 @@ async def _agree(plan: StorePlan, wire: Wire, params: Params, *, yes: bool) -> N
     from cli.output import CommandError, ExitCode
 
     quote, manifest = plan.quote, plan.manifest
-    kind = "copies" if manifest.replicated else f"shards, any {manifest.k} of which restore it"
+    kind = f"shards, any {manifest.k} of which restore it"
+    if manifest.replicated or manifest.k == 1:
+        kind = "whole copies" if quote.shards > 1 else "whole copy"
     lasting = duration_text(quote.periods * params.period_s)
     note(f"{size_text(plan.content_bytes)} as {quote.shards} {kind}, {size_text(plan.upload_bytes)} in all")
     note(f"price    {amount_text(quote.price)} a shard a period of {duration_text(params.period_s)}")

@@ -147,9 +147,8 @@ async def _start(
     any_port = ["--listen", "127.0.0.1:0"]
     ledger = await network.start("ledger", "ledger", ["ledger", "start", *any_port])
     await network.ready(ledger)
-    story.say(
-        f"ledger     {ledger.url}  chain {genesis.chain_id}, pid {ledger.pid}", event="ledger", url=ledger.url
-    )
+    told = f"ledger     {ledger.url}  chain {genesis.chain_id}, pid {ledger.pid}"
+    story.say(told, event="ledger", url=ledger.url, pid=ledger.pid)
     gateway = await network.start("gateway", "gateway", ["gateway", *any_port, "--ledger", ledger.url])
     names = {home.signer().public_key: name for name, home in homes.items()}
     names[client.signer().public_key] = "client"
