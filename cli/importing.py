@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from cli.output import CommandError, Meter, invalid
 from merkledag.builder import FileTree, Leaf, build_symlink, make_leaf
@@ -62,6 +62,12 @@ class Added:
 class _Meta:
     mode: int | None = None
     mtime: Mtime | None = None
+
+
+class _Found(NamedTuple):
+    path: str
+    name: str
+    mode: int  # at least the file type
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +212,7 @@ class Importer:
 
     def _plan_path(self, path: str, name: str) -> Iterator[_Step]:
         """The steps for one path; an explicit stack, because folders nest deeper than Python recurses."""
-        stack: list[Iterator[tuple[str, str]]] = [iter([(path, name)])]
+        stack: list[Iterator[_Found]] = [iter([_Found(path, name, os.lstat(path).st_mode)])]
         leaves: list[_Leave] = []
         while stack:
             item = next(stack[-1], None)
@@ -215,32 +221,29 @@ class Importer:
                 if leaves:
                     yield leaves.pop()
                 continue
-            found, as_name = item
-            status = os.lstat(found)
-            if stat.S_ISDIR(status.st_mode):
+            if stat.S_ISDIR(item.mode):
                 yield _Enter()
-                leaves.append(_Leave(as_name, self._meta(status)))
-                stack.append(self._children(found, as_name))
+                leaves.append(_Leave(item.name, self._meta_of(item.path)))
+                stack.append(self._children(item))
             else:
-                yield from self._plan_leaf(found, as_name, status)
+                yield from self._plan_leaf(item)
 
-    def _children(self, path: str, name: str) -> Iterator[tuple[str, str]]:
+    def _children(self, folder: _Found) -> Iterator[_Found]:
         hidden = self._options.hidden
-        with os.scandir(path) as entries:
-            names = [e.name for e in entries if hidden or not e.name.startswith(".")]
-        names.sort(key=os.fsencode)
-        return iter([(f"{path}/{child}", f"{name}/{child}") for child in names])
+        with os.scandir(folder.path) as entries:
+            chosen = [(e.name, _file_type(e)) for e in entries if hidden or not e.name.startswith(".")]
+        chosen.sort(key=_by_bytes)
+        return (_Found(f"{folder.path}/{name}", f"{folder.name}/{name}", mode) for name, mode in chosen)
 
-    def _plan_leaf(self, path: str, name: str, status: os.stat_result) -> Iterator[_Step]:
-        if stat.S_ISLNK(status.st_mode):
+    def _plan_leaf(self, found: _Found) -> Iterator[_Step]:
+        path = found.path
+        if stat.S_ISREG(found.mode):
+            yield from self._plan_file(path, found.name)
+        elif stat.S_ISLNK(found.mode):
             target = os.readlink(path)  # noqa: PTH115 (a str of any path)
-            yield _Symlink(name, target, self._meta(status))
-        elif stat.S_ISREG(status.st_mode):
-            yield from self._plan_file(path, name)
+            yield _Symlink(found.name, target, self._meta_of(path))
         else:
-            raise invalid(
-                f"{path} is a device, pipe or socket: only files, folders and symlinks can be added"
-            )
+            raise invalid(f"{path} is a device, pipe or socket: only files, folders and symlinks are added")
 
     def _plan_file(self, path: str, name: str) -> Iterator[_Step]:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -275,6 +278,11 @@ class Importer:
     def _plan_stdin(self) -> Iterator[_Step]:
         yield from self._plan_stream(self._stdin if self._stdin is not None else sys.stdin.buffer)
         yield _EndFile("", _Meta())
+
+    def _meta_of(self, path: str) -> _Meta:
+        options = self._options
+        wanted = options.preserve_mode or options.preserve_mtime
+        return self._meta(os.lstat(path)) if wanted else _Meta()
 
     def _meta(self, status: os.stat_result) -> _Meta:
         options = self._options
@@ -321,6 +329,19 @@ def _ahead(plan: Iterator[_Step]) -> Iterator[_Step]:
             size_bytes -= first.size_bytes if isinstance(first, _Chunk) else 0
             yield first
     yield from window
+
+
+def _by_bytes(item: tuple[str, int]) -> bytes:
+    return os.fsencode(item[0])
+
+
+def _file_type(entry: os.DirEntry[str]) -> int:
+    """A mode with the file type alone, which listing a folder tells without a look at the file."""
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFLNK if entry.is_symlink() else 0
 
 
 def _read_at(handle: int, length: int, offset: int, path: str) -> bytes:
