@@ -48,9 +48,11 @@ async def listening(
     except OSError as error:
         raise _cannot_listen(role, listen, error) from None
     try:
-        announced = home.announce(role, {"url": listener.url, **(details or {})})
+        # Whoever listens everywhere is found here.
+        url = listener.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        announced = home.announce(role, {"url": url, **(details or {})})
         try:
-            yield listener.url
+            yield url
         finally:
             announced.unlink(missing_ok=True)
     finally:
