@@ -284,7 +284,7 @@ class World:
 
     def active(self, client: str, provider: str, **terms: int) -> tuple[CID, bytes]:
         """A deal of one shard with a named provider, joined to its dataset; returns both IDs."""
-        deal = self.deal(client, providers=(provider,), **terms)  # type: ignore[arg-type]
+        deal = self.deal(client, providers=(provider,), **terms)
         self.do(provider, Accept(deal, 0))
         dataset = self.shard(deal).dataset
         self.pass_until(self.dataset(dataset).closes_at + 1)

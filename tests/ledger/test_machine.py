@@ -1,0 +1,167 @@
+"""Random transactions and time: after every block the money adds up and the stored state restores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ledger.genesis import HOLD, Params
+from ledger.records import Phase, ShardStatus
+from ledger.transactions import Accept, Ask, Body, Prove, Register, Settle, Transfer, Withdraw
+from merkledag.cid import CID
+from tests.ledger.world import GIB, World, key
+
+PEOPLE = ("ann", "bob", "cy")
+PARAMS = Params(
+    period_s=8,
+    window_s=4,
+    accept_timeout_s=6,
+    max_rounds=3,
+    min_stake=HOLD,
+    grace_periods=2,
+    retention_periods=4,
+    max_step_s=20,
+)
+WHO = st.sampled_from(PEOPLE)
+SHARE = st.integers(0, 120)
+
+
+class Ledger(RuleBasedStateMachine):
+    """Three people who transfer, keep, prove or neglect each other's pieces."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.world = World(PARAMS)
+        self.world.fund(*PEOPLE, amount=500 * HOLD)
+        self.world.provider(*PEOPLE[:2])
+        self.deals: list[CID] = []
+
+    def send(self, name: str, body: Body, step: int = 0) -> bool:
+        return self.world.block(self.world.tx(name, body), step=step).tx_results[1].ok
+
+    @rule(name=WHO, to=st.sampled_from((*PEOPLE, "new")), percent=SHARE)
+    def transfer(self, name: str, to: str, percent: int) -> None:
+        self.send(name, Transfer(key(to), self.world.balance(name) * percent // 100))
+
+    @rule(name=WHO, stake=SHARE, capacity=st.sampled_from((1, 4_000, GIB)))
+    def register(self, name: str, stake: int, capacity: int) -> None:
+        self.send(name, Register("http://x.example", capacity, key(name), stake * HOLD))
+
+    @rule(name=WHO, is_open=st.booleans(), price=st.sampled_from((0, 10**9, 10**13)))
+    def ask(self, name: str, is_open: bool, price: int) -> None:
+        self.send(name, Ask(price, 0, GIB, is_open))
+
+    @rule(name=WHO, percent=SHARE)
+    def withdraw(self, name: str, percent: int) -> None:
+        found = self.world.app.provider(key(name))
+        self.send(name, Withdraw((found.unlocked if found else 5) * percent // 100))
+
+    @rule(
+        name=WHO,
+        shards=st.integers(1, 3),
+        periods=st.integers(1, 6),
+        price=st.sampled_from((2_000, 10**6, HOLD)),
+        named=st.booleans(),
+    )
+    def deal(self, name: str, shards: int, periods: int, price: int, named: bool) -> None:
+        if self.world.balance(name) < 20 * HOLD:
+            return
+        some = self.world.app.providers()[:shards]
+        names = [each for record in some for each in PEOPLE if key(each) == record.account]
+        chosen = names if named and len(names) == shards else []
+        self.deals.append(
+            self.world.deal(name, shards=shards, periods=periods, price=price, providers=chosen, blocks=1)
+        )
+
+    @rule(step=st.integers(0, 3))
+    def accept_all(self, step: int) -> None:
+        self.world.block(step=step)
+        for deal, index, shard in self.shards():
+            if shard.provider and shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR):
+                self.send(self.name_of(shard.provider), Accept(deal, index))
+
+    @rule(name=WHO, step=st.integers(1, 4))
+    def prove_all(self, name: str, step: int) -> None:
+        """One provider proves what it can, a little later."""
+        self.world.pass_time(step)
+        for info in self.world.app.datasets(provider=key(name)):
+            if info.challenge is not None and not info.record.proven:
+                body = self.world.proof(info.id)
+                if self.world.app.time <= info.closes_at:
+                    assert self.send(name, body)
+                assert not self.send(name, body)
+            else:
+                assert not self.send(name, Prove(info.id, info.record.period, b"\xa0"))
+
+    @rule(name=WHO)
+    def settle_all(self, name: str) -> None:
+        for deal, index, shard in self.shards():
+            if shard.status is ShardStatus.ACTIVE:
+                self.send(name, Settle(deal, index))
+
+    @rule(seconds=st.integers(1, 20))
+    def pass_time(self, seconds: int) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(seconds=st.integers(1, 60))
+    def sleep(self, seconds: int) -> None:
+        self.world.block(step=seconds)
+
+    @rule()
+    def abort(self) -> None:
+        """A block that is not kept leaves no trace."""
+        from ledger.application import BlockInput
+
+        before = self.world.app.app_hash
+        raw = self.world.tx("operator", Transfer(key("ann"), HOLD))
+        height = self.world.app.height + 1
+        block = BlockInput(height, self.world.now + 5, key("operator"), (self.world.beacon(), raw))
+        self.world.app.finalize_block(block)
+        self.world.app.abort()
+        assert self.world.app.app_hash == before
+        assert dict(self.world.app.items()) == self.world.stored
+
+    def shards(self) -> list[tuple[CID, int, Any]]:
+        return [
+            (info.id, index, shard)
+            for info in self.world.app.deals(active=True)
+            for index, shard in enumerate(info.shards)
+        ]
+
+    def name_of(self, account: bytes) -> str:
+        return next(name for name in PEOPLE if key(name) == account)
+
+    @invariant()
+    def restores(self) -> None:
+        """Every block was audited when it was made; here the rest that must always hold."""
+        self.world.check_restores()
+        app = self.world.app
+        assert app.has_live_deals() is bool(app.deals(active=True))
+        for info in app.datasets():
+            record, slots = info.record, app.dataset_slots(info.id)
+            joined = [slot for slot in slots if slot.slot is not None]
+            assert len(joined) == record.pieces
+            assert len(slots) - len(joined) == record.joining
+            assert sum(slot.piece.data_leaves for slot in joined) == record.data_leaves
+            assert sum(slot.piece.meta_leaves for slot in joined) == record.meta_leaves
+            assert (record.phase is Phase.IDLE) is not bool(slots)
+            prices = [found.record.price for slot in joined if (found := app.deal(slot.deal))]
+            assert sum(prices) == record.price_total
+        for deal, index, shard in self.shards():
+            found = app.deal(deal)
+            assert found is not None
+            assert found.record.holders[index] == shard.provider
+            if shard.status is ShardStatus.ACTIVE:
+                assert shard.paid + shard.escrow == found.record.price * found.record.periods
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(
+    max_examples=12,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

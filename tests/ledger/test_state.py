@@ -1,0 +1,208 @@
+"""The state: overlays that leave no trace, keys in order, and a tree whose proofs hold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger import state_tree
+from ledger.records import AccountRecord, SlotRecord
+from ledger.sorted_keys import SortedKeys
+from ledger.state import State
+from ledger.state_tree import BUCKETS, EMPTY_ROOT, StateTree, bucket_of, leaf_hash, simple_root, verify
+from merkledag.cid import CID
+
+KEYS = st.binary(min_size=1, max_size=3)
+CHANGES = st.dictionaries(KEYS, st.one_of(st.none(), st.binary(max_size=4)), max_size=12)
+
+
+@given(st.lists(st.tuples(st.booleans(), CHANGES), max_size=6))
+@settings(max_examples=60)
+def test_the_overlays_are_a_map_and_what_is_dropped_leaves_no_trace(
+    steps: list[tuple[bool, dict[bytes, bytes | None]]],
+) -> None:
+    state, model = State(), dict[bytes, bytes]()
+    state.begin()
+    for keep, changes in steps:
+        before = dict(model)
+        state.begin()
+        for key, value in changes.items():
+            if value is None:
+                state.delete(key)
+                model.pop(key, None)
+            else:
+                state.put(key, value)
+                model[key] = value
+        assert list(state.scan(b"")) == sorted(model)
+        if keep:
+            state.keep()
+        else:
+            state.drop()
+            model = before
+        for prefix in (b"", b"\x00", b"\x01\x02"):
+            assert list(state.scan(prefix)) == sorted(key for key in model if key.startswith(prefix))
+        assert all(state.get(key) == model.get(key) for key in {*changes, *model})
+    assert list(state.items()) == []
+    state.commit(state.changes())
+    assert dict(state.items()) == model
+
+
+def test_records_are_bytes_once_committed() -> None:
+    state = State()
+    state.begin()
+    state.put(b"a", AccountRecord(5, 1))
+    assert state.get(b"a") == AccountRecord(5, 1).encode()
+    assert state.record(b"a", AccountRecord) == AccountRecord(5, 1)
+    assert state.committed(b"a", AccountRecord) is None
+    state.commit(state.changes())
+    assert dict(state.items()) == {b"a": AccountRecord(5, 1).encode()}
+    assert State(state.items()).committed(b"a", AccountRecord) == AccountRecord(5, 1)
+    state.begin()
+    state.put(b"a", AccountRecord(5, 1))
+    state.put(b"b", b"x")
+    state.delete(b"b")
+    assert state.changes() == {}  # nothing is different
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=2)), max_size=400))
+@settings(max_examples=30)
+def test_sorted_keys_are_a_sorted_set(steps: list[tuple[bool, bytes]]) -> None:
+    keys, model = SortedKeys(), set[bytes]()
+    for add, key in steps:
+        if add and key not in model:
+            keys.add(key)
+            model.add(key)
+        elif not add:
+            keys.discard(key)
+            model.discard(key)
+    assert list(keys.start_at(b"")) == sorted(model)
+    assert list(keys.start_at(b"\x80")) == sorted(key for key in model if key >= b"\x80")
+
+
+def test_sorted_keys_hold_many() -> None:
+    numbers = [(i * 7919) % 10_007 for i in range(10_007)]
+    keys = SortedKeys()
+    for number in numbers:
+        keys.add(number.to_bytes(4, "big"))
+    for number in numbers[::2]:
+        keys.discard(number.to_bytes(4, "big"))
+    assert list(keys.start_at(b"")) == [n.to_bytes(4, "big") for n in sorted(numbers[1::2])]
+
+
+def simple_tree(leaves: list[bytes]) -> bytes:
+    """RFC 6962 §2.1 by its definition."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return hashlib.sha256(b"\x01" + simple_tree(leaves[:split]) + simple_tree(leaves[split:])).digest()
+
+
+@pytest.mark.parametrize("count", range(18))
+def test_the_simple_tree_is_that_of_rfc_6962(count: int) -> None:
+    leaves = [hashlib.sha256(bytes([i])).digest() for i in range(count)]
+    assert simple_root(leaves) == simple_tree(leaves)
+    for index in range(count):
+        path = state_tree.aunts(leaves, index)
+        assert state_tree.root_from_aunts(leaves[index], index, count, path) == simple_root(leaves)
+
+
+def test_a_leaf_is_what_cometbft_hashes_for_a_value_operation() -> None:
+    value_hash = hashlib.sha256(b"value").digest()
+    expected = hashlib.sha256(b"\x00" + b"\x03key" + b"\x20" + value_hash).digest()
+    assert leaf_hash(b"key", value_hash) == expected
+    long = bytes(200)
+    expected = hashlib.sha256(b"\x00" + b"\xc8\x01" + long + b"\x20" + value_hash).digest()
+    assert leaf_hash(long, value_hash) == expected
+
+
+def full_root(items: dict[bytes, bytes]) -> bytes:
+    """The app hash by its definition."""
+    buckets: list[dict[bytes, bytes]] = [{} for _ in range(BUCKETS)]
+    for key, value in items.items():
+        buckets[bucket_of(key)][key] = value
+    tops = []
+    for number, bucket in enumerate(buckets):
+        root = simple_tree([leaf_hash(k, hashlib.sha256(bucket[k]).digest()) for k in sorted(bucket)])
+        tops.append(leaf_hash(number.to_bytes(2, "big"), hashlib.sha256(root).digest()))
+    return simple_tree(tops)
+
+
+def crowded(count: int) -> dict[bytes, bytes]:
+    """Keys of one bucket, which takes some search."""
+    wanted, found, number = bucket_of(b"0"), dict[bytes, bytes](), 0
+    while len(found) < count:
+        key = b"%d" % number
+        if bucket_of(key) == wanted:
+            found[key] = b"value of " + key
+        number += 1
+    return found
+
+
+def test_the_tree_is_incremental_and_does_not_depend_on_history() -> None:
+    tree = StateTree()
+    assert tree.root == full_root({})
+    items = {b"key %d" % i: b"%d" % i for i in range(50)}
+    tree.apply(items)
+    assert tree.root == full_root(items)
+    tree.apply({b"key 3": None, b"key 4": b"other", b"new": b""})
+    changed = {**items, b"key 4": b"other", b"new": b""}
+    del changed[b"key 3"]
+    assert tree.root == full_root(changed) == StateTree(changed.items()).root
+    tree.apply(dict.fromkeys(changed))
+    assert tree.root == StateTree().root
+
+
+def test_presence_and_absence_are_proven_in_a_crowded_bucket() -> None:
+    items = crowded(6)
+    gone = sorted(items)[3]
+    value = items.pop(gone)
+    tree = StateTree([*items.items(), (b"elsewhere", b"")])
+    for key, each in items.items():
+        proof = tree.prove(key, each)
+        assert verify(proof, tree.root)
+        assert not verify(replace(proof, value=b"other"), tree.root)
+        assert not verify(replace(proof, value=None), tree.root)
+        assert not verify(replace(proof, value=None, leaf=None), tree.root)
+        assert not verify(proof, bytes(32))
+        assert not verify(replace(proof, aunts=proof.aunts[:-1]), tree.root)
+    absent = tree.prove(gone, None)
+    assert absent.left is not None
+    assert absent.right is not None
+    assert verify(absent, tree.root)
+    assert not verify(replace(absent, value=value), tree.root)
+    assert not verify(replace(absent, left=None), tree.root)
+    assert not verify(replace(absent, right=None), tree.root)
+    outer = tree.prove(sorted(items)[0], items[sorted(items)[0]])
+    assert outer.leaf is not None
+    assert not verify(replace(absent, left=outer.leaf), tree.root)
+
+
+def test_absence_is_proven_at_a_buckets_ends_and_in_an_empty_one() -> None:
+    items = crowded(5)
+    ordered = sorted(items)
+    for missing in (ordered[0], ordered[-1]):
+        rest = {key: value for key, value in items.items() if key != missing}
+        tree = StateTree(rest.items())
+        proof = tree.prove(missing, None)
+        assert (proof.left is None) is (missing == ordered[0])
+        assert verify(proof, tree.root)
+    tree = StateTree()
+    empty = tree.prove(b"anything", None)
+    assert (empty.left, empty.right) == (None, None)
+    assert verify(empty, tree.root)
+    assert tree.root != EMPTY_ROOT
+    full = StateTree(items.items())
+    assert not verify(replace(empty, key=ordered[0]), full.root)
+
+
+def test_a_slot_record_is_a_canonical_map() -> None:
+    record = SlotRecord(CID.of(b"x", codec=0x71), 3)
+    assert SlotRecord.decode(record.encode()) == record
