@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from ledger import limits
 from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
@@ -30,9 +29,9 @@ from ledger.transactions import Beacon
 from merkledag.cid import CID
 from merkledag.ed25519 import Signer
 
-MAX_TXS_PER_BLOCK = (
-    512  # more in one block would keep the event loop busy for longer than a tenth of a second
-)
+# More would keep the event loop busy for longer than about a tenth of a second.
+MAX_TXS_PER_BLOCK = 512
+MAX_TX_BYTES_PER_BLOCK = 2 << 20
 VERIFY_THREADS = 2
 RETRY_S = 1.0
 STOPPING = "the ledger is stopping; send again when it is back"
@@ -242,17 +241,20 @@ class EmbeddedEngine:
     async def _make_block(self) -> None:
         height = self.app.height + 1
         head = Beacon(self.app.chain_id, height, await self._beacon_signature()).encode()
-        chosen = self._choose(limits.MAX_BLOCK_BYTES - len(head))
+        # Far within what a block may have, and half of it for proofs: no need of `prepare_proposal`. Running
+        # the block shows what does not pass.
+        chosen = self._mempool.candidates(MAX_TXS_PER_BLOCK, MAX_TX_BYTES_PER_BLOCK)
         now = max(self.app.block_time_s, int(self._clock()))
         given = BlockInput(height, now, self._operator.public_key, (head, *chosen))
         result = self.app.finalize_block(given)
         if not all(one.ok for one in result.tx_results):
             # What failed left no trace, so that without it the rest passes as it did.
             self.app.abort()
+            waiting = len(self._mempool)
             passed = self._sort_out(chosen, result.tx_results[1:])
             if not passed and not self._is_due():
-                # What is left fits no block now; try again with the next transaction or due instant.
-                self._stalled = True
+                # If all of it waits for something else, try again with the next transaction or due instant.
+                self._stalled = len(self._mempool) == waiting
                 return
             given = BlockInput(height, now, self._operator.public_key, (head, *passed))
             result = self.app.finalize_block(given)
@@ -260,16 +262,6 @@ class EmbeddedEngine:
         if await self._log_block(made.stored, given.txs[1:]):
             await self._apply_block(made.stored)
             self._confirm(made, given)
-
-    def _choose(self, max_bytes: int) -> list[bytes]:
-        """What goes into the next block: all that waits, or what the application takes of more than that."""
-        candidates = self._mempool.candidates(MAX_TXS_PER_BLOCK)
-        if 2 * sum(map(len, candidates)) <= max_bytes:
-            return candidates  # they fit beside any proofs; running the block shows which of them pass
-        chosen = self.app.prepare_proposal(candidates, max_bytes=max_bytes)
-        for raw, refused in self.app.dropped.items():
-            self._refuse(raw, refused)
-        return chosen
 
     def _sort_out(self, chosen: list[bytes], results: Sequence[TxResult]) -> list[bytes]:
         """Refuses what failed for good; returns what passed. The rest waits, unless its turn cannot come."""
@@ -282,12 +274,9 @@ class EmbeddedEngine:
                 waiting.append(raw)
             else:
                 self.app.forget(raw)
-                self._refuse(raw, result)
+                self._mempool.resolve(raw, Receipt.of(result, 0, node_cid(raw)))
         self._mempool.recheck(waiting)
         return passed
-
-    def _refuse(self, raw: bytes, result: TxResult) -> None:
-        self._mempool.resolve(raw, Receipt.of(result, 0, node_cid(raw)))
 
     async def _log_block(self, stored: StoredBlock, chosen: Sequence[bytes]) -> bool:
         """Decides the block. When the disk refuses, its transactions are given back to their senders."""

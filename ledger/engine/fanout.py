@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
 from ledger.engine.errors import SubscriberTooSlow, TooManySubscribers
@@ -15,7 +14,7 @@ MAX_SUBSCRIBERS = 256
 
 
 class Subscription(Generic[T]):
-    """One subscriber's queue. Iterating ends when the fan-out closes; raises when it was dropped."""
+    """One subscriber's queue. It ends when the fan-out closes, and raises when it was dropped."""
 
     def __init__(self, fanout: Fanout[T], queue_length: int) -> None:
         self._fanout = fanout
@@ -48,10 +47,6 @@ class Subscription(Generic[T]):
                     f"fell more than {self._limit} blocks behind; start again from the last height"
                 )
         return item
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        while (item := await self.next()) is not None:
-            yield item
 
     def close(self) -> None:
         """Leaves the fan-out; harmless twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from ledger import limits
 from ledger.engine import rpc_events, rpc_state
 from ledger.engine.blocks import Block, Receipt
 from ledger.engine.embedded import EmbeddedEngine
-from ledger.engine.errors import EngineError, EngineStopped, MempoolFull, StoreError, TooManySubscribers
+from ledger.engine.errors import EngineStopped, MempoolFull, StoreError, TooManySubscribers
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc_common import (
     ENGINE,
@@ -27,6 +28,8 @@ from ledger.engine.rpc_common import (
     reply,
 )
 from ledger.result import Code, explain
+
+_log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,8 +88,9 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return fail(429, str(error), code=Code.POOL_FULL, retry=True)
     except (EngineStopped, TooManySubscribers, StoreError) as error:
         return fail(503, str(error), retry=True)
-    except EngineError as error:
-        return fail(500, str(error))
+    except Exception:
+        _log.exception("%s %s failed", request.method, request.path)
+        return fail(500, "the server failed; its log says why")
     finally:
         load.active -= 1
 

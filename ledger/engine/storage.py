@@ -97,8 +97,8 @@ def _translated(what: str) -> Iterator[None]:
 class LedgerStorage:
     """The open store of one ledger. One process, one instance: the folder is locked while it is open.
 
-    Reads may come from any thread. `commit` is called by one writer at a time. After `commit` raised a
-    StoreError the block is either wholly in the log (`commit_pending` finishes it) or nowhere.
+    Reads may come from any thread. A block is written by `log_block`, then `apply`, by one writer at a time:
+    the first decides it, the second may be repeated, also by replaying the log after opening (`pending`).
     """
 
     def __init__(
@@ -134,11 +134,12 @@ class LedgerStorage:
     def close(self) -> None:
         """Makes everything durable and releases the folder; harmless twice."""
         if self._environment is not None:
+            environment, self._environment = self._environment, None
             try:
-                self._environment.sync(True)
+                with _translated("syncing"):
+                    environment.sync(True)
             finally:
-                self._environment.close()
-                self._environment = None
+                environment.close()
         self._log.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -256,11 +257,6 @@ class LedgerStorage:
             with _translated("syncing"):
                 self._environment.sync(True)
             self._log.rotate(block.height + 1)
-
-    def commit(self, block: StoredBlock) -> None:
-        """`log_block`, then `apply`."""
-        self.log_block(block)
-        self.apply(block)
 
     # -- inside --------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ def test_killed_at_each_write(chain: Chain, point: str) -> None:
 def test_killed_again_and_again_under_load(chain: Chain) -> None:
     confirmed: dict[CID, int] = {}
     nonce = 0
-    for lines in (1, 9, 23, 40, 77, 150):
+    for lines in (1, 9, 40, 90):
         process = worker(chain, nonce)
         assert process.stdout is not None
         assert process.stderr is not None
@@ -117,7 +117,7 @@ def test_killed_again_and_again_under_load(chain: Chain) -> None:
         app = reopen_and_check(chain, confirmed)
         nonce = next_nonce(app, chain)
         chain.close()
-    assert len(confirmed) >= 300
+    assert len(confirmed) >= 140
 
 
 @pytest.mark.parametrize("point", WRITES)

@@ -136,14 +136,14 @@ async def test_a_cancelled_wait_does_not_take_the_transaction_back(
 
 
 async def test_the_mempool_is_bounded(chain: Chain) -> None:
-    engine = chain.engine(max_waiting=5)
-    waiting = [asyncio.create_task(engine.submit(chain.transfer(nonce))) for nonce in range(5)]
+    engine = chain.engine(max_waiting=8)
+    waiting = [asyncio.create_task(engine.submit(chain.transfer(nonce))) for nonce in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(MempoolFull, match="send again later"):
-        await engine.submit(chain.transfer(5))
+        await engine.submit(chain.transfer(6))
     await engine.start()
-    assert [receipt.code for receipt in await asyncio.gather(*waiting)] == [0] * 5
-    assert (await engine.submit(chain.transfer(5))).code == 0
+    assert [receipt.code for receipt in await asyncio.gather(*waiting)] == [0] * 6
+    assert (await engine.submit(chain.transfer(6))).code == 0
     await engine.stop()
     chain.close()
 

@@ -33,6 +33,11 @@ def _block(height: int, txs: int = 2, state: dict[bytes, bytes | None] | None = 
     )
 
 
+def commit(store: LedgerStorage, block: StoredBlock) -> None:
+    store.log_block(block)
+    store.apply(block)
+
+
 def _created(folder: Path) -> LedgerStorage:
     store = LedgerStorage(folder)
     store.open()
@@ -43,7 +48,7 @@ def _created(folder: Path) -> LedgerStorage:
 def test_a_committed_block_is_found_by_height_place_and_digest(tmp_path: Path) -> None:
     store = _created(tmp_path)
     assert (store.height(), store.app_hash(), store.genesis()) == (0, _digest("app 0"), b"genesis")
-    store.commit(_block(1, state={b"a": None, b"c": b"3"}))
+    commit(store, _block(1, state={b"a": None, b"c": b"3"}))
     store.close()
 
     store = LedgerStorage(tmp_path)
@@ -72,7 +77,7 @@ def test_a_committed_block_is_found_by_height_place_and_digest(tmp_path: Path) -
 
 def test_a_logged_block_is_pending_until_it_is_applied(tmp_path: Path) -> None:
     store = _created(tmp_path)
-    store.commit(_block(1))
+    commit(store, _block(1))
     store.log_block(_block(2))
     store.abandon()
     store = LedgerStorage(tmp_path)
@@ -117,7 +122,7 @@ def test_a_crash_inside_the_transaction_leaves_the_block_before(tmp_path: Path) 
         store = LedgerStorage(folder, fault=fault)
         store.open()
         with pytest.raises(CrashError):
-            store.commit(_block(1))
+            commit(store, _block(1))
         store.abandon()
         store = LedgerStorage(folder)
         store.open()
@@ -132,7 +137,7 @@ def test_rotation_happens_behind_a_durable_database(tmp_path: Path) -> None:
     store = LedgerStorage(tmp_path, segment_bytes=1)
     store.open()
     for height in (1, 2, 3):
-        store.commit(_block(height))
+        commit(store, _block(height))
     assert [path.name for path in (tmp_path / "wal").iterdir()] == [f"{4:020d}.wal"]
     store.close()
     store = LedgerStorage(tmp_path)
@@ -143,7 +148,7 @@ def test_rotation_happens_behind_a_durable_database(tmp_path: Path) -> None:
 
 def test_a_log_that_starts_behind_the_database_stops_the_opening(tmp_path: Path) -> None:
     store = _created(tmp_path)
-    store.commit(_block(1))
+    commit(store, _block(1))
     store._log.rotate(2)
     store.log_block(_block(2))
     store.close()
@@ -184,7 +189,7 @@ finally:
 def test_a_cut_database_is_an_error_and_never_a_dead_process(tmp_path: Path, keep: int) -> None:
     store = _created(tmp_path)
     for height in range(1, 6):
-        store.commit(_block(height, 40, {_digest(f"{height}.{n}"): bytes(700) for n in range(60)}))
+        commit(store, _block(height, 40, {_digest(f"{height}.{n}"): bytes(700) for n in range(60)}))
     store._log.rotate(6)
     store.close()
     data = tmp_path / "db" / "data.mdb"
