@@ -136,10 +136,7 @@ class Application(Queries):
 
     def verify_signature(self, raw: bytes) -> TxResult:
         """Decodes and verifies ahead of `check_tx`, which then need not. May run in other threads."""
-        found = self._reader.read(raw)
-        if isinstance(found, TxResult):
-            return found
-        return TxResult(Code.OK if found.is_signed() else Code.BAD_SIGNATURE, "", found.tx_id)
+        return self._reader.verify_ahead(raw)
 
     def forget(self, raw: bytes) -> None:
         """The engine no longer holds this pending transaction (evicted): its nonce is free again."""

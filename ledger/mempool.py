@@ -32,18 +32,41 @@ class ReadTx:
 
 
 class Reader:
-    """Decodes transactions and verifies signatures once each; a bounded memory of the latest."""
+    """Decodes transactions and verifies signatures once each; a bounded memory of the latest.
+
+    `verify_ahead` may run in other threads: it only leaves what it found for `read` to pick up.
+    """
 
     def __init__(self, chain_id: str) -> None:
         self._chain_id = chain_id
         self._known: OrderedDict[bytes, ReadTx] = OrderedDict()
         self._size_bytes = 0
+        self._ahead: dict[bytes, ReadTx] = {}
 
     def read(self, raw: bytes) -> ReadTx | TxResult:
-        """The transaction, or why the bytes are none for this chain: the first three result codes."""
+        """The transaction, or why the bytes are none for this chain: the first result codes."""
         known = self._known.get(raw)
         if known is not None:
             return known
+        found = self._ahead.pop(raw, None) or self._decode(raw)
+        if isinstance(found, ReadTx):
+            self._remember(raw, found)
+        return found
+
+    def verify_ahead(self, raw: bytes) -> TxResult:
+        """Whether the bytes are a transaction that its account signed."""
+        found = self._known.get(raw) or self._decode(raw)
+        if isinstance(found, TxResult):
+            return found
+        if not found.is_signed():
+            return TxResult(Code.BAD_SIGNATURE, "the signature does not verify", found.tx_id)
+        if len(raw) <= limits.MAX_AHEAD_BYTES:
+            if len(self._ahead) >= limits.MAX_AHEAD_TXS:
+                self._ahead.clear()
+            self._ahead[raw] = found
+        return TxResult(Code.OK, "", found.tx_id)
+
+    def _decode(self, raw: bytes) -> ReadTx | TxResult:
         if len(raw) > limits.MAX_TX_BYTES:
             return TxResult(Code.TOO_LARGE, f"{len(raw)} bytes; at most {limits.MAX_TX_BYTES}")
         try:
@@ -56,9 +79,7 @@ class Reader:
         tx_id = CID.of(unsigned, codec=DAG_CBOR)
         if tx.chain != self._chain_id:
             return TxResult(Code.WRONG_CHAIN, f"this chain is {self._chain_id}", tx_id)
-        found = ReadTx(tx, tx_id, unsigned)
-        self._remember(raw, found)
-        return found
+        return ReadTx(tx, tx_id, unsigned)
 
     def _remember(self, raw: bytes, found: ReadTx) -> None:
         self._known[raw] = found
