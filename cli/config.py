@@ -37,10 +37,6 @@ def _not_negative(value: Value) -> str | None:
     return "it cannot be negative" if isinstance(value, int) and value < 0 else None
 
 
-def _positive(value: Value) -> str | None:
-    return "it must be at least 1" if isinstance(value, int) and value < 1 else None
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One key of config.toml.
@@ -73,7 +69,6 @@ SETTINGS: Final[dict[str, Setting]] = {
         _setting("storage.reserve_bytes", GIB, "free disk that is never used, in bytes", _not_negative),
         _setting("storage.verify_on_read", False, "hash every block again when it is read from the disk"),
         _setting("gateway.listen", "127.0.0.1:8080", "where the gateway listens", _listen),
-        _setting("gateway.workers", 1, "processes that serve the gateway", _positive),
         _setting(
             "gateway.subdomain_hosts",
             ["localhost"],

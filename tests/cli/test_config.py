@@ -36,14 +36,14 @@ def test_variables_of_the_contract_keep_their_names(tmp_path: Path) -> None:
 
 def test_the_file_holds_only_what_differs(tmp_path: Path) -> None:
     config = Config(tmp_path / "config.toml", {})
-    config.set("gateway.workers", 3)
+    config.set("storage.max_bytes", 3)
     config.set("storage.verify_on_read", True)
     config.set(KEY, "127.0.0.1:8080")
     config.save()
     written = tomllib.loads((tmp_path / "config.toml").read_text())
-    assert written == {"gateway": {"workers": 3}, "storage": {"verify_on_read": True}}
+    assert written == {"storage": {"max_bytes": 3, "verify_on_read": True}}
     again = Config(tmp_path / "config.toml", {})
-    again.set("gateway.workers", 1)
+    again.set("storage.max_bytes", 0)
     again.save()
     assert tomllib.loads((tmp_path / "config.toml").read_text()) == {"storage": {"verify_on_read": True}}
 
@@ -63,7 +63,7 @@ def test_every_text_survives_the_file(tmp_path_factory: pytest.TempPathFactory, 
         ("[gateway", "not TOML"),
         ("[gateway]\nlisten = 5\n", "is text"),
         ("[gateway]\nlisten = 'nowhere'\n", "ADDRESS:PORT"),
-        ("[gateway]\nworkers = true\n", "whole number"),
+        ("[storage]\nmax_bytes = true\n", "whole number"),
         ("[gateway]\nlitsen = 'x'\n", "did you mean gateway.listen"),
         ("speed = 3\n", "no setting"),
         ("\xff", "not TOML"),
@@ -98,7 +98,6 @@ def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
         ("storage.verify_on_read", "maybe"),
         ("gateway.listen", "8080"),
         ("gateway.listen", "127.0.0.1:99999"),
-        ("gateway.workers", "0"),
         ("ledger.url", "ftp://x"),
         ("import.profile", "unixfs-v9"),
     ],
@@ -109,17 +108,17 @@ def test_a_bad_value_is_a_usage_error_and_changes_nothing(holdfast: Holdfast, ke
 
 
 def test_a_bad_variable_is_a_usage_error(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLDFAST_GATEWAY_WORKERS", "many")
-    assert "gateway.workers" in holdfast.fails(2, "config", "get", "gateway.workers")
+    monkeypatch.setenv("HOLDFAST_STORAGE_MAX_BYTES", "many")
+    assert "storage.max_bytes" in holdfast.fails(2, "config", "get", "storage.max_bytes")
 
 
 def test_set_then_get(holdfast: Holdfast) -> None:
-    holdfast("config", "set", "gateway.workers", "2")
-    assert holdfast("config", "get", "gateway.workers").text == "2"
-    shown = holdfast("config", "get", "gateway.workers", "--json").json
-    assert shown == {"key": "gateway.workers", "value": 2, "origin": "config.toml"}
+    holdfast("config", "set", "storage.max_bytes", "2")
+    assert holdfast("config", "get", "storage.max_bytes").text == "2"
+    shown = holdfast("config", "get", "storage.max_bytes", "--json").json
+    assert shown == {"key": "storage.max_bytes", "value": 2, "origin": "config.toml"}
     assert {row["key"] for row in holdfast("config", "get", "--json").json} == set(SETTINGS)
-    assert "did you mean" in holdfast.fails(2, "config", "get", "gateway.worker")
+    assert "did you mean" in holdfast.fails(2, "config", "get", "storage.max_byte")
 
 
 def test_every_default_passes_its_own_check() -> None:
