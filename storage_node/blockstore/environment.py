@@ -6,13 +6,18 @@ generation is the lowest one that is not retired: a copy that was never taken in
 
 Everything lies in LMDB's unnamed database, tables apart by the first byte of the key: opening a named
 database needs the write lock (and py-lmdb waits for it with the GIL held), the unnamed one does not.
+
+LMDB creates a file that it is told to open and does not find. So that nobody brings a retired generation
+back as an empty one, openers share a lock (`NAME.lock`) and whoever unlinks a generation has it alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,8 +32,8 @@ from storage_node.errors import CorruptStore, StorageNodeError, StoreFailed, Sto
 MAP_BYTES = 1 << 40  # address space only; never resized while open (a live view would be SIGBUS)
 MAX_READERS = 4096
 SPARE_TRANSACTIONS = 16
-MAX_GENERATIONS_FOLLOWED = 64
 PAGE_BYTES = 4096
+REOPEN_PAUSES_S = (0.001, 0.01, 0.1, 1.0)
 
 STATE = b"\0"  # first byte of the keys of small values about the file itself; tables use the other bytes
 _RETIRED = STATE + b"retired"
@@ -142,9 +147,9 @@ class Environment:
         with self.write() as txn:
             now = self._generation()
             before = now.path.stat().st_size
-            self._remove_leftovers(now.number)
             target = self._file(now.number + 1)
             partial = target.with_name(target.name + ".tmp")
+            partial.unlink(missing_ok=True)
             try:
                 now.raw.copy(str(partial), compact=True)
                 sync_file(partial)
@@ -157,9 +162,8 @@ class Environment:
             partial.rename(target)
             fsync_folder(target.parent)
             txn.put(_RETIRED, b"%d" % (now.number + 1))
-        now.path.unlink(missing_ok=True)  # the data first: an opener makes a lock file, then looks for data
-        _lock_file(now.path).unlink(missing_ok=True)
         self._move_on(now)
+        self._remove_retired(below=now.number + 1)
         return before - after
 
     # --- generations ---
@@ -182,34 +186,32 @@ class Environment:
                 self._now = self._open_live(above=retired.number, create=False)
 
     def _open_live(self, above: int, create: bool) -> _Generation:
-        for _ in range(MAX_GENERATIONS_FOLLOWED):
-            numbers = generations(self.base)
-            if create and not numbers:
-                numbers = [1]
-            for number in (n for n in numbers if n > above):
-                try:
-                    opened = self._open_file(number, create)
-                except FileNotFoundError:
-                    break  # compacted away between listing and opening: list again
-                if opened is not None:
-                    return opened
-            else:
-                break
+        with self._files_lock(fcntl.LOCK_SH):
+            if create and not generations(self.base):
+                self._file(1).touch(mode=0o600)
+            # A generation that is retired while we look has its successor beside it already: list again.
+            while numbers := [number for number in generations(self.base) if number > above]:
+                for number in numbers:
+                    if (opened := self._open_file(number, create)) is not None:
+                        return opened
+                    above = number
         raise CorruptStore(f"{self._file(above + 1)}: missing; restore it from a backup")
 
+    @contextmanager
+    def _files_lock(self, how: int) -> Iterator[None]:
+        """Keep the generations' files from going (shared) or being opened (exclusive) meanwhile."""
+        with self.base.with_name(self.base.name + ".lock").open("ab") as file:
+            fcntl.flock(file, how)
+            yield
+
     def _open_file(self, number: int, create: bool) -> _Generation | None:
-        """The generation in one file, None if it is retired. Raises FileNotFoundError."""
+        """The generation in one file, None if it is retired."""
         path = self._file(number)
         if not create and path.stat().st_size == 0:
             raise CorruptStore(f"{path}: empty; restore it from a backup")
         try:
-            raw = lmdb.open(
-                str(path), subdir=False, map_size=MAP_BYTES, max_readers=MAX_READERS,
-                max_spare_txns=SPARE_TRANSACTIONS, create=create, mode=0o600,
-            )  # fmt: skip
+            raw = _open_raw(path, create)
         except lmdb.Error as error:
-            if not path.exists():
-                raise FileNotFoundError(str(path)) from error
             if isinstance(error, _DAMAGE):
                 raise CorruptStore(f"{path}: not an intact store file ({error}); restore a backup") from error
             if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), path):
@@ -224,14 +226,31 @@ class Environment:
             raise CorruptStore(f"{path}: damaged ({error}); restore it from a backup") from error
         return None if retired else _Generation(number, path, raw)
 
-    def _remove_leftovers(self, live: int) -> None:
-        """What a compaction that was killed left behind; the caller holds the write lock."""
-        for path in self.base.parent.glob(f"{self.base.name}.*.mdb.tmp"):
-            path.unlink(missing_ok=True)
-        for number in generations(self.base):
-            if number != live:
-                self._file(number).unlink(missing_ok=True)
-                _lock_file(self._file(number)).unlink(missing_ok=True)
+    def _remove_retired(self, below: int) -> None:
+        with self._files_lock(fcntl.LOCK_EX):
+            for number in generations(self.base):
+                if number < below:
+                    self._file(number).unlink(missing_ok=True)
+                    _lock_file(self._file(number)).unlink(missing_ok=True)
+
+
+def _open_raw(path: Path, create: bool) -> Any:
+    """Open one file. Raises lmdb.Error.
+
+    py-lmdb knows open files by inode and forgets one a moment after it is closed. Within that moment a new
+    file may have got the inode of a retired generation that another thread has just let go: try again.
+    """
+    for pause_s in (*REOPEN_PAUSES_S, None):
+        try:
+            return lmdb.open(
+                str(path), subdir=False, map_size=MAP_BYTES, max_readers=MAX_READERS,
+                max_spare_txns=SPARE_TRANSACTIONS, create=create, mode=0o600,
+            )  # fmt: skip
+        except lmdb.Error as error:
+            if pause_s is None or "already open" not in str(error):
+                raise
+            time.sleep(pause_s)
+    raise AssertionError("the last try returns or raises")
 
 
 def generations(base: Path) -> list[int]:

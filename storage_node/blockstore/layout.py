@@ -18,7 +18,9 @@ MAX_FORMAT_BYTES = 64 * 1024
 FORMAT_VERSION = 1
 MAX_SHARDS = 64
 
-_OURS = re.compile(r"(format\.json\.tmp|init\.lock|leases|[a-z]+(-[0-9]{2})?\.[0-9]+\.mdb(-lock|\.tmp)?)")
+_OURS = re.compile(
+    r"(format\.json\.tmp|init\.lock|leases|[a-z]+-[0-9]{2}\.lock|[a-z]+(-[0-9]{2})?\.[0-9]+\.mdb(-lock|\.tmp)?)"
+)
 
 
 def open_folder(folder: Path, kind: str, file: str, shards: int) -> list[Environment]:

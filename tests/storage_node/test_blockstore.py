@@ -234,6 +234,7 @@ def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
     folder = closed_store(tmp_path)
     (folder / "shard-03.1.mdb").unlink()
     assert "shard-03.1.mdb" in refusal(folder)
+    assert not (folder / "shard-03.1.mdb").exists()  # nothing empty takes its place
 
 
 def test_a_store_whose_creation_was_killed_is_made(tmp_path: Path) -> None:

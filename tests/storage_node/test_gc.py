@@ -349,8 +349,7 @@ runs = freed = 0
 while not done.is_set():
     freed += gc.collect(store, pins).blocks
     runs += 1
-    if runs % 4 == 0:
-        store.compact()
+    store.compact()
 print(runs, freed)
 """
 
@@ -367,7 +366,7 @@ def test_two_processes_add_while_one_collects_and_compacts(tmp_path: Path) -> No
             process.kill()
             process.wait()
     assert [process.returncode for process in (collector, *adders)] == [0, 0, 0]
-    assert runs > 4  # so it compacted too
+    assert runs > 2
     assert freed > 0
     store, pins = open_store(tmp_path / "blocks"), Pins(Meta(tmp_path / "meta"), lambda: 0)
     assert {str(pin.cid) for pin in pins.ls()} == set(kept)
