@@ -27,7 +27,7 @@ from ledger.records import AccountRecord, ChainRecord, DealRecord, ProposerRecor
 from ledger.result import Code, TxResult
 from ledger.rules_proofs import RememberingChecker
 from ledger.state import State
-from ledger.state_tree import StateTree
+from ledger.state_tree import StateProof, StateTree
 from ledger.transactions import Prove
 from ledger.views import Queries
 from proofs import beacon
@@ -277,6 +277,17 @@ class Application(Queries):
         self._unfinished = None
         self._state.drop()
         self._tree.apply(done.undo)
+
+    def prove(self, key: bytes) -> StateProof:
+        """As in `Queries`; while a block waits for commit, still of the state before it."""
+        done = self._unfinished
+        if done is None:
+            return super().prove(key)
+        self._tree.apply(done.undo)
+        try:
+            return super().prove(key)
+        finally:
+            self._tree.apply(done.changes)
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         """Every key and value of the committed state, keys in order."""

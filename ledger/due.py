@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from itertools import islice
+from itertools import islice, takewhile
 
 from ledger import keys
 from ledger.context import Context
@@ -57,7 +57,8 @@ def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
     A handler takes one from the budget here and whatever more it takes itself; it may put work back.
     """
     while ctx.budget > 0:
-        ready = [key for key in islice(ctx.state.scan(keys.DUE), ctx.budget) if time_of(key) <= ctx.time]
+        queue = takewhile(lambda key: time_of(key) <= ctx.time, ctx.state.scan(keys.DUE))
+        ready = list(islice(queue, ctx.budget))
         if not ready:
             return
         for key in ready:

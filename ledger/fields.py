@@ -28,12 +28,16 @@ def _same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Spec:
-    """One kind of field. `check` returns the value to keep or raises FieldError; the others convert."""
+    """One kind of field. `check` returns the value to keep or raises FieldError; the others convert.
+
+    `bounds` are the least and the greatest number, where there are such.
+    """
 
     check: Callable[[Any], Any]
     to_wire: Callable[[Any], Any] | None = None
     to_json: Callable[[Any], Any] = _same
     from_json: Callable[[Any], Any] = _same
+    bounds: tuple[int, int] | None = None
 
 
 def uint(low: int = 0, high: int = limits.MAX_UINT) -> Spec:
@@ -46,7 +50,7 @@ def uint(low: int = 0, high: int = limits.MAX_UINT) -> Spec:
             raise FieldError(f"outside {low}…{high}")
         return value
 
-    return Spec(check)
+    return Spec(check, bounds=(low, high))
 
 
 def _check_bool(value: Any) -> bool:

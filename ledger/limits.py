@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MAX_UINT = 2**63 - 1
 
-MAX_TX_BYTES = 272 << 10
+MAX_TX_BYTES = 256 << 10
 MAX_BLOCK_BYTES = 8 << 20
 MAX_BLOCK_TXS = 20_000
 MAX_CHAIN_ID_CHARS = 64

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 
 from ledger import due, keys, limits, money
 from ledger.context import Context
@@ -205,7 +205,7 @@ def _ended_keys(ctx: Context, dataset: bytes, current: int, count: int) -> list[
     """The first `count` queue keys of pieces whose last period is over."""
     prefix = keys.END + dataset
     limit = prefix + keys.u64(current)
-    return [key for key in islice(ctx.state.scan(prefix), max(0, count)) if key < limit]
+    return list(islice(takewhile(lambda key: key < limit, ctx.state.scan(prefix)), max(0, count)))
 
 
 def _end_pieces(ctx: Context, dataset: bytes, record: DatasetRecord, current: int) -> DatasetRecord:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 
 from ledger import due, keys, limits
 from ledger.context import Context
@@ -28,11 +28,8 @@ def enqueue(ctx: Context, deal: CID, index: int) -> None:
 
 def run_draws(ctx: Context) -> None:
     """Draws providers for shards of earlier blocks, oldest first, as many as one block may."""
-    waiting = [
-        key
-        for key in islice(ctx.state.scan(keys.DRAW), limits.MAX_DRAWS_PER_BLOCK)
-        if keys.read_draw(key)[0] < ctx.height
-    ]
+    queue = takewhile(lambda key: keys.read_draw(key)[0] < ctx.height, ctx.state.scan(keys.DRAW))
+    waiting = list(islice(queue, limits.MAX_DRAWS_PER_BLOCK))
     if not waiting:
         return
     everyone = _open_providers(ctx)
