@@ -297,6 +297,8 @@ class Application(Queries):
         """The beacon value that the block adds; raises InvalidBlock."""
         if block.height != self.height + 1:
             raise InvalidBlock(f"the next block is {self.height + 1}, not {block.height}")
+        if not 0 <= block.block_time_s <= limits.MAX_TIME_S:
+            raise InvalidBlock(f"a block can not be made at {block.block_time_s}")
         if not block.txs:
             raise InvalidBlock("the block has no beacon transaction")
         try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from ledger import limits
 from ledger.errors import InvalidGenesis
-from ledger.fields import Account, Digest, FieldError, Positive, Uint, Wire, blob, nested, text, uint
+from ledger.fields import Account, Digest, FieldError, Positive, Wire, blob, nested, text, uint
 from merkledag import dag_cbor
 from merkledag.errors import MerkledagError
 
@@ -72,7 +72,7 @@ class Genesis(Wire):
     """The start of a chain. `time_s` is both the first ledger time and the earliest block time."""
 
     chain_id: Annotated[str, text(limits.MAX_CHAIN_ID_CHARS)]
-    time_s: Uint
+    time_s: Annotated[int, uint(0, limits.MAX_TIME_S)]
     operator: Account
     bls_key: Annotated[bytes, blob(48, 48)]
     bls_possession: Annotated[bytes, blob(96, 96)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_UINT = 2**63 - 1
+MAX_TIME_S = 1 << 40  # so that no time that follows from it leaves 63 bits
 
 MAX_TX_BYTES = 256 << 10
 MAX_BLOCK_BYTES = 8 << 20

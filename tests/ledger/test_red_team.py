@@ -320,6 +320,8 @@ def test_18_the_beacon_heads_its_block_and_is_nowhere_else(world: World) -> None
         block(Beacon(CHAIN, height, bytes(96)).encode()),
         block(Beacon(CHAIN, height, beacon_signer().sign(b"other")).encode()),
         replace(block(head), height=height + 1),
+        replace(block(head), block_time_s=-1),
+        replace(block(head), block_time_s=2**62),
     ]
     for each in wrong:
         assert not world.app.process_proposal(each).ok
