@@ -71,6 +71,7 @@ def add(
             hash_name=hash_name,
             inline=inline,
             inline_limit=inline_limit,
+            metadata=preserve_mode or preserve_mtime,
         ),
         hidden=hidden,
         wrap=wrap,

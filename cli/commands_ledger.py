@@ -59,10 +59,11 @@ def init(
 def start(
     listen: Annotated[str | None, typer.Option("--listen", help="ADDRESS:PORT.", show_default=False)] = None,
     engine: EngineFlag = "embedded",
+    json_output: JsonFlag = False,
 ) -> int:
     """Run this home's ledger; whoever holds its operator key is trusted with the order of transactions."""
     from cli.compose import ledger_service, read_genesis
-    from cli.serve import address, run_forever
+    from cli.serve import address, run_forever, until
 
     _embedded_alone(engine)
     home = Home.locate()
@@ -72,8 +73,11 @@ def start(
 
     async def main(stop: asyncio.Event) -> None:
         async with ledger_service(home, at, stop) as url:
-            text(f"ledger   {url}\nchain    {chain}")
-            await stop.wait()
+            if json_output:
+                emit({"ledger": url, "chain_id": chain})
+            else:
+                text(f"ledger   {url}\nchain    {chain}")
+            await until(stop)
 
     with home:
         return run_forever(main)

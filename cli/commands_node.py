@@ -61,10 +61,11 @@ def run_node(
     stake: Annotated[str, typer.Option("--stake", help="HOLD it puts at stake.")] = "",
     price: Annotated[str, typer.Option("--price", help="HOLD a GiB a period.")] = "",
     endpoint: Annotated[str, typer.Option("--endpoint", help="URL by which others reach it.")] = "",
+    json_output: JsonFlag = False,
 ) -> int:
     """Run a storage node: take pieces for pay, prove them, serve them."""
     from cli.compose import node_service
-    from cli.serve import address, run_forever
+    from cli.serve import address, run_forever, until
     from cli.servers import ledger_url
 
     home = Home.locate()
@@ -76,10 +77,14 @@ def run_node(
     async def main(stop: asyncio.Event) -> None:
         offer = terms(home, capacity=capacity, stake=stake, price=price, endpoint=endpoint)
         async with node_service(home, at, url, offer) as running:
+            if json_output:
+                emit({"node": running.url, "account": _account(home), "ledger": url})
+                await until(stop)
+                return
             text(f"node     {running.url}\naccount  {_account(home)}\nledger   {url}")
             asked = amount_text(offer.price_per_gib_period)
             text(f"offers   {size_text(offer.capacity_bytes)} at {asked} a GiB a period")
-            await stop.wait()
+            await until(stop)
 
     with home:
         return run_forever(main)

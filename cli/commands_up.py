@@ -43,6 +43,7 @@ def up(listen: ListenFlag = None, json_output: JsonFlag = False) -> int:
 async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool) -> None:
     from cli.commands_node import terms
     from cli.compose import gateway_service, genesis_file, init_ledger, ledger_service, node_service
+    from cli.serve import until
     from ledger.genesis import Params
 
     config = home.config
@@ -64,7 +65,7 @@ async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool
             text(f"gateway  {gateway}\nnode     {node.url}\nledger   {url}\nhome     {home.path}\n")
             text(f"In another terminal:  holdfast add FOLDER -Q    then open {gateway}/ipfs/CID/")
             text("Ctrl-C stops everything; nothing is lost.")
-        await stop.wait()
+        await until(stop)
 
 
 async def _fund_first_time(home: Home, url: str, offer: NodeTerms) -> None:
@@ -84,7 +85,7 @@ async def _fund_first_time(home: Home, url: str, offer: NodeTerms) -> None:
 def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: JsonFlag = False) -> int:
     """Run the gateway alone, over the local store and the nodes of a ledger if one is known."""
     from cli.compose import gateway_service
-    from cli.serve import address, run_forever
+    from cli.serve import address, run_forever, until
     from cli.servers import known_ledger
 
     home = Home.locate()
@@ -97,7 +98,7 @@ def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: Jso
                 emit({"gateway": url})
             else:
                 text(f"gateway  {url}")
-            await stop.wait()
+            await until(stop)
 
     with home:
         return run_forever(main)
@@ -132,7 +133,7 @@ def demo(
     return run_forever(main)
 
 
-def healthcheck() -> None:
+def healthcheck(json_output: JsonFlag = False) -> None:
     """Exit 0 when every server that this home announces answers; for containers and monitors."""
     from urllib.error import URLError
     from urllib.request import urlopen
@@ -148,4 +149,7 @@ def healthcheck() -> None:
                 answer.read(1)
         except (URLError, OSError, ValueError) as error:
             raise CommandError(f"the {role} at {server['url']} does not answer: {error}") from None
-        text(f"{role} ok")
+        if not json_output:
+            text(f"{role} ok")
+    if json_output:
+        emit({role: server["url"] for role, server in found.items()})

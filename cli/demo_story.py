@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cli.output import emit, meter, size_text, text
+from cli.output import emit, flush, meter, size_text, text
 
 
 class Story:
@@ -36,6 +36,7 @@ class Story:
             text(f"\n[{self.elapsed_s:5.1f} s] {line}")
         else:
             text(f"          {line}")
+        flush()
 
     def progress(self, label: str) -> Bars:
         """Progress lines on a terminal for the phases of one long piece of work."""

@@ -184,6 +184,11 @@ def raw(data: bytes | bytearray | memoryview) -> None:
     sys.stdout.buffer.write(data)
 
 
+def flush() -> None:
+    """Sends what was printed on its way: for lines that somebody waits for while the command goes on."""
+    sys.stdout.flush()
+
+
 def note(line: str) -> None:
     """One line for people, on stderr."""
     try:

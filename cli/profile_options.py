@@ -45,15 +45,21 @@ def import_profile(
     hash_name: str | None,
     inline: bool,
     inline_limit: int | None,
+    metadata: bool = False,
 ) -> ImportProfile:
     """The named profile with the given options changed; None leaves an option as the profile has it.
 
+    With `metadata` (mode or mtime are kept) leaves are not raw, as in kubo: a raw block has no room for them.
     As elsewhere, a hash function other than sha2-256 implies CID version 1, and a CID version that was asked
     for decides on raw leaves unless they were asked for too. Raises CommandError (exit 2) for what does not
     fit.
     """
     if inline or inline_limit is not None:
         raise usage("--inline and --inline-limit are not built yet: leave them out")
+    if metadata:
+        if raw_leaves:
+            raise usage("--raw-leaves does not go with mode or modification times: a raw block has none")
+        raw_leaves = False
     base = named_profile(profile)
     changes: dict[str, Any] = {}
     if hash_name is not None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from cli.output import CommandError, note, usage
+from cli.output import CommandError, flush, note, usage
 
 if TYPE_CHECKING:
     from aiohttp.web import Application
@@ -67,6 +67,12 @@ def _cannot_listen(role: str, listen: str, error: OSError) -> CommandError:
     if error.errno == errno.EACCES:
         return CommandError(f"this user may not listen at {listen}: choose a port above 1023 for the {role}")
     return CommandError(f"the {role} cannot listen at {listen}: {error.strerror or error}")
+
+
+async def until(stop: asyncio.Event) -> None:
+    """Waits for `stop`, after what was said of the start is on its way."""
+    flush()
+    await stop.wait()
 
 
 def run_forever(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:

@@ -10,6 +10,7 @@ from merkledag.steps import Buffer, run
 
 if TYPE_CHECKING:
     from cli.home import Home
+    from cli.remote import GatewayClient
     from merkledag.cid import CID
     from merkledag.path import ContentPath
     from merkledag.resolve import Resolved
@@ -44,9 +45,35 @@ class LocalSource:
         return data
 
 
+class NetworkSource:
+    """The local store, and for what it lacks the gateway that runs in this home."""
+
+    def __init__(self, local: LocalSource, gateway: GatewayClient) -> None:
+        self._local = local
+        self._gateway = gateway
+
+    def get(self, cid: CID) -> Buffer:
+        """The block's bytes; raises BlockNotFound, TimeoutError or HashMismatch."""
+        from storage_node.errors import BlockNotFound
+
+        try:
+            return self._local.get(cid)
+        except BlockNotFound:
+            fetched = self._gateway.get(cid)
+        if fetched is None:
+            raise BlockNotFound(f"block {cid} is neither in the local store nor on the network")
+        return fetched
+
+
 def content_source(home: Home) -> ContentSource:
     """Where the content commands of this process read from."""
-    return LocalSource(home.open_store(), verify=home.config.truth("storage.verify_on_read"))
+    local = LocalSource(home.open_store(), verify=home.config.truth("storage.verify_on_read"))
+    gateway = home.server("gateway")
+    if gateway is None:
+        return local
+    from cli.remote import GatewayClient
+
+    return NetworkSource(local, GatewayClient(str(gateway["url"])))
 
 
 def resolve_path(source: ContentSource, path: ContentPath) -> Resolved:

@@ -17,7 +17,7 @@ WAIT_S = 60
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a child with this home, its servers on free ports."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HOLDFAST_", "PYTHON"))}
     return kept | {
         "HOLDFAST_HOME": str(home),
         "HOLDFAST_GATEWAY_LISTEN": "127.0.0.1:0",

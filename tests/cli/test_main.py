@@ -23,12 +23,6 @@ from tests.cli.conftest import ROOT, Holdfast
 
 SLOW_MODULES = {"aiohttp", "multiformats", "py_ecc", "rich", "pydantic", "uvloop", "zfec", "asyncio"}
 
-SERVERS = {
-    ("node", "run"),
-    ("ledger", "start"),
-    ("healthcheck", "healthcheck"),
-}  # they print nothing but messages
-
 
 def modules_after(*arguments: str) -> set[str]:
     """The top-level modules that a command line imports, in a process of its own."""
@@ -69,7 +63,7 @@ def test_every_command_takes_json() -> None:
         loaded = command.get_command(None, name)
         for each in getattr(loaded, "commands", {"": loaded}).values():
             options = {option for param in each.params for option in param.opts}
-            assert "--json" in options or (name, each.name) in SERVERS, f"{name} {each.name}"
+            assert "--json" in options, f"{name} {each.name}"
 
 
 def test_help_names_every_command(holdfast: Holdfast) -> None:
