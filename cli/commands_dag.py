@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import dagjson
 from cli.arguments import path_argument
 from cli.commands_block import HashOption, codec_number, hash_number, read_input, store_block
 from cli.groups import new_app
@@ -14,7 +13,7 @@ from cli.home import Home
 from cli.options import JsonFlag, PathArgument
 from cli.output import emit, invalid, not_found, raw, size_text, text, usage
 from cli.sources import content_source, resolve_path
-from merkledag import codecs
+from merkledag import codecs, dag_json
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.cid import CID
 
@@ -34,7 +33,7 @@ def node_value(cid: CID, block: Buffer) -> Any:
 
         return dag_cbor.decode_lenient(block)
     if codec in {codecs.DAG_JSON, codecs.JSON}:
-        return dagjson.decode(bytes(block))
+        return dag_json.decode(bytes(block))
     if codec == codecs.DAG_PB:
         return _dag_pb_value(block)
     raise invalid(f"{cid} has codec {codecs.name(codec)}, which has no DAG-JSON form: use `block get`")
@@ -87,7 +86,7 @@ def get(
         return raw(block)
     value = _descend(node_value(resolved.cid, block), tuple(resolved.remainder))
     try:
-        return text(dagjson.encode(value))
+        return text(dag_json.encode(value))
     except ValueError as error:
         raise invalid(f"{resolved.cid}: {error}") from None
 
@@ -134,7 +133,7 @@ def _converted(data: bytes, source: int, target: int) -> bytes:
 
             dag_cbor.decode(data)
         elif source == codecs.DAG_JSON:
-            return dagjson.encode(dagjson.decode(data)).encode()
+            return dag_json.encode(dag_json.decode(data)).encode()
         elif source == codecs.DAG_PB:
             codecs.links(cid, data)
         return data
@@ -147,7 +146,7 @@ def _converted(data: bytes, source: int, target: int) -> bytes:
     try:
         value = node_value(cid, data)
         if target == codecs.DAG_JSON:
-            return dagjson.encode(value).encode()
+            return dag_json.encode(value).encode()
         from merkledag import dag_cbor
 
         return dag_cbor.encode(value)

@@ -51,4 +51,8 @@ def links(cid: CID, data: Buffer) -> list[CID]:
         from merkledag import dag_cbor  # cbor2 takes 40 ms to import
 
         return dag_cbor.links(data)
+    if codec == DAG_JSON:
+        from merkledag import dag_json
+
+        return dag_json.links(data)
     raise UnsupportedCodec(f"cannot read links of codec {name(codec)}")

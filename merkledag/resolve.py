@@ -8,7 +8,7 @@ from typing import Any
 
 from merkledag import dag_pb, unixfs
 from merkledag.cid import CID
-from merkledag.codecs import DAG_CBOR, DAG_PB, RAW
+from merkledag.codecs import DAG_CBOR, DAG_JSON, DAG_PB, RAW
 from merkledag.codecs import name as codec_name
 from merkledag.dag_pb import name_bytes
 from merkledag.errors import DecodeError, NoSuchLink, NotADirectory, UnsupportedCodec
@@ -44,10 +44,8 @@ def resolve(cid: CID, segments: Sequence[str]) -> Steps[Resolved]:
         if cid.codec == DAG_PB:
             child = yield from _in_dag_pb(cid, block, segments[position])
             position += 1
-        elif cid.codec == DAG_CBOR:
-            from merkledag import dag_cbor  # cbor2 takes 40 ms to import; UnixFS paths do without
-
-            found = _in_value(cid, dag_cbor.decode_lenient(block), segments, position)
+        elif cid.codec in (DAG_CBOR, DAG_JSON):
+            found = _in_value(cid, _value(cid.codec, block), segments, position)
             if found is None:
                 break
             child, position = found
@@ -58,6 +56,17 @@ def resolve(cid: CID, segments: Sequence[str]) -> Steps[Resolved]:
         parents.append(cid)
         cid = child
     return Resolved(cid, tuple(segments[position:]), tuple(parents))
+
+
+def _value(codec: int, block: Buffer) -> Any:
+    """The node of a block; the decoders are imported late, for UnixFS paths do without."""
+    if codec == DAG_JSON:
+        from merkledag import dag_json
+
+        return dag_json.decode(bytes(block))
+    from merkledag import dag_cbor  # cbor2 takes 40 ms to import
+
+    return dag_cbor.decode_lenient(block)
 
 
 def _in_dag_pb(cid: CID, block: Buffer, segment: str) -> Steps[CID]:

@@ -30,6 +30,17 @@ def test_what_is_pinned_survives_a_collection(holdfast: Holdfast, tree: Tree) ->
     holdfast.fails(3, "cat", f"{one}/f")
 
 
+@pytest.mark.parametrize("codec", ["dag-cbor", "dag-json"])
+def test_a_pinned_node_of_any_codec_keeps_what_it_links_to(holdfast: Holdfast, codec: str) -> None:
+    leaf = holdfast("block", "put", "-", stdin=b"leaf").text
+    node = '{"link":{"/":"' + leaf + '"}}'
+    holdfast("dag", "put", "--store-codec", codec, "--pin", "-", stdin=node.encode())
+    loose = holdfast("block", "put", "-", stdin=b"loose").text
+    holdfast("repo", "gc")
+    assert holdfast("block", "get", leaf).stdout == b"leaf"
+    holdfast.fails(3, "block", "get", loose)
+
+
 def test_pins_are_listed_by_type_and_name(holdfast: Holdfast, tree: Tree) -> None:
     root = holdfast.add(tree({"f": b"1", "sub": {"g": b"2"}}), "--name", "mine")
     block = holdfast("block", "put", "-", stdin=b"alone").text

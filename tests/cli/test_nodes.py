@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import dagjson
-from merkledag import car, dag_cbor
+from merkledag import car, dag_cbor, dag_json
 from merkledag.block import MAX_BLOCK_BYTES, Block
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
@@ -121,15 +120,15 @@ values = st.recursive(
 
 @given(values)
 def test_dag_json_says_what_dag_cbor_says(value: Any) -> None:
-    again = dagjson.decode(dagjson.encode(value).encode())
+    again = dag_json.decode(dag_json.encode(value).encode())
     assert dag_cbor.encode(again) == dag_cbor.encode(value)
 
 
 def test_dag_json_has_no_room_for_a_slash_key() -> None:
     with pytest.raises(ValueError, match="no DAG-JSON form"):
-        dagjson.encode({"/": 1})
+        dag_json.encode({"/": 1})
     with pytest.raises(DecodeError):
-        dagjson.decode(b'{"/":{"bytes":"AA"},"x":1}')
+        dag_json.decode(b'{"/":{"bytes":"AA"},"x":1}')
 
 
 def test_a_car_carries_a_dag_to_another_home(

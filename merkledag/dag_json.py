@@ -1,4 +1,4 @@
-"""DAG-JSON, the form in which `dag get` shows nodes and `dag put` takes them (IPLD dag-json spec).
+"""DAG-JSON: nodes of the data model as JSON (IPLD dag-json specification).
 
 A CID is {"/": "TEXT"}, bytes are {"/": {"bytes": "BASE64 without padding"}}; a map may hold the key "/" in no
 other way. Maps are written with sorted keys and no spaces.
@@ -60,6 +60,21 @@ def decode(data: bytes) -> Any:
         raise DecodeError(f"not DAG-JSON: {error}") from None
     except RecursionError:
         raise DecodeError(f"not DAG-JSON: nested deeper than {MAX_DEPTH}") from None
+
+
+def links(data: bytes | bytearray | memoryview) -> list[CID]:
+    """The CIDs that a block links to, in order, with repetitions; raises DecodeError."""
+    found: list[CID] = []
+    stack = [decode(bytes(data))]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, CID):
+            found.append(value)
+        elif isinstance(value, dict):
+            stack.extend(reversed(list(value.values())))
+        elif isinstance(value, list):
+            stack.extend(reversed(value))
+    return found
 
 
 def _refuse(text: str) -> Any:
