@@ -7,6 +7,7 @@ other way. Maps are written with sorted keys and no spaces.
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from merkledag.cid import CID
 from merkledag.errors import DecodeError, InvalidCID
 
 MAX_DEPTH: Final = 256
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
 def encode(value: Any, *, indent: int | None = None) -> str:
@@ -54,6 +56,7 @@ def decode(data: bytes) -> Any:
     Raises DecodeError, also for repeated keys, NaN and integers over 64 bits.
     """
     try:
+        _check_nesting(data)
         value = json.loads(data.decode(), object_pairs_hook=_map, parse_constant=_refuse, parse_int=_integer)
         return _bounded(value)
     except ValueError as error:
@@ -105,6 +108,21 @@ def _map(pairs: list[tuple[str, Any]]) -> Any:
         if isinstance(text, str) and "=" not in text:
             return b64decode(text + "=" * (-len(text) % 4), validate=True)
     raise ValueError('the key "/" stands for CIDs and bytes only')
+
+
+def _check_nesting(data: bytes) -> None:
+    """Refuses deep nesting before the parser, which recurses, sees it. Brackets in strings do not count."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for match in _BRACKETS.finditer(data):
+        token = match[0]
+        if token in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_DEPTH}")
+        elif token in b"]}":
+            depth -= 1
 
 
 def _bounded(value: Any) -> Any:

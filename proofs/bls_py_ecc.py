@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
-from py_ecc.bls import G2ProofOfPossession
-from py_ecc.bls.g2_primitives import G2_to_signature
-from py_ecc.bls.hash_to_curve import hash_to_G2
-from py_ecc.optimized_bls12_381 import multiply
+# Importing py_ecc raises the interpreter's recursion limit to 100,000, with which a deeply nested JSON
+# document ends the process instead of raising RecursionError. Its arithmetic nests 400 calls at most.
+_limit = sys.getrecursionlimit()
+from py_ecc.bls import G2ProofOfPossession  # noqa: E402
+from py_ecc.bls.g2_primitives import G2_to_signature  # noqa: E402
+from py_ecc.bls.hash_to_curve import hash_to_G2  # noqa: E402
+from py_ecc.optimized_bls12_381 import multiply  # noqa: E402
+
+sys.setrecursionlimit(_limit)
 
 NAME = "py_ecc"
 

@@ -184,3 +184,10 @@ def test_nothing_slow_is_imported_before_it_is_needed() -> None:
 def test_well_formed_is_only_about_form() -> None:
     assert bls._well_formed(SIGNER.public_key, 48)
     assert bls._well_formed(off_subgroup_g1(), 48)
+
+
+def test_the_reference_leaves_the_recursion_limit_alone() -> None:
+    code = "import sys; before = sys.getrecursionlimit(); from proofs import bls_py_ecc as b; "
+    code += "assert sys.getrecursionlimit() == before, sys.getrecursionlimit(); "
+    code += "sig = b.sign(5, b'message', b'tag'); assert b.verify(b.public_key(5), b'message', sig, b'tag')"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
