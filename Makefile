@@ -25,7 +25,8 @@ install: $(VENV)/.run
 
 # A virtual environment that was made half-way is made anew.
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo 'Holdfast needs Python 3.11 or newer, and found none. Install it, or run make PYTHON=/path/to/python3.' >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'Holdfast needs Python 3.11 or newer, and found none. Install it, or run make PYTHON=/path/to/python3.' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		v=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt install python$$v-venv (or python3-venv)." >&2; exit 1; }
