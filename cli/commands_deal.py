@@ -130,7 +130,8 @@ async def _store(
             }
         )
     else:
-        text(f"deal {result.deal}: {result.shards} shards kept, {size_text(result.uploaded_bytes)} sent")
+        kept = "1 shard" if result.shards == 1 else f"{result.shards} shards"
+        text(f"deal {result.deal}: {kept} kept, {size_text(result.uploaded_bytes)} sent")
 
 
 async def _agree(plan: StorePlan, wire: Wire, params: Params, *, yes: bool) -> None:

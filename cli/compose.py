@@ -32,6 +32,7 @@ OPERATOR_KEY: Final = "operator"
 GENESIS_FILE: Final = "genesis.json"
 ISSUED_UNITS: Final = 1_000_000_000 * HOLD
 PIECES_FOLDER: Final = "pieces"
+UNPAID_READS_PER_S: Final = 200.0
 
 
 # -- the ledger --------------------------------------------------------------------------------------------
@@ -202,6 +203,7 @@ async def node_service(
 
     store = home.open_store()
     token = secrets.token_hex(16)
+    private = home.config.truth("network.allow_private") or is_loopback(ledger_url)
     async with connected(home, ledger_url) as wire:
         node = StorageNode(
             NodeSettings(
@@ -211,7 +213,9 @@ async def node_service(
                 price_per_gib_period=terms.price_per_gib_period,
                 payout=terms.payout,
                 admin_token=token,
-                allow_private=home.config.truth("network.allow_private") or is_loopback(ledger_url),
+                allow_private=private,
+                # In a network of one's own everybody may read: all of them may come from one address.
+                unpaid_reads_per_s=None if private else UNPAID_READS_PER_S,
             ),
             store=store,
             rows=home.open_rows(),
