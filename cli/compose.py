@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ledger.engine.sender import Sender
     from storage_node.node import StorageNode
     from storage_node.pool import NodePool
+    from storage_node.source import LocalSource
 
 OPERATOR_KEY: Final = "operator"
 GENESIS_FILE: Final = "genesis.json"
@@ -199,7 +200,6 @@ async def node_service(
     """A paid storage node: serves, registers at its ledger, follows its duties."""
     from gateway.app import add_trustless_routes
     from storage_node.node import NodeSettings, StorageNode
-    from storage_node.source import LocalSource
 
     store = home.open_store()
     token = secrets.token_hex(16)
@@ -227,7 +227,7 @@ async def node_service(
             clock=time.time,
             monotonic=time.monotonic,
         )
-        add_trustless_routes(node.app, LocalSource(store))
+        add_trustless_routes(node.app, _local_source(home))
         async with listening(node.app, home, "node", listen, {"token": token}) as url:
             node.settings = replace(node.settings, endpoint=terms.endpoint or url)
             await node.register()
@@ -271,12 +271,18 @@ async def gateway_service(home: Home, listen: str, ledger_url: str | None) -> As
             yield url
 
 
+def _local_source(home: Home) -> LocalSource:
+    from storage_node.source import LocalSource
+
+    return LocalSource(home.open_store(), home.config.truth("storage.verify_on_read"))
+
+
 @asynccontextmanager
 async def block_source(home: Home, ledger_url: str | None) -> AsyncIterator[BlockSource]:
     """The local store, filled from the nodes of a ledger where one is given."""
-    from storage_node.source import LocalSource, NetworkSource
+    from storage_node.source import NetworkSource
 
-    local = LocalSource(home.open_store())
+    local = _local_source(home)
     if ledger_url is None:
         yield local
         return

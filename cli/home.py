@@ -53,7 +53,11 @@ class Home:
         named = environ.get("HOLDFAST_HOME")
         if named is not None and not named.strip():
             raise usage("HOLDFAST_HOME is empty: unset it, or name a folder")
-        return cls(Path(named).expanduser().absolute() if named else Path.home() / ".holdfast", environ)
+        path = Path(named).expanduser().absolute() if named else Path.home() / ".holdfast"
+        for place in (path, path.parent):
+            if place.exists() and not place.is_dir():
+                raise invalid(f"{place} is not a folder: point HOLDFAST_HOME at one")
+        return cls(path, environ)
 
     def exists(self) -> bool:
         """Whether `ensure` was here before."""
@@ -62,8 +66,6 @@ class Home:
     def create(self) -> list[Path]:
         """Makes the folders that are missing (0700) and returns them; safe to repeat and to race."""
         made: list[Path] = []
-        if self.path.exists() and not self.path.is_dir():
-            raise invalid(f"{self.path} is not a folder: point HOLDFAST_HOME at one")
         for folder in (self.path, self.keys, self.blocks, self.meta, self.ledger, self.run):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -158,24 +160,18 @@ class Home:
     def server(self, role: str) -> dict[str, Any] | None:
         """What run/<role>.json says of a server that listens here (url, pid, token), or None.
 
-        A dead one's file counts as none.
+        A file that cannot be read or is no such document, and a dead server's, count as none.
         """
         import json
 
         try:
             with (self.run / f"{role}.json").open("rb") as file:
                 document = json.loads(file.read(MAX_RUN_FILE_BYTES))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        if not isinstance(document, dict) or not isinstance(document.get("pid"), int):
+        if not isinstance(document, dict) or not _is_local_url(document.get("url")):
             return None
-        try:
-            os.kill(document["pid"], 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass  # it lives, and belongs to somebody else
-        return document
+        return document if _is_running(document.get("pid")) else None
 
     def announce(self, role: str, document: Mapping[str, Any]) -> Path:
         """Writes run/<role>.json (0600) in one step, for other commands to find the server.
@@ -204,3 +200,28 @@ class Home:
         self.ensure()
         with daemon_lock(self.run / "daemon.lock"):
             yield
+
+
+def _is_local_url(value: object) -> bool:
+    """Whether a value is a URL as servers announce it."""
+    from urllib.parse import urlsplit
+
+    if not isinstance(value, str) or not value.startswith("http://"):
+        return False
+    try:
+        return urlsplit(value).port is not None
+    except ValueError:
+        return False
+
+
+def _is_running(pid: object) -> bool:
+    """Whether a process has this number."""
+    if type(pid) is not int or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # it lives, and belongs to somebody else
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

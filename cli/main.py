@@ -51,7 +51,21 @@ COMMANDS: Final[dict[str, Entry]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits the process with the contract's exit code."""
+    _open_closed_streams()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _open_closed_streams() -> None:
+    """Gives whoever closed stdout or stderr (`>&-`) /dev/null, before another file gets their number."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            import os
+
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 (open as long as we run)
 
 
 def run(arguments: Sequence[str]) -> int:

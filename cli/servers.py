@@ -37,9 +37,9 @@ def node_url(home: Home, flag: str = "") -> tuple[str, str]:
     running = home.server("node")
     if flag:
         same = running is not None and running["url"] == flag
-        return _url(flag), str(running["token"]) if running and same else ""
+        return _url(flag), str(running.get("token", "")) if running and same else ""
     if running is not None:
-        return str(running["url"]), str(running["token"])
+        return str(running["url"]), str(running.get("token", ""))
     url = home.config.text("node.url")
     if not url:
         raise unreachable(

@@ -199,3 +199,23 @@ def test_a_reader_that_goes_away_is_no_news(holdfast: Holdfast, tmp_path: Path) 
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == 1
+
+
+def test_closed_streams_are_no_error(holdfast: Holdfast, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    command = f"{sys.executable} -m cli.main add {tmp_path / 'f'}"
+    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        environ = {**os.environ, "HOLDFAST_HOME": str(holdfast.home)}
+        done = subprocess.run(["sh", "-c", f"{command} {closed}"], cwd=ROOT, env=environ, capture_output=True)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), closed
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"pid":100000000000000000000,"url":"http://127.0.0.1:1"}', '{"pid":1,"url":5}', "[1]", "{", "[" * 60_000,
+     '{"pid":1,"url":"http://[::1"}', '{"pid":true,"url":"http://127.0.0.1:1"}'],
+)  # fmt: skip
+def test_an_odd_run_file_counts_as_no_server(holdfast: Holdfast, content: str) -> None:
+    holdfast("init")
+    (holdfast.home / "run" / "node.json").write_text(content)
+    assert "holdfast up" in holdfast.fails(5, "node", "status")
