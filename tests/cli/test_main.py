@@ -212,8 +212,8 @@ def test_closed_streams_are_no_error(holdfast: Holdfast, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "content",
-    ['{"pid":100000000000000000000,"url":"http://127.0.0.1:1"}', '{"pid":1,"url":5}', "[1]", "{", "[" * 60_000,
-     '{"pid":1,"url":"http://[::1"}', '{"pid":true,"url":"http://127.0.0.1:1"}'],
+    ['{"pid":100000000000000000000,"url":"http://127.0.0.1:1"}', '{"pid":1,"url":5}', "[1]", "{",
+     "[" * 60_000, '{"pid":1,"url":"http://[::1"}', '{"pid":true,"url":"http://127.0.0.1:1"}'],
 )  # fmt: skip
 def test_an_odd_run_file_counts_as_no_server(holdfast: Holdfast, content: str) -> None:
     holdfast("init")
