@@ -38,6 +38,7 @@ class Code(IntEnum):
     PAYOUT_FIXED = 32
     PRICE_TOO_LOW = 33
     DUPLICATE_PROVIDER = 34
+    TERMS_NOT_TAKEN = 35
     UNKNOWN_DEAL = 40
     UNKNOWN_SHARD = 41
     NOT_YOURS = 42
@@ -76,6 +77,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.PAYOUT_FIXED: "a payout account of its own right can not be replaced by the node's key",
     Code.PRICE_TOO_LOW: "the price does not cover the fees of the proofs",
     Code.DUPLICATE_PROVIDER: "one account would hold two shards of a deal",
+    Code.TERMS_NOT_TAKEN: "a named provider is closed, or asks for other sizes or a higher price",
     Code.UNKNOWN_DEAL: "no such deal, or it is long over",
     Code.UNKNOWN_SHARD: "the deal has no shard of this number",
     Code.NOT_YOURS: "the shard or dataset belongs to another provider",

@@ -9,7 +9,7 @@ from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.records import DealRecord, DealStatus, ShardRecord, ShardStatus
 from ledger.result import Code
-from ledger.rules_providers import collateral
+from ledger.rules_providers import collateral, takes
 from ledger.transactions import Accept, CreateDeal, PieceCommitment
 from merkledag.cid import CID
 
@@ -18,14 +18,19 @@ def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> Non
     """Locks price × periods for each piece, and the deposit of the records; then the shards are offered."""
     if ctx.deals_created >= limits.MAX_DEALS_PER_BLOCK:
         raise Refusal(Code.BLOCK_FULL, f"a block takes {limits.MAX_DEALS_PER_BLOCK} new deals; send it again")
-    for provider in body.providers:
-        if ctx.find_provider(provider) is None:
-            raise Refusal(Code.NOT_REGISTERED, "a named provider is not registered")
+    named = [record for each in body.providers if (record := ctx.find_provider(each)) is not None]
+    if len(named) != len(body.providers):
+        raise Refusal(Code.NOT_REGISTERED, "a named provider is not registered")
     _check_terms(ctx, body)
     if body.price < ctx.params.proof_fee:
         raise Refusal(Code.PRICE_TOO_LOW, f"a shard costs at least {ctx.params.proof_fee} units a period")
     if len(set(body.providers)) != len(body.providers):
         raise Refusal(Code.DUPLICATE_PROVIDER, "each shard needs a provider of its own")
+    for index, (provider, piece) in enumerate(zip(named, body.pieces, strict=False)):
+        if not takes(provider, piece, body.price):
+            raise Refusal(
+                Code.TERMS_NOT_TAKEN, f"the provider named for shard {index} does not take its terms"
+            )
     shards = len(body.pieces)
     ctx.put_deal(deal, _new_deal(ctx, sender, body))
     ctx.move(money.balance(sender), money.deal_deposit(deal), ctx.params.deposit * (1 + shards))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ledger.genesis import HOLD
 from ledger.records import DealStatus, Phase, ShardStatus
 from ledger.result import Code
-from ledger.transactions import Accept, Settle
-from tests.ledger.world import MANIFEST, PARAMS, World, all_of, key, kinds, last
+from ledger.transactions import Accept, Ask, Settle
+from tests.ledger.world import GIB, MANIFEST, PARAMS, Piece, World, all_of, key, kinds, last
 
 
 @pytest.fixture
@@ -165,6 +167,26 @@ def test_named_providers_skip_the_draw_and_are_not_replaced(world: World) -> Non
     world.pass_time(PARAMS.accept_timeout_s + 2)
     assert world.shard(deal).status is ShardStatus.REFUNDED
     assert world.balance("client") == before - PARAMS.base_fee
+
+
+ASKS = [
+    Ask(0, 0, GIB, False),
+    Ask(0, GIB, GIB, True),
+    Ask(0, 0, 1, True),
+    Ask(GIB * 100_001, 0, GIB, True),
+]
+
+
+@pytest.mark.parametrize("ask", ASKS, ids=["closed", "too small", "too large", "too cheap"])
+def test_a_named_provider_must_take_the_terms(world: World, ask: Ask) -> None:
+    world.provider("other")
+    pieces = [Piece.random(world.rng), Piece.random(world.rng)]
+    body = world.deal_body(pieces, providers=("other", "node"))
+    world.do("node", ask)
+    world.refuses("client", body, Code.TERMS_NOT_TAKEN)
+    world.refuses("client", replace(body, providers=(key("node"),) * 2), Code.DUPLICATE_PROVIDER)
+    world.do("node", Ask(1, 0, GIB, True))
+    world.do("client", body)
 
 
 def test_accepting_needs_the_offer_in_time_room_and_stake(world: World) -> None:

@@ -10,9 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ledger.genesis import HOLD, Params
 from ledger.records import Phase, ShardStatus
+from ledger.result import Code
+from ledger.rules_providers import takes
 from ledger.transactions import Accept, Ask, Body, Prove, Register, Settle, Transfer, Withdraw
 from merkledag.cid import CID
-from tests.ledger.world import GIB, World, key
+from tests.ledger.world import GIB, Piece, World, key
 
 PEOPLE = ("ann", "bob", "cy")
 PARAMS = Params(
@@ -72,9 +74,18 @@ class Ledger(RuleBasedStateMachine):
         some = self.world.app.providers()[:shards]
         names = [each for record in some for each in PEOPLE if key(each) == record.account]
         chosen = names if named and len(names) == shards else []
-        self.deals.append(
-            self.world.deal(name, shards=shards, periods=periods, price=price, providers=chosen, blocks=1)
-        )
+        pieces = [Piece.random(self.world.rng, 1) for _ in range(shards)]
+        body = self.world.deal_body(pieces, periods=periods, price=price, providers=chosen)
+        result = self.world.try_(name, body)
+        if chosen and not all(
+            takes(record, piece.commitment, price) for record, piece in zip(some, pieces, strict=True)
+        ):
+            assert result.code is Code.TERMS_NOT_TAKEN
+            return
+        assert result.ok
+        assert result.tx_id is not None
+        self.deals.append(result.tx_id)
+        self.world.pieces |= {(result.tx_id, index): piece for index, piece in enumerate(pieces)}
 
     @rule(step=st.integers(0, 3))
     def accept_all(self, step: int) -> None:
