@@ -9,6 +9,7 @@ from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerRefused, LedgerUnreachable
 from ledger.engine.sender import Sender
 from ledger.records import ShardRecord, ShardStatus
+from ledger.rules_providers import takes
 from ledger.transactions import Accept
 from merkledag.block import Block
 from merkledag.cid import CID
@@ -53,12 +54,21 @@ class Acceptance:
     async def offered(self, key: ShardKey) -> ShardTerms | None:
         """The terms of a shard that is offered to us now; None if we hold it.
 
-        Raises UploadRefused when it is neither, LedgerNotFound for an unknown deal, LedgerUnreachable.
+        Raises UploadRefused when it is neither, or when we do not take such a piece at the deal's price,
+        LedgerNotFound for an unknown deal, LedgerUnreachable.
         """
         terms, shard = await shard_terms(self._ledger, key)
         if shard.provider != self._me or shard.status.is_closed:
             raise UploadRefused(f"shard {key.shard} of deal {key.deal} is not assigned to this node")
-        return terms if _is_offer(shard) else None
+        if not _is_offer(shard):
+            return None
+        # The ledger looks at our ask too, but it may have changed since; and no deal may get past it.
+        if not takes(await self._ledger.provider(self._me), terms.piece, terms.price):
+            raise UploadRefused(
+                f"this node does not take {terms.piece.size_bytes} bytes for {terms.price} units a period, "
+                f"{terms.periods} times: see what it asks, and name another node or none"
+            )
+        return terms
 
     async def accept_if_complete(self, key: ShardKey) -> bool:
         """Check and accept a shard whose every block is here. True when the ledger counts it as ours.

@@ -23,7 +23,8 @@ from storage_node.upload import PieceIntake
 
 @dataclass(frozen=True, slots=True)
 class ShardTerms:
-    """What the ledger says of one shard of a deal. ``client`` is the account that may upload it."""
+    """What the ledger says of one shard of a deal. ``client`` is the account that may upload it; the deal
+    pays ``price`` units a period for it, ``periods`` times."""
 
     key: ShardKey
     client: bytes
@@ -33,6 +34,8 @@ class ShardTerms:
     m: int
     replicated: bool
     piece: PieceCommitment
+    price: int
+    periods: int
 
     def check(self, manifest: Manifest) -> None:
         """Raises UploadRefused for a manifest that is not of this deal's content, code and sizes."""

@@ -19,7 +19,7 @@ class SignatureRefused(PeerError):
 
 
 class UploadRefused(PeerError):
-    """What was uploaded is not the piece that the deal describes."""
+    """The shard is none that this node takes, or what was uploaded is not the piece of the deal."""
 
 
 class PeerMisbehaved(PeerError):

@@ -22,7 +22,16 @@ async def shard_terms(ledger: LedgerClient, key: ShardKey) -> tuple[ShardTerms, 
         raise LedgerNotFound(f"deal {key.deal} has no shard {key.shard}")
     deal, shard = view.deal, view.shards[key.shard]
     terms = ShardTerms(
-        key, deal.client, deal.content, deal.manifest, deal.k, deal.m, deal.replicated, shard.piece
+        key,
+        deal.client,
+        deal.content,
+        deal.manifest,
+        deal.k,
+        deal.m,
+        deal.replicated,
+        shard.piece,
+        deal.price,
+        deal.periods,
     )
     return terms, shard
 

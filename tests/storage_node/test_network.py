@@ -10,17 +10,19 @@ import pytest
 
 from ledger.genesis import HOLD
 from ledger.records import DealStatus, ShardStatus
+from ledger.transactions import Ask, CreateDeal
 from merkledag.cid import CID
 from merkledag.steps import aiterate
 from merkledag.traverse import walk_dag
 from storage_node import commitments as commitments_module
 from storage_node.blockstore import environment
 from storage_node.duties import ShardKey
-from storage_node.errors import BlockNotFound, PlacementFailed
+from storage_node.errors import BlockNotFound, PlacementFailed, UploadRefused
 from storage_node.fetch import NetworkFetcher
 from storage_node.gc import collect
 from storage_node.meta import Meta
 from storage_node.pins import Pins
+from storage_node.wire import ShardPhase
 from tests.storage_node.content import add_files, some_bytes
 from tests.storage_node.network import PARAMS, Home, Network, Provider, a_network
 
@@ -260,6 +262,49 @@ async def test_a_named_node_that_never_answers_gives_the_money_back(network: Net
             await run
     paid = 1_000 * HOLD - (await client.ledger.account(client.account)).balance
     assert paid == plan.quote.fee
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Ask(10**15, 0, 2**63 - 1, open=True),
+        Ask(0, 0, 1_000, open=True),
+        Ask(0, 10**9, 2**63 - 1, open=True),
+        Ask(0, 0, 2**63 - 1, open=False),
+    ],
+    ids=["dear", "too large", "too small", "closed"],
+)
+async def test_a_node_takes_nothing_that_it_does_not_ask_for_even_if_named(
+    network: Network, ask: Ask
+) -> None:
+    (node,) = await network.add_providers(1)
+    client = await a_client(network)
+    content = add_files(client.store, FILES)
+    with await network.plan(client, content, code=(1, 1), named=(node.home.account,)) as plan:
+        deal = CreateDeal(
+            content=content,
+            manifest=plan.manifest_root,
+            k=1,
+            m=1,
+            replicated=plan.manifest.replicated,
+            periods=3,
+            price=plan.quote.price,
+            challenges=plan.challenges,
+            pieces=plan.pieces,
+            providers=plan.request.named,
+        )
+        key = ShardKey((await client.sender.send(deal)).tx_id, 0)
+        # The ledger looked at what the node asked then; this is for the node itself to see.
+        await node.home.sender.send(ask)
+        visitor = network.pool().client(node.node.settings.endpoint)
+        with pytest.raises(UploadRefused, match="does not take"):
+            await visitor.shard_state(key.deal, key.shard)
+        await node.node.register()  # asks as before
+        assert (await visitor.shard_state(key.deal, key.shard)).phase is ShardPhase.MANIFEST
+        assert (await network.execute(client, plan)).deal == key.deal
+        # What it has accepted stays accepted, whatever it asks from now on.
+        await node.home.sender.send(ask)
+        assert (await visitor.shard_state(key.deal, key.shard)).phase is ShardPhase.HELD
 
 
 async def test_the_ledger_may_go_away_for_a_while(network: Network) -> None:

@@ -63,6 +63,8 @@ class House:
             3,
             False,
             commitment_of(data, sizes[0], meta, sizes[1]),
+            price=1,
+            periods=1,
         )
         self.room_bytes = 10**9
         self.arrivals = 0

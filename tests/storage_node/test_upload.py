@@ -52,6 +52,8 @@ class Receiver:
             "m": 3,
             "replicated": False,
             "piece": self.expected,
+            "price": 1,
+            "periods": 1,
         }
         self.terms = ShardTerms(**{**terms, **changes})  # type: ignore[arg-type]
         self.intake = self.restart()
