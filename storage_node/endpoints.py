@@ -24,6 +24,15 @@ IDLE_TIMEOUT_S = 60.0
 MAX_CONNECTIONS = 128
 MAX_CONNECTIONS_PER_NODE = 8
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# Where IANA assigns global unicast. Outside of it lie the forms that carry an IPv4 address to a translator:
+# NAT64 (64:ff9b::/96, 64:ff9b:1::/48), IPv4-compatible (::/96), translated (::ffff:0:0:0/96).
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+# Special-purpose blocks (RFC 6890) of which Python's tables count parts as global, more in newer versions:
+# IETF protocol assignments, with Teredo (2001::/32), whose inner addresses are nobody's to check.
+SPECIAL_V4 = ipaddress.IPv4Network("192.0.0.0/24")
+SPECIAL_V6 = ipaddress.IPv6Network("2001::/23")
+
 
 def parse_endpoint(text: str, *, allow_private: bool) -> URL:
     """The base URL of a node: http or https, a host, optionally a port; nothing else. Raises
@@ -55,12 +64,13 @@ def _is_public(host: str) -> bool:
     return _is_public_address(address)
 
 
-def _is_public_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def _is_public_address(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is not None:
-            address = inner
-    return address.is_global and not address.is_multicast
+        if inner is None:
+            return address in GLOBAL_UNICAST and address not in SPECIAL_V6 and address.is_global
+        address = inner
+    return address.is_global and not address.is_multicast and address not in SPECIAL_V4
 
 
 class PublicResolver(AbstractResolver):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -69,6 +71,74 @@ def test_private_addresses_are_refused_unless_allowed(text: str) -> None:
     with pytest.raises(EndpointRefused):
         parse_endpoint(text, allow_private=False)
     assert parse_endpoint(text, allow_private=True)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "64:ff9b::7f00:1",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b::8.8.8.8",
+        "64:ff9b:1::7f00:1",
+        "64:ff9b:1:ffff::10.0.0.1",
+        "::127.0.0.1",
+        "::7f00:1",
+        "::8.8.8.8",
+        "::ffff:0:127.0.0.1",
+        "::ffff:0:7f00:1",
+        "::ffff:10.0.0.1",
+        "::ffff:192.0.0.9",
+        "2002:a00:1::",
+        "2002:a9fe:a9fe::1",
+        "2002:c000:9::",
+        "2001::1",
+        "2001:0:7f00:1::",
+        "2001:0:808:808:0:0:f7f7:f7f7",
+        "2001:20::1",
+        "2001:1::1",
+        "2001:db8::1",
+        "100::1",
+        "1fff::1",
+        "4000::1",
+        "fec0::1",
+        "ff0e::1",
+    ],
+)
+def test_ipv6_that_leads_to_ipv4_or_nowhere_is_refused(address: str) -> None:
+    with pytest.raises(EndpointRefused, match="not a public address"):
+        parse_endpoint(f"http://[{address}]:4180", allow_private=False)
+
+
+@pytest.mark.parametrize("address", ["192.0.0.0", "192.0.0.8", "192.0.0.9", "192.0.0.10", "192.0.0.170"])
+def test_protocol_assignments_are_no_node_s_address(address: str) -> None:
+    with pytest.raises(EndpointRefused, match="not a public address"):
+        parse_endpoint(f"http://{address}", allow_private=False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "192.0.1.1", "[2606:4700::1111]", "[2a00::1]", "[::ffff:8.8.8.8]", "[2002:808:808::]"],
+)
+def test_public_addresses_are_taken(address: str) -> None:
+    assert parse_endpoint(f"http://{address}:4180", allow_private=False).port == 4180
+
+
+@pytest.mark.parametrize("address", ["64:ff9b::7f00:1", "::ffff:0:7f00:1", "192.0.0.9"])
+async def test_a_name_that_resolves_to_an_embedded_address_has_none(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    place = (address, 80, 0, 0) if ":" in address else (address, 80)
+
+    async def resolved(*_args: object, **_more: object) -> list[object]:
+        return [(family, socket.SOCK_STREAM, 6, "", place)]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved, raising=False)
+    resolver = PublicResolver()
+    with pytest.raises(OSError, match="no public address"):
+        await resolver.resolve("innocent.example", 80)
+    await resolver.close()
 
 
 @pytest.mark.parametrize(
