@@ -110,7 +110,7 @@ class NodeServer:
     def _require_admin(self, request: web.Request) -> None:
         token = self._settings.admin_token
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token is None or not hmac.compare_digest(token.encode(), given.encode()):
+        if token is None or not hmac.compare_digest(token.encode(), _octets(given)):
             raise web.HTTPForbidden(text="this needs the admin token of the node's run/ folder")
 
     async def _get_shard(self, request: web.Request) -> web.Response:
@@ -171,6 +171,11 @@ class NodeServer:
             # The client vanished or stalls; whole blocks that came are kept for its next try.
             await asyncio.shield(asyncio.to_thread(car.abandon, bytes(portion)))
             raise
+
+
+def _octets(text: str) -> bytes:
+    """A header's text as it came: aiohttp reads octets that are not UTF-8 as lone surrogates."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _key(request: web.Request) -> ShardKey:

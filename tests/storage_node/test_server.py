@@ -277,5 +277,34 @@ async def test_the_owners_routes_need_the_token(world: World) -> None:
         assert (await world.get(path, {"Authorization": f"Bearer {TOKEN}"}))[0] == 200
 
 
+@pytest.mark.parametrize("token", [b"\xff\xfe", b"the-admin-token\xff", b"\xed\xb3\xbf", "tökén".encode()])
+async def test_a_token_that_is_no_utf_8_is_a_wrong_one(world: World, token: bytes) -> None:
+    host, _, port = world.url.removeprefix("http://").partition(":")
+    for path in (wire.EARNINGS_ROUTE, wire.ADMIN_STATUS_ROUTE):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"GET %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % (path.encode(), token)
+        )
+        assert b" 403 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_signature_that_is_no_utf_8_is_refused(world: World) -> None:
+    host, _, port = world.url.removeprefix("http://").partition(":")
+    for name in (b"Signature", b"Signature-Input", b"Content-Type", b"Host"):
+        fields = {each.encode(): value.encode() for each, value in world.headers().items()}
+        fields = {b"Host": b"x", **fields, b"Content-Length": b"0"}
+        fields[name] = fields[name] + b"\xff" if name in fields else b"\xff"
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = b"".join(b"%b: %b\r\n" % field for field in fields.items())
+        path = wire.shard_path(KEY.deal, KEY.shard).encode()
+        writer.write(b"PUT %b HTTP/1.1\r\n%b\r\n" % (path, head))
+        status = int((await reader.readline()).split()[1])
+        assert status in {400, 401, 415}, name
+        writer.close()
+        await writer.wait_closed()
+
+
 def test_the_account_in_a_signature_is_the_peer_name() -> None:
     assert peer_text(CLIENT.public_key).startswith("k51")
