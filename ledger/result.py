@@ -75,7 +75,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.NOT_REGISTERED: "the account is not a registered provider",
     Code.INVALID_TERMS: "a term is outside its bounds",
     Code.PAYOUT_FIXED: "a payout account of its own right can not be replaced by the node's key",
-    Code.PRICE_TOO_LOW: "the price does not cover the fees of the proofs",
+    Code.PRICE_TOO_LOW: "the price does not cover the fees of serving a shard",
     Code.DUPLICATE_PROVIDER: "one account would hold two shards of a deal",
     Code.TERMS_NOT_TAKEN: "a named provider is closed, or asks for other sizes or a higher price",
     Code.UNKNOWN_DEAL: "no such deal, or it is long over",

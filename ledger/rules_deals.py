@@ -9,7 +9,7 @@ from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.records import DealRecord, DealStatus, ShardRecord, ShardStatus
 from ledger.result import Code
-from ledger.rules_providers import collateral, takes
+from ledger.rules_providers import collateral, price_floor, takes
 from ledger.transactions import Accept, CreateDeal, PieceCommitment
 from merkledag.cid import CID
 
@@ -22,8 +22,9 @@ def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> Non
     if len(named) != len(body.providers):
         raise Refusal(Code.NOT_REGISTERED, "a named provider is not registered")
     _check_terms(ctx, body)
-    if body.price < ctx.params.proof_fee:
-        raise Refusal(Code.PRICE_TOO_LOW, f"a shard costs at least {ctx.params.proof_fee} units a period")
+    floor = price_floor(ctx.params, body.periods)
+    if body.price < floor:
+        raise Refusal(Code.PRICE_TOO_LOW, f"a shard costs at least {floor} units a period")
     if len(set(body.providers)) != len(body.providers):
         raise Refusal(Code.DUPLICATE_PROVIDER, "each shard needs a provider of its own")
     for index, (provider, piece) in enumerate(zip(named, body.pieces, strict=False)):

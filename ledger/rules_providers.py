@@ -7,6 +7,7 @@ from dataclasses import replace
 from ledger import limits, money
 from ledger.context import Context
 from ledger.errors import Refusal
+from ledger.genesis import Params
 from ledger.records import ProviderRecord
 from ledger.result import Code
 from ledger.transactions import Ask, PieceCommitment, Register, Withdraw
@@ -94,6 +95,14 @@ def withdraw(ctx: Context, sender: bytes, body: Withdraw) -> None:
 def asked_price(provider: ProviderRecord, size_bytes: int) -> int:
     """What the provider asks for a piece, units a period, rounded up."""
     return -(-provider.price_per_gib_period * size_bytes // GIB)
+
+
+def price_floor(params: Params, periods: int) -> int:
+    """The least price, units a shard a period, of a deal of so many periods (at least 1), rounded up.
+
+    It covers what serving one shard costs in fees: a proof a period, one acceptance and one settlement.
+    """
+    return params.proof_fee - (-2 * params.base_fee // periods)
 
 
 def collateral(ctx: Context, price: int) -> int:

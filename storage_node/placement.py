@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ledger.engine.client import LedgerClient
 from ledger.genesis import Params
 from ledger.records import ProviderRecord
+from ledger.rules_providers import price_floor
 from ledger.transactions import PieceCommitment
 from merkledag.cid import CID
 from proofs.commitment import PieceTree
@@ -143,7 +144,7 @@ def _plan(
         _asked(providers, request.named),
         params,
         periods=request.periods,
-        floor=params.proof_fee,
+        floor=price_floor(params, request.periods),
         deposit=params.deposit * (1 + len(pieces)),
         fee=params.base_fee,
         max_price=request.max_price,

@@ -69,8 +69,8 @@ def quote(
     """The terms of a deal for these pieces, one a shard.
 
     The price is the lowest that enough providers take: the number of shards and half as many to spare, or all
-    there are; never below ``floor``. Raises PlacementFailed when fewer providers than shards are eligible at
-    any price, or at ``max_price`` (units a shard a period).
+    there are; never below ``floor``, which covers the fees of serving. Raises PlacementFailed when fewer
+    providers than shards are eligible at any price, or at ``max_price`` (units a shard a period).
     """
     largest = max(pieces, key=lambda piece: piece.size_bytes)
     asks = sorted(

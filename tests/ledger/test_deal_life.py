@@ -9,6 +9,7 @@ import pytest
 from ledger.genesis import HOLD
 from ledger.records import DealStatus, Phase, ShardStatus
 from ledger.result import Code
+from ledger.rules_providers import price_floor
 from ledger.transactions import Accept, Ask, Settle
 from tests.ledger.world import GIB, MANIFEST, PARAMS, Piece, World, all_of, key, kinds, last
 
@@ -167,6 +168,16 @@ def test_named_providers_skip_the_draw_and_are_not_replaced(world: World) -> Non
     world.pass_time(PARAMS.accept_timeout_s + 2)
     assert world.shard(deal).status is ShardStatus.REFUNDED
     assert world.balance("client") == before - PARAMS.base_fee
+
+
+@pytest.mark.parametrize("periods", [1, 3, 2_000, 2_001])
+def test_the_price_covers_the_fees_of_serving(world: World, periods: int) -> None:
+    floor = price_floor(PARAMS, periods)
+    fees = periods * PARAMS.proof_fee + 2 * PARAMS.base_fee
+    assert (floor - 1) * periods < fees <= floor * periods
+    piece = Piece.random(world.rng)
+    world.refuses("client", world.deal_body([piece], periods=periods, price=floor - 1), Code.PRICE_TOO_LOW)
+    world.do("client", world.deal_body([piece], periods=periods, price=floor))
 
 
 ASKS = [

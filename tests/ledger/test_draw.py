@@ -9,6 +9,7 @@ import pytest
 from ledger import limits
 from ledger.genesis import HOLD
 from ledger.result import Code
+from ledger.rules_providers import price_floor
 from ledger.transactions import Accept, Ask, Register
 from tests.ledger.world import GIB, PARAMS, Piece, World, all_of, key
 
@@ -88,7 +89,7 @@ def test_deals_out_of_bounds_are_refused() -> None:
             replace(good, pieces=(good.pieces[0], replace(good.pieces[1], data_bytes=2**30))),
             replace(good, pieces=(good.pieces[0], replace(good.pieces[1], meta_leaves=0))),
         ],
-        Code.PRICE_TOO_LOW: [replace(good, price=PARAMS.proof_fee - 1)],
+        Code.PRICE_TOO_LOW: [replace(good, price=price_floor(PARAMS, good.periods) - 1)],
         Code.NOT_REGISTERED: [replace(good, providers=(key("node"), key("client")), price=0, k=3)],
         Code.DUPLICATE_PROVIDER: [replace(good, providers=(key("node"), key("node")))],
         Code.INSUFFICIENT_FUNDS: [replace(good, price=10**12)],
@@ -98,7 +99,7 @@ def test_deals_out_of_bounds_are_refused() -> None:
             world.refuses("client", body, code)
     world.do("client", replace(good, replicated=True, k=1))
     world.do("client", replace(good, providers=(key("node"), key("other"))))
-    poor = replace(good, price=PARAMS.proof_fee)
+    poor = replace(good, price=price_floor(PARAMS, good.periods))
     world.do("client", poor)
 
 
