@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ledger.engine.client import LedgerClient
+from ledger.engine.errors import ChainMismatch, LedgerUnreachable
 from ledger.engine.sender import Sender
 from ledger.errors import LedgerError
 from ledger.records import ShardRecord, ShardStatus
@@ -27,6 +30,9 @@ from storage_node.wire import ShardPhase, ShardState
 RETRY_S = 1.0
 MAX_RETRY_S = 30.0
 RECONNECT_S = 1.0
+# How often the ledger is asked whether it is there, and how long it may stay away.
+PROBE_S = 5.0
+LEDGER_PATIENCE_S = 60.0
 PORTION_BLOCKS = 8
 MAX_UPLOADS = 8
 EVERY_EPOCH = 2**63 - 1
@@ -65,7 +71,7 @@ class _Board:
 
 
 class StoreRun:
-    """One execution of a plan. ``sleep`` waits between tries."""
+    """One execution of a plan. ``sleep`` waits between tries; ``clock``: seconds that only go forward."""
 
     def __init__(
         self,
@@ -79,6 +85,7 @@ class StoreRun:
         progress: Progress,
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
         self._ledger = ledger
@@ -89,6 +96,7 @@ class StoreRun:
         self._rows = rows
         self._progress = progress
         self._sleep = sleep
+        self._clock = clock
         self._board = _Board()
         self._uploads = asyncio.Semaphore(MAX_UPLOADS)
         self._sent_bytes = 0
@@ -98,7 +106,8 @@ class StoreRun:
         """Make or find the deal, and see it through until every shard is accepted.
 
         May be interrupted at any point and run again: it finds the deal and sends only what is still missing.
-        Raises PlacementFailed when the ledger gives a shard up, LedgerRefused, LedgerUnreachable.
+        Raises PlacementFailed when the ledger gives a shard up, LedgerRefused, LedgerUnreachable (also when
+        the ledger goes away for LEDGER_PATIENCE_S half-way), ChainMismatch.
         """
         deal = await open_deal(
             self._ledger, self._sender.account, self._plan.request.content, self._plan.manifest_root
@@ -108,21 +117,29 @@ class StoreRun:
         if deal is None:
             deal = await self._create()
         await self._look(deal)
-        follower = asyncio.create_task(self._follow(deal, int(status["height"])))
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for shard in range(len(self._plan.pieces)):
-                    tasks.create_task(self._place(deal, shard))
-        except ExceptionGroup as group:
-            given_up = group.subgroup(PlacementFailed)
-            if given_up is None:
-                raise
-            raise PlacementFailed(str(_first(given_up))) from group
-        finally:
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
+        await self._place_all(deal, int(status["height"]))
         await asyncio.to_thread(self._tidy)
         return StoreResult(deal, existing, len(self._plan.pieces), self._sent_bytes)
+
+    async def _place_all(self, deal: CID, height: int) -> None:
+        """Every shard at once, while the ledger's news comes in; all ends when one of them cannot go on."""
+        try:
+            async with asyncio.TaskGroup() as watching:
+                watchers = [
+                    watching.create_task(self._follow(deal, height)),
+                    watching.create_task(self._stay_in_touch(deal)),
+                ]
+                async with asyncio.TaskGroup() as placing:
+                    for shard in range(len(self._plan.pieces)):
+                        placing.create_task(self._place(deal, shard))
+                for watcher in watchers:
+                    watcher.cancel()
+        except ExceptionGroup as group:
+            for kind in (PlacementFailed, ChainMismatch, LedgerUnreachable):
+                found = group.subgroup(kind)
+                if found is not None:
+                    raise kind(str(_first(found))) from group
+            raise
 
     async def _create(self) -> CID:
         plan = self._plan
@@ -150,13 +167,31 @@ class StoreRun:
                     height = block.height
                     if any(event.attributes.get("deal") == deal for event in block.events):
                         await self._look(deal)
+            except ChainMismatch:
+                raise
             except LedgerError:
                 pass
             await self._sleep(RECONNECT_S)
-            try:
+            with suppress(LedgerError):
                 await self._look(deal)
-            except LedgerError:
-                continue
+
+    async def _stay_in_touch(self, deal: CID) -> None:
+        """Nobody else notices that the ledger is gone: each shard just waits for news. A single request that
+        hangs ends by the client's own time-out."""
+        heard_s = self._clock()
+        while True:
+            await self._sleep(PROBE_S)
+            try:
+                await deal_shards(self._ledger, deal)
+            except LedgerError as error:
+                silent_s = self._clock() - heard_s
+                if silent_s >= LEDGER_PATIENCE_S:
+                    raise LedgerUnreachable(
+                        f"the ledger has not answered for {silent_s:.0f} s ({error}); deal {deal} is made: "
+                        "store the same again when the ledger is back, and it goes on where it stopped"
+                    ) from error
+            else:
+                heard_s = self._clock()
 
     async def _look(self, deal: CID) -> None:
         await self._board.post(await deal_shards(self._ledger, deal))
@@ -239,7 +274,7 @@ class StoreRun:
         self._rows.forget(freed.multihashes)
 
 
-def _first(group: BaseExceptionGroup[PlacementFailed]) -> BaseException:
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
     inner = group.exceptions[0]
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
@@ -255,6 +290,8 @@ async def execute_store(
     *,
     progress: Progress,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> StoreResult:
     """Pay for and place a plan; see `StoreRun.run`."""
-    return await StoreRun(plan, ledger, sender, signer, pool, store, rows, progress, sleep=sleep).run()
+    run = StoreRun(plan, ledger, sender, signer, pool, store, rows, progress, sleep=sleep, clock=clock)
+    return await run.run()

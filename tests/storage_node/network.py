@@ -274,6 +274,20 @@ class Network:
                 await self.step()
         raise AssertionError(f"{limit} steps did not bring: {what}")
 
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass second by second, whatever the ledger, if there is one, has due."""
+        for _ in range(int(seconds)):
+            await self.clock.advance(1)
+            await self._news()
+
+    async def pass_time_until(self, happened: Callable[[], bool], what: str, limit_s: int = 600) -> None:
+        """Let time pass, second by second, until something is true."""
+        for _ in range(limit_s):
+            if happened():
+                return
+            await self.pass_time(1)
+        raise AssertionError(f"{limit_s} seconds did not bring: {what}")
+
     async def restart_ledger(self) -> None:
         """The ledger goes away and comes back; everybody's connections break."""
         await self.ledger.stop()
@@ -309,6 +323,7 @@ class Network:
             home.rows,
             progress=lambda *_: None,
             sleep=self.clock.sleep,
+            clock=self.clock,
         )
 
     def fetcher(self, home: Home) -> NetworkFetcher:

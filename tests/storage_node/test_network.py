@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ledger.engine.errors import LedgerUnreachable
 from ledger.genesis import HOLD
 from ledger.records import DealStatus, ShardStatus
 from ledger.transactions import Ask, CreateDeal
@@ -22,6 +24,7 @@ from storage_node.fetch import NetworkFetcher
 from storage_node.gc import collect
 from storage_node.meta import Meta
 from storage_node.pins import Pins
+from storage_node.storing import LEDGER_PATIENCE_S, PROBE_S
 from storage_node.wire import ShardPhase
 from tests.storage_node.content import add_files, some_bytes
 from tests.storage_node.network import PARAMS, Home, Network, Provider, a_network
@@ -231,7 +234,8 @@ async def test_an_interrupted_store_goes_on_with_the_same_deal(network: Network)
 
 
 async def test_a_shard_that_a_dead_node_was_drawn_for_goes_to_another(network: Network) -> None:
-    providers = await network.add_providers(4)
+    # The draw weighs by stake: a dead one is all but sure to be drawn first.
+    providers = [*await network.add_providers(2, stake=900 * HOLD), *await network.add_providers(2)]
     for dead in providers[:2]:
         await dead.stop()
     client = await a_client(network)
@@ -315,6 +319,54 @@ async def test_the_ledger_may_go_away_for_a_while(network: Network) -> None:
     await network.restart_ledger()
     await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
     assert not network.seen("fault")
+
+
+async def test_a_store_ends_when_the_ledger_stays_away_and_goes_on_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "MAP_BYTES", 1 << 28)
+    async with a_network(tmp_path, replace(PARAMS, accept_timeout_s=100_000)) as network:
+        (node,) = await network.add_providers(1)
+        client = await a_client(network)
+        content = add_files(client.store, FILES)
+        with await network.plan(client, content, code=(1, 1)) as plan:
+            await node.stop()
+            run = asyncio.create_task(network.execute(client, plan))
+            await network.until(lambda: bool(network.seen("shard_assigned")), "an offer")
+            await network.ledger.stop()
+            began_s = network.clock()
+            await network.pass_time_until(run.done, "the store's end")
+            with pytest.raises(LedgerUnreachable, match="store the same again"):
+                await run
+            assert LEDGER_PATIENCE_S - PROBE_S <= network.clock() - began_s <= 2 * LEDGER_PATIENCE_S
+            await network.ledger.start()
+            await node.start()
+            result = await network.execute(client, plan)
+    assert result.existing
+    assert len(network.seen("deal_created")) == 1
+
+
+async def test_a_store_outlives_a_ledger_that_is_often_away_for_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "MAP_BYTES", 1 << 28)
+    async with a_network(tmp_path, replace(PARAMS, accept_timeout_s=100_000)) as network:
+        (node,) = await network.add_providers(1)
+        client = await a_client(network)
+        content = add_files(client.store, FILES)
+        with await network.plan(client, content, code=(1, 1)) as plan:
+            await node.stop()
+            run = asyncio.create_task(network.execute(client, plan))
+            await network.until(lambda: bool(network.seen("shard_assigned")), "an offer")
+            for _ in range(3):
+                await network.ledger.stop()
+                await network.pass_time(LEDGER_PATIENCE_S / 2)
+                await network.ledger.start()
+                await network.pass_time(4 * PROBE_S)
+                assert not run.done()
+            await node.start()
+            await network.pass_time_until(run.done, "the acceptance")
+            assert not (await run).existing
 
 
 async def test_too_few_nodes_are_told_before_anything_is_paid(network: Network) -> None:
