@@ -137,8 +137,9 @@ class ShardRecord(Record):
 
     `provider` is whom it is offered to or who keeps it, b"" for none; `round` counts the offers since the
     shard last lost its place and `expires_at` is the last second of this one (0: no offer runs); `tried`
-    are the providers that let an offer pass or failed. While active it has `slot` in `dataset` in the
-    periods `first`…`last`; `mark` is the dataset's `proven_total` up to which it is paid. `ends_at` is the
+    are the providers that let an offer pass or failed. While active it has `slot` in `dataset` (b"" before it
+    is accepted and when it is closed) in the periods `first`…`last`; `mark` is the dataset's `proven_total`
+    up to which it is paid. `ends_at` is the
     ledger time up to which the client pays, 0 before the first acceptance takes effect. `escrow` is the
     client's money left, `reward` what the one who repairs it gets, `collateral` the part of the provider's
     stake that is locked, `paid` all pay so far.
@@ -165,7 +166,7 @@ class ShardRecord(Record):
 class Phase(Enum):
     """What a dataset waits for; see docs/ledger.md, "The life of a period"."""
 
-    IDLE = "idle"  # nothing to prove and nothing to come
+    IDLE = "idle"  # just made: the piece it is made for comes at once
     RESTING = "resting"  # nothing to prove in this period; pieces join at its end
     WAITING = "waiting"  # for its window to open
     OPEN = "open"  # the seed is out: a proof is due

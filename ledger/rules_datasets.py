@@ -3,7 +3,9 @@
 A dataset has at most one entry in the queue of due work, for what its phase waits for:
 
     RESTING, VOID, OPEN ── period's end ──► TURNING ──► WAITING ── opens_at ──► OPEN, or VOID if late
-                                               └──────► IDLE (nothing left), until a piece is accepted
+                                               └──────► dropped (nothing left)
+
+The first piece that is accepted makes the dataset, IDLE for that moment.
 
 Pieces join and leave only while TURNING, so from then to the period's end the trees stand still.
 """
@@ -95,7 +97,7 @@ def create(ctx: Context, dataset: bytes, client: bytes, provider: bytes, challen
 
 
 def queue_join(ctx: Context, dataset: bytes, deal: CID, shard: int) -> None:
-    """A piece will join at the end of the period; an idle dataset wakes."""
+    """A piece will join at the end of the period; the first of a dataset starts its clock."""
     record = ctx.get_dataset(dataset)
     ctx.state.put(keys.join(dataset, record.joins), SlotRecord(deal, shard))
     record = replace(record, joins=record.joins + 1, joining=record.joining + 1)
@@ -166,10 +168,13 @@ def _has_leftovers(ctx: Context, dataset: bytes, record: DatasetRecord, current:
 
 
 def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, current: int) -> None:
+    if record.pieces == 0:
+        _drop(ctx, dataset, record, clock)
+        return
     skipped = current - record.period - 1
     shift = min(skipped, limits.HISTORY_PERIODS)
     history = ((record.history << 1 | record.proven) << shift) % (1 << limits.HISTORY_PERIODS)
-    if skipped > 0 and record.pieces:
+    if skipped > 0:
         ctx.emit(
             "period_void",
             dataset=dataset,
@@ -177,13 +182,32 @@ def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Cl
             period=record.period + 1,
             until=current - 1,
         )
-    phase = Phase.WAITING if record.pieces else Phase.IDLE
     record = replace(
-        record, phase=phase, period=current, seed=b"", seed_time=0, proven=False, history=history
+        record, phase=Phase.WAITING, period=current, seed=b"", seed_time=0, proven=False, history=history
     )
     ctx.put_dataset(dataset, record)
-    if phase is Phase.WAITING:
-        due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)
+    due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)
+
+
+def _drop(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
+    """Forgets a dataset in which nothing is left, and gives its deposit back to its provider.
+
+    The marks of its free slots go first, highest first, so that at any time all slots below `slots` are
+    free: where the block's budget ends, the next block goes on, also if a piece was accepted meanwhile. Its
+    trees have left no nodes.
+    """
+    assert record.joining == 0, "a dataset that pieces wait for goes on"
+    count = min(record.slots, max(0, ctx.budget))
+    ctx.budget -= count
+    for slot in range(record.slots - count, record.slots):
+        ctx.state.delete(keys.free(dataset, slot))
+    record = replace(record, slots=record.slots - count)
+    ctx.put_dataset(dataset, record)
+    if record.slots > 0:
+        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
+        return
+    ctx.move(money.dataset_deposit(dataset), money.balance(record.provider), record.deposit)
+    ctx.state.delete(keys.dataset(dataset))
 
 
 def _terminate_pieces(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:

@@ -58,7 +58,8 @@ def release(ctx: Context, deal: CID, index: int) -> None:
 def close_shard(ctx: Context, deal: CID, index: int, status: ShardStatus) -> None:
     """Ends a shard that locks nothing any more: its escrow goes back, an unearned reward is burned.
 
-    The last shard ends the deal, whose deposit goes back too.
+    The last shard ends the deal, whose deposit goes back too. A closed shard names no dataset, for that may
+    be dropped before it.
     """
     shard = ctx.get_shard(deal, index)
     record = ctx.get_deal(deal)
@@ -67,7 +68,7 @@ def close_shard(ctx: Context, deal: CID, index: int, status: ShardStatus) -> Non
     assert not shard.status.is_closed, "a shard is closed once"
     ctx.move(money.escrow(deal, index), client, shard.escrow)
     ctx.move(money.reward(deal, index), money.BURNED, shard.reward)
-    ctx.put_shard(deal, index, replace(ctx.get_shard(deal, index), status=status))
+    ctx.put_shard(deal, index, replace(ctx.get_shard(deal, index), status=status, dataset=b""))
     ctx.emit("shard_closed", deal=deal, shard=index, status=status.value, refund=shard.escrow)
     record = replace(record, open_shards=record.open_shards - 1, refunded=record.refunded + shard.escrow)
     ctx.put_deal(deal, record)

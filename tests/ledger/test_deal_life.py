@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ledger import limits
 from ledger.genesis import HOLD
 from ledger.records import DealStatus, Phase, ShardStatus
 from ledger.result import Code
@@ -49,8 +50,9 @@ def test_a_deal_is_kept_proven_and_paid_to_its_end(world: World) -> None:
     assert info is not None
     assert info.record.status is DealStatus.ENDED
     assert not world.app.has_live_deals()
-    assert world.dataset(shard.dataset).record.phase is Phase.IDLE
-    fees = 4 * PARAMS.base_fee + 3 * PARAMS.proof_fee + PARAMS.deposit  # the dataset's deposit stays
+    assert world.shard(deal).dataset == b""
+    assert world.app.dataset(shard.dataset) is None
+    fees = 4 * PARAMS.base_fee + 3 * PARAMS.proof_fee  # the dataset's deposit has come back
     assert world.balance("client") == before[0] - 300_000 - PARAMS.base_fee
     assert world.balance("node") == before[1] + 300_000 - fees
     provider = world.app.provider(key("node"))
@@ -103,11 +105,52 @@ def test_a_dataset_with_nothing_in_it_has_no_duties(world: World) -> None:
     world.prove("node", dataset)
     world.pass_time(PARAMS.period_s)
     assert world.shard(deal).status is ShardStatus.ENDED
+    assert last(world.events, "dataset_changed")["pieces"] == 0
     later = world.pass_time(5 * PARAMS.period_s)
     assert kinds(later) == []
-    assert world.dataset(dataset).record.phase is Phase.IDLE
-    world.active("client", "node", periods=2)
-    world.prove("node", dataset)  # the same dataset wakes
+    assert world.app.dataset(dataset) is None
+    assert not [name for name in world.stored if dataset in name]
+    again, same = world.active("client", "node", periods=2)
+    assert same == dataset
+    world.prove("node", dataset)
+    assert world.settle("node", again) == 100_000
+
+
+def test_a_dataset_is_dropped_bit_by_bit_and_a_piece_may_come_between(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.balance("node")
+    deals = [world.deal("client", providers=("node",), periods=1, blocks=1) for _ in range(7)]
+    for deal in deals:
+        world.do("node", Accept(deal, 0))
+    dataset = world.shard(deals[0]).dataset
+    world.open_window(dataset)
+    world.do("node", world.proof(dataset))
+    world.pass_until(world.dataset(dataset).closes_at - 5)
+    late = world.deal("client", providers=("node",), periods=1, blocks=1)
+    monkeypatch.setattr(limits, "MAX_DUE_PER_BLOCK", 3)
+    world.pass_until(world.dataset(dataset).closes_at)
+    world.block(step=1)
+    for _ in range(20):
+        record = world.dataset(dataset).record
+        if record.pieces == 0 and 0 < record.slots < 7:
+            break
+        world.block()
+    assert record.phase is Phase.TURNING
+    assert 0 < record.slots < 7
+    world.check_restores()
+    world.do("node", Accept(late, 0))
+    world.pass_time(1)
+    assert world.shard(late).status is ShardStatus.ACTIVE
+    slots = [slot.slot for slot in world.app.dataset_slots(dataset)]
+    assert slots == [0]
+    world.prove("node", dataset)
+    world.pass_until(world.dataset(dataset).closes_at + 1)
+    world.pass_time(1)
+    assert world.app.dataset(dataset) is None
+    assert not [name for name in world.stored if dataset in name]
+    assert world.balance("node") == before - 8 * PARAMS.base_fee - 2 * PARAMS.proof_fee + 8 * 100_000
+    world.check_restores()
 
 
 def test_nobody_eligible_means_offers_until_the_rounds_run_out_then_a_refund() -> None:

@@ -85,8 +85,7 @@ def test_three_faults_in_a_row_cost_the_collateral_and_the_shard(world: World) -
     assert (shard.status, shard.reward, shard.tried) == (ShardStatus.REPAIR, 10 * PRICE, (key("node"),))
     transactions = 2 * PARAMS.base_fee  # the deal's and the acceptance's
     assert world.app.totals().burned == burned + fees + 10 * PRICE + transactions
-    record = world.dataset(dataset).record
-    assert (record.pieces, record.phase, record.data_leaves, record.price_total) == (0, Phase.IDLE, 0, 0)
+    assert world.app.dataset(dataset) is None
     world.check_restores()
 
 

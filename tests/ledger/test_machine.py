@@ -158,7 +158,7 @@ class Ledger(RuleBasedStateMachine):
             assert len(slots) - len(joined) == record.joining
             assert sum(slot.piece.data_leaves for slot in joined) == record.data_leaves
             assert sum(slot.piece.meta_leaves for slot in joined) == record.meta_leaves
-            assert (record.phase is Phase.IDLE) is not bool(slots)
+            assert slots or record.phase is Phase.TURNING
             prices = [found.record.price for slot in joined if (found := app.deal(slot.deal))]
             assert sum(prices) == record.price_total
         for deal, index, shard in self.shards():
