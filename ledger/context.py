@@ -42,6 +42,10 @@ class Context:
     deals_created: int = 0
     events: list[Event] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # One is for looking at a dataset, the other for a piece of it: with less its turn would never end.
+        assert self.budget >= 2, "a block does at least two pieces of due work"
+
     def emit(self, event: str, **attributes: Attribute) -> None:
         """Notes an event; a trailing underscore of a name is dropped (`from_`)."""
         self.events.append(Event(event, {name.rstrip("_"): value for name, value in attributes.items()}))

@@ -82,7 +82,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.UNKNOWN_SHARD: "the deal has no shard of this number",
     Code.NOT_YOURS: "the shard or dataset belongs to another provider",
     Code.NOT_OFFERED: "the shard is not on offer",
-    Code.OFFER_EXPIRED: "the time to accept the shard is over",
+    Code.OFFER_EXPIRED: "the time to accept the shard is over, or too little is left to serve a period",
     Code.NO_CAPACITY: "the provider has no room for the piece",
     Code.DATASET_FULL: "the dataset holds as many pieces as it may",
     Code.UNKNOWN_DATASET: "no such dataset",

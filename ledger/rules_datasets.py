@@ -108,6 +108,15 @@ def queue_join(ctx: Context, dataset: bytes, deal: CID, shard: int) -> None:
     ctx.put_dataset(dataset, record)
 
 
+def next_start(ctx: Context, dataset: bytes) -> int:
+    """When the period begins that a piece accepted now would join in."""
+    clock = Clock.of(dataset, ctx.params)
+    current = clock.period_at(ctx.time)
+    known = ctx.find_dataset(dataset)
+    # While its pieces still leave and join, the period that they do so for is the next one.
+    return clock.starts_at(current + 1 if known is None else max(current, known.period + 1))
+
+
 def on_due(ctx: Context, dataset: bytes) -> None:
     """Does what the dataset's phase has waited for."""
     record = ctx.get_dataset(dataset)

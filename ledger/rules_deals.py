@@ -119,9 +119,11 @@ def accept(ctx: Context, sender: bytes, body: Accept) -> None:
         raise Refusal(Code.NOT_OFFERED, f"the shard is {shard.status.value}")
     if ctx.time > shard.expires_at:
         raise Refusal(Code.OFFER_EXPIRED, f"the offer ran out at {shard.expires_at}")
+    dataset = rules_datasets.identify(deal.client, sender, deal.challenges)
+    if shard.ends_at and rules_datasets.next_start(ctx, dataset) + ctx.params.period_s > shard.ends_at:
+        raise Refusal(Code.OFFER_EXPIRED, f"no whole period is left before the deal ends at {shard.ends_at}")
     if shard.piece.size_bytes > provider.free_bytes:
         raise Refusal(Code.NO_CAPACITY, f"{provider.free_bytes} bytes are free")
-    dataset = rules_datasets.identify(deal.client, sender, deal.challenges)
     known = ctx.find_dataset(dataset)
     if known is not None and known.pieces + known.joining >= limits.MAX_DATASET_PIECES:
         raise Refusal(Code.DATASET_FULL, f"a dataset holds {limits.MAX_DATASET_PIECES} pieces")

@@ -8,6 +8,7 @@ from ledger.errors import Refusal
 from ledger.records import AccountRecord
 from ledger.result import Code
 from ledger.transactions import Transfer
+from merkledag.ed25519 import is_usable_key
 
 
 def transfer(ctx: Context, sender: bytes, body: Transfer) -> None:
@@ -19,5 +20,7 @@ def transfer(ctx: Context, sender: bytes, body: Transfer) -> None:
         raise Refusal(
             Code.AMOUNT_OUT_OF_RANGE, f"a new account needs at least {ctx.params.account_minimum} units"
         )
+    if not is_usable_key(body.to):
+        raise Refusal(Code.INVALID_TERMS, "to: not a key that anyone can sign with")
     ctx.move(money.balance(sender), money.balance(body.to), body.amount)
     ctx.emit("transfer", from_=sender, to=body.to, amount=body.amount)

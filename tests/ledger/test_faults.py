@@ -9,6 +9,7 @@ import pytest
 from ledger.genesis import HOLD
 from ledger.records import Phase, ShardStatus
 from ledger.result import Code
+from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Settle, Withdraw
 from merkledag.cid import CID
 from tests.ledger.world import PARAMS, World, all_of, key, kinds, last
@@ -160,6 +161,31 @@ def test_a_repair_too_late_for_one_more_period_ends_the_shard(world: World) -> N
     deal, _ = terminated(world, periods=3)
     world.block()
     assert world.shard(deal).status is ShardStatus.TERMINATED
+
+
+@pytest.mark.parametrize("early_s", [0, 1])
+def test_a_repair_with_no_whole_period_left_is_not_accepted(early_s: int) -> None:
+    """The draw may be in time and the acceptance, which takes effect with the next period, too late."""
+    world = World(replace(PARAMS, accept_timeout_s=200))
+    world.fund("client")
+    world.provider("node")
+    world.provider("second")
+    deal, _ = terminated(world, periods=5)
+    world.block()
+    shard = world.shard(deal)
+    assert shard.provider == key("second")
+    dataset = identify(key("client"), key("second"), PARAMS.challenges)
+    clock = Clock.of(dataset, world.params)
+    last_start = clock.starts_at(clock.period_at(shard.ends_at - PARAMS.period_s))
+    assert world.app.time < last_start
+    world.pass_until(last_start - early_s)
+    if not early_s:
+        world.refuses("second", Accept(deal, 0), Code.OFFER_EXPIRED)
+        return
+    world.do("second", Accept(deal, 0))
+    world.pass_time(1)
+    shard = world.shard(deal)
+    assert (shard.status, shard.last) == (ShardStatus.ACTIVE, shard.first)
 
 
 def test_what_was_proven_before_is_paid_when_a_shard_is_taken_away(world: World) -> None:

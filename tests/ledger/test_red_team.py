@@ -178,7 +178,7 @@ SMALL_ORDER = [bytes(32), b"\x01" + bytes(31), bytes.fromhex("ecff" + "ff" * 29 
 
 @pytest.mark.parametrize("account", SMALL_ORDER, ids=bytes.hex)
 def test_13_a_key_of_small_order_signs_nothing(world: World, account: bytes) -> None:
-    world.do("operator", Transfer(account, HOLD))
+    world.refuses("operator", Transfer(account, HOLD), Code.INVALID_TERMS)  # it would be lost
     tx = Transaction(CHAIN, account, 0, PARAMS.base_fee, FAR_S, Transfer(key("node"), 1))
     for sig in (bytes(64), account + bytes(32), b"\x01" + bytes(63)):
         assert world.app.check_tx(replace(tx, sig=sig).encode()).code is Code.BAD_SIGNATURE
@@ -282,6 +282,14 @@ def test_17_a_long_queue_of_removals_is_worked_off_while_others_prove(
     assert blocks >= 2
     assert [world.shard(deal).status for deal in deals] == [ShardStatus.ENDED] * 7
     world.prove("node", others)
+
+
+def test_17_a_block_without_room_for_two_pieces_of_due_work_is_a_mistake(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_DUE_PER_BLOCK", 1)
+    with pytest.raises(AssertionError, match="at least two"):
+        world.block()
 
 
 def test_17_a_challenged_piece_leaves_only_after_the_window(world: World) -> None:
