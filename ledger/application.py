@@ -221,10 +221,12 @@ class Application(Queries):
         assert self._unfinished is None, "commit or abort the last block first"
         value = self._check_head(block)
         step_s = max(0, block.block_time_s - self.block_time_s)
+        moved_s = min(step_s, self.params.max_step_s)
         chain = replace(
             self._chain,
             height=block.height,
-            time=self.time + min(step_s, self.params.max_step_s),
+            time=self.time + moved_s,
+            stalled_s=self._chain.stalled_s + (moved_s if self._is_late(step_s) else 0),
             block_time_s=self.block_time_s + step_s,
             beacon=value,
         )
@@ -234,6 +236,17 @@ class Application(Queries):
         except BaseException:
             self._state.drop()
             raise
+
+    def _is_late(self, step_s: int) -> bool:
+        """Whether a block `step_s` after the last one ought to have come a second earlier or more.
+
+        Blocks are made at every due instant, and every `max_step_s` while a deal is open; that one which
+        follows within a second, to go on with a backlog, is not late.
+        """
+        due_at = self.next_due()
+        if due_at is None:
+            return False
+        return step_s > max(1, min(due_at - self.time, self.params.max_step_s))
 
     def _run(self, block: BlockInput, chain: ChainRecord) -> BlockResult:
         ctx = self._context(chain)
@@ -327,4 +340,5 @@ class Application(Queries):
             beacon=chain.beacon,
             open_deals=chain.open_deals,
             budget=limits.MAX_DUE_PER_BLOCK,
+            stalled_s=chain.stalled_s,
         )

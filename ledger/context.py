@@ -39,6 +39,7 @@ class Context:
     beacon: bytes
     open_deals: int
     budget: int
+    stalled_s: int
     deals_created: int = 0
     events: list[Event] = field(default_factory=list)
 

@@ -178,13 +178,13 @@ class Phase(Enum):
 class DatasetRecord(Record):
     """All pieces of one client on one provider under one kind of proof, proven together once a period.
 
-    `period` is the one that the trees stand for; `seed` (b"" unless a window was opened) and `seed_time`
-    belong to it, as does `proven`. `in_a_row` counts faults since the last proof, `clean` proofs since the
-    last fault; `history` has bit i set if the period 1 + i before `period` was proven. `slots` is how many
-    slots were ever used, `pieces` how many hold a piece, `price_total` their price a period. `data_*` and
-    `meta_*` are the roots of the two slot trees, `depth` the height of both. `joins` numbers the pieces
-    that ever waited to join, `joining` those that wait now. `terminating`: every piece leaves at the turn
-    of the period.
+    `period` is the one that the trees stand for; `seed` (b"" unless a window was opened), `seed_time` and
+    `stalled_s` (the chain's at that time) belong to it, as does `proven`. `in_a_row` counts faults since
+    the last proof, `clean` proofs since the last fault; `history` has bit i set if the period 1 + i before
+    `period` was proven. `slots` is how many slots were ever used, `pieces` how many hold a piece,
+    `price_total` their price a period. `data_*` and `meta_*` are the roots of the two slot trees, `depth`
+    the height of both. `joins` numbers the pieces that ever waited to join, `joining` those that wait now.
+    `terminating`: every piece leaves at the turn of the period.
     """
 
     KIND: ClassVar[str] = "merkle"
@@ -197,6 +197,7 @@ class DatasetRecord(Record):
     period: Uint = 0
     seed: DigestOrNone = b""
     seed_time: Uint = 0
+    stalled_s: Uint = 0
     proven: Flag = False
     proven_total: Uint = 0
     fault_total: Uint = 0
@@ -236,13 +237,17 @@ class SlotRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class ChainRecord(Record):
-    """Where the chain stands. `block_time_s` is the last block's own time, `time` ledger time."""
+    """Where the chain stands. `block_time_s` is the last block's own time, `time` ledger time.
+
+    `stalled_s` is all ledger time so far that passed before blocks that came late.
+    """
 
     height: Uint
     time: Uint
     block_time_s: Uint
     beacon: Digest
     open_deals: Uint
+    stalled_s: Uint = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,10 @@ def on_due(ctx: Context, dataset: bytes) -> None:
         _open_window(ctx, dataset, record, clock)
         return
     if record.phase is Phase.OPEN and not record.proven:
-        record = fault(ctx, dataset, record)
+        if 2 * (ctx.stalled_s - record.stalled_s) >= clock.window_s:
+            _emit_void(ctx, dataset, record)  # for want of blocks: nobody's fault
+        else:
+            record = fault(ctx, dataset, record)
     _turn(ctx, dataset, record, clock)
 
 
@@ -135,10 +138,11 @@ def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clo
     due.add(ctx.state, clock.closes_at(period) + 1, due.What.DATASET, dataset)
     if 2 * (ctx.time - clock.opens_at(period)) > clock.window_s:
         ctx.put_dataset(dataset, replace(record, phase=Phase.VOID))
-        ctx.emit("period_void", dataset=dataset, provider=record.provider, period=period, until=period)
+        _emit_void(ctx, dataset, record)
         return
     seed = period_seed(ctx.chain_id, dataset, record.provider, period, ctx.beacon)
-    ctx.put_dataset(dataset, replace(record, phase=Phase.OPEN, seed=seed, seed_time=ctx.time))
+    record = replace(record, phase=Phase.OPEN, seed=seed, seed_time=ctx.time, stalled_s=ctx.stalled_s)
+    ctx.put_dataset(dataset, record)
     ctx.emit(
         "window_opened",
         dataset=dataset,
@@ -147,6 +151,11 @@ def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clo
         seed=seed,
         closes_at=clock.closes_at(period),
     )
+
+
+def _emit_void(ctx: Context, dataset: bytes, record: DatasetRecord) -> None:
+    period = record.period
+    ctx.emit("period_void", dataset=dataset, provider=record.provider, period=period, until=period)
 
 
 def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
@@ -192,7 +201,14 @@ def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Cl
             until=current - 1,
         )
     record = replace(
-        record, phase=Phase.WAITING, period=current, seed=b"", seed_time=0, proven=False, history=history
+        record,
+        phase=Phase.WAITING,
+        period=current,
+        seed=b"",
+        seed_time=0,
+        stalled_s=0,
+        proven=False,
+        history=history,
     )
     ctx.put_dataset(dataset, record)
     due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)

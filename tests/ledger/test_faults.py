@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ledger import limits
 from ledger.genesis import HOLD
 from ledger.records import Phase, ShardStatus
 from ledger.result import Code
@@ -235,6 +236,45 @@ def test_a_window_that_the_ledger_opens_past_its_half_is_void(world: World, late
         assert stake(world) == before
         world.refuses("node", Settle(deal, 0), Code.NOTHING_DUE)
     world.prove("node", dataset)
+
+
+SHORT = replace(PARAMS, period_s=4, window_s=2, accept_timeout_s=60)
+
+
+@pytest.mark.parametrize("pause_s", [2, 3, 5, 30])
+def test_a_ledger_that_stalls_from_the_seed_on_faults_nobody(pause_s: int) -> None:
+    """Awake, it judges 2 s after the seed, and a silent node is at fault; later means that it stalled."""
+    world = World(SHORT)
+    world.fund("client")
+    world.provider("node")
+    _, dataset = world.active("client", "node", periods=30)
+    before = stake(world)
+    period = world.open_window(dataset).record.period
+    happened = world.block(step=pause_s).events
+    assert ("fault" in kinds(happened)) is (pause_s == 2)
+    if pause_s > 2:
+        assert all_of(happened, "period_void")[0]["period"] == period
+        assert stake(world) == before
+        assert world.dataset(dataset).record.in_a_row == 0
+    miss(world, dataset)  # awake again, it faults who is silent
+    assert last(world.events, "fault")["dataset"] == dataset
+    world.check_restores()
+
+
+def test_a_backlog_of_judgements_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine datasets have four instants to be judged at: at one of them, three are, in several blocks."""
+    world = World(SHORT)
+    world.provider("node")
+    clients = [f"client{number}" for number in range(9)]
+    world.fund(*clients)
+    deals = [world.deal(name, providers=("node",), periods=30, blocks=1) for name in clients]
+    for deal in deals:
+        world.do("node", Accept(deal, 0))
+    datasets = {world.shard(deal).dataset for deal in deals}
+    monkeypatch.setattr(limits, "MAX_DUE_PER_BLOCK", 2)
+    happened = world.pass_time(4 * SHORT.period_s)
+    assert {event["dataset"] for event in all_of(happened, "fault")} == datasets
+    assert "period_void" not in kinds(happened)
 
 
 def test_a_machine_that_slept_faults_nobody(world: World) -> None:
