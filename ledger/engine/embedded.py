@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
+from ledger.engine.block_clock import BlockClock, Moment
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
 from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, StoreError
 from ledger.engine.fanout import Fanout, Subscription
@@ -58,7 +60,8 @@ class EngineStatus:
 class EmbeddedEngine:
     """Drives one application over one open store (see `assemble.load_application`).
 
-    `clock` gives seconds since 1970; `sleep` waits for that many seconds of the same clock.
+    `clock` gives seconds since 1970 and may jump; `monotonic` never does, and `sleep` waits for that many of
+    its seconds (see `BlockClock`).
     """
 
     name = "embedded"
@@ -71,6 +74,7 @@ class EmbeddedEngine:
         beacon: BeaconSigner,
         clock: Callable[[], float],
         *,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         max_waiting: int = MAX_WAITING,
     ) -> None:
@@ -79,7 +83,7 @@ class EmbeddedEngine:
         self._storage = storage
         self._operator = operator
         self._beacon = beacon
-        self._clock = clock
+        self._clock = BlockClock(clock, monotonic, app.block_time_s)
         self._sleep = sleep
         self._verifiers = ThreadPoolExecutor(VERIFY_THREADS, "ledger-verify")
         self._writer = ThreadPoolExecutor(1, "ledger-write")
@@ -206,14 +210,14 @@ class EmbeddedEngine:
 
     def _is_due(self) -> bool:
         due_at = self._block_due_at()
-        return due_at is not None and self._clock() >= due_at
+        return due_at is not None and self._clock.now().block_s >= due_at
 
     async def _until_block(self) -> None:
         while not self._ending:
             if self._is_due() or (self._mempool.ready and not self._stalled):
                 return
             due_at = self._block_due_at()
-            await self._rest(None if due_at is None else due_at - self._clock())
+            await self._rest(None if due_at is None else due_at - self._clock.now().block_s)
 
     async def _rest(self, seconds: float | None) -> None:
         """Waits until `seconds` (None: for ever) have passed, a transaction is admitted, or the end comes."""
@@ -244,7 +248,8 @@ class EmbeddedEngine:
         # Far within what a block may have, and half of it for proofs: no need of `prepare_proposal`. Running
         # the block shows what does not pass.
         chosen = self._mempool.candidates(MAX_TXS_PER_BLOCK, MAX_TX_BYTES_PER_BLOCK)
-        now = max(self.app.block_time_s, int(self._clock()))
+        moment = self._clock.now()
+        now = int(moment.block_s)
         given = BlockInput(height, now, self._operator.public_key, (head, *chosen))
         result = self.app.finalize_block(given)
         if not all(one.ok for one in result.tx_results):
@@ -261,7 +266,7 @@ class EmbeddedEngine:
         made = assemble(self.app, given, result, self._prev, self._operator)
         if await self._log_block(made.stored, given.txs[1:]):
             await self._apply_block(made.stored)
-            self._confirm(made, given)
+            self._confirm(made, given, moment)
 
     def _sort_out(self, chosen: list[bytes], results: Sequence[TxResult]) -> list[bytes]:
         """Refuses what failed for good; returns what passed. The rest waits, unless its turn cannot come."""
@@ -313,8 +318,9 @@ class EmbeddedEngine:
             _log.error("the ledger cannot write: %s", error)
         self._trouble = str(error)
 
-    def _confirm(self, made: Assembled, given: BlockInput) -> None:
+    def _confirm(self, made: Assembled, given: BlockInput, moment: Moment) -> None:
         self.app.commit()
+        self._clock.made(moment)
         self._prev = made.block.cid
         self._next_beacon = None
         self._beacon_signature()

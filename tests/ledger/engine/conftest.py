@@ -38,33 +38,41 @@ def signer(name: str) -> Ed25519Signer:
 
 
 class ManualClock:
-    """A clock and its `sleep`: time passes only when a test says so."""
+    """A wall clock, a monotonic clock and its `sleep`: time passes only when a test says so.
+
+    Setting `now_s` makes the wall clock jump: for nobody has time passed.
+    """
 
     def __init__(self, now_s: float = START_S) -> None:
         self.now_s = now_s
+        self.passed_s = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
 
     def __call__(self) -> float:
         return self.now_s
 
+    def monotonic(self) -> float:
+        return self.passed_s
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
         wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.now_s + seconds, next(self._order), wake))
+        heapq.heappush(self._sleepers, (self.passed_s + seconds, next(self._order), wake))
         await wake
 
     @property
     def next_wake_s(self) -> float | None:
-        """When the first sleeper that still sleeps wants to wake."""
-        return min((at for at, _, wake in self._sleepers if not wake.done()), default=None)
+        """In how many seconds the first sleeper that still sleeps wants to wake."""
+        return min((at - self.passed_s for at, _, wake in self._sleepers if not wake.done()), default=None)
 
     async def advance(self, seconds: float) -> None:
         """Lets time pass and wakes whoever waited for it."""
         self.now_s += seconds
-        while self._sleepers and self._sleepers[0][0] <= self.now_s:
+        self.passed_s += seconds
+        while self._sleepers and self._sleepers[0][0] <= self.passed_s:
             wake = heapq.heappop(self._sleepers)[2]
             if not wake.done():
                 wake.set_result(None)
@@ -112,6 +120,7 @@ class Chain:
             self.operator,
             self.bls,
             self.clock,
+            monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
             max_waiting=max_waiting,
         )

@@ -9,7 +9,7 @@ from ledger.engine.embedded import EmbeddedEngine
 from ledger.genesis import HOLD
 from ledger.transactions import Accept, Ask, CreateDeal, PieceCommitment, Register, decode
 from merkledag.cid import CID
-from tests.ledger.engine.conftest import Chain, ManualClock, signer, until
+from tests.ledger.engine.conftest import START_S, Chain, ManualClock, signer, until
 
 PIECE = PieceCommitment(b"\x01" * 32, 10, 10_000, bytes(32), 0, 0)
 
@@ -51,7 +51,7 @@ async def wake_next(engine: EmbeddedEngine, clock: ManualClock) -> BlockEvents:
     height = engine.app.height
     await until(lambda: engine.app.height > height or clock.next_wake_s is not None)
     if engine.app.height == height and clock.next_wake_s is not None:
-        await clock.advance(clock.next_wake_s - clock.now_s)
+        await clock.advance(clock.next_wake_s)
         await until(lambda: engine.app.height > height)
     events = engine.history.events(height + 1)
     assert events is not None
@@ -127,3 +127,68 @@ async def test_a_restart_goes_on_with_the_next_due_instant(
     assert engine.app.time == due or clock.now_s > due
     await engine.stop()
     chain.close()
+
+
+YEAR_S = 365 * 86_400
+
+
+async def windows_opened(engine: EmbeddedEngine, clock: ManualClock, count: int) -> list[float]:
+    """The monotonic times at which the next windows open, as the engine wakes by itself."""
+    times: list[float] = []
+    while len(times) < count:
+        made = await wake_next(engine, clock)
+        times += [clock.passed_s for event in made.events if event.kind == "window_opened"]
+    return times
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_jump_ahead_that_is_corrected_does_not_stop_the_windows(
+    chain: Chain, clock: ManualClock, restart: bool
+) -> None:
+    engine = chain.engine()
+    await engine.start()
+    await open_deal(engine, chain, periods=20)
+    period_s = chain.genesis.params.period_s
+    clock.now_s += YEAR_S
+    await send(engine, chain.transfer(2))
+    assert engine.app.block_time_s == START_S + YEAR_S
+    clock.now_s -= YEAR_S
+    if restart:
+        await engine.stop()
+        chain.close()
+        engine = chain.engine()
+        await engine.start()
+    first_s, second_s = await windows_opened(engine, clock, 2)
+    assert first_s <= 2 * period_s
+    assert second_s - first_s == period_s
+    assert engine.app.block_time_s == int(START_S + YEAR_S + clock.passed_s)
+    # And the wall clock is followed again once it is ahead.
+    clock.now_s = engine.app.block_time_s + 5
+    await wake_next(engine, clock)
+    assert engine.app.block_time_s == clock.now_s
+    await engine.stop()
+    chain.close()
+
+
+async def test_fast_blocks_do_not_slow_a_clock_that_goes_on_by_itself(
+    engine: EmbeddedEngine, chain: Chain, clock: ManualClock
+) -> None:
+    clock.now_s = START_S + 50.5
+    await send(engine, chain.transfer(0))
+    clock.now_s = START_S - 1_000
+    for nonce in range(1, 11):
+        await clock.advance(0.25)
+        await send(engine, chain.transfer(nonce))
+    assert engine.app.block_time_s == START_S + 53
+
+
+async def test_a_small_step_back_is_made_up_for(
+    engine: EmbeddedEngine, chain: Chain, clock: ManualClock
+) -> None:
+    clock.now_s = START_S + 50
+    await send(engine, chain.transfer(0))
+    clock.now_s -= 3
+    for nonce in range(1, 5):
+        await clock.advance(10)
+        await send(engine, chain.transfer(nonce))
+        assert engine.app.block_time_s == clock.now_s
