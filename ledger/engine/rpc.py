@@ -29,6 +29,8 @@ from ledger.engine.rpc_common import (
 )
 from ledger.result import Code, explain
 
+NO_ENCODING = "send the transaction's own bytes, without a Content-Encoding"
+
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -84,6 +86,12 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status < 400:
             raise
         return fail(error.status, _http_reason(error))
+    except ConnectionError:
+        return fail(400, "the connection was lost")  # nobody reads it
+    except web.RequestPayloadError:
+        if "Content-Encoding" in request.headers:
+            return await _refuse_and_close(request, 415, NO_ENCODING)
+        return await _refuse_and_close(request, 400, "the body could not be read")
     except MempoolFull as error:
         return fail(429, str(error), code=Code.POOL_FULL, retry=True)
     except (EngineStopped, TooManySubscribers, StoreError) as error:
@@ -106,9 +114,22 @@ def _http_reason(error: web.HTTPException) -> str:
 async def _read_body(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(request.app[SETTINGS].body_timeout_s):
-            return await request.read()
+            raw = await request.read()
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text="the body did not arrive in time") from error
+    if "Content-Encoding" in request.headers:
+        raise web.HTTPUnsupportedMediaType(text=NO_ENCODING)
+    return raw
+
+
+async def _refuse_and_close(request: web.Request, status: int, message: str) -> web.Response:
+    """Answers a request whose body cannot be read to its end: aiohttp would try to, and fail on it again."""
+    response = fail(status, message)
+    response.force_close()
+    await response.prepare(request)
+    await response.write_eof()
+    request.protocol.force_close()
+    return response
 
 
 async def _submit(request: web.Request) -> web.StreamResponse:

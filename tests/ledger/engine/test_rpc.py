@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -329,3 +330,49 @@ async def test_a_state_key_is_proven_against_the_block(http: Http, chain: Chain)
         assert (proof.key, proof.value is not None) == (key, present)
         assert verify(proof, block.app_hash)
     assert (await http.get(f"/v1/prove/{key.hex()}"))["proof"]["value"] is None
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "nonsense"])
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_encoded_bodies_are_refused_without_a_noise(
+    engine: EmbeddedEngine, caplog: pytest.LogCaptureFixture, encoding: str, is_split: bool
+) -> None:
+    async with served(engine) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST /v1/tx HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: {encoding}\r\n"
+        writer.write(head.encode() + b"Content-Length: 6\r\n\r\nno")
+        if is_split:
+            await writer.drain()
+            async with aiohttp.ClientSession() as session:  # by then the server has the first part
+                await Http(url, session).get("/v1/status")
+        writer.write(b"gzip")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == 415
+    assert not caplog.records
+
+
+async def test_a_well_encoded_body_is_refused_as_well(http: Http, chain: Chain) -> None:
+    body = gzip.compress(chain.transfer(0))
+    async with http.session.post(
+        http.url + "/v1/tx", data=body, headers={"Content-Encoding": "gzip"}
+    ) as response:
+        assert response.status == 415, await response.text()
+    assert (await http.post(chain.transfer(0)))["height"] == 1
+
+
+async def test_a_sender_that_goes_in_the_middle_of_its_body_makes_no_noise(
+    engine: EmbeddedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(engine) as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST /v1/tx HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\nabc")
+        await writer.drain()
+        await asyncio.sleep(0)
+        writer.close()
+        await writer.wait_closed()
+        async with aiohttp.ClientSession() as session:
+            await Http(url, session).get("/v1/status")
+    assert not [record for record in caplog.records if record.levelname != "DEBUG"]
