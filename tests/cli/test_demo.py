@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,22 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-def start(tmp_path: Path, site: Path, *options: str) -> Process:
+@pytest.fixture
+def start(tmp_path: Path, site: Path) -> Iterator[Callable[..., Process]]:
+    """Starts demos whose temporary files are in tmp_path/tmp; a test that fails leaves none running."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    return Process(
-        environment(tmp_path / "home", TMPDIR=str(temporary)), "demo", str(site), "--json", *options
-    )
+    env = environment(tmp_path / "home", TMPDIR=str(temporary))
+    started: list[Process] = []
+
+    def started_demo(*options: str) -> Process:
+        started.append(Process(env, "demo", str(site), "--json", *options))
+        return started[-1]
+
+    yield started_demo
+    for demo in started:
+        if demo.child.poll() is None:
+            demo.end(signal.SIGTERM)
 
 
 def servers(seen: list[dict[str, Any]]) -> tuple[list[int], list[str]]:
@@ -54,8 +65,8 @@ def wait_for_end(pid: int, timeout_s: float = 30) -> bool:
         os.close(handle)
 
 
-def test_the_whole_story(tmp_path: Path, site: Path) -> None:
-    demo = start(tmp_path, site, "--once")
+def test_the_whole_story(tmp_path: Path, site: Path, start: Callable[..., Process]) -> None:
+    demo = start("--once")
     seen = list(demo.lines())
     code, said = demo.end()
     assert code == 0, said
@@ -94,8 +105,10 @@ def test_the_whole_story(tmp_path: Path, site: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, site: Path, stage: str) -> None:
-    demo = start(tmp_path, site)
+def test_an_interrupted_demo_leaves_nothing(
+    tmp_path: Path, start: Callable[..., Process], stage: str
+) -> None:
+    demo = start()
     seen = demo.until(stage)
     pids, urls = servers(seen)
     code, said = demo.end(signal.SIGINT)
@@ -106,8 +119,8 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, site: Path, stage: s
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_a_killed_demo_takes_its_servers_along(tmp_path: Path, site: Path) -> None:
-    demo = start(tmp_path, site)
+def test_a_killed_demo_takes_its_servers_along(start: Callable[..., Process]) -> None:
+    demo = start()
     pids, urls = servers(demo.until("accepted"))
     assert all(is_running(pid) for pid in pids)
     demo.end(signal.SIGKILL)
