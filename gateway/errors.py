@@ -1,5 +1,4 @@
 """What can go wrong while a request is answered: one class a cause, each with its HTTP status."""
-# ruff: noqa: N818 (the names say what happened; "Error" would only lengthen them)
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """What goes wrong in the ledger, and whose fault it is; what clients meet is in `engine.errors`."""
-# ruff: noqa: N818 (the names say what happened)
 
 from __future__ import annotations
 

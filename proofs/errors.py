@@ -1,5 +1,4 @@
 """Errors of this package; each says which input is at fault."""
-# ruff: noqa: N818 (the names say what happened; "Error" would only lengthen them)
 
 from __future__ import annotations
 

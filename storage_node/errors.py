@@ -1,5 +1,4 @@
 """What can go wrong in a storage node, by whose fault: the caller's, a peer's, the environment's."""
-# ruff: noqa: N818 (the names say what happened; "Error" would only lengthen them)
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Errors of the ledger's engines and clients, each saying whose fault it is."""
-# ruff: noqa: N818 (the names say what happened; "Error" would only lengthen them)
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import hashlib
 from typing import Any
 
 
-class No(Exception):  # noqa: N818
+class No(Exception):
     """The proof is refused."""
 
 
