@@ -91,6 +91,7 @@ async def _store(
 ) -> None:
     from cli.compose import connected
     from cli.demo_story import Bars
+    from storage_node.ledger_view import open_deal
     from storage_node.placement import StoreRequest, plan_store
     from storage_node.quote import periods_for
     from storage_node.storing import execute_store
@@ -105,7 +106,11 @@ async def _store(
         finally:
             bars.finish()
         with plan:
-            await _agree(plan, wire, params, yes=yes)
+            existing = await open_deal(wire.ledger, wire.sender.account, root, plan.manifest_root)
+            if existing is None:
+                await _agree(plan, wire, params, yes=yes)
+            else:
+                note(f"deal {existing} keeps this already, on its own terms: nothing new is bought or spent")
             bars = Bars("sent")
             try:
                 result = await execute_store(

@@ -97,6 +97,8 @@ class Home:
             from storage_node.blockstore.store import open_store
 
             self.ensure()
+            if not _has_format(self.blocks):
+                self.open_meta()  # first, so that blocks without records mean that the records were lost
             self._store = open_store(
                 self.blocks,
                 max_bytes=self.config.number("storage.max_bytes") or None,
@@ -110,6 +112,10 @@ class Home:
             from storage_node.meta import Meta
 
             self.ensure()
+            if _has_format(self.blocks) and not _has_format(self.meta):
+                raise invalid(
+                    f"{self.meta} with the pins is missing, the blocks are not: restore it from a backup"
+                )
             self._meta = Meta(self.meta)
         return self._meta
 
@@ -200,6 +206,11 @@ class Home:
         self.ensure()
         with daemon_lock(self.run / "daemon.lock"):
             yield
+
+
+def _has_format(folder: Path) -> bool:
+    """Whether a store was ever made in a folder."""
+    return (folder / "format.json").exists()
 
 
 def _is_local_url(value: object) -> bool:

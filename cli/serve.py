@@ -6,9 +6,11 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from cli.output import CommandError, flush, note, usage
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from cli.home import Home
 
+PROBE_S: Final = 1.0
 # The read end of a pipe whose other end a parent holds: it ends when the parent does, however that happens.
 LIFELINE: Final = "HOLDFAST_LIFELINE_FD"
 
@@ -43,6 +46,7 @@ async def listening(
     from gateway.settings import GatewaySettings
 
     host, port = address(listen)
+    _refuse_a_second(home, role)
     try:
         listener = await start_listening(app, host, port, GatewaySettings())
     except OSError as error:
@@ -57,6 +61,22 @@ async def listening(
             announced.unlink(missing_ok=True)
     finally:
         await listener.close()
+
+
+def _refuse_a_second(home: Home, role: str) -> None:
+    """One server of a role a home: a second would take over its name in run/ and on the ledger."""
+    running = home.server(role)
+    if running is None or running["pid"] == os.getpid():
+        return
+    parts = urlsplit(running["url"])
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), PROBE_S).close()
+    except OSError:
+        return  # left behind by one that was killed
+    raise CommandError(
+        f"this home's {role} runs already at {running['url']} (process {running['pid']}): "
+        "stop it first, or choose another HOLDFAST_HOME"
+    )
 
 
 def _cannot_listen(role: str, listen: str, error: OSError) -> CommandError:

@@ -190,3 +190,12 @@ def test_a_dead_servers_run_file_counts_as_none(holdfast: Holdfast) -> None:
     path.write_text("{")
     assert home.server("gateway") is None
     assert home.server("node") is None
+
+
+def test_a_store_whose_pins_are_lost_is_not_collected(holdfast: Holdfast, tree: Tree) -> None:
+    cid = holdfast.add(tree({"f": b"kept"}))
+    (holdfast.home / "meta").rename(holdfast.home / "lost")
+    assert "backup" in holdfast.fails(4, "repo", "gc")
+    (holdfast.home / "lost").rename(holdfast.home / "meta")
+    holdfast("repo", "gc")
+    assert holdfast("cat", f"{cid}/f").stdout == b"kept"

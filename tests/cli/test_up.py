@@ -138,6 +138,9 @@ def test_what_the_ledger_refuses_is_one_line(machine: Machine, tmp_path: Path) -
     (tmp_path / "other").mkdir()
     assert "in use" in other.run("gateway", "--listen", busy, code=1)
     assert "holdfast" in machine.run("up", code=1)  # this home's ledger is running already
+    assert "runs already" in machine.run("node", "run", code=1)
+    assert "runs already" in machine.run("gateway", code=1)
+    assert machine.run("healthcheck").splitlines() == ["gateway ok", "node ok", "ledger ok"]
 
 
 def test_without_a_server_commands_name_the_way_out(machine: Machine) -> None:
