@@ -146,7 +146,7 @@ async def connected(home: Home, url: str, key: str = NODE_KEY) -> AsyncIterator[
 
     config = home.config
     operator = config.text("ledger.operator")
-    private = config.truth("network.allow_private") or is_loopback(url)
+    private = is_private(home, url)
     async with (
         open_session(allow_private=private) as session,
         LedgerClient(
@@ -157,6 +157,11 @@ async def connected(home: Home, url: str, key: str = NODE_KEY) -> AsyncIterator[
     ):
         pool = NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=private)
         yield Wire(ledger, Sender(ledger, home.signer(key)), pool)
+
+
+def is_private(home: Home, ledger_url: str) -> bool:
+    """Whether nodes at private addresses are spoken to: allowed, or of a ledger on this machine."""
+    return home.config.truth("network.allow_private") or is_loopback(ledger_url)
 
 
 def is_loopback(url: str) -> bool:
@@ -203,7 +208,7 @@ async def node_service(
 
     store = home.open_store()
     token = secrets.token_hex(16)
-    private = home.config.truth("network.allow_private") or is_loopback(ledger_url)
+    private = is_private(home, ledger_url)
     async with connected(home, ledger_url) as wire:
         node = StorageNode(
             NodeSettings(
