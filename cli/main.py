@@ -25,7 +25,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "up": Entry("cli.commands_up", "up", "Run everything on this machine: node, gateway, ledger."),
     "demo": Entry("cli.commands_up", "demo", "Play the whole story on a local network."),
     "init": Entry("cli.commands_repo", "init", "Make the folder, the key and the configuration."),
-    "add": Entry("cli.commands_content", "add", "Import files, folders or standard input (-)."),
+    "add": Entry("cli.commands_add", "add", "Import files, folders or standard input (-)."),
     "get": Entry("cli.commands_content", "get", "Write content to files and folders."),
     "cat": Entry("cli.commands_content", "cat", "Print a file's bytes."),
     "ls": Entry("cli.commands_content", "ls", "List a folder."),
