@@ -15,14 +15,14 @@ from gateway.disposition import disposition
 from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.negotiation import MEDIA_TYPES, Format
-from gateway.ranges import EntityBytes, Span, parse_entity_bytes
 from merkledag import car, varint
 from merkledag.block import Block
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
-from merkledag.reader import read_file, stat
+from merkledag.reader import stat
 from merkledag.resolve import Resolved, resolve
-from merkledag.steps import Steps, Walk, Want, need
+from merkledag.scope import EntityBytes, file_blocks, parse_entity_bytes
+from merkledag.steps import Steps, Walk, Want
 from merkledag.traverse import Scope, walk_dag
 
 SCOPES: tuple[Scope, ...] = ("all", "entity", "block")
@@ -53,7 +53,10 @@ def car_request(query: Mapping[str, str], dups: str | None) -> CarRequest:
         return CarRequest(scope, None, dups == "y")
     if "dag-scope" in query and scope != "entity":
         raise BadRequest("entity-bytes needs dag-scope=entity")
-    return CarRequest("entity", parse_entity_bytes(text), dups == "y")
+    try:
+        return CarRequest("entity", parse_entity_bytes(text), dups == "y")
+    except ValueError as error:
+        raise BadRequest(f"entity-bytes: {error}") from None
 
 
 async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
@@ -91,10 +94,10 @@ async def _walk(exchange: Exchange, cid: CID, wanted: CarRequest) -> tuple[Walk[
     if wanted.entity_bytes is not None and cid.codec in (RAW, DAG_PB):
         facts = await exchange.blocks.run(stat(cid))
         if facts.kind in ("file", "raw"):
-            span = wanted.entity_bytes.span(facts.size_bytes)
-            if span.length == 0 and facts.size_bytes > 0:
+            start, end = wanted.entity_bytes.span(facts.size_bytes)
+            if start == end and facts.size_bytes > 0:
                 raise BadRequest(f"entity-bytes lies outside the {facts.size_bytes} bytes of {cid}")
-            return _file_part(cid, span, wanted.dups), True
+            return file_blocks(cid, start, end, dedupe=not wanted.dups), True
     return walk_dag(cid, scope=wanted.scope, dedupe=not wanted.dups), False
 
 
@@ -108,28 +111,6 @@ def _recording(steps: Steps[Resolved], wants: list[Want]) -> Steps[Resolved]:
     except StopIteration as stop:
         result: Resolved = stop.value
         return result
-
-
-def _file_part(cid: CID, span: Span, dups: bool) -> Walk[Block]:
-    """The blocks that reading a part of a file takes."""
-    seen: set[CID] = set()
-    reading = read_file(cid, span.start, span.end)
-    try:
-        item = next(reading)
-        while True:
-            if not isinstance(item, Want):
-                item = reading.send(None)
-                continue
-            want = item
-            data = need((yield want))
-            if not want.cid.is_identity and (dups or want.cid not in seen):
-                seen.add(want.cid)
-                yield Block(want.cid, bytes(data))
-            item = reading.send(data)
-    except StopIteration:
-        return
-    finally:
-        reading.close()
 
 
 async def _send(

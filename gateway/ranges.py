@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.errors import BadRequest, RangeNotSatisfiable
+from gateway.errors import RangeNotSatisfiable
 
 _MAX_DIGITS = 19  # 2⁶³ − 1 has 19
 
@@ -69,38 +69,3 @@ def _parse_one(text: str, size_bytes: int) -> Span | None:
 
 def _is_number(text: str) -> bool:
     return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
-
-
-@dataclass(frozen=True, slots=True)
-class EntityBytes:
-    """`entity-bytes=from:to` of a CAR request; both inclusive, negative = from the end, None = `*`."""
-
-    first: int
-    last: int | None
-
-    def span(self, size_bytes: int) -> Span:
-        """The part of `size_bytes` bytes that is meant; empty if outside."""
-        start = self.first if self.first >= 0 else max(0, size_bytes + self.first)
-        if self.last is None:
-            end = size_bytes
-        elif self.last >= 0:
-            end = self.last + 1
-        else:
-            end = size_bytes + self.last + 1
-        end = min(end, size_bytes)
-        return Span(start, end) if start < end else Span(0, 0)
-
-
-def parse_entity_bytes(text: str) -> EntityBytes:
-    """Reads `from:to` (trustless gateway, entity-bytes); raises BadRequest."""
-    first, colon, last = text.partition(":")
-    if not colon or not _is_signed(first) or not (last == "*" or _is_signed(last)):
-        raise BadRequest(f"entity-bytes={text[:64]!r} is not from:to, such as 0:1023, -1024:* or 0:*")
-    start, end = int(first), None if last == "*" else int(last)
-    if end is not None and (start >= 0) == (end >= 0) and end < start:
-        raise BadRequest(f"entity-bytes={text[:64]!r} ends before it starts")
-    return EntityBytes(start, end)
-
-
-def _is_signed(text: str) -> bool:
-    return _is_number(text.removeprefix("-")) and text not in ("", "-")

@@ -16,7 +16,7 @@ from gateway.hosts import cid_label, name_and_label
 from gateway.names import inline_dns_name, is_dns_name, key_name, uninline_dns_name
 from gateway.negotiation import CarParams, Format, negotiate
 from gateway.pages import human_size
-from gateway.ranges import EntityBytes, Span, parse_entity_bytes, parse_range
+from gateway.ranges import Span, parse_range
 from gateway.redirects import InvalidRedirectsError, find_rule, parse_redirects, with_query
 from gateway.request import encode_path, parse_query, split_path, split_target
 from gateway.settings import GatewaySettings
@@ -74,35 +74,6 @@ def test_any_range_header_gives_spans_inside_or_a_refusal(text: str, size: int) 
     except RangeNotSatisfiable:
         return
     assert all(0 <= span.start < span.end <= size for span in spans)
-
-
-@pytest.mark.parametrize(
-    ("text", "span"),
-    [
-        ("0:*", (0, 1026)),
-        ("512:1023", (512, 1024)),
-        ("512:-256", (512, 771)),
-        ("-5:*", (1021, 1026)),
-        ("-9999:*", (0, 1026)),
-        ("-9999:-3", (0, 1024)),
-        ("0:0", (0, 1)),
-        ("5000:*", (0, 0)),
-    ],
-)
-def test_entity_bytes(text: str, span: tuple[int, int]) -> None:
-    assert parse_entity_bytes(text).span(1026) == Span(*span)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "5", ":", "a:b", "*:5", "5:4", "--1:*", "-:*", "1:2:3", "9" * 40 + ":*"]
-)
-def test_wrong_entity_bytes(text: str) -> None:
-    with pytest.raises(BadRequest):
-        parse_entity_bytes(text)
-
-
-def test_entity_bytes_from_the_end_may_reverse() -> None:
-    assert EntityBytes(-1, -5).span(100) == Span(0, 0)
 
 
 @pytest.mark.parametrize(
