@@ -19,6 +19,7 @@ from merkledag.unixfs import Data, Kind, Mtime
 MAX_NAME_BYTES = 1_024
 
 Sharding = Literal["auto", "always", "never"]
+Row = tuple[bytes, CID, int | None]  # an entry: name, CID, byte size of its whole DAG if known
 
 
 class DirEntry(NamedTuple):
@@ -41,42 +42,67 @@ def build_directory(
     Raises ValueError for repeated names and names that no folder can hold (empty, `.`, `..`, with `/` or
     NUL, over `MAX_NAME_BYTES`), and LimitExceeded if a flat folder was demanded and its block is too large.
     """
-    named = sorted(((_checked(entry.name), entry) for entry in entries), key=_name)
-    for (name, _), (following, _) in pairwise(named):
+    rows = sorted(((checked_name(entry.name), entry.cid, entry.tsize) for entry in entries), key=_name)
+    for (name, *_), (following, *_) in pairwise(rows):
         if name == following:
             raise ValueError(f"the name {name.decode(errors='replace')!r} comes twice in one folder")
-    if hamt == "always" or (hamt == "auto" and _exceeds_by_links(profile, named)):
-        return _sharded(profile, named, mode, mtime)
-    encoded = [dag_pb.encode_link(entry.cid, name, entry.tsize) for name, entry in named]
-    message = unixfs.encode(Data(Kind.DIRECTORY, mode=mode, mtime=mtime))
-    size = sum(map(len, encoded)) + len(dag_pb.assemble((), message))
-    if hamt == "auto" and profile.hamt_estimate == "block" and size > profile.hamt_threshold_bytes:
-        return _sharded(profile, named, mode, mtime)
-    if size > MAX_BLOCK_BYTES:
-        raise LimitExceeded(f"a flat folder of {size} bytes; at most {MAX_BLOCK_BYTES}, use a HAMT")
-    block = make_block(profile, dag_pb.assemble(encoded, message))
-    return Link(block.cid, 0, size + sum(entry.tsize for _, entry in named)), [block]
+    return write_folder(profile, rows, mode, mtime, hamt)
 
 
-def _name(item: tuple[bytes, DirEntry]) -> bytes:
-    return item[0]
+def _name(row: Row) -> bytes:
+    return row[0]
 
 
-def _checked(name: str) -> bytes:
+def checked_name(name: str) -> bytes:
+    """A name's bytes; ValueError for names that no folder can hold."""
     raw = dag_pb.name_bytes(name)
     if not raw or raw in (b".", b"..") or b"/" in raw or b"\0" in raw or len(raw) > MAX_NAME_BYTES:
         raise ValueError(f"{name[:80]!r} cannot be a name in a folder")
     return raw
 
 
-def _exceeds_by_links(profile: ImportProfile, named: list[tuple[bytes, DirEntry]]) -> bool:
+def write_folder(
+    profile: ImportProfile,
+    rows: list[Row],
+    mode: int | None = None,
+    mtime: Mtime | None = None,
+    hamt: Sharding = "auto",
+) -> tuple[Link, list[Block]]:
+    """As `build_directory`, for names that are sorted, distinct and not checked further."""
+    if hamt == "always" or (hamt == "auto" and _exceeds_by_links(profile, rows)):
+        return _sharded(profile, rows, mode, mtime)
+    encoded = [dag_pb.encode_link(cid, name, tsize) for name, cid, tsize in rows]
+    message = unixfs.encode(Data(Kind.DIRECTORY, mode=mode, mtime=mtime))
+    size = sum(map(len, encoded)) + len(dag_pb.assemble((), message))
+    if hamt == "auto" and profile.hamt_estimate == "block" and size > profile.hamt_threshold_bytes:
+        return _sharded(profile, rows, mode, mtime)
+    if size > MAX_BLOCK_BYTES:
+        raise LimitExceeded(f"a flat folder of {size} bytes; at most {MAX_BLOCK_BYTES}, use a HAMT")
+    block = make_block(profile, dag_pb.assemble(encoded, message))
+    return Link(block.cid, 0, size + sum(tsize or 0 for _, _, tsize in rows)), [block]
+
+
+def entry_bytes(profile: ImportProfile, name: bytes, cid: CID, tsize: int | None) -> int:
+    """What an entry adds to the size that is compared with the threshold."""
+    if profile.hamt_estimate == "links":
+        return len(name) + len(bytes(cid))
+    return len(dag_pb.encode_link(cid, name, tsize))
+
+
+def envelope_bytes(profile: ImportProfile, mode: int | None, mtime: Mtime | None) -> int:
+    """That size of a folder without entries."""
+    if profile.hamt_estimate == "links":
+        return 0
+    return len(dag_pb.assemble((), unixfs.encode(Data(Kind.DIRECTORY, mode=mode, mtime=mtime))))
+
+
+def _exceeds_by_links(profile: ImportProfile, rows: list[Row]) -> bool:
     if profile.hamt_estimate != "links":
         return False
-    return sum(len(name) + len(bytes(entry.cid)) for name, entry in named) > profile.hamt_threshold_bytes
+    return sum(entry_bytes(profile, *row) for row in rows) > profile.hamt_threshold_bytes
 
 
 def _sharded(
-    profile: ImportProfile, named: list[tuple[bytes, DirEntry]], mode: int | None, mtime: Mtime | None
+    profile: ImportProfile, rows: list[Row], mode: int | None, mtime: Mtime | None
 ) -> tuple[Link, list[Block]]:
-    items = [Item(hash_name(name), name, entry.cid, entry.tsize) for name, entry in named]
-    return build_hamt(profile, items, mode, mtime)
+    return build_hamt(profile, [Item(hash_name(row[0]), *row) for row in rows], mode, mtime)

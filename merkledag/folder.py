@@ -49,7 +49,7 @@ def _check_shard(cid: CID, message: Data) -> None:
         raise DecodeError(f"{cid}: HAMT hash type {message.hash_type}; only murmur3 (0x22) exists")
 
 
-class _Shard:
+class Shard:
     """One node of a HAMT, its links checked against its place in the trie.
 
     `path` is the part of the hash that all names below it share, `level` its distance from the root.
@@ -90,9 +90,17 @@ class _Shard:
             raise DecodeError(f"{self._cid}: HAMT link {link.name!r} does not begin with a bucket number")
         return number
 
+    def entry_name(self, link: PBLink) -> str:
+        """The name that a link's entry has, empty for a sub-shard."""
+        return (link.name or "")[self._width :]
+
+    def is_shard(self, link: PBLink | None) -> bool:
+        """Whether a bucket's link leads to a sub-shard."""
+        return link is not None and not self.entry_name(link)
+
     def entry(self, number: int, link: PBLink) -> Entry | None:
         """The entry a link stands for, None for a sub-shard; raises DecodeError if it is in a wrong place."""
-        name = (link.name or "")[self._width :]
+        name = self.entry_name(link)
         if not name:
             return None
         expected = self.path << self._bits | number
@@ -100,14 +108,14 @@ class _Shard:
             raise DecodeError(f"{self._cid}: HAMT entry {name[:80]!r} is in the wrong bucket")
         return Entry(name, link.cid, link.tsize)
 
-    def child(self, number: int, cid: CID, block: Buffer) -> _Shard:
+    def child(self, number: int, cid: CID, block: Buffer) -> Shard:
         """The sub-shard under a bucket; raises DecodeError if it does not continue this HAMT."""
         node = dag_pb.decode(block) if cid.codec == DAG_PB else PBNode()
         message = None if node.data is None else unixfs.decode(node.data)
         if message is None or message.kind is not Kind.HAMT or message.fanout != self.fanout:
             raise DecodeError(f"{cid}: a HAMT shard of fanout {self.fanout} was expected here")
         _check_shard(cid, message)
-        return _Shard(cid, node, message, self.level + 1, self.path << self._bits | number)
+        return Shard(cid, node, message, self.level + 1, self.path << self._bits | number)
 
     def ahead(self) -> tuple[CID, ...]:
         """The next sub-shards in this node."""
@@ -134,7 +142,7 @@ def entries(cid: CID) -> Walk[Entry]:
                 seen.add(name)
                 yield Entry(name, link.cid, link.tsize)
         return
-    stack = [_Shard(cid, node, message, 0, 0)]
+    stack = [Shard(cid, node, message, 0, 0)]
     while stack:
         shard = stack[-1]
         if shard.index == len(shard.links):

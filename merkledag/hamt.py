@@ -10,6 +10,7 @@ from merkledag import dag_pb, unixfs
 from merkledag.block import Block
 from merkledag.builder import Link, make_block
 from merkledag.cid import CID
+from merkledag.dag_pb import PBLink, name_bytes
 from merkledag.errors import LimitExceeded
 from merkledag.profile import ImportProfile
 from merkledag.unixfs import HASH_MURMUR3, Data, Kind, Mtime
@@ -23,7 +24,7 @@ class Item(NamedTuple):
     hashed: int
     name: bytes
     cid: CID
-    tsize: int
+    tsize: int | None
 
 
 def hash_name(name: bytes) -> int:
@@ -69,23 +70,40 @@ def _shard(
 ) -> Link:
     """One node of the trie for `items`, which share the hash bits above `level`; 21 levels at most."""
     bits = bits_of(profile.hamt_fanout)
-    width = prefix_chars(profile.hamt_fanout)
     runs: dict[int, list[Item]] = {}
     for item in items:
         runs.setdefault(bucket(item.hashed, level, bits), []).append(item)
+    slots = [(index, place(profile, run, level, blocks)) for index, run in runs.items()]
+    return write_shard(profile, slots, blocks, mode, mtime)
+
+
+def place(profile: ImportProfile, run: list[Item], level: int, blocks: list[Block]) -> PBLink:
+    """What a bucket at `level` holds for `run` (not empty, sorted): the entry itself, or a shard of several.
+
+    The link's name is the entry's, empty for a shard.
+    """
+    if len(run) == 1:
+        _, name, cid, tsize = run[0]
+        return PBLink(cid, name.decode("utf-8", "surrogateescape"), tsize)
+    child = _shard(profile, run, level + 1, blocks)
+    return PBLink(child.cid, "", child.tsize)
+
+
+def write_shard(
+    profile: ImportProfile,
+    slots: list[tuple[int, PBLink]],
+    blocks: list[Block],
+    mode: int | None = None,
+    mtime: Mtime | None = None,
+) -> Link:
+    """Appends the block of a shard to `blocks`: buckets in ascending order, links as `place` returns them."""
+    width = prefix_chars(profile.hamt_fanout)
     encoded: list[bytes] = []
     tsize = bitfield = 0
-    for index, run in runs.items():
+    for index, (cid, name, size) in slots:
         bitfield |= 1 << index
-        prefix = b"%0*X" % (width, index)
-        if len(run) == 1:
-            _, name, cid, size = run[0]
-            encoded.append(dag_pb.encode_link(cid, prefix + name, size))
-        else:
-            child = _shard(profile, run, level + 1, blocks)
-            size = child.tsize
-            encoded.append(dag_pb.encode_link(child.cid, prefix, size))
-        tsize += size
+        encoded.append(dag_pb.encode_link(cid, b"%0*X" % (width, index) + name_bytes(name or ""), size))
+        tsize += size or 0
     occupied = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
     message = Data(
         Kind.HAMT, occupied, hash_type=HASH_MURMUR3, fanout=profile.hamt_fanout, mode=mode, mtime=mtime

@@ -1,0 +1,204 @@
+"""Editing UnixFS folders in place: the CID is the one that building the folder afresh would give.
+
+Only the shards on the way to the changed names are read and written. Every edit ends in the form that the
+profile asks for: a flat folder that outgrows its threshold becomes a HAMT, and a HAMT that shrinks to the
+threshold becomes flat again (IPIP-499; both change at `>`). Mode and modification time stay, and so does the
+fanout of a HAMT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from merkledag import dag_pb, hamt
+from merkledag.block import Block
+from merkledag.builder import Link
+from merkledag.cid import CID
+from merkledag.codecs import DAG_PB
+from merkledag.codecs import name as codec_name
+from merkledag.dag_pb import PBLink, name_bytes
+from merkledag.directory import DirEntry, checked_name, entry_bytes, envelope_bytes, write_folder
+from merkledag.errors import NoSuchLink, NotADirectory
+from merkledag.folder import Shard, directory_message, entries
+from merkledag.hamt import Item, bits_of, bucket, hash_name
+from merkledag.profile import ImportProfile
+from merkledag.steps import Buffer, Steps, Want
+from merkledag.unixfs import Data, Kind
+
+
+class Edited(NamedTuple):
+    """An edited folder: its new root, and the blocks that the edit made, the root last."""
+
+    link: Link
+    blocks: list[Block]
+
+
+class _Change(NamedTuple):
+    """A name, its hash, and what it shall stand for: None removes it."""
+
+    hashed: int
+    name: bytes
+    item: Item | None
+
+
+def edit(
+    profile: ImportProfile,
+    root: CID,
+    put: Iterable[DirEntry] = (),
+    remove: Iterable[str] = (),
+) -> Steps[Edited]:
+    """The folder `root` with the entries `put` added or replaced, and the names `remove` gone.
+
+    All changes happen at once, each shard is read and written once. A name in both is replaced. Raises
+    NoSuchLink for a name to remove that is not there, NotADirectory, ValueError for names no folder can
+    hold, DecodeError for a folder that contradicts itself, LimitExceeded where two names share all 64 bits of
+    their hash. (A HAMT that somebody else made below the threshold is made flat by the first edit that
+    shrinks it; growth alone does not reveal it without reading it all.)
+    """
+    changes = _changes(put, remove)
+    block = yield Want(root)
+    if root.codec != DAG_PB:
+        raise NotADirectory(f"{root} is a {codec_name(root.codec)} block, not a directory")
+    node = dag_pb.decode(block)
+    message = directory_message(root, node.data)
+    if message.kind is Kind.DIRECTORY:
+        named: dict[bytes, PBLink] = {}
+        for link in node.links:
+            named.setdefault(name_bytes(link.name or ""), link)
+        return _rebuilt(profile, root, named, changes, message)
+    profile = replace(profile, hamt_fanout=message.fanout or profile.hamt_fanout)
+    editor = _Editor(profile, root)
+    slots = yield from editor.slots(Shard(root, node, message, 0, 0), changes)
+    if editor.growth_bytes < 0:
+        limit = profile.hamt_threshold_bytes - editor.growth_bytes
+        small = yield from _all_links(profile, root, message, limit)
+        if small is not None:
+            return _rebuilt(profile, root, small, changes, message)
+    written = hamt.write_shard(profile, slots, editor.blocks, message.mode, message.mtime)
+    return Edited(written, editor.blocks)
+
+
+def _changes(put: Iterable[DirEntry], remove: Iterable[str]) -> list[_Change]:
+    wanted: dict[bytes, Item | None] = {}
+    for name in remove:
+        wanted[name_bytes(name)] = None
+    for entry in put:
+        raw = checked_name(entry.name)
+        wanted[raw] = Item(hash_name(raw), raw, entry.cid, entry.tsize)
+    return sorted(_Change(hash_name(name), name, item) for name, item in wanted.items())
+
+
+def _rebuilt(
+    profile: ImportProfile,
+    root: CID,
+    named: dict[bytes, PBLink],
+    changes: Sequence[_Change],
+    message: Data,
+) -> Edited:
+    """A folder small enough to have been read whole, with the changes made."""
+    for change in changes:
+        if change.item is not None:
+            named[change.name] = PBLink(change.item.cid, None, change.item.tsize)
+        elif named.pop(change.name, None) is None:
+            raise NoSuchLink(change.name.decode("utf-8", "surrogateescape"), root)
+    rows = [(name, link.cid, link.tsize) for name, link in sorted(named.items(), key=_first)]
+    return Edited(*write_folder(profile, rows, message.mode, message.mtime))
+
+
+def _first(row: tuple[bytes, PBLink]) -> bytes:
+    return row[0]
+
+
+def _all_links(
+    profile: ImportProfile, root: CID, message: Data, limit_bytes: int
+) -> Steps[dict[bytes, PBLink] | None]:
+    """All entries of a HAMT, or None as soon as their estimated size exceeds `limit_bytes`."""
+    named: dict[bytes, PBLink] = {}
+    size = envelope_bytes(profile, message.mode, message.mtime)
+    walk = entries(root)
+    answer: Buffer | None = None
+    while True:
+        try:
+            item = walk.send(answer)
+        except StopIteration:
+            return named
+        if isinstance(item, Want):
+            answer = yield item
+            continue
+        answer = None
+        name = name_bytes(item.name)
+        named[name] = PBLink(item.cid, None, item.tsize)
+        size += entry_bytes(profile, name, item.cid, item.tsize)
+        if size > limit_bytes:
+            walk.close()
+            return None
+
+
+class _Editor:
+    """One edit of one HAMT. `growth_bytes` is by how much the estimated size of a flat folder changes."""
+
+    def __init__(self, profile: ImportProfile, root: CID) -> None:
+        self._profile = profile
+        self._root = root
+        self._bits = bits_of(profile.hamt_fanout)
+        self.blocks: list[Block] = []
+        self.growth_bytes = 0
+
+    def slots(self, shard: Shard, changes: Sequence[_Change]) -> Steps[list[tuple[int, PBLink]]]:
+        """The buckets of `shard` after the changes, all of which belong below it; at most 21 levels deep."""
+        groups: dict[int, list[_Change]] = {}
+        for change in changes:
+            groups.setdefault(bucket(change.hashed, shard.level, self._bits), []).append(change)
+        present = dict(shard.links)
+        ahead = [present[number].cid for number in groups if shard.is_shard(present.get(number))]
+        done: list[tuple[int, PBLink]] = []
+        for number in sorted(present.keys() | groups.keys()):
+            link = present.get(number)
+            group = groups.get(number)
+            after: PBLink | None
+            if group is None:
+                assert link is not None  # a number comes from one of the two
+                after = PBLink(link.cid, shard.entry_name(link), link.tsize)
+            elif link is not None and shard.is_shard(link):
+                ahead.remove(link.cid)
+                after = yield from self._sub_shard(shard, number, link, group, tuple(ahead))
+            else:
+                after = self._entries(shard, number, link, group)
+            if after is not None:
+                done.append((number, after))
+        return done
+
+    def _sub_shard(
+        self, shard: Shard, number: int, link: PBLink, group: list[_Change], ahead: tuple[CID, ...]
+    ) -> Steps[PBLink | None]:
+        """What takes the place of a sub-shard: nothing, its only entry left, or a shard again."""
+        block = yield Want(link.cid, ahead)
+        slots = yield from self.slots(shard.child(number, link.cid, block), group)
+        if not slots:
+            return None
+        if len(slots) == 1 and slots[0][1].name:
+            return slots[0][1]
+        written = hamt.write_shard(self._profile, slots, self.blocks)
+        return PBLink(written.cid, "", written.tsize)
+
+    def _entries(self, shard: Shard, number: int, link: PBLink | None, group: list[_Change]) -> PBLink | None:
+        """What a bucket without a sub-shard holds after the changes."""
+        items: dict[bytes, Item] = {}
+        if link is not None:
+            entry = shard.entry(number, link)
+            assert entry is not None  # the caller asked is_shard
+            name = name_bytes(entry.name)
+            items[name] = Item(hash_name(name), name, entry.cid, entry.tsize)
+        for change in group:
+            old = items.pop(change.name, None)
+            if old is not None:
+                self.growth_bytes -= entry_bytes(self._profile, *old[1:])
+            if change.item is not None:
+                items[change.name] = change.item
+                self.growth_bytes += entry_bytes(self._profile, *change.item[1:])
+            elif old is None:
+                raise NoSuchLink(change.name.decode("utf-8", "surrogateescape"), self._root)
+        run = sorted(items.values())
+        return hamt.place(self._profile, run, shard.level, self.blocks) if run else None
