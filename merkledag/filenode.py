@@ -78,6 +78,14 @@ class FileNode:
         return self._links.cids(first, last), self._ends[first : last + 1]
 
 
+def described(cid: CID, block: Buffer) -> CID | None:
+    """The file that a UnixFS Metadata node (long out of use) is about: its first link. None for other nodes."""
+    node = dag_pb.decode(block) if cid.codec == DAG_PB else dag_pb.PBNode()
+    if node.data is None or not node.links or unixfs.decode(node.data).kind is not Kind.METADATA:
+        return None
+    return node.links[0].cid
+
+
 def parse(cid: CID, block: Buffer) -> FileNode:
     """The dag-pb file node in a block.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from merkledag import dag_pb, filenode, unixfs
@@ -17,9 +18,13 @@ __all__ = ["Entry", "NodeStat", "entries", "lookup", "read_file", "stat"]
 
 MAX_FILE_DEPTH = 128  # nodes from the root of a file to a leaf; two children a node make 2¹²⁸ leaves
 MAX_EMPTY_NODES = 1_024  # nodes without content that one read visits before it suspects a trap
+MAX_METADATA_NODES = 8  # Metadata nodes about one another, before the file
 AHEAD = 16  # how many following blocks a Want announces
 
 StatKind = Literal["file", "directory", "symlink", "raw", "other"]
+
+# (CID of a raw leaf, where it starts in the file, its size or None if unknown) -> its bytes if already there.
+Known = Callable[[CID, int, int | None], Buffer | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,24 @@ class NodeStat:
 
 
 def stat(cid: CID) -> Steps[NodeStat]:
-    """Reads the root block alone. Raises DecodeError for a dag-pb block that is broken."""
+    """Reads the root block alone, and for a Metadata node that of the file it is about, if it is a file.
+
+    Raises DecodeError for a dag-pb block that is broken.
+    """
+    return (yield from _stat(cid, MAX_METADATA_NODES))
+
+
+def _stat(cid: CID, hops: int) -> Steps[NodeStat]:
     block = yield Want(cid)
     size = len(block)
     if cid.codec != DAG_PB:
         return NodeStat(cid, "raw" if cid.codec == RAW else "other", size, size)
     message = _message(block)
+    if message is not None and message.kind is Kind.METADATA and hops:
+        about = filenode.described(cid, block)
+        file = None if about is None else (yield from _stat(about, hops - 1))
+        if file is not None and file.kind in ("file", "raw"):
+            return replace(file, cid=cid, kind="file", block_bytes=size)
     if message is None or message.kind is Kind.METADATA:
         return NodeStat(cid, "other", size, size, len(dag_pb.decode(block).links))
     mode = None if message.mode is None else message.mode & 0o7777
@@ -86,33 +103,45 @@ class _Frame:
         self.index = 0
 
 
-def read_file(cid: CID, start: int = 0, end: int | None = None) -> Walk[Buffer]:
+def read_file(
+    cid: CID, start: int = 0, end: int | None = None, *, known: Known | None = None
+) -> Walk[Buffer]:
     """Yields the bytes start … end − 1 of a file in order (all by default), fetching only what they need.
 
-    A range past the file's end is cut off there. Accepts raw blocks and UnixFS files of any shape. Pieces are
-    slices of the blocks sent in and share their memory. Every node's size is checked against what its parent
-    declares. Raises ValueError for a range that runs backwards, NotAFile, DecodeError for sizes that do not
-    agree, LimitExceeded for a tree deeper than `MAX_FILE_DEPTH` or one stuffed with empty nodes.
+    A range past the file's end is cut off there. Accepts raw blocks and UnixFS files of any shape, and a
+    Metadata node as the file it is about. Pieces are slices of the blocks sent in and share their memory.
+    Every node's size is checked against what its parent declares. `known` is asked for every raw leaf
+    before it is wanted; it vouches for the bytes that it returns. Raises ValueError for a range that runs
+    backwards, NotAFile, DecodeError for sizes that do not agree, LimitExceeded for a tree deeper than
+    `MAX_FILE_DEPTH` or one stuffed with empty nodes.
     """
     if start < 0 or (end is not None and end < start):
         raise ValueError(f"no byte range: {start} to {end}")
     stack: list[_Frame] = []
-    base = stop = empty = 0
-    declared = -1  # the root has no parent
+    base = stop = empty = hops = 0
+    declared: int | None = None  # the root has no parent
     ahead: tuple[CID, ...] = ()
     while True:
-        block = need((yield Want(cid, ahead)))
-        node = None if cid.codec == RAW else _child_node(cid, block, declared >= 0)
+        block = known(cid, base, declared) if known is not None and cid.codec == RAW else None
+        if block is None:
+            block = need((yield Want(cid, ahead)))
+        node = None if cid.codec == RAW else _node(cid, block, declared is not None)
+        if isinstance(node, CID):
+            hops += 1
+            if hops > MAX_METADATA_NODES:
+                raise LimitExceeded(f"{cid}: over {MAX_METADATA_NODES} metadata nodes about one another")
+            cid = node
+            continue
         size = len(block) if node is None else node.size
-        if declared >= 0 and size != declared:
-            raise DecodeError(f"{cid}: holds {size} bytes, its parent declares {declared}")
-        if declared < 0:
+        if declared is None:
             stop = size if end is None else min(end, size)
+        elif size != declared:
+            raise DecodeError(f"{cid}: holds {size} bytes, its parent declares {declared}")
         own = block if node is None else node.data
         low, high = max(start - base, 0), min(stop - base, len(own))
         if low < high:
             yield own if low == 0 and high == len(own) else memoryview(own)[low:high]
-        empty += size == 0 and declared >= 0
+        empty += size == 0 and declared is not None
         if empty > MAX_EMPTY_NODES:
             raise LimitExceeded(f"{cid}: over {MAX_EMPTY_NODES} nodes without content in one file")
         if node is not None and node.child_count:
@@ -131,11 +160,17 @@ def read_file(cid: CID, start: int = 0, end: int | None = None) -> Walk[Buffer]:
         ahead = tuple(frame.cids[at + 1 : at + 1 + AHEAD])
 
 
-def _child_node(cid: CID, block: Buffer, is_child: bool) -> filenode.FileNode:
-    """The file node in a block; a child that is no file makes the whole file invalid."""
+def _node(cid: CID, block: Buffer, is_child: bool) -> filenode.FileNode | CID:
+    """The file node in a block, or the CID of the file that a Metadata node is about.
+
+    A child that is no file makes the whole file invalid.
+    """
     try:
         return filenode.parse(cid, block)
     except NotAFile as error:
         if is_child:
             raise DecodeError(f"part of a file is not a file: {error}") from error
-        raise
+        about = filenode.described(cid, block)
+        if about is None:
+            raise
+        return about

@@ -57,6 +57,44 @@ def write(blocks: Blocks, shape: Any) -> tuple[CID, bytes]:
     return cid, own + b"".join(data for _, data in children)
 
 
+# The same without empty parts, which may but need not be looked at.
+filled_shapes: st.SearchStrategy[Any] = st.recursive(
+    st.binary(min_size=3, max_size=12),
+    lambda inner: st.tuples(
+        st.binary(max_size=5), st.lists(inner, min_size=1, max_size=4), st.sampled_from(["file", "raw"])
+    ),
+    max_leaves=12,
+)
+
+
+def size_of(shape: Any) -> int:
+    return len(shape) if isinstance(shape, bytes) else len(shape[0]) + sum(map(size_of, shape[1]))
+
+
+def bounds_of(shape: Any, base: int) -> set[int]:
+    """Where parts of a file begin and end."""
+    found = {base, base + size_of(shape)}
+    if not isinstance(shape, bytes):
+        base += len(shape[0])
+        for part in shape[1]:
+            found |= bounds_of(part, base)
+            base += size_of(part)
+    return found
+
+
+def nodes_in(shape: Any, base: int, start: int, end: int, *, root: bool = False) -> int:
+    """How many nodes hold bytes start … end − 1, or have a node below them that does."""
+    if not root and (start >= end or start >= base + size_of(shape) or end <= base):
+        return 0
+    count = 1
+    if not isinstance(shape, bytes):
+        base += len(shape[0])
+        for part in shape[1]:
+            count += nodes_in(part, base, start, end)
+            base += size_of(part)
+    return count
+
+
 class TestFiles:
     @given(shapes, st.data())
     @settings(max_examples=300)
@@ -80,6 +118,71 @@ class TestFiles:
         assert content(blocks, link.cid, start, start + length) == data[start : start + length]
         leaves = len(range(start // 10, -(-min(start + length, 397) // 10))) if start < 397 and length else 0
         assert len(blocks.asked) <= 1 + leaves + 2 * 3 + leaves // 2
+
+    @given(filled_shapes, st.data())
+    @settings(max_examples=150)
+    def test_a_range_fetches_exactly_the_nodes_that_hold_a_part_of_it(
+        self, shape: Any, data: st.DataObject
+    ) -> None:
+        """In any tree, for ranges at random and for the single byte on both sides of every boundary."""
+        blocks = Blocks()
+        cid, expected = write(blocks, shape)
+        spans = {(at, at + 1) for bound in bounds_of(shape, 0) for at in (bound - 1, bound) if at >= 0}
+        start = data.draw(st.integers(0, len(expected)))
+        spans.add((start, data.draw(st.integers(start, len(expected)))))
+        for start, end in spans:
+            blocks.asked.clear()
+            assert content(blocks, cid, start, end) == expected[start:end]
+            assert len(blocks.asked) == nodes_in(shape, 0, start, end, root=True), (start, end)
+
+    def test_a_metadata_node_is_the_file_it_is_about(self) -> None:
+        """Long out of use, but boxo still reads them so."""
+        blocks = Blocks()
+        file = blocks.put_file([(blocks.put(b"abc", RAW), 3)], b"x")
+        cid = blocks.put_node([PBLink(file, "file", 3)], Data(Kind.METADATA, b"\x0a\x0atext/plain"))
+        assert content(blocks, cid) == b"xabc"
+        assert content(blocks, cid, 1, 3) == b"ab"
+        found = run(stat(cid), blocks.get)
+        assert (found.cid, found.kind, found.size_bytes) == (cid, "file", 4)
+        folder = blocks.put_node([], Data(Kind.DIRECTORY))
+        for about in ([], [PBLink(folder, "", 1)]):
+            odd = blocks.put_node(about, Data(Kind.METADATA))
+            assert run(stat(odd), blocks.get).kind == "other"
+            with pytest.raises(NotAFile):
+                content(blocks, odd)
+        for _ in range(reader.MAX_METADATA_NODES):
+            cid = blocks.put_node([PBLink(cid, "", 3)], Data(Kind.METADATA))
+        with pytest.raises(LimitExceeded, match="metadata"):
+            content(blocks, cid)
+        assert run(stat(cid), blocks.get).kind == "other"
+
+    def test_a_file_without_its_size_is_read(self) -> None:
+        """Old writers left it out; block sizes they did not (without them the spec refuses a node)."""
+        blocks = Blocks()
+        leaf = blocks.put(b"abc", RAW)
+        inner = blocks.put_node([PBLink(leaf, None, None)], Data(Kind.FILE, b"1", None, (3,)))
+        cid = blocks.put_node([PBLink(inner, "", None), PBLink(leaf, "")], Data(Kind.RAW, None, None, (4, 3)))
+        assert content(blocks, cid) == b"1abcabc"
+        assert content(blocks, cid, 3, 6) == b"cab"
+        assert run(stat(cid), blocks.get).size_bytes == 7
+
+    def test_what_is_known_already_is_not_fetched(self) -> None:
+        blocks = Blocks()
+        leaves = [blocks.put(b"%02d" % n, RAW) for n in range(5)]
+        inner = blocks.put_file([(leaf, 2) for leaf in leaves[1:3]], b"x")
+        cid = blocks.put_file([(leaves[0], 2), (inner, 5), (leaves[3], 2)])
+        asked: list[tuple[CID, int, int | None]] = []
+
+        def known(leaf: CID, start: int, size: int | None) -> bytes | None:
+            asked.append((leaf, start, size))
+            return None if leaf == leaves[3] else blocks.by_cid[leaf]
+
+        assert b"".join(iterate(read_file(cid, known=known), blocks.get)) == b"00x010203"
+        assert asked == [(leaves[0], 0, 2), (leaves[1], 3, 2), (leaves[2], 5, 2), (leaves[3], 7, 2)]
+        assert blocks.asked == [cid, inner, leaves[3]]
+        asked.clear()
+        assert list(iterate(read_file(leaves[0], known=known), blocks.get)) == [b"00"]
+        assert asked == [(leaves[0], 0, None)]
 
     def test_wants_announce_what_comes_next(self) -> None:
         blocks = Blocks()
