@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-import tarfile
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -17,12 +17,13 @@ from gateway.errors import ContentInvalid, NotAcceptable
 from gateway.exchange import Exchange
 from gateway.format_block import require_whole
 from gateway.negotiation import MEDIA_TYPES, Format
+from merkledag import tar
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
-from merkledag.reader import Entry, NodeStat, entries, stat
+from merkledag.reader import NodeStat, stat
+from merkledag.tree import stays_inside, walk_tree
+from merkledag.unixfs import Mtime
 
-_BLOCK_BYTES = 512
-_END = bytes(2 * _BLOCK_BYTES)
 _SMALL_FILE_BYTES = 16 * 1024
 _LOOK_AHEAD_MEMBERS = 64  # checked before the status is sent
 
@@ -71,7 +72,7 @@ async def serve_tar(exchange: Exchange, located: Located) -> web.StreamResponse:
                 await _write(exchange, body, member)
             async for member in members:
                 await _write(exchange, body, member)
-            await body.write(_END)
+            await body.write(tar.END)
             await body.end()
         except BaseException:
             body.abort()
@@ -92,7 +93,7 @@ async def _write(exchange: Exchange, body: Body, member: Member) -> None:
         await body.write(data)
     else:
         await exchange.blocks.send_file(body, member.file, 0, member.size_bytes)
-    await body.write(bytes(-member.size_bytes % _BLOCK_BYTES))
+    await body.write(tar.padding(member.size_bytes))
 
 
 class _Tree:
@@ -106,63 +107,41 @@ class _Tree:
 
     async def members(self, cid: CID) -> AsyncGenerator[Member, None]:
         """Raises NotAcceptable for what must not be unpacked: names and links that leave the tree."""
-        blocks = self._exchange.blocks
-        facts = await blocks.run(stat(cid))
-        if facts.kind == "other":
-            raise NotAcceptable(
-                f"{cid} is not UnixFS, so there is no TAR of it; use format=raw or format=car"
-            )
-        yield self._member(self._top, cid, facts)
-        if facts.kind != "directory":
-            return
-        open_: list[tuple[str, AsyncGenerator[Entry, None]]] = [(self._top, blocks.iterate(entries(cid)))]
-        try:
-            while open_:
-                path, listing = open_[-1]
-                entry = await anext(listing, None)
-                if entry is None:
-                    open_.pop()
-                    continue
-                name = self._inside(path, entry.name)
-                facts = await blocks.run(stat(entry.cid))
-                yield self._member(name, entry.cid, facts)
-                if facts.kind == "directory":
-                    if len(open_) >= self._exchange.settings.max_tar_depth:
-                        raise ContentInvalid(f"folders nested deeper than {len(open_)} are not packed")
-                    open_.append((name, blocks.iterate(entries(entry.cid))))
-        finally:
-            for _, listing in open_:
-                await listing.aclose()
+        max_depth = self._exchange.settings.max_tar_depth
+        walk = self._exchange.blocks.iterate(walk_tree(cid, max_depth=max_depth))
+        async with aclosing(walk) as items:
+            async for item in items:
+                if not item.names and item.stat.kind == "other":
+                    raise NotAcceptable(
+                        f"{cid} is not UnixFS, so there is no TAR of it; use format=raw or format=car"
+                    )
+                yield self._member(self._inside(item.names), item.cid, item.stat)
 
-    def _inside(self, path: str, name: str) -> str:
-        joined = posixpath.normpath(posixpath.join(path, name))
-        if "\0" in name or not joined.startswith(self._top + "/"):
+    def _inside(self, names: tuple[str, ...]) -> str:
+        """The path of an entry; a name with `..` in it may go up and down, but not out."""
+        joined = posixpath.normpath(posixpath.join(self._top, *names))
+        if any("\0" in name for name in names) or (names and not joined.startswith(self._top + "/")):
             raise NotAcceptable(
-                f"the name {name!r} would be unpacked outside the folder; get it with format=car instead"
+                f"the name {names[-1]!r} would be unpacked outside the folder; get it with format=car instead"
             )
         return joined
 
     def _member(self, name: str, cid: CID, facts: NodeStat) -> Member:
-        info = tarfile.TarInfo(name)
-        info.mtime = self._now_s if facts.mtime is None else facts.mtime.seconds
+        mtime = Mtime(self._now_s) if facts.mtime is None else facts.mtime
         if facts.kind == "directory":
-            info.type, info.mode = tarfile.DIRTYPE, 0o755
-        elif facts.kind == "symlink":
-            info.type, info.mode = tarfile.SYMTYPE, 0o777
-            info.linkname = self._link_inside(name, facts.target or "")
-        elif facts.kind in ("file", "raw"):
-            info.mode, info.size = 0o644, facts.size_bytes
-        else:
+            return Member(tar.header(name, tar.Member.FOLDER, mode=facts.mode, mtime=mtime), None, 0)
+        if facts.kind == "symlink":
+            target = self._link_inside(name, facts.target or "")
+            return Member(tar.header(name, tar.Member.SYMLINK, mtime=mtime, target=target), None, 0)
+        if facts.kind not in ("file", "raw"):
             raise NotAcceptable(f"{name!r} is not UnixFS and cannot be packed; use format=car instead")
-        if facts.mode is not None:
-            info.mode = facts.mode & 0o777
-        header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        return Member(header, cid if info.isreg() else None, info.size)
+        size_bytes = facts.size_bytes
+        header = tar.header(name, tar.Member.FILE, size_bytes, mode=facts.mode, mtime=mtime)
+        return Member(header, cid, size_bytes)
 
     def _link_inside(self, name: str, target: str) -> str:
         """Whoever unpacks must not be led out of the tree by a link and then write through it."""
-        reached = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-        if target.startswith("/") or "\0" in target or not (reached + "/").startswith(self._top + "/"):
+        if not stays_inside(target, name.count("/") - 1):
             raise NotAcceptable(
                 f"the link {name!r} leads out of the folder, to {target[:256]!r}; use format=car instead"
             )
