@@ -21,7 +21,7 @@ if command -v node >/dev/null && command -v npm >/dev/null; then
         (cd "$folder/npm" && npm ci --no-progress --loglevel=error)
         echo "$wanted" > "$folder/npm/.stamp"
     fi
-    cp "$here/npm/peer.mjs" "$folder/npm/"
+    cp "$here"/npm/*.mjs "$folder/npm/"
 else
     echo "make peers: without Node.js 20 or newer and npm, the tests against the JavaScript implementation are skipped" >&2
     missing=npm

@@ -2,48 +2,63 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
-	"github.com/ipfs/boxo/chunker"
+	chunk "github.com/ipfs/boxo/chunker"
 	"github.com/ipfs/boxo/files"
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/boxo/ipld/unixfs"
 	"github.com/ipfs/boxo/ipld/unixfs/importer/balanced"
 	"github.com/ipfs/boxo/ipld/unixfs/importer/helpers"
+	"github.com/ipfs/boxo/ipld/unixfs/importer/trickle"
 	uio "github.com/ipfs/boxo/ipld/unixfs/io"
 	ipld "github.com/ipfs/go-ipld-format"
 )
 
-var profiles = map[string]uio.UnixFSProfile{
-	"unixfs-v0-2015": uio.UnixFS_v0_2015,
-	"unixfs-v1-2025": uio.UnixFS_v1_2025,
+// {"do": "import", "folder", options…, "car", "car_version": 1|2} → {"root"}; without "car" none is written.
+type importJob struct {
+	options
+	Folder     string `json:"folder"`
+	Car        string `json:"car"`
+	CarVersion int    `json:"car_version"`
+}
+
+func importFolder(ctx context.Context, job importJob) (any, error) {
+	settings, err := job.settle()
+	if err != nil {
+		return nil, err
+	}
+	store := newStore()
+	root, err := (&adder{settings, store.dag}).addPath(ctx, job.Folder)
+	if err != nil {
+		return nil, err
+	}
+	if job.Car != "" {
+		if err := writeCar(ctx, job.Car, job.CarVersion, root.Cid(), store.dag); err != nil {
+			return nil, err
+		}
+	}
+	return map[string]string{"root": root.Cid().String()}, nil
 }
 
 // adder builds UnixFS nodes, children before parents.
 type adder struct {
-	profile    uio.UnixFSProfile
-	dag        ipld.DAGService
-	attributes bool
+	settings
+	dag ipld.DAGService
 }
 
-func addFolder(ctx context.Context, job job, dag ipld.DAGService) (ipld.Node, error) {
-	profile, known := profiles[job.Profile]
-	if !known {
-		return nil, fmt.Errorf("unknown profile %q", job.Profile)
-	}
-	profile.ApplyGlobals()
-	status, err := os.Lstat(job.Folder)
+func (a *adder) addPath(ctx context.Context, path string) (ipld.Node, error) {
+	status, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
 	}
-	top, err := files.NewSerialFile(job.Folder, true, status)
+	top, err := files.NewSerialFile(path, true, status)
 	if err != nil {
 		return nil, err
 	}
 	defer top.Close()
-	return (&adder{profile, dag, job.Attributes}).add(ctx, top)
+	return a.add(ctx, top)
 }
 
 func (a *adder) add(ctx context.Context, node files.Node) (ipld.Node, error) {
@@ -52,10 +67,8 @@ func (a *adder) add(ctx context.Context, node files.Node) (ipld.Node, error) {
 		return a.addSymlink(ctx, node)
 	case files.Directory:
 		return a.addDirectory(ctx, node)
-	case files.File:
-		return a.addFile(node)
 	default:
-		return nil, fmt.Errorf("cannot add a %T", node)
+		return a.addFile(files.ToFile(node))
 	}
 }
 
@@ -68,23 +81,34 @@ func (a *adder) stat(node files.Node) (os.FileMode, time.Time) {
 }
 
 func (a *adder) addFile(file files.File) (ipld.Node, error) {
-	size, err := file.Size()
-	if err != nil {
-		return nil, err
+	rawLeaves := a.RawLeaves
+	if a.attributes && !a.trickle {
+		size, err := file.Size()
+		if err != nil {
+			return nil, err
+		}
+		// A raw block has no room for attributes: a file of one chunk that has some is a dag-pb node.
+		rawLeaves = rawLeaves && size > a.ChunkSize
 	}
 	mode, mtime := a.stat(file)
 	params := helpers.DagBuilderParams{
-		Dagserv:    a.dag,
-		Maxlinks:   a.profile.FileDAGWidth,
-		CidBuilder: a.profile.CidBuilder(),
-		// A raw block has no room for attributes: a file of one chunk that has some is a dag-pb node.
-		RawLeaves:   a.profile.RawLeaves && !(a.attributes && size <= a.profile.ChunkSize),
+		Dagserv:     a.dag,
+		Maxlinks:    a.FileDAGWidth,
+		CidBuilder:  a.builder,
+		RawLeaves:   rawLeaves,
 		FileMode:    mode,
 		FileModTime: mtime,
 	}
-	builder, err := params.New(chunk.NewSizeSplitter(file, a.profile.ChunkSize))
+	splitter, err := chunk.FromString(file, a.chunker)
 	if err != nil {
 		return nil, err
+	}
+	builder, err := params.New(splitter)
+	if err != nil {
+		return nil, err
+	}
+	if a.trickle {
+		return trickle.Layout(builder)
 	}
 	return balanced.Layout(builder)
 }
@@ -106,17 +130,22 @@ func (a *adder) addSymlink(ctx context.Context, link *files.Symlink) (ipld.Node,
 		}
 	}
 	node := merkledag.NodeWithData(data)
-	if err := node.SetCidBuilder(a.profile.CidBuilder()); err != nil {
+	if err := node.SetCidBuilder(a.builder); err != nil {
 		return nil, err
 	}
 	return node, a.dag.Add(ctx, node)
 }
 
-func (a *adder) addDirectory(ctx context.Context, folder files.Directory) (ipld.Node, error) {
-	mode, mtime := a.stat(folder)
-	directory, err := uio.NewDirectory(
-		a.dag, uio.WithCidBuilder(a.profile.CidBuilder()), uio.WithStat(mode, mtime),
+// newDirectory is empty and becomes a HAMT by itself.
+func (a *adder) newDirectory(mode os.FileMode, mtime time.Time) (uio.Directory, error) {
+	return uio.NewDirectory(
+		a.dag, uio.WithCidBuilder(a.builder), uio.WithStat(mode, mtime),
+		uio.WithMaxHAMTFanout(a.HAMTShardWidth), uio.WithSizeEstimationMode(a.HAMTSizeEstimation),
 	)
+}
+
+func (a *adder) addDirectory(ctx context.Context, folder files.Directory) (ipld.Node, error) {
+	directory, err := a.newDirectory(a.stat(folder))
 	if err != nil {
 		return nil, err
 	}
@@ -141,4 +170,41 @@ func (a *adder) addDirectory(ctx context.Context, folder files.Directory) (ipld.
 		return nil, err
 	}
 	return node, a.dag.Add(ctx, node)
+}
+
+// {"do": "directory", options…, "steps": [["add", NAME, CONTENT] | ["rm", NAME]]} → {"roots": the root after each}
+type directoryJob struct {
+	options
+	Steps [][]string `json:"steps"`
+}
+
+func changeDirectory(ctx context.Context, job directoryJob) (any, error) {
+	settings, err := job.settle()
+	if err != nil {
+		return nil, err
+	}
+	adder := &adder{settings, newStore().dag}
+	directory, err := adder.newDirectory(0, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	roots := make([]string, 0, len(job.Steps))
+	for _, step := range job.Steps {
+		if step[0] == "rm" {
+			err = directory.RemoveChild(ctx, step[1])
+		} else if node, failed := adder.addFile(files.NewBytesFile([]byte(step[2]))); failed != nil {
+			err = failed
+		} else {
+			err = directory.AddChild(ctx, step[1], node)
+		}
+		if err != nil {
+			return nil, err
+		}
+		node, err := directory.GetNode()
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, node.Cid().String())
+	}
+	return map[string][]string{"roots": roots}, nil
 }

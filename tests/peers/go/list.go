@@ -14,6 +14,24 @@ import (
 	ipld "github.com/ipfs/go-ipld-format"
 )
 
+// {"do": "export", "car"} → {"root", "entries": [{path, type, size, sha256, target, mode, mtime}]}
+type exportJob struct {
+	Car string `json:"car"`
+}
+
+func exportCar(ctx context.Context, job exportJob) (any, error) {
+	store := newStore()
+	root, err := readCar(ctx, job.Car, store.blocks)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := listTree(ctx, root, store.dag)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"root": root.String(), "entries": entries}, nil
+}
+
 // entry is a file, directory or symlink; a path is relative to the root, whose own path is empty.
 type entry struct {
 	Path   string `json:"path"`

@@ -1,11 +1,9 @@
-// boxo-peer builds and reads UnixFS with boxo, the library inside kubo, and go-car. Driven by tests/peers.
+// boxo-peer builds and reads IPFS content with boxo (the library inside kubo), go-car and go-ipld-prime.
+// Driven by tests/peers and tests/fuzz.
 //
-// Takes a JSON list of jobs on standard input and prints the list of their results, all in one process:
-//
-//	{"do": "import", "profile", "folder", "car", "car_version": 1|2, "attributes": bool} → {"root"}
-//	{"do": "export", "car"} → {"root", "entries": [{path, type, size, sha256, target, mode, mtime}]}
-//
-// A job that fails has the result {"error"}. Nothing is ever fetched: blocks come from the folder or the CAR.
+// Takes a JSON list of jobs on standard input and prints the list of their results, all in one process. Every job
+// names a verb in "do"; the files say what each takes and gives. A job that fails has the result {"error"}. Nothing
+// is ever fetched: blocks come from the folder, the CAR or the job itself.
 package main
 
 import (
@@ -23,32 +21,56 @@ import (
 	ipld "github.com/ipfs/go-ipld-format"
 )
 
-type job struct {
-	Do         string `json:"do"`
-	Profile    string `json:"profile"`
-	Folder     string `json:"folder"`
-	Car        string `json:"car"`
-	CarVersion int    `json:"car_version"`
-	Attributes bool   `json:"attributes"`
+// store is what one job has of blocks, in memory.
+type store struct {
+	blocks  blockstore.Blockstore
+	service blockservice.BlockService
+	dag     ipld.DAGService
 }
 
-type result struct {
-	Root    string  `json:"root,omitempty"`
-	Entries []entry `json:"entries,omitempty"`
-	Error   string  `json:"error,omitempty"`
+func newStore() store {
+	blocks := blockstore.NewIdStore(blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore())))
+	service := blockservice.New(blocks, offline.Exchange(blocks))
+	return store{blocks, service, merkledag.NewDAGService(service)}
+}
+
+type verb func(ctx context.Context, job []byte) (any, error)
+
+// reading makes a verb of a function that takes its job decoded.
+func reading[J any](run func(ctx context.Context, job J) (any, error)) verb {
+	return func(ctx context.Context, raw []byte) (any, error) {
+		var job J
+		if err := json.Unmarshal(raw, &job); err != nil {
+			return nil, err
+		}
+		return run(ctx, job)
+	}
+}
+
+var verbs = map[string]verb{
+	"import":    reading(importFolder),
+	"export":    reading(exportCar),
+	"directory": reading(changeDirectory),
+	"resolve":   reading(resolvePaths),
+	"wrap":      reading(wrapCar),
+	"index":     reading(readIndex),
+	"decode":    reading(decodeAll),
+	"sign":      reading(signRecord),
+	"validate":  reading(validateRecords),
+	"select":    reading(selectRecord),
 }
 
 func main() {
-	var jobs []job
+	var jobs []json.RawMessage
 	if err := json.NewDecoder(os.Stdin).Decode(&jobs); err != nil {
 		fmt.Fprintln(os.Stderr, "boxo-peer: no list of jobs on standard input:", err)
 		os.Exit(2)
 	}
-	results := make([]result, 0, len(jobs))
+	results := make([]any, 0, len(jobs))
 	for _, job := range jobs {
 		done, err := run(context.Background(), job)
 		if err != nil {
-			done = result{Error: err.Error()}
+			done = map[string]string{"error": err.Error()}
 		}
 		results = append(results, done)
 	}
@@ -58,40 +80,16 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, job job) (result, error) {
-	blocks := blockstore.NewBlockstore(dssync.MutexWrap(datastore.NewMapDatastore()))
-	dag := merkledag.NewDAGService(blockservice.New(blocks, offline.Exchange(blocks)))
-	switch job.Do {
-	case "import":
-		return importFolder(ctx, job, dag)
-	case "export":
-		return exportCar(ctx, job.Car, blocks, dag)
-	default:
-		return result{}, fmt.Errorf("unknown job %q", job.Do)
+func run(ctx context.Context, job []byte) (any, error) {
+	var named struct {
+		Do string `json:"do"`
 	}
-}
-
-func importFolder(ctx context.Context, job job, dag ipld.DAGService) (result, error) {
-	root, err := addFolder(ctx, job, dag)
-	if err != nil {
-		return result{}, err
+	if err := json.Unmarshal(job, &named); err != nil {
+		return nil, err
 	}
-	if err := writeCar(ctx, job.Car, job.CarVersion, root.Cid(), dag); err != nil {
-		return result{}, err
+	do, known := verbs[named.Do]
+	if !known {
+		return nil, fmt.Errorf("unknown job %q", named.Do)
 	}
-	return result{Root: root.Cid().String()}, nil
-}
-
-func exportCar(
-	ctx context.Context, car string, blocks blockstore.Blockstore, dag ipld.DAGService,
-) (result, error) {
-	root, err := readCar(ctx, car, blocks)
-	if err != nil {
-		return result{}, err
-	}
-	entries, err := listTree(ctx, root, dag)
-	if err != nil {
-		return result{}, err
-	}
-	return result{Root: root.String(), Entries: entries}, nil
+	return do(ctx, job)
 }
