@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from gateway import errors
 from gateway.settings import GatewaySettings
 from gateway.source import NameResolver
-from merkledag import base
-from merkledag.cid import CID, MAX_TEXT_CHARS
-from merkledag.codecs import DAG_PB, LIBP2P_KEY
+from merkledag.cid import CID
 from merkledag.errors import InvalidCID, InvalidPath, MerkledagError
 from merkledag.path import parse_path
+from merkledag.peer import name_text, parse_name
 
 MAX_NAME_STEPS = 32  # DNSLink gateway spec: a hard limit of recursion
 MAX_LABEL_CHARS = 63
@@ -31,18 +30,9 @@ class Immutable:
 
 def key_name(text: str) -> str | None:
     """The canonical form, `k51…` or `k2k4…` (CIDv1 libp2p-key in base36), of a key in any form; else None."""
-    if len(text) > MAX_TEXT_CHARS:
-        return None
     try:
-        if text.startswith(("1", "Qm")):
-            multihash = base.decode_base58(text)
-        else:
-            cid = CID.parse(text)
-            if cid.codec not in (LIBP2P_KEY, DAG_PB):
-                return None
-            multihash = cid.multihash
-        return CID(1, LIBP2P_KEY, multihash).encode("base36")
-    except (MerkledagError, ValueError):
+        return name_text(parse_name(text))
+    except MerkledagError:
         return None
 
 

@@ -57,3 +57,43 @@ class NotADirectory(PathError):
 
 class NotAFile(PathError):
     """A file was needed, the node is something else."""
+
+
+class RecordError(MerkledagError):
+    """An IPNS record cannot be used; the subclass says why."""
+
+
+class MalformedRecord(RecordError, DecodeError):
+    """The bytes are no IPNS record: protobuf, DAG-CBOR, a field of it, or the size limit."""
+
+
+class RecordSignatureInvalid(RecordError):
+    """The second signature is missing or not the key's. (The first one never counts.)"""
+
+
+class RecordKeyMissing(RecordError):
+    """The name is only the hash of a key, and the record does not bring the key along."""
+
+
+class RecordKeyMismatch(RecordError):
+    """The key in the record is not the name's."""
+
+
+class RecordFieldsDisagree(RecordError):
+    """An old, unsigned field contradicts the signed one."""
+
+
+class RecordExpired(RecordError):
+    """The record was valid until a moment that is over."""
+
+
+class RecordValidityUnknown(RecordError):
+    """The record is valid under a condition other than an end of life."""
+
+
+class RecordValueInvalid(RecordError):
+    """The record is valid, but what it points at is no content path."""
+
+
+class UnsupportedKey(RecordError, DecodeError):
+    """A public key of a kind, size or encoding that is not supported."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from merkledag import base, multihash
 from merkledag.cid import CID, MAX_TEXT_CHARS
-from merkledag.codecs import LIBP2P_KEY, name
+from merkledag.codecs import DAG_PB, LIBP2P_KEY, name
 from merkledag.errors import DecodeError, InvalidCID, LimitExceeded
 
 _ED25519_PREFIX = b"\x08\x01\x12\x20"  # protobuf PublicKey{Type: Ed25519, Data: 32 bytes}
@@ -28,16 +28,37 @@ def parse_peer(text: str) -> bytes:
 
     Raises InvalidCID, also for peer IDs that only hash their key (RSA: `Qm…`).
     """
+    return key_of_multihash(_multihash(text, (LIBP2P_KEY,)))
+
+
+def parse_name(text: str) -> bytes:
+    """The multihash that an IPNS name in any form stands for; raises InvalidCID.
+
+    Forms: `k51…`, `k2k4…`, `bafz…` and other libp2p-key CIDs, `12D3Koo…`, `16Uiu2…` and `Qm…`. A CID that
+    says dag-pb, as old tools wrote, means the key as well.
+    """
+    return _multihash(text, (LIBP2P_KEY, DAG_PB))
+
+
+def name_text(mh: bytes) -> str:
+    """The canonical text of the IPNS name with this multihash: its libp2p-key CID in base36."""
+    return CID(1, LIBP2P_KEY, mh).encode("base36")
+
+
+def _multihash(text: str, codecs: tuple[int, ...]) -> bytes:
     if len(text) > MAX_TEXT_CHARS:
         raise InvalidCID(f"peer ID of {len(text)} characters; at most {MAX_TEXT_CHARS}")
-    if text.startswith(("1", "Qm")):
-        mh = base.decode_base58(text)
-    else:
+    if not text.startswith(("1", "Qm")):
         cid = CID.parse(text)
-        if cid.codec != LIBP2P_KEY:
+        if cid.codec not in codecs:
             raise InvalidCID(f"{text[:80]!r} has codec {name(cid.codec)}; a peer ID has libp2p-key")
-        mh = cid.multihash
-    return key_of_multihash(mh)
+        return cid.multihash
+    mh = base.decode_base58(text)
+    try:
+        multihash.split(mh)
+    except (DecodeError, LimitExceeded) as error:
+        raise InvalidCID(f"not a peer ID: {error}") from error
+    return mh
 
 
 def key_of_multihash(mh: bytes) -> bytes:

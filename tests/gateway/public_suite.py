@@ -9,53 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 
 from gateway.app import build_app
 from gateway.listener import listen
-from gateway.names import key_name
 from gateway.settings import GatewaySettings
 from gateway.source import NameRecord, NameTarget
-from merkledag import car, dag_cbor, protobuf
-from merkledag.ed25519 import verify
-from merkledag.errors import MerkledagError
-from merkledag.peer import parse_peer
+from merkledag import car, ipns
+from merkledag.errors import RecordError
+from merkledag.peer import name_text, parse_name
 from tests.gateway.support import MemoryNames, MemorySource
 
-_SIGNED = b"ipns-signature:"
 _NANOSECONDS = 10**9
-
-
-def fields(data: bytes) -> dict[int, bytes | int]:
-    """The fields of a protobuf message, by number."""
-    found: dict[int, bytes | int] = {}
-    position = 0
-    while position < len(data):
-        tag, position = protobuf.read_varint(data, position)
-        if tag & 7 == 2:
-            start, position = protobuf.read_length(data, position)
-            found[tag >> 3] = data[start:position]
-        else:
-            found[tag >> 3], position = protobuf.read_varint(data, position)
-    return found
-
-
-def read_record(name: str, data: bytes) -> NameTarget | None:
-    """What an IPNS record says, None if its second signature or its old fields are not good (IPIP-428)."""
-    message = fields(data)
-    signed, signature = message.get(9), message.get(8)
-    if not isinstance(signed, bytes) or not isinstance(signature, bytes):
-        return None
-    content = dag_cbor.decode_lenient(signed)
-    if 1 in message and message[1] != content["Value"]:
-        return None
-    try:
-        public_key = parse_peer(name)
-    except MerkledagError:
-        public_key = None  # an RSA key, which is inside the record
-    if public_key is not None and not verify(public_key, signature, _SIGNED + signed):
-        return None
-    return NameTarget(content["Value"].decode(), content["TTL"] // _NANOSECONDS)
 
 
 def load(folder: Path) -> tuple[MemorySource, MemoryNames]:
@@ -71,12 +37,15 @@ def load(folder: Path) -> tuple[MemorySource, MemoryNames]:
     targets = {name: NameTarget(path, 300) for name, path in domains.items()}
     records = {}
     for path in folder.glob("*.ipns-record"):
-        name = key_name(path.stem.split("_")[0])
-        assert name is not None
-        target = read_record(name, path.read_bytes())
-        if target is not None:
-            targets[name] = target
-            records[name] = NameRecord(path.read_bytes(), target.ttl_s)
+        name = parse_name(path.stem.split("_")[0])
+        try:
+            record = ipns.decode(path.read_bytes())
+            ipns.verify(record, name, time.time_ns())
+        except RecordError:
+            continue  # some are bad on purpose
+        ttl_s = record.remaining_ttl_ns(time.time_ns(), 0) // _NANOSECONDS
+        targets[name_text(name)] = NameTarget(str(record.path), ttl_s)
+        records[name_text(name)] = NameRecord(record.raw, ttl_s)
     return source, MemoryNames(targets, records)
 
 
