@@ -42,7 +42,7 @@ def _text(value: str) -> bytes:
     return (_TEXT[size] if size < 256 else _head(0x60, size)) + raw
 
 
-def _put(obj: Any, out: list[bytes], depth: int) -> None:
+def _put(obj: Any, out: list[bytes], depth: int, plain: bool) -> None:
     """Appends the encoding of `obj`; exact types only, so that nothing is written by accident."""
     kind = type(obj)
     if kind is str:
@@ -62,14 +62,14 @@ def _put(obj: Any, out: list[bytes], depth: int) -> None:
                 f"DAG-CBOR integers have 64 bits: {obj:.3e}" if abs(obj) < 2**900 else "integer too big"
             )
     elif kind is dict:
-        _put_map(obj, out, depth)
+        _put_map(obj, out, depth, plain)
     elif kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
         out.append(_head(0x80, len(obj)))
         for item in obj:
-            _put(item, out, depth + 1)
-    elif kind is CID:
+            _put(item, out, depth + 1, plain)
+    elif kind is CID and not plain:
         raw = bytes(obj)
         out.append(_CID_HEAD + _head(0x40, len(raw) + 1) + b"\0" + raw)
     elif obj is None:
@@ -81,10 +81,10 @@ def _put(obj: Any, out: list[bytes], depth: int) -> None:
             raise ValueError("DAG-CBOR has no NaN and no infinity")
         out.append(b"\xfb" + _pack_float(obj))
     else:
-        raise ValueError(f"DAG-CBOR has no {kind.__name__}")
+        raise ValueError(f"{'plain ' if plain else 'DAG-'}CBOR has no {kind.__name__}")
 
 
-def _put_map(obj: dict[Any, Any], out: list[bytes], depth: int) -> None:
+def _put_map(obj: dict[Any, Any], out: list[bytes], depth: int, plain: bool) -> None:
     if depth >= MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     for key in obj:
@@ -92,11 +92,12 @@ def _put_map(obj: dict[Any, Any], out: list[bytes], depth: int) -> None:
             raise ValueError(f"a map key is a string, not {type(key).__name__}")
     # A longer key has a greater length byte: sorting the encoded keys sorts length-first.
     items = [(_text(key), value) for key, value in obj.items()]
-    items.sort(key=_first)
+    if not plain:
+        items.sort(key=_first)
     out.append(_head(0xA0, len(items)))
     for key, value in items:
         out.append(key)
-        _put(value, out, depth + 1)
+        _put(value, out, depth + 1, plain)
 
 
 def _first(item: tuple[bytes, Any]) -> bytes:
@@ -109,7 +110,7 @@ def encode(obj: Any) -> bytes:
     Raises ValueError for other types, integers beyond 64 bits, NaN, infinities, and nesting over `MAX_DEPTH`.
     """
     out: list[bytes] = []
-    _put(obj, out, 0)
+    _put(obj, out, 0, plain=False)
     return b"".join(out)
 
 
@@ -120,14 +121,15 @@ def _to_cid(value: object, _immutable: bool) -> CID:
 
 
 def _refuse_tag(_value: object, _immutable: bool) -> NoReturn:
-    raise DecodeError("DAG-CBOR has no tag but 42")
+    raise DecodeError("no tag but 42 for CIDs has a meaning here")
 
 
 # Every tag that cbor2 would turn into something itself (dates, big numbers, patterns, shared references…).
 _FOREIGN_TAGS = (
     0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799,
 )  # fmt: skip
-_TAGS = {CID_TAG: _to_cid, **dict.fromkeys(_FOREIGN_TAGS, _refuse_tag)}
+_PLAIN_TAGS = dict.fromkeys(_FOREIGN_TAGS, _refuse_tag)
+_TAGS = {CID_TAG: _to_cid, **_PLAIN_TAGS}
 
 
 def decode(data: Buffer) -> Any:
@@ -180,23 +182,42 @@ def decode_lenient(data: Buffer) -> Any:
 
     For reading and traversing only; raises DecodeError for what is not CBOR or has tags but 42.
     """
+    return _read(data, "DAG-CBOR", _TAGS, indefinite=False)
+
+
+def decode_plain(data: Buffer) -> Any:
+    """The value of a plain CBOR block, in any form, as far as the data model can hold it.
+
+    Raises DecodeError for what is not CBOR, and for tags, which have no meaning there.
+    """
+    return _read(data, "CBOR", _PLAIN_TAGS, indefinite=True)
+
+
+def encode_plain(obj: Any) -> bytes:
+    """`obj` as plain CBOR: as `encode`, but keys stay in their order and CIDs are refused (ValueError)."""
+    out: list[bytes] = []
+    _put(obj, out, 0, plain=True)
+    return b"".join(out)
+
+
+def _read(data: Buffer, what: str, tags: dict[int, Any], *, indefinite: bool) -> Any:
     try:
         decoder = cbor2.CBORDecoder(
             cast("IO[bytes]", _Reader(bytes(data))),
-            semantic_decoders=_TAGS,
+            semantic_decoders=tags,
             tag_hook=_refuse_tag,
             max_depth=MAX_DEPTH,
-            allow_indefinite=False,
+            allow_indefinite=indefinite,
             strict_hashable_types=True,
         )
         obj = decoder.decode()
     except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
-        raise DecodeError(f"not DAG-CBOR: {_reason(error)}") from error
+        raise DecodeError(f"not {what}: {_reason(error)}") from error
     try:
         decoder.read(1)
     except cbor2.CBORDecodeEOF:
         return obj
-    raise DecodeError("not DAG-CBOR: bytes after the value")
+    raise DecodeError(f"not {what}: bytes after the value")
 
 
 def links(data: Buffer) -> list[CID]:

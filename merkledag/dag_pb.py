@@ -74,16 +74,25 @@ def encode(node: PBNode) -> bytes:
 
 
 def fields(data: bytes, position: int = 0) -> Iterator[tuple[int, int, int]]:
-    """Yields (tag, start, end) of every field of a node from `position` on; raises DecodeError."""
+    """Yields (tag, start, end) of every field of a node from `position` on, where only links were passed.
+
+    Links stand together, before or after the data. Raises DecodeError.
+    """
     size = len(data)
     has_data = False
+    before_data = position > 0  # whether links came before the data
     while position < size:
         tag = data[position]
-        if tag == DATA_TAG:
+        if tag == LINK_TAG:
+            if not has_data:
+                before_data = True
+            elif before_data:
+                raise DecodeError("dag-pb: links before and after the data")
+        elif tag == DATA_TAG:
             if has_data:
                 raise DecodeError("dag-pb: the data field comes twice")
             has_data = True
-        elif tag != LINK_TAG:
+        else:
             raise DecodeError(f"dag-pb: unknown field (tag 0x{tag:02x})")
         position += 1
         if position < size and data[position] < 0x80 and position + data[position] < size:
@@ -96,14 +105,14 @@ def fields(data: bytes, position: int = 0) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_link(data: bytes, start: int, end: int) -> PBLink:
-    """The link in data[start:end]; fields in any order, none twice, none unknown."""
+    """The link in data[start:end]; fields in the order CID, name, size, none twice, none unknown."""
     cid: CID | None = None
     name: str | None = None
     tsize: int | None = None
     position = start
     while position < end:
         tag = data[position]
-        if tag == _HASH_TAG and cid is None:
+        if tag == _HASH_TAG and cid is None and name is None and tsize is None:
             first, position = read_length(data, position + 1)
             if position > end:
                 break
@@ -111,13 +120,13 @@ def _read_link(data: bytes, start: int, end: int) -> PBLink:
                 cid = CID.decode(data[first:position])
             except InvalidCID as error:
                 raise DecodeError(f"dag-pb: a link's CID is broken: {error}") from error
-        elif tag == _NAME_TAG and name is None:
+        elif tag == _NAME_TAG and name is None and tsize is None:
             first, position = read_length(data, position + 1)
             name = data[first:position].decode("utf-8", "surrogateescape")
         elif tag == _TSIZE_TAG and tsize is None:
             tsize, position = read_varint(data, position + 1)
         else:
-            raise DecodeError(f"dag-pb: unknown or repeated field in a link (tag 0x{tag:02x})")
+            raise DecodeError(f"dag-pb: unknown, repeated or misplaced field in a link (tag 0x{tag:02x})")
     if position != end:
         raise DecodeError("dag-pb: a link's field runs past its end")
     if cid is None:

@@ -1,4 +1,4 @@
-"""Following a path from a root CID through directories, HAMTs, plain dag-pb links and DAG-CBOR values."""
+"""Following a path from a root CID through directories, HAMTs, plain dag-pb links and other values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merkledag import dag_pb, unixfs
+from merkledag import dag_pb, unixfs, values
 from merkledag.cid import CID
-from merkledag.codecs import DAG_CBOR, DAG_JSON, DAG_PB, RAW
+from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW
 from merkledag.codecs import name as codec_name
 from merkledag.dag_pb import name_bytes
 from merkledag.errors import DecodeError, NoSuchLink, NotADirectory, UnsupportedCodec
@@ -16,12 +16,14 @@ from merkledag.folder import lookup_in
 from merkledag.steps import Buffer, Steps, Want
 from merkledag.unixfs import Kind
 
+MAX_INDEX_CHARS = 9
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """Where a path ends.
 
-    `cid` is the last node; `remainder` the segments that point into its value (DAG-CBOR only, else empty);
+    `cid` is the last node; `remainder` the segments that point into its value (empty for UnixFS);
     `parents` the nodes passed before it, the root first, HAMT shards below a root left out. (To get every
     block on the way, record what the driver fetched.)
     """
@@ -31,8 +33,14 @@ class Resolved:
     parents: tuple[CID, ...] = ()
 
 
-def resolve(cid: CID, segments: Sequence[str]) -> Steps[Resolved]:
+_WITH_VALUES = frozenset({CBOR, DAG_CBOR, DAG_JSON, JSON})
+
+
+def resolve(cid: CID, segments: Sequence[str], *, by_name: bool = True) -> Steps[Resolved]:
     """Follows `segments` from `cid`; the last node itself is fetched only if segments point into it.
+
+    Through dag-pb they are names: of entries of UnixFS directories, of links of other nodes. With `by_name`
+    False they are fields of the logical format instead (`Links/0/Hash`, `Data`), as /ipld/ paths have it.
 
     Raises NoSuchLink where a name does not exist, NotADirectory where a file or symlink has something behind
     it, UnsupportedCodec for codecs that have no paths, DecodeError.
@@ -41,11 +49,11 @@ def resolve(cid: CID, segments: Sequence[str]) -> Steps[Resolved]:
     position = 0
     while position < len(segments):
         block = yield Want(cid)
-        if cid.codec == DAG_PB:
+        if cid.codec == DAG_PB and by_name:
             child = yield from _in_dag_pb(cid, block, segments[position])
             position += 1
-        elif cid.codec in (DAG_CBOR, DAG_JSON):
-            found = _in_value(cid, _value(cid.codec, block), segments, position)
+        elif cid.codec in _WITH_VALUES or cid.codec == DAG_PB:
+            found = in_value(cid, values.decode(cid.codec, block), segments, position)
             if found is None:
                 break
             child, position = found
@@ -56,17 +64,6 @@ def resolve(cid: CID, segments: Sequence[str]) -> Steps[Resolved]:
         parents.append(cid)
         cid = child
     return Resolved(cid, tuple(segments[position:]), tuple(parents))
-
-
-def _value(codec: int, block: Buffer) -> Any:
-    """The node of a block; the decoders are imported late, for UnixFS paths do without."""
-    if codec == DAG_JSON:
-        from merkledag import dag_json
-
-        return dag_json.decode(bytes(block))
-    from merkledag import dag_cbor  # cbor2 takes 40 ms to import
-
-    return dag_cbor.decode_lenient(block)
 
 
 def _in_dag_pb(cid: CID, block: Buffer, segment: str) -> Steps[CID]:
@@ -91,20 +88,25 @@ def _kind(payload: bytes | None) -> Kind | None:
         return None
 
 
-def _in_value(cid: CID, value: Any, segments: Sequence[str], position: int) -> tuple[CID, int] | None:
-    """Follows segments inside one value: (linked CID, next position), or None if they end inside it."""
-    while True:
-        if type(value) is CID:
-            return value, position
+def in_value(cid: CID, value: Any, segments: Sequence[str], position: int = 0) -> tuple[CID, int] | None:
+    """Follows segments inside one value: (linked CID, next position), or None if they end inside it.
+
+    Raises NoSuchLink.
+    """
+    while type(value) is not CID:
         if position == len(segments):
             return None
-        segment = segments[position]
+        value = descend(cid, value, segments[position])
         position += 1
-        if type(value) is dict and segment in value:
-            value = value[segment]
-        elif type(value) is list and segment.isascii() and segment.isdecimal() and len(segment) <= 9:
-            if int(segment) >= len(value) or str(int(segment)) != segment:
-                raise NoSuchLink(segment, cid)
-            value = value[int(segment)]
-        else:
-            raise NoSuchLink(segment, cid)
+    return value, position
+
+
+def descend(cid: CID, value: Any, segment: str) -> Any:
+    """What is called `segment` in a map, or has that number in a list; raises NoSuchLink."""
+    if type(value) is dict and segment in value:
+        return value[segment]
+    if type(value) is list and segment.isascii() and segment.isdecimal() and len(segment) <= MAX_INDEX_CHARS:
+        number = int(segment)
+        if number < len(value) and str(number) == segment:
+            return value[number]
+    raise NoSuchLink(segment, cid)

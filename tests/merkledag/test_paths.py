@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from merkledag import dag_cbor
 from merkledag.builder import build_file, build_symlink
 from merkledag.cid import CID
-from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, RAW
+from merkledag.codecs import DAG_CBOR, DAG_JSON, LIBP2P_KEY, RAW
 from merkledag.dag_pb import PBLink
 from merkledag.directory import DirEntry, build_directory
 from merkledag.errors import DecodeError, InvalidPath, NoSuchLink, NotADirectory, PathError, UnsupportedCodec
@@ -96,7 +96,7 @@ class World:
         self.plain = self.blocks.put_node([PBLink(self.inner, "link", 1)], None)
         self.dag_pb_file = self.blocks.put_file([], b"x")
         self.json = self.blocks.put(b"{}", DAG_JSON)
-        self.unknown = self.blocks.put(b"\xa0", CBOR)
+        self.unknown = self.blocks.put(b"\xa0", LIBP2P_KEY)
         names = ("file", "symlink", "inner", "hamt", "value", "plain", "dag_pb_file", "json", "unknown")
         found = {name: getattr(self, name) for name in names}
         self.root = self.folder({name: getattr(each, "cid", each) for name, each in found.items()})
@@ -159,7 +159,7 @@ class TestResolving:
             ("dag_pb_file/x", NotADirectory, "is a file"),
             ("symlink/x", NotADirectory, "is a symlink"),
             ("json/x", NoSuchLink, "'x'"),
-            ("unknown/x", UnsupportedCodec, "cbor"),
+            ("unknown/x", UnsupportedCodec, "libp2p-key"),
         ],
     )
     def test_where_they_do_not(self, world: World, text: str, error: type[Exception], reason: str) -> None:
