@@ -19,7 +19,7 @@ from gateway.format_record import serve_record
 from gateway.format_tar import serve_tar
 from gateway.headers import base_headers
 from gateway.hosts import Origin, cid_label, name_and_label, read_origin
-from gateway.names import is_dns_name, key_name
+from gateway.names import key_name
 from gateway.negotiation import Format, negotiate
 from gateway.redirects import FILE_NAME, MAX_BYTES, find_rule, parse_redirects, with_query
 from gateway.request import (
@@ -35,6 +35,7 @@ from gateway.settings import GatewaySettings
 from gateway.shortcut import Shortcuts
 from gateway.source import BlockSource, NameResolver, RecordSource
 from merkledag.codecs import DAG_PB, RAW
+from merkledag.dnslink import is_dns_name
 from merkledag.errors import InvalidPath, MerkledagError, NoSuchLink, NotADirectory
 from merkledag.path import parse_path
 

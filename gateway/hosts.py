@@ -9,9 +9,10 @@ from functools import lru_cache
 from aiohttp import web
 
 from gateway.errors import BadRequest
-from gateway.names import MAX_LABEL_CHARS, inline_dns_name, is_dns_name, key_name, uninline_dns_name
+from gateway.names import inline_dns_name, key_name, uninline_dns_name
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
+from merkledag.dnslink import MAX_LABEL_CHARS, is_dns_name
 from merkledag.errors import InvalidCID
 
 _REMEMBERED_HOSTS = 512

@@ -14,9 +14,6 @@ from merkledag.path import parse_path
 from merkledag.peer import name_text, parse_name
 
 MAX_NAME_STEPS = 32  # DNSLink gateway spec: a hard limit of recursion
-MAX_LABEL_CHARS = 63
-_MAX_DNS_CHARS = 253
-_LABEL_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +31,6 @@ def key_name(text: str) -> str | None:
         return name_text(parse_name(text))
     except MerkledagError:
         return None
-
-
-def is_dns_name(text: str) -> bool:
-    """Whether `text`, in lower case, is a DNS name of at least two labels."""
-    labels = text.split(".")
-    return (
-        len(text) <= _MAX_DNS_CHARS
-        and len(labels) > 1
-        and all(0 < len(label) <= MAX_LABEL_CHARS and _LABEL_CHARS.issuperset(label) for label in labels)
-    )
 
 
 def inline_dns_name(name: str) -> str:

@@ -60,6 +60,21 @@ class LockHeld(StorageNodeError):
         self.pid = pid
 
 
+# --- names ---
+
+
+class NameNotFound(StorageNodeError, LookupError):
+    """Nothing valid is known of an IPNS key or DNSLink name."""
+
+
+class NameLoop(StorageNodeError):
+    """A name leads back to itself, or through more names than anybody follows."""
+
+
+class RecordOutdated(StorageNodeError):
+    """A record that would take the place of a newer one."""
+
+
 # --- the local store: the environment; these clear by themselves when there is room again ---
 
 

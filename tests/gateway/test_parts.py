@@ -13,7 +13,7 @@ from gateway.conditional import matches_any, range_still_valid
 from gateway.disposition import disposition
 from gateway.errors import BadRequest, GatewayError, NotAcceptable, RangeNotSatisfiable, UriTooLong
 from gateway.hosts import cid_label, name_and_label
-from gateway.names import inline_dns_name, is_dns_name, key_name, uninline_dns_name
+from gateway.names import inline_dns_name, key_name, uninline_dns_name
 from gateway.negotiation import CarParams, Format, negotiate
 from gateway.pages import human_size
 from gateway.ranges import Span, parse_range
@@ -21,6 +21,7 @@ from gateway.redirects import InvalidRedirectsError, find_rule, parse_redirects,
 from gateway.request import encode_path, parse_query, split_path, split_target
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
+from merkledag.dnslink import is_dns_name
 from merkledag.multihash import SHA2_512
 
 SETTINGS = GatewaySettings()

@@ -1,0 +1,108 @@
+"""DNSLink over DNS: the TXT records of a name and how long they hold."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from merkledag.dnslink import link_name
+from storage_node.errors import NameNotFound, PeerUnreachable
+
+if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver
+
+DNS_PORT = 53
+LIFETIME_S = 5.0  # for one name, all attempts together
+ATTEMPT_S = 2.0
+UDP_BYTES = 1232  # what passes everywhere in one piece (DNS flag day 2020); TCP for larger answers
+MAX_CNAME_STEPS = 8  # where a server leaves following them to us
+# Names that DNS servers must never be asked for (RFC 6761, 6762, 7686).
+LOCAL_DOMAINS = frozenset({"invalid", "local", "localhost", "onion"})
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecords:
+    """The TXT records at one name, each as one text, and the seconds they may be remembered."""
+
+    texts: tuple[str, ...]
+    ttl_s: int
+
+
+def parse_server(text: str) -> tuple[str, int]:
+    """A DNS server's address and port: `192.0.2.1`, `192.0.2.1:5353`, `2001:db8::1`, `[2001:db8::1]:5353`.
+
+    Raises ValueError.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not text.startswith("[")):
+        host, port = text, str(DNS_PORT)
+    address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    if not port.isdecimal() or not 0 < int(port) <= 65535:
+        raise ValueError(f"{text!r} has no port from 1 to 65535")
+    return str(address), int(port)
+
+
+class DnsLinks:
+    """Asks the given DNS servers, or those of the system."""
+
+    def __init__(self, servers: Sequence[tuple[str, int]] = ()) -> None:
+        self._servers = tuple(servers)
+        self._resolver: Resolver | None = None
+
+    async def texts(self, name: str) -> TextRecords:
+        """The TXT records of `_dnslink.` and a DNS name.
+
+        Raises NameNotFound where there are none, PeerUnreachable where no server answers.
+        """
+        import dns.exception
+        import dns.name
+        import dns.rdatatype
+        import dns.resolver
+
+        if name.rpartition(".")[2] in LOCAL_DOMAINS:
+            raise NameNotFound(f"{name} is no name of the DNS")
+        ttl_s: int | None = None
+        try:
+            asked = dns.name.from_text(link_name(name) + ".")
+        except dns.exception.DNSException:
+            raise NameNotFound(f"{name[:80]} is too long for a DNSLink") from None
+        try:
+            for _ in range(MAX_CNAME_STEPS):
+                answer = await self._configured().resolve(
+                    asked, dns.rdatatype.TXT, search=False, raise_on_no_answer=False
+                )
+                chain = answer.chaining_result
+                ttl_s = chain.minimum_ttl if ttl_s is None else min(ttl_s, chain.minimum_ttl)
+                if answer.rrset is not None:
+                    return TextRecords(tuple(_text(record) for record in answer.rrset), ttl_s)
+                if chain.canonical_name == asked:
+                    break
+                asked = chain.canonical_name
+        except dns.resolver.NXDOMAIN:
+            pass
+        except dns.exception.DNSException as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise PeerUnreachable(f"DNS did not answer for {name}: {reason[:256]}") from error
+        except OSError as error:
+            raise PeerUnreachable(f"DNS did not answer for {name}: {error}") from error
+        raise NameNotFound(f"{name} has no DNSLink: there is no TXT record at {link_name(name)}")
+
+    def _configured(self) -> Resolver:
+        if self._resolver is None:
+            from dns.asyncresolver import Resolver
+            from dns.nameserver import Do53Nameserver
+
+            resolver = Resolver(configure=not self._servers)
+            if self._servers:
+                resolver.nameservers = [Do53Nameserver(address, port) for address, port in self._servers]
+            resolver.lifetime, resolver.timeout = LIFETIME_S, ATTEMPT_S
+            resolver.use_edns(0, 0, UDP_BYTES)
+            self._resolver = resolver
+        return self._resolver
+
+
+def _text(record: Any) -> str:
+    """A TXT record may come in pieces of 255 bytes; together they are the text."""
+    return b"".join(record.strings).decode("utf-8", "replace")
