@@ -18,7 +18,7 @@ from cli.importing import Importer, ImportOptions
 from cli.output import meter
 from merkledag import car
 from merkledag.cid import CID
-from merkledag.profile import PROFILES
+from merkledag.profile import PROFILES, ImportProfile
 from merkledag.reader import entries, read_file, stat
 from merkledag.steps import Buffer, iterate, run
 from merkledag.traverse import walk_dag
@@ -98,19 +98,30 @@ def find_peer(name: str) -> Peer:
     return Peer(name, tuple(command))
 
 
-def import_folder(folder: Path, profile: str, car_path: Path, *, attributes: bool = False) -> CID:
-    """Our importer over a folder; writes the whole DAG as a CARv1 and returns its root."""
-    options = ImportOptions(
-        PROFILES[profile], hidden=True, preserve_mode=attributes, preserve_mtime=attributes
-    )
+def import_blocks(
+    folder: Path, profile: ImportProfile, *, attributes: bool = False
+) -> tuple[CID, dict[CID, bytes]]:
+    """Our importer over a folder: its root, and all blocks."""
+    options = ImportOptions(profile, hidden=True, preserve_mode=attributes, preserve_mtime=attributes)
     importer = Importer(options, on_added=lambda _: None, meter=meter("", None, wanted=False))
     blocks = {block.cid: block.data for block in importer.blocks([str(folder)])}
     (added,) = importer.roots
-    with car_path.open("wb") as file:
-        file.write(car.header([added.cid]))
-        for block in iterate(walk_dag(added.cid), blocks.__getitem__):
+    return added.cid, blocks
+
+
+def write_car(path: Path, root: CID, blocks: dict[CID, bytes]) -> None:
+    """The whole DAG as a CARv1."""
+    with path.open("wb") as file:
+        file.write(car.header([root]))
+        for block in iterate(walk_dag(root), blocks.__getitem__):
             file.write(car.frame(block))
-    return added.cid
+
+
+def import_folder(folder: Path, profile: str, car_path: Path, *, attributes: bool = False) -> CID:
+    """Our importer over a folder; writes the whole DAG as a CARv1 and returns its root."""
+    root, blocks = import_blocks(folder, PROFILES[profile], attributes=attributes)
+    write_car(car_path, root, blocks)
+    return root
 
 
 def prepare(case: Case, at: Path) -> Prepared:
