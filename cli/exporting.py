@@ -1,171 +1,268 @@
 """Content into files and folders, written nowhere but inside the target.
 
 Names from content are checked, every file and folder is made anew (never opened through something that
-exists), and symlinks are made last and only when they stay inside the target. All of it goes into a temporary
-sibling that is renamed in the end, so an interrupted `get` leaves either nothing or everything under the
-target's name.
+exists), and symlinks are made last and only when they stay inside the target. All of it goes into a hidden
+folder beside the target (`cli.part`) and is renamed in the end, so an interrupted `get` leaves either nothing
+or everything under the target's name. What was interrupted is taken up again: a leaf whose bytes are there
+already, and still hash to its CID, is neither fetched nor written.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
-import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.output import CommandError, Meter, invalid, printable
-from merkledag.codecs import RAW
-from merkledag.reader import NodeStat, entries, read_file
+from cli.output import CommandError, ExitCode, Meter, invalid, note, printable, size_text
+from cli.part import Part, put_in_place
+from merkledag import multihash
+from merkledag.block import MAX_BLOCK_BYTES
+from merkledag.reader import NodeStat, read_file
 from merkledag.reader import stat as stat_node
-from merkledag.steps import Buffer, iterate, run
+from merkledag.steps import Buffer
+from merkledag.tree import TreeItem, stays_inside, walk_tree
 
 if TYPE_CHECKING:
-    from cli.sources import ContentSource
+    from cli.reading import Reader
     from merkledag.cid import CID
-    from merkledag.reader import Entry
 
-MAX_FOLDER_DEPTH: Final = 256
 MAX_NAME_BYTES: Final = 255
+MAX_TARGET_BYTES: Final = 4_095  # of a symlink
 PERMISSION_BITS: Final = 0o777  # never setuid, setgid or sticky from somebody else's data
+KEEP_BYTES: Final = 1 << 20  # what an interrupted `get` must have written to be worth keeping
 
 
 @dataclass(slots=True)
 class Exported:
-    """What a `get` wrote, and the paths that it left out (symlinks that lead outside, with their targets)."""
+    """What a `get` wrote, and the paths that it left out (symlinks that lead outside, with their targets).
+
+    `kept_bytes` of `size_bytes` were there already, from an interrupted `get`.
+    """
 
     files: int = 0
     folders: int = 0
     symlinks: int = 0
     size_bytes: int = 0
+    kept_bytes: int = 0
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def export(source: ContentSource, cid: CID, target: Path, *, force: bool, meter: Meter) -> Exported:
+def export(reader: Reader, cid: CID, target: Path, *, force: bool, meter: Meter) -> Exported:
     """Writes the file or folder `cid` to `target`.
 
     Without `force`, anything that is there already is an error (exit 4). With it, a file replaces a file or
     symlink, and a folder is merged into a folder. Raises CommandError (exit 4) for unsafe or double names,
-    for what is no file or folder, and for a folder in a file's place; not-found errors of the source pass
-    through.
+    for what is no file or folder, and for a folder in a file's place; exit 6 when the disk is full;
+    not-found errors of the source pass through.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 (must not follow a symlink)
     if target.name == "":
         raise invalid(f"{target} cannot be replaced: name a new file or folder with -o")
-    _check_target(target, force)
-    node = _stat(source, cid)
+    refuse_existing(target, force)
+    node = reader.run(stat_node(cid))
+    check_root(cid, node)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".holdfast-{secrets.token_hex(8)}.part"
-    writer = _Writer(source, temporary, meter)
+    if node.kind in {"file", "raw"}:
+        check_room(target, node.size_bytes)
+    part = Part(target, str(cid))
+    writer = _Writer(reader, part, meter)
     try:
-        writer.write(cid, node)
-        _move(temporary, target)
-    finally:
-        _remove(temporary)
+        writer.write(cid)
+        put_in_place(part.content, target)
+    except BaseException as error:
+        _give_up(part, writer.done, error)
+        raise (full_disk(target, error) if isinstance(error, OSError) else None) or error from None
+    part.discard()
     return writer.done
 
 
-class _Writer:
-    """Writes one tree under a path that does not exist yet."""
+def refuse_existing(target: Path, force: bool) -> None:
+    """Exit 4 for a target that exists, unless `force`."""
+    if not force and os.path.lexists(target):
+        raise invalid(f"{target} exists: choose another name with -o, or overwrite it with --force")
 
-    def __init__(self, source: ContentSource, root: Path, meter: Meter) -> None:
-        self._source = source
-        self._root = root
+
+def check_room(target: Path, size_bytes: int) -> None:
+    """Exit 6 if `size_bytes` cannot fit on the disk of `target` (whose folder exists)."""
+    try:
+        room = os.statvfs(target.parent)
+    except OSError:
+        return
+    if size_bytes > room.f_bavail * room.f_frsize:
+        free = size_text(room.f_bavail * room.f_frsize)
+        raise CommandError(
+            f"{target}: {size_text(size_bytes)} do not fit into the {free} that are free", ExitCode.NO_SPACE
+        )
+
+
+def full_disk(target: Path, error: OSError) -> CommandError | None:
+    """Exit 6 for an error that says that the disk is full, else None."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return None
+    return CommandError(f"{target}: {error.strerror}; what was written is removed again", ExitCode.NO_SPACE)
+
+
+def check_root(cid: CID, node: NodeStat) -> None:
+    """Exit 4 for what cannot be got by itself: a symlink, or a node that is no UnixFS."""
+    if node.kind == "symlink":
+        raise invalid(f"this is a symlink to {printable(node.target or '')!r}: get the folder that it is in")
+    if node.kind == "other":
+        raise invalid(f"{cid} is neither a file nor a folder: use `dag get` or `block get`")
+
+
+def _give_up(part: Part, done: Exported, error: BaseException) -> None:
+    """Keeps what an interruption or a silent network cut off; anything else would only fail again."""
+    passing = isinstance(error, (KeyboardInterrupt, TimeoutError, ConnectionError))
+    if passing and done.size_bytes >= KEEP_BYTES:
+        part.release()
+        note(
+            f"holdfast: kept {size_text(done.size_bytes)} in {part.path}: the same command goes on from there"
+        )
+    else:
+        part.discard()
+
+
+class _Writer:
+    """Writes one tree into a part."""
+
+    def __init__(self, reader: Reader, part: Part, meter: Meter) -> None:
+        self._reader = reader
+        self._root = part.content
         self._meter = meter
         self._umask = _umask()
-        self._symlinks: list[tuple[Path, str, NodeStat]] = []
+        self._symlinks: list[tuple[Path, NodeStat]] = []
         self._folders: list[tuple[Path, NodeStat]] = []
+        # Device and inode of what this run made or took up again; needed where things were there before.
+        self._ours: set[tuple[int, int]] | None = set() if part.resumed else None
         self.done = Exported()
 
-    def write(self, cid: CID, node: NodeStat) -> None:
+    def write(self, cid: CID) -> None:
         """The whole tree: files and folders first, then symlinks, then the folders' modes and times."""
-        self._one(cid, node, self._root)
-        if node.kind == "directory":
-            self._walk(cid)
-        for path, target, link in self._symlinks:
-            self._make_symlink(path, target, link)
+        for item in self._reader.iterate(walk_tree(cid, sized=False)):
+            path = (
+                self._root.joinpath(*item.names[:-1], safe_name(item.names[-1])) if item.names else self._root
+            )
+            self._one(item, path)
+        for path, link in self._symlinks:
+            self._make_symlink(path, link)
         for path, folder in reversed(self._folders):
-            mode = PERMISSION_BITS & ~self._umask if folder.mode is None else folder.mode & PERMISSION_BITS
-            path.chmod(mode)
+            if folder.mode is not None:
+                path.chmod(folder.mode & PERMISSION_BITS)
             _set_mtime(path, folder)
 
-    def _walk(self, root: CID) -> None:
-        """Depth first with an explicit stack; the depth is bounded before anything is written."""
-        stack: list[tuple[Path, Iterator[Entry]]] = [(self._root, self._list(root))]
-        while stack:
-            folder, listing = stack[-1]
-            entry = next(listing, None)
-            if entry is None:
-                stack.pop()
-                continue
-            name, cid = entry.name, entry.cid
-            path = folder / safe_name(name)
-            node = _stat(self._source, cid)
-            self._one(cid, node, path)
-            if node.kind == "directory":
-                if len(stack) >= MAX_FOLDER_DEPTH:
-                    raise invalid(
-                        f"folders are nested more than {MAX_FOLDER_DEPTH} deep: {cid} was not written"
-                    )
-                stack.append((path, self._list(cid)))
-
-    def _list(self, cid: CID) -> Iterator[Entry]:
-        return iterate(entries(cid), self._source.get)
-
-    def _one(self, cid: CID, node: NodeStat, path: Path) -> None:
-        shown = printable(str(path.relative_to(self._root)))
+    def _one(self, item: TreeItem, path: Path) -> None:
+        node = item.stat
         try:
             if node.kind == "directory":
-                path.mkdir(mode=0o700)
-                self._folders.append((path, node))
+                self._folder(path)
+                if node.mode is not None or node.mtime is not None:
+                    self._folders.append((path, node))
                 self.done.folders += 1
             elif node.kind in {"file", "raw"}:
-                self._file(cid, node, path)
+                self._reader.announce(item.ahead)
+                self._file(item.cid, node, path)
             elif node.kind == "symlink":
-                self._later(path, node)
+                self._symlinks.append((path, node))
             else:
-                raise invalid(f"{cid} is neither a file nor a folder: use `dag get` or `block get`")
+                check_root(item.cid, node)
         except FileExistsError:
-            raise invalid(f"{shown}: two entries of one folder have this name; nothing was written") from None
+            raise self._twice(path) from None
+
+    def _twice(self, path: Path) -> CommandError:
+        shown = printable(str(path.relative_to(self._root)))
+        return invalid(f"{shown}: two entries of one folder have this name; nothing was written")
+
+    def _folder(self, path: Path) -> None:
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if not self._take_up(path, stat.S_IFDIR):
+                raise
+            path.chmod(0o777 & ~self._umask)
+        else:
+            self._remember(path)
 
     def _file(self, cid: CID, node: NodeStat, path: Path) -> None:
-        mode = 0o666 if node.mode is None else node.mode & PERMISSION_BITS
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
-            parts: Iterator[Buffer] = iterate(read_file(cid), self._source.get)
-            for part in parts:
-                _write_all(file.write, part)
-                self.done.size_bytes += len(part)
-                self._meter.advance(len(part))
-            os.fchmod(file.fileno(), mode & ~self._umask if node.mode is None else mode)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        had_bytes = 0
+        try:
+            number = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            if not self._take_up(path, stat.S_IFREG):
+                raise
+            path.chmod(0o666 & ~self._umask)
+            number = os.open(path, flags)
+            had_bytes = os.fstat(number).st_size
+        else:
+            self._remember(path)
+        try:
+            self._fill(number, cid, had_bytes)
+            if node.mode is not None:
+                os.fchmod(number, node.mode & PERMISSION_BITS)
+        finally:
+            os.close(number)
         _set_mtime(path, node)
         self.done.files += 1
 
-    def _later(self, path: Path, node: NodeStat) -> None:
-        target = node.target or ""
-        if path == self._root:
-            raise invalid(f"this is a symlink to {printable(target)!r}: get the folder that it is in")
-        self._symlinks.append((path, target, node))
+    def _fill(self, number: int, cid: CID, had_bytes: int) -> None:
+        """Writes a file's bytes; those of leaves that are in its first `had_bytes` already stay."""
+        kept: Buffer | None = None
 
-    def _make_symlink(self, path: Path, target: str, node: NodeStat) -> None:
-        depth = len(path.relative_to(self._root).parts) - 1
-        if not stays_inside(target, depth):
-            self.done.left_out.append((str(path.relative_to(self._root)), target))
+        def known(leaf: CID, start: int, size: int | None) -> Buffer | None:
+            nonlocal kept
+            length = had_bytes - start if size is None else size
+            kept = None
+            if 0 < length <= min(MAX_BLOCK_BYTES, had_bytes - start):
+                data = os.pread(number, length, start)
+                kept = data if len(data) == length and multihash.verify(leaf.multihash, data) else None
+            return kept
+
+        position = 0
+        parts: Iterator[Buffer] = self._reader.iterate(read_file(cid, known=known if had_bytes else None))
+        for part in parts:
+            if part is kept:
+                self.done.kept_bytes += len(part)
+            else:
+                _write_all(number, part, position)
+            position += len(part)
+            self.done.size_bytes += len(part)
+            self._meter.advance(len(part))
+        if had_bytes > position:
+            os.ftruncate(number, position)
+
+    def _take_up(self, path: Path, kind: int) -> bool:
+        """Whether what is at `path` was left by an interrupted run: of this kind and not met before."""
+        if self._ours is None:
+            return False
+        status = os.lstat(path)
+        identity = (status.st_dev, status.st_ino)
+        if identity in self._ours or stat.S_IFMT(status.st_mode) != kind:
+            return False
+        self._ours.add(identity)
+        return True
+
+    def _remember(self, path: Path) -> None:
+        if self._ours is not None:
+            status = os.lstat(path)
+            self._ours.add((status.st_dev, status.st_ino))
+
+    def _make_symlink(self, path: Path, node: NodeStat) -> None:
+        names = path.relative_to(self._root).parts
+        target = node.target or ""
+        if not may_link(target, len(names) - 1):
+            self.done.left_out.append(("/".join(names), target))
             return
         try:
             path.symlink_to(target)
         except FileExistsError:
-            raise invalid(f"{printable(path.name)}: two entries of one folder have this name") from None
+            if self._ours is None or not path.is_symlink() or str(path.readlink()) != target:
+                raise self._twice(path) from None
         _set_mtime(path, node)
         self.done.symlinks += 1
-
-
-def _stat(source: ContentSource, cid: CID) -> NodeStat:
-    """What a node is; a raw block is a file whatever is in it, so it need not be read twice."""
-    return NodeStat(cid, "raw", 0, 0) if cid.codec == RAW else run(stat_node(cid), source.get)
 
 
 def safe_name(name: str) -> str:
@@ -177,62 +274,16 @@ def safe_name(name: str) -> str:
     return name
 
 
-def stays_inside(target: str, depth: int) -> bool:
-    """Whether a symlink `depth` folders below the root cannot lead out of it.
-
-    Only leading `..` are followed, and those go up real folders; a `..` behind a name might go up from
-    wherever another symlink leads, so it is refused. What the remaining names lead through are folders or
-    symlinks of the same kind, so by induction all of them stay inside.
-    """
-    if not target or target.startswith("/") or "\0" in target:
-        return False
-    parts = [part for part in target.split("/") if part not in {"", "."}]
-    ups = 0
-    while ups < len(parts) and parts[ups] == "..":
-        ups += 1
-    return ups <= depth and ".." not in parts[ups:]
+def may_link(target: str, depth: int) -> bool:
+    """Whether a symlink `depth` folders below the root may be made: it stays inside and is not too long."""
+    return stays_inside(target, depth) and len(os.fsencode(target)) <= MAX_TARGET_BYTES
 
 
-def _check_target(target: Path, force: bool) -> None:
-    if not os.path.lexists(target):
-        return
-    if not force:
-        raise invalid(f"{target} exists: choose another name with -o, or overwrite it with --force")
-
-
-def _move(new: Path, target: Path) -> None:
-    """Renames `new` to `target`, merging folders; never follows a symlink."""
-    if not os.path.lexists(target):
-        new.rename(target)
-        return
-    new_is_folder, old_is_folder = (stat.S_ISDIR(os.lstat(p).st_mode) for p in (new, target))
-    if new_is_folder != old_is_folder:
-        kinds = ("folder", "file") if new_is_folder else ("file", "folder")
-        raise invalid(f"{target}: a {kinds[0]} cannot replace what is there (a {kinds[1]}); remove it first")
-    if not new_is_folder:
-        new.replace(target)
-        return
-    for child in sorted(new.iterdir()):
-        _move(child, target / child.name)
-
-
-def _remove(path: Path) -> None:
-    """Removes what is left of a temporary file or folder."""
-    try:
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.is_dir():
-            for folder, _, _ in os.walk(path):
-                Path(folder).chmod(0o700)  # a folder may have been given a mode that forbids even its owner
-            shutil.rmtree(path)
-    except OSError as error:
-        raise CommandError(f"{path} is left over and cannot be removed: {error.strerror}") from None
-
-
-def _write_all(write: Callable[[memoryview], int | None], data: bytes | memoryview) -> None:
+def _write_all(number: int, data: bytes | memoryview, position: int) -> None:
     view = memoryview(data)
     while view:
-        view = view[write(view) or 0 :]
+        wrote = os.pwrite(number, view, position)
+        view, position = view[wrote:], position + wrote
 
 
 def _set_mtime(path: Path, node: NodeStat) -> None:

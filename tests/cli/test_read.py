@@ -147,7 +147,7 @@ def test_ls_and_stat(holdfast: Holdfast, tree: Tree) -> None:
     assert lines[0] == f"{rows['a']['cid']} 5 a"
     assert lines[3] == f"{rows['sub']['cid']} - sub/"
     assert holdfast("ls", f"{cid}/big").text == f"{rows['big']['cid']} 2000000 big"
-    assert holdfast("ls", cid, "--no-size", "--json").json_lines[0]["kind"] is None
+    assert holdfast("ls", cid, "--no-size", "--no-resolve-type", "--json").json_lines[0]["kind"] is None
     shown = holdfast("stat", f"{cid}/big", "--json").json
     assert (shown["kind"], shown["size_bytes"], shown["children"]) == ("file", 2_000_000, 2)
     assert holdfast("stat", f"{cid}/l", "--json").json["target"] == "a"
