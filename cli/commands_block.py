@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,11 @@ from cli.profile_options import HASHES
 from merkledag import codecs
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.cid import CID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from merkledag.steps import Buffer
 
 app = new_app("Single blocks, as bytes.")
 
@@ -60,6 +65,20 @@ def hash_number(name: str) -> int:
     return HASHES[name]
 
 
+def block_bytes(get_block: Callable[[CID], Buffer], cid: CID) -> Buffer:
+    """The block of `cid`: the CID itself for an identity CID, else what `get_block` returns."""
+    from merkledag.steps import inline
+
+    data = inline(cid)
+    return get_block(cid) if data is None else data
+
+
+def require_block_size(data: bytes, what: str) -> None:
+    """Exit 4 for a block that no store takes."""
+    if len(data) > MAX_BLOCK_BYTES:
+        raise invalid(f"{what}: a block of {len(data)} bytes; at most {MAX_BLOCK_BYTES}")
+
+
 def store_block(home: Home, cid: CID, data: bytes, *, pin: bool, name: str = "") -> None:
     """Stores one block, and pins it (with what it links to) when asked."""
     store = home.open_store()
@@ -71,7 +90,7 @@ def store_block(home: Home, cid: CID, data: bytes, *, pin: bool, name: str = "")
 
 @app.command("put")
 def put(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, or - for stdin.")],
+    files: Annotated[list[str] | None, typer.Argument(metavar="FILE…", help="Files, or - for stdin.")] = None,
     codec: CodecOption = "raw",
     hash_name: HashOption = "sha2-256",
     pin: Annotated[bool, typer.Option("--pin/--no-pin", help="Pin it.")] = False,
@@ -80,7 +99,7 @@ def put(
     """Store a file's bytes as one block and print its CID."""
     codec_code, hash_code = codec_number(codec), hash_number(hash_name)
     with Home.locate() as home:
-        for file in files:
+        for file in files or ["-"]:
             data = read_input(file, MAX_BLOCK_BYTES, "a block")
             cid = CID.of(data, codec_code, hash_code)
             if codec_code in {codecs.DAG_PB, codecs.DAG_CBOR}:
@@ -96,12 +115,10 @@ def put(
 def get(cid: CidArgument, json_output: JsonFlag = False) -> None:
     """Print a block's bytes."""
     from cli.sources import content_source
-    from merkledag.steps import inline
 
     parsed = cid_argument(cid)
     with Home.locate() as home:
-        data = inline(parsed)
-        block = content_source(home).get(parsed) if data is None else data
+        block = block_bytes(content_source(home).get, parsed)
     if json_output:
         from base64 import b64encode
 

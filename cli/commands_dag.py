@@ -1,4 +1,4 @@
-"""`holdfast dag`: nodes of any codec, shown and taken as DAG-JSON."""
+"""`holdfast dag`: nodes of any codec, shown, taken, counted and compared."""
 
 from __future__ import annotations
 
@@ -7,95 +7,100 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.arguments import path_argument
-from cli.commands_block import HashOption, codec_number, hash_number, read_input, store_block
+from cli.commands_block import (
+    HashOption,
+    block_bytes,
+    codec_number,
+    hash_number,
+    read_input,
+    require_block_size,
+    store_block,
+)
 from cli.groups import new_app
 from cli.home import Home
-from cli.options import JsonFlag, PathArgument
-from cli.output import emit, invalid, not_found, raw, size_text, text, usage
+from cli.options import JsonFlag
+from cli.output import emit, flush, invalid, meter, printable, raw, size_text, text, usage
 from cli.sources import content_source, resolve_path
-from merkledag import codecs, dag_json
+from merkledag import codecs
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.cid import CID
 
 if TYPE_CHECKING:
-    from merkledag.steps import Buffer
+    from cli.sources import ContentSource
+    from merkledag.diff import Change
+    from merkledag.resolve import Resolved
 
-app = new_app("Nodes: dag-json, dag-cbor, dag-pb and raw.")
+app = new_app("Nodes of any codec: dag-json, dag-cbor, dag-pb, json, cbor, raw.")
 
-
-def node_value(cid: CID, block: Buffer) -> Any:
-    """A block as the value that DAG-JSON can show; exit 4 for codecs without one."""
-    codec = cid.codec
-    if codec == codecs.RAW:
-        return bytes(block)
-    if codec == codecs.DAG_CBOR:
-        from merkledag import dag_cbor
-
-        return dag_cbor.decode_lenient(block)
-    if codec in {codecs.DAG_JSON, codecs.JSON}:
-        return dag_json.decode(bytes(block))
-    if codec == codecs.DAG_PB:
-        return _dag_pb_value(block)
-    raise invalid(f"{cid} has codec {codecs.name(codec)}, which has no DAG-JSON form: use `block get`")
+IPLD = "/ipld/"  # paths of the data model: dag-pb has the fields Data and Links there
+DagPath = Annotated[
+    str,
+    typer.Argument(metavar="PATH", help="/ipfs/…, /ipld/…, ipfs://… or a CID, with /sub/path."),
+]
+DagPaths = Annotated[list[str], typer.Argument(metavar="PATH…", help="/ipfs/…, /ipld/…, or CIDs.")]
 
 
-def _dag_pb_value(block: Buffer) -> dict[str, Any]:
-    from merkledag import dag_pb
+def _located(source: ContentSource, path: str) -> Resolved:
+    """Where a path leads; as `resolve_path`, and through the fields of nodes for /ipld/ paths."""
+    if not path.startswith(IPLD):
+        return resolve_path(source, path_argument(path))
+    from merkledag.resolve import resolve
+    from merkledag.steps import run
 
-    node = dag_pb.decode(block)
-    links = []
-    for cid, name, tsize in node.links:
-        link: dict[str, Any] = {"Hash": cid}
-        if name is not None:
-            link["Name"] = name
-        if tsize is not None:
-            link["Tsize"] = tsize
-        links.append(link)
-    return {"Links": links} if node.data is None else {"Data": node.data, "Links": links}
+    parsed = path_argument("/ipfs/" + path[len(IPLD) :])
+    return run(resolve(parsed.cid, parsed.segments, by_name=False), source.get)
 
 
-def _descend(value: Any, segments: tuple[str, ...]) -> Any:
-    for segment in segments:
-        if isinstance(value, dict) and segment in value:
-            value = value[segment]
-        elif isinstance(value, list) and segment.isdecimal() and int(segment) < len(value):
-            value = value[int(segment)]
-        else:
-            raise not_found(f"there is no {segment!r} inside this node")
-    return value
+def _root(source: ContentSource, path: str) -> CID:
+    """The node that a path leads to; exit 2 where it ends inside one."""
+    resolved = _located(source, path)
+    if resolved.remainder:
+        rest = "/".join(resolved.remainder)
+        raise usage(f"{path!r} ends inside {resolved.cid}, at {rest}: give the path of a whole node")
+    return resolved.cid
 
 
 @app.command("get")
 def get(
-    path: PathArgument,
+    path: DagPath,
     output_codec: Annotated[
-        str, typer.Option("--output-codec", help="dag-json, or the block's own codec for its bytes.")
+        str, typer.Option("--output-codec", help="dag-json, dag-cbor, dag-pb, json, cbor or raw.")
     ] = "dag-json",
     json_output: JsonFlag = False,
 ) -> None:
-    """Print a node, or a value inside it, as DAG-JSON."""
+    """Print a node, or a value inside it, in the codec asked for."""
+    from merkledag import resolve, values
+
     wanted = codec_number(output_codec)
     with Home.locate() as home:
         source = content_source(home)
-        resolved = resolve_path(source, path_argument(path))
-        block = _block(source.get, resolved.cid)
-    if wanted != codecs.DAG_JSON or (resolved.cid.codec == wanted and not resolved.remainder):
-        if wanted != resolved.cid.codec or resolved.remainder:
-            have = codecs.name(resolved.cid.codec)
-            raise usage(f"this node is {have}: --output-codec is dag-json, or {have} for a whole node")
-        return raw(block)
-    value = _descend(node_value(resolved.cid, block), tuple(resolved.remainder))
+        resolved = _located(source, path)
+        block = bytes(block_bytes(source.get, resolved.cid))
+    if wanted == resolved.cid.codec and not resolved.remainder:
+        data = block
+    else:
+        value = values.decode(resolved.cid.codec, block)
+        for segment in resolved.remainder:
+            value = resolve.descend(resolved.cid, value, segment)
+        data = _encoded(wanted, value, str(resolved.cid))
+    if wanted in {codecs.DAG_JSON, codecs.JSON}:
+        return raw(data if data is block else data + b"\n")
+    if json_output:
+        from base64 import b64encode
+
+        base64 = b64encode(data).decode()
+        return emit({"cid": str(resolved.cid), "codec": codecs.name(wanted), "base64": base64})
+    return raw(data)
+
+
+def _encoded(codec: int, value: Any, what: str) -> bytes:
+    """A value in a codec; exit 4 where the codec cannot hold it."""
+    from merkledag import values
+
     try:
-        return text(dag_json.encode(value))
+        return values.encode(codec, value)
     except ValueError as error:
-        raise invalid(f"{resolved.cid}: {error}") from None
-
-
-def _block(get_block: Any, cid: CID) -> Buffer:
-    from merkledag.steps import inline
-
-    data = inline(cid)
-    return get_block(cid) if data is None else data
+        raise invalid(f"{what} cannot be written as {codecs.name(codec)}: {error}") from None
 
 
 @app.command("put")
@@ -108,14 +113,12 @@ def put(
     json_output: JsonFlag = False,
 ) -> None:
     """Store a node given as DAG-JSON (or in another codec) and print its CID."""
-    source_codec, target_codec, hash_code = (
-        codec_number(input_codec),
-        codec_number(store_codec),
-        hash_number(hash_name),
-    )
+    source_codec, target_codec = codec_number(input_codec), codec_number(store_codec)
+    hash_code = hash_number(hash_name)
     with Home.locate() as home:
         for file in files or ["-"]:
-            data = _converted(read_input(file, MAX_BLOCK_BYTES, "a block"), source_codec, target_codec)
+            data = _converted(read_input(file, MAX_BLOCK_BYTES, "a block"), source_codec, target_codec, file)
+            require_block_size(data, file)
             cid = CID.of(data, target_codec, hash_code)
             store_block(home, cid, data, pin=pin)
             if json_output:
@@ -124,41 +127,23 @@ def put(
                 text(str(cid))
 
 
-def _converted(data: bytes, source: int, target: int) -> bytes:
-    """`data` in the target's codec, checked; exit 2 for a pair that cannot be converted, 4 for bad data."""
-    cid = CID.of(data, source)
-    if source == target:
-        if source == codecs.DAG_CBOR:
-            from merkledag import dag_cbor
+def _converted(data: bytes, source: int, target: int, what: str) -> bytes:
+    """`data` in the target's codec, checked; exit 4 for bad data, 2 for codecs whose values are not known."""
+    from merkledag import values
 
-            dag_cbor.decode(data)
-        elif source == codecs.DAG_JSON:
-            return dag_json.encode(dag_json.decode(data)).encode()
-        elif source == codecs.DAG_PB:
-            codecs.links(cid, data)
-        return data
-    known = {codecs.DAG_JSON, codecs.DAG_CBOR}
-    if source not in known or target not in known:
-        raise usage(
-            f"{codecs.name(source)} cannot be stored as {codecs.name(target)}: "
-            "only dag-json and dag-cbor convert into each other"
-        )
-    try:
-        value = node_value(cid, data)
-        if target == codecs.DAG_JSON:
-            return dag_json.encode(value).encode()
-        from merkledag import dag_cbor
-
-        return dag_cbor.encode(value)
-    except ValueError as error:
-        raise invalid(str(error)) from None
+    for codec in {source, target} - values.CODECS:
+        if source == target:
+            return data
+        raise usage(f"{codecs.name(codec)} converts into no other codec: use it for input and store alike")
+    values.check(source, data)
+    return _encoded(target, values.decode(source, data), what)
 
 
 @app.command("resolve")
-def resolve(path: PathArgument, json_output: JsonFlag = False) -> None:
+def resolve(path: DagPath, json_output: JsonFlag = False) -> None:
     """Print the CID that a path leads to, and what of the path is left inside that node."""
     with Home.locate() as home:
-        resolved = resolve_path(content_source(home), path_argument(path))
+        resolved = _located(content_source(home), path)
     rest = "/".join(resolved.remainder)
     if json_output:
         return emit({"cid": str(resolved.cid), "remainder": rest})
@@ -166,18 +151,93 @@ def resolve(path: PathArgument, json_output: JsonFlag = False) -> None:
 
 
 @app.command("stat")
-def stat(path: PathArgument, json_output: JsonFlag = False) -> None:
-    """Walk a whole DAG and count its distinct blocks and their bytes."""
+def stat(
+    paths: DagPaths,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show it on a terminal.")] = True,
+    json_output: JsonFlag = False,
+) -> None:
+    """Walk whole DAGs: distinct blocks and bytes of each, and what they share."""
     from merkledag.steps import iterate
     from merkledag.traverse import walk_dag
 
+    unique: dict[bytes, int] = {}  # multihash → bytes, over all roots
+    rows: list[tuple[CID, int, int]] = []
+    bar = meter("walked", None, wanted=progress)
+    try:
+        with Home.locate() as home:
+            source = content_source(home)
+            for root in [_root(source, path) for path in paths]:
+                seen: dict[bytes, int] = {}
+                for block in iterate(walk_dag(root), source.get):
+                    seen[block.cid.multihash] = len(block.data)
+                    bar.advance(len(block.data))
+                rows.append((root, len(seen), sum(seen.values())))
+                unique.update(seen)
+    finally:
+        bar.finish()
+    _print_stat(rows, len(unique), sum(unique.values()), json_output=json_output)
+
+
+def _print_stat(rows: list[tuple[CID, int, int]], blocks: int, total: int, *, json_output: bool) -> None:
+    """`total` counts each of the `blocks` once; what several roots hold is shared as often as it repeats."""
+    redundant = sum(size for _, _, size in rows)
+    ratio = redundant / total if total else 1.0
+    if json_output:
+        roots = [{"cid": str(cid), "blocks": count, "size_bytes": size} for cid, count, size in rows]
+        return emit(
+            {
+                **(roots[0] if len(roots) == 1 else {}),
+                "roots": roots,
+                "unique_blocks": blocks,
+                "total_size_bytes": total,
+                "shared_size_bytes": redundant - total,
+                "ratio": ratio,
+            }
+        )
+    width = max(len(str(cid)) for cid, _, _ in rows)
+    text(f"{'CID':<{width}}\t{'Blocks':<15}\tSize")
+    for cid, count, size in rows:
+        text(f"{cid!s:<{width}}\t{count:<15}\t{size}")
+    text("\nSummary")
+    text(f"Total Size: {total} ({size_text(total)})")
+    text(f"Unique Blocks: {blocks}")
+    text(f"Shared Size: {redundant - total} ({size_text(redundant - total)})")
+    return text(f"Ratio: {ratio:f}")
+
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+@app.command("diff")
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="Path or CID of the first tree.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Path or CID of the second one.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Print what differs from folder A to folder B: + added, - removed, ~ changed, with CIDs and paths."""
+    from merkledag.diff import diff as diff_trees
+    from merkledag.steps import iterate
+
     with Home.locate() as home:
         source = content_source(home)
-        root = resolve_path(source, path_argument(path)).cid
-        blocks = size_bytes = 0
-        for block in iterate(walk_dag(root), source.get):
-            blocks += 1
-            size_bytes += len(block.data)
+        roots = [_root(source, path) for path in (before, after)]
+        for count, change in enumerate(iterate(diff_trees(*roots), source.get)):
+            _print_change(change, json_output=json_output)
+            if count == 0:
+                flush()
+
+
+def _print_change(change: Change, *, json_output: bool) -> None:
+    path = "/".join(change.path)
     if json_output:
-        return emit({"cid": str(root), "blocks": blocks, "size_bytes": size_bytes})
-    return text(f"{root} {blocks} blocks, {size_bytes} bytes ({size_text(size_bytes)})")
+        return emit(
+            {
+                "change": str(change.kind),
+                "path": path,
+                "before": None if change.before is None else str(change.before),
+                "after": None if change.after is None else str(change.after),
+            }
+        )
+    cids = " ".join(str(cid) for cid in (change.before, change.after) if cid is not None)
+    quoted = printable(path).replace('"', '\\"')
+    return text(f'{_SIGNS[change.kind]} {cids} "{quoted}"')
