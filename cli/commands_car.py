@@ -2,237 +2,223 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections import Counter
-from collections.abc import Generator
-from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from cli import commands_car_files
 from cli.arguments import path_argument
+from cli.commands_car_files import IndexOption, NullPaddingFlag, VersionOption, index_kind
 from cli.groups import new_app
 from cli.home import Home
-from cli.options import JsonFlag, PathArgument
-from cli.output import emit, invalid, meter, note, raw, size_text, text, usage
-from cli.sources import content_source, resolve_path
+from cli.options import JsonFlag
+from cli.output import ExitCode, emit, not_found, note, size_text, text, usage
+from cli.sources import content_source, unixfs_node
 
 if TYPE_CHECKING:
+    from cli.car_input import CarInput
     from merkledag.block import Block
-    from merkledag.car import CarHeader
+    from merkledag.cid import CID
+    from merkledag.scope import EntityBytes
+    from merkledag.traverse import Scope
+    from storage_node.blockstore.interface import PutResult
 
-app = new_app("CAR archives; - is standard input.")
-
-READ_BYTES: Final = 1 << 20
-FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A CAR file, or - for stdin.")]
-
-
-class CarReader:
-    """The blocks of one CAR file, verified; `header` is known once the first block was asked for."""
-
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self.header: CarHeader | None = None
-
-    def blocks(self) -> Generator[Block, None, None]:
-        """Every block in file order.
-
-        Errors name the file. Raises MerkledagError (exit 4) for damaged data.
-        """
-        from merkledag.car import CarDecoder, CarHeader
-        from merkledag.errors import MerkledagError
-
-        decoder = CarDecoder()
-        with ExitStack() as stack:
-            stream: BinaryIO = sys.stdin.buffer
-            if self._file != "-":
-                stream = stack.enter_context(Path(self._file).open("rb"))
-                total = os.fstat(stream.fileno()).st_size
-            else:
-                total = 0
-            bar = meter("read", total or None)
-            stack.callback(bar.finish)
-            try:
-                while data := stream.read(READ_BYTES):
-                    bar.advance(len(data))
-                    decoder.feed(data)
-                    while (item := decoder.next()) is not None:
-                        if isinstance(item, CarHeader):
-                            self.header = item
-                        else:
-                            yield item
-                decoder.finish()
-            except MerkledagError as error:
-                raise invalid(f"{self._file}: {error}") from None
-        if self.header is None:
-            raise invalid(f"{self._file}: this is no CAR file: it has no header")
+app = new_app("CAR archives; - is standard input or output.")
 
 
 @app.command("export")
 def export(
-    path: PathArgument,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="The roots: CIDs or content paths.")],
     output: Annotated[str, typer.Option("-o", "--output", help="A new file; stdout without it.")] = "",
+    scope: Annotated[
+        str, typer.Option("--scope", help="all, entity (a file, a folder's own blocks), block.")
+    ] = "",
+    entity_bytes: Annotated[
+        str, typer.Option("--bytes", metavar="FROM:TO", help="The part of a file: 0:1023, -1024:*, 5:-2.")
+    ] = "",
+    dups: Annotated[bool, typer.Option("--dups/--no-dups", help="Blocks each time they occur.")] = False,
+    version: VersionOption = 1,
+    index: IndexOption = "",
     json_output: JsonFlag = False,
 ) -> None:
-    """Write a whole DAG as a CARv1, depth first, each block once."""
-    from merkledag import car
-    from merkledag.steps import iterate
-    from merkledag.traverse import walk_dag
+    """Write DAGs as a CAR, depth first, each block once."""
+    from cli.car_export import Exporter, ExportRequest
+    from cli.car_output import check_output
 
-    if not output and sys.stdout.isatty():
-        raise usage("a CAR is binary: write it to a file with -o, or into a pipe")
-    if json_output and not output:
-        raise usage("--json needs -o FILE: without it the CAR itself goes to stdout")
+    check_output(output, json_output=json_output)
+    kind = index_kind(version, index)
+    part = _entity_bytes(entity_bytes, scope)
+    wanted_scope = _scope(scope)
     with Home.locate() as home:
         source = content_source(home)
-        root = resolve_path(source, path_argument(path)).cid
-        walk = iterate(walk_dag(root), source.get)
-        first = next(walk)  # so that an absent root leaves no file behind
-        blocks = 0
-        bar = meter("exported", None, wanted=bool(output))
-        with _Target(output) as target:
-            header = car.header([root])
-            target.write(header)
-            size_bytes = len(header)
-            block: Block | None = first
-            while block is not None:
-                frame = car.frame(block)
-                target.write(frame)
-                blocks, size_bytes = blocks + 1, size_bytes + len(frame)
-                bar.advance(len(frame))
-                block = next(walk, None)
-        bar.finish()
+        roots = list(dict.fromkeys(unixfs_node(source, path_argument(path)) for path in paths))
+        exporter = Exporter(home.open_store(), source, verify=home.config.truth("storage.verify_on_read"))
+        request = ExportRequest(roots, wanted_scope, part, dups, version, kind)
+        done = exporter.write(request, output, progress=output not in ("", "-"))
     if json_output:
-        emit({"root": str(root), "path": output, "blocks": blocks, "size_bytes": size_bytes})
-    elif output:
-        note(f"wrote {blocks} blocks, {size_text(size_bytes)}, to {output}")
+        emit(
+            {
+                "root": str(roots[0]),
+                "roots": [str(root) for root in roots],
+                "path": output,
+                "version": version,
+                "blocks": done.blocks,
+                "size_bytes": done.size_bytes,
+            }
+        )
+    elif output not in ("", "-"):
+        note(f"wrote {done.blocks} blocks, {size_text(done.size_bytes)}, to {output}")
 
 
-class _Target:
-    """Stdout, or a file that appears under its name when it is whole."""
+SCOPES: Final[dict[str, Scope]] = {"": "all", "all": "all", "entity": "entity", "block": "block"}
 
-    def __init__(self, output: str) -> None:
-        self._path = Path(output) if output else None
-        self._file: BinaryIO | None = None
-        self._temporary: Path | None = None
 
-    def __enter__(self) -> _Target:
-        if self._path is not None:
-            if os.path.lexists(self._path):
-                raise invalid(f"{self._path} exists: choose another name with -o")
-            self._temporary = self._path.with_name(f".holdfast-{os.getpid()}.part")
-            self._file = self._temporary.open("xb")
-        return self
+def _scope(name: str) -> Scope:
+    scope = SCOPES.get(name)
+    if scope is None:
+        raise usage(f"--scope {name!r} is not known: use all, entity or block")
+    return scope
 
-    def write(self, data: bytes) -> None:
-        if self._file is None:
-            raw(data)
-        else:
-            self._file.write(data)
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._file is None or self._temporary is None or self._path is None:
-            return
-        self._file.close()
-        if kind is None:
-            self._temporary.rename(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+def _entity_bytes(text_of: str, scope: str) -> EntityBytes | None:
+    from merkledag.scope import parse_entity_bytes
+
+    if not text_of:
+        return None
+    if scope not in ("", "entity"):
+        raise usage("--bytes needs --scope entity")
+    try:
+        return parse_entity_bytes(text_of)
+    except ValueError as error:
+        raise usage(f"--bytes: {error}") from None
 
 
 @app.command("import")
 def import_(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="CAR files, or - for stdin.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="CAR files, URLs, or - for stdin.")],
     pin: Annotated[
         bool, typer.Option("--pin-roots/--no-pin-roots", "--pin/--no-pin", help="Pin the roots.")
     ] = True,
     name: Annotated[str, typer.Option("--name", help="Name of the pins.")] = "",
+    stats: Annotated[bool, typer.Option("--stats", help="Print how many blocks came.")] = False,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Keep the whole blocks of an archive that is cut off.")
+    ] = False,
+    null_padding: NullPaddingFlag = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Store the blocks of CAR files, each verified, and pin their roots."""
+    """Store the blocks of CAR files, each verified, and pin their roots when all files are in."""
+    from cli.car_input import ReadOptions, open_car
+
+    options = ReadOptions(allow_truncated, null_padding)
+    with Home.locate() as home, home.open_store().lease():
+        done: list[_Imported] = []
+        for file in files:
+            with open_car(file, options) as archive:
+                done.append(_Imported(archive))
+                done[-1].run(home)
+        missing: dict[CID, str] = {}
+        if pin:
+            for root in dict.fromkeys(root for each in done for root in each.roots):
+                _pin(home, root, name, missing)
+        _report(done, pinned=pin, missing=missing, stats=stats, json_output=json_output)
+        lost = [why for each in done if not each.truncated for r in each.roots if (why := missing.get(r))]
+        if lost:
+            raise not_found(lost[0])
+
+
+class _Imported:
+    """What came out of one archive."""
+
+    def __init__(self, archive: CarInput) -> None:
+        self._archive = archive
+        self.file = archive.name
+        self.blocks = self.block_bytes = 0
+        self.result: PutResult | None = None
+
+    def run(self, home: Home) -> None:
+        """Stores every block; what was stored before an error stays."""
+        with closing(self._archive.blocks("imported")) as blocks:
+            self.result = home.open_store().put_many(self._counted(blocks))
+        self._archive.drain()
+
+    def _counted(self, blocks: Iterable[Block]) -> Iterator[tuple[bytes, bytes]]:
+        for block in blocks:
+            self.blocks += 1
+            self.block_bytes += len(block.data)
+            yield block.cid.multihash, block.data
+
+    @property
+    def roots(self) -> list[CID]:
+        header = self._archive.header
+        return list(dict.fromkeys(header.roots)) if header is not None else []
+
+    @property
+    def version(self) -> int:
+        return self._archive.header.version if self._archive.header is not None else 0
+
+    @property
+    def truncated(self) -> str:
+        return self._archive.truncated
+
+
+def _pin(home: Home, root: CID, name: str, missing: dict[CID, str]) -> None:
+    from cli.output import CommandError
     from cli.pinned import pin_complete
 
-    with Home.locate() as home:
-        store = home.open_store()
-        for file in files:
-            reader = CarReader(file)
-            with store.lease():
-                with closing(reader.blocks()) as blocks:
-                    result = store.put_many((block.cid.multihash, block.data) for block in blocks)
-                roots = list(dict.fromkeys(reader.header.roots)) if reader.header else []
-                for root in roots if pin else []:
-                    pin_complete(home, root, recursive=True, name=name)
-            if json_output:
-                emit(
-                    {
-                        "file": file,
-                        "roots": [str(root) for root in roots],
-                        "new_blocks": result.new,
-                        "present_blocks": result.present,
-                        "new_bytes": result.bytes,
-                        "pinned": pin,
-                    }
-                )
-                continue
-            note(
-                f"{file}: {result.new} new blocks ({size_text(result.bytes)}), {result.present} here already"
-            )
-            for root in roots:
-                text(f"{'pinned' if pin else 'root'} {root}")
+    try:
+        pin_complete(home, root, recursive=True, name=name)
+    except CommandError as error:
+        if error.code is not ExitCode.NOT_FOUND:
+            raise
+        missing[root] = str(error)
 
 
-@app.command("inspect")
-def inspect(file: FileArgument, json_output: JsonFlag = False) -> None:
-    """Say what is in a CAR file: roots, blocks, sizes, codecs and hash functions."""
-    from merkledag import codecs
-
-    reader = CarReader(file)
-    by_codec: Counter[str] = Counter()
-    by_hash: Counter[str] = Counter()
-    sizes: list[int] = [0, 0, 0]  # blocks, bytes, the largest
-    for block in reader.blocks():
-        by_codec[codecs.name(block.cid.codec)] += 1
-        by_hash[f"0x{block.cid.hash_code:x}"] += 1
-        sizes = [sizes[0] + 1, sizes[1] + len(block.data), max(sizes[2], len(block.data))]
-    roots = [str(root) for root in reader.header.roots] if reader.header else []
-    document = {
-        "roots": roots,
-        "blocks": sizes[0],
-        "block_bytes": sizes[1],
-        "largest_block_bytes": sizes[2],
-        "codecs": dict(sorted(by_codec.items())),
-        "hashes": dict(sorted(by_hash.items())),
-    }
-    if json_output:
-        return emit(document)
-    for field, value in document.items():
-        text(f"{field}: {', '.join(roots) if field == 'roots' else value}")
-    return None
-
-
-@app.command("verify")
-def verify(
-    file: FileArgument,
-    partial: Annotated[bool, typer.Option("--partial", help="Blocks may be missing.")] = False,
-    json_output: JsonFlag = False,
+def _report(
+    done: list[_Imported], *, pinned: bool, missing: Mapping[CID, str], stats: bool, json_output: bool
 ) -> None:
-    """Check every block's hash, and that nothing below the roots is missing."""
-    from merkledag import codecs
+    for each in done:
+        assert each.result is not None
+        if each.truncated:
+            note(f"{each.file}: {each.truncated}; the {each.blocks} whole blocks before that are kept")
+        kept = pinned and not any(root in missing for root in each.roots)
+        if json_output:
+            emit(
+                {
+                    "file": each.file,
+                    "version": each.version,
+                    "roots": [str(root) for root in each.roots],
+                    "blocks": each.blocks,
+                    "block_bytes": each.block_bytes,
+                    "new_blocks": each.result.new,
+                    "present_blocks": each.result.present,
+                    "new_bytes": each.result.bytes,
+                    "pinned": kept,
+                    "incomplete_roots": [str(root) for root in each.roots if root in missing],
+                    "truncated": bool(each.truncated),
+                }
+            )
+            continue
+        note(
+            f"{each.file}: {each.result.new} new blocks ({size_text(each.result.bytes)}), "
+            f"{each.result.present} here already"
+        )
+        if stats:
+            text(f"imported {each.blocks} blocks ({each.block_bytes} bytes)")
+        for root in each.roots:
+            if root in missing and each.truncated:
+                note(f"not pinned: {missing[root]}")
+            elif root not in missing:
+                text(f"{'pinned' if pinned else 'root'} {root}")
 
-    reader = CarReader(file)
-    here: set[bytes] = set()
-    linked: set[bytes] = set()
-    for block in reader.blocks():
-        here.add(block.cid.multihash)
-        if not partial and block.cid.codec != codecs.RAW:
-            linked.update(cid.multihash for cid in codecs.links(block.cid, block.data) if not cid.is_identity)
-    roots = reader.header.roots if reader.header else ()
-    linked.update(root.multihash for root in roots if not root.is_identity)
-    missing = 0 if partial else len(linked - here)
-    if missing:
-        raise invalid(f"{file}: {missing} blocks that it links to are not in it (--partial allows that)")
-    if json_output:
-        return emit({"file": file, "blocks": len(here), "roots": [str(root) for root in roots], "ok": True})
-    return text(f"{file}: {len(here)} blocks, all good")
+
+app.command("inspect")(commands_car_files.inspect)
+app.command("verify")(commands_car_files.verify)
+app.command("ls")(commands_car_files.ls)
+app.command("list", hidden=True)(commands_car_files.ls)
+app.command("root")(commands_car_files.root)
+app.command("get-block")(commands_car_files.get_block)
+app.command("filter")(commands_car_files.filter_)
+app.command("index")(commands_car_files.index)

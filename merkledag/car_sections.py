@@ -96,6 +96,7 @@ class CarSections:
         self._head: SectionHead | None = None
         self._ended = False
         self._finished = False
+        self.rest = b""  # what was fed behind the data of a CARv2 by the time its end was seen
 
     @classmethod
     def inside(cls, header: CarHeader, offset: int) -> CarSections:
@@ -131,7 +132,7 @@ class CarSections:
             self._gap -= over
             self._offset += over
             data = data[over:]
-        if data:
+        if data and not self._ended:
             self._queue.append(bytes(data))
 
     def jump(self) -> None:
@@ -211,7 +212,7 @@ class CarSections:
     def _read_head(self) -> None:
         if self._v2 is not None and self._offset + self._gap >= self._v2.data_end:
             self._ended = True
-            self._queue.drop(len(self._queue))  # padding, index
+            self.rest = self._queue.take(len(self._queue))  # padding, index
             return
         head = self._queue.peek(HEAD_BYTES)
         found = self._length(head, self._max_block + MAX_CID_BYTES, "block")

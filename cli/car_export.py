@@ -1,0 +1,167 @@
+"""`holdfast car export`: DAGs of the store as one archive, depth first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cli.car_output import STDOUT, CarWriter, Target
+from cli.output import meter
+from merkledag import car
+from merkledag.block import Block, verify_block
+from merkledag.codecs import RAW
+from merkledag.scope import EntityBytes, walk_scope
+from merkledag.steps import Want, inline, run
+from merkledag.traverse import Scope
+
+if TYPE_CHECKING:
+    from cli.sources import ContentSource
+    from merkledag.car_index import IndexKind
+    from merkledag.cid import CID
+    from merkledag.steps import Walk
+    from storage_node.blockstore.store import Store
+
+RAW_BYTES_UNSEEN: Final = b""  # a raw block has no links: a walk need not see its bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """Which blocks, and in what form they are written."""
+
+    roots: Sequence[CID]
+    scope: Scope
+    entity_bytes: EntityBytes | None
+    dups: bool
+    version: int
+    index: IndexKind | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    blocks: int
+    size_bytes: int
+
+
+class Exporter:
+    """Walks DAGs; raw blocks that are in the store are never brought into this process's memory.
+
+    `verify` hashes those again too, as the source does with all that it gives.
+    """
+
+    def __init__(self, store: Store, source: ContentSource, *, verify: bool) -> None:
+        self._store = store
+        self._source = source
+        self._verify = verify
+
+    def write(self, request: ExportRequest, output: str, *, progress: bool) -> Exported:
+        """Writes the archive to a new file, or to stdout.
+
+        Exit 3 with nothing left behind when a block is missing, 4 when the file exists.
+        """
+        data_bytes = None
+        if request.version == 2 and not _is_new_file(output):
+            data_bytes = self._data_bytes(request)
+        for root in request.roots:  # so that an absent root leaves no file behind
+            if not root.is_identity:
+                self._source.get(root)
+        bar = meter("exported", self._expected_bytes(request), wanted=progress)
+        try:
+            with Target(output) as target:
+                writer = CarWriter(
+                    target, request.roots, version=request.version, index=request.index, data_bytes=data_bytes
+                )
+                for block, size in self._blocks(request):
+                    if size is None:
+                        writer.add(block.cid, block.data)
+                    else:
+                        writer.add_later(block.cid, size, partial(self._view, block.cid))
+                    bar.advance(len(block.data) if size is None else size)
+                writer.finish()
+            return Exported(writer.blocks, target.size_bytes)
+        finally:
+            bar.finish()
+
+    def _blocks(self, request: ExportRequest) -> Iterator[tuple[Block, int | None]]:
+        """Each block, and its size where its bytes were left in the store."""
+        seen: set[CID] = set()
+        many = len(request.roots) > 1 and not request.dups
+        for root in request.roots:
+            walk = walk_scope(
+                root,
+                request.scope,
+                request.entity_bytes,
+                skip=seen.__contains__ if many else None,
+                dedupe=not request.dups,
+            )
+            for block, size in self._drive(walk, sees_raw=request.entity_bytes is not None):
+                if many:
+                    if block.cid in seen:
+                        continue
+                    seen.add(block.cid)
+                yield block, size
+
+    def _drive(self, walk: Walk[Block], *, sees_raw: bool) -> Generator[tuple[Block, int | None], None, None]:
+        size: int | None = None
+        try:
+            item = next(walk)
+            while True:
+                if isinstance(item, Want):
+                    data = inline(item.cid)
+                    size = None
+                    if data is None and item.cid.codec == RAW and not sees_raw:
+                        size = self._store.size(item.cid.multihash)
+                    if size is not None:
+                        item = walk.send(RAW_BYTES_UNSEEN)
+                    else:
+                        item = walk.send(self._source.get(item.cid) if data is None else data)
+                else:
+                    yield item, size
+                    item = walk.send(None)
+        except StopIteration:
+            return
+        finally:
+            walk.close()
+
+    @contextmanager
+    def _view(self, cid: CID) -> Iterator[memoryview]:
+        from storage_node.errors import BlockNotFound
+
+        try:
+            view = self._store.view(cid.multihash)
+        except BlockNotFound:
+            raise BlockNotFound(f"block {cid} is not in the local store") from None
+        with view as data:
+            if self._verify:
+                verify_block(cid, data)
+            yield data
+
+    def _data_bytes(self, request: ExportRequest) -> int:
+        """The size of the CARv1, for a header that has to be written before it."""
+        total = len(car.header(request.roots))
+        for block, size in self._blocks(request):
+            length = len(block.data) if size is None else size
+            total += len(car.frame_head(block.cid, length)) + length
+        return total
+
+    def _expected_bytes(self, request: ExportRequest) -> int | None:
+        """About what will be written, for the progress line."""
+        from merkledag.errors import MerkledagError
+        from merkledag.reader import stat
+
+        if request.scope != "all" or request.entity_bytes is not None:
+            return None
+        try:
+            found = [run(stat(root), self._source.get) for root in request.roots]
+        except MerkledagError:
+            return None
+        return None if any(each.kind == "other" for each in found) else sum(each.size_bytes for each in found)
+
+
+def _is_new_file(output: str) -> bool:
+    return output not in ("", STDOUT) and not os.path.lexists(output)
