@@ -11,12 +11,14 @@ import typer
 
 from cli import keyfiles
 from cli.groups import new_app
-from cli.home import NODE_KEY, Home
+from cli.home import BEACON_KEY, NODE_KEY, Home
 from cli.keystore import BLS12_381, ED25519, KINDS, KeyInfo, ask_passphrase
 from cli.options import JsonFlag
-from cli.output import emit, invalid, note, raw, text, usage
+from cli.output import CommandError, emit, invalid, note, raw, text, usage
 
 app = new_app("Keys: the node's own is called self.")
+
+OPERATOR_KEY = "operator"
 
 NameArgument = Annotated[str, typer.Argument(help="The key's name.")]
 KindOption = Annotated[str, typer.Option("--type", help="ed25519 or bls12-381.")]
@@ -97,6 +99,62 @@ def show(
     for field, value in document.items():
         text(f"{field}: {str(value).lower() if isinstance(value, bool) else value}")
     return None
+
+
+@app.command("rename")
+def rename(
+    old: Annotated[str, typer.Argument(help="What the key is called now.")],
+    new: Annotated[str, typer.Argument(help="What it shall be called; no other key is replaced.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Give a key another name; what it signs for stays the same."""
+    home = Home.locate()
+    _not_needed(old, "renamed")
+    info = home.keystore().rename(old, new)
+    if json_output:
+        return emit({**_describe(info), "was": old})
+    return text(f"{info.public}  {old} is called {new} now")
+
+
+@app.command("rm")
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="The keys' names.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Delete keys for good: without a copy (`key export`), names and money of theirs are lost."""
+    store = Home.locate().keystore()
+    infos = [store.info(name) for name in dict.fromkeys(names)]
+    for info in infos:
+        _not_needed(info.name, "deleted")
+    if not yes:
+        _confirm(infos)
+    for info in infos:
+        document = _describe(info)
+        store.remove(info.name)
+        note(f"deleted key {info.name}")
+        if json_output:
+            emit(document)
+        else:
+            text(info.public)
+
+
+def _not_needed(name: str, done: str) -> None:
+    """The keys that this program looks for by their name stay; exit 4."""
+    if name in (NODE_KEY, BEACON_KEY, OPERATOR_KEY):
+        raise invalid(f"key {name} is what this home is: it cannot be {done}")
+
+
+def _confirm(infos: list[KeyInfo]) -> None:
+    """Asks on a terminal; exit 2 without one, 1 for any answer but yes."""
+    listed = ", ".join(f"{info.name} ({info.public})" for info in infos)
+    if not sys.stdin.isatty():
+        raise usage("deleting a key asks on a terminal; without one, say --yes")
+    note(f"Deletes for good: {listed}. `holdfast key export` makes a copy.")
+    sys.stderr.write("Delete? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError("nothing was deleted")
 
 
 @app.command("export")

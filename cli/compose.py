@@ -9,8 +9,8 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,10 +21,11 @@ from cli.serve import listening
 from ledger.genesis import HOLD, Genesis, Params
 
 if TYPE_CHECKING:
-    from gateway.source import BlockSource, NameTarget
+    from gateway.source import BlockSource, NameRecord, NameTarget
     from ledger.engine.client import LedgerClient
     from ledger.engine.embedded import EmbeddedEngine
     from ledger.engine.sender import Sender
+    from storage_node.names_resolver import NameResolver as Resolver
     from storage_node.node import StorageNode
     from storage_node.pool import NodePool
     from storage_node.source import LocalSource
@@ -264,16 +265,68 @@ def held_by_node(home: Home) -> frozenset[bytes]:
 
 @asynccontextmanager
 async def gateway_service(home: Home, listen: str, ledger_url: str | None) -> AsyncIterator[str]:
-    """The gateway over the local store and, given a ledger, over the nodes it names; yields the URL."""
+    """The gateway over the local store and, given a ledger, over the nodes it names; yields the URL.
+
+    While it runs, the names that were published in this home are renewed before they expire.
+    """
+    from cli.naming import KeysOfNames, name_resolver, name_store
     from gateway.app import build_app
     from gateway.settings import GatewaySettings
+    from storage_node.names_renewal import Renewal
 
     settings = GatewaySettings(subdomain_hosts=tuple(home.config.texts("gateway.subdomain_hosts")))
-    names = static_names(home)
-    async with block_source(home, ledger_url) as source:
-        app = build_app(source, names, settings)
-        async with listening(app, home, "gateway", listen) as url:
+    async with name_resolver(home) as resolver, block_source(home, ledger_url) as source:
+        names = GatewayNames(resolver)
+        app = build_app(source, names, settings, records=names)
+        renewal = Renewal(name_store(home), resolver, KeysOfNames(home), clock=time.monotonic)
+        async with listening(app, home, "gateway", listen) as url, running(renewal.run()):
             yield url
+
+
+@asynccontextmanager
+async def running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Keeps a task going for as long as the context lasts, and waits for its end."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+class GatewayNames:
+    """The home's resolver as the gateway wants it: `NameResolver` and `RecordSource` in one."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(self, name: str) -> NameTarget:
+        """Raises LookupError, or TimeoutError where no router or DNS server answers."""
+        from gateway.source import NameTarget
+        from merkledag.errors import InvalidPath, RecordValueInvalid
+        from storage_node.errors import PeerUnreachable
+
+        try:
+            target = await self._resolver.resolve(name)
+        except PeerUnreachable as error:
+            raise TimeoutError(str(error)) from error
+        except (InvalidPath, RecordValueInvalid) as error:
+            raise LookupError(str(error)) from error
+        return NameTarget(str(target.path), target.ttl_s)
+
+    async def record(self, name: str) -> NameRecord:
+        """Raises as `resolve` does."""
+        from gateway.source import NameRecord
+        from merkledag.peer import parse_name
+        from storage_node.errors import PeerUnreachable
+        from storage_node.names_resolver import DEFAULT_TTL_NS
+
+        try:
+            record = await self._resolver.record(parse_name(name))
+        except PeerUnreachable as error:
+            raise TimeoutError(str(error)) from error
+        return NameRecord(record.raw, record.remaining_ttl_ns(time.time_ns(), DEFAULT_TTL_NS) // 10**9)
 
 
 def _local_source(home: Home) -> LocalSource:
@@ -301,36 +354,3 @@ async def block_source(home: Home, ledger_url: str | None) -> AsyncIterator[Bloc
             yield source
         finally:
             await source.aclose()
-
-
-def static_names(home: Home) -> StaticNames | None:
-    """The DNSLink answers of the file that `gateway.dnslinks` names, if any. Exit 4 for a bad file."""
-    import json
-
-    name = home.config.text("gateway.dnslinks")
-    if not name:
-        return None
-    try:
-        domains = json.loads(Path(name).read_bytes())["domains"]
-        table = {str(domain).lower(): str(path) for domain, path in domains.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise invalid(f'{name}: write {{"domains": {{"NAME": "/ipfs/…"}}}}') from None
-    return StaticNames(table)
-
-
-class StaticNames:
-    """A name resolver with fixed DNSLink answers (private networks, tests)."""
-
-    TTL_S: Final = 60
-
-    def __init__(self, table: dict[str, str]) -> None:
-        self._table = table
-
-    async def resolve(self, name: str) -> NameTarget:
-        """Raises LookupError for a name that the file does not have."""
-        from gateway.source import NameTarget
-
-        path = self._table.get(name.lower())
-        if path is None:
-            raise LookupError(f"{name} is not among the static names")
-        return NameTarget(path, self.TTL_S)

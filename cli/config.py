@@ -33,6 +33,24 @@ def _url(value: Value) -> str | None:
     return None
 
 
+def _urls(value: Value) -> str | None:
+    return next(filter(None, map(_url, cast("list[str]", value))), None)
+
+
+def _dns(value: Value) -> str | None:
+    from storage_node.names_dns import parse_server
+
+    servers = cast("list[str]", value)
+    if servers in (["system"], ["off"]):
+        return None
+    try:
+        for server in servers:
+            parse_server(server)
+    except ValueError:
+        servers = []
+    return None if servers else "write system, off, or addresses of DNS servers such as 192.0.2.1:53"
+
+
 def _not_negative(value: Value) -> str | None:
     return "it cannot be negative" if isinstance(value, int) and value < 0 else None
 
@@ -76,6 +94,8 @@ SETTINGS: Final[dict[str, Setting]] = {
             env="HOLDFAST_SUBDOMAIN_HOSTS",
         ),
         _setting("gateway.dnslinks", "", "JSON file of static DNSLink answers", env="HOLDFAST_DNSLINKS"),
+        _setting("names.routers", [], "URLs of routers that IPNS records are asked of and handed to", _urls),
+        _setting("names.dns", ["system"], "DNS servers that DNSLinks are asked of, or system, or off", _dns),
         _setting("node.listen", "127.0.0.1:4180", "where the storage node listens", _listen),
         _setting("node.url", "", "URL of the storage node that `node` commands speak to", _url),
         _setting("node.capacity", "", "bytes the node offers, such as 500G; by default half of what is free"),

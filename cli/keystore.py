@@ -76,6 +76,11 @@ def public_text(kind: str, seed: bytes) -> str:
     return BlsSigner.from_seed(seed).public_key.hex()
 
 
+def is_key_name(text: str) -> bool:
+    """Whether a key can be called this."""
+    return _NAME.fullmatch(text) is not None
+
+
 class Keystore:
     """The keys in one folder."""
 
@@ -86,7 +91,7 @@ class Keystore:
 
     def path(self, name: str) -> Path:
         """The file of key `name`; CommandError (exit 2) for a name that cannot be a file name."""
-        if not _NAME.fullmatch(name):
+        if not is_key_name(name):
             raise usage(f"{name!r} is no name for a key: use letters, digits, dots, dashes; at most 64")
         return self.folder / f"{name}.key"
 
@@ -148,6 +153,24 @@ class Keystore:
         if len(seed) != SEED_BYTES:
             raise invalid(f"{self.path(name)} is damaged: its seed has {len(seed)} bytes, not {SEED_BYTES}")
         return seed
+
+    def rename(self, old: str, new: str) -> KeyInfo:
+        """Calls key `old` `new`. Exit 3 when there is no `old`, 1 when there is a `new` already."""
+        self.info(old)
+        source, target = self.path(old), self.path(new)
+        try:
+            os.link(source, target)  # fails where the name is taken, so no key is ever replaced
+        except FileExistsError:
+            raise CommandError(f"a key called {new} exists already: choose another name") from None
+        source.unlink()
+        _sync_folder(self.folder)
+        return self.info(new)
+
+    def remove(self, name: str) -> None:
+        """Deletes key `name` for good; exit 3 when there is none."""
+        self.info(name)
+        self.path(name).unlink()
+        _sync_folder(self.folder)
 
     def passphrase(self, name: str) -> bytes:
         """The passphrase from HOLDFAST_PASSPHRASE_FILE, else from the terminal.
@@ -270,7 +293,12 @@ def _write_new(path: Path, data: bytes, name: str) -> None:
             raise CommandError(f"a key called {name} exists already: choose another name") from None
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Makes what was linked and unlinked in a folder survive a power cut."""
+    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:

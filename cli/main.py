@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "block": Entry("cli.commands_block", "app", "Single blocks."),
     "dag": Entry("cli.commands_dag", "app", "Nodes of any codec."),
     "car": Entry("cli.commands_car", "app", "CAR archives."),
+    "name": Entry("cli.commands_name", "app", "Names that their key can move (IPNS)."),
     "key": Entry("cli.commands_key", "app", "Keys."),
     "repo": Entry("cli.commands_repo", "app", "The block store."),
     "healthcheck": Entry(

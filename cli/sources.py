@@ -1,10 +1,9 @@
-"""Where content commands read blocks from: one function, `content_source`, decides."""
+"""Where content commands read blocks from: one function, `content_source`, decides. And where paths lead."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from cli.output import usage
 from merkledag.block import verify_block
 from merkledag.steps import Buffer, run
 
@@ -65,8 +64,14 @@ class NetworkSource:
         return fetched
 
 
+# The home that this process reads from: a command has one, and opens its store once.
+_reading: Home | None = None
+
+
 def content_source(home: Home) -> ContentSource:
-    """Where the content commands of this process read from."""
+    """Where the content commands of this process read from; names are resolved with the same home."""
+    global _reading
+    _reading = home
     local = LocalSource(home.open_store(), verify=home.config.truth("storage.verify_on_read"))
     gateway = home.server("gateway")
     if gateway is None:
@@ -77,15 +82,18 @@ def content_source(home: Home) -> ContentSource:
 
 
 def resolve_path(source: ContentSource, path: ContentPath) -> Resolved:
-    """Follows a content path to its node.
+    """Follows a content path to its node, names first.
 
-    Exit 3 for a missing link or block, 2 for a name (not resolved here).
+    Exit 3 for a missing link, block or name, 5 where nobody answers for a name.
     """
     from cli.arguments import cid_argument
     from merkledag.resolve import resolve
 
     if path.namespace != "ipfs":
-        raise usage("/ipns/ names cannot be resolved by this version: give an /ipfs/ path or a CID")
+        from cli.naming import follow
+
+        assert _reading is not None, "content_source comes first"
+        path = follow(_reading, path).path
     return run(resolve(cid_argument(path.root), path.segments), source.get)
 
 
