@@ -77,7 +77,7 @@ class TestArchives:
         for options, name in (
             (("-a",), "sub.tar"),
             (("-a", "-C"), "sub.tar.gz"),
-            (("-C",), "sub.tar.gz"),
+            (("-C", "--force"), "sub.tar.gz"),
             (("-a", "-o", "here"), "here.tar"),
             (("-a", "-C", "-o", "x.tar"), "x.tar.gz"),
             (("-a", "-C", "-o", "x.tgz"), "x.tgz"),
@@ -93,7 +93,8 @@ class TestArchives:
         assert gzip.decompress(Path("big.gz").read_bytes()) == (mixed / "big").read_bytes()
         assert "exists" in holdfast.fails(4, "get", f"{cid}/big", "-C")
         holdfast("get", f"{cid}/big", "-C", "--force")
-        assert "is a folder" in holdfast.fails(4, "get", f"{cid}/big", "-a", "-o", ".", "--force")
+        Path("f.tar").mkdir()
+        assert "is a folder" in holdfast.fails(4, "get", f"{cid}/big", "-a", "-o", "f.tar", "--force")
         assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
     def test_to_stdout(self, holdfast: Holdfast, mixed: Path) -> None:
