@@ -35,8 +35,8 @@ def parse_server(text: str) -> tuple[str, int]:
 
     Raises ValueError.
     """
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not text.startswith("[")):
+    host, _, port = text.rpartition(":")
+    if text.count(":") != 1 and not (text.startswith("[") and host.endswith("]")):
         host, port = text, str(DNS_PORT)
     address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     if not port.isdecimal() or not 0 < int(port) <= 65535:
@@ -82,6 +82,8 @@ class DnsLinks:
                 asked = chain.canonical_name
         except dns.resolver.NXDOMAIN:
             pass
+        except dns.exception.Timeout as error:
+            raise PeerUnreachable(f"DNS did not answer for {name} within {LIFETIME_S:g} s") from error
         except dns.exception.DNSException as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise PeerUnreachable(f"DNS did not answer for {name}: {reason[:256]}") from error

@@ -56,8 +56,8 @@ class Renewal:
         while True:
             try:
                 await self.check()
-            except StorageNodeError as error:
-                _log.warning("names are not renewed now: %s", error)
+            except Exception:  # whatever it was, the names of the next days depend on this task
+                _log.exception("names are not renewed now")
             await self._sleep(CHECK_EVERY_S)
 
     async def check(self) -> None:

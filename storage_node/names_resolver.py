@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from merkledag import dnslink, ipns
@@ -17,7 +18,9 @@ from merkledag.peer import name_text, parse_name
 from storage_node.errors import NameLoop, NameNotFound, PeerError, PeerUnreachable, RecordOutdated
 from storage_node.names import SECOND_NS, Kept, NameStore
 from storage_node.names_dns import DnsLinks
-from storage_node.names_routing import Router
+
+if TYPE_CHECKING:
+    from storage_node.names_routing import Router  # brings aiohttp, which a command without routers spares
 
 MAX_STEPS = 32  # names that lead to names (DNSLink gateway spec)
 DEFAULT_TTL_NS = 60 * SECOND_NS  # of a record without a TTL, as in boxo

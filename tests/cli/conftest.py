@@ -51,6 +51,7 @@ class Holdfast:
         self._capsys = capsys
         monkeypatch.setenv("HOLDFAST_HOME", str(home))
         monkeypatch.setenv("HOLDFAST_STORAGE_RESERVE_BYTES", "0")
+        monkeypatch.setenv("HOLDFAST_NAMES_DNS", "off")
 
     def __call__(
         self, *arguments: object, stdin: bytes = b"", code: int | None = 0, traceback: bool = False

@@ -24,6 +24,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "HOLDFAST_NODE_LISTEN": "127.0.0.1:0",
         "HOLDFAST_LEDGER_LISTEN": "127.0.0.1:0",
         "HOLDFAST_STORAGE_RESERVE_BYTES": "0",
+        "HOLDFAST_NAMES_DNS": "off",
         **more,
     }
 
