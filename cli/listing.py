@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from merkledag.unixfs import Mtime
 
 AHEAD: Final = 16  # entries that are looked into in advance
+MAX_SEEN: Final = 256  # nodes that need not be looked into again
 SIX_MONTHS_S: Final = 183 * 86_400
 DAY_S: Final = 86_400
 _SI_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -105,26 +106,36 @@ def rows(reader: Reader, cid: CID, columns: Columns) -> Iterator[Row]:
             yield Row(entry.name, entry.cid, None)
         return
     waiting: deque[Entry] = deque()
+    seen: dict[CID, tuple[NodeStat | None, str]] = {}  # a folder may hold one large node many times
     for entry in listing:
         reader.announce((entry.cid,))
         waiting.append(entry)
         if len(waiting) > AHEAD:
-            yield look(reader, waiting.popleft())
+            yield _row(reader, waiting.popleft(), seen)
     for entry in waiting:
-        yield look(reader, entry)
+        yield _row(reader, entry, seen)
 
 
-def look(reader: Reader, entry: Entry) -> Row:
+def _row(reader: Reader, entry: Entry, seen: dict[CID, tuple[NodeStat | None, str]]) -> Row:
     """A row with what the entry's root block says; a raw block's size is what the folder declares."""
     name, cid, tsize = entry
     if cid.codec == RAW and tsize is not None:
         return Row(name, cid, NodeStat(cid, "raw", tsize, tsize))
+    found = seen.get(cid)
+    if found is None:
+        if len(seen) >= MAX_SEEN:
+            seen.clear()
+        found = seen[cid] = _look(reader, cid)
+    return Row(name, cid, *found)
+
+
+def _look(reader: Reader, cid: CID) -> tuple[NodeStat | None, str]:
     try:
-        return Row(name, cid, reader.run(stat_node(cid)))
+        return reader.run(stat_node(cid)), ""
     except LookupError:
-        return Row(name, cid, None)
+        return None, ""
     except MerkledagError as error:
-        return Row(name, cid, None, str(error))
+        return None, str(error)
 
 
 def in_order(found: Iterable[Row], *, by_size: bool) -> list[Row]:
