@@ -79,10 +79,11 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; free nothing.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Free every block that no pin and no deal of this home's storage node needs."""
+    """Free every block that no pin, no file of the mutable tree and no deal of this home's node needs."""
     from cli.pinned import held_for_others
     from merkledag.cid import CID
     from merkledag.codecs import RAW
+    from storage_node import mfs
     from storage_node.gc import collect
 
     with Home.locate() as home, home.daemon_lock():
@@ -90,6 +91,7 @@ def gc(
 
         def held() -> Iterator[CID]:
             """Looked up when the collection asks, which is after its epoch began."""
+            yield from mfs.roots(home.open_meta())
             for multihash in held_for_others(home):
                 yield CID(1, RAW, multihash)
 

@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "dag": Entry("cli.commands_dag", "app", "Nodes of any codec."),
     "car": Entry("cli.commands_car", "app", "CAR archives."),
     "name": Entry("cli.commands_name", "app", "Names that their key can move (IPNS)."),
+    "files": Entry("cli.commands_files", "app", "A mutable tree of folders and files."),
     "key": Entry("cli.commands_key", "app", "Keys."),
     "repo": Entry("cli.commands_repo", "app", "The block store."),
     "healthcheck": Entry(

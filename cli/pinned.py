@@ -42,6 +42,15 @@ def needed_by(home: Home, cids: Collection[CID]) -> Iterator[tuple[CID, CID]]:
         yield from ((wanted[multihash], pin.cid) for multihash in found)
 
 
+def in_mutable_tree(home: Home, cids: Collection[CID]) -> Iterator[CID]:
+    """Those of `cids` that the mutable tree of this home holds."""
+    from storage_node import mfs
+
+    wanted = {cid.multihash: cid for cid in cids}
+    walk = reachable(home.open_store(), mfs.roots(home.open_meta()) if wanted else (), lambda _: None)
+    yield from {wanted[each.multihash] for each in walk if each.multihash in wanted}
+
+
 def missing_of(home: Home, pin: Pin) -> list[CID]:
     """The blocks of a pin that are not in the store, as far as links can be read."""
     store = home.open_store()

@@ -1,0 +1,359 @@
+"""The mutable tree of a node (MFS): UnixFS folders under one root whose CID is kept in the meta store.
+
+Every change builds new blocks, stores them durably, and then swaps the root in one transaction, if nobody
+else has swapped it meanwhile; else the change is made again on the new root. So several processes may write
+at once, a reader sees whole changes only, and what a method returned from survives `kill -9`. The root keeps
+its blocks from being collected (`roots`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from merkledag import codecs, dag_pb, folder, mutate_file, mutate_tree
+from merkledag.block import Block
+from merkledag.builder import Link
+from merkledag.cid import CID
+from merkledag.directory import build_directory, checked_name
+from merkledag.errors import InvalidPath, NoSuchLink, NotADirectory, NotAFile, PathError
+from merkledag.mutate import Edited
+from merkledag.path import MAX_PATH_CHARS, MAX_SEGMENTS
+from merkledag.profile import ImportProfile
+from merkledag.reader import NodeStat, read_file, stat
+from merkledag.steps import Buffer, Steps, inline, iterate, run
+from merkledag.unixfs import Mtime
+from storage_node.blockstore.interface import Blockstore
+from storage_node.meta import Meta, Table
+from storage_node.pins import protect
+
+ROOT_KEY = b"mfs-root"  # in Table.RECORDS: version (8 bytes, big-endian) ‖ binary CID
+_VERSION_BYTES = 8
+
+Get = Callable[[CID], Buffer]
+Segments = tuple[str, ...]
+
+
+def parse(path: str) -> Segments:
+    """The names in an absolute path; `.` and empty ones vanish, `..` leads up. Raises InvalidPath."""
+    if not path.startswith("/"):
+        raise InvalidPath(f"{path[:80]!r}: paths of the mutable tree begin with a slash")
+    if len(path) > MAX_PATH_CHARS:
+        raise InvalidPath(f"path of {len(path)} characters; at most {MAX_PATH_CHARS}")
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del kept[-1:]
+        elif part not in ("", "."):
+            try:
+                checked_name(part)
+            except ValueError as error:
+                raise InvalidPath(f"{path[:80]!r}: {error}") from None
+            kept.append(part)
+    if len(kept) > MAX_SEGMENTS:
+        raise InvalidPath(f"path of {len(kept)} segments; at most {MAX_SEGMENTS}")
+    return tuple(kept)
+
+
+def roots(meta: Meta) -> Iterator[CID]:
+    """What a collection must keep, as far as it is here: the tree's root, looked up when asked."""
+    _, root = _record(meta.get(Table.RECORDS, ROOT_KEY))
+    if root is not None:
+        yield root
+
+
+def _record(value: bytes | None) -> tuple[int, CID | None]:
+    if value is None:
+        return 0, None
+    return int.from_bytes(value[:_VERSION_BYTES], "big"), CID.decode(value[_VERSION_BYTES:])
+
+
+def text(path: Segments) -> str:
+    """A path as people write it."""
+    return "/" + "/".join(path)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What a node's root block says: `cumulative_bytes` of all blocks below it are as its links declare."""
+
+    node: NodeStat
+    cumulative_bytes: int
+    child_blocks: int
+
+
+class _View:
+    """The tree in the middle of one change: a root, and new blocks that are not stored yet."""
+
+    def __init__(self, profile: ImportProfile, root: CID, get: Get) -> None:
+        self._profile = profile
+        self._get = get
+        self.root = root
+        self.blocks: dict[CID, bytes] = {}
+
+    def get(self, cid: CID) -> Buffer:
+        """A block, new or stored."""
+        data = self.blocks.get(cid)
+        return self._get(cid) if data is None else data
+
+    def find(self, path: Segments) -> CID:
+        """The node at a path; raises NoSuchLink, which names the folder, and NotADirectory."""
+        cid = self.root
+        for depth, segment in enumerate(path):
+            try:
+                cid = run(folder.lookup(cid, segment), self.get).cid
+            except NoSuchLink:
+                raise NoSuchLink(segment, text(path[:depth])) from None
+            except NotADirectory:
+                raise NotADirectory(f"{text(path[:depth])} is no folder") from None
+        return cid
+
+    def at(self, path: Segments, *, parents: bool = False) -> CID | None:
+        """As `find`, None for what is not there; its folder must be, unless `parents`."""
+        try:
+            return self.find(path)
+        except NoSuchLink:
+            if not parents:
+                self.find(path[:-1])
+            return None
+
+    def is_folder(self, cid: CID | None) -> bool:
+        """Whether there is a node, and it is a directory."""
+        return cid is not None and run(mutate_tree.is_directory(cid), self.get)
+
+    def stat(self, cid: CID) -> FileStat:
+        """What a node is; reads its root block alone."""
+        carried = inline(cid)
+        block = self.get(cid) if carried is None else carried
+        links = dag_pb.decode(block).links if cid.codec == codecs.DAG_PB else ()
+        size = len(block) + sum(link.tsize or 0 for link in links)
+        return FileStat(run(stat(cid), self.get), size, len(links))
+
+    def put(self, path: Segments, cid: CID, tsize: int | None = None, *, parents: bool = False) -> None:
+        """Puts a node at a path (not the root), in place of what is there."""
+        size = self.stat(cid).cumulative_bytes if tsize is None else tsize
+        self._apply(mutate_tree.put(self._profile, self.root, path, cid, size, parents=parents))
+
+    def remove(self, path: Segments) -> None:
+        """Removes what is at a path (not the root)."""
+        self._apply(mutate_tree.remove(self._profile, self.root, path))
+
+    def _apply(self, steps: Steps[Edited]) -> None:
+        edited = run(steps, self.get)
+        self.blocks.update((block.cid, block.data) for block in edited.blocks)
+        self.root = edited.link.cid
+
+
+class _Overtaken(Exception):
+    """A file is not the one any more that a long write began with; `cid` is what it is now."""
+
+    def __init__(self, cid: CID | None) -> None:
+        super().__init__()
+        self.cid = cid
+
+
+class Mfs:
+    """The tree. `get` reads blocks (the store's, or with the network behind it); `now` gives Unix time.
+
+    Methods take parsed paths; they raise PathError, what `get` raises, and what the store raises.
+    """
+
+    def __init__(
+        self, store: Blockstore, meta: Meta, profile: ImportProfile, get: Get, now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._meta = meta
+        self._profile = profile
+        self._get = get
+        self._now = now
+        self._empty, blocks = build_directory(profile, [])
+        self._empty_block = blocks[-1]
+
+    def view(self) -> _View:
+        """The tree as it is now, for reading: later changes do not show in it."""
+        return _View(self._profile, self._current()[1], self._block)
+
+    def _current(self) -> tuple[int, CID]:
+        version, root = _record(self._meta.get(Table.RECORDS, ROOT_KEY))
+        return version, self._empty.cid if root is None else root
+
+    def _block(self, cid: CID) -> Buffer:
+        """The empty folder is there before anything was written."""
+        return self._empty_block.data if cid == self._empty.cid else self._get(cid)
+
+    def _change(self, step: Callable[[_View], None]) -> CID:
+        """Makes a change on the newest root, again and again until nobody came in between; the new root."""
+        with self._store.lease():
+            while True:
+                version, root = self._current()
+                view = _View(self._profile, root, self._block)
+                step(view)
+                if view.root == root:
+                    return root
+                made = [(cid.multihash, data) for cid, data in view.blocks.items()]
+                self._store.put_many([*made, (self._empty_block.cid.multihash, self._empty_block.data)])
+                with self._meta.write() as write:
+                    now, _ = _record(write.get(Table.RECORDS, ROOT_KEY))
+                    if now == version:
+                        value = (version + 1).to_bytes(_VERSION_BYTES, "big") + bytes(view.root)
+                        write.put(Table.RECORDS, ROOT_KEY, value)
+                        return view.root
+
+    def mkdir(self, path: Segments, *, parents: bool = False) -> None:
+        """Makes a folder; with `parents` also those above it, and one that is there is no error."""
+
+        def step(view: _View) -> None:
+            there = view.at(path, parents=parents)
+            if there is None:
+                view.put(path, self._empty.cid, self._empty.tsize, parents=parents)
+            elif not (parents and view.is_folder(there)):
+                raise PathError(f"{text(path)} exists already")
+
+        self._change(step)
+
+    def link(self, cid: CID, path: Segments, *, parents: bool = False, force: bool = False) -> None:
+        """Puts a node into the tree at `path`, which is free, or with `force` is replaced.
+
+        Those of its blocks that are here stay from now on; none is fetched but the root.
+        """
+
+        def step(view: _View) -> None:
+            if not path or (view.at(path, parents=parents) is not None and not force):
+                raise PathError(f"{text(path)} exists already")
+            view.put(path, cid, parents=parents)
+
+        with self._store.lease():
+            if not cid.is_identity:
+                self._store.put_many([(cid.multihash, self._block(cid))])
+            protect(self._store, cid)
+            self._change(step)
+
+    def copy(self, source: Segments, target: Segments, *, parents: bool = False, force: bool = False) -> None:
+        """Puts what is at `source` at `target` too."""
+
+        def step(view: _View) -> None:
+            if not target or (view.at(target, parents=parents) is not None and not force):
+                raise PathError(f"{text(target)} exists already")
+            view.put(target, view.find(source), parents=parents)
+
+        self._change(step)
+
+    def move(self, source: Segments, target: Segments, *, into: bool = False) -> None:
+        """Moves a node: into a target that is a folder (which `into` demands), else in its place."""
+
+        def step(view: _View) -> None:
+            cid = view.find(source)
+            there = view.at(target)
+            place = target
+            if view.is_folder(there):
+                place = (*target, *source[-1:])
+            elif into:
+                raise NotADirectory(f"{text(target)} is no folder")
+            if place == source:
+                return
+            if place[: len(source)] == source:
+                raise PathError(f"{text(source)} cannot be moved into itself")
+            if place != target and view.is_folder(view.at(place)):
+                raise PathError(f"{text(place)} exists already")
+            view.put(place, cid)
+            view.remove(source)
+
+        self._change(step)
+
+    def remove(self, path: Segments, *, recursive: bool = False) -> None:
+        """Removes a node; folders only if `recursive`."""
+
+        def step(view: _View) -> None:
+            if not path:
+                raise PathError("the root of the tree cannot be removed")
+            if view.is_folder(view.find(path)) and not recursive:
+                raise PathError(f"{text(path)} is a folder: -r removes it with all that is in it")
+            view.remove(path)
+
+        self._change(step)
+
+    def write(
+        self,
+        path: Segments,
+        data: Iterable[Buffer],
+        *,
+        offset: int = 0,
+        create: bool = False,
+        parents: bool = False,
+        truncate: bool = False,
+    ) -> None:
+        """Writes `data` into a file from `offset` on; `truncate` empties it before, zeros fill a gap.
+
+        The file keeps its mode; a modification time, if it has one, becomes now. While the data came,
+        somebody else may have changed the file: then it is written into what it is by then.
+        """
+        with self._store.lease():
+            view = self.view()
+            old = view.at(path, parents=parents)
+            while True:
+                if old is None and not create:
+                    raise NoSuchLink(path[-1], text(path[:-1]))
+                if view.is_folder(old):
+                    raise NotAFile(f"{text(path)} is a folder")
+                counted = _Counted(data)
+                link = self._rewritten(old, offset, counted, truncate=truncate)
+                try:
+                    self._change(_exchange(path, old, link, parents=parents))
+                    return
+                except _Overtaken as newer:
+                    # What was read is in the store already, in the file that came too late.
+                    end = offset + counted.size_bytes
+                    data = iterate(read_file(link.cid, offset, end), self._block)
+                    old, view = newer.cid, self.view()
+
+    def _rewritten(self, old: CID | None, offset: int, data: Iterable[Buffer], *, truncate: bool) -> Link:
+        """Stores the blocks of the changed file."""
+        mode: int | None = None
+        mtime: Mtime | None = None
+        before: mutate_file.OldFile | None = None
+        if old is not None:
+            before = run(mutate_file.survey(self._profile, old), self._block)
+            node = run(stat(old), self._block)
+            now = self._now()
+            mode = node.mode
+            mtime = None if node.mtime is None else Mtime(int(now), int(now % 1 * 10**9))
+        walk = mutate_file.rewrite(
+            self._profile, before, offset, data, truncate=truncate, mode=mode, mtime=mtime
+        )
+        links: list[Link] = []
+        self._store.put_many(_blocks(iterate(walk, self._block), links))
+        return links[0]
+
+
+class _Counted:
+    """Pieces of data, and how many bytes went by."""
+
+    def __init__(self, data: Iterable[Buffer]) -> None:
+        self._data = data
+        self.size_bytes = 0
+
+    def __iter__(self) -> Iterator[Buffer]:
+        for piece in self._data:
+            self.size_bytes += len(piece)
+            yield piece
+
+
+def _blocks(items: Iterator[Block | Link], links: list[Link]) -> Iterator[tuple[bytes, Buffer]]:
+    """What a store takes; a Link goes into `links`."""
+    for item in items:
+        if isinstance(item, Link):
+            links.append(item)
+        else:
+            yield item.cid.multihash, item.data
+
+
+def _exchange(path: Segments, old: CID | None, link: Link, *, parents: bool) -> Callable[[_View], None]:
+    """The step that puts a file where `old` is; raises _Overtaken where something else is."""
+
+    def step(view: _View) -> None:
+        there = view.at(path, parents=parents)
+        if there != old:
+            raise _Overtaken(there)
+        view.put(path, link.cid, link.tsize, parents=parents)
+
+    return step
