@@ -1,0 +1,322 @@
+"""The mutable tree against a plain model, under collections, and with several writers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from merkledag.builder import build_file
+from merkledag.cid import CID
+from merkledag.codecs import RAW
+from merkledag.directory import DirEntry, build_directory
+from merkledag.errors import InvalidPath, NoSuchLink, NotADirectory, NotAFile, PathError
+from merkledag.folder import entries
+from merkledag.profile import UNIXFS_V1_2025
+from merkledag.reader import read_file
+from merkledag.steps import Buffer, iterate
+from merkledag.unixfs import Mtime
+from storage_node.blockstore.store import Store, open_store
+from storage_node.gc import collect
+from storage_node.meta import Meta
+from storage_node.mfs import Mfs, parse, roots
+from storage_node.pins import Pins
+
+PROFILE = replace(UNIXFS_V1_2025, chunk_bytes=8, max_links=3, hamt_threshold_bytes=150, hamt_fanout=8)
+
+Model = dict[str, "Model | bytes"]
+
+
+class Tree:
+    """A store with its mutable tree."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "blocks").mkdir(parents=True)
+        (folder / "meta").mkdir()
+        self.store: Store = open_store(folder / "blocks", reserve_bytes=0)
+        self.meta = Meta(folder / "meta")
+        self.mfs = self.another()
+
+    def another(self) -> Mfs:
+        return Mfs(self.store, self.meta, PROFILE, lambda cid: self.store.get(cid.multihash), lambda: 5.25)
+
+    def collect(self) -> None:
+        collect(self.store, Pins(self.meta, lambda: 0.0), partial_roots=roots(self.meta))
+
+    def read(self, path: str) -> bytes:
+        view = self.mfs.view()
+        return b"".join(iterate(read_file(view.find(parse(path))), view.get))
+
+    def content(self, path: str = "/") -> Model:
+        view = self.mfs.view()
+        found: Model = {}
+        for entry in iterate(entries(view.find(parse(path))), view.get):
+            inner = f"{path}{entry.name}"
+            found[entry.name] = self.content(inner + "/") if view.is_folder(entry.cid) else self.read(inner)
+        return found
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    made = Tree(tmp_path)
+    yield made
+    made.store.close()
+
+
+def afresh(content: Model | bytes) -> DirEntry:
+    """What building everything from scratch gives."""
+    if isinstance(content, bytes):
+        link, _ = build_file(PROFILE, [content[at : at + 8] for at in range(0, len(content), 8)])
+        return DirEntry("", link.cid, link.tsize)
+    rows = [afresh(inner)._replace(name=name) for name, inner in content.items()]
+    link, _ = build_directory(PROFILE, rows)
+    return DirEntry("", link.cid, link.tsize)
+
+
+NAMES = st.sampled_from(["a", "b", "c", "longer name", "ü"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map(tuple)
+
+
+def _machine(tree: Tree) -> type[RuleBasedStateMachine]:
+    class Machine(RuleBasedStateMachine):
+        """Every operation on the tree and on dicts: the same content, the same refusals."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            for name in list(tree.content()):
+                tree.mfs.remove((name,), recursive=True)
+            self.model: Model = {}
+
+        def at(self, path: tuple[str, ...]) -> Model | bytes | None:
+            here: Model | bytes | None = self.model
+            for name in path:
+                here = here.get(name) if isinstance(here, dict) else None
+            return here
+
+        def folder(self, path: tuple[str, ...], parents: bool) -> Model | None:
+            """The model's folder that holds a path, None if it cannot be."""
+            here: Model | bytes = self.model
+            for name in path[:-1]:
+                if not isinstance(here, dict):
+                    return None
+                if name not in here:
+                    if not parents:
+                        return None
+                    here = {}
+                    continue
+                here = here[name]
+            if not isinstance(here, dict):
+                return None
+            here = self.model
+            for name in path[:-1]:
+                assert isinstance(here, dict)
+                here = here.setdefault(name, {})
+            assert isinstance(here, dict)
+            return here
+
+        def refused(self, path: tuple[str, ...], operation, *arguments, **options) -> None:
+            with pytest.raises(PathError):
+                operation(path, *arguments, **options)
+
+        @rule(path=PATHS, parents=st.booleans())
+        def mkdir(self, path, parents) -> None:
+            there = self.at(path)
+            if there is not None and not (parents and isinstance(there, dict)):
+                self.refused(path, tree.mfs.mkdir, parents=parents)
+                return
+            folder = self.folder(path, parents)
+            if folder is None:
+                self.refused(path, tree.mfs.mkdir, parents=parents)
+                return
+            tree.mfs.mkdir(path, parents=parents)
+            folder.setdefault(path[-1], {})
+
+        @rule(
+            path=PATHS,
+            data=st.binary(max_size=30),
+            offset=st.integers(0, 40),
+            flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        )
+        def write(self, path, data, offset, flags) -> None:
+            create, parents, truncate = flags
+            options = {"offset": offset, "create": create, "parents": parents, "truncate": truncate}
+            there = self.at(path)
+            if isinstance(there, dict) or (there is None and not create):
+                self.refused(path, tree.mfs.write, [data], **options)
+                return
+            folder = self.folder(path, parents)
+            if folder is None:
+                self.refused(path, tree.mfs.write, [data], **options)
+                return
+            tree.mfs.write(path, [data], **options)
+            base = b"" if truncate or there is None else there
+            folder[path[-1]] = base[:offset].ljust(offset, b"\0") + data + base[offset + len(data) :]
+
+        @rule(path=PATHS, recursive=st.booleans())
+        def remove(self, path, recursive) -> None:
+            there = self.at(path)
+            if there is None or (isinstance(there, dict) and not recursive):
+                self.refused(path, tree.mfs.remove, recursive=recursive)
+                return
+            tree.mfs.remove(path, recursive=recursive)
+            folder = self.at(path[:-1])
+            assert isinstance(folder, dict)
+            del folder[path[-1]]
+
+        @rule(source=PATHS, to=PATHS)
+        def copy(self, source, to) -> None:
+            there = self.at(source)
+            if there is None or self.at(to) is not None or not isinstance(self.at(to[:-1]), dict):
+                self.refused(source, tree.mfs.copy, to)
+                return
+            tree.mfs.copy(source, to)
+            self.at(to[:-1])[to[-1]] = _clone(there)
+
+        @rule(source=PATHS, to=PATHS)
+        def move(self, source, to) -> None:
+            there = self.at(source)
+            place = (*to, source[-1]) if isinstance(self.at(to), dict) else to
+            lost = there is None or not isinstance(self.at(place[:-1]), dict)
+            if not lost and place == source:
+                tree.mfs.move(source, to)
+                return
+            into_itself = place[: len(source)] == source
+            if lost or into_itself or (place != to and isinstance(self.at(place), dict)):
+                self.refused(source, tree.mfs.move, to)
+                return
+            tree.mfs.move(source, to)
+            del self.at(source[:-1])[source[-1]]
+            self.at(place[:-1])[place[-1]] = there
+
+        @rule()
+        def collect(self) -> None:
+            tree.collect()
+
+        @invariant()
+        def is_the_model_built_afresh(self) -> None:
+            assert tree.mfs.view().root == afresh(self.model).cid
+
+        def teardown(self) -> None:
+            assert tree.content() == self.model
+
+    return Machine
+
+
+def _clone(content: Model | bytes) -> Model | bytes:
+    return content if isinstance(content, bytes) else {name: _clone(inner) for name, inner in content.items()}
+
+
+def test_the_tree_is_what_a_plain_model_says(tree: Tree) -> None:
+    """Its root is at every moment the CID of the same content built from scratch."""
+    run_state_machine_as_test(
+        _machine(tree),
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_a_long_write_goes_into_what_the_file_is_by_then(tree: Tree) -> None:
+    """Somebody writes while our data is still coming: both writes are in the file."""
+    path = ("f",)
+    tree.mfs.write(path, [b"0" * 20], create=True)
+
+    def slow() -> Iterator[Buffer]:
+        yield b"aa"
+        tree.another().write(path, [b"bbb"], offset=10)
+        tree.another().mkdir(("beside",))
+        yield b"aa"
+
+    tree.mfs.write(path, slow(), offset=2)
+    assert tree.read("/f") == b"00aaaa0000bbb0000000"
+    assert tree.mfs.view().is_folder(tree.mfs.view().find(("beside",)))
+
+
+def test_a_change_that_was_overtaken_is_made_again(tree: Tree) -> None:
+    """The second writer comes between the first one's reading and its swap of the root."""
+    other = tree.another()
+    put_many = tree.store.put_many
+    rivals = iter(["x", "y"])
+
+    def put_many_late(items):
+        result = put_many(items)
+        name = next(rivals, None)
+        if name is not None:
+            other.mkdir((name,))
+        return result
+
+    tree.store.put_many = put_many_late  # type: ignore[method-assign]
+    tree.mfs.mkdir(("mine",))
+    assert sorted(tree.content()) == ["mine", "x", "y"]
+
+
+def test_a_collection_keeps_the_tree_and_nothing_it_lost(tree: Tree) -> None:
+    tree.mfs.write(("kept",), [b"k" * 100], create=True)
+    tree.mfs.write(("gone",), [b"g" * 100], create=True)
+    gone = tree.mfs.view().find(("gone",))
+    tree.mfs.remove(("gone",))
+    tree.collect()
+    assert not tree.store.has(gone.multihash)
+    assert tree.read("/kept") == b"k" * 100
+
+
+def test_content_that_is_not_here_can_be_linked(tree: Tree) -> None:
+    """Its root alone is fetched; a collection passes over what is missing."""
+    absent = CID.of(b"elsewhere", RAW)
+    link, (block,) = build_directory(PROFILE, [DirEntry("far", absent, 9)])
+    mfs = Mfs(tree.store, tree.meta, PROFILE, lambda cid: block.data if cid == link.cid else b"", lambda: 0.0)
+    mfs.link(link.cid, ("there",))
+    tree.collect()
+    assert tree.mfs.view().find(("there", "far")) == absent
+    assert tree.mfs.view().stat(link.cid).cumulative_bytes == link.tsize
+
+
+@pytest.mark.parametrize(
+    "path", ["", "a", "ipfs/x", "/a\0b", "/" + "x" * 1100, "/a" * 1025, "/" + "x/" * 10_000]
+)
+def test_paths_that_are_none(path: str) -> None:
+    with pytest.raises(InvalidPath):
+        parse(path)
+
+
+def test_paths_are_cleaned() -> None:
+    assert parse("/a/./b//../c/") == ("a", "c")
+    assert parse("/../..") == ()
+
+
+def test_the_kinds_of_refusal(tree: Tree) -> None:
+    mfs = tree.mfs
+    mfs.write(("f",), [b"x"], create=True)
+    mfs.mkdir(("d",))
+    with pytest.raises(NotADirectory, match="/f is no folder"):
+        mfs.mkdir(("f", "x"))
+    with pytest.raises(NoSuchLink, match="no link named 'q' under /d"):
+        mfs.view().find(("d", "q", "r"))
+    with pytest.raises(NotAFile, match="/d is a folder"):
+        mfs.write(("d",), [b""])
+    with pytest.raises(PathError, match="root"):
+        mfs.remove((), recursive=True)
+    with pytest.raises(PathError, match="into itself"):
+        mfs.move((), ("d",))
+    with pytest.raises(NotADirectory):
+        mfs.move(("d",), ("new",), into=True)
+    with pytest.raises(PathError, match="exists already"):
+        mfs.link(CID.parse("bafkqaaa"), ())
+
+
+def test_attributes_survive_a_write(tree: Tree) -> None:
+    link, made = build_file(PROFILE, [b"12345678", b"9"], mode=0o640, mtime=Mtime(1))
+    tree.store.put_many((block.cid.multihash, block.data) for block in made)
+    tree.mfs.link(link.cid, ("f",))
+    tree.mfs.write(("f",), [b"ab"], offset=8)
+    view = tree.mfs.view()
+    node = view.stat(view.find(("f",))).node
+    assert (node.mode, node.mtime, node.size_bytes) == (0o640, Mtime(5, 250_000_000), 10)
