@@ -14,6 +14,7 @@ from storage_node.names import SECOND_NS, Kept, NameStore
 from storage_node.names_resolver import NameResolver
 
 CHECK_EVERY_S = 60.0  # names are published by other processes meanwhile
+MIN_SLEEP_S = 1.0
 HAND_OUT_EVERY_S = 4 * 3600.0  # routers forget records; as kubo
 
 _log = logging.getLogger(__name__)
@@ -21,11 +22,11 @@ _log = logging.getLogger(__name__)
 Sleep = Callable[[float], Awaitable[None]]
 
 
-def is_due(kept: Kept, now_ns: int) -> bool:
-    """Whether a name published here is in the second half of its lifetime, or past its end."""
-    if kept.lifetime_s is None or kept.record.eol_ns is None:
-        return False
-    return kept.record.eol_ns - now_ns <= kept.lifetime_s * SECOND_NS // 2
+def due_in_s(kept: Kept, now_ns: int) -> float:
+    """Seconds until a name published here enters the second half of its lifetime; 0 or less: now."""
+    assert kept.lifetime_s is not None
+    assert kept.record.eol_ns is not None
+    return (kept.record.eol_ns - now_ns) / SECOND_NS - kept.lifetime_s / 2
 
 
 class Renewal:
@@ -54,27 +55,31 @@ class Renewal:
     async def run(self) -> None:
         """Works until it is cancelled; what fails is logged once and tried again."""
         while True:
+            sleep_s = CHECK_EVERY_S
             try:
-                await self.check()
+                sleep_s = max(MIN_SLEEP_S, min(sleep_s, await self.check()))
             except Exception:  # whatever it was, the names of the next days depend on this task
                 _log.exception("names are not renewed now")
-            await self._sleep(CHECK_EVERY_S)
+            await self._sleep(sleep_s)
 
-    async def check(self) -> None:
-        """One round over the names published here."""
+    async def check(self) -> float:
+        """One round over the names published here; returns the seconds until the next one is due."""
+        next_s = CHECK_EVERY_S
         for kept in list(self._store):
             if kept.lifetime_s is None:
                 continue
             try:
-                await self._attend(kept)
+                attended = await self._attend(kept)
+                next_s = min(next_s, due_in_s(attended, self._store.now_ns()))
                 self._troubles.pop(kept.name, None)
             except (MerkledagError, StorageNodeError, ValueError) as error:
                 if self._troubles.get(kept.name) != str(error):
                     self._troubles[kept.name] = str(error)
                     _log.warning("the name %s is not renewed: %s", name_text(kept.name), error)
+        return next_s
 
-    async def _attend(self, kept: Kept) -> None:
-        if is_due(kept, self._store.now_ns()):
+    async def _attend(self, kept: Kept) -> Kept:
+        if due_in_s(kept, self._store.now_ns()) <= 0:
             # A sealed key takes scrypt's time, a durable write the disk's: neither may hold up the loop.
             renewed = await asyncio.to_thread(self._renew, kept.name)
             if renewed is None:
@@ -85,13 +90,14 @@ class Renewal:
             self._handed_out_s.pop(kept.name, None)
         handed_out_s = self._handed_out_s.get(kept.name)
         if not self._resolver.router_count:
-            return
+            return kept
         if handed_out_s is not None and self._clock() - handed_out_s < HAND_OUT_EVERY_S:
-            return
+            return kept
         failures = await self._resolver.announce(kept.name, kept.record.raw)
         if len(failures) == self._resolver.router_count:
             raise ValueError(failures[0])  # tried again in the next round
         self._handed_out_s[kept.name] = self._clock()
+        return kept
 
     def _renew(self, name: bytes) -> Kept | None:
         signer = self._signer(name)
