@@ -57,7 +57,7 @@ type ipldCodec struct {
 }
 
 var ipldCodecs = map[string]ipldCodec{
-	"dag-cbor": {dagcbor.DecodeOptions{AllowLinks: true, ExperimentalDeterminism: true}.Decode, dagcbor.Encode},
+	"dag-cbor": {dagcbor.DecodeOptions{AllowLinks: true}.Decode, dagcbor.Encode},
 	"dag-json": {dagjson.Decode, dagjson.Encode},
 }
 
