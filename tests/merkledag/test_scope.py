@@ -19,7 +19,7 @@ from merkledag.steps import iterate
 from merkledag.traverse import walk_dag
 from tests.merkledag.support import Blocks
 
-TINY = replace(UNIXFS_V1_2025, chunk_bytes=4, max_links=3)
+TINY = replace(UNIXFS_V1_2025, max_links=3)
 
 
 @pytest.mark.parametrize(

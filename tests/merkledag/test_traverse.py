@@ -27,7 +27,7 @@ from merkledag.steps import Want, aiterate, arun, iterate, run
 from merkledag.traverse import Scope, walk_dag
 from tests.merkledag.support import Blocks
 
-TINY = replace(UNIXFS_V1_2025, chunk_bytes=4, max_links=3)
+TINY = replace(UNIXFS_V1_2025, max_links=3)
 
 
 def walk(blocks: Blocks, root: CID, scope: Scope = "all", **options: Any) -> list[CID]:
@@ -398,8 +398,6 @@ def test_the_fixtures_of_the_gateway_suite_walk(gateway_fixtures: Path) -> None:
 
 
 def test_version_0_files_walk_too() -> None:
-    link, made = build_file(
-        replace(UNIXFS_V0_2015, chunk_bytes=5, max_links=2), fixed_chunks([b"a" * 23 + b"b"], 5)
-    )
+    link, made = build_file(replace(UNIXFS_V0_2015, max_links=2), fixed_chunks([b"a" * 23 + b"b"], 5))
     blocks = Blocks(made)
     assert set(walk(blocks, link.cid)) == set(blocks.by_cid)
