@@ -204,7 +204,9 @@ async def node_service(
     home: Home, listen: str, ledger_url: str, terms: NodeTerms
 ) -> AsyncIterator[RunningNode]:
     """A paid storage node: serves, registers at its ledger, follows its duties."""
+    from cli.naming import name_store
     from gateway.app import add_trustless_routes
+    from storage_node.names_server import add_routing_routes
     from storage_node.node import NodeSettings, StorageNode
 
     store = home.open_store()
@@ -234,6 +236,7 @@ async def node_service(
             monotonic=time.monotonic,
         )
         add_trustless_routes(node.app, _local_source(home))
+        add_routing_routes(node.app, name_store(home))
         async with listening(node.app, home, "node", listen, {"token": token}) as url:
             node.settings = replace(node.settings, endpoint=terms.endpoint or url)
             await node.register()

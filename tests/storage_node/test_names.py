@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import dns.rcode
 import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 
 from merkledag import ipns, peer, protobuf
 from merkledag.ed25519 import Ed25519Signer
@@ -29,6 +32,7 @@ from storage_node.names_dns import DnsLinks, parse_server
 from storage_node.names_renewal import HAND_OUT_EVERY_S, Renewal
 from storage_node.names_resolver import ABSENT_TTL_S, MAX_STEPS, NameResolver
 from storage_node.names_routing import DelegatedRouter
+from storage_node.names_server import add_routing_routes
 from tests.storage_node.dns_server import Zone, dns_server
 from tests.storage_node.processes import start_python
 from tests.storage_node.router_server import Routed, router_server
@@ -340,6 +344,57 @@ class TestRouters:
             assert str((await resolver.resolve(text_of(ALICE))).path) == ONE
             assert routed.asked == []
             assert str((await resolver.resolve(text_of(ALICE), fresh=True)).path) == TWO
+
+
+class TestServing:
+    """This node as a router, with our own client at the other end."""
+
+    async def test_what_is_kept_is_given_and_brought_up_to_date(self, store: NameStore, clock: Clock) -> None:
+        async with serving_names(store) as (router, session, url):
+            store.keep(name_of(BOB), record(BOB, clock, ttl_s=60))
+            assert await router.get(name_of(ALICE)) is None
+            assert await router.get(name_of(BOB)) == record(BOB, clock, ttl_s=60)
+            newer = record(BOB, clock, TWO, sequence=1)
+            await router.put(name_of(BOB), newer)
+            assert await router.get(name_of(BOB)) == newer
+            with pytest.raises(PeerMisbehaved, match="403"):
+                await router.put(name_of(ALICE), record(ALICE, clock))
+            for bad in (record(BOB, clock), record(ALICE, clock), b"", bytes(20_000)):
+                with pytest.raises(PeerMisbehaved, match="400"):
+                    await router.put(name_of(BOB), bad)
+            assert await router.get(name_of(BOB)) == newer
+            clock.now_s += HOUR_S
+            assert await router.get(name_of(BOB)) is None
+            for path, headers, status in (
+                (text_of(BOB), {"Accept": "application/json"}, 406),
+                ("nonsense", {}, 400),
+            ):
+                async with session.get(f"{url}/{path}", headers=headers) as answer:
+                    assert answer.status == status
+
+    async def test_caches_are_told_how_long_it_holds(self, store: NameStore, clock: Clock) -> None:
+        async with serving_names(store) as (_, session, url):
+            store.keep(name_of(BOB), record(BOB, clock, ttl_s=60))
+            async with session.get(f"{url}/{text_of(BOB)}") as answer:
+                assert answer.headers["Cache-Control"] == (
+                    "public, max-age=60, stale-while-revalidate=3600, stale-if-error=3600"
+                )
+                assert answer.headers["Expires"] == "Fri, 15 Jan 2027 09:00:00 GMT"
+                assert answer.headers["Vary"] == "Accept"
+
+
+@asynccontextmanager
+async def serving_names(store: NameStore) -> AsyncIterator[tuple[DelegatedRouter, ClientSession, str]]:
+    app = web.Application()
+    add_routing_routes(app, store)
+    server = TestServer(app, host="127.0.0.1")
+    await server.start_server()
+    try:
+        async with open_session(allow_private=True) as session:
+            url = str(server.make_url("")).rstrip("/")
+            yield DelegatedRouter(session, url), session, f"{url}/routing/v1/ipns"
+    finally:
+        await server.close()
 
 
 class TestResolving:
