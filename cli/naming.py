@@ -201,21 +201,29 @@ def key_names(home: Home) -> dict[str, str]:
 
 
 class KeysOfNames:
-    """Gives a daemon the signer of a name. What it cannot open it says once."""
+    """Gives a daemon the signer of a name; asks nobody for a passphrase. What it cannot open it says once."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._said: set[str] = set()
 
     def __call__(self, name: bytes) -> Signer | None:
         """None where this home has no such key, or cannot open it."""
         key = key_names(self._home).get(name_text(name))
         if key is None:
             return None
+        sealed = self._home.keystore().info(key).sealed
+        if sealed and not self._home.environ.get("HOLDFAST_PASSPHRASE_FILE"):
+            return self._closed(key, "it is encrypted, and HOLDFAST_PASSPHRASE_FILE names no passphrase")
         try:
             return self._home.signer(key)
         except CommandError as error:
-            note(f"the name {name_text(name)} cannot be renewed: {error}")
-            return None
+            return self._closed(key, str(error))
+
+    def _closed(self, key: str, reason: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            note(f"the name of key {key} is not renewed: {reason}")
 
 
 def announce(home: Home, name: bytes, raw: bytes) -> Sequence[str]:

@@ -84,4 +84,5 @@ class DelegatedRouter:
         except TimeoutError as error:
             raise PeerUnreachable(f"the router {self._url} did not answer in time") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise PeerUnreachable(f"the router {self._url} cannot be reached: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise PeerUnreachable(f"the router {self._url} cannot be reached: {reason}") from error

@@ -17,6 +17,8 @@ from urllib.error import HTTPError
 
 import pytest
 
+from cli.home import Home
+from cli.naming import KeysOfNames
 from merkledag import ipns, peer
 from merkledag.ed25519 import Ed25519Signer
 from tests.cli.background import serving
@@ -344,6 +346,22 @@ class TestGateway:
             server.process.end(signal.SIGTERM)
         assert after["valid_until"] > before["valid_until"]
         assert (after["sequence"], after["value"]) == (before["sequence"], EMPTY)
+
+
+def test_a_daemon_asks_nobody_for_a_passphrase(
+    holdfast: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phrase = tmp_path / "phrase"
+    phrase.write_text("open sesame\n")
+    monkeypatch.setenv("HOLDFAST_PASSPHRASE_FILE", str(phrase))
+    name = peer.parse_name(holdfast("key", "gen", "blog").text)
+    signer = KeysOfNames(Home(holdfast.home))(name)
+    assert signer is not None
+    assert peer.peer_cid(signer.public_key).multihash == name
+    closed = KeysOfNames(Home(holdfast.home, {}))
+    assert closed(name) is None
+    assert closed(name) is None
+    assert KeysOfNames(Home(holdfast.home))(BOBS_HASH) is None
 
 
 class TestKeys:
