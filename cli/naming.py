@@ -214,13 +214,15 @@ class KeysOfNames:
             return None
         sealed = self._home.keystore().info(key).sealed
         if sealed and not self._home.environ.get("HOLDFAST_PASSPHRASE_FILE"):
-            return self._closed(key, "it is encrypted, and HOLDFAST_PASSPHRASE_FILE names no passphrase")
+            self._say_once(key, "it is encrypted, and HOLDFAST_PASSPHRASE_FILE names no passphrase")
+            return None
         try:
             return self._home.signer(key)
         except CommandError as error:
-            return self._closed(key, str(error))
+            self._say_once(key, str(error))
+            return None
 
-    def _closed(self, key: str, reason: str) -> None:
+    def _say_once(self, key: str, reason: str) -> None:
         if key not in self._said:
             self._said.add(key)
             note(f"the name of key {key} is not renewed: {reason}")
