@@ -173,6 +173,9 @@ func (a *adder) addDirectory(ctx context.Context, folder files.Directory) (ipld.
 }
 
 // {"do": "directory", options…, "steps": [["add", NAME, CONTENT] | ["rm", NAME]]} → {"roots": the root after each}
+//
+// The directory is read anew before every step, as by a program that makes one change and ends: within its lifetime
+// boxo counts the growth since it became a HAMT, so that when it is flat again depends on what was done before.
 type directoryJob struct {
 	options
 	Steps [][]string `json:"steps"`
@@ -190,14 +193,7 @@ func changeDirectory(ctx context.Context, job directoryJob) (any, error) {
 	}
 	roots := make([]string, 0, len(job.Steps))
 	for _, step := range job.Steps {
-		if step[0] == "rm" {
-			err = directory.RemoveChild(ctx, step[1])
-		} else if node, failed := adder.addFile(files.NewBytesFile([]byte(step[2]))); failed != nil {
-			err = failed
-		} else {
-			err = directory.AddChild(ctx, step[1], node)
-		}
-		if err != nil {
+		if err := adder.change(ctx, directory, step); err != nil {
 			return nil, err
 		}
 		node, err := directory.GetNode()
@@ -205,6 +201,34 @@ func changeDirectory(ctx context.Context, job directoryJob) (any, error) {
 			return nil, err
 		}
 		roots = append(roots, node.Cid().String())
+		if directory, err = adder.reopen(ctx, node); err != nil {
+			return nil, err
+		}
 	}
 	return map[string][]string{"roots": roots}, nil
+}
+
+func (a *adder) change(ctx context.Context, directory uio.Directory, step []string) error {
+	if step[0] == "rm" {
+		return directory.RemoveChild(ctx, step[1])
+	}
+	node, err := a.addFile(files.NewBytesFile([]byte(step[2])))
+	if err != nil {
+		return err
+	}
+	return directory.AddChild(ctx, step[1], node)
+}
+
+func (a *adder) reopen(ctx context.Context, node ipld.Node) (uio.Directory, error) {
+	if err := a.dag.Add(ctx, node); err != nil {
+		return nil, err
+	}
+	directory, err := uio.NewDirectoryFromNode(a.dag, node)
+	if err != nil {
+		return nil, err
+	}
+	directory.SetCidBuilder(a.builder)
+	directory.SetMaxHAMTFanout(a.HAMTShardWidth)
+	directory.SetSizeEstimationMode(a.HAMTSizeEstimation)
+	return directory, nil
 }
