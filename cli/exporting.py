@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, ExitCode, Meter, invalid, note, printable, size_text
-from cli.part import Part, put_in_place
+from cli.part import Part, put_in_place, refuse_special
 from merkledag import multihash
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.reader import NodeStat, read_file
@@ -65,7 +65,7 @@ def export(reader: Reader, cid: CID, target: Path, *, force: bool, meter: Meter)
     refuse_existing(target, force)
     node = reader.run(stat_node(cid))
     check_root(cid, node)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(target)
     if node.kind in {"file", "raw"}:
         check_room(target, node.size_bytes)
     part = Part(target, str(cid))
@@ -81,9 +81,24 @@ def export(reader: Reader, cid: CID, target: Path, *, force: bool, meter: Meter)
 
 
 def refuse_existing(target: Path, force: bool) -> None:
-    """Exit 4 for a target that exists, unless `force`."""
-    if not force and os.path.lexists(target):
+    """Exit 4 for a target that exists, unless `force`; for what is no file, link or folder even then."""
+    if len(os.fsencode(target.name)) > MAX_NAME_BYTES:
+        raise invalid(
+            f"the name {target.name[:40]!r}… has more than {MAX_NAME_BYTES} bytes: choose one with -o"
+        )
+    if not os.path.lexists(target):
+        return
+    if not force:
         raise invalid(f"{target} exists: choose another name with -o, or overwrite it with --force")
+    refuse_special(target)
+
+
+def make_folder_of(target: Path) -> None:
+    """Makes the folder that `target` is to be in; exit 4 where something else is in the way."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise invalid(f"{error.filename} is no folder, so nothing can be written into it") from None
 
 
 def check_room(target: Path, size_bytes: int) -> None:

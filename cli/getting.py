@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.archiving import write_file, write_tar
-from cli.exporting import Exported, check_room, check_root, export, full_disk, refuse_existing
+from cli.exporting import (
+    Exported,
+    check_room,
+    check_root,
+    export,
+    full_disk,
+    make_folder_of,
+    refuse_existing,
+)
 from cli.output import Meter, invalid, meter, raw
 from cli.part import Part, put_in_place
 from merkledag.reader import stat as stat_node
@@ -51,10 +59,13 @@ def get_content(
 ) -> tuple[Exported, str]:
     """Writes `cid`, called `name`, to `output` (its name, `-` for stdout); returns what, and where it is.
 
-    A folder that is to be compressed becomes an archive. Raises what `cli.exporting.export` raises.
+    A file goes into an `output` that ends with a slash. A folder that is to be compressed becomes an archive.
+    Raises what `cli.exporting.export` raises.
     """
     node = reader.run(stat_node(cid))
     check_root(cid, node)
+    if output.endswith("/") and node.kind != "directory":
+        output += name
     if node.kind == "directory" and form.is_stream:
         form = Form(True, form.level)
     bar = meter("wrote", node.size_bytes, wanted=progress)
@@ -74,10 +85,10 @@ def _to_file(
 ) -> Exported:
     """Into a file that appears when it is whole; an interruption leaves nothing."""
     target = Path(os.path.abspath(target))  # noqa: PTH100 (must not follow a symlink)
+    refuse_existing(target, force)
     if target.is_dir() and not target.is_symlink():
         raise invalid(f"{target} is a folder: name a new file with -o")
-    refuse_existing(target, force)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(target)
     if node.kind != "directory" and not form.level:
         check_room(target, node.size_bytes)
     part = Part(target, f"{node.cid} {form}")

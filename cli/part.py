@@ -100,9 +100,17 @@ def put_in_place(new: Path, target: Path) -> None:
     _move(new, target)
 
 
+def refuse_special(path: Path) -> None:
+    """Exit 4 for a device, pipe or socket: a superuser's `get` could otherwise replace /dev/null."""
+    mode = os.lstat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        raise invalid(f"{path} is a device, pipe or socket: it is not replaced")
+
+
 def _check(new: Path, target: Path) -> None:
     if not os.path.lexists(target):
         return
+    refuse_special(target)
     new_is_folder, old_is_folder = (stat.S_ISDIR(os.lstat(path).st_mode) for path in (new, target))
     if new_is_folder != old_is_folder:
         kinds = ("folder", "file") if new_is_folder else ("file", "folder")

@@ -335,6 +335,23 @@ class TestMerging:
         holdfast.fails(4, "get", cid, "-o", target, "--force")
         assert (target / "a").read_bytes() == b"old"
 
+    def test_devices_and_pipes_are_never_replaced(
+        self, holdfast: Holdfast, tree: Tree, tmp_path: Path
+    ) -> None:
+        cid = holdfast.add(tree({"a": b"new"}))
+        target = tree({}, "target")
+        os.mkfifo(target / "a")
+        for path, into in ((f"{cid}/a", target / "a"), (cid, target)):
+            assert "not replaced" in holdfast.fails(4, "get", path, "-o", into, "--force")
+        assert (target / "a").is_fifo()
+
+    def test_targets_that_cannot_be(self, holdfast: Holdfast, tree: Tree, tmp_path: Path) -> None:
+        cid = holdfast.add(tree({"a": b"new"}))
+        (tmp_path / "file").write_bytes(b"")
+        for options in ((), ("-a",)):
+            assert "no folder" in holdfast.fails(4, "get", cid, "-o", tmp_path / "file" / "x", *options)
+            assert "255" in holdfast.fails(4, "get", cid, "-o", tmp_path / ("x" * 256), *options)
+
     def test_folders_that_forbid_writing_arrive_so(
         self, holdfast: Holdfast, tree: Tree, tmp_path: Path
     ) -> None:

@@ -79,6 +79,9 @@ def test_get_of_a_path_takes_its_name(
     assert (tmp_path / "f").read_bytes() == b"data"
     holdfast("get", cid)
     assert (tmp_path / cid / "sub" / "f").read_bytes() == b"data"
+    holdfast("get", f"{cid}/sub/f", "-o", "into/")
+    holdfast("get", f"{cid}/sub/", "-o", "folder/")
+    assert (tmp_path / "into" / "f").read_bytes() == (tmp_path / "folder" / "f").read_bytes() == b"data"
 
 
 def test_nothing_is_overwritten_unless_forced(holdfast: Holdfast, tree: Tree, tmp_path: Path) -> None:
