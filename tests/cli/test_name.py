@@ -59,6 +59,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zone]:
 class TestPublishing:
     def test_a_name_points_at_content_and_moves(self, holdfast: Holdfast, tree: Tree) -> None:
         first, second = holdfast.add(tree({"a": b"1"}, "one")), holdfast.add(tree({"a": b"2"}, "two"))
+        holdfast("init")
         name = holdfast("key", "show", "--json").json["public"]
         assert holdfast("name", "publish", first).text == f"Published to {name}: /ipfs/{first}"
         assert holdfast("cat", "/ipns/self/a").stdout == b"1"
