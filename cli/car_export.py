@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cli.car_output import STDOUT, CarWriter, Target
 from cli.output import meter
-from merkledag import car
+from merkledag import car, dag_pb, unixfs
 from merkledag.block import Block, verify_block
-from merkledag.codecs import RAW
+from merkledag.codecs import DAG_PB, RAW
+from merkledag.errors import MerkledagError
+from merkledag.hamt import prefix_chars
 from merkledag.scope import EntityBytes, walk_scope
 from merkledag.steps import Want, inline, run
 from merkledag.traverse import Scope
+from merkledag.unixfs import Kind
 
 if TYPE_CHECKING:
     from cli.sources import ContentSource
     from merkledag.car_index import IndexKind
     from merkledag.cid import CID
-    from merkledag.steps import Walk
+    from merkledag.steps import Buffer, Walk
     from storage_node.blockstore.store import Store
 
+MAX_SEARCHED_NODES: Final = 10_000  # links looked at to tell where a missing block belongs
 RAW_BYTES_UNSEEN: Final = b""  # a raw block has no links: a walk need not see its bytes
 
 
@@ -99,14 +103,16 @@ class Exporter:
                 skip=seen.__contains__ if many else None,
                 dedupe=not request.dups,
             )
-            for block, size in self._drive(walk, sees_raw=request.entity_bytes is not None):
+            for block, size in self._drive(root, walk, sees_raw=request.entity_bytes is not None):
                 if many:
                     if block.cid in seen:
                         continue
                     seen.add(block.cid)
                 yield block, size
 
-    def _drive(self, walk: Walk[Block], *, sees_raw: bool) -> Generator[tuple[Block, int | None], None, None]:
+    def _drive(
+        self, root: CID, walk: Walk[Block], *, sees_raw: bool
+    ) -> Generator[tuple[Block, int | None], None, None]:
         size: int | None = None
         try:
             item = next(walk)
@@ -119,7 +125,7 @@ class Exporter:
                     if size is not None:
                         item = walk.send(RAW_BYTES_UNSEEN)
                     else:
-                        item = walk.send(self._source.get(item.cid) if data is None else data)
+                        item = walk.send(self._get(root, item.cid) if data is None else data)
                 else:
                     yield item, size
                     item = walk.send(None)
@@ -127,6 +133,31 @@ class Exporter:
             return
         finally:
             walk.close()
+
+    def _get(self, root: CID, cid: CID) -> Buffer:
+        from storage_node.errors import BlockNotFound
+
+        try:
+            return self._source.get(cid)
+        except BlockNotFound as error:
+            raise BlockNotFound(f"{error}; it belongs to {self._path(root, cid)}") from None
+
+    def _path(self, root: CID, wanted: CID) -> str:
+        """The path below `root` that needs a block, as far as folders and files that are here tell."""
+        stack, seen = [(root, str(root))], {root}
+        while stack and len(seen) < MAX_SEARCHED_NODES:
+            cid, path = stack.pop()
+            if cid.codec != DAG_PB or (found := self._store.find(cid.multihash)) is None:
+                continue
+            with found as data:
+                for link, name in _named_links(bytes(data)):
+                    below = f"{path}/{name}" if name else path
+                    if link == wanted:
+                        return below
+                    if link not in seen:
+                        seen.add(link)
+                        stack.append((link, below))
+        return str(root)
 
     @contextmanager
     def _view(self, cid: CID) -> Iterator[memoryview]:
@@ -151,7 +182,6 @@ class Exporter:
 
     def _expected_bytes(self, request: ExportRequest) -> int | None:
         """About what will be written, for the progress line."""
-        from merkledag.errors import MerkledagError
         from merkledag.reader import stat
 
         if request.scope != "all" or request.entity_bytes is not None:
@@ -161,6 +191,17 @@ class Exporter:
         except MerkledagError:
             return None
         return None if any(each.kind == "other" for each in found) else sum(each.size_bytes for each in found)
+
+
+def _named_links(block: bytes) -> list[tuple[CID, str]]:
+    """The links of a dag-pb node with the names that paths have; chunks and inner HAMT nodes have none."""
+    node = dag_pb.decode(block)
+    width = 0
+    with suppress(MerkledagError):
+        message = unixfs.decode(node.data or b"")
+        if message.kind is Kind.HAMT and message.fanout:
+            width = prefix_chars(message.fanout)
+    return [(link.cid, (link.name or "")[width:]) for link in node.links]
 
 
 def _is_new_file(output: str) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.output import CommandError, invalid, meter, not_found, unreachable
+from cli.output import CommandError, invalid, meter, not_found, unreachable, usage
 from merkledag.block import Block, verify_block
 from merkledag.car_sections import (
     HEADS_ONLY,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from merkledag.cid import CID
 
 STDIN: Final = "-"
+WEB: Final = ("http://", "https://")
 READ_BYTES: Final = 1 << 20
 HASH_THREADS: Final = 2
 WINDOW_BYTES: Final = 16 << 20
@@ -98,15 +99,14 @@ class CarInput:
             with suppress(OSError, ValueError):
                 _widen_pipe(sys.stdin.fileno())
             return
-        if self.name.startswith(("http://", "https://")):
+        if self.name.startswith(WEB):
             response = stack.enter_context(_open_url(self.name))
             self._stream = response.read
             self.size_bytes = response.length
             self._left = lambda: response.length or 0
             return
+        check_there(self.name)
         path = Path(self.name)
-        if path.is_dir():
-            raise invalid(f"{self.name} is a folder, not a CAR file")
         file = stack.enter_context(path.open("rb", buffering=0))
         status = os.fstat(file.fileno())
         if stat.S_ISREG(status.st_mode):
@@ -330,6 +330,19 @@ def open_car(name: str, options: ReadOptions | None = None) -> Iterator[CarInput
     """The archive that a path, `-` or an http(s) URL names; exit 3 if it is not there."""
     with ExitStack() as stack:
         yield CarInput(name, stack, options or ReadOptions())
+
+
+def check_there(name: str) -> None:
+    """Exit 3 for a file that is not there, 4 for a folder, 2 for other URLs than http."""
+    if name == STDIN or name.startswith(WEB):
+        return
+    path = Path(name)
+    if path.is_dir():
+        raise invalid(f"{name} is a folder, not a CAR file")
+    if not path.exists():
+        if "://" in name:
+            raise usage(f"{name}: only http and https URLs are read")
+        raise not_found(f"{name}: there is no such file")
 
 
 def _widen_pipe(handle: int) -> None:

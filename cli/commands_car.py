@@ -110,9 +110,11 @@ def import_(
     json_output: JsonFlag = False,
 ) -> None:
     """Store the blocks of CAR files, each verified, and pin their roots when all files are in."""
-    from cli.car_input import ReadOptions, open_car
+    from cli.car_input import ReadOptions, check_there, open_car
 
     options = ReadOptions(allow_truncated, null_padding)
+    for file in files:  # a name that is wrong is told before hours of work
+        check_there(file)
     with Home.locate() as home, home.open_store().lease():
         done: list[_Imported] = []
         for file in files:

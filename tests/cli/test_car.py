@@ -150,7 +150,9 @@ class TestExport:
         chunk = holdfast("dag", "get", file).json["Links"][2]["Hash"]["/"]
         holdfast("block", "rm", chunk)
         before = sorted(tmp_path.iterdir())
-        assert chunk in holdfast.fails(3, "car", "export", root, "-o", tmp_path / "x.car")
+        said = holdfast.fails(3, "car", "export", root, "-o", tmp_path / "x.car")
+        assert chunk in said
+        assert said.endswith(f"{root}/f")
         assert chunk in holdfast.fails(3, "car", "export", root, "-o", tmp_path / "x.car", "--version", 2)
         assert sorted(tmp_path.iterdir()) == before
         (tmp_path / "x.car").write_bytes(b"mine")
@@ -178,7 +180,7 @@ class TestExport:
         root = holdfast.add(tree({"f": os.urandom(300_000)}))
         os.mkfifo(tmp_path / "pipe")
         got: list[bytes] = []
-        reading = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()))
+        reading = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()), daemon=True)
         reading.start()
         holdfast("car", "export", root, "-o", tmp_path / "pipe", "--version", 2)
         reading.join(WAIT_S)
@@ -208,6 +210,13 @@ class TestImport:
         assert [each["new_blocks"] for each in done] == [0, 2]
         assert [each["pinned"] for each in done] == [True, True]
         assert holdfast("pin", "ls", "--json").json["cid"] == str(root.cid)
+
+    def test_a_name_that_is_wrong_is_told_first(self, holdfast: Holdfast, tmp_path: Path) -> None:
+        (tmp_path / "x.car").write_bytes(archive_of(raw_blocks(1)))
+        holdfast.fails(3, "car", "import", tmp_path / "x.car", tmp_path / "absent.car")
+        holdfast.fails(4, "car", "import", tmp_path / "x.car", tmp_path)
+        holdfast.fails(2, "car", "import", tmp_path / "x.car", "ftp://127.0.0.1/x.car")
+        assert not (holdfast.home / "blocks").exists()
 
     def test_what_it_reports(self, holdfast: Holdfast, tmp_path: Path) -> None:
         blocks = raw_blocks(2)
