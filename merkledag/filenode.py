@@ -79,7 +79,7 @@ class FileNode:
 
 
 def described(cid: CID, block: Buffer) -> CID | None:
-    """The file that a UnixFS Metadata node (long out of use) is about: its first link. None for other nodes."""
+    """What a UnixFS Metadata node (long out of use) is about: its first link. None for other nodes."""
     node = dag_pb.decode(block) if cid.codec == DAG_PB else dag_pb.PBNode()
     if node.data is None or not node.links or unixfs.decode(node.data).kind is not Kind.METADATA:
         return None
