@@ -82,9 +82,10 @@ class Target:
             if self._handle >= 0:
                 os.close(self._handle)
             if self._part is not None and self._path is not None:
-                if kind is None:
-                    self._part.rename(self._path)
-                else:
+                try:
+                    if kind is None:
+                        _give_name(self._part, self._path)
+                finally:
                     self._part.unlink(missing_ok=True)
 
     def append(self, data: Buffer) -> None:
@@ -149,6 +150,16 @@ class Target:
             if len(data) != size_bytes:
                 raise CommandError("a block changed while it was read: run `holdfast repo verify`")
             _write_at(self._handle, data, offset)
+
+
+def _give_name(part: Path, path: Path) -> None:
+    """Renames a file, but never over one that has come meanwhile: exit 4."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise invalid(f"{path} exists: choose another name with -o") from None
+    except OSError:  # a file system without links
+        part.rename(path)
 
 
 def _write_at(handle: int, data: bytes | bytearray | memoryview, offset: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli.car_input import ReadOptions, open_car
+from cli.car_output import Target
 from cli.output import CommandError, ExitCode
 from merkledag import car, car_v2, varint
 from merkledag.block import Block
@@ -158,6 +159,17 @@ class TestExport:
         (tmp_path / "x.car").write_bytes(b"mine")
         assert "exists" in holdfast.fails(4, "car", "export", root, "-o", tmp_path / "x.car")
         assert (tmp_path / "x.car").read_bytes() == b"mine"
+
+    def test_a_file_that_came_meanwhile_is_not_overwritten(self, tmp_path: Path) -> None:
+        def write() -> None:
+            with Target(str(tmp_path / "x.car")) as target:
+                target.append(b"ours")
+                (tmp_path / "x.car").write_bytes(b"theirs")
+
+        with pytest.raises(CommandError) as caught:
+            write()
+        assert caught.value.code is ExitCode.INVALID
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"theirs"]
 
     def test_reads_are_verified_where_the_home_says_so(
         self, holdfast: Holdfast, tree: Tree, tmp_path: Path
