@@ -1,22 +1,19 @@
-"""Targets: DAG-CBOR, DAG-JSON, dag-pb, UnixFS and HAMT shards."""
+"""Targets: DAG-CBOR, DAG-JSON, dag-pb and UnixFS."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
 from typing import Any
 
-from merkledag import dag_cbor, dag_json, dag_pb, hamt, unixfs
+from merkledag import dag_cbor, dag_json, dag_pb, unixfs
 from merkledag.cid import CID
-from merkledag.codecs import DAG_PB
-from merkledag.errors import DecodeError, LimitExceeded, NotADirectory
-from merkledag.folder import entries
-from merkledag.profile import ImportProfile
-from merkledag.steps import Buffer, iterate
+from merkledag.errors import DecodeError
 from merkledag.unixfs import Data, Kind, Mtime
 from tests.fuzz import mutations, oracle_json, oracle_pb, oracles
-from tests.fuzz.identifiers import is_padding, text_of
+from tests.fuzz.identifiers import is_padding
 from tests.fuzz.target import Refused, Target, Unsure
 
 
@@ -194,56 +191,19 @@ def is_usual_time(time: bytes) -> bool:
         return False
 
 
-def make_shard(dice: random.Random) -> bytes:
-    fanout = dice.choice((8, 16, 64, 256, 1024))
-    names = {text_of(dice.randbytes(3)) for _ in range(dice.choice((0, 1, 3, 6)))}
-    buckets: dict[int, hamt.Item] = {}
-    for name in sorted(names):
-        raw = dag_pb.name_bytes(name)
-        hashed = hamt.hash_name(raw)
-        cid = CID(1, 0x55, b"\x12\x20" + dice.randbytes(32))
-        buckets.setdefault(hamt.bucket(hashed, 0, hamt.bits_of(fanout)), hamt.Item(hashed, raw, cid, 5))
-    profile = ImportProfile(hamt_fanout=fanout)
-    _, blocks = hamt.build(profile, list(buckets.values()))
-    raw = blocks[-1].data
-    return raw if dice.random() < 0.2 else mutations.mutate(dice, raw)
+def our_lenient(data: bytes) -> Any:
+    """What others may have written, as DAG-CBOR and as plain CBOR."""
+    with contextlib.suppress(DecodeError):
+        dag_cbor.decode_plain(data)
+    return plain(dag_cbor.decode_lenient(data))
 
 
-def our_shard(data: bytes) -> Any:
-    """The entries of a shard as root. Below it there is nothing: a link to a sub-shard ends the reading."""
-    root = CID.of(data, DAG_PB)
-    found = []
-
-    def get(cid: CID) -> Buffer:
-        if cid != root:
-            raise Unsure
-        return data
-
-    for entry in iterate(entries(root), get):
-        cid = (entry.cid.version, entry.cid.codec, entry.cid.multihash)
-        found.append((entry.name, cid))
-    return found
-
-
-def oracle_shard(data: bytes) -> Any:
-    links = oracle_pb.shard(data)
-    if any(not name for name, _ in links):
-        raise Unsure  # sub-shards, which are not here
-    return links
-
-
-def shard_or_unsure(data: bytes) -> Any:
+def oracle_lenient(data: bytes) -> Any:
+    """All that is canonical is read; of the rest this oracle knows nothing."""
     try:
-        payload = dag_pb.payload(data)
-        kind = unixfs.decode(payload or b"").kind
-    except DecodeError:
-        kind = Kind.HAMT
-    if kind is Kind.DIRECTORY:
-        raise NotADirectory("not a HAMT")  # a flat directory is another matter
-    try:
-        return our_shard(data)
-    except Unsure:
-        raise DecodeError("a sub-shard that is not there") from None
+        return oracles.dag_cbor(data)
+    except Refused:
+        raise Unsure from None
 
 
 TARGETS = (
@@ -251,5 +211,5 @@ TARGETS = (
     Target("dag-json", make_json, json_round_trip, oracle_json.dag_json, (DecodeError,), has_known_cid),
     Target("dag-pb", make_pb, our_pb, oracle_pb.dag_pb, (DecodeError,)),
     Target("unixfs", make_unixfs, our_unixfs, oracle_unixfs, (DecodeError,), has_odd_mtime),
-    Target("hamt", make_shard, shard_or_unsure, oracle_shard, (DecodeError, NotADirectory, LimitExceeded)),
+    Target("cbor-lenient", make_cbor, our_lenient, oracle_lenient, (DecodeError,)),
 )

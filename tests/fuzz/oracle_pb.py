@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import mmh3
 
 from tests.fuzz import oracles
 from tests.fuzz.target import Refused
+
+
+class Missing(Exception):
+    """A block that is not there."""
+
 
 Field = tuple[int, int, Any, int]  # number, wire type, value, bytes of the tag
 
@@ -138,8 +144,16 @@ def _mtime(data: bytes) -> tuple[int, int]:
     return seconds, nanoseconds
 
 
-def shard(data: bytes) -> list[tuple[str, tuple[int, int, bytes]]]:
-    """The entries of a HAMT root that has no shards below it."""
+Entries = list[tuple[str, tuple[int, int, bytes]]]
+
+
+def hamt(blocks: Mapping[bytes, bytes], root: bytes) -> Entries:
+    """The entries of a HAMT whose blocks are given by their SHA-256, in the order of a walk."""
+    return _shard(blocks, blocks[root], None, "")
+
+
+def _shard(blocks: Mapping[bytes, bytes], data: bytes, parent_fanout: int | None, path: str) -> Entries:
+    """`path` is the part of the hash, as bits, that leads here."""
     links, payload = dag_pb(data)
     if payload is None:
         raise Refused("no UnixFS")
@@ -147,22 +161,32 @@ def shard(data: bytes) -> list[tuple[str, tuple[int, int, bytes]]]:
     fanout = node.get("fanout", 0)
     if node["kind"] != 5 or node.get("hash_type") != 0x22:
         raise Refused("no HAMT")
-    if fanout not in (8, 16, 32, 64, 128, 256, 512, 1024):
-        raise Refused("a fanout that is not used")
-    width = len(f"{fanout - 1:X}")
+    if fanout not in (8, 16, 32, 64, 128, 256, 512, 1024) or parent_fanout not in (None, fanout):
+        raise Refused("a fanout that is not used, or not above")
+    if parent_fanout is not None and not links:
+        raise Refused("a shard below the root that is empty")
+    width, bits = len(f"{fanout - 1:X}"), fanout.bit_length() - 1
+    if len(path) + bits > 64:
+        raise Refused("too deep")
     bitfield = 0
-    found = []
+    found: Entries = []
     for cid, name, _ in links:
         prefix, rest = (name or b"")[:width], (name or b"")[width:]
         bucket = next((at for at in range(fanout) if b"%0*X" % (width, at) == prefix), None)
         if bucket is None or bitfield & 1 << bucket:
             raise Refused("no bucket, or one that comes twice")
         bitfield |= 1 << bucket
+        here = path + f"{bucket:0{bits}b}"
         if rest:
-            top = mmh3.hash64(rest, signed=False)[0] * fanout // 2**64
-            if top != bucket:
+            if not f"{mmh3.hash64(rest, signed=False)[0]:064b}".startswith(here):
                 raise Refused("a name in another's bucket")
-        found.append((rest.decode("utf-8", "surrogateescape"), cid))
+            found.append((rest.decode("utf-8", "surrogateescape"), cid))
+        elif cid[1] != 0x70:
+            raise Refused("a shard that is no dag-pb")
+        elif cid[2] in blocks:
+            found += _shard(blocks, blocks[cid[2]], fanout, here)
+        else:
+            raise Missing
     if bitfield != int.from_bytes(node.get("data", b""), "big"):
         raise Refused("another bitfield")
     return found

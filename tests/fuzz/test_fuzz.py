@@ -13,7 +13,7 @@ from tests.fuzz import mutations
 from tests.fuzz.registry import TARGETS
 from tests.fuzz.target import Finding, Refused, Target, Unsure, run
 
-INPUTS = {"genesis": 150, "manifest": 400, "path": 800, "dag-json": 1_000, "hamt": 1_000}
+INPUTS = {"genesis": 150, "manifest": 400, "path": 800, "dag-json": 1_000, "hamt": 600, "car-find": 600}
 USUAL_INPUTS = 1_500
 SEED = 4
 MAX_GROWTH_BYTES = 256 * 1024 * 1024
