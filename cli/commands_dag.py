@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import commands_car
 from cli.arguments import path_argument
 from cli.commands_block import (
     HashOption,
@@ -241,3 +242,8 @@ def _print_change(change: Change, *, json_output: bool) -> None:
     cids = " ".join(str(cid) for cid in (change.before, change.after) if cid is not None)
     quoted = printable(path).replace('"', '\\"')
     return text(f'{_SIGNS[change.kind]} {cids} "{quoted}"')
+
+
+# Archives are a matter of `car`; these names are where kubo has them.
+app.command("export")(commands_car.export)
+app.command("import")(commands_car.import_)

@@ -142,3 +142,10 @@ def test_nodes_can_be_hashed_and_pinned_as_asked(holdfast: Holdfast) -> None:
     assert cid in holdfast("pin", "ls").text
     assert base64.b64decode(holdfast("block", "get", "--json", cid).json["base64"]) == b"[2]"
     assert holdfast("block", "put", stdin=b"from stdin").text == str(CID.of(b"from stdin", 0x55))
+
+
+def test_archives_go_by_kubos_names_too(holdfast: Holdfast, tree: Tree, tmp_path: Path) -> None:
+    cid = holdfast.add(tree({"f": b"hello"}))
+    archive = tmp_path / "x.car"
+    archive.write_bytes(holdfast("dag", "export", cid).stdout)
+    assert cid in holdfast("dag", "import", archive).text
