@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TextIO
 
 PROGRESS_EVERY_S = 0.1
 
@@ -169,6 +169,7 @@ def printable(name: str) -> str:
 
 def text(line: str) -> None:
     """One line of a result for people, on stdout."""
+    _make_room(sys.stdout)
     sys.stdout.write(line + "\n")
 
 
@@ -176,11 +177,13 @@ def emit(document: Mapping[str, Any] | list[Any]) -> None:
     """One machine-readable JSON document on one line of stdout."""
     import json
 
+    _make_room(sys.stdout)
     sys.stdout.write(json.dumps(document, separators=(",", ":")) + "\n")
 
 
 def raw(data: bytes | bytearray | memoryview) -> None:
     """Bytes as they are, on stdout, after what was printed before."""
+    _make_room(sys.stdout)
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
 
@@ -197,6 +200,7 @@ def note(line: str) -> None:
     except (OSError, ValueError):
         silence_stdout()
     try:
+        _make_room(sys.stderr)
         sys.stderr.write(printable(line) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError):
@@ -215,6 +219,10 @@ def size_text(size_bytes: float) -> str:
 class Meter(Protocol):
     """Counts bytes that a long command got through."""
 
+    def expect(self, total_bytes: int | None) -> None:
+        """How many it will be, as soon as that is known."""
+        ...
+
     def advance(self, size_bytes: int) -> None:
         """`size_bytes` more are done."""
         ...
@@ -225,6 +233,9 @@ class Meter(Protocol):
 
 
 class _Quiet:
+    def expect(self, total_bytes: int | None) -> None:
+        return
+
     def advance(self, size_bytes: int) -> None:
         return
 
@@ -235,8 +246,10 @@ class _Quiet:
 class Progress:
     """A line on the terminal with the amount done, the rate and the time left.
 
-    `total_bytes` None means unknown.
+    `total_bytes` None means unknown. Whatever else is printed to the terminal first removes the line.
     """
+
+    on_screen: ClassVar[Progress | None] = None
 
     def __init__(self, label: str, total_bytes: int | None) -> None:
         self._label = label
@@ -244,6 +257,10 @@ class Progress:
         self._done = 0
         self._began_s = time.monotonic()
         self._drawn_s = 0.0
+
+    def expect(self, total_bytes: int | None) -> None:
+        """How many bytes it will be."""
+        self._total = total_bytes
 
     def advance(self, size_bytes: int) -> None:
         """`size_bytes` more are done; redraws at most ten times a second."""
@@ -260,14 +277,33 @@ class Progress:
         if self._total and rate > 0 and self._total >= self._done:
             left_s = int((self._total - self._done) / rate)
             line += f", {left_s // 60}:{left_s % 60:02d} left"
-        sys.stderr.write(f"\r{line}\x1b[K")
+        sys.stderr.write(f"\r{line[: _columns() - 1]}\x1b[K")  # a line that wraps could not be removed
         sys.stderr.flush()
+        Progress.on_screen = self
+
+    def clear(self) -> None:
+        """Removes the line until the next advance."""
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+        Progress.on_screen = None
 
     def finish(self) -> None:
         """Removes the line."""
-        if self._drawn_s:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        if Progress.on_screen is self:
+            self.clear()
+
+
+def _columns() -> int:
+    try:
+        return max(os.get_terminal_size(sys.stderr.fileno()).columns, 20)
+    except (OSError, ValueError):
+        return 80
+
+
+def _make_room(stream: TextIO) -> None:
+    """Removes the progress line before something else is written to a terminal."""
+    if Progress.on_screen is not None and stream.isatty():
+        Progress.on_screen.clear()
 
 
 def meter(label: str, total_bytes: int | None, *, wanted: bool = True) -> Meter:

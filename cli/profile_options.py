@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cli.output import usage
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from merkledag.profile import ImportProfile
 
 HASHES = {"sha2-256": 0x12, "sha2-512": 0x13, "blake3": 0x1E}
-SHA2_256 = HASHES["sha2-256"]
+DEFAULT_INLINE_BYTES = 32
 
 
 def named_profile(name: str) -> ImportProfile:
@@ -24,51 +24,57 @@ def named_profile(name: str) -> ImportProfile:
     return profile
 
 
-def chunk_bytes(chunker: str) -> int:
-    """N of `size-N`; exit 2 for chunkers that do not exist here, or for no number."""
-    kind, _, argument = chunker.partition("-")
-    if kind in {"rabin", "buzhash"}:
-        raise usage(f"the {kind} chunker is not built yet: use --chunker size-N")
-    if kind != "size" or not argument.isdecimal():
-        raise usage(f"{chunker!r} is no chunker: write size-N, N in bytes (for example size-1048576)")
-    return int(argument[:20])
-
-
-def import_profile(
-    profile: str,
-    *,
-    cid_version: int | None,
-    chunker: str | None,
-    raw_leaves: bool | None,
-    layout: str | None,
-    max_links: int | None,
-    hash_name: str | None,
-    inline: bool,
-    inline_limit: int | None,
-    metadata: bool = False,
-) -> ImportProfile:
-    """The named profile with the given options changed; None leaves an option as the profile has it.
+@dataclass(frozen=True, slots=True)
+class ProfileOptions:
+    """What the command line says about a profile; None leaves a value as the profile has it.
 
     With `metadata` (mode or mtime are kept) leaves are not raw, as in kubo: a raw block has no room for them.
+    """
+
+    cid_version: int | None = None
+    hash_name: str | None = None
+    raw_leaves: bool | None = None
+    metadata: bool = False
+    chunker: str | None = None
+    layout: str | None = None
+    max_links: int | None = None
+    max_directory_links: int | None = None
+    hamt_fanout: int | None = None
+    hamt_threshold: int | None = None
+    hamt_estimate: str | None = None
+    inline: bool = False
+    inline_limit: int | None = None
+
+
+def import_profile(profile: str, options: ProfileOptions) -> ImportProfile:
+    """The named profile with the given options changed.
+
     As elsewhere, a hash function other than sha2-256 implies CID version 1, and a CID version that was asked
     for decides on raw leaves unless they were asked for too. Raises CommandError (exit 2) for what does not
     fit.
     """
-    if inline or inline_limit is not None:
-        raise usage("--inline and --inline-limit are not built yet: leave them out")
-    if metadata:
+    base = named_profile(profile)
+    try:
+        return replace(base, **_identifiers(base, options), **_shapes(options))
+    except ValueError as error:
+        raise usage(" ".join(str(error).split())) from None
+
+
+def _identifiers(base: ImportProfile, options: ProfileOptions) -> dict[str, Any]:
+    """CID version, hash function and raw leaves, which depend on one another."""
+    changes: dict[str, Any] = {}
+    cid_version, raw_leaves = options.cid_version, options.raw_leaves
+    if options.metadata:
         if raw_leaves:
             raise usage("--raw-leaves does not go with mode or modification times: a raw block has none")
         raw_leaves = False
-    base = named_profile(profile)
-    changes: dict[str, Any] = {}
-    if hash_name is not None:
-        if hash_name not in HASHES:
+    if options.hash_name is not None:
+        if options.hash_name not in HASHES:
             raise usage(
-                f"{hash_name!r} is no hash function for new blocks: choose one of {', '.join(HASHES)}"
+                f"{options.hash_name!r} is no hash function for new blocks: choose one of {', '.join(HASHES)}"
             )
-        changes["hash_code"] = HASHES[hash_name]
-        if hash_name != "sha2-256" and cid_version is None:
+        changes["hash_code"] = HASHES[options.hash_name]
+        if options.hash_name != "sha2-256" and cid_version is None:
             cid_version = 1
     if cid_version is not None:
         if cid_version not in {0, 1}:
@@ -78,18 +84,24 @@ def import_profile(
             raw_leaves = cid_version == 1
     if raw_leaves is not None:
         changes["raw_leaves"] = raw_leaves
-    if chunker is not None:
-        changes["chunk_bytes"] = chunk_bytes(chunker)
-    if max_links is not None:
-        changes["max_links"] = max_links
-    if layout is not None and layout != "balanced":
-        known = layout == "trickle"
-        raise usage(
-            "the trickle layout is not built yet: use --layout balanced"
-            if known
-            else f"{layout!r} is no layout: use --layout balanced"
-        )
-    try:
-        return replace(base, **changes)
-    except ValueError as error:
-        raise usage(" ".join(str(error).split())) from None
+    return changes
+
+
+def _shapes(options: ProfileOptions) -> dict[str, Any]:
+    """How files are cut and folders laid out; raises ValueError."""
+    from merkledag.chunker import parse_chunker
+
+    if options.inline_limit is not None and not options.inline:
+        raise usage("--inline-limit says how large inlined blocks may be: it needs --inline")
+    inline_bytes = DEFAULT_INLINE_BYTES if options.inline_limit is None else options.inline_limit
+    changes = {
+        "chunker": parse_chunker(options.chunker) if options.chunker else None,
+        "layout": options.layout,
+        "max_links": options.max_links,
+        "max_directory_links": options.max_directory_links or None,  # 0 is no limit
+        "hamt_fanout": options.hamt_fanout,
+        "hamt_threshold_bytes": options.hamt_threshold,
+        "hamt_estimate": options.hamt_estimate,
+        "inline_bytes": inline_bytes if options.inline else None,
+    }
+    return {name: value for name, value in changes.items() if value is not None}

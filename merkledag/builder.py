@@ -1,4 +1,4 @@
-"""Building UnixFS files: leaves, balanced trees and symlinks."""
+"""Building UnixFS files: leaves, the trees above them, and symlinks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from merkledag.block import Block
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import LimitExceeded
+from merkledag.layouts import Balanced, Trickle
+from merkledag.multihash import IDENTITY
 from merkledag.profile import ImportProfile
 from merkledag.unixfs import Data, Kind, Mtime
 
@@ -37,109 +39,110 @@ class Leaf:
 
 
 def make_block(profile: ImportProfile, data: bytes, codec: int = DAG_PB) -> Block:
-    """A block under the profile's CID version and hash; raw blocks always have CIDv1."""
+    """A block under the profile's CID version and hash; raw and inlined blocks always have CIDv1."""
+    if profile.inline_bytes is not None and len(data) <= profile.inline_bytes:
+        return Block(CID.of(data, codec, IDENTITY), data)
     if codec == DAG_PB:
         return Block(CID.of(data, DAG_PB, profile.hash_code, profile.cid_version), data)
     return Block(CID.of(data, codec, profile.hash_code), data)
 
 
 def make_leaf(profile: ImportProfile, chunk: bytes) -> Leaf:
-    """The leaf for one chunk (at most `profile.chunk_bytes`); raises LimitExceeded.
+    """The leaf for one chunk, at most what the profile's chunker makes; raises LimitExceeded.
 
     Pure and mostly hashing, which releases the GIL: may be called from several threads. A raw leaf shares
     the chunk's memory.
     """
     size = len(chunk)
-    if size > profile.chunk_bytes:
-        raise LimitExceeded(f"chunk of {size} bytes; the profile has {profile.chunk_bytes}")
+    if size > profile.chunker.max_bytes:
+        raise LimitExceeded(f"chunk of {size} bytes; {profile.chunker} makes {profile.chunker.max_bytes}")
     if profile.raw_leaves:
         block = make_block(profile, chunk, RAW)
-    else:
-        block = make_block(profile, _file_leaf(chunk, None, None))
+    else:  # the two layouts have always called their leaves differently
+        kind = Kind.RAW if profile.layout == "trickle" else Kind.FILE
+        block = make_block(profile, _leaf_node(Data(kind, chunk or None, size)))
     return Leaf(block, Link(block.cid, size, len(block.data)))
 
 
-def _file_leaf(chunk: bytes, mode: int | None, mtime: Mtime | None) -> bytes:
-    """A dag-pb File node that holds its content itself."""
-    size = len(chunk)
-    message = Data(Kind.FILE, chunk or None, size, mode=mode, mtime=mtime)
+def _leaf_node(message: Data) -> bytes:
+    """A dag-pb node that holds its content itself."""
     return dag_pb.assemble_leaf(unixfs.encode_parts(message))
 
 
 class FileTree:
-    """A balanced tree that grows by leaves and holds only the links of its open right edge.
-
-    A node is closed when it is full and one more child arrives, so that a file of exactly one full node has
-    no needless root above it.
-    """
+    """A file's tree, which grows by leaves and holds only the links of its open right edge."""
 
     def __init__(self, profile: ImportProfile) -> None:
         self._profile = profile
-        self._levels: list[list[Link]] = [[]]
-        self._first: Block | None = None  # kept while it is the only leaf: metadata may rewrite it
+        self._blocks: list[Block] = []  # made and not returned yet
+        layout = Trickle if profile.layout == "trickle" else Balanced
+        self._rows: Balanced[Link] | Trickle[Link] = layout(profile.max_links, self._write)
+        self._single: Leaf | None = None  # kept while it is the only leaf: metadata may rewrite it
+        self._leaves = 0
         self._finished = False
 
     def add(self, leaf: Leaf) -> list[Block]:
-        """Appends a leaf; returns it and the interior nodes it finished, children first."""
+        """Appends a leaf; returns finished blocks, children first. The first leaf waits for the second."""
         if self._finished:
             raise ValueError("the file is finished")
-        self._first = leaf.block if not self._levels[0] and len(self._levels) == 1 else None
-        blocks = [leaf.block]
-        self._push(0, leaf.link, blocks)
-        return blocks
+        self._leaves += 1
+        if self._leaves == 1:
+            self._single = leaf
+            return []
+        if self._single is not None:
+            self._append(self._single)
+            self._single = None
+        self._append(leaf)
+        return self._returned()
 
     def finish(self, mode: int | None = None, mtime: Mtime | None = None) -> tuple[Link, list[Block]]:
         """The file's root and the blocks not returned yet, the root last; ValueError if no leaf was added.
 
-        `mode` and `mtime` go into the root. A file of one leaf then becomes a dag-pb node that holds the
-        content itself, also where the profile has raw leaves.
+        `mode` and `mtime` go into the root. A balanced file of one leaf then becomes a dag-pb node that holds
+        the content itself, also where the profile has raw leaves; without them it is its leaf. The root of a
+        trickle file is never a leaf, and an empty file has none.
         """
-        if self._finished or not self._levels[0]:
+        if self._finished or not self._leaves:
             raise ValueError("the file is finished" if self._finished else "a file has at least one leaf")
         self._finished = True
-        if self._first is not None:
-            return self._finish_single(self._first, mode, mtime)
-        blocks: list[Block] = []
-        level = 0
-        while level < len(self._levels) - 1:  # pushing may add a level on top
-            self._push(level + 1, self._close(level, blocks), blocks)
-            level += 1
-        return self._close(level, blocks, mode, mtime), blocks
+        single = self._single
+        if single is not None:
+            if self._profile.layout == "balanced":
+                return self._finish_single(single, mode, mtime)
+            if single.link.size_bytes:
+                self._append(single)
+        row = self._rows.close()
+        link = self._write(row, mode, mtime)
+        return link, self._returned()
 
-    def _push(self, level: int, link: Link, blocks: list[Block]) -> None:
-        """Appends `link` to the open node of `level`, closing that node first if it is full."""
-        if level == len(self._levels):
-            self._levels.append([])
-        row = self._levels[level]
-        if len(row) == self._profile.max_links:
-            self._push(level + 1, self._close(level, blocks), blocks)
-            row = self._levels[level]
-        row.append(link)
+    def _append(self, leaf: Leaf) -> None:
+        self._blocks.append(leaf.block)
+        self._rows.append(leaf.link)
 
-    def _close(
-        self, level: int, blocks: list[Block], mode: int | None = None, mtime: Mtime | None = None
-    ) -> Link:
-        """Makes a node of the links of `level` and empties it."""
-        row = self._levels[level]
-        self._levels[level] = []
+    def _returned(self) -> list[Block]:
+        blocks, self._blocks = self._blocks, []
+        return blocks
+
+    def _write(self, row: list[Link], mode: int | None = None, mtime: Mtime | None = None) -> Link:
+        """Makes an interior node over `row`."""
         sizes = tuple(link.size_bytes for link in row)
         total = sum(sizes)
         message = unixfs.encode(Data(Kind.FILE, None, total, sizes, mode=mode, mtime=mtime))
         # The name is present and empty: that is what all writers hash.
         node = dag_pb.assemble([dag_pb.encode_link(link.cid, b"", link.tsize) for link in row], message)
         block = make_block(self._profile, node)
-        blocks.append(block)
+        self._blocks.append(block)
         return Link(block.cid, total, len(node) + sum(link.tsize for link in row))
 
-    def _finish_single(self, block: Block, mode: int | None, mtime: Mtime | None) -> tuple[Link, list[Block]]:
-        link = self._levels[0][0]
+    def _finish_single(self, leaf: Leaf, mode: int | None, mtime: Mtime | None) -> tuple[Link, list[Block]]:
         if mode is None and mtime is None:
-            return link, []
-        chunk = block.data
-        if block.cid.codec != RAW:
-            chunk = unixfs.decode(dag_pb.payload(block.data) or b"").data or b""
-        root = make_block(self._profile, _file_leaf(chunk, mode, mtime))
-        return Link(root.cid, link.size_bytes, len(root.data)), [root]
+            return leaf.link, [leaf.block]
+        chunk = leaf.block.data
+        if leaf.block.cid.codec != RAW:
+            chunk = unixfs.decode(dag_pb.payload(chunk) or b"").data or b""
+        message = Data(Kind.FILE, chunk or None, len(chunk), mode=mode, mtime=mtime)
+        root = make_block(self._profile, _leaf_node(message))
+        return Link(root.cid, len(chunk), len(root.data)), [root]
 
 
 def build_file(
@@ -154,13 +157,13 @@ def build_file(
     """
     tree = FileTree(profile)
     blocks: list[Block] = []
+    empty = True
     for chunk in chunks:
         blocks += tree.add(make_leaf(profile, chunk))
-    if not blocks:
+        empty = False
+    if empty:
         blocks += tree.add(make_leaf(profile, b""))
     link, rest = tree.finish(mode, mtime)
-    if rest and len(blocks) == 1:
-        blocks = []  # metadata rewrote the only leaf
     return link, iter(blocks + rest)
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from cli.importing import Added, Importer, ImportOptions
 from cli.output import meter
+from merkledag.chunker import FixedSize
 from merkledag.profile import UNIXFS_V1_2025, ImportProfile
 from tests.cli.conftest import Holdfast
 from tests.conftest import load_vectors
@@ -168,12 +169,16 @@ def test_names_need_not_be_utf8(holdfast: Holdfast, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--chunker", "rabin-1-2-3"), ("--chunker", "buzhash"), ("--chunker", "size-0"),
+        ("--chunker", "rabin-1-2-3"), ("--chunker", "buz"), ("--chunker", "size-0"),
         ("--chunker", "size-9999999999"), ("--chunker", "size--1"), ("--chunker", "size-x"),
-        ("--layout", "trickle"), ("--layout", "x"),
+        ("--layout", "x"), ("--trickle", "--layout", "balanced"),
         ("--hash", "md5"), ("--hash", "identity"), ("--cid-version", "2"), ("--max-links", "1"),
         ("--max-links", "99999999"), ("--profile", "none"), ("--cid-version", "0", "--hash", "blake3"),
-        ("--inline",), ("--inline-limit", "32"),
+        ("--inline-limit", "32"), ("--inline", "--inline-limit", "129"),
+        ("--hamt-estimate", "x"), ("--hamt-fanout", "100"), ("--hamt-threshold", "-1"),
+        ("--max-directory-links", "-1"), ("--mode", "rw"), ("--mode", "0100000"), ("--mtime-nsecs", "1"),
+        ("--mtime", "1", "--mtime-nsecs", "1000000000"), ("--raw-leaves", "--mode", "0644"), ("--name", "n"),
+        ("--tar", "x.tar"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -261,7 +266,7 @@ def test_threads_never_change_the_result(tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("many")
     for number, size in enumerate(sizes):
         (folder / str(number)).write_bytes(rnd(size, str(number)))
-    profile = ImportProfile(chunk_bytes=70_000, max_links=2)
+    profile = ImportProfile(chunker=FixedSize(70_000), max_links=2)
     assert imported(profile, folder) == imported(profile, folder)
 
 
@@ -271,7 +276,7 @@ def test_every_block_comes_behind_what_it_links_to(tmp_path: Path) -> None:
     (tmp_path / "d" / "e").mkdir(parents=True)
     (tmp_path / "d" / "f").write_bytes(rnd(1_000_000, "f"))
     (tmp_path / "d" / "e" / "g").write_bytes(rnd(500, "g"))
-    profile = ImportProfile(chunk_bytes=70_000, max_links=3)
+    profile = ImportProfile(chunker=FixedSize(70_000), max_links=3)
     importer = Importer(ImportOptions(profile), on_added=lambda _: None, meter=meter("", None, wanted=False))
     here: set[bytes] = set()
     for block in importer.blocks([str(tmp_path / "d")]):
@@ -292,6 +297,6 @@ def test_a_file_that_shrinks_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
         os.truncate(path, 1 << 20)
         return status
 
-    monkeypatch.setattr("cli.importing.os.fstat", truncated)
+    monkeypatch.setattr("cli.importing_walk.os.fstat", truncated)
     with pytest.raises(CommandError, match="shrank"):
         imported(UNIXFS_V1_2025, path)

@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 from merkledag import dag_pb, hamt, unixfs
 from merkledag.block import Block
 from merkledag.builder import FileTree, Link, build_file, build_symlink, make_leaf
-from merkledag.chunker import fixed_chunks
+from merkledag.chunker import MAX_CHUNK_BYTES, FixedSize, fixed_chunks
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.dag_pb import PBLink, PBNode
 from merkledag.directory import DirEntry, build_directory
 from merkledag.errors import DecodeError, LimitExceeded
+from merkledag.layouts import Balanced, Trickle
 from merkledag.profile import PROFILES, UNIXFS_V0_2015, UNIXFS_V1_2025, ImportProfile
 from merkledag.reader import entries, read_file
 from merkledag.steps import iterate
 from merkledag.unixfs import Data, Kind, Mtime
 from tests.merkledag.support import Blocks
 
-TINY = replace(UNIXFS_V1_2025, chunk_bytes=4, max_links=3)
+TINY = replace(UNIXFS_V1_2025, chunker=FixedSize(4), max_links=3)
 CHILD = CID.of(b"child")
 
 names = st.text(st.characters(codec="utf-8"), max_size=8) | st.builds(
@@ -163,25 +164,26 @@ class TestProfiles:
             ({"cid_version": 0, "hash_code": 0x13}, "sha2-256 only"),
             ({"hash_code": 0}, "cannot be used"),
             ({"hash_code": 0x99}, "cannot be used"),
-            ({"chunk_bytes": 0}, "chunks of 0"),
-            ({"chunk_bytes": 2**21 + 1}, "chunks of"),
-            ({"chunk_bytes": 2**21, "raw_leaves": False}, "chunks of"),
             ({"max_links": 1}, "links a node"),
             ({"max_links": 100_000}, "links a node"),
             ({"hamt_fanout": 100}, "power of two"),
             ({"hamt_fanout": 2048}, "power of two"),
             ({"hamt_threshold_bytes": -1}, "threshold"),
             ({"hamt_estimate": "guess"}, "estimate"),
-            ({"layout": "trickle"}, "not supported"),
+            ({"layout": "flat"}, "layout"),
+            ({"inline_bytes": 129}, "inside a CID"),
+            ({"max_directory_links": 0}, "links a folder"),
         ],
     )
     def test_what_cannot_work_is_said(self, changes: dict[str, Any], reason: str) -> None:
         with pytest.raises(ValueError, match=reason):
             ImportProfile(**changes)
 
-    @pytest.mark.parametrize("profile", [UNIXFS_V1_2025, replace(UNIXFS_V0_2015, chunk_bytes=2**21 - 64)])
+    @pytest.mark.parametrize(
+        "profile", [UNIXFS_V1_2025, replace(UNIXFS_V0_2015, chunker=FixedSize(MAX_CHUNK_BYTES))]
+    )
     def test_the_largest_node_of_a_profile_is_a_lawful_block(self, profile: ImportProfile) -> None:
-        leaf = make_leaf(profile, bytes(profile.chunk_bytes))
+        leaf = make_leaf(profile, bytes(profile.chunker.max_bytes))
         assert len(leaf.block.data) <= 2**21
         wide = replace(profile, cid_version=1, hash_code=0x13, max_links=8_192)
         row = [dag_pb.encode_link(CID.of(b"", hash_code=0x13), b"", 2**63)] * wide.max_links
@@ -241,10 +243,13 @@ class TestFiles:
         )
 
     def test_only_the_open_edge_is_kept(self) -> None:
-        tree = FileTree(TINY)
-        for n in range(500):
-            tree.add(make_leaf(TINY, b"%04d" % n))
-            assert sum(map(len, tree._levels)) <= TINY.max_links * len(tree._levels) <= 3 * 6
+        balanced: Balanced[int] = Balanced(3, len)
+        trickle: Trickle[int] = Trickle(3, len)
+        for n in range(3_000):
+            balanced.append(n)
+            trickle.append(n)
+            assert sum(map(len, balanced._levels)) <= 3 * len(balanced._levels) <= 3 * 8
+            assert sum(len(node.links) for node in trickle._path) <= 8 * 24
 
     @pytest.mark.parametrize("profile", [TINY, replace(TINY, raw_leaves=False)])
     @pytest.mark.parametrize("size", [0, 3, 4, 5, 40])
@@ -358,5 +363,7 @@ class TestFolders:
 
 def test_blocks_are_what_their_cids_say() -> None:
     for profile in (TINY, replace(TINY, hash_code=0x13), replace(TINY, hash_code=0x1E), UNIXFS_V0_2015):
-        blocks: list[Block] = list(build_file(profile, fixed_chunks([bytes(100)], profile.chunk_bytes))[1])
+        blocks: list[Block] = list(
+            build_file(profile, fixed_chunks([bytes(100)], profile.chunker.max_bytes))[1]
+        )
         Blocks(blocks)

@@ -10,6 +10,7 @@ from pathlib import Path
 from merkledag import car
 from merkledag.block import Block
 from merkledag.builder import build_file
+from merkledag.chunker import FixedSize
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.directory import DirEntry, build_directory
@@ -23,7 +24,7 @@ from storage_node.piece import PieceLayout, piece_tree
 from storage_node.survey import survey
 
 CHUNK_BYTES = 4096
-PROFILE = ImportProfile(chunk_bytes=CHUNK_BYTES, max_links=4)
+PROFILE = ImportProfile(chunker=FixedSize(CHUNK_BYTES), max_links=4)
 
 
 def a_store(folder: Path, max_bytes: int | None = None) -> Store:
