@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from merkledag.chunker import parse_chunker
 from merkledag.profile import PROFILES, ImportProfile
 from tests.peers.trees import NAMES
 
@@ -171,7 +172,9 @@ def profile_of(options: dict[str, Any]) -> ImportProfile:
         PROFILES[options["profile"]],
         cid_version=options["cid_version"],
         hash_code=HASHES[options.get("hash", "sha2-256")],
-        chunk_bytes=int(options["chunker"].partition("-")[2]),
+        chunker=parse_chunker(options["chunker"]),
+        layout=options["layout"],
+        inline_bytes=options.get("inline_limit"),
         raw_leaves=options["raw_leaves"],
         max_links=options["max_links"],
         hamt_threshold_bytes=options["hamt_threshold"],

@@ -177,3 +177,19 @@ def test_names_are_the_same_text() -> None:
     results = boxo.run([each.job() for each in terms])
     assert [result["name"] for result in results] == [each.name for each in terms]
     assert all(CID.parse(each.name).encode("base36") == each.name for each in terms)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "secp256k1"])
+def test_records_of_other_kinds_of_keys_are_verified(kind: str) -> None:
+    boxo = support.find_peer("boxo")
+    terms = [random_terms(seed) for seed in range(4)]
+    for each, result in zip(terms, boxo.run([each.job() | {"kind": kind} for each in terms]), strict=True):
+        name, raw = CID.parse(result["name"]).multihash, b64decode(result["record"])
+        record = ipns.decode(raw)
+        ipns.verify(record, name, NOW_NS)
+        assert (str(record.path), record.sequence, record.ttl_ns) == (each.value, each.sequence, each.ttl_ns)
+        for at in (0, len(record.signature) // 2, len(record.signature) - 1):
+            wrong = bytearray(record.signature)
+            wrong[at] ^= 1
+            changed = raw.replace(record.signature, bytes(wrong))
+            assert our_verdict(changed, name) == "RecordSignatureInvalid"

@@ -7,14 +7,18 @@ for as long as it is wanted.
 from __future__ import annotations
 
 import os
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from merkledag.chunker import parse_chunker
+from merkledag.profile import UNIXFS_V1_2025
 from tests.peers import support
 from tests.peers.compare import BATCH, compare, for_js
-from tests.peers.generate import RandomCase, profile_of, random_cases
+from tests.peers.generate import profile_of, random_cases
 
 pytestmark = pytest.mark.peers
 
@@ -25,21 +29,11 @@ JS_CASES = CASES // 5
 ARCHIVED = 60
 
 
-def is_built(case: RandomCase) -> bool:
-    """Whether our importer has the options yet."""
-    options = case.options
-    return (
-        options["chunker"].startswith("size-")
-        and options["layout"] == "balanced"
-        and "inline_limit" not in options
-    )
-
-
 @pytest.mark.timeout(60 + CASES // 10)
 @pytest.mark.parametrize("first", range(SEED, SEED + CASES, BATCH))
 def test_random_trees_and_options_have_one_root(first: int, tmp_path: Path) -> None:
     peer = support.find_peer("boxo")
-    cases = filter(is_built, random_cases(first, min(BATCH, SEED + CASES - first)))
+    cases = random_cases(first, min(BATCH, SEED + CASES - first))
     mismatches = compare(cases, peer, tmp_path)
     assert not mismatches, "\n".join(map(str, mismatches[:5]))
 
@@ -47,9 +41,34 @@ def test_random_trees_and_options_have_one_root(first: int, tmp_path: Path) -> N
 @pytest.mark.timeout(60 + CASES // 10)
 def test_the_javascript_importer_agrees_where_it_has_the_options(tmp_path: Path) -> None:
     peer = support.find_peer("js")
-    cases = filter(is_built, map(for_js, random_cases(SEED, JS_CASES)))
+    cases = map(for_js, random_cases(SEED, JS_CASES))
     mismatches = compare(cases, peer, tmp_path)
     assert not mismatches, "\n".join(map(str, mismatches[:5]))
+
+
+@pytest.mark.parametrize("chunker", ["rabin", "rabin-100000", "rabin-20000-60000-90000", "buzhash"])
+def test_content_is_cut_where_boxo_cuts_it(chunker: str, tmp_path: Path) -> None:
+    """Files of several chunks of usual size; content that repeats, and content without a place to cut."""
+    peer = support.find_peer("boxo")
+    dice = random.Random(chunker)
+    pattern = dice.randbytes(300_000)
+    contents = {
+        "noise": dice.randbytes(3_000_000),
+        "again": pattern * 7,
+        "shifted": b"x" + pattern * 4,
+        "zeros": bytes(1_500_000),
+        "short": dice.randbytes(150_000),
+        "border": dice.randbytes(512 * 1024),
+    }
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    for layout in ("balanced", "trickle"):
+        profile = replace(UNIXFS_V1_2025, chunker=parse_chunker(chunker), layout=layout)
+        root, _ = support.import_blocks(folder, profile)
+        job = {"do": "import", "folder": str(folder), "profile": "unixfs-v1-2025"}
+        assert peer.run([job | {"chunker": chunker, "layout": layout}]) == [{"root": str(root)}]
 
 
 @pytest.mark.parametrize("peer_name", ["boxo", "js"])
@@ -58,7 +77,6 @@ def test_archives_of_random_trees_are_read_by_the_other_side(peer_name: str, tmp
     cases = list(random_cases(SEED + CASES, ARCHIVED))
     if peer_name == "js":
         cases = list(map(for_js, cases))
-    cases = list(filter(is_built, cases))
     folders = [tmp_path / str(case.seed) for case in cases]
     jobs: list[dict[str, Any]] = []
     for case, folder in zip(cases, folders, strict=True):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"time"
 
 	"github.com/ipfs/boxo/ipns"
@@ -13,8 +14,10 @@ import (
 )
 
 // {"do": "sign", "seed": 32 bytes of an Ed25519 key, "value", "sequence", "eol": RFC 3339, "ttl_ns", "v1": bool,
-// "embed": bool} → {"name", "record"}; bytes are base64, as everywhere in JSON of Go.
+// "embed": bool} → {"name", "record"}; bytes are base64, as everywhere in JSON of Go. With "kind" ("rsa", "ecdsa",
+// "secp256k1") the key is a new one of that kind.
 type signJob struct {
+	Kind     string    `json:"kind"`
 	Seed     []byte    `json:"seed"`
 	Value    string    `json:"value"`
 	Sequence uint64    `json:"sequence"`
@@ -25,7 +28,7 @@ type signJob struct {
 }
 
 func signRecord(_ context.Context, job signJob) (any, error) {
-	key, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(job.Seed))
+	key, err := job.key()
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +53,20 @@ func signRecord(_ context.Context, job signJob) (any, error) {
 		return nil, err
 	}
 	return map[string]any{"name": ipns.NameFromPeer(id).String(), "record": raw}, nil
+}
+
+var keyKinds = map[string]int{"rsa": crypto.RSA, "ecdsa": crypto.ECDSA, "secp256k1": crypto.Secp256k1}
+
+func (job signJob) key() (crypto.PrivKey, error) {
+	if job.Kind == "" {
+		return crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(job.Seed))
+	}
+	kind, known := keyKinds[job.Kind]
+	if !known {
+		return nil, fmt.Errorf("unknown kind of key %q", job.Kind)
+	}
+	key, _, err := crypto.GenerateKeyPair(kind, 2048)
+	return key, err
 }
 
 // {"do": "validate", "name", "records": […]} → {"verdicts": [{"ok", "error", "value", "sequence", "ttl_ns", "eol"}]}
