@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -63,23 +63,33 @@ def checked_name(name: str) -> bytes:
 
 def write_folder(
     profile: ImportProfile,
-    rows: list[Row],
+    rows: Sequence[Row],
     mode: int | None = None,
     mtime: Mtime | None = None,
     hamt: Sharding = "auto",
 ) -> tuple[Link, list[Block]]:
     """As `build_directory`, for names that are sorted, distinct and not checked further."""
-    if hamt == "always" or (hamt == "auto" and _exceeds_by_links(profile, rows)):
-        return _sharded(profile, rows, mode, mtime)
+    if hamt == "always" or (hamt == "auto" and _is_hamt(profile, rows, mode, mtime)):
+        return build_hamt(profile, [Item(hash_name(row[0]), *row) for row in rows], mode, mtime)
     encoded = [dag_pb.encode_link(cid, name, tsize) for name, cid, tsize in rows]
     message = unixfs.encode(Data(Kind.DIRECTORY, mode=mode, mtime=mtime))
     size = sum(map(len, encoded)) + len(dag_pb.assemble((), message))
-    if hamt == "auto" and profile.hamt_estimate == "block" and size > profile.hamt_threshold_bytes:
-        return _sharded(profile, rows, mode, mtime)
     if size > MAX_BLOCK_BYTES:
         raise LimitExceeded(f"a flat folder of {size} bytes; at most {MAX_BLOCK_BYTES}, use a HAMT")
     block = make_block(profile, dag_pb.assemble(encoded, message))
     return Link(block.cid, 0, size + sum(tsize or 0 for _, _, tsize in rows)), [block]
+
+
+def _is_hamt(profile: ImportProfile, rows: Sequence[Row], mode: int | None, mtime: Mtime | None) -> bool:
+    """Whether these entries need a HAMT; looks at no more of them than it takes to know."""
+    size = envelope_bytes(profile, mode, mtime)
+    if outgrown(profile, len(rows), size):
+        return True
+    for row in rows:
+        size += entry_bytes(profile, *row)
+        if size > profile.hamt_threshold_bytes:
+            return outgrown(profile, len(rows), size)
+    return False
 
 
 def entry_bytes(profile: ImportProfile, name: bytes, cid: CID, tsize: int | None) -> int:
@@ -96,13 +106,9 @@ def envelope_bytes(profile: ImportProfile, mode: int | None, mtime: Mtime | None
     return len(dag_pb.assemble((), unixfs.encode(Data(Kind.DIRECTORY, mode=mode, mtime=mtime))))
 
 
-def _exceeds_by_links(profile: ImportProfile, rows: list[Row]) -> bool:
-    if profile.hamt_estimate != "links":
+def outgrown(profile: ImportProfile, count: int, estimate_bytes: int) -> bool:
+    """Whether a folder of `count` entries and that estimated size is a HAMT."""
+    if not profile.hamt_threshold_bytes:
         return False
-    return sum(entry_bytes(profile, *row) for row in rows) > profile.hamt_threshold_bytes
-
-
-def _sharded(
-    profile: ImportProfile, rows: list[Row], mode: int | None, mtime: Mtime | None
-) -> tuple[Link, list[Block]]:
-    return build_hamt(profile, [Item(hash_name(row[0]), *row) for row in rows], mode, mtime)
+    limit = profile.max_directory_links
+    return estimate_bytes > profile.hamt_threshold_bytes or (limit is not None and count > limit)

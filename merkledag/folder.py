@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from merkledag import dag_pb, unixfs
@@ -10,7 +11,7 @@ from merkledag.codecs import DAG_PB
 from merkledag.codecs import name as codec_name
 from merkledag.dag_pb import PBLink, PBNode, name_bytes
 from merkledag.errors import DecodeError, LimitExceeded, NoSuchLink, NotADirectory
-from merkledag.hamt import HASH_BITS, bits_of, bucket, hash_name, prefix_chars
+from merkledag.hamt import HASH_BITS, bits_of, bucket, hash_name, prefix_chars, prefixes_of
 from merkledag.steps import Buffer, Steps, Walk, Want, need
 from merkledag.unixfs import HASH_MURMUR3, Data, Kind
 
@@ -55,7 +56,18 @@ class Shard:
     `path` is the part of the hash that all names below it share, `level` its distance from the root.
     """
 
-    __slots__ = ("_bits", "_cid", "_width", "fanout", "index", "level", "links", "path")
+    __slots__ = (
+        "_bits",
+        "_cid",
+        "_following",
+        "_shift",
+        "_width",
+        "fanout",
+        "index",
+        "level",
+        "links",
+        "path",
+    )
 
     def __init__(self, cid: CID, node: PBNode, message: Data, level: int, path: int) -> None:
         self._cid = cid
@@ -65,30 +77,29 @@ class Shard:
         self.level = level
         self.path = path
         self.index = 0
-        if (level + 1) * self._bits > HASH_BITS:
+        self._shift = HASH_BITS - self._bits * (level + 1)
+        if self._shift < 0:
             raise LimitExceeded(f"{cid}: HAMT deeper than the {HASH_BITS} bits of its hash allow")
         if level and not node.links:
             raise DecodeError(f"{cid}: a HAMT shard below the root is empty")
         occupied = 0
+        width, numbers = self._width, _numbers(self.fanout)
         self.links: list[tuple[int, PBLink]] = []
+        self._following: list[CID] = []  # sub-shards that are not opened yet, the next one last
         for link in node.links:
-            number = self._bucket_of(link)
+            name = link.name or ""
+            number = numbers.get(name[:width])
+            if number is None:
+                raise DecodeError(f"{cid}: HAMT link {name[:80]!r} does not begin with a bucket number")
             if occupied >> number & 1:
                 raise DecodeError(f"{cid}: HAMT bucket {number} comes twice")
             occupied |= 1 << number
             self.links.append((number, link))
+            if len(name) == width:
+                self._following.append(link.cid)
+        self._following.reverse()
         if occupied != int.from_bytes(message.data or b"", "big"):
             raise DecodeError(f"{cid}: the HAMT bitfield does not match the links")
-
-    def _bucket_of(self, link: PBLink) -> int:
-        prefix = (link.name or "")[: self._width]
-        try:
-            number = int(prefix, 16)
-        except ValueError:
-            number = -1
-        if not 0 <= number < self.fanout or prefix != f"{number:0{self._width}X}":
-            raise DecodeError(f"{self._cid}: HAMT link {link.name!r} does not begin with a bucket number")
-        return number
 
     def entry_name(self, link: PBLink) -> str:
         """The name that a link's entry has, empty for a sub-shard."""
@@ -100,11 +111,10 @@ class Shard:
 
     def entry(self, number: int, link: PBLink) -> Entry | None:
         """The entry a link stands for, None for a sub-shard; raises DecodeError if it is in a wrong place."""
-        name = self.entry_name(link)
+        name = (link.name or "")[self._width :]
         if not name:
             return None
-        expected = self.path << self._bits | number
-        if hash_name(name_bytes(name)) >> (HASH_BITS - self._bits * (self.level + 1)) != expected:
+        if hash_name(name_bytes(name)) >> self._shift != self.path << self._bits | number:
             raise DecodeError(f"{self._cid}: HAMT entry {name[:80]!r} is in the wrong bucket")
         return Entry(name, link.cid, link.tsize)
 
@@ -118,9 +128,15 @@ class Shard:
         return Shard(cid, node, message, self.level + 1, self.path << self._bits | number)
 
     def ahead(self) -> tuple[CID, ...]:
-        """The next sub-shards in this node."""
-        following = self.links[self.index : self.index + 4 * AHEAD]
-        return tuple(link.cid for _, link in following if len(link.name or "") == self._width)[:AHEAD]
+        """The sub-shards behind the next one, which is being opened."""
+        self._following.pop()
+        return tuple(self._following[: -AHEAD - 1 : -1])
+
+
+@cache
+def _numbers(fanout: int) -> dict[str, int]:
+    """The bucket that each beginning of a link's name stands for."""
+    return {prefix.decode(): number for number, prefix in enumerate(prefixes_of(fanout))}
 
 
 def entries(cid: CID) -> Walk[Entry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import mmh3
@@ -10,7 +12,6 @@ from merkledag import dag_pb, unixfs
 from merkledag.block import Block
 from merkledag.builder import Link, make_block
 from merkledag.cid import CID
-from merkledag.dag_pb import PBLink, name_bytes
 from merkledag.errors import LimitExceeded
 from merkledag.profile import ImportProfile
 from merkledag.unixfs import HASH_MURMUR3, Data, Kind, Mtime
@@ -25,6 +26,10 @@ class Item(NamedTuple):
     name: bytes
     cid: CID
     tsize: int | None
+
+
+# What a bucket holds: an entry's name, CID and tsize, or a shard's with an empty name.
+Held = tuple[bytes, CID, int | None]
 
 
 def hash_name(name: bytes) -> int:
@@ -43,6 +48,13 @@ def bucket(hashed: int, level: int, bits: int) -> int:
     if shift < 0:
         raise LimitExceeded(f"HAMT deeper than the {HASH_BITS} bits of its hash allow")
     return hashed >> shift & ((1 << bits) - 1)
+
+
+@cache
+def prefixes_of(fanout: int) -> tuple[bytes, ...]:
+    """What the link names of each bucket begin with."""
+    width = prefix_chars(fanout)
+    return tuple([b"%0*X" % (width, index) for index in range(fanout)])
 
 
 def prefix_chars(fanout: int) -> int:
@@ -73,41 +85,44 @@ def _shard(
     runs: dict[int, list[Item]] = {}
     for item in items:
         runs.setdefault(bucket(item.hashed, level, bits), []).append(item)
-    slots = [(index, place(profile, run, level, blocks)) for index, run in runs.items()]
+    slots = [(index, *place(profile, run, level, blocks)) for index, run in runs.items()]
     return write_shard(profile, slots, blocks, mode, mtime)
 
 
-def place(profile: ImportProfile, run: list[Item], level: int, blocks: list[Block]) -> PBLink:
-    """What a bucket at `level` holds for `run` (not empty, sorted): the entry itself, or a shard of several.
-
-    The link's name is the entry's, empty for a shard.
-    """
+def place(profile: ImportProfile, run: list[Item], level: int, blocks: list[Block]) -> Held:
+    """What a bucket at `level` holds for `run` (not empty, sorted): the entry, or a shard of several."""
     if len(run) == 1:
-        _, name, cid, tsize = run[0]
-        return PBLink(cid, name.decode("utf-8", "surrogateescape"), tsize)
+        return run[0][1:]
     child = _shard(profile, run, level + 1, blocks)
-    return PBLink(child.cid, "", child.tsize)
+    return b"", child.cid, child.tsize
 
 
 def write_shard(
     profile: ImportProfile,
-    slots: list[tuple[int, PBLink]],
+    slots: Sequence[tuple[int, bytes, CID, int | None]],
     blocks: list[Block],
     mode: int | None = None,
     mtime: Mtime | None = None,
 ) -> Link:
-    """Appends the block of a shard to `blocks`: buckets in ascending order, links as `place` returns them."""
-    width = prefix_chars(profile.hamt_fanout)
+    """Appends the block of a shard to `blocks`; `slots` are (bucket, *Held) in ascending order."""
+    encode_link = dag_pb.encode_link
+    prefixes = prefixes_of(profile.hamt_fanout)
     encoded: list[bytes] = []
-    tsize = bitfield = 0
-    for index, (cid, name, size) in slots:
+    total = bitfield = 0
+    for index, name, cid, tsize in slots:
         bitfield |= 1 << index
-        encoded.append(dag_pb.encode_link(cid, b"%0*X" % (width, index) + name_bytes(name or ""), size))
-        tsize += size or 0
+        encoded.append(encode_link(cid, prefixes[index] + name, tsize))
+        if tsize is not None:
+            total += tsize
     occupied = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
     message = Data(
-        Kind.HAMT, occupied, hash_type=HASH_MURMUR3, fanout=profile.hamt_fanout, mode=mode, mtime=mtime
+        Kind.HAMT,
+        occupied or None,
+        hash_type=HASH_MURMUR3,
+        fanout=profile.hamt_fanout,
+        mode=mode,
+        mtime=mtime,
     )
     block = make_block(profile, dag_pb.assemble(encoded, unixfs.encode(message)))
     blocks.append(block)
-    return Link(block.cid, 0, len(block.data) + tsize)
+    return Link(block.cid, 0, len(block.data) + total)

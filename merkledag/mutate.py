@@ -8,24 +8,28 @@ fanout of a HAMT.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 from merkledag import dag_pb, hamt
 from merkledag.block import Block
 from merkledag.builder import Link
 from merkledag.cid import CID
-from merkledag.codecs import DAG_PB
+from merkledag.codecs import DAG_PB, RAW
 from merkledag.codecs import name as codec_name
 from merkledag.dag_pb import PBLink, name_bytes
-from merkledag.directory import DirEntry, checked_name, entry_bytes, envelope_bytes, write_folder
+from merkledag.directory import DirEntry, checked_name, entry_bytes, envelope_bytes, outgrown, write_folder
 from merkledag.errors import NoSuchLink, NotADirectory
-from merkledag.folder import Shard, directory_message, entries
-from merkledag.hamt import Item, bits_of, bucket, hash_name
+from merkledag.folder import AHEAD, Shard, directory_message
+from merkledag.hamt import Held, Item, bits_of, bucket, hash_name
 from merkledag.profile import ImportProfile
-from merkledag.steps import Buffer, Steps, Want
+from merkledag.steps import Steps, Want
 from merkledag.unixfs import Data, Kind
+
+_SHORTEST = CID(1, RAW, b"\0\0")  # no link is shorter than that to an empty identity block
 
 
 class Edited(NamedTuple):
@@ -70,10 +74,10 @@ def edit(
         return _rebuilt(profile, root, named, changes, message)
     profile = replace(profile, hamt_fanout=message.fanout or profile.hamt_fanout)
     editor = _Editor(profile, root)
-    slots = yield from editor.slots(Shard(root, node, message, 0, 0), changes)
-    if editor.growth_bytes < 0:
-        limit = profile.hamt_threshold_bytes - editor.growth_bytes
-        small = yield from _all_links(profile, root, message, limit)
+    top = Shard(root, node, message, 0, 0)
+    slots = yield from editor.slots(top, changes)
+    if editor.may_shrink():
+        small = yield from _all_links(profile, top, message, editor.growth_bytes, editor.growth_entries)
         if small is not None:
             return _rebuilt(profile, root, small, changes, message)
     written = hamt.write_shard(profile, slots, editor.blocks, message.mode, message.mtime)
@@ -112,32 +116,39 @@ def _first(row: tuple[bytes, PBLink]) -> bytes:
 
 
 def _all_links(
-    profile: ImportProfile, root: CID, message: Data, limit_bytes: int
+    profile: ImportProfile, root: Shard, message: Data, growth_bytes: int, growth_entries: int
 ) -> Steps[dict[bytes, PBLink] | None]:
-    """All entries of a HAMT, or None as soon as their estimated size exceeds `limit_bytes`."""
+    """All entries of a HAMT, or None as soon as it is certain that it stays one, with what it will grow by.
+
+    Upper shards are read first: they tell soonest, for a sub-shard holds two entries at least.
+    """
     named: dict[bytes, PBLink] = {}
-    size = envelope_bytes(profile, message.mode, message.mtime)
-    walk = entries(root)
-    answer: Buffer | None = None
+    least = 2 * entry_bytes(profile, b"n", _SHORTEST, None)
+    size = envelope_bytes(profile, message.mode, message.mtime) + growth_bytes
+    unread: deque[tuple[Shard, int, CID]] = deque()
+    shard = root
     while True:
-        try:
-            item = walk.send(answer)
-        except StopIteration:
-            return named
-        if isinstance(item, Want):
-            answer = yield item
-            continue
-        answer = None
-        name = name_bytes(item.name)
-        named[name] = PBLink(item.cid, None, item.tsize)
-        size += entry_bytes(profile, name, item.cid, item.tsize)
-        if size > limit_bytes:
-            walk.close()
+        for number, link in shard.links:
+            entry = shard.entry(number, link)
+            if entry is None:
+                unread.append((shard, number, link.cid))
+                size += least
+                continue
+            name = name_bytes(entry.name)
+            named[name] = PBLink(entry.cid, None, entry.tsize)
+            size += entry_bytes(profile, name, entry.cid, entry.tsize)
+        if outgrown(profile, len(named) + 2 * len(unread) + growth_entries, size):
             return None
+        if not unread:
+            return named
+        parent, number, cid = unread.popleft()
+        block = yield Want(cid, tuple([each[2] for each in islice(unread, AHEAD)]))
+        shard = parent.child(number, cid, block)
+        size -= least
 
 
 class _Editor:
-    """One edit of one HAMT. `growth_bytes` is by how much the estimated size of a flat folder changes."""
+    """One edit of one HAMT, and by how much its entries and their estimated size change."""
 
     def __init__(self, profile: ImportProfile, root: CID) -> None:
         self._profile = profile
@@ -145,45 +156,54 @@ class _Editor:
         self._bits = bits_of(profile.hamt_fanout)
         self.blocks: list[Block] = []
         self.growth_bytes = 0
+        self.growth_entries = 0
 
-    def slots(self, shard: Shard, changes: Sequence[_Change]) -> Steps[list[tuple[int, PBLink]]]:
+    def may_shrink(self) -> bool:
+        """Whether a folder that had to be a HAMT before may be flat after the edit."""
+        profile = self._profile
+        fewer = profile.max_directory_links is not None and self.growth_entries < 0
+        return profile.hamt_threshold_bytes > 0 and (self.growth_bytes < 0 or fewer)
+
+    def slots(
+        self, shard: Shard, changes: Sequence[_Change]
+    ) -> Steps[list[tuple[int, bytes, CID, int | None]]]:
         """The buckets of `shard` after the changes, all of which belong below it; at most 21 levels deep."""
         groups: dict[int, list[_Change]] = {}
         for change in changes:
             groups.setdefault(bucket(change.hashed, shard.level, self._bits), []).append(change)
         present = dict(shard.links)
         ahead = [present[number].cid for number in groups if shard.is_shard(present.get(number))]
-        done: list[tuple[int, PBLink]] = []
+        done: list[tuple[int, bytes, CID, int | None]] = []
         for number in sorted(present.keys() | groups.keys()):
             link = present.get(number)
             group = groups.get(number)
-            after: PBLink | None
+            after: Held | None
             if group is None:
                 assert link is not None  # a number comes from one of the two
-                after = PBLink(link.cid, shard.entry_name(link), link.tsize)
+                after = name_bytes(shard.entry_name(link)), link.cid, link.tsize
             elif link is not None and shard.is_shard(link):
                 ahead.remove(link.cid)
                 after = yield from self._sub_shard(shard, number, link, group, tuple(ahead))
             else:
                 after = self._entries(shard, number, link, group)
             if after is not None:
-                done.append((number, after))
+                done.append((number, *after))
         return done
 
     def _sub_shard(
         self, shard: Shard, number: int, link: PBLink, group: list[_Change], ahead: tuple[CID, ...]
-    ) -> Steps[PBLink | None]:
+    ) -> Steps[Held | None]:
         """What takes the place of a sub-shard: nothing, its only entry left, or a shard again."""
         block = yield Want(link.cid, ahead)
         slots = yield from self.slots(shard.child(number, link.cid, block), group)
         if not slots:
             return None
-        if len(slots) == 1 and slots[0][1].name:
-            return slots[0][1]
+        if len(slots) == 1 and slots[0][1]:
+            return slots[0][1:]
         written = hamt.write_shard(self._profile, slots, self.blocks)
-        return PBLink(written.cid, "", written.tsize)
+        return b"", written.cid, written.tsize
 
-    def _entries(self, shard: Shard, number: int, link: PBLink | None, group: list[_Change]) -> PBLink | None:
+    def _entries(self, shard: Shard, number: int, link: PBLink | None, group: list[_Change]) -> Held | None:
         """What a bucket without a sub-shard holds after the changes."""
         items: dict[bytes, Item] = {}
         if link is not None:
@@ -194,9 +214,11 @@ class _Editor:
         for change in group:
             old = items.pop(change.name, None)
             if old is not None:
+                self.growth_entries -= 1
                 self.growth_bytes -= entry_bytes(self._profile, *old[1:])
             if change.item is not None:
                 items[change.name] = change.item
+                self.growth_entries += 1
                 self.growth_bytes += entry_bytes(self._profile, *change.item[1:])
             elif old is None:
                 raise NoSuchLink(change.name.decode("utf-8", "surrogateescape"), self._root)

@@ -6,13 +6,14 @@ they are if they are raw leaves of the profile's own form and size; others are r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from merkledag import filenode, reader
 from merkledag.block import Block
 from merkledag.builder import FileTree, Leaf, Link, make_leaf
+from merkledag.chunker import FixedSize
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import DecodeError, LimitExceeded
@@ -32,9 +33,16 @@ class OldFile(NamedTuple):
     chunks: dict[int, CID]
 
 
+def chunk_bytes(profile: ImportProfile) -> int:
+    """The size of the profile's chunks; ValueError for other chunkers and layouts."""
+    if not isinstance(profile.chunker, FixedSize) or profile.layout != "balanced":
+        raise ValueError("files are written into in chunks of a fixed size and in the balanced layout")
+    return profile.chunker.max_bytes
+
+
 def survey(profile: ImportProfile, cid: CID) -> Steps[OldFile]:
     """Reads the inner nodes of a file, no raw leaf. Raises NotAFile, DecodeError, LimitExceeded."""
-    size_chunk = profile.chunk_bytes
+    size_chunk = chunk_bytes(profile)
     block = yield Want(cid)
     if cid.codec == RAW:
         chunks = {0: cid} if _is_own(profile, cid) and len(block) <= size_chunk else {}
@@ -72,12 +80,13 @@ class Writer:
     """Builds the changed file from front to back; its methods yield Wants for old chunks, and new blocks."""
 
     def __init__(self, profile: ImportProfile, old: OldFile | None) -> None:
-        self._chunk_bytes = profile.chunk_bytes
+        self._chunk_bytes = chunk_bytes(profile)
         self._profile = profile
         self._old = old
         self._old_bytes = 0 if old is None else old.size_bytes
         self._tree = FileTree(profile)
         self._pending = bytearray()
+        self._took = False
         self.size_bytes = 0
         self.link: Link | None = None
 
@@ -100,9 +109,13 @@ class Writer:
 
     def _take(self, cid: CID, size: int) -> Walk[Block]:
         """Appends a chunk that is stored already; yields the nodes that it finished."""
-        _, *finished = self._tree.add(Leaf(Block(cid, b""), Link(cid, size, size)))
+        self._took = True
         self.size_bytes += size
-        yield from finished
+        yield from self._new(self._tree.add(Leaf(Block(cid, b""), Link(cid, size, size))))
+
+    def _new(self, blocks: list[Block]) -> Iterator[Block]:
+        """The blocks that are not only placeholders for taken chunks; a chunk beside those is never empty."""
+        return (block for block in blocks if block.data or not self._took)
 
     def _copy(self, stop: int) -> Walk[Block]:
         assert self._old is not None  # the old file has bytes here
@@ -126,14 +139,14 @@ class Writer:
         while len(self._pending) >= self._chunk_bytes:
             chunk = bytes(self._pending[: self._chunk_bytes])
             del self._pending[: self._chunk_bytes]
-            yield from self._tree.add(make_leaf(self._profile, chunk))
+            yield from self._new(self._tree.add(make_leaf(self._profile, chunk)))
 
     def finish(self, mode: int | None, mtime: Mtime | None) -> Walk[Block]:
         """The last blocks; `link` is the file then."""
         if self._pending or not self.size_bytes:
-            yield from self._tree.add(make_leaf(self._profile, bytes(self._pending)))
+            yield from self._new(self._tree.add(make_leaf(self._profile, bytes(self._pending))))
         self.link, blocks = self._tree.finish(mode, mtime)
-        yield from blocks
+        yield from self._new(blocks)
 
 
 def rewrite(
@@ -151,7 +164,7 @@ def rewrite(
     Behind the old end there are zeros. `truncate` drops what the old file had before the data is written
     (zeros up to `offset` are left). `old` None is an empty file.
     """
-    if old is not None and old.size_bytes <= profile.chunk_bytes and (mode, mtime) != (None, None):
+    if old is not None and old.size_bytes <= chunk_bytes(profile) and (mode, mtime) != (None, None):
         old = old._replace(chunks={})  # a file of one chunk with attributes holds it in its root
     writer = Writer(profile, None if truncate else old)
     yield from writer.keep(offset)

@@ -41,14 +41,16 @@ def is_hamt(blocks: Blocks, root: CID) -> bool:
 @given(
     st.lists(EDIT, min_size=1, max_size=8),
     st.sampled_from([8, 16, 64, 256, 1024]),
-    st.sampled_from([0, 60, 400, 1500, 4000]),
+    st.sampled_from([0, 1, 60, 400, 1500, 4000]),
     st.sampled_from(["links", "block"]),
     st.sampled_from([(None, None), (0o755, Mtime(-5, 7))]),
     st.sampled_from([UNIXFS_V0_2015, UNIXFS_V1_2025]),
+    st.sampled_from([None, None, 1, 3, 10]),
 )
-def test_edits_end_in_the_folder_built_afresh(edits, fanout, threshold, estimate, stat, base) -> None:
+def test_edits_end_in_the_folder_built_afresh(edits, fanout, threshold, estimate, stat, base, limit) -> None:
     """Batches of additions, replacements and removals, in and out of HAMTs."""
-    profile = replace(base, hamt_fanout=fanout, hamt_threshold_bytes=threshold, hamt_estimate=estimate)
+    profile = replace(base, hamt_fanout=fanout, hamt_threshold_bytes=threshold, hamt_estimate=estimate,
+                      max_directory_links=limit)  # fmt: skip
     model: dict[str, DirEntry] = {}
     link, made = build_directory(profile, [], *stat)
     blocks = Blocks(made)
@@ -122,7 +124,7 @@ def test_the_form_changes_above_the_threshold_and_not_at_it(estimate) -> None:
 
 def test_the_last_but_one_entry_of_a_shard_collapses_it() -> None:
     """Two names that share 32 bits hang deep; without one, the other is an entry of the root again."""
-    profile = replace(UNIXFS_V1_2025, hamt_threshold_bytes=0, hamt_fanout=8)
+    profile = replace(UNIXFS_V1_2025, hamt_threshold_bytes=1, hamt_fanout=8)
     by_prefix: dict[int, str] = {}
     for n in range(400_000):
         twin = by_prefix.setdefault(hash_name(b"%d" % n) >> (HASH_BITS - 33), f"{n}")
@@ -135,6 +137,17 @@ def test_the_last_but_one_entry_of_a_shard_collapses_it() -> None:
     link, made = run(edit(profile, link.cid, remove=[twin]), blocks.get)
     assert link == build_directory(profile, pair[1:])[0]
     assert [block.cid for block in made] == [link.cid]
+
+
+def test_a_hamt_without_entries_has_no_bitfield() -> None:
+    """As boxo writes it; an empty one counts as none when read."""
+    profile = replace(UNIXFS_V1_2025, hamt_threshold_bytes=1)
+    link, made = build_directory(profile, [entry("a", 0)])
+    emptied = run(edit(profile, link.cid, remove=["a"]), Blocks(made).get)
+    message = unixfs.decode(dag_pb.payload(emptied.blocks[-1].data) or b"")
+    assert (message.kind, message.data) == (Kind.HAMT, None)
+    assert emptied.link == build_directory(profile, [])[0]
+    assert list(iterate(entries(emptied.link.cid), Blocks(emptied.blocks).get)) == []
 
 
 def test_a_hamt_keeps_its_own_fanout() -> None:

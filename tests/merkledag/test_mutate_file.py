@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from merkledag import dag_pb
 from merkledag.builder import Link, build_file
+from merkledag.chunker import FixedSize
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.errors import DecodeError, NoSuchLink, NotADirectory, NotAFile
@@ -20,8 +21,8 @@ from merkledag.steps import iterate, run
 from merkledag.unixfs import Data, Kind, Mtime
 from tests.merkledag.support import Blocks
 
-V1 = replace(UNIXFS_V1_2025, chunk_bytes=4, max_links=3)
-V0 = replace(UNIXFS_V0_2015, chunk_bytes=4, max_links=3)
+V1 = replace(UNIXFS_V1_2025, chunker=FixedSize(4), max_links=3)
+V0 = replace(UNIXFS_V0_2015, chunker=FixedSize(4), max_links=3)
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
@@ -29,7 +30,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 def built(profile: ImportProfile, data: bytes, blocks: Blocks, **stat) -> Link:
-    link, made = build_file(profile, cut(data, profile.chunk_bytes), **stat)
+    link, made = build_file(profile, cut(data, profile.chunker.max_bytes), **stat)
     blocks.add(made)
     return link
 
@@ -48,7 +49,7 @@ def written(
 @given(
     st.binary(max_size=70),
     st.lists(st.tuples(st.integers(0, 90), st.binary(max_size=20), st.booleans()), min_size=1, max_size=4),
-    st.sampled_from([V1, V0, replace(V1, chunk_bytes=7), replace(V1, hash_code=0x1E)]),
+    st.sampled_from([V1, V0, replace(V1, chunker=FixedSize(7)), replace(V1, hash_code=0x1E)]),
     st.sampled_from([V1, V0]),
     st.sampled_from([{}, {"mode": 0o600, "mtime": Mtime(1, 2)}]),
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from merkledag.builder import build_file
+from merkledag.chunker import FixedSize
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.directory import DirEntry, build_directory
@@ -27,7 +28,7 @@ from storage_node.meta import Meta
 from storage_node.mfs import Mfs, parse, roots
 from storage_node.pins import Pins
 
-PROFILE = replace(UNIXFS_V1_2025, chunk_bytes=8, max_links=3, hamt_threshold_bytes=150, hamt_fanout=8)
+PROFILE = replace(UNIXFS_V1_2025, chunker=FixedSize(8), max_links=3, hamt_threshold_bytes=150, hamt_fanout=8)
 
 Model = dict[str, "Model | bytes"]
 
