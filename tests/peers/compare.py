@@ -38,12 +38,12 @@ class Mismatch:
 def for_js(case: RandomCase) -> RandomCase:
     """The case with what the JavaScript importer lacks, or does by a known fault otherwise, taken out.
 
-    It has one hash function, chunks of fixed size and no inlining, gives attributes to none of our files, and
-    leaves folders that are not empty out of the size that decides on a HAMT.
+    It has one hash function, chunks of fixed size, no inlining and no limit of links in a folder, gives
+    attributes to none of our files, and leaves folders that are not empty out of the size that decides on a
+    HAMT.
     """
-    options = {
-        name: case.options[name] for name in case.options.keys() - {"hash", "inline_limit", "attributes"}
-    }
+    lacking = {"hash", "inline_limit", "attributes", "directory_links"}
+    options = {name: value for name, value in case.options.items() if name not in lacking}
     if not options["chunker"].startswith("size-"):
         options["chunker"] = "size-100"
     if any(isinstance(entry, Folder) for entry in case.tree.entries.values()):

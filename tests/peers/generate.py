@@ -104,6 +104,8 @@ def _options(dice: random.Random) -> dict[str, Any]:
     options["hamt_estimate"] = dice.choice(("links", "block"))
     if dice.random() < 0.2:
         options |= {"attributes": True, "raw_leaves": False}
+    if dice.random() < 0.15:
+        options["directory_links"] = dice.choice((1, 2, 8, dice.randint(1, 30)))
     return options
 
 
@@ -175,6 +177,7 @@ def profile_of(options: dict[str, Any]) -> ImportProfile:
         chunker=parse_chunker(options["chunker"]),
         layout=options["layout"],
         inline_bytes=options.get("inline_limit"),
+        max_directory_links=options.get("directory_links"),
         raw_leaves=options["raw_leaves"],
         max_links=options["max_links"],
         hamt_threshold_bytes=options["hamt_threshold"],

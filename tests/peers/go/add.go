@@ -141,6 +141,7 @@ func (a *adder) newDirectory(mode os.FileMode, mtime time.Time) (uio.Directory, 
 	return uio.NewDirectory(
 		a.dag, uio.WithCidBuilder(a.builder), uio.WithStat(mode, mtime),
 		uio.WithMaxHAMTFanout(a.HAMTShardWidth), uio.WithSizeEstimationMode(a.HAMTSizeEstimation),
+		uio.WithMaxLinks(a.folderMax),
 	)
 }
 

@@ -23,6 +23,8 @@ type options struct {
 	HamtFanout    int     `json:"hamt_fanout"`
 	HamtEstimate  *string `json:"hamt_estimate"` // "links" or "block"
 	Attributes    bool    `json:"attributes"`
+	// How many entries a folder of one block has at most; 0 is any number.
+	DirectoryLinks int `json:"directory_links"`
 }
 
 var profiles = map[string]uio.UnixFSProfile{
@@ -42,6 +44,7 @@ type settings struct {
 	trickle    bool
 	builder    cid.Builder
 	attributes bool
+	folderMax  int
 }
 
 func (o options) settle() (settings, error) {
@@ -86,5 +89,5 @@ func (o options) settle() (settings, error) {
 	uio.HAMTShardingSize = profile.HAMTShardingSize
 	uio.HAMTSizeEstimation = profile.HAMTSizeEstimation
 	uio.DefaultShardWidth = profile.HAMTShardWidth
-	return settings{profile, chunker, o.Layout == "trickle", builder, o.Attributes}, nil
+	return settings{profile, chunker, o.Layout == "trickle", builder, o.Attributes, o.DirectoryLinks}, nil
 }
