@@ -107,8 +107,8 @@ def envelope_bytes(profile: ImportProfile, mode: int | None, mtime: Mtime | None
 
 
 def outgrown(profile: ImportProfile, count: int, estimate_bytes: int) -> bool:
-    """Whether a folder of `count` entries and that estimated size is a HAMT."""
-    if not profile.hamt_threshold_bytes:
+    """Whether a folder of `count` entries and that estimated size is a HAMT; an empty one never is."""
+    if not profile.hamt_threshold_bytes or not count:
         return False
     limit = profile.max_directory_links
     return estimate_bytes > profile.hamt_threshold_bytes or (limit is not None and count > limit)
