@@ -79,10 +79,10 @@ def add(
     home = Home.locate()
     selection = _selection(ignore or [], ignore_rules_path, hidden=hidden, use_files=use_ignore_files)
     shape = ProfileOptions(
-        cid_version=cid_version, hash_name=hash_name, raw_leaves=raw_leaves, metadata=metadata, chunker=chunker,
-        layout=_layout(layout, trickle=trickle), max_links=max_links, max_directory_links=max_directory_links,
-        hamt_fanout=hamt_fanout, hamt_threshold=hamt_threshold, hamt_estimate=hamt_estimate, inline=inline,
-        inline_limit=inline_limit,
+        cid_version=cid_version, hash_name=hash_name, raw_leaves=raw_leaves, metadata=metadata,
+        chunker=chunker, layout=_layout(layout, trickle=trickle), max_links=max_links,
+        max_directory_links=max_directory_links, hamt_fanout=hamt_fanout, hamt_threshold=hamt_threshold,
+        hamt_estimate=hamt_estimate, inline=inline, inline_limit=inline_limit,
     )  # fmt: skip
     options = ImportOptions(
         import_profile(home.config.text("import.profile", profile), shape), wrap=wrap, selection=selection,
