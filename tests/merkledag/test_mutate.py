@@ -14,9 +14,9 @@ from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.dag_pb import PBLink
 from merkledag.directory import DirEntry, build_directory
-from merkledag.errors import DecodeError, NoSuchLink, NotADirectory
+from merkledag.errors import DecodeError, LimitExceeded, NoSuchLink, NotADirectory
 from merkledag.folder import entries
-from merkledag.hamt import HASH_BITS, hash_name
+from merkledag.hamt import HASH_BITS, Item, build, hash_name
 from merkledag.mutate import edit
 from merkledag.profile import UNIXFS_V0_2015, UNIXFS_V1_2025, ImportProfile
 from merkledag.steps import iterate, run
@@ -149,6 +149,21 @@ def test_a_hamt_without_entries_has_no_bitfield() -> None:
     link, made = build_directory(profile, [entry("a", 0)])
     emptied = run(edit(profile, link.cid, remove=["a"]), Blocks(made).get)
     assert emptied.link == build_directory(UNIXFS_V1_2025, [])[0]
+
+
+@pytest.mark.parametrize("fanout", [8, 16, 256, 1024])
+def test_names_part_where_their_hashes_do_or_never(fanout) -> None:
+    """Hashes that differ in the last bit that a level reads make the deepest trie; equal ones make none."""
+    profile = replace(UNIXFS_V1_2025, hamt_fanout=fanout)
+    bits = fanout.bit_length() - 1
+    unused = HASH_BITS % bits
+    twins = [Item(0, b"a", LEAVES[0], 1), Item(1 << unused, b"b", LEAVES[1], 2)]
+    _, made = build(profile, twins)
+    assert len(made) == HASH_BITS // bits
+    below = Item((1 << unused) - 1, b"c", LEAVES[2], 3)  # differs from the first in bits that no level reads
+    for last in (Item(0, b"c", LEAVES[2], 3), *([below] if unused else [])):
+        with pytest.raises(LimitExceeded, match="deeper than the 64 bits"):
+            build(profile, [twins[0], last])
 
 
 def test_a_hamt_keeps_its_own_fanout() -> None:
