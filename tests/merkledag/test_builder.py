@@ -227,6 +227,22 @@ def balanced(profile: ImportProfile, row: list[Link]) -> CID:
     return row[0].cid
 
 
+def trickle(profile: ImportProfile, left: list[Link], depth: int | None) -> Link:
+    """The trickle layout by its definition: takes from `left` what belongs into a subtree of this depth."""
+    row = [left.pop(0) for _ in range(min(profile.max_links, len(left)))]
+    below = 1
+    while left and (depth is None or below < depth):
+        row += [trickle(profile, left, below) for _ in range(4) if left]
+        below += 1
+    sizes = tuple(link.size_bytes for link in row)
+    node = PBNode(
+        tuple(PBLink(link.cid, "", link.tsize) for link in row),
+        unixfs.encode(Data(Kind.FILE, None, sum(sizes), sizes)),
+    )
+    block = dag_pb.encode(node)
+    return Link(CID.of(block, 0x70), sum(sizes), len(block) + sum(link.tsize for link in row))
+
+
 class TestFiles:
     @pytest.mark.parametrize("count", [*range(1, 30), 81, 82, 243, 244])
     def test_the_streamed_tree_is_the_balanced_tree(self, count: int) -> None:
@@ -250,6 +266,43 @@ class TestFiles:
             trickle.append(n)
             assert sum(map(len, balanced._levels)) <= 3 * len(balanced._levels) <= 3 * 8
             assert sum(len(node.links) for node in trickle._path) <= 8 * 24
+
+    @pytest.mark.parametrize("count", [*range(1, 60), 500])
+    @pytest.mark.parametrize("raw_leaves", [True, False])
+    def test_the_streamed_tree_is_the_trickle_tree(self, count: int, *, raw_leaves: bool) -> None:
+        profile = replace(TINY, layout="trickle", raw_leaves=raw_leaves)
+        leaves = [make_leaf(profile, b"%04d" % n) for n in range(count)]
+        tree, blocks = FileTree(profile), Blocks()
+        for leaf in leaves:
+            blocks.add(tree.add(leaf))
+        link, rest = tree.finish()
+        blocks.add(rest)
+        left = [leaf.link for leaf in leaves]
+        assert link == trickle(profile, left, None)
+        assert not left
+        assert link.tsize == sum(len(data) for data in blocks.by_cid.values())
+        read = b"".join(iterate(read_file(link.cid), blocks.get))
+        assert read == b"".join(b"%04d" % n for n in range(count))
+
+    @pytest.mark.parametrize("raw_leaves", [True, False])
+    def test_a_trickle_root_is_never_a_leaf_and_an_empty_file_has_none(self, *, raw_leaves: bool) -> None:
+        profile = replace(UNIXFS_V0_2015, layout="trickle", raw_leaves=raw_leaves)
+        link, blocks = build_file(profile, [])
+        assert (str(link.cid), len(list(blocks))) == ("QmbFMke1KXqnYyBBWxB74N4c5SBnJMVAiMNRcGu6x1AwQH", 1)
+        link, blocks = build_file(profile, [b"one"], 0o640)
+        leaf, root = blocks
+        assert [child.cid for child in dag_pb.decode(root.data).links] == [leaf.cid]
+        assert unixfs.decode(dag_pb.payload(root.data) or b"").mode == 0o640
+
+    def test_small_blocks_are_inside_their_cids_if_wanted(self) -> None:
+        profile = replace(UNIXFS_V0_2015, inline_bytes=32)
+        for content, inlined in ((b"x" * 22, True), (b"x" * 26, False)):  # 10 bytes of dag-pb around it
+            cid = build_file(profile, [content])[0].cid
+            assert (cid.is_identity, cid.version) == (inlined, int(inlined))
+        raw = build_file(replace(profile, raw_leaves=True), [b"x" * 32])[0].cid
+        assert (raw.codec, raw.digest) == (RAW, b"x" * 32)
+        assert build_directory(profile, [])[0].cid.is_identity
+        assert not build_directory(replace(profile, inline_bytes=3), [])[0].cid.is_identity
 
     @pytest.mark.parametrize("profile", [TINY, replace(TINY, raw_leaves=False)])
     @pytest.mark.parametrize("size", [0, 3, 4, 5, 40])
