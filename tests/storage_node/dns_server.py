@@ -96,9 +96,17 @@ async def dns_server(zone: Zone) -> AsyncIterator[Zone]:
         await writer.wait_closed()
 
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(zone), ("127.0.0.1", 0))
-    zone.port = transport.get_extra_info("sockname")[1]
-    server = await asyncio.start_server(stream, "127.0.0.1", zone.port)
+    while True:  # until a port is free for both
+        server = await asyncio.start_server(stream, "127.0.0.1", 0)
+        zone.port = server.sockets[0].getsockname()[1]
+        try:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(zone), ("127.0.0.1", zone.port)
+            )
+            break
+        except OSError:
+            server.close()
+            await server.wait_closed()
     try:
         yield zone
     finally:
