@@ -38,10 +38,7 @@ def parse_rule(line: str) -> Rule | None:
     expression = _translated(text)
     if not text or expression is None:
         return None
-    try:
-        return Rule(left_out, folders_only, by_name, re.compile(expression, re.DOTALL))
-    except re.error:  # a range that runs backwards
-        return None
+    return Rule(left_out, folders_only, by_name, re.compile(expression, re.DOTALL))
 
 
 def _without_trailing_spaces(line: str) -> str:
@@ -106,12 +103,21 @@ def _class(text: str, at: int) -> tuple[str, int] | None:
             inside += _CLASSES[name]
             at += len(name) + 4
             continue
-        at += text[at] == "\\"
-        if at >= len(text):
+        found = _character(text, at)
+        if found is None:
             return None
-        inside += re.escape(text[at])
-        at += 1
+        low, at = found
+        high = low
         if text[at : at + 1] == "-" and text[at + 1 : at + 2] not in ("", "]"):
-            inside += "-"
-            at += 1
+            found = _character(text, at + 1)
+            if found is None:
+                return None
+            high, at = found
+        inside += re.escape(low) if high <= low else f"{re.escape(low)}-{re.escape(high)}"
     return f"(?!/)[{'^' if negated else ''}{inside}]", at + 1
+
+
+def _character(text: str, at: int) -> tuple[str, int] | None:
+    """A character inside a class, perhaps escaped, and where the text goes on."""
+    at += text[at : at + 1] == "\\"
+    return (text[at], at + 1) if at < len(text) else None
