@@ -68,12 +68,17 @@ def encode(raw: bytes, base_name: str) -> str:
         return encode_base36(raw)
     if base_name == "base16":
         return "f" + raw.hex()
-    from multiformats import multibase  # 200 ms to import, seldom needed
-
     try:
-        return str(multibase.encode(raw, base_name))
+        return _encode_rare(raw, base_name)
     except KeyError as error:
         raise ValueError(f"unknown multibase {base_name!r}") from error
+
+
+def _encode_rare(raw: bytes, base_name: str) -> str:
+    from multiformats import multibase  # 200 ms to import, seldom needed
+
+    text = str(multibase.encode(raw, base_name))
+    return text if "pad" in base_name else text.rstrip("=")  # the library pads base8
 
 
 def decode_base58(text: str) -> bytes:
@@ -142,6 +147,10 @@ def _decode_rare(text: str) -> bytes:
     from multiformats import multibase  # 200 ms to import, seldom needed
 
     try:
-        return bytes(multibase.decode(text))
+        base, raw = multibase.decode_raw(text)
+        whole = _encode_rare(raw, base.name)
     except (KeyError, ValueError, IndexError) as error:
         raise InvalidCID(f"{text[:64]!r} is not multibase text") from error
+    if len(whole) != len(text):  # the library takes padding as it comes: missing, too much, in a base without
+        raise InvalidCID(f"{text[:64]!r} is too long or too short for {base.name}")
+    return bytes(raw)

@@ -66,7 +66,7 @@ def parse_path(text: str) -> ContentPath:
 def _segments(text: str, parts: list[str], is_uri: bool) -> tuple[str, ...]:
     kept: list[str] = []
     for part in parts:
-        segment = unquote_to_bytes(part).decode("utf-8", "surrogateescape") if is_uri else part
+        segment = _unquoted(part) if is_uri else part
         if "\0" in segment or (is_uri and "/" in segment):
             raise InvalidPath(f"{_short(text)}: a segment holds NUL or an encoded slash")
         if segment == "..":
@@ -76,6 +76,11 @@ def _segments(text: str, parts: list[str], is_uri: bool) -> tuple[str, ...]:
         elif segment not in ("", "."):
             kept.append(segment)
     return tuple(kept)
+
+
+def _unquoted(part: str) -> str:
+    raw = unquote_to_bytes(part.encode("utf-8", "surrogateescape"))
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _short(text: str) -> str:

@@ -92,17 +92,19 @@ def _decode_mtime(data: bytes) -> Mtime:
     nanoseconds = 0
     position = 0
     while position < len(data):
-        tag = data[position]
+        tag, start = read_varint(data, position)
         if tag == 0x08:
-            value, position = read_varint(data, position + 1)
+            value, position = read_varint(data, start)
             seconds = value - _UINT64 if value >= _INT64_SIGN else value
         elif tag == 0x15:
-            start, position = position + 1, skip(data, position + 1, FIXED32)
+            position = skip(data, start, FIXED32)
             (nanoseconds,) = struct.unpack("<I", data[start:position])
             if not 1 <= nanoseconds < 10**9:
                 raise DecodeError(f"UnixFS: mtime with {nanoseconds} ns; 1 to 999,999,999 are allowed")
         else:
-            position = skip(data, position + 1, tag & 7)
+            if tag >> 3 <= 2:
+                raise DecodeError(f"UnixFS: field {tag >> 3} of mtime has wire type {tag & 7}")
+            position = skip(data, start, tag & 7)
     if seconds is None:
         raise DecodeError("UnixFS: mtime without seconds")
     return Mtime(seconds, nanoseconds)

@@ -24,18 +24,13 @@ class Finding(AssertionError):
     """A decoder did what it must not."""
 
 
-def _never(_data: bytes) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
     """A decoder under test.
 
     `make(dice)` gives an input. `decode` is ours: what it raises besides `errors` is a fault. `oracle` is an
     independent, simple, strict decoder of the same thing: it raises Refused, or returns what `decode` must
-    return. `errors` are the documented classes. `is_known` is true for inputs that meet a fault which has a
-    test of its own in `test_known.py`: they are passed over.
+    return. `errors` are the documented classes.
     """
 
     name: str
@@ -43,12 +38,9 @@ class Target:
     decode: Callable[[bytes], Any]
     oracle: Callable[[bytes], Any]
     errors: tuple[type[Exception], ...]
-    is_known: Callable[[bytes], bool] = _never
 
     def check(self, data: bytes) -> bool:
         """Whether the input was accepted, rightly; raises Finding."""
-        if self.is_known(data):
-            return False
         try:
             expected: Any = self.oracle(data)
             wanted = True

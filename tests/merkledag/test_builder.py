@@ -124,11 +124,16 @@ class TestUnixFS:
             ("0802" + "0a00", "wire type"),
             ("0802" + "18" + "ff" * 10, "longer than 64 bits"),
             ("0802" + "7f", "wire type 7"),
+            ("0802" + "42070801d8ffc99a3b", "cut off|past the end|ends"),
         ],
     )
     def test_refused(self, text: str, reason: str) -> None:
         with pytest.raises(DecodeError, match=reason):
             unixfs.decode(bytes.fromhex(text))
+
+    def test_unknown_fields_in_a_time(self) -> None:
+        time = bytes.fromhex("0801" + "800100")  # the second one has a tag of two bytes
+        assert unixfs.decode(bytes.fromhex("0802" + "4205") + time).mtime == (1, 0)
 
     @given(st.binary(max_size=60))
     @settings(max_examples=300)

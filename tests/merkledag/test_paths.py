@@ -40,6 +40,7 @@ class TestParsing:
             (f"IPFS://{A}", "ipfs", A, ()),
             (f"ipfs://{A}?q", "ipfs", A, ()),
             (f"ipfs://{A}/%ff", "ipfs", A, ("\udcff",)),
+            (f"ipfs://{A}/\udcff", "ipfs", A, ("\udcff",)),
             (A, "ipfs", A, ()),
             (f"{A}/ä/b", "ipfs", A, ("ä", "b")),
             ("QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn/x", "ipfs",
