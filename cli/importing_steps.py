@@ -51,6 +51,11 @@ class ImportOptions:
     stdin_name: str = ""
     selection: Selection | None = None  # None: all, or all but hidden ones
 
+    @property
+    def preserves(self) -> bool:
+        """Whether an entry's own mode or time matters."""
+        return self.preserve_mode or self.preserve_mtime
+
     def given(self, *, symlink: bool = False) -> Meta:
         """What an entry gets that has no mode and no time of its own."""
         return Meta(None if symlink else self.mode, self.mtime)
@@ -134,18 +139,19 @@ class Reader:
 
     def file(self, handle: int, size_bytes: int, path: str) -> Generator[Chunk, None, int]:
         """The chunks of a regular file; returns the handle if threads still read from it, else closes it."""
-        self._open.add(handle)
         chunker = self._profile.chunker
-        if not isinstance(chunker, FixedSize) or (
-            size_bytes <= SMALL_BYTES and size_bytes <= chunker.max_bytes
-        ):
+        self._open.add(handle)
+        if not isinstance(chunker, FixedSize):
             yield from self.stream(_pieces(handle, size_bytes, path))
-            self.close(handle)
-            return -1
-        for offset in range(0, size_bytes, chunker.max_bytes):
-            length = min(chunker.max_bytes, size_bytes - offset)
-            yield Chunk(self._threads().submit(self._read_leaf, handle, length, offset, path), length)
-        return handle
+        elif size_bytes > min(SMALL_BYTES, chunker.max_bytes):
+            for offset in range(0, size_bytes, chunker.max_bytes):
+                length = min(chunker.max_bytes, size_bytes - offset)
+                yield Chunk(self._threads().submit(self._read_leaf, handle, length, offset, path), length)
+            return handle
+        else:
+            yield Chunk(self._read_leaf(handle, size_bytes, 0, path), size_bytes)
+        self.close(handle)
+        return -1
 
     def stream(self, pieces: Iterable[bytes]) -> Iterator[Chunk]:
         """The chunks of what comes in pieces."""

@@ -31,6 +31,7 @@ class Walk:
         self._reader = reader
         self._stdin = stdin
         self._selection = options.selection or Selection(hidden=options.hidden)
+        self._given = options.given()
 
     def plan(self, paths: Sequence[str]) -> Iterator[Step]:
         """The steps for all arguments.
@@ -153,15 +154,17 @@ class Walk:
 
     def _plan_stream(self, stream: BinaryIO, name: str, meta: Meta | None = None) -> Iterator[Step]:
         yield from self._reader.stream(iter(lambda: stream.read(READ_BYTES), b""))
-        yield EndFile(name, self._options.given() if meta is None else meta)
+        yield EndFile(name, self._given if meta is None else meta)
 
     def _meta_of(self, found: _Found) -> Meta:
         options = self._options
-        if not (options.preserve_mode or options.preserve_mtime):
+        if not options.preserves:
             return options.given(symlink=stat.S_ISLNK(found.mode))
         return self._meta((os.stat if options.follow_all else os.lstat)(found.path))
 
     def _meta(self, status: os.stat_result) -> Meta:
+        if not self._options.preserves:
+            return self._given
         mtime = Mtime(*divmod(status.st_mtime_ns, 10**9))
         return self._options.meta(status.st_mode, mtime, symlink=stat.S_ISLNK(status.st_mode))
 
