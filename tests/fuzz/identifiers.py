@@ -91,14 +91,6 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def oracle_multibase(data: bytes) -> bytes:
     text = text_of(data)
     if text[:1] not in oracles.BASES and text[:1] not in oracles.UPPER:
