@@ -18,6 +18,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -148,6 +149,8 @@ def run_round(bench: Bench, work: Path, inputs: tuple[Path, Path, Path], ipfs: s
     bench.inside("large: sha2-256, all cores", lambda: hash_on_all_cores(large))
     bench.inside("large: copy + fsync", lambda: copy_durably(large, work / "copy"))
     bench.command("large: add -n", home, *run, "add", "-n", "-Q", str(large))
+    bench.command("large: add -n, buzhash", home, *run, "add", "-n", "-Q", "-s", "buzhash", str(large))
+    bench.command("large: add -n, trickle", home, *run, "add", "-n", "-Q", "--trickle", str(large))
     root = bench.command("large: add", home, *run, "add", "-Q", str(large)).strip()
     bench.command("large: add again", home, *run, "add", "-Q", str(large))
     bench.command("large: cat to nothing", home, *run, "cat", root, wanted=False)
@@ -160,6 +163,9 @@ def run_round(bench: Bench, work: Path, inputs: tuple[Path, Path, Path], ipfs: s
     bench.inside("small: copy + sync", lambda: copy_durably(small, work / "copies"))
     bench.command("small: add -n", home, *run, "add", "-n", "-Q", str(small))
     bench.command("small: add", home, *run, "add", "-Q", str(small))
+    with tarfile.open(work / "tar", "w") as tar:
+        tar.add(small, arcname=small.name)
+    bench.command("small: add -n --tar", home, *run, "add", "-n", "-Q", "--tar", str(work / "tar"))
     if ipfs is not None:
         kubo = work / "kubo"
         subprocess.run(

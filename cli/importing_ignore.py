@@ -62,11 +62,6 @@ class Selection:
         self.use_files = use_files
         self._rules = Rules(lines) if lines else None
 
-    @property
-    def takes_all(self) -> bool:
-        """Whether nothing is ever left out."""
-        return self._hidden and self._rules is None and not self.use_files
-
     def takes(self, scope: Scope, name: str, *, is_folder: bool) -> bool:
         """Whether the entry `name` of the folder that `scope` is about is imported."""
         if not self._hidden and name.startswith("."):

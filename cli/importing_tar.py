@@ -168,7 +168,7 @@ class Archive:
                 stack.pop()
                 yield Leave(path, folder.meta)
                 continue
-            entry, below = folder.entries[name], f"{path}/{name}"
+            entry, below = folder.entries[name], f"{path}/{name}" if path else name
             if isinstance(entry, _File):
                 yield Placed(below, entry.slot)
             elif isinstance(entry, _Link):
