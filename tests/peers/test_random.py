@@ -25,8 +25,8 @@ pytestmark = pytest.mark.peers
 # Read here, because a fixture takes HOLDFAST_* variables away from the tests themselves.
 CASES = int(os.environ.get("HOLDFAST_PEER_CASES", "1000"))
 SEED = int(os.environ.get("HOLDFAST_PEER_SEED", "4"))
-JS_CASES = CASES // 5
-ARCHIVED = 60
+JS_CASES = CASES // 10
+ARCHIVED = 40
 
 
 @pytest.mark.timeout(60 + CASES // 10)
