@@ -1,9 +1,10 @@
 """Chunkers beside a plain loop over bytes and beside SHA-256, on one core.
 
 Run from the repository's root: `python -m bench.chunkers [--size-mib N] [--rounds N]`. Prints one JSON
-document on stdout and a table on stderr. Every figure is the median of processor seconds over the rounds, in
-which all lines are measured in turn. The loop is the definition of the rolling hash in Python, over a part of the data.
-Ratios to SHA-256 of the same bytes say how much of an import's time goes into finding the ends of chunks.
+document on stdout and a table on stderr. Every figure is the median of processor seconds over the rounds,
+in which all lines are measured in turn. The loop is the definition of the rolling hash in Python, over a
+part of the data. Ratios to SHA-256 of the same bytes say how much of an import's time goes into finding the
+ends of chunks.
 """
 
 from __future__ import annotations
