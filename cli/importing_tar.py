@@ -32,6 +32,7 @@ from merkledag.unixfs import Mtime
 
 MAX_HEADER_BYTES: Final = 1 << 20  # of names and pax records before one entry
 MAX_DEPTH: Final = 1_024
+BUFFER_BYTES: Final = 64 << 10  # `tarfile` copies what is left of it at every read
 _LONG_HEADERS: Final = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
@@ -87,7 +88,7 @@ class Archive:
         """
         with (
             _as_invalid(),
-            tarfile.open(fileobj=stream, mode="r|*", bufsize=READ_BYTES, tarinfo=_Entry) as tar,
+            tarfile.open(fileobj=stream, mode="r|*", bufsize=BUFFER_BYTES, tarinfo=_Entry) as tar,
         ):
             tar.errorlevel = 2
             for entry in tar:
