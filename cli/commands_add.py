@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import time
 from contextlib import contextmanager
@@ -150,7 +152,7 @@ def _run(
 
 
 def _inputs(paths: list[str], tar: str | None, *, use_ignore_files: bool) -> _Inputs:
-    """What was named; without that, standard input, unless somebody would have to type it."""
+    """What was named; without that, standard input if it is a pipe or a file."""
     if tar is not None:
         if paths:
             raise usage("--tar takes one archive and no further PATH")
@@ -158,12 +160,21 @@ def _inputs(paths: list[str], tar: str | None, *, use_ignore_files: bool) -> _In
             raise usage("--use-ignore-files is for folders: an archive's files come in any order")
         return _Inputs([], tar)
     if not paths:
-        if sys.stdin is None or sys.stdin.isatty():
+        if not _stdin_has_data():
             raise usage("name a PATH to add, or - for standard input")
         return _Inputs(["-"])
     if paths.count("-") > 1:
         raise usage("standard input (-) can be added only once")
     return _Inputs(paths)
+
+
+def _stdin_has_data() -> bool:
+    """Whether somebody sends standard input here: not a terminal, and not /dev/null as daemons have it."""
+    try:
+        kind = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError):  # closed
+        return False
+    return stat.S_ISFIFO(kind) or stat.S_ISREG(kind) or stat.S_ISSOCK(kind)
 
 
 def _layout(layout: str | None, *, trickle: bool) -> str | None:

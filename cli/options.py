@@ -9,5 +9,7 @@ import typer
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 PathArgument = Annotated[
     str,
-    typer.Argument(metavar="PATH", help="/ipfs/…, /ipns/…, their URIs or a CID, with /sub/path.", show_default=False),
+    typer.Argument(
+        metavar="PATH", help="/ipfs/…, /ipns/…, their URIs or a CID, with /sub/path.", show_default=False
+    ),
 ]

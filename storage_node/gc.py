@@ -8,7 +8,9 @@ the stamp again inside each deleting transaction. So:
 - a block put after (1) carries the new epoch and stays;
 - a block put before (1) under a lease that lives at (2) is stamped no lower than that lease and stays;
 - a block whose lease ended before (2) was pinned first, and the pins are read after (2);
-- a lease that (2) does not show was recorded after (1), so what it covers carries the new epoch.
+- a lease that (2) does not show was recorded after (1), so what it covers carries the new epoch;
+- the lease of a killed process counts no more, but its last pin or root may be committed: the meta store is
+  settled after (2), or readers would see it only when everything below it is gone.
 
 Nothing here waits for an adder or a reader, or makes one wait for longer than one bounded transaction.
 """
@@ -61,6 +63,7 @@ def collect(
     below a missing block is unknown.
     """
     limit = store.lease_floor() if dry_run else store.begin_collection()
+    pins.settle()
     marked = _mark(store, pins, roots, partial_roots, stop)
     if marked is None:
         return GcReport(0, 0, 0, dry_run, complete=False)

@@ -65,6 +65,10 @@ class Meta:
         with self._environment.write() as txn:
             yield MetaWrite(txn)
 
+    def settle(self) -> None:
+        """Make what a killed process committed visible, before something is freed that nothing refers to."""
+        self._environment.settle()
+
     def compact(self) -> int:
         """Shrink the file to what it holds; returns the bytes given back."""
         return self._environment.compact()

@@ -90,6 +90,10 @@ class Pins:
             _insert(write, _key(new), pin.name, _encode(pin))
         return pin
 
+    def settle(self) -> None:
+        """See `Meta.settle`."""
+        self._meta.settle()
+
     def get(self, cid: CID) -> Pin | None:
         """The pin of this very CID (not an indirect one), None if there is none."""
         value = self._meta.get(Table.PINS, _key(cid))

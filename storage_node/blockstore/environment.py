@@ -7,6 +7,9 @@ generation is the lowest one that is not retired: a copy that was never taken in
 Everything lies in LMDB's unnamed database, tables apart by the first byte of the key: opening a named
 database needs the write lock (and py-lmdb waits for it with the GIL held), the unnamed one does not.
 
+A process that is killed while its commit is synced leaves the commit on disk, but readers do not see it
+before the next writer comes: whoever must not overlook it calls `settle`.
+
 LMDB creates a file that it is told to open and does not find. So that nobody brings a retired generation
 back as an empty one, openers share a lock (`NAME.lock`) and whoever unlinks a generation has it alone.
 """
@@ -105,6 +108,13 @@ class Environment:
                 txn.abort()
                 raise
             txn.commit()
+        except lmdb.Error as error:
+            raise self.translated(error) from error
+
+    def settle(self) -> None:
+        """Make the last commit of a process that was killed in it visible to readers; waits for a writer."""
+        try:
+            self.begin(write=True).abort()
         except lmdb.Error as error:
             raise self.translated(error) from error
 

@@ -319,10 +319,11 @@ def test_wrapping_prints_the_arguments_too(holdfast: Holdfast, tree: Tree) -> No
 
 
 def test_without_a_path_standard_input_is_added(holdfast: Holdfast) -> None:
-    assert (
-        holdfast("add", "-n", "-Q", stdin=b"hello world").text
-        == holdfast("add", "-n", "-Q", "-", stdin=b"hello world").text
-    )
+    piped, _ = holdfast.process("add", "-n", "-Q", stdin=subprocess.PIPE).communicate(b"hello world")
+    assert piped.decode().strip() == holdfast("add", "-n", "-Q", "-", stdin=b"hello world").text
+    nothing = holdfast.process("add", "-n", "-Q", stdin=subprocess.DEVNULL)
+    assert b"name a PATH" in nothing.communicate()[1]
+    assert nothing.returncode == 2
     fifo = holdfast.home.parent / "fifo"
     os.mkfifo(fifo)
     writer = subprocess.Popen([sys.executable, "-c", f"open({str(fifo)!r}, 'w').write('piped')"])
