@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +20,7 @@ from storage_node.blockstore.memory import MemoryStore
 from storage_node.blockstore.store import Store, open_store
 from storage_node.commitments import Commitments
 from storage_node.errors import IncompleteDag
-from storage_node.meta import Meta
+from storage_node.meta import Meta, Table
 from storage_node.pins import Pins, protect
 from storage_node.reach import reachable
 from tests.storage_node.blockstore_conformance import block, blocks
@@ -309,7 +310,7 @@ ADDER = """
 import random, sys
 from pathlib import Path
 from storage_node.blockstore.store import open_store
-from storage_node.meta import Meta
+from storage_node.meta import Meta, Table
 from storage_node.pins import Pins, protect
 from storage_node.reach import reachable
 from tests.storage_node.dags import node, pairs, tree
@@ -339,7 +340,7 @@ import sys, threading
 from pathlib import Path
 from storage_node import gc
 from storage_node.blockstore.store import open_store
-from storage_node.meta import Meta
+from storage_node.meta import Meta, Table
 from storage_node.pins import Pins
 home = Path(sys.argv[1])
 store, pins = open_store(home / "blocks"), Pins(Meta(home / "meta"), lambda: 0)
@@ -375,6 +376,45 @@ def test_two_processes_add_while_one_collects_and_compacts(tmp_path: Path) -> No
     reached = {cid.multihash for text in kept for cid in reachable(store, [CID.parse(text)], print)}
     assert set(store) == reached
     store.close()
+
+
+ROOTS_WRITER = """
+import sys
+from itertools import cycle
+from pathlib import Path
+from storage_node.blockstore.store import open_store
+from storage_node.meta import Meta, Table
+from tests.storage_node.dags import leaf
+home = Path(sys.argv[1])
+store, meta = open_store(home / "blocks"), Meta(home / "meta")
+print("ready")
+for block in cycle([leaf("one"), leaf("two")]):
+    with store.lease():
+        store.put_many([(block.cid.multihash, block.data)])
+        meta.put(Table.RECORDS, b"root", bytes(block.cid))
+"""
+
+
+def test_what_a_killed_process_committed_at_last_stays(disk_store: Store, tmp_path: Path) -> None:
+    """Given a file that others have open, LMDB hides a commit whose process died while it was synced."""
+    meta = Meta(tmp_path / "meta")
+    for turn in range(10):
+        writer = start_python(ROOTS_WRITER, str(tmp_path))
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.02 + turn / 1000)
+        writer.kill()
+        writer.communicate()
+
+        def roots() -> Iterator[CID]:
+            root = meta.get(Table.RECORDS, b"root")
+            if root is not None:
+                yield CID.decode(root)
+
+        gc.collect(disk_store, Pins(meta, lambda: 0), partial_roots=roots())
+        meta.put(Table.RECORDS, b"other", b"")
+        assert all(disk_store.has(root.multihash) for root in roots())
 
 
 GROWN = """
