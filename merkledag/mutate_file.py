@@ -105,7 +105,21 @@ class Writer:
             else:
                 yield from self._copy(min(stop, end))
         while self.size_bytes < end:
-            yield from self.write(bytes(min(end - self.size_bytes, chunk_bytes)))
+            chunks = 0 if self._pending else (end - self.size_bytes) // chunk_bytes
+            if chunks:
+                yield from self._zeros(chunks)
+            else:
+                yield from self.write(bytes(min(end - self.size_bytes, chunk_bytes - len(self._pending))))
+
+    def _zeros(self, chunks: int) -> Walk[Block]:
+        """Appends whole chunks of zeros, which are made once."""
+        leaf = make_leaf(self._profile, bytes(self._chunk_bytes))
+        self.size_bytes += chunks * self._chunk_bytes
+        yield from self._new(self._tree.add(leaf))
+        again = Leaf(Block(leaf.block.cid, b""), leaf.link)
+        self._took = self._took or chunks > 1
+        for _ in range(chunks - 1):
+            yield from self._new(self._tree.add(again))
 
     def _take(self, cid: CID, size: int) -> Walk[Block]:
         """Appends a chunk that is stored already; yields the nodes that it finished."""
@@ -149,6 +163,11 @@ class Writer:
         yield from self._new(blocks)
 
 
+def _require_size(profile: ImportProfile, size_bytes: int) -> None:
+    if size_bytes > MAX_CHUNKS * chunk_bytes(profile):
+        raise LimitExceeded(f"a file of {size_bytes} bytes; at most {MAX_CHUNKS} chunks are written into")
+
+
 def rewrite(
     profile: ImportProfile,
     old: OldFile | None,
@@ -162,13 +181,15 @@ def rewrite(
     """Yields the new blocks of a file with `data` written at `offset`, and last of all its Link.
 
     Behind the old end there are zeros. `truncate` drops what the old file had before the data is written
-    (zeros up to `offset` are left). `old` None is an empty file.
+    (zeros up to `offset` are left). `old` None is an empty file. Raises LimitExceeded over MAX_CHUNKS.
     """
+    _require_size(profile, offset)
     if old is not None and old.size_bytes <= chunk_bytes(profile) and (mode, mtime) != (None, None):
         old = old._replace(chunks={})  # a file of one chunk with attributes holds it in its root
     writer = Writer(profile, None if truncate else old)
     yield from writer.keep(offset)
     for piece in data:
+        _require_size(profile, writer.size_bytes + len(piece))
         yield from writer.write(piece)
     if not truncate and old is not None:
         yield from writer.keep(old.size_bytes, last=True)

@@ -13,10 +13,11 @@ from merkledag.builder import Link, build_file
 from merkledag.chunker import FixedSize
 from merkledag.cid import CID
 from merkledag.codecs import RAW
-from merkledag.errors import DecodeError, NoSuchLink, NotADirectory, NotAFile
-from merkledag.mutate_file import rewrite, survey
+from merkledag.errors import DecodeError, LimitExceeded, NoSuchLink, NotADirectory, NotAFile
+from merkledag.mutate_file import MAX_CHUNKS, rewrite, survey
 from merkledag.mutate_tree import find, is_directory, put, remove
 from merkledag.profile import UNIXFS_V0_2015, UNIXFS_V1_2025, ImportProfile
+from merkledag.reader import read_file
 from merkledag.steps import iterate, run
 from merkledag.unixfs import Data, Kind, Mtime
 from tests.merkledag.support import Blocks
@@ -86,6 +87,27 @@ def test_an_empty_write_changes_nothing() -> None:
     link = built(V1, b"0123456789", blocks)
     assert written(V1, blocks, link.cid, 3, b"") == link
     assert written(V1, blocks, None, 0, b"") == built(V1, b"", blocks)
+
+
+def test_a_wide_gap_costs_one_chunk_of_zeros() -> None:
+    """Sparse: 40 GB of zeros are hashed once."""
+    blocks = Blocks()
+    profile = replace(V1, chunker=FixedSize(1 << 20))
+    offset = 40_000 * (1 << 20) + 5
+    link = written(profile, blocks, None, offset, b"end")
+    assert link.size_bytes == offset + 3
+    assert [cid.codec for cid in blocks.by_cid].count(RAW) == 2
+    assert (
+        b"".join(bytes(x) for x in iterate(read_file(link.cid, offset - 2, None), blocks.get)) == b"\0\0end"
+    )
+
+
+def test_a_file_over_the_limit_is_refused_at_once() -> None:
+    size_bytes = MAX_CHUNKS * V1.chunker.max_bytes
+    with pytest.raises(LimitExceeded):
+        list(rewrite(V1, None, size_bytes + 1, []))
+    with pytest.raises(LimitExceeded):
+        list(rewrite(V1, None, 2**63, [b"x"]))
 
 
 def test_what_is_no_file_cannot_be_written() -> None:
