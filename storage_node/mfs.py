@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from merkledag import codecs, dag_pb, folder, mutate_file, mutate_tree
 from merkledag.block import Block
@@ -24,6 +25,7 @@ from merkledag.reader import NodeStat, read_file, stat
 from merkledag.steps import Buffer, Steps, inline, iterate, run
 from merkledag.unixfs import Mtime
 from storage_node.blockstore.interface import Blockstore
+from storage_node.errors import BlockNotFound
 from storage_node.meta import Meta, Table
 from storage_node.pins import protect
 
@@ -32,6 +34,7 @@ _VERSION_BYTES = 8
 
 Get = Callable[[CID], Buffer]
 Segments = tuple[str, ...]
+T = TypeVar("T")
 
 
 def parse(path: str) -> Segments:
@@ -185,9 +188,7 @@ class Mfs:
         """Makes a change on the newest root, again and again until nobody came in between; the new root."""
         with self._store.lease():
             while True:
-                version, root = self._current()
-                view = _View(self._profile, root, self._block)
-                step(view)
+                version, root, view, _ = self._on_newest(step)
                 if view.root == root:
                     return root
                 made = [(cid.multihash, data) for cid, data in view.blocks.items()]
@@ -198,6 +199,19 @@ class Mfs:
                         value = (version + 1).to_bytes(_VERSION_BYTES, "big") + bytes(view.root)
                         write.put(Table.RECORDS, ROOT_KEY, value)
                         return view.root
+
+    def _on_newest(self, step: Callable[[_View], T]) -> tuple[int, CID, _View, T]:
+        """Takes a step on the newest root; on the next one, if a collection took blocks that only the old
+        one had. Returns its version, that root, the view and what `step` returned.
+        """
+        while True:
+            version, root = self._current()
+            view = _View(self._profile, root, self._block)
+            try:
+                return version, root, view, step(view)
+            except BlockNotFound:
+                if self._current()[0] == version:
+                    raise
 
     def mkdir(self, path: Segments, *, parents: bool = False) -> None:
         """Makes a folder; with `parents` also those above it, and one that is there is no error."""
@@ -288,8 +302,7 @@ class Mfs:
         somebody else may have changed the file: then it is written into what it is by then.
         """
         with self._store.lease():
-            view = self.view()
-            old = view.at(path, parents=parents)
+            _, _, view, old = self._on_newest(lambda view: view.at(path, parents=parents))
             while True:
                 if old is None and not create:
                     raise NoSuchLink(path[-1], text(path[:-1]))

@@ -259,6 +259,23 @@ def test_a_change_that_was_overtaken_is_made_again(tree: Tree) -> None:
     assert sorted(tree.content()) == ["mine", "x", "y"]
 
 
+def test_blocks_that_only_an_old_root_had_may_vanish_under_a_change(tree: Tree) -> None:
+    """Another writer replaces the root, and a collection frees the old one, while it is being looked at."""
+    tree.mfs.write(("docs", "a"), [b"a"], create=True, parents=True)
+    other = tree.another()
+    root = tree.mfs.view().root
+
+    def get(cid: CID) -> Buffer:
+        if cid == root and tree.mfs.view().root == root:
+            other.write(("docs", "b"), [b"b"], create=True)
+            tree.store.delete_many([root.multihash])
+        return tree.store.get(cid.multihash)
+
+    mfs = Mfs(tree.store, tree.meta, PROFILE, get, lambda: 0.0)
+    mfs.write(("docs", "c"), [b"c"], create=True)
+    assert tree.content("/docs/") == {"a": b"a", "b": b"b", "c": b"c"}
+
+
 def test_a_collection_keeps_the_tree_and_nothing_it_lost(tree: Tree) -> None:
     tree.mfs.write(("kept",), [b"k" * 100], create=True)
     tree.mfs.write(("gone",), [b"g" * 100], create=True)
