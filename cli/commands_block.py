@@ -12,7 +12,7 @@ from cli.arguments import cid_argument
 from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import emit, invalid, not_found, raw, text, usage
+from cli.output import CommandError, emit, invalid, not_found, raw, text, usage
 from cli.profile_options import HASHES
 from merkledag import codecs
 from merkledag.block import MAX_BLOCK_BYTES
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from merkledag.steps import Buffer
+    from storage_node.blockstore.interface import Freed
 
 app = new_app("Single blocks, as bytes.")
 
@@ -80,11 +81,14 @@ def require_block_size(data: bytes, what: str) -> None:
 
 
 def store_block(home: Home, cid: CID, data: bytes, *, pin: bool, name: str = "") -> None:
-    """Stores one block, and pins it (with what it links to) when asked."""
+    """Stores one block, and pins it when asked; exit 3 if something that it links to is not here then."""
+    from cli.pinned import require_complete
+
     store = home.open_store()
     with store.lease():
         store.put_many([(cid.multihash, data)])
         if pin:
+            require_complete(home, cid, recursive=True)
             home.open_pins().add(cid, recursive=True, name=name)
 
 
@@ -156,13 +160,25 @@ def rm(
         if absent and not force:
             raise not_found(f"block {absent[0]} is not in the local store (-f ignores that)")
         present = [cid for cid in parsed if cid not in absent]
-        _refuse_pinned(home, present)
-        freed = store.delete_many([cid.multihash for cid in present])
+        freed = _freed(home, present)
         if json_output:
             emit({"removed": [str(cid) for cid in present], "freed_bytes": freed.bytes})
             return
         for cid in present:
             text(f"removed {cid}")
+
+
+def _freed(home: Home, cids: list[CID]) -> Freed:
+    """Deletes blocks that nothing needs, as a collection would: what a running command relies on stays."""
+    store = home.open_store()
+    limit = store.begin_collection()
+    home.open_meta().settle()
+    _refuse_pinned(home, cids)
+    freed = store.free_many([cid.multihash for cid in cids], limit)
+    for cid in cids:
+        if cid.multihash not in freed.multihashes and store.has(cid.multihash):
+            raise CommandError(f"block {cid} may be needed by a command that is running: try again later")
+    return freed
 
 
 def _refuse_pinned(home: Home, cids: list[CID]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from merkledag import dag_cbor
 from merkledag.cid import CID
+from storage_node.blockstore.store import open_store
 from tests.cli.conftest import Holdfast
 
 Tree = Callable[..., Path]
@@ -119,6 +122,27 @@ def test_blocks_of_pins_are_not_removed(holdfast: Holdfast, tree: Tree) -> None:
     assert holdfast("block", "rm", leaf).text == f"removed {leaf}"
     holdfast.fails(3, "block", "rm", leaf)
     assert holdfast("block", "rm", "-f", "--json", leaf).json == {"removed": [], "freed_bytes": 0}
+
+
+def test_blocks_that_a_running_command_relies_on_are_not_removed(holdfast: Holdfast) -> None:
+    block = b"soon to be pinned"
+    cid = CID.of(block)
+    holdfast("repo", "stat")
+    with closing(open_store(holdfast.home / "blocks", reserve_bytes=0)) as store, store.lease():
+        holdfast("block", "put", "-", stdin=block)
+        assert "running" in holdfast.fails(1, "block", "rm", str(cid))
+        assert store.has(cid.multihash)
+    holdfast("block", "rm", str(cid))
+
+
+@pytest.mark.parametrize("command", ["block put --codec dag-cbor", "dag put --input-codec dag-cbor"])
+def test_nothing_incomplete_is_pinned_when_it_is_put(holdfast: Holdfast, command: str) -> None:
+    """Such a pin would stop every collection."""
+    node = dag_cbor.encode([CID.of(b"absent")])
+    holdfast.fails(3, *command.split(), "--pin", "-", stdin=node)
+    assert holdfast("pin", "ls").text == ""
+    holdfast(*command.split(), "-", stdin=node)
+    holdfast("repo", "gc")
 
 
 def test_repo_stat_counts(holdfast: Holdfast, tree: Tree) -> None:
