@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from cli.serve import LIFELINE
+
 WAIT_S = 60
+# Servers watch the first end and stop when the other one closes: when this process ends, however it does.
+_LIFELINE, _HELD = os.pipe()
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -29,19 +33,25 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     }
 
 
+def spawn(env: dict[str, str], *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """A `holdfast` command line as a child, its stdout in a pipe; a server does not outlive this process."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "cli.main", *arguments],
+        env=env | {LIFELINE: str(_LIFELINE)},
+        pass_fds=(_LIFELINE,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        **options,
+    )
+
+
 class Process:
     """One `holdfast` command line with its output as JSON lines."""
 
     def __init__(self, env: dict[str, str], *arguments: str) -> None:
         self._log: IO[bytes] = (Path(env["HOLDFAST_HOME"]).parent / "stderr.log").open("ab+")
-        self.child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cli.main", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=env,
-            start_new_session=True,
-        )
+        self.child = spawn(env, *arguments, stderr=self._log)
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Every document that it prints, until its output ends."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-WAIT_S = 60
+from tests.cli.processes import WAIT_S, environment, spawn
+
 MAX_ANSWER_BYTES = 1 << 20
 
 
@@ -45,19 +44,10 @@ class Machine:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HOLDFAST_", "PYTHON"))}
-        listen = {f"HOLDFAST_{role}_LISTEN": "127.0.0.1:0" for role in ("GATEWAY", "NODE", "LEDGER")}
-        return kept | listen | {"HOLDFAST_HOME": str(self.home), "HOLDFAST_STORAGE_RESERVE_BYTES": "0"}
+        return environment(self.home)
 
     def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "cli.main", *arguments],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            **options,
-        )
+        return spawn(self.env, *arguments, **options)
 
     def run(self, *arguments: str, code: int | None = 0) -> Done:
         child = self.popen(*arguments, stderr=subprocess.PIPE)
