@@ -266,7 +266,6 @@ def stat(
 
 
 def _stat_document(reader: Reader, cid: CID) -> dict[str, Any]:
-    from cli.listing import mtime_text
     from merkledag import codecs, dag_pb
     from merkledag.errors import MerkledagError
     from merkledag.reader import stat as stat_node
@@ -291,7 +290,7 @@ def _stat_document(reader: Reader, cid: CID) -> dict[str, Any]:
         "links": links,
         "children": node.child_count,
         "mode": None if node.mode is None else f"{node.mode:04o}",
-        "mtime": None if node.mtime is None else mtime_text(node.mtime),
+        "mtime": None if node.mtime is None else node.mtime.decimal,
         "target": node.target,
     }
 

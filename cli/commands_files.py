@@ -39,7 +39,7 @@ def opened() -> Iterator[tuple[Home, Mfs]]:
     with Home.locate() as home:
         store, meta = home.open_store(), home.open_meta()
         profile = named_profile(home.config.text("import.profile"))
-        yield home, Mfs(store, meta, profile, content_source(home).get, time.time)
+        yield home, Mfs(store, meta, profile, content_source(home).get, time.time_ns)
 
 
 def _parsed(path: str) -> Segments:
@@ -112,14 +112,14 @@ def stat(
     lines = [
         document["cid"],
         f"Size: {document['size_bytes']}",
-        f"CumulativeSize: {document['cumulative_size_bytes']}",
+        f"CumulativeSize: {document['cumulative_bytes']}",
         f"ChildBlocks: {document['blocks']}",
         f"Type: {document['kind']}",
     ]
-    if found.node.mode is not None:
-        lines.append(f"Mode: {found.node.mode:04o}")
-    if found.node.mtime is not None:
-        lines.append(f"Mtime: {found.node.mtime.seconds}.{found.node.mtime.nanoseconds:09}")
+    if document["mode"] is not None:
+        lines.append(f"Mode: {document['mode']}")
+    if document["mtime"] is not None:
+        lines.append(f"Mtime: {document['mtime']}")
     return text("\n".join(lines))
 
 
@@ -129,10 +129,10 @@ def _document(found: FileStat) -> dict[str, Any]:
         "cid": str(node.cid),
         "kind": _kind(node.kind),
         "size_bytes": 0 if node.kind == "directory" else node.size_bytes,
-        "cumulative_size_bytes": found.cumulative_bytes,
+        "cumulative_bytes": found.cumulative_bytes,
         "blocks": found.child_blocks,
-        "mode": node.mode,
-        "mtime": None if node.mtime is None else list(node.mtime),
+        "mode": None if node.mode is None else f"{node.mode:04o}",
+        "mtime": None if node.mtime is None else node.mtime.decimal,
     }
 
 

@@ -304,10 +304,8 @@ def _write_all(number: int, data: bytes | memoryview, position: int) -> None:
 def _set_mtime(path: Path, node: NodeStat) -> None:
     if node.mtime is None:
         return
-    seconds, nanoseconds = node.mtime
-    when_ns = seconds * 10**9 + nanoseconds
     try:
-        os.utime(path, ns=(when_ns, when_ns), follow_symlinks=False)
+        os.utime(path, ns=(node.mtime.total_ns,) * 2, follow_symlinks=False)
     except (OverflowError, NotImplementedError, OSError):
         return  # a time that this file system cannot hold is no reason to withhold the content
 

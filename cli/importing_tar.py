@@ -196,7 +196,7 @@ def _mtime(entry: tarfile.TarInfo) -> Mtime:
     """The time with all its digits: `tarfile` gives a float."""
     try:
         exact = Decimal(str(entry.pax_headers.get("mtime", entry.mtime)))
-        return Mtime(*map(int, divmod(int(exact * 10**9), 10**9)))
+        return Mtime.of_ns(int(exact * 10**9))
     except (InvalidOperation, ValueError, OverflowError):
         raise invalid(f"{entry.name!r} in the archive has no lawful modification time") from None
 

@@ -165,7 +165,7 @@ class Walk:
     def _meta(self, status: os.stat_result) -> Meta:
         if not self._options.preserves:
             return self._given
-        mtime = Mtime(*divmod(status.st_mtime_ns, 10**9))
+        mtime = Mtime.of_ns(status.st_mtime_ns)
         return self._options.meta(status.st_mode, mtime, symlink=stat.S_ISLNK(status.st_mode))
 
 

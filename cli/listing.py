@@ -78,7 +78,7 @@ class Row:
             "kind": None if facts is None else facts.kind,
             "size_bytes": None if facts is None else facts.size_bytes,
             "mode": None if facts is None or facts.mode is None else f"{facts.mode:04o}",
-            "mtime": None if facts is None or facts.mtime is None else mtime_text(facts.mtime),
+            "mtime": None if facts is None or facts.mtime is None else facts.mtime.decimal,
             "target": None if facts is None else facts.target,
         }
 
@@ -144,13 +144,6 @@ def in_order(found: Iterable[Row], *, by_size: bool) -> list[Row]:
     return sorted(by_name, key=lambda row: -row.size_bytes) if by_size else by_name
 
 
-def mtime_text(when: Mtime) -> str:
-    """Seconds since 1970 with nine decimals, which may be negative."""
-    total_ns = when.seconds * 10**9 + when.nanoseconds
-    seconds, nanoseconds = divmod(abs(total_ns), 10**9)
-    return f"{'-' if total_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
-
-
 def mode_letters(facts: NodeStat) -> str:
     """`-rw-r--r--`; `-` for a node that has no mode."""
     mode = facts.mode
@@ -169,7 +162,7 @@ def short_time(when: Mtime, now_s: float | None = None) -> str:
     try:
         moment = time.gmtime(when.seconds)
     except (OverflowError, ValueError, OSError):
-        return mtime_text(when)
+        return when.decimal
     day = f"{_MONTHS[moment.tm_mon - 1]} {moment.tm_mday:02d}"
     if now_s - SIX_MONTHS_S < when.seconds < now_s + DAY_S:
         return f"{day} {moment.tm_hour:02d}:{moment.tm_min:02d}"

@@ -53,7 +53,7 @@ def header(
         pax.append((b"size", b"%d" % size_bytes))
     when = mtime or Mtime(0)
     if when.nanoseconds or not 0 <= when.seconds < _MAX_OCTAL:
-        pax.append((b"mtime", _decimal(when)))
+        pax.append((b"mtime", when.decimal.rstrip("0").rstrip(".").encode()))
     if not all(_is_utf8(value) for _, value in pax):
         pax.insert(0, (b"hdrcharset", b"BINARY"))
     if mode is None:
@@ -115,14 +115,6 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _decimal(when: Mtime) -> bytes:
-    total_ns = when.seconds * 10**9 + when.nanoseconds
-    seconds, fraction = divmod(abs(total_ns), 10**9)
-    sign = b"-" if total_ns < 0 else b""
-    digits = (b".%09d" % fraction).rstrip(b"0") if fraction else b""
-    return sign + b"%d" % seconds + digits
 
 
 def _record(key: bytes, value: bytes) -> bytes:

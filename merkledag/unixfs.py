@@ -34,6 +34,22 @@ class Mtime(NamedTuple):
     seconds: int
     nanoseconds: int = 0
 
+    @classmethod
+    def of_ns(cls, total_ns: int) -> Mtime:
+        """The moment so many nanoseconds after 1970."""
+        return cls(*divmod(total_ns, 10**9))
+
+    @property
+    def total_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return self.seconds * 10**9 + self.nanoseconds
+
+    @property
+    def decimal(self) -> str:
+        """Seconds since 1970 with nine decimals; the fraction of a moment before counts backwards too."""
+        seconds, nanoseconds = divmod(abs(self.total_ns), 10**9)
+        return f"{'-' if self.total_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
+
 
 @dataclass(frozen=True, slots=True)
 class Data:

@@ -156,19 +156,19 @@ class _Overtaken(Exception):
 
 
 class Mfs:
-    """The tree. `get` reads blocks (the store's, or with the network behind it); `now` gives Unix time.
+    """The tree. `get` reads blocks (the store's, or with the network behind it); `now_ns` tells the time.
 
     Methods take parsed paths; they raise PathError, what `get` raises, and what the store raises.
     """
 
     def __init__(
-        self, store: Blockstore, meta: Meta, profile: ImportProfile, get: Get, now: Callable[[], float]
+        self, store: Blockstore, meta: Meta, profile: ImportProfile, get: Get, now_ns: Callable[[], int]
     ) -> None:
         self._store = store
         self._meta = meta
         self._profile = profile
         self._get = get
-        self._now = now
+        self._now_ns = now_ns
         self._empty, blocks = build_directory(profile, [])
         self._empty_block = blocks[-1]
 
@@ -327,9 +327,8 @@ class Mfs:
         if old is not None:
             before = run(mutate_file.survey(self._profile, old), self._block)
             node = run(stat(old), self._block)
-            now = self._now()
             mode = node.mode
-            mtime = None if node.mtime is None else Mtime(int(now), int(now % 1 * 10**9))
+            mtime = None if node.mtime is None else Mtime.of_ns(self._now_ns())
         walk = mutate_file.rewrite(
             self._profile, before, offset, data, truncate=truncate, mode=mode, mtime=mtime
         )

@@ -146,6 +146,11 @@ def test_json_says_what_came_of_it(holdfast: Holdfast, tmp_path: Path) -> None:
     assert holdfast("files", "mkdir", "--json", "/d").json["cid"] == EMPTY
     stat = holdfast("files", "stat", "--json", "/a").json
     assert (stat["kind"], stat["size_bytes"], stat["blocks"]) == ("file", 11, 0)
+    times = ("--mode", "0640", "--mtime", "-2", "--mtime-nsecs", "250000000")
+    old = holdfast.add(tmp_path / "data", *times)
+    shown = [holdfast(*command, f"/ipfs/{old}", "--json").json for command in (("stat",), ("files", "stat"))]
+    assert {(each["mode"], each["mtime"]) for each in shown} == {("0640", "-1.750000000")}
+    assert shown[0]["cumulative_bytes"] == shown[1]["cumulative_bytes"]
 
 
 # Appends numbered lines through the commands and says each that was acknowledged.

@@ -44,7 +44,9 @@ class Tree:
         self.mfs = self.another()
 
     def another(self) -> Mfs:
-        return Mfs(self.store, self.meta, PROFILE, lambda cid: self.store.get(cid.multihash), lambda: 5.25)
+        return Mfs(
+            self.store, self.meta, PROFILE, lambda cid: self.store.get(cid.multihash), lambda: 5_250_000_000
+        )
 
     def collect(self) -> None:
         collect(self.store, Pins(self.meta, lambda: 0.0), partial_roots=roots(self.meta))
@@ -271,7 +273,7 @@ def test_blocks_that_only_an_old_root_had_may_vanish_under_a_change(tree: Tree) 
             tree.store.delete_many([root.multihash])
         return tree.store.get(cid.multihash)
 
-    mfs = Mfs(tree.store, tree.meta, PROFILE, get, lambda: 0.0)
+    mfs = Mfs(tree.store, tree.meta, PROFILE, get, lambda: 0)
     mfs.write(("docs", "c"), [b"c"], create=True)
     assert tree.content("/docs/") == {"a": b"a", "b": b"b", "c": b"c"}
 
@@ -290,7 +292,7 @@ def test_content_that_is_not_here_can_be_linked(tree: Tree) -> None:
     """Its root alone is fetched; a collection passes over what is missing."""
     absent = CID.of(b"elsewhere", RAW)
     link, (block,) = build_directory(PROFILE, [DirEntry("far", absent, 9)])
-    mfs = Mfs(tree.store, tree.meta, PROFILE, lambda cid: block.data if cid == link.cid else b"", lambda: 0.0)
+    mfs = Mfs(tree.store, tree.meta, PROFILE, lambda cid: block.data if cid == link.cid else b"", lambda: 0)
     mfs.link(link.cid, ("there",))
     tree.collect()
     assert tree.mfs.view().find(("there", "far")) == absent
