@@ -14,7 +14,7 @@ from cli.groups import new_app
 from cli.home import BEACON_KEY, NODE_KEY, Home
 from cli.keystore import BLS12_381, ED25519, KINDS, KeyInfo, ask_passphrase
 from cli.options import JsonFlag
-from cli.output import CommandError, emit, invalid, note, raw, text, usage
+from cli.output import CommandError, ExitCode, emit, invalid, note, raw, text, usage
 
 app = new_app("Keys: the node's own is called self.")
 
@@ -76,15 +76,23 @@ def gen(
 
 
 @app.command("ls")
-def ls(json_output: JsonFlag = False) -> None:
-    """List the keys."""
+def ls(json_output: JsonFlag = False) -> int:
+    """List the keys; exit 4 when the files of some are damaged."""
     store = Home.locate().keystore()
-    infos = [store.info(name) for name in store.names()]
+    infos: list[KeyInfo] = []
+    code = ExitCode.DONE
+    for name in store.names():
+        try:
+            infos.append(store.info(name))
+        except CommandError as error:
+            note(f"holdfast: {error}")
+            code = error.code
     if json_output:
-        return emit([_describe(info) for info in infos])
+        emit([_describe(info) for info in infos])
+        return code
     for info in infos:
         text(f"{info.public}  {info.name}  {info.kind}{'  encrypted' if info.sealed else ''}")
-    return None
+    return code
 
 
 @app.command("show")

@@ -23,8 +23,9 @@ from cli.naming import (
 )
 from cli.options import JsonFlag
 from cli.output import emit, invalid, not_found, note, printable, raw, text, unreachable, usage
+from cli.record_documents import SECOND_NS, record_document, ttl_s, unsigned_document, until_text, value_text
 from merkledag import ipns
-from merkledag.errors import RecordError, RecordValueInvalid
+from merkledag.errors import RecordError
 from merkledag.peer import name_text
 
 if TYPE_CHECKING:
@@ -33,30 +34,10 @@ if TYPE_CHECKING:
 
 app = new_app("Names (IPNS): pointers to content that their key can move.")
 
-SECOND_NS = 10**9
 NameArgument = Annotated[
     str, typer.Argument(help="k51…, 12D3Koo…, Qm…, a key's name; /ipns/ may stand before it.")
 ]
 OfflineFlag = Annotated[bool, typer.Option("--offline", help="Ask neither routers nor DNS.")]
-
-
-def value_text(record: ipns.Record) -> str:
-    """What a record points at, for people, also where it is no content path."""
-    try:
-        return str(record.path)
-    except RecordValueInvalid:
-        return repr(record.value)
-
-
-def _until(record: ipns.Record) -> str:
-    return record.validity.decode("utf-8", "backslashreplace")
-
-
-def _ttl_s(record: ipns.Record) -> float | None:
-    if record.ttl_ns is None:
-        return None
-    whole, rest = divmod(record.ttl_ns, SECOND_NS)
-    return whole if rest == 0 else record.ttl_ns / SECOND_NS
 
 
 def _document(kept: Kept, keys: dict[str, str]) -> dict[str, Any]:
@@ -66,8 +47,8 @@ def _document(kept: Kept, keys: dict[str, str]) -> dict[str, Any]:
         "value": value_text(record),
         "key": keys.get(name),
         "sequence": record.sequence,
-        "valid_until": _until(record),
-        "ttl_s": _ttl_s(record),
+        "valid_until": until_text(record),
+        "ttl_s": ttl_s(record),
         "lifetime_s": kept.lifetime_s,
     }
 
@@ -198,18 +179,22 @@ def renew(
         wanted = [key_argument(home, name) for name in names or []]
         if not wanted:
             wanted = [kept.name for kept in store if kept.lifetime_s is not None]
-        for name in wanted:
+        for name in wanted if names else []:
             if store.get(name) is None:
                 raise not_found(f"nothing was published under {name_text(name)} here")
-            if name_text(name) not in keys:
-                raise not_found(f"this home has no key for the name {name_text(name)}")
+        lacking = [name for name in wanted if name_text(name) not in keys]
         for name in wanted:
+            if name in lacking:
+                continue
             kept = store.renew(home.signer(keys[name_text(name)]))
             _hand_out(home, kept, forgive=allow_offline)
             if json_output:
                 emit(_document(kept, keys))
             else:
-                text(f"renewed {name_text(name)} until {_until(kept.record)}")
+                text(f"renewed {name_text(name)} until {until_text(kept.record)}")
+        if lacking:
+            listed = ", ".join(name_text(name) for name in lacking)
+            raise not_found(f"not renewed, since this home has no key for it: {listed}")
 
 
 # -- resolving ----------------------------------------------------------------------------------------------
@@ -326,8 +311,17 @@ def inspect(
     """Show what a record says; with --verify also whether it is valid now (exit 4 if not)."""
     import time
 
-    record = ipns.decode(read_record(file))
-    document = _inspected(record)
+    raw_record = read_record(file)
+    try:
+        record = ipns.decode(raw_record)
+    except RecordError:
+        unsigned = unsigned_document(raw_record)
+        if unsigned and json_output:
+            emit(unsigned)
+        elif unsigned:
+            _print_fields(unsigned)
+        raise
+    document = record_document(record)
     problem = ""
     if verify:
         name = key_argument(Home.locate(), verify)
@@ -339,41 +333,17 @@ def inspect(
     if json_output:
         emit(document)
     else:
-        for field, value in document.items():
-            if field != "verified" and value is not None:
-                text(f"{field}: {printable(value if isinstance(value, str) else _json(value))}")
+        _print_fields({field: value for field, value in document.items() if field != "verified"})
         text(f"valid: {'no, ' + problem if problem else 'yes'}" if verify else "valid: not verified")
     if problem:
         note(f"holdfast: the record is not valid for this name: {problem}")
     return int(invalid("").code) if problem else 0
 
 
-def _inspected(record: ipns.Record) -> dict[str, Any]:
-    """A record's fields; bytes are base64, as DAG-JSON and JSON have them."""
-    import json
-    from base64 import b64encode
-
-    from merkledag import dag_cbor, dag_json
-
-    def shown(data: bytes) -> str | None:
-        return b64encode(data).decode() if data else None
-
-    try:
-        data = json.loads(dag_json.encode(dag_cbor.decode_lenient(record.data)))
-    except ValueError:
-        data = None  # numbers that JSON does not have
-    return {
-        "value": value_text(record),
-        "validity_type": "EOL" if record.validity_type == ipns.EOL else record.validity_type,
-        "valid_until": _until(record),
-        "sequence": record.sequence,
-        "ttl_s": _ttl_s(record),
-        "public_key": shown(record.public_key),
-        "signature_v1": shown(record.legacy_signature),
-        "signature_v2": shown(record.signature),
-        "size_bytes": len(record.raw),
-        "data": data,
-    }
+def _print_fields(document: dict[str, Any]) -> None:
+    for field, value in document.items():
+        if value is not None:
+            text(f"{field}: {printable(value if isinstance(value, str) else _json(value))}")
 
 
 def _json(value: object) -> str:

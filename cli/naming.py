@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -194,10 +194,15 @@ def key_argument(home: Home, text: str) -> bytes:
 
 
 def key_names(home: Home) -> dict[str, str]:
-    """The names of this home's keys by the IPNS names that they sign for."""
+    """The names of this home's keys by the IPNS names that they sign for; damaged ones sign for none."""
     keys = home.keystore()
-    infos = (keys.info(name) for name in keys.names())
-    return {info.public: info.name for info in infos if info.kind == ED25519}
+    found = {}
+    for name in keys.names():
+        with suppress(CommandError):
+            info = keys.info(name)
+            if info.kind == ED25519:
+                found[info.public] = name
+    return found
 
 
 class KeysOfNames:

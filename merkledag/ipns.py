@@ -112,6 +112,22 @@ def decode(raw: bytes) -> Record:
         raise MalformedRecord(f"not an IPNS record: {error}") from error
 
 
+def unsigned_fields(raw: bytes) -> dict[str, bytes | int]:
+    """What stands beside the signed map, for showing records that `decode` refuses: nothing of it counts.
+
+    Empty for bytes that are no such message, and for one without a value.
+    """
+    try:
+        message = _fields(raw) if len(raw) <= MAX_RECORD_BYTES else {}
+    except DecodeError:
+        return {}
+    names = {
+        _VALUE: "Value", _SIGNATURE_1: "Signature", _TYPE: "ValidityType",
+        _VALIDITY: "Validity", _SEQUENCE: "Sequence", _TTL: "TTL",
+    }  # fmt: skip
+    return {names[field]: value for field, value in message.items() if field in names and _VALUE in message}
+
+
 def verify(record: Record, name: bytes, now_ns: int) -> None:
     """Returns if the record is the current word of `name`, a multihash, at `now_ns`.
 

@@ -217,6 +217,40 @@ class TestRecords:
         assert not any("\x1b" in line for line in lines)
         holdfast.fails(4, "name", "inspect", "-", stdin=b"noise")
 
+    def test_a_record_of_before_2021_is_shown_and_counts_for_nothing(self, holdfast: Holdfast) -> None:
+        """Its fields are in the order of their numbers; those of the second signature are the last two."""
+        new = bobs(sequence=7)
+        old = new[: new.index(ipns.decode(new).signature) - 2]
+        shown = holdfast("name", "inspect", "-", "--json", stdin=old, code=4)
+        assert "first signature alone" in shown.stderr
+        assert (shown.json["value"], shown.json["sequence"]) == (EMPTY, 7)
+        assert shown.json["signature_v1"] == base64.b64encode(ipns.decode(new).legacy_signature).decode()
+        assert "first signature alone" in holdfast.fails(4, "name", "import", BOBS, "-", stdin=old)
+
+
+class TestDamagedKeys:
+    """A key file that is damaged or gone concerns its own name alone."""
+
+    @pytest.fixture
+    def names(self, holdfast: Holdfast) -> dict[str, str]:
+        for key in ("blog", "other"):
+            holdfast("key", "gen", key)
+            holdfast("name", "publish", EMPTY, "--key", key)
+        return {row["key"]: row["name"] for row in holdfast("name", "ls", "--json").json_lines}
+
+    def test_the_other_names_go_on(self, holdfast: Holdfast, names: dict[str, str]) -> None:
+        (holdfast.home / "keys" / "blog.key").write_text("garbage")
+        assert "blog.key" in holdfast.fails(4, "key", "ls")
+        assert [row["name"] for row in holdfast("key", "ls", "--json", code=4).json] == ["other"]
+        assert len(holdfast("name", "ls", "--json").json_lines) == 2
+        done = holdfast("name", "renew", "--json", code=3)
+        assert [row["name"] for row in done.json_lines] == [names["other"]]
+        assert names["blog"] in done.stderr
+        with Home.locate() as home:
+            keys = KeysOfNames(home)
+            assert keys(peer.parse_name(names["blog"])) is None
+            assert keys(peer.parse_name(names["other"])) is not None
+
 
 class TestNetwork:
     def test_records_go_to_routers_and_come_from_them(
