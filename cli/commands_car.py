@@ -53,7 +53,7 @@ def export(
     wanted_scope = _scope(scope)
     with Home.locate() as home:
         source = content_source(home)
-        roots = list(dict.fromkeys(unixfs_node(source, path_argument(path)) for path in paths))
+        roots = list(dict.fromkeys(unixfs_node(home, source, path_argument(path)) for path in paths))
         exporter = Exporter(home.open_store(), source, verify=home.config.truth("storage.verify_on_read"))
         request = ExportRequest(roots, wanted_scope, part, dups, version, kind)
         done = exporter.write(request, output, progress=output not in ("", "-"))

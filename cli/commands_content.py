@@ -44,6 +44,7 @@ def get(
     from cli.exporting import safe_name
     from cli.getting import PIPE, Form, get_content
     from cli.reading import content_reader
+    from cli.sources import unixfs_node
 
     if not 1 <= level <= 9:
         raise usage("--compression-level must be between 1 and 9")
@@ -56,7 +57,7 @@ def get(
     form = Form(archive, level if compress else 0)
     with Home.locate() as home:
         reader = content_reader(home)
-        cid = _node(home, parsed)
+        cid = unixfs_node(home, reader, parsed)
         done, where = get_content(reader, cid, name, output or name, form, force=force, progress=progress)
     for entry, to in done.left_out:
         note(f"holdfast: left out the symlink {entry}: it leads out of the folder, to {to[:256]}")
@@ -79,12 +80,6 @@ def get(
     return ExitCode.INVALID if done.left_out else ExitCode.DONE
 
 
-def _node(home: Home, path: ContentPath) -> CID:
-    from cli.sources import content_source, unixfs_node
-
-    return unixfs_node(content_source(home), path)
-
-
 def cat(
     paths: PathsArgument,
     offset: Annotated[int, typer.Option("-o", "--offset", help="First byte to print.")] = 0,
@@ -95,13 +90,14 @@ def cat(
     """Print files' bytes, one after the other; offset and length count over all of them."""
     from cli.arguments import path_argument
     from cli.reading import content_reader
+    from cli.sources import unixfs_node
 
     if offset < 0 or length < -1:
         raise usage("--offset and --length cannot be negative")
     parsed = [path_argument(path) for path in paths]
     with Home.locate() as home:
         reader = content_reader(home)
-        parts = _ranges(reader, [_node(home, path) for path in parsed], offset, length)
+        parts = _ranges(reader, [unixfs_node(home, reader, path) for path in parsed], offset, length)
         total = sum(end - start for _, start, end in parts)
         wanted = progress and total >= METER_MIN_BYTES and not sys.stdout.isatty()
         bar = meter("printed", total, wanted=wanted)
@@ -174,6 +170,7 @@ def ls(
     from cli.arguments import path_argument
     from cli.listing import Columns
     from cli.reading import content_reader
+    from cli.sources import unixfs_node
 
     if by_size and (stream or not size):
         raise usage("--sort-size does not go with --stream or --no-size")
@@ -183,7 +180,7 @@ def ls(
     with Home.locate() as home:
         reader = content_reader(home)
         for number, (path, where) in enumerate(zip(paths, parsed, strict=True)):
-            cid = _node(home, where)
+            cid = unixfs_node(home, reader, where)
             found = _listing(reader, cid, where, columns, stream=stream, by_size=by_size)
             if json_output:
                 shown = (row.document() for row in _noting(found, faults))
@@ -249,11 +246,12 @@ def stat(
     """Say what a path is and how large."""
     from cli.arguments import path_argument
     from cli.reading import content_reader
+    from cli.sources import unixfs_node
 
     parsed = path_argument(path)
     with Home.locate() as home:
         reader = content_reader(home)
-        cid = _node(home, parsed)
+        cid = unixfs_node(home, reader, parsed)
         document = _stat_document(reader, cid)
         if with_local:
             document |= _local_document(home, cid)
@@ -297,12 +295,12 @@ def _stat_document(reader: Reader, cid: CID) -> dict[str, Any]:
 
 def _local_document(home: Home, cid: CID) -> dict[str, Any]:
     """How much of a DAG is here, each block counted once."""
-    from cli.sources import LocalSource
+    from cli.sources import local_source
     from merkledag.steps import iterate
     from merkledag.traverse import walk_dag
 
     store = home.open_store()
-    source = LocalSource(store, verify=home.config.truth("storage.verify_on_read"))
+    source = local_source(home)
     missing = blocks = size_bytes = 0
 
     def absent(node: CID) -> bool:

@@ -41,10 +41,10 @@ DagPath = Annotated[
 DagPaths = Annotated[list[str], typer.Argument(metavar="PATH…", help="/ipfs/…, /ipld/…, or CIDs.")]
 
 
-def _located(source: ContentSource, path: str) -> Resolved:
+def _located(home: Home, source: ContentSource, path: str) -> Resolved:
     """Where a path leads; as `resolve_path`, and through the fields of nodes for /ipld/ paths."""
     if not path.startswith(IPLD):
-        return resolve_path(source, path_argument(path))
+        return resolve_path(home, source, path_argument(path))
     from merkledag.resolve import resolve
     from merkledag.steps import run
 
@@ -52,9 +52,9 @@ def _located(source: ContentSource, path: str) -> Resolved:
     return run(resolve(parsed.cid, parsed.segments, by_name=False), source.get)
 
 
-def _root(source: ContentSource, path: str) -> CID:
+def _root(home: Home, source: ContentSource, path: str) -> CID:
     """The node that a path leads to; exit 2 where it ends inside one."""
-    resolved = _located(source, path)
+    resolved = _located(home, source, path)
     if resolved.remainder:
         rest = "/".join(resolved.remainder)
         raise usage(f"{path!r} ends inside {resolved.cid}, at {rest}: give the path of a whole node")
@@ -75,7 +75,7 @@ def get(
     wanted = codec_number(output_codec)
     with Home.locate() as home:
         source = content_source(home)
-        resolved = _located(source, path)
+        resolved = _located(home, source, path)
         block = bytes(block_bytes(source.get, resolved.cid))
     if wanted == resolved.cid.codec and not resolved.remainder:
         data = block
@@ -144,7 +144,7 @@ def _converted(data: bytes, source: int, target: int, what: str) -> bytes:
 def resolve(path: DagPath, json_output: JsonFlag = False) -> None:
     """Print the CID that a path leads to, and what of the path is left inside that node."""
     with Home.locate() as home:
-        resolved = _located(content_source(home), path)
+        resolved = _located(home, content_source(home), path)
     rest = "/".join(resolved.remainder)
     if json_output:
         return emit({"cid": str(resolved.cid), "remainder": rest})
@@ -167,7 +167,7 @@ def stat(
     try:
         with Home.locate() as home:
             source = content_source(home)
-            for root in [_root(source, path) for path in paths]:
+            for root in [_root(home, source, path) for path in paths]:
                 seen: dict[bytes, int] = {}
                 for block in iterate(walk_dag(root), source.get):
                     seen[block.cid.multihash] = len(block.data)
@@ -221,7 +221,7 @@ def diff(
 
     with Home.locate() as home:
         source = content_source(home)
-        roots = [_root(source, path) for path in (before, after)]
+        roots = [_root(home, source, path) for path in (before, after)]
         for count, change in enumerate(iterate(diff_trees(*roots), source.get)):
             _print_change(change, json_output=json_output)
             if count == 0:

@@ -17,6 +17,7 @@ from cli.options import JsonFlag
 from cli.output import emit, invalid, not_found, printable, raw, text, usage
 
 if TYPE_CHECKING:
+    from merkledag.cid import CID
     from merkledag.steps import Buffer
     from storage_node.mfs import FileStat, Mfs, Segments
 
@@ -136,12 +137,12 @@ def _document(found: FileStat) -> dict[str, Any]:
     }
 
 
-def _immutable(home: Home, path: str) -> Any:
+def _immutable(home: Home, path: str) -> CID:
     """The node at an /ipfs/ path, or one that a name resolves to."""
     from cli.arguments import path_argument
     from cli.sources import content_source, unixfs_node
 
-    return unixfs_node(content_source(home), path_argument(path))
+    return unixfs_node(home, content_source(home), path_argument(path))
 
 
 @app.command("cp")

@@ -137,7 +137,7 @@ def _must_be_there(home: Home, target: ContentPath) -> None:
 
     source = content_source(home)
     try:
-        resolved = resolve_path(source, target)
+        resolved = resolve_path(home, source, target)
         if not resolved.cid.is_identity:
             source.get(resolved.cid)
     except (LookupError, TimeoutError) as error:

@@ -34,7 +34,7 @@ def _cid(home: Home, path: str) -> CID:
         return parsed.cid
     from cli.sources import content_source, unixfs_node
 
-    return unixfs_node(content_source(home), parsed)
+    return unixfs_node(home, content_source(home), parsed)
 
 
 def _document(pin: Pin) -> dict[str, Any]:

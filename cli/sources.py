@@ -64,15 +64,14 @@ class NetworkSource:
         return fetched
 
 
-# The home that this process reads from: a command has one, and opens its store once.
-_reading: Home | None = None
+def local_source(home: Home) -> LocalSource:
+    """The home's own store alone."""
+    return LocalSource(home.open_store(), verify=home.config.truth("storage.verify_on_read"))
 
 
 def content_source(home: Home) -> ContentSource:
-    """Where the content commands of this process read from; names are resolved with the same home."""
-    global _reading
-    _reading = home
-    local = LocalSource(home.open_store(), verify=home.config.truth("storage.verify_on_read"))
+    """Where the content commands of this process read from."""
+    local = local_source(home)
     gateway = home.server("gateway")
     if gateway is None:
         return local
@@ -81,8 +80,8 @@ def content_source(home: Home) -> ContentSource:
     return NetworkSource(local, GatewayClient(str(gateway["url"])))
 
 
-def resolve_path(source: ContentSource, path: ContentPath) -> Resolved:
-    """Follows a content path to its node, names first.
+def resolve_path(home: Home, source: ContentSource, path: ContentPath) -> Resolved:
+    """Follows a content path to its node: names with the records and settings of `home`, then blocks.
 
     Exit 3 for a missing link, block or name, 5 where nobody answers for a name.
     """
@@ -92,16 +91,15 @@ def resolve_path(source: ContentSource, path: ContentPath) -> Resolved:
     if path.namespace != "ipfs":
         from cli.naming import follow
 
-        assert _reading is not None, "content_source comes first"
-        path = follow(_reading, path).path
+        path = follow(home, path).path
     return run(resolve(cid_argument(path.root), path.segments), source.get)
 
 
-def unixfs_node(source: ContentSource, path: ContentPath) -> CID:
+def unixfs_node(home: Home, source: ContentSource, path: ContentPath) -> CID:
     """The CID of the node at a content path; exit 3 when the path ends inside a node."""
     from cli.output import not_found
 
-    resolved = resolve_path(source, path)
+    resolved = resolve_path(home, source, path)
     if resolved.remainder:
         rest = "/".join(resolved.remainder)
         raise not_found(f"{resolved.cid} is no file or folder at /{rest}: it is data inside a node")
