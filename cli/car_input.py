@@ -14,9 +14,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.output import CommandError, invalid, meter, not_found, unreachable, usage
 from merkledag.block import Block, verify_block
@@ -52,8 +51,7 @@ PIPE_BYTES: Final = 1 << 20  # asked of the system for pipes, whose default is 6
 CAR_MEDIA_TYPE: Final = "application/vnd.ipld.car"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
+class ReadOptions(NamedTuple):
     """How lenient reading is: about a tail that is cut off, and about a section of length zero as the end."""
 
     allow_truncated: bool = False

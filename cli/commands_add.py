@@ -7,9 +7,8 @@ import stat
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cli import adding_options as flags
 from cli.home import Home
@@ -96,8 +95,7 @@ def add(
     _run(home, options, inputs, printing, pin_name=name if pin else None, only_hash=only_hash, bar=progress)
 
 
-@dataclass(frozen=True, slots=True)
-class _Inputs:
+class _Inputs(NamedTuple):
     """What to import: paths (`-` is standard input), or one archive."""
 
     paths: list[str]

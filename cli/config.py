@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from cli.output import CommandError, ExitCode, invalid, usage
 
@@ -55,8 +54,7 @@ def _not_negative(value: Value) -> str | None:
     return "it cannot be negative" if isinstance(value, int) and value < 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One key of config.toml.
 
     Its default (which fixes the type), what it is for, and what values are refused.

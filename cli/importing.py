@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cli.importing_steps import (
     Chunk,
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Added", "ImportOptions", "Importer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(NamedTuple):
     """One file, folder or symlink that is done. `size_bytes` counts file bytes, `tsize` the DAG's."""
 
     name: str

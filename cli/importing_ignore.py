@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.importing_rules import parse_rule
 from cli.output import CommandError
@@ -39,8 +38,7 @@ class Rules:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """A folder inside an import: its path below the argument, and the ignore files on the way to it."""
 
     path: str = ""

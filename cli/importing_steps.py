@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.output import CommandError
 from merkledag.builder import Leaf, make_leaf
@@ -67,8 +67,7 @@ class ImportOptions:
         return Meta(own or given.mode, mtime if self.preserve_mtime and self.mtime is None else given.mtime)
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(NamedTuple):
     """The optional metadata of an entry."""
 
     mode: int | None = None
@@ -82,16 +81,14 @@ class Slot:
     link: Link | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """The next leaf of the file that is open."""
 
     leaf: Leaf | Future[Leaf]
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class EndFile:
+class EndFile(NamedTuple):
     """The file that is open ends; `handle` was read from. With a `slot` it does not become an entry yet."""
 
     name: str
@@ -100,16 +97,14 @@ class EndFile:
     slot: Slot | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A file that ended before becomes an entry."""
 
     name: str
     slot: Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Symlink:
+class Symlink(NamedTuple):
     name: str
     target: str
     meta: Meta
@@ -120,8 +115,7 @@ class Enter:
     """What follows is in a folder, until its Leave."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(NamedTuple):
     name: str
     meta: Meta
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cli.output import printable
 from merkledag.codecs import RAW
@@ -27,8 +26,7 @@ _SI_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _TYPES: Final = {"directory": "d", "symlink": "l"}
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(NamedTuple):
     """Which columns a listing has; `resolve` looks into entries for their kinds."""
 
     resolve: bool = True
@@ -52,8 +50,7 @@ class Columns:
         return " ".join([name for name in names if name] + ["Name"])
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One entry; `stat` is None where it was not looked into or its block is not here.
 
     `fault` says what is wrong with a block that is here.

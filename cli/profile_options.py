@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.output import usage
 
@@ -24,8 +24,7 @@ def named_profile(name: str) -> ImportProfile:
     return profile
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileOptions:
+class ProfileOptions(NamedTuple):
     """What the command line says about a profile; None leaves a value as the profile has it.
 
     With `metadata` (mode or mtime are kept) leaves are not raw, as in kubo: a raw block has no room for them.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from merkledag.steps import Buffer, Steps, Walk, Want, inline
 
@@ -22,8 +21,7 @@ MAX_AHEAD_BLOCKS: Final = 32  # fetched and not yet asked for: those of a folder
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Far:
+class Far(NamedTuple):
     """Where blocks come from that are not here: `connect` opens a source for one thread's use alone."""
 
     is_here: Callable[[CID], bool]

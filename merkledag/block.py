@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from merkledag import multihash
 from merkledag.cid import CID
@@ -11,8 +11,7 @@ from merkledag.errors import HashMismatch, LimitExceeded
 MAX_BLOCK_BYTES = 2 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """`data` is taken to match `cid`; call `verify_block` on what comes from outside."""
 
     cid: CID

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from merkledag import dag_pb, unixfs
 from merkledag.block import Block
@@ -18,8 +18,7 @@ from merkledag.unixfs import Data, Kind, Mtime
 MAX_SYMLINK_BYTES = 4_096  # PATH_MAX of the systems that can hold the link
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A finished node: `size_bytes` of file content, `tsize` bytes of blocks in its whole DAG.
 
     `size_bytes` of a directory is 0.
@@ -30,8 +29,7 @@ class Link:
     tsize: int
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """One chunk of a file as a block."""
 
     block: Block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from merkledag.errors import DecodeError
 
@@ -15,8 +15,7 @@ _CHARACTERISTICS_BYTES = 16
 _MAX_OFFSET = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class V2Header:
+class V2Header(NamedTuple):
     """Where the inner CARv1 and the index are, in bytes from the start of the archive.
 
     `index_offset` 0 means that there is no index. `fully_indexed`: the index lists identity CIDs too.

@@ -100,10 +100,10 @@ def diff(before: CID, after: CID) -> Walk[Change]:
                 path = path[:-1]
                 answer = None
                 continue
-            if isinstance(item, tuple):
-                pair = item
-            else:
+            if isinstance(item, Want | Change):
                 answer = yield item
+            else:
+                pair = item
         if pair is None:
             return
 

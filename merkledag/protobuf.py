@@ -10,7 +10,8 @@ _UINT64 = 2**64
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 _ONE_BYTE = tuple(bytes((n,)) for n in range(128))
-_TWO_BYTES = tuple(bytes((n & 0x7F | 0x80, n >> 7)) for n in range(128, 16384))
+_CONTINUED = tuple([bytes((n,)) for n in range(128, 256)])
+_TWO_BYTES = tuple([low + high for high in _ONE_BYTE[1:] for low in _CONTINUED])
 
 
 def varint(value: int) -> bytes:

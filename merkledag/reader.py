@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from merkledag import dag_pb, filenode, unixfs
 from merkledag.cid import CID
@@ -27,8 +26,7 @@ StatKind = Literal["file", "directory", "symlink", "raw", "other"]
 Known = Callable[[CID, int, int | None], Buffer | None]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStat:
+class NodeStat(NamedTuple):
     """What the root block of a node says.
 
     `size_bytes`: content of a file, length of a raw or other block or of a symlink's target; for a directory
@@ -64,7 +62,7 @@ def _stat(cid: CID, hops: int) -> Steps[NodeStat]:
         about = filenode.described(cid, block)
         file = None if about is None else (yield from _stat(about, hops - 1))
         if file is not None and file.kind in ("file", "raw"):
-            return replace(file, cid=cid, kind="file", block_bytes=size)
+            return file._replace(cid=cid, kind="file", block_bytes=size)
     if message is None or message.kind is Kind.METADATA:
         return NodeStat(cid, "other", size, size, len(dag_pb.decode(block).links))
     mode = None if message.mode is None else message.mode & 0o7777

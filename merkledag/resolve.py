@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from merkledag import dag_pb, unixfs, values
 from merkledag.cid import CID
@@ -19,8 +18,7 @@ from merkledag.unixfs import Kind
 MAX_INDEX_CHARS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """Where a path ends.
 
     `cid` is the last node; `remainder` the segments that point into its value (empty for UnixFS);

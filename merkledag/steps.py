@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from merkledag import multihash
 from merkledag.cid import CID
@@ -12,8 +11,7 @@ from merkledag.cid import CID
 Buffer = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """A request for the block of `cid`; `ahead` names blocks that will likely be wanted next (a hint)."""
 
     cid: CID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -51,8 +50,7 @@ class Mtime(NamedTuple):
         return f"{'-' if self.total_ns < 0 else ''}{seconds}.{nanoseconds:09d}"
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """The message; sizes in bytes, absent fields None. Of the 32 bits of `mode` the low 12 have a meaning."""
 
     kind: Kind

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from storage_node.errors import (
@@ -72,8 +71,7 @@ class Freed(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStat:
+class StoreStat(NamedTuple):
     """Sizes of a store; every field is known without a scan.
 
     `blocks` and `bytes` include the cached ones. `file_bytes` is what the files take on disk,

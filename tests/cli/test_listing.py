@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,7 +196,7 @@ def test_times_for_people() -> None:
 )  # fmt: skip
 def test_modes_for_people(mode: int | None, kind: str, expected: str) -> None:
     facts = NodeStat(CID.of(b""), "file", 0, 0, mode=mode)
-    assert mode_letters(replace(facts, kind=kind)) == expected  # type: ignore[arg-type]
+    assert mode_letters(facts._replace(kind=kind)) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merkledag import dag_pb
+from merkledag.block import Block
 from merkledag.builder import Link, build_file
 from merkledag.chunker import FixedSize
 from merkledag.cid import CID
@@ -40,8 +41,9 @@ def written(
     profile: ImportProfile, blocks: Blocks, cid: CID | None, offset: int, data: bytes, **options
 ) -> Link:
     old = None if cid is None else run(survey(profile, cid), blocks.get)
-    *made, link = iterate(rewrite(profile, old, offset, cut(data, 3), **options), blocks.get)
-    blocks.add(made)
+    items = list(iterate(rewrite(profile, old, offset, cut(data, 3), **options), blocks.get))
+    blocks.add(item for item in items if isinstance(item, Block))
+    link = items[-1]
     assert isinstance(link, Link)
     return link
 

@@ -419,7 +419,7 @@ class TestHamtsThatLie:
     def message(self, buckets: list[int], **changes: Any) -> Data:
         bitfield = sum(1 << bucket for bucket in set(buckets))
         raw = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
-        return replace(Data(Kind.HAMT, raw, hash_type=0x22, fanout=256), **changes)
+        return Data(Kind.HAMT, raw, hash_type=0x22, fanout=256)._replace(**changes)
 
     def refuse(self, blocks: Blocks, cid: CID, reason: str, error: type[Exception] = DecodeError) -> None:
         with pytest.raises(error, match=reason):
