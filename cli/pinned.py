@@ -23,8 +23,11 @@ def pin_complete(home: Home, cid: CID, *, recursive: bool, name: str) -> Pin:
 
 
 def require_complete(home: Home, cid: CID, *, recursive: bool) -> None:
-    """Stamps the blocks of `cid` against collection (hold a lease); exit 3 when some are not here."""
-    missing = protect(home.open_store(), cid, recursive)
+    """Stamps the blocks of `cid` against collection (hold a lease).
+
+    Exit 3 when some are not here, 4 when one cannot be read as what its CID says.
+    """
+    missing = protect(home.open_store(), cid, recursive, strict=True)
     if missing:
         count = "a block" if len(missing) == 1 else f"{len(missing)} blocks"
         raise not_found(f"{cid} cannot be pinned: {count} of it missing here, for example {missing[0]}")

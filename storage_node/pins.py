@@ -10,6 +10,7 @@ from typing import Any
 import cbor2
 
 from merkledag.cid import CID
+from merkledag.errors import DecodeError
 from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import BlockRefused, CorruptStore, PinNotFound
 from storage_node.meta import Meta, MetaWrite, Table
@@ -151,12 +152,13 @@ class Pins:
         return pin
 
 
-def protect(store: Blockstore, root: CID, recursive: bool = True) -> list[CID]:
+def protect(store: Blockstore, root: CID, recursive: bool = True, *, strict: bool = False) -> list[CID]:
     """Stamp the blocks of a DAG that are here, so that no collection frees them; returns what is missing.
 
     For pinning what was not put just now; call it, and add the pin, under one `store.lease()`. With
     missing blocks the answer is complete only for the parts that could be walked: fetch and put them
-    (some may have come meanwhile), then call again until nothing is missing.
+    (some may have come meanwhile), then call again until nothing is missing. Raises BlockRefused for a
+    block that its CID's codec cannot read, with `strict`: what it links to is not known to be here.
     """
     if not recursive:
         return [root] if not root.is_identity and store.touch_many([root.multihash]) else []
@@ -167,9 +169,13 @@ def protect(store: Blockstore, root: CID, recursive: bool = True) -> list[CID]:
         missing.update((each, by_multihash[each]) for each in store.touch_many(by_multihash))
         by_multihash.clear()
 
+    def refuse(cid: CID, error: DecodeError) -> None:
+        if strict:
+            raise BlockRefused(f"what block {cid} links to cannot be read: {error}")
+
     # A node that was absent when its links were wanted counts as missing even if another adder has put it
     # by the time it is touched: nobody has walked, and touched, what is below it.
-    for cid in reachable(store, [root], lambda absent: missing.update({absent.multihash: absent})):
+    for cid in reachable(store, [root], lambda absent: missing.update({absent.multihash: absent}), refuse):
         by_multihash[cid.multihash] = cid
         if len(by_multihash) >= 1024:
             flush()

@@ -14,15 +14,18 @@ from storage_node.errors import DamagedBlock
 from storage_node.fingerprints import FingerprintSet
 
 Missing = Callable[[CID], None]  # called for a block that links are needed from and that is not here
+Unreadable = Callable[[CID, DecodeError], None]  # … for one that never was what its CID's codec says
 
 
-def reachable(store: Blockstore, roots: Iterable[CID], missing: Missing) -> Iterator[CID]:
+def reachable(
+    store: Blockstore, roots: Iterable[CID], missing: Missing, unreadable: Unreadable = lambda *_: None
+) -> Iterator[CID]:
     """Every CID below the roots and the roots themselves, depth first; identity CIDs are left out.
 
     One multihash may come more than once (under several codecs, or as a leaf of several parents). Links
     are read where the codec is known and the block decodes; raw leaves are yielded without a look
-    whether they are here. `missing` may raise to stop. Raises DamagedBlock where a block does not decode
-    because its bytes are damaged.
+    whether they are here. `missing` and `unreadable` may raise to stop. Raises DamagedBlock where a block
+    does not decode because its bytes are damaged.
     """
     seen = FingerprintSet()
     for root in roots:
@@ -37,31 +40,32 @@ def reachable(store: Blockstore, roots: Iterable[CID], missing: Missing) -> Iter
                 continue
             if not cid.is_identity:
                 yield cid
-            pending.extend(reversed(_links(store, cid, missing)))
+            pending.extend(reversed(_links(store, cid, missing, unreadable)))
 
 
-def _links(store: Blockstore, cid: CID, missing: Missing) -> list[CID]:
+def _links(store: Blockstore, cid: CID, missing: Missing, unreadable: Unreadable) -> list[CID]:
     carried = inline(cid)
     if carried is not None:
-        return _decoded(cid, carried)
+        return _decoded(cid, carried, unreadable)
     view = store.find(cid.multihash)
     if view is None:
         missing(cid)
         return []
     with view as block:
-        return _decoded(cid, block)
+        return _decoded(cid, block, unreadable)
 
 
-def _decoded(cid: CID, block: Buffer) -> list[CID]:
+def _decoded(cid: CID, block: Buffer, unreadable: Unreadable) -> list[CID]:
     try:
         return links(cid, block)
     except UnsupportedCodec:
         return []  # others' formats are kept as they are; what they refer to is not known
-    except DecodeError:
+    except DecodeError as error:
         try:
             intact = mh.verify(cid.multihash, block)
         except UnsupportedHash:
             intact = True
         if intact:
+            unreadable(cid, error)
             return []  # bytes that never were what the CID's codec says have no links
         raise DamagedBlock(f"block {cid} is damaged; run `holdfast repo verify`", cid.multihash) from None

@@ -275,6 +275,8 @@ class TestLies:
             ("car", "export", cid, "-o", target),
         ):  # fmt: skip
             assert "CID" in attack.run(*command, code=4).line
+        assert "CID" in attack.run("pin", "add", cid, code=4).line
+        attack.run("pin", "add", "--direct", cid, code=0)
         text = str(CID.of(b"z" * 128, RAW, IDENTITY))
         assert attack.run("cat", text, code=0).out == b"z" * 128
         assert len(split(CID.parse(text).multihash)[1]) == 128
