@@ -27,9 +27,47 @@ PROGRAM = "holdfast"
 _COMPLETE = "_HOLDFAST_COMPLETE"
 
 
+class _Command(core.TyperCommand):
+    """A command whose switches may also be given a value, as in `--pin=false`: kubo writes them so."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        plain = [word for arg in args[:end] if (word := self._as_switch(arg))]
+        return super().parse_args(ctx, plain + args[end:])
+
+    def _as_switch(self, arg: str) -> str:
+        """`--pin=false` as `--no-pin`; nothing for a switch that is off anyway; all else as it is, also what
+        cannot be switched off."""
+        name, _, value = arg.partition("=")
+        if value not in ("true", "false") or not name.startswith("--"):
+            return arg
+        for param in self.params:
+            if getattr(param, "is_flag", False) and name in (*param.opts, *param.secondary_opts):
+                if value == "true":
+                    return name
+                others = param.secondary_opts if name in param.opts else param.opts
+                return others[0] if others else arg if param.default else ""
+        return arg
+
+
+class _Group(core.TyperGroup):
+    """A group that lists its commands with their whole first sentence."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        shown = [command for command in self.commands.values() if not command.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl([(str(command.name), command.get_short_help_str(1000)) for command in shown])
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        return super().command(name, cls=_Command, **settings)
+
+
 def new_app(help_text: str) -> typer.Typer:
     """A group of commands for a module of commands."""
-    return typer.Typer(
+    return _App(
+        cls=_Group,
         help=help_text,
         no_args_is_help=True,
         add_completion=False,

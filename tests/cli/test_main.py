@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -84,6 +85,8 @@ def test_help_names_every_command(holdfast: Holdfast) -> None:
         (("add", "--frobnicate", "x"), "--frobnicate"),
         (("add", "--cid-version", "one", "x"), "whole number"),
         (("pin", "frobnicate"), "frobnicate"),
+        (("add", "--pin=maybe", "x"), "--pin"),
+        (("add", "--recursive=false", "x"), "--recursive"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(
@@ -91,6 +94,28 @@ def test_usage_errors_are_one_line_and_exit_2(
 ) -> None:
     assert says in holdfast.fails(2, *arguments)
     assert not holdfast.home.exists()
+
+
+def test_switches_take_true_and_false_as_kubo_writes_them(holdfast: Holdfast, tmp_path: Path) -> None:
+    (tmp_path / "--pin=false").write_bytes(b"x" * 10)
+    file = tmp_path / "file"
+    file.write_bytes(b"y" * 10)
+    plain = holdfast("add", "-Q", "--no-pin", "--no-raw-leaves", file).text
+    assert (
+        holdfast("add", "--quieter=true", "--pin=false", "--raw-leaves=false", "--wrap=false", file).text
+        == plain
+    )
+    assert holdfast("pin", "ls").text == ""
+    holdfast("add", "--pin=true", "--no-raw-leaves=false", file)
+    assert holdfast("pin", "ls", "--quiet=true").text != plain
+    with contextlib.chdir(tmp_path):
+        assert holdfast("add", "-q", "--", "--pin=false").text in holdfast("pin", "ls", "-q").text.split()
+
+
+def test_help_of_a_group_has_whole_sentences(holdfast: Holdfast) -> None:
+    for name in COMMANDS:
+        shown = holdfast(name, "--help").text
+        assert "..." not in shown.partition("\nCommands:")[2], name
 
 
 def test_no_arguments_show_help(holdfast: Holdfast) -> None:
