@@ -73,8 +73,7 @@ class FileTree:
     def __init__(self, profile: ImportProfile) -> None:
         self._profile = profile
         self._blocks: list[Block] = []  # made and not returned yet
-        layout = Trickle if profile.layout == "trickle" else Balanced
-        self._rows: Balanced[Link] | Trickle[Link] = layout(profile.max_links, self._write)
+        self._rows: Balanced[Link] | Trickle[Link] | None = None  # most files have one leaf and need none
         self._single: Leaf | None = None  # kept while it is the only leaf: metadata may rewrite it
         self._leaves = 0
         self._finished = False
@@ -109,12 +108,15 @@ class FileTree:
                 return self._finish_single(single, mode, mtime)
             if single.link.size_bytes:
                 self._append(single)
-        row = self._rows.close()
+        row = [] if self._rows is None else self._rows.close()
         link = self._write(row, mode, mtime)
         return link, self._returned()
 
     def _append(self, leaf: Leaf) -> None:
         self._blocks.append(leaf.block)
+        if self._rows is None:
+            layout = Trickle if self._profile.layout == "trickle" else Balanced
+            self._rows = layout(self._profile.max_links, self._write)
         self._rows.append(leaf.link)
 
     def _returned(self) -> list[Block]:

@@ -69,9 +69,9 @@ def write_folder(
     hamt: Sharding = "auto",
 ) -> tuple[Link, list[Block]]:
     """As `build_directory`, for names that are sorted, distinct and not checked further."""
-    if hamt == "always" or (hamt == "auto" and _is_hamt(profile, rows, mode, mtime)):
+    encoded = None if hamt == "always" else _flat_links(profile, rows, mode, mtime, grows=hamt == "auto")
+    if encoded is None:
         return build_hamt(profile, [Item(hash_name(row[0]), *row) for row in rows], mode, mtime)
-    encoded = [dag_pb.encode_link(cid, name, tsize) for name, cid, tsize in rows]
     message = unixfs.encode(Data(Kind.DIRECTORY, mode=mode, mtime=mtime))
     size = sum(map(len, encoded)) + len(dag_pb.assemble((), message))
     if size > MAX_BLOCK_BYTES:
@@ -80,16 +80,22 @@ def write_folder(
     return Link(block.cid, 0, size + sum(tsize or 0 for _, _, tsize in rows)), [block]
 
 
-def _is_hamt(profile: ImportProfile, rows: Sequence[Row], mode: int | None, mtime: Mtime | None) -> bool:
-    """Whether these entries need a HAMT; looks at no more of them than it takes to know."""
+def _flat_links(
+    profile: ImportProfile, rows: Sequence[Row], mode: int | None, mtime: Mtime | None, *, grows: bool
+) -> list[bytes] | None:
+    """The encoded links of a flat folder. None if it `grows` into a HAMT, found out as early as possible."""
     size = envelope_bytes(profile, mode, mtime)
-    if outgrown(profile, len(rows), size):
-        return True
-    for row in rows:
-        size += entry_bytes(profile, *row)
-        if size > profile.hamt_threshold_bytes:
-            return outgrown(profile, len(rows), size)
-    return False
+    if grows and outgrown(profile, len(rows), size):
+        return None
+    by_links = profile.hamt_estimate == "links"
+    encoded: list[bytes] = []
+    for name, cid, tsize in rows:
+        link = dag_pb.encode_link(cid, name, tsize)
+        encoded.append(link)
+        size += len(name) + len(bytes(cid)) if by_links else len(link)
+        if grows and size > profile.hamt_threshold_bytes and outgrown(profile, len(rows), size):
+            return None
+    return encoded
 
 
 def entry_bytes(profile: ImportProfile, name: bytes, cid: CID, tsize: int | None) -> int:
