@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cli.car_output import STDOUT, CarWriter, Target
+from cli.car_output import CarWriter, Target
 from cli.output import meter
+from cli.streams import is_stdout
 from merkledag import car, dag_pb, unixfs
 from merkledag.block import Block, verify_block
 from merkledag.codecs import DAG_PB, RAW
@@ -205,4 +206,4 @@ def _named_links(block: bytes) -> list[tuple[CID, str]]:
 
 
 def _is_new_file(output: str) -> bool:
-    return output not in ("", STDOUT) and not os.path.lexists(output)
+    return not is_stdout(output) and not os.path.lexists(output)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.output import CommandError, invalid, meter, not_found, unreachable, usage
+from cli.streams import STDIO
 from merkledag.block import Block, verify_block
 from merkledag.car_sections import (
     HEADS_ONLY,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from cli.output import Meter
     from merkledag.cid import CID
 
-STDIN: Final = "-"
 WEB: Final = ("http://", "https://")
 READ_BYTES: Final = 1 << 20
 HASH_THREADS: Final = 2
@@ -92,7 +92,7 @@ class CarInput:
     # --- opening ---
 
     def _open(self, stack: ExitStack) -> None:
-        if self.name == STDIN:
+        if self.name == STDIO:
             self._stream = sys.stdin.buffer.read
             with suppress(OSError, ValueError):
                 _widen_pipe(sys.stdin.fileno())
@@ -276,7 +276,7 @@ class CarInput:
 
     def drain(self) -> None:
         """Reads a pipe to its end, so that whoever writes into it is not cut off."""
-        if self.name == STDIN:
+        if self.name == STDIO:
             while self._read():
                 continue
 
@@ -332,7 +332,7 @@ def open_car(name: str, options: ReadOptions | None = None) -> Iterator[CarInput
 
 def check_there(name: str) -> None:
     """Exit 3 for a file that is not there, 4 for a folder, 2 for other URLs than http."""
-    if name == STDIN or name.startswith(WEB):
+    if name == STDIO or name.startswith(WEB):
         return
     path = Path(name)
     if path.is_dir():

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.output import CommandError, invalid, raw, usage
+from cli.output import CommandError, invalid, raw
+from cli.streams import is_stdout
 from merkledag import car, car_v2
 from merkledag.car_index import CarIndex, IndexKind
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from merkledag.cid import CID
     from merkledag.steps import Buffer
 
-STDOUT: Final = "-"
 COPY_THREADS: Final = 2
 COPIES_AHEAD: Final = 8
 COLLECT_BYTES: Final = 256 << 10
@@ -41,7 +40,7 @@ class Target:
     """
 
     def __init__(self, output: str) -> None:
-        self._path = None if output in ("", STDOUT) else Path(output)
+        self._path = None if is_stdout(output) else Path(output)
         self._part: Path | None = None
         self._handle = -1
         self._pool: ThreadPoolExecutor | None = None
@@ -56,8 +55,6 @@ class Target:
 
     def __enter__(self) -> Target:
         if self._path is None:
-            if sys.stdout.isatty():
-                raise usage("a CAR is binary: write it to a file with -o, or into a pipe")
             return self
         if self._path.exists() and stat.S_IFMT(self._path.stat().st_mode) in (stat.S_IFIFO, stat.S_IFCHR):
             self._handle = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
@@ -167,15 +164,6 @@ def _write_at(handle: int, data: bytes | bytearray | memoryview, offset: int) ->
     while rest:
         count = os.pwrite(handle, rest, offset)
         rest, offset = rest[count:], offset + count
-
-
-def check_output(output: str, *, json_output: bool) -> None:
-    """Exit 2 for a terminal, and for JSON where the archive itself would go to stdout."""
-    to_stdout = output in ("", STDOUT)
-    if json_output and to_stdout:
-        raise usage("--json needs -o FILE: without it the CAR itself goes to stdout")
-    if to_stdout and sys.stdout.isatty():
-        raise usage("a CAR is binary: write it to a file with -o, or into a pipe")
 
 
 class CarWriter:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cli.car_input import ReadOptions, open_car
-from cli.car_output import STDOUT, CarWriter, Target, check_output
+from cli.car_output import CarWriter, Target
 from cli.output import emit, note, size_text, usage
+from cli.streams import check_binary_stdout, is_stdout
 
 if TYPE_CHECKING:
     from merkledag.car_index import IndexKind
@@ -41,7 +42,8 @@ def rewrite(
     Roots that are not kept go. Exit 2 for a CARv2 that is not to become a file: its header tells sizes that
     are known at the end.
     """
-    check_output(output, json_output=json_output)
+    if is_stdout(output):
+        check_binary_stdout("the CAR", json_output=json_output)
     with open_car(file, ReadOptions(null_padding=null_padding)) as archive:
         header = archive.read_header()
         done = Rewritten([root for root in header.roots if keep is None or keep(root)])
@@ -69,6 +71,6 @@ def rewrite(
                 "size_bytes": done.size_bytes,
             }
         )
-    elif output not in ("", STDOUT):
+    elif not is_stdout(output):
         note(f"wrote {done.blocks} blocks, {size_text(done.size_bytes)}, to {output}")
     return done

@@ -14,6 +14,7 @@ from cli import adding_options as flags
 from cli.home import Home
 from cli.options import JsonFlag
 from cli.output import emit, meter, note, printable, size_text, text, usage
+from cli.streams import STDIO
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -106,10 +107,10 @@ class _Inputs(NamedTuple):
         """The blocks of it. A missing path is found before anything is stored."""
         if self.tar is None:
             for path in self.paths:
-                if path != "-":
+                if path != STDIO:
                     Path(path).lstat()
             yield importer.blocks(self.paths)
-        elif self.tar == "-":
+        elif self.tar == STDIO:
             yield importer.archive_blocks(sys.stdin.buffer, stdin_name)
         else:
             from cli.importing_tar import folder_name
@@ -160,8 +161,8 @@ def _inputs(paths: list[str], tar: str | None, *, use_ignore_files: bool) -> _In
     if not paths:
         if not _stdin_has_data():
             raise usage("name a PATH to add, or - for standard input")
-        return _Inputs(["-"])
-    if paths.count("-") > 1:
+        return _Inputs([STDIO])
+    if paths.count(STDIO) > 1:
         raise usage("standard input (-) can be added only once")
     return _Inputs(paths)
 

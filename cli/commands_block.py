@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +11,8 @@ from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag
 from cli.output import CommandError, emit, invalid, not_found, raw, text, usage
-from cli.profile_options import HASHES
+from cli.profile_options import HASHES, hash_number
+from cli.streams import STDIO, base64_text, read_input
 from merkledag import codecs
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.cid import CID
@@ -33,18 +32,6 @@ CodecOption = Annotated[
 HashOption = Annotated[str, typer.Option("--mhtype", "--hash", help=", ".join(HASHES))]
 
 
-def read_input(file: str, limit: int, what: str) -> bytes:
-    """All of a file or of stdin (`-`); exit 4 over `limit` bytes."""
-    if file == "-":
-        data = sys.stdin.buffer.read(limit + 1)
-    else:
-        with Path(file).open("rb") as opened:
-            data = opened.read(limit + 1)
-    if len(data) > limit:
-        raise invalid(f"{file}: {what} has at most {limit} bytes")
-    return data
-
-
 def codec_number(name: str) -> int:
     """The number of a codec's name, or a number itself; exit 2 otherwise."""
     for number, known in codecs.NAMES.items():
@@ -57,13 +44,6 @@ def codec_number(name: str) -> int:
     if not 0 <= number < 1 << 32:
         raise usage(f"{name!r} is no codec: choose one of {', '.join(sorted(codecs.NAMES.values()))}")
     return number
-
-
-def hash_number(name: str) -> int:
-    """The number of a hash function that new blocks may have; exit 2 otherwise."""
-    if name not in HASHES:
-        raise usage(f"{name!r} is no hash function for new blocks: choose one of {', '.join(HASHES)}")
-    return HASHES[name]
 
 
 def block_bytes(get_block: Callable[[CID], Buffer], cid: CID) -> Buffer:
@@ -103,7 +83,7 @@ def put(
     """Store a file's bytes as one block and print its CID."""
     codec_code, hash_code = codec_number(codec), hash_number(hash_name)
     with Home.locate() as home:
-        for file in files or ["-"]:
+        for file in files or [STDIO]:
             data = read_input(file, MAX_BLOCK_BYTES, "a block")
             cid = CID.of(data, codec_code, hash_code)
             if codec_code in {codecs.DAG_PB, codecs.DAG_CBOR}:
@@ -124,9 +104,7 @@ def get(cid: CidArgument, json_output: JsonFlag = False) -> None:
     with Home.locate() as home:
         block = block_bytes(content_source(home).get, parsed)
     if json_output:
-        from base64 import b64encode
-
-        return emit({"cid": str(parsed), "size_bytes": len(block), "base64": b64encode(block).decode()})
+        return emit({"cid": str(parsed), "size_bytes": len(block), "base64": base64_text(block)})
     return raw(block)
 
 

@@ -13,9 +13,10 @@ from cli.arguments import path_argument
 from cli.commands_car_files import IndexOption, NullPaddingFlag, VersionOption, index_kind
 from cli.groups import new_app
 from cli.home import Home
-from cli.options import JsonFlag
+from cli.options import JsonFlag, NewFileOption
 from cli.output import ExitCode, emit, not_found, note, size_text, text, usage
 from cli.sources import content_source, unixfs_node
+from cli.streams import check_binary_stdout, is_stdout
 
 if TYPE_CHECKING:
     from cli.car_input import CarInput
@@ -31,7 +32,7 @@ app = new_app("CAR archives; - is standard input or output.")
 @app.command("export")
 def export(
     paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="The roots: CIDs or content paths.")],
-    output: Annotated[str, typer.Option("-o", "--output", help="A new file; stdout without it.")] = "",
+    output: NewFileOption = "",
     scope: Annotated[
         str, typer.Option("--scope", help="all, entity (a file, a folder's own blocks), block.")
     ] = "",
@@ -45,9 +46,9 @@ def export(
 ) -> None:
     """Write DAGs as a CAR, depth first, each block once."""
     from cli.car_export import Exporter, ExportRequest
-    from cli.car_output import check_output
 
-    check_output(output, json_output=json_output)
+    if is_stdout(output):
+        check_binary_stdout("the CAR", json_output=json_output)
     kind = index_kind(version, index)
     part = _entity_bytes(entity_bytes, scope)
     wanted_scope = _scope(scope)
@@ -56,7 +57,7 @@ def export(
         roots = list(dict.fromkeys(unixfs_node(home, source, path_argument(path)) for path in paths))
         exporter = Exporter(home.open_store(), source, verify=home.config.truth("storage.verify_on_read"))
         request = ExportRequest(roots, wanted_scope, part, dups, version, kind)
-        done = exporter.write(request, output, progress=output not in ("", "-"))
+        done = exporter.write(request, output, progress=not is_stdout(output))
     if json_output:
         emit(
             {
@@ -68,7 +69,7 @@ def export(
                 "size_bytes": done.size_bytes,
             }
         )
-    elif output not in ("", "-"):
+    elif not is_stdout(output):
         note(f"wrote {done.blocks} blocks, {size_text(done.size_bytes)}, to {output}")
 
 

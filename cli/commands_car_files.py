@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cli.arguments import cid_argument
-from cli.options import JsonFlag
+from cli.options import JsonFlag, NewFileOption
 from cli.output import emit, invalid, not_found, note, raw, size_text, text, usage
+from cli.streams import STDIO, base64_text, is_stdout, read_input
 from merkledag import codecs
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from merkledag.cid import CID
 
 FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A CAR file, its URL, or - for stdin.")]
-OutputOption = Annotated[str, typer.Option("-o", "--output", help="A new file; stdout without it.")]
 VersionOption = Annotated[int, typer.Option("--version", help="Of the archive that is written: 1 or 2.")]
 IndexOption = Annotated[
     str, typer.Option("--index", "--codec", help="Of version 2: sorted, multihash-sorted (default), none.")
@@ -309,7 +309,7 @@ def root(file: FileArgument, json_output: JsonFlag = False) -> None:
 def get_block(
     file: FileArgument,
     cid: Annotated[str, typer.Argument(metavar="CID", help="The block's CID.")],
-    output: OutputOption = "",
+    output: NewFileOption = "",
     json_output: JsonFlag = False,
 ) -> None:
     """Write one block of a CAR file, found by its index if it has one, verified."""
@@ -323,14 +323,12 @@ def get_block(
             raise not_found(f"{file}: block {wanted} is not in it")
         archive.drain()
     shown: dict[str, Any] = {"cid": str(wanted), "size_bytes": len(block.data)}
-    if output not in ("", "-"):
+    if not is_stdout(output):
         with Target(output) as target:
             target.append(block.data)
         shown["path"] = output
     elif json_output:
-        from base64 import b64encode
-
-        shown["base64"] = b64encode(block.data).decode()
+        shown["base64"] = base64_text(block.data)
     else:
         raw(block.data)
     if json_output:
@@ -342,7 +340,7 @@ def filter_(
     cids: Annotated[list[str] | None, typer.Argument(metavar="[CID…]", help="The blocks to keep.")] = None,
     cid_file: Annotated[str, typer.Option("--cid-file", help="A file with a CID a line; - is stdin.")] = "",
     inverse: Annotated[bool, typer.Option("--inverse", help="Keep all but those.")] = False,
-    output: OutputOption = "",
+    output: NewFileOption = "",
     version: VersionOption = 1,
     index_name: IndexOption = "",
     json_output: JsonFlag = False,
@@ -368,11 +366,9 @@ def filter_(
 
 
 def _listed_cids(cid_file: str, file: str) -> Iterator[str]:
-    from cli.commands_block import read_input
-
     if not cid_file:
         return
-    if cid_file == file == "-":
+    if cid_file == file == STDIO:
         raise usage("the archive and the CIDs cannot both come from stdin")
     lines = read_input(cid_file, MAX_CID_LIST_BYTES, "a list of CIDs").decode("utf-8", "replace").splitlines()
     yield from (line.strip() for line in lines if line.strip())
@@ -380,7 +376,7 @@ def _listed_cids(cid_file: str, file: str) -> Iterator[str]:
 
 def index(
     file: FileArgument,
-    output: OutputOption = "",
+    output: NewFileOption = "",
     index_name: IndexOption = "",
     version: VersionOption = 2,
     null_padding: NullPaddingFlag = False,

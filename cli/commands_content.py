@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cli.home import Home
-from cli.options import JsonFlag, PathArgument
+from cli.options import JsonFlag, PathArgument, ProgressFlag
 from cli.output import ExitCode, emit, flush, meter, note, printable, raw, size_text, text, usage
 
 if TYPE_CHECKING:
@@ -36,22 +36,21 @@ def get(
     compress: Annotated[bool, typer.Option("-C", "--compress", help="Compress with gzip.")] = False,
     level: Annotated[int, typer.Option("-l", "--compression-level", help="1 to 9 (best).")] = 6,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files, merge folders.")] = False,
-    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Draw a progress line.")] = True,
+    progress: ProgressFlag = True,
     json_output: JsonFlag = False,
 ) -> int:
     """Write content to files and folders, never outside the target, or into an archive."""
     from cli.arguments import path_argument
     from cli.exporting import safe_name
-    from cli.getting import PIPE, Form, get_content
+    from cli.getting import Form, get_content
     from cli.reading import content_reader
     from cli.sources import unixfs_node
+    from cli.streams import STDIO, check_binary_stdout
 
     if not 1 <= level <= 9:
         raise usage("--compression-level must be between 1 and 9")
-    if output == PIPE and sys.stdout.isatty():
-        raise usage("an archive is binary: write it to a file with -o, or into a pipe")
-    if output == PIPE and json_output:
-        raise usage("--json needs -o FILE: with -o - the archive itself goes to stdout")
+    if output == STDIO:
+        check_binary_stdout("the archive", json_output=json_output)
     parsed = path_argument(path)
     name = safe_name((parsed.segments or (parsed.root,))[-1])
     form = Form(archive, level if compress else 0)
@@ -74,7 +73,7 @@ def get(
                 "left_out": [entry for entry, _ in done.left_out],
             }
         )
-    elif where != PIPE:
+    elif where != STDIO:
         kept = f", {size_text(done.kept_bytes)} of them from before" if done.kept_bytes else ""
         text(f"wrote {where} ({size_text(done.size_bytes)} in {done.files} files{kept})")
     return ExitCode.INVALID if done.left_out else ExitCode.DONE
@@ -84,7 +83,7 @@ def cat(
     paths: PathsArgument,
     offset: Annotated[int, typer.Option("-o", "--offset", help="First byte to print.")] = 0,
     length: Annotated[int, typer.Option("-l", "--length", help="How many bytes; -1 is all.")] = -1,
-    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Draw a progress line.")] = True,
+    progress: ProgressFlag = True,
     json_output: JsonFlag = False,
 ) -> None:
     """Print files' bytes, one after the other; offset and length count over all of them."""

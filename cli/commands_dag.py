@@ -12,16 +12,16 @@ from cli.commands_block import (
     HashOption,
     block_bytes,
     codec_number,
-    hash_number,
-    read_input,
     require_block_size,
     store_block,
 )
 from cli.groups import new_app
 from cli.home import Home
-from cli.options import JsonFlag
+from cli.options import JsonFlag, ProgressFlag
 from cli.output import emit, flush, invalid, meter, printable, raw, size_text, text, usage
+from cli.profile_options import hash_number
 from cli.sources import content_source, resolve_path
+from cli.streams import STDIO, base64_text, read_input
 from merkledag import codecs
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.cid import CID
@@ -87,10 +87,7 @@ def get(
     if wanted in {codecs.DAG_JSON, codecs.JSON}:
         return raw(data if data is block else data + b"\n")
     if json_output:
-        from base64 import b64encode
-
-        base64 = b64encode(data).decode()
-        return emit({"cid": str(resolved.cid), "codec": codecs.name(wanted), "base64": base64})
+        return emit({"cid": str(resolved.cid), "codec": codecs.name(wanted), "base64": base64_text(data)})
     return raw(data)
 
 
@@ -117,7 +114,7 @@ def put(
     source_codec, target_codec = codec_number(input_codec), codec_number(store_codec)
     hash_code = hash_number(hash_name)
     with Home.locate() as home:
-        for file in files or ["-"]:
+        for file in files or [STDIO]:
             data = _converted(read_input(file, MAX_BLOCK_BYTES, "a block"), source_codec, target_codec, file)
             require_block_size(data, file)
             cid = CID.of(data, target_codec, hash_code)
@@ -154,7 +151,7 @@ def resolve(path: DagPath, json_output: JsonFlag = False) -> None:
 @app.command("stat")
 def stat(
     paths: DagPaths,
-    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show it on a terminal.")] = True,
+    progress: ProgressFlag = True,
     json_output: JsonFlag = False,
 ) -> None:
     """Walk whole DAGs: distinct blocks and bytes of each, and what they share."""

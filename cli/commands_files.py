@@ -15,6 +15,7 @@ from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag
 from cli.output import emit, invalid, not_found, printable, raw, text, usage
+from cli.streams import STDIO, base64_text
 
 if TYPE_CHECKING:
     from merkledag.cid import CID
@@ -246,10 +247,8 @@ def read(
             for piece in pieces:
                 raw(piece)
             return
-        from base64 import b64encode
-
         data = b"".join(pieces)
-        emit({"cid": str(cid), "offset": offset, "size_bytes": len(data), "base64": b64encode(data).decode()})
+        emit({"cid": str(cid), "offset": offset, "size_bytes": len(data), "base64": base64_text(data)})
 
 
 @app.command("write")
@@ -257,7 +256,7 @@ def write(
     path: TreePath,
     data: Annotated[
         str, typer.Argument(metavar="[DATA]", help="A file with the data, or - for stdin.")
-    ] = "-",
+    ] = STDIO,
     offset: Annotated[int, typer.Option("-o", "--offset", help="Where to begin; zeros fill a gap.")] = 0,
     create: Annotated[bool, typer.Option("-e", "--create", help="Make the file if it is not there.")] = False,
     parents: ParentsOption = False,
@@ -271,7 +270,7 @@ def write(
     segments = _parsed(path)
     if not segments or _is_folder_path(path):
         raise usage(f"{path!r} is no path of a file")
-    if data != "-":
+    if data != STDIO:
         if Path(data).is_dir():
             raise invalid(f"{data} is a folder")
         if not Path(data).exists():
@@ -285,7 +284,7 @@ def write(
 
 def _pieces(file: str, count: int | None) -> Iterator[Buffer]:
     """The bytes of a file or of stdin, at most `count`."""
-    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+    with nullcontext(sys.stdin.buffer) if file == STDIO else Path(file).open("rb") as stream:
         while count is None or count > 0:
             piece = stream.read(READ_BYTES if count is None else min(count, READ_BYTES))
             if not piece:

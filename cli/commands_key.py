@@ -15,6 +15,7 @@ from cli.home import BEACON_KEY, NODE_KEY, Home
 from cli.keystore import BLS12_381, ED25519, KINDS, KeyInfo, ask_passphrase
 from cli.options import JsonFlag
 from cli.output import CommandError, ExitCode, emit, invalid, note, raw, text, usage
+from cli.streams import STDIO, read_input
 
 app = new_app("Keys: the node's own is called self.")
 
@@ -178,7 +179,7 @@ def export(
     if form == keyfiles.LIBP2P and info.kind == BLS12_381:
         form = keyfiles.HEX
     data = keyfiles.encode(store.seed(name), form, ed25519=info.kind == ED25519)
-    if output == "-":
+    if output == STDIO:
         return raw(data)
     path = Path(output or f"{name}.key")
     try:
@@ -204,14 +205,7 @@ def import_(
     """Take over a private key: libp2p protobuf, PEM (PKCS #8) or hex."""
     home = Home.locate()
     home.keystore().path(name)
-    if file == "-":
-        data = sys.stdin.buffer.read(keyfiles.MAX_FILE_BYTES + 1)
-    else:
-        with Path(file).open("rb") as opened:
-            data = opened.read(keyfiles.MAX_FILE_BYTES + 1)
-    if len(data) > keyfiles.MAX_FILE_BYTES:
-        raise invalid(f"{file} is too large for a key")
-    seed = keyfiles.decode(data)
+    seed = keyfiles.decode(read_input(file, keyfiles.MAX_FILE_BYTES, "a key"))
     passphrase = new_passphrase(encrypt)
     home.ensure()
     _made(home.keystore().create(name, _kind(kind), seed, passphrase=passphrase), json_output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +21,25 @@ from cli.naming import (
     own_or_given,
 )
 from cli.options import JsonFlag
-from cli.output import emit, invalid, not_found, note, printable, raw, text, unreachable, usage
-from cli.record_documents import SECOND_NS, record_document, ttl_s, unsigned_document, until_text, value_text
+from cli.output import (
+    CommandError,
+    ExitCode,
+    emit,
+    invalid,
+    not_found,
+    note,
+    printable,
+    raw,
+    text,
+    unreachable,
+    usage,
+)
+from cli.record_documents import record_document, ttl_s, unsigned_document, until_text, value_text
+from cli.streams import STDIO, base64_text, read_input
 from merkledag import ipns
 from merkledag.errors import RecordError
 from merkledag.peer import name_text
+from merkledag.rfc3339 import SECOND_NS
 
 if TYPE_CHECKING:
     from merkledag.path import ContentPath
@@ -141,7 +154,7 @@ def _must_be_there(home: Home, target: ContentPath) -> None:
         if not resolved.cid.is_identity:
             source.get(resolved.cid)
     except (LookupError, TimeoutError) as error:
-        raise type(not_found(""))(
+        raise CommandError(
             f"{target} cannot be resolved: {error} (--no-resolve publishes all the same)", exit_code(error)
         ) from None
 
@@ -243,11 +256,8 @@ def ls(json_output: JsonFlag = False) -> None:
 
 
 def read_record(file: str) -> bytes:
-    """A record's bytes from a file or stdin (-), one more than a record may have at most."""
-    if file == "-":
-        return sys.stdin.buffer.read(ipns.MAX_RECORD_BYTES + 1)
-    with Path(file).open("rb") as opened:
-        return opened.read(ipns.MAX_RECORD_BYTES + 1)
+    """A record's bytes from a file or stdin (-)."""
+    return read_input(file, ipns.MAX_RECORD_BYTES, "a record")
 
 
 @app.command("import")
@@ -269,7 +279,7 @@ def import_(
 @app.command("export")
 def export(
     name: NameArgument,
-    output: Annotated[str, typer.Option("-o", "--output", help="A new file, or - for stdout.")] = "-",
+    output: Annotated[str, typer.Option("-o", "--output", help="A new file, or - for stdout.")] = STDIO,
     offline: OfflineFlag = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -285,7 +295,7 @@ def export(
 
         record: ipns.Record = run_once(found())
     document: dict[str, Any] = {"name": name_text(multihash), "size_bytes": len(record.raw)}
-    if output != "-":
+    if output != STDIO:
         try:
             with Path(output).open("xb") as file:
                 file.write(record.raw)
@@ -294,9 +304,7 @@ def export(
         document["path"] = output
         note(f"wrote {len(record.raw)} bytes to {output}")
     elif json_output:
-        from base64 import b64encode
-
-        document["base64"] = b64encode(record.raw).decode()
+        document["base64"] = base64_text(record.raw)
     else:
         return raw(record.raw)
     return emit(document) if json_output else None
@@ -304,7 +312,7 @@ def export(
 
 @app.command("inspect")
 def inspect(
-    file: Annotated[str, typer.Argument(help="The record's file, or - for stdin.")] = "-",
+    file: Annotated[str, typer.Argument(help="The record's file, or - for stdin.")] = STDIO,
     verify: Annotated[str, typer.Option("--verify", help="The name that it shall be a record of.")] = "",
     json_output: JsonFlag = False,
 ) -> int:
@@ -337,7 +345,7 @@ def inspect(
         text(f"valid: {'no, ' + problem if problem else 'yes'}" if verify else "valid: not verified")
     if problem:
         note(f"holdfast: the record is not valid for this name: {problem}")
-    return int(invalid("").code) if problem else 0
+    return int(ExitCode.INVALID) if problem else 0
 
 
 def _print_fields(document: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from cli.exporting import (
 )
 from cli.output import Meter, invalid, meter, raw
 from cli.part import Part, put_in_place
+from cli.streams import STDIO
 from merkledag.reader import stat as stat_node
 from merkledag.steps import Buffer
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from merkledag.cid import CID
     from merkledag.reader import NodeStat
 
-PIPE: Final = "-"
 BUFFER_BYTES: Final = 1 << 20
 
 
@@ -70,7 +70,7 @@ def get_content(
         form = Form(True, form.level)
     bar = meter("wrote", node.size_bytes, wanted=progress)
     try:
-        if output == PIPE:
+        if output == STDIO:
             return _stream(reader, node, name, Form(True, form.level), raw, bar), output
         if not form.is_stream:
             return export(reader, cid, Path(output), force=force, meter=bar), output

@@ -6,14 +6,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from cli.importing_ignore import Scope, Selection
 from cli.importing_steps import READ_BYTES, EndFile, Enter, ImportOptions, Leave, Meta, Reader, Step, Symlink
 from cli.output import CommandError, invalid
+from cli.streams import STDIO
 from merkledag.unixfs import Mtime
-
-STDIN: Final = "-"
 
 
 class _Found(NamedTuple):
@@ -39,7 +38,7 @@ class Walk:
         Raises OSError, and CommandError for what cannot be stored and for folders that contain themselves.
         """
         for path in paths:
-            if path == STDIN:
+            if path == STDIO:
                 stream = self._stdin if self._stdin is not None else sys.stdin.buffer
                 yield from self._plan_stream(stream, self._options.stdin_name)
             else:
@@ -171,7 +170,7 @@ class Walk:
 
 def total_bytes(options: ImportOptions, paths: Sequence[str]) -> int | None:
     """The sizes of all files that an import will read, for a progress line; None where it reads a stream."""
-    if STDIN in paths:
+    if STDIO in paths:
         return None
     walk = Walk(options, Reader(options.profile))
     total = 0

@@ -14,6 +14,13 @@ HASHES = {"sha2-256": 0x12, "sha2-512": 0x13, "blake3": 0x1E}
 DEFAULT_INLINE_BYTES = 32
 
 
+def hash_number(name: str) -> int:
+    """The number of a hash function that new blocks may have; exit 2 otherwise."""
+    if name not in HASHES:
+        raise usage(f"{name!r} is no hash function for new blocks: choose one of {', '.join(HASHES)}")
+    return HASHES[name]
+
+
 def named_profile(name: str) -> ImportProfile:
     """The profile called `name`; exit 2 for any other name."""
     from merkledag.profile import PROFILES
@@ -68,11 +75,7 @@ def _identifiers(base: ImportProfile, options: ProfileOptions) -> dict[str, Any]
             raise usage("--raw-leaves does not go with mode or modification times: a raw block has none")
         raw_leaves = False
     if options.hash_name is not None:
-        if options.hash_name not in HASHES:
-            raise usage(
-                f"{options.hash_name!r} is no hash function for new blocks: choose one of {', '.join(HASHES)}"
-            )
-        changes["hash_code"] = HASHES[options.hash_name]
+        changes["hash_code"] = hash_number(options.hash_name)
         if options.hash_name != "sha2-256" and cid_version is None:
             cid_version = 1
     if cid_version is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
+from cli.streams import base64_text
 from merkledag import ipns
 from merkledag.errors import RecordValueInvalid
-
-SECOND_NS: Final = 10**9
+from merkledag.rfc3339 import SECOND_NS
 
 
 def value_text(record: ipns.Record) -> str:
@@ -47,9 +47,9 @@ def record_document(record: ipns.Record) -> dict[str, Any]:
         "valid_until": until_text(record),
         "sequence": record.sequence,
         "ttl_s": ttl_s(record),
-        "public_key": _base64(record.public_key),
-        "signature_v1": _base64(record.legacy_signature),
-        "signature_v2": _base64(record.signature),
+        "public_key": base64_text(record.public_key) or None,
+        "signature_v1": base64_text(record.legacy_signature) or None,
+        "signature_v2": base64_text(record.signature) or None,
         "size_bytes": len(record.raw),
         "data": data,
     }
@@ -68,13 +68,7 @@ def unsigned_document(raw_record: bytes) -> dict[str, Any]:
         "value": value.decode("utf-8", "backslashreplace"),
         "valid_until": validity.decode("utf-8", "backslashreplace"),
         "sequence": fields.get("Sequence"),
-        "signature_v1": _base64(signature),
+        "signature_v1": base64_text(signature) or None,
         "signature_v2": None,
         "size_bytes": len(raw_record),
     }
-
-
-def _base64(data: bytes) -> str | None:
-    from base64 import b64encode
-
-    return b64encode(data).decode() if data else None

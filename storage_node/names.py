@@ -15,12 +15,12 @@ from merkledag import dag_cbor, ipns
 from merkledag.ed25519 import Signer
 from merkledag.errors import DecodeError
 from merkledag.peer import name_text, peer_cid
+from merkledag.rfc3339 import SECOND_NS
 from storage_node.errors import CorruptStore, NameNotFound, RecordOutdated
 from storage_node.meta import Meta, Table
 
 DEFAULT_LIFETIME_S = 48 * 3600
 DEFAULT_TTL_S = 5 * 60
-SECOND_NS = 1_000_000_000
 _PREFIX = b"ipns/"
 
 

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from merkledag.ed25519 import Signer
 from merkledag.errors import MerkledagError
 from merkledag.peer import name_text
+from merkledag.rfc3339 import SECOND_NS
 from storage_node.errors import StorageNodeError
-from storage_node.names import SECOND_NS, Kept, NameStore
+from storage_node.names import Kept, NameStore
 from storage_node.names_resolver import NameResolver
 
 CHECK_EVERY_S = 60.0  # names are published by other processes meanwhile

@@ -15,8 +15,9 @@ from merkledag import dnslink, ipns
 from merkledag.errors import InvalidPath, MerkledagError, PathError, RecordError
 from merkledag.path import ContentPath, parse_path
 from merkledag.peer import name_text, parse_name
+from merkledag.rfc3339 import SECOND_NS
 from storage_node.errors import NameLoop, NameNotFound, PeerError, PeerUnreachable, RecordOutdated
-from storage_node.names import SECOND_NS, Kept, NameStore
+from storage_node.names import Kept, NameStore
 from storage_node.names_dns import DnsLinks
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from aiohttp import web
 from merkledag import ipns
 from merkledag.errors import InvalidCID, RecordError
 from merkledag.peer import name_text, parse_name
+from merkledag.rfc3339 import SECOND_NS
 from storage_node.errors import RecordOutdated
-from storage_node.names import SECOND_NS, NameStore
+from storage_node.names import NameStore
 
 PATH = "/routing/v1/ipns/{name}"
 DEFAULT_MAX_AGE_S = 60  # of a record without a TTL

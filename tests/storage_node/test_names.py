@@ -17,6 +17,7 @@ from merkledag import ipns, peer, protobuf
 from merkledag.ed25519 import Ed25519Signer
 from merkledag.errors import InvalidPath, RecordError, RecordValueInvalid
 from merkledag.path import parse_path
+from merkledag.rfc3339 import SECOND_NS
 from storage_node.endpoints import open_session
 from storage_node.errors import (
     CorruptStore,
@@ -27,7 +28,7 @@ from storage_node.errors import (
     RecordOutdated,
 )
 from storage_node.meta import Meta, Table
-from storage_node.names import SECOND_NS, NameStore
+from storage_node.names import NameStore
 from storage_node.names_dns import DnsLinks, parse_server
 from storage_node.names_renewal import HAND_OUT_EVERY_S, Renewal
 from storage_node.names_resolver import ABSENT_TTL_S, MAX_STEPS, NameResolver
@@ -176,6 +177,7 @@ class TestStore:
 import sys, time
 from pathlib import Path
 from merkledag.ed25519 import Ed25519Signer
+from merkledag.rfc3339 import SECOND_NS
 from storage_node.meta import Meta
 from storage_node.names import NameStore
 store = NameStore(Meta(Path(sys.argv[1])), time.time_ns)

@@ -1,0 +1,43 @@
+"""Files that arguments name, where `-` is standard input or output."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from cli.output import invalid, usage
+
+STDIO: Final = "-"
+
+
+def read_input(file: str, max_bytes: int, what: str) -> bytes:
+    """All of a file or of standard input; exit 4 over `max_bytes`, which is what `what` has at most."""
+    if file == STDIO:
+        data = sys.stdin.buffer.read(max_bytes + 1)
+    else:
+        with Path(file).open("rb") as opened:
+            data = opened.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise invalid(f"{file}: {what} has at most {max_bytes} bytes")
+    return data
+
+
+def is_stdout(output: str) -> bool:
+    """Whether a command that writes one file is to write it to standard output: no name, or `-`."""
+    return output in ("", STDIO)
+
+
+def check_binary_stdout(what: str, *, json_output: bool) -> None:
+    """Exit 2 where standard output, which is to be `what`, is a terminal or wanted for JSON."""
+    if json_output:
+        raise usage(f"--json needs -o FILE: standard output would be {what} itself")
+    if sys.stdout.isatty():
+        raise usage(f"{what} is binary: write it to a file with -o, or into a pipe")
+
+
+def base64_text(data: bytes | memoryview) -> str:
+    """Bytes as JSON documents hold them."""
+    from base64 import b64encode
+
+    return b64encode(data).decode()
