@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.durations import duration_text, seconds
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home
-from cli.money import amount_text, duration_text, parse_amount, parse_duration
+from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
 from cli.output import emit, note, size_text, text, usage
 
@@ -42,7 +43,7 @@ def store(
     """Pay nodes to keep content; prints the quote and asks before it spends."""
     from cli.serve import run_once
 
-    seconds = parse_duration(duration)
+    lasting_s = seconds(duration, "--for")
     wanted_code = _code(code) if code else None
     limit = parse_amount(max_price) if max_price else None
     with Home.locate() as home:
@@ -50,7 +51,9 @@ def store(
 
         url = ledger_url(home, ledger)
         root = _content(home, what)
-        run_once(_store(home, url, key, root, seconds, wanted_code, limit, yes=yes, json_output=json_output))
+        run_once(
+            _store(home, url, key, root, lasting_s, wanted_code, limit, yes=yes, json_output=json_output)
+        )
 
 
 def _code(text_: str) -> tuple[int, int]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.durations import duration_text, seconds
 from cli.groups import new_app
 from cli.home import Home
-from cli.money import amount_text, duration_text, parse_duration
+from cli.money import amount_text
 from cli.options import JsonFlag
 from cli.output import emit, text, usage
 
@@ -45,7 +46,7 @@ def init(
     _embedded_alone(engine)
     home = Home.locate()
     try:
-        params = Params(period_s=parse_duration(period), window_s=parse_duration(window)).check()
+        params = Params(period_s=seconds(period, "--period"), window_s=seconds(window, "--window")).check()
         genesis = init_ledger(home, params, chain or None)
     except (FieldError, InvalidGenesis) as error:
         raise usage(f"these parameters do not do: {error}") from None

@@ -12,8 +12,6 @@ HOLD: Final = 10**DECIMALS
 MAX_UNITS: Final = 2**63 - 1
 _AMOUNT = re.compile(r"(\d{1,12})(?:\.(\d{1,9}))?\s*(?:hold)?", re.IGNORECASE)
 _UNITS = re.compile(r"(\d{1,19})\s*units?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d|w|y)", re.IGNORECASE)
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _SIZE = re.compile(r"(\d{1,15})\s*(?:([kmgt])i?b?|b)?", re.IGNORECASE)
 
 
@@ -35,22 +33,6 @@ def amount_text(units: int) -> str:
     whole, rest = divmod(abs(units), HOLD)
     decimals = f".{rest:09d}".rstrip("0") if rest else ""
     return f"{'-' if units < 0 else ''}{whole:,}{decimals} HOLD"
-
-
-def parse_duration(text: str) -> int:
-    """`30d`, `12h`, `90s` (also m, w, y) in seconds; exit 2 for anything else."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None or int(match[1]) == 0:
-        raise usage(f"{text!r} is no duration: write a number with s, m, h, d, w or y, such as 30d")
-    return int(match[1]) * _SECONDS[match[2].lower()]
-
-
-def duration_text(seconds: int) -> str:
-    """`30 days`, `4 s`: a duration for people, in its largest whole unit."""
-    for name, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds // size} {name}"
-    return f"{seconds} s"
 
 
 def parse_size(text: str) -> int:
