@@ -32,5 +32,5 @@ def path_argument(text: str) -> ContentPath:
 
     try:
         return parse_path(text)
-    except (InvalidPath, InvalidCID) as error:
-        raise usage(f"{text!r} is not a content path: {error}") from None
+    except InvalidPath as error:
+        raise usage(str(error)) from None

@@ -47,7 +47,7 @@ def parse_path(text: str) -> ContentPath:
     elif text.startswith(("/ipfs/", "/ipns/")):
         parts = text[1:].split("/")
     elif text.startswith("/"):
-        raise InvalidPath(f"{_short(text)} is not a content path: it begins with /ipfs/ or /ipns/")
+        raise InvalidPath(f"{_short(text)} is not a content path: one begins with /ipfs/, /ipns/ or a CID")
     else:
         parts = ["ipfs", *text.split("/")]
     namespace, root = parts[0], parts[1]
@@ -57,7 +57,9 @@ def parse_path(text: str) -> ContentPath:
         try:
             CID.parse(root)
         except InvalidCID as error:
-            raise InvalidPath(f"{_short(text)}: {error}") from error
+            raise InvalidPath(
+                f"{_short(text)} is not a content path, as no CID begins it: {error}"
+            ) from error
     elif not root or root in (".", "..") or not root.isprintable() or any(c in root for c in " %\\"):
         raise InvalidPath(f"{_short(text)} holds no IPNS name")
     return ContentPath(cast("Namespace", namespace), root, _segments(text, parts[2:], is_uri))
