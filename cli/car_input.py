@@ -27,11 +27,10 @@ from merkledag.car_sections import (
     ReadAt,
     Section,
     SectionHead,
-    TruncatedCar,
     scan,
 )
 from merkledag.car_seek import find_block, read_header, run_reads
-from merkledag.errors import MerkledagError
+from merkledag.errors import MerkledagError, TruncatedCar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

@@ -9,19 +9,10 @@ from collections.abc import Sequence
 
 from merkledag import dag_cbor, varint
 from merkledag.block import MAX_BLOCK_BYTES, Block
-from merkledag.car_sections import MAX_CID_BYTES, MAX_HEADER_BYTES, CarHeader, CarSections, TruncatedCar
+from merkledag.car_sections import CarHeader, CarSections
 from merkledag.cid import CID
 
-__all__ = [
-    "MAX_CID_BYTES",
-    "MAX_HEADER_BYTES",
-    "CarDecoder",
-    "CarHeader",
-    "TruncatedCar",
-    "frame",
-    "frame_head",
-    "header",
-]
+__all__ = ["CarDecoder", "CarHeader", "frame", "frame_head", "header"]
 
 
 def header(roots: Sequence[CID]) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from merkledag import car_v2, dag_cbor, varint
 from merkledag.block import MAX_BLOCK_BYTES, Block, verify_block
 from merkledag.cid import CID
-from merkledag.errors import DecodeError, InvalidCID, LimitExceeded
+from merkledag.errors import DecodeError, InvalidCID, LimitExceeded, TruncatedCar
 
 MAX_HEADER_BYTES = 1024 * 1024  # some 25,000 roots
 MAX_CID_BYTES = 160  # the longest digest with its prefixes
@@ -22,10 +22,6 @@ SMALL_WINDOW_BYTES = 4 * 1024
 WINDOW_BYTES = 1024 * 1024
 HEADS_ONLY = -1  # for `scan`: no section with its bytes, not even an empty one
 HEAD_BYTES = varint.MAX_VARINT_BYTES + MAX_CID_BYTES  # the most that comes before the bytes of a block
-
-
-class TruncatedCar(DecodeError):
-    """The archive ends before it is complete."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from merkledag.block import Block, verify_block
-from merkledag.car_index import CarIndex, look_up
+from merkledag.car_index import look_up
 from merkledag.car_sections import (
     HEAD_BYTES,
     HEADS_ONLY,
@@ -16,11 +16,10 @@ from merkledag.car_sections import (
     Scan,
     Section,
     SectionHead,
-    TruncatedCar,
     scan,
 )
 from merkledag.cid import CID
-from merkledag.errors import DecodeError
+from merkledag.errors import DecodeError, TruncatedCar
 
 T = TypeVar("T")
 
@@ -52,33 +51,15 @@ def read_header() -> Reads[CarHeader]:
     return want
 
 
-def build_index(*, identity: bool = False) -> Reads[CarIndex]:
-    """The index of any archive, from the heads of its sections. Raises as `car_sections.scan`."""
-    index = CarIndex(identity=identity)
-    scanning = scan(CarSections(), HEADS_ONLY)
-    item = next(scanning, None)
-    while item is not None:
-        answer = None
-        if isinstance(item, ReadAt):
-            answer = yield item
-        elif not isinstance(item, CarHeader):
-            index.add(item.cid, item.offset)
-        item = _send(scanning, answer)
-    return index
-
-
-def find_block(header: CarHeader, cid: CID, index: bytes | None = None) -> Reads[Block | None]:
+def find_block(header: CarHeader, cid: CID) -> Reads[Block | None]:
     """The block of `cid`, verified; None if it is not in the archive. The codec of the CID does not matter.
 
-    Looks in `index`, an encoded one, else in the archive's own, else at every section. An identity CID is its
-    own block. Raises DecodeError where an index leads to something else, HashMismatch for wrong bytes.
+    Looks in the archive's index, without one at every section. An identity CID is its own block. Raises
+    DecodeError where the index leads to something else, HashMismatch for wrong bytes.
     """
     if cid.is_identity:
         return Block(cid, cid.digest)
-    if index is not None:
-        offsets = run_reads(look_up(0, cid.multihash), lambda at, length: index[at : at + length])
-        head = yield from _at_first(header, cid, offsets)
-    elif header.v2 is not None and header.v2.has_index:
+    if header.v2 is not None and header.v2.has_index:
         offsets = yield from look_up(header.v2.require_index(), cid.multihash)
         head = yield from _at_first(header, cid, offsets)
     else:

@@ -15,6 +15,10 @@ class DecodeError(MerkledagError, ValueError):
     """Bytes are not what their codec or format says."""
 
 
+class TruncatedCar(DecodeError):
+    """A CAR archive ends before it is complete."""
+
+
 class HashMismatch(MerkledagError):
     """A block's bytes do not hash to its CID."""
 

@@ -75,4 +75,3 @@ UNIXFS_V0_2015 = ImportProfile(
 )
 
 PROFILES: dict[str, ImportProfile] = {"unixfs-v1-2025": UNIXFS_V1_2025, "unixfs-v0-2015": UNIXFS_V0_2015}
-DEFAULT_PROFILE = "unixfs-v1-2025"

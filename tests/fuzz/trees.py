@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from merkledag import car, car_v2, dag_cbor, dag_pb, unixfs
-from merkledag.car_index import CarIndex, IndexKind
-from merkledag.car_seek import build_index, find_block, read_header, run_reads
+from merkledag.car_index import IndexKind
+from merkledag.car_seek import find_block, read_header, run_reads
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB
 from merkledag.directory import DirEntry, build_directory
@@ -21,6 +21,7 @@ from merkledag.unixfs import Kind
 from tests.fuzz import mutations, oracle_pb, oracles
 from tests.fuzz.archives import random_blocks
 from tests.fuzz.target import Refused, Target, Unsure
+from tests.merkledag.support import index_of
 
 
 def packed(blocks: Iterable[bytes]) -> bytes:
@@ -133,8 +134,7 @@ def make_sought(dice: random.Random) -> bytes:
     """An archive, an index of it that is changed, and the number of the block to look for."""
     blocks = random_blocks(dice)
     data = car.header([]) + b"".join(map(car.frame, blocks))
-    index: CarIndex = run_reads(build_index(), lambda at, size: data[at : at + size])
-    raw = index.encode(dice.choice(tuple(IndexKind)))
+    raw = index_of(data).encode(dice.choice(tuple(IndexKind)))
     if dice.random() < 0.7:
         raw = mutations.mutate(dice, raw)
     head = car_v2.wrap(len(data), index=True).encode()

@@ -1,4 +1,4 @@
-"""Blocks in memory for the tests of this folder."""
+"""Blocks in memory, and indexes of archives, for tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from merkledag import dag_pb, unixfs
 from merkledag.block import Block, verify_block
+from merkledag.car_index import CarIndex
+from merkledag.car_sections import CarSections, Section
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB
 from merkledag.dag_pb import PBLink, PBNode
@@ -48,3 +50,14 @@ class Blocks:
 
     async def aget(self, cid: CID) -> bytes:
         return self.get(cid)
+
+
+def index_of(data: bytes, *, identity: bool = False) -> CarIndex:
+    """The index of a whole archive."""
+    index = CarIndex(identity=identity)
+    sections = CarSections()
+    sections.feed(data)
+    while (item := sections.next()) is not None:
+        if isinstance(item, Section):
+            index.add(item.cid, item.offset)
+    return index

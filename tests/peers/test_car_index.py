@@ -10,12 +10,13 @@ import pytest
 
 from merkledag import car, car_v2
 from merkledag.block import Block
-from merkledag.car_index import CarIndex, IndexKind, read_index
+from merkledag.car_index import IndexKind, read_index
 from merkledag.car_sections import CarHeader
-from merkledag.car_seek import build_index, find_block, read_header, run_reads
+from merkledag.car_seek import find_block, read_header, run_reads
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR, DAG_PB, RAW
 from merkledag.multihash import BLAKE3, IDENTITY, SHA1, SHA2_256, SHA2_512
+from tests.merkledag.support import index_of
 from tests.peers import support
 
 pytestmark = pytest.mark.peers
@@ -64,8 +65,8 @@ def seekable(path: Path) -> Any:
 
 def our_v2(v1: Path, kind: IndexKind, *, identity: bool) -> bytes:
     """Our CARv2 around an archive of version 1."""
-    index: CarIndex = run_reads(build_index(identity=identity), seekable(v1))
     data = v1.read_bytes()
+    index = index_of(data, identity=identity)
     head = car_v2.wrap(len(data), index=True, fully_indexed=identity)
     return head.encode() + data + index.encode(kind)
 
@@ -120,8 +121,8 @@ def test_blocks_are_found_by_go_cars_index(kind: str, boxo: support.Peer, tmp_pa
         index = v2.read_bytes()[header.v2.require_index() :]
         assert read_index(index)[0] is KINDS[kind]
         for block in blocks:
-            assert run_reads(find_block(header, block.cid, index), read) == block
-        assert run_reads(find_block(header, CID.of(b"not there"), index), read) is None
+            assert run_reads(find_block(header, block.cid), read) == block
+        assert run_reads(find_block(header, CID.of(b"not there")), read) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
