@@ -58,8 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Gives whoever closed stdout or stderr (`>&-`) /dev/null, before another file gets their number."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
+    """Gives whoever closed stdin, stdout or stderr (`>&-`) /dev/null, before another file gets their number.
+
+    What reads a closed stdin fails, as in other programs: an empty file is not what anybody meant.
+    """
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             import os
 
@@ -67,7 +70,8 @@ def _open_closed_streams() -> None:
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
-            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 (open as long as we run)
+            how = "w" if number else "r"
+            setattr(sys, name, open(number, how, closefd=False))  # noqa: SIM115 (open as long as we run)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -235,6 +235,14 @@ def test_closed_streams_are_no_error(holdfast: Holdfast, tmp_path: Path) -> None
         assert (done.returncode, b"Traceback" in done.stderr) == (0, False), closed
 
 
+def test_a_closed_stdin_is_not_an_empty_file(holdfast: Holdfast) -> None:
+    environ = {**os.environ, "HOLDFAST_HOME": str(holdfast.home)}
+    command = f"{sys.executable} -m cli.main add -n - <&-"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=environ, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"holdfast: Bad file descriptor\n"
+
+
 @pytest.mark.parametrize(
     "content",
     ['{"pid":100000000000000000000,"url":"http://127.0.0.1:1"}', '{"pid":1,"url":5}', "[1]", "{",
