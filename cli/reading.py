@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from merkledag.steps import Buffer, Steps, Walk, Want, inline
+from merkledag.steps import Buffer, Steps, Walk, Want, drive, drive_walk, inline
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -47,29 +47,11 @@ class Reader:
 
     def run(self, steps: Steps[T]) -> T:
         """The value of `steps`."""
-        try:
-            want = next(steps)
-            while True:
-                want = steps.send(self._get(want))
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        finally:
-            steps.close()
+        return drive(steps, self._get)
 
     def iterate(self, walk: Walk[T]) -> Iterator[T]:
         """The items of `walk`; closes it when the caller stops early."""
-        try:
-            item = next(walk)
-            while True:
-                if isinstance(item, Want):
-                    item = walk.send(self._get(item))
-                else:
-                    yield item
-                    item = walk.send(None)
-        except StopIteration:
-            return
-        finally:
-            walk.close()
+        return drive_walk(walk, self._get)
 
     def announce(self, cids: Iterable[CID]) -> None:
         """Says what will be asked for soon; what was announced long ago and never asked for is dropped."""

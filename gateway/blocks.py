@@ -13,7 +13,7 @@ from gateway.source import BlockSource
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.reader import read_file
-from merkledag.steps import Buffer, Steps, Walk, Want, inline
+from merkledag.steps import Buffer, Steps, Walk, Want, adrive_walk, inline
 
 T = TypeVar("T")
 
@@ -70,20 +70,9 @@ class Blocks:
         finally:
             steps.close()
 
-    async def iterate(self, walk: Walk[T]) -> AsyncGenerator[T, None]:
+    def iterate(self, walk: Walk[T]) -> AsyncGenerator[T, None]:
         """The items of `walk`, made from copies of the blocks."""
-        try:
-            item = next(walk)
-            while True:
-                if isinstance(item, Want):
-                    item = walk.send(await self.get(item))
-                else:
-                    yield item
-                    item = walk.send(None)
-        except StopIteration:
-            return
-        finally:
-            walk.close()
+        return adrive_walk(walk, self.get)
 
     async def send_file(self, body: Body, cid: CID, start: int, end: int) -> None:
         """Sends bytes `start` to `end` of a UnixFS file or raw block; local leaves go from their views."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from typing import NamedTuple, TypeVar
 
 from merkledag import multihash
@@ -39,27 +39,25 @@ def inline(cid: CID) -> bytes | None:
     return multihash.split(cid.multihash)[1] if cid.is_identity else None
 
 
-def run(steps: Steps[T], get: Callable[[CID], Buffer]) -> T:
-    """Drives `steps` to its value; `get` returns a block's bytes or raises, and what it raises passes on."""
+def drive(steps: Steps[T], answer: Callable[[Want], Buffer]) -> T:
+    """The value of `steps`; `answer` returns the bytes that are wanted, and what it raises passes on."""
     try:
         want = next(steps)
         while True:
-            data = inline(want.cid)
-            want = steps.send(get(want.cid) if data is None else data)
+            want = steps.send(answer(want))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()
 
 
-def iterate(walk: Walk[T], get: Callable[[CID], Buffer]) -> Iterator[T]:
+def drive_walk(walk: Walk[T], answer: Callable[[Want], Buffer]) -> Iterator[T]:
     """Yields the items of `walk`; closes it when the caller stops early."""
     try:
         item = next(walk)
         while True:
             if isinstance(item, Want):
-                data = inline(item.cid)
-                item = walk.send(get(item.cid) if data is None else data)
+                item = walk.send(answer(item))
             else:
                 yield item
                 item = walk.send(None)
@@ -67,6 +65,40 @@ def iterate(walk: Walk[T], get: Callable[[CID], Buffer]) -> Iterator[T]:
         return
     finally:
         walk.close()
+
+
+async def adrive_walk(walk: Walk[T], answer: Callable[[Want], Awaitable[Buffer]]) -> AsyncGenerator[T, None]:
+    """As `drive_walk`, with an awaitable `answer`."""
+    try:
+        item = next(walk)
+        while True:
+            if isinstance(item, Want):
+                item = walk.send(await answer(item))
+            else:
+                yield item
+                item = walk.send(None)
+    except StopIteration:
+        return
+    finally:
+        walk.close()
+
+
+def run(steps: Steps[T], get: Callable[[CID], Buffer]) -> T:
+    """As `drive`; `get` returns the block of a CID, and is not asked for identity CIDs."""
+    return drive(steps, _answering(get))
+
+
+def iterate(walk: Walk[T], get: Callable[[CID], Buffer]) -> Iterator[T]:
+    """As `drive_walk`; `get` returns the block of a CID, and is not asked for identity CIDs."""
+    return drive_walk(walk, _answering(get))
+
+
+def _answering(get: Callable[[CID], Buffer]) -> Callable[[Want], Buffer]:
+    def answer(want: Want) -> Buffer:
+        data = inline(want.cid)
+        return get(want.cid) if data is None else data
+
+    return answer
 
 
 async def arun(steps: Steps[T], get: Callable[[CID], Awaitable[Buffer]]) -> T:
@@ -80,20 +112,3 @@ async def arun(steps: Steps[T], get: Callable[[CID], Awaitable[Buffer]]) -> T:
         return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()
-
-
-async def aiterate(walk: Walk[T], get: Callable[[CID], Awaitable[Buffer]]) -> AsyncIterator[T]:
-    """As `iterate`, with an awaitable `get`."""
-    try:
-        item = next(walk)
-        while True:
-            if isinstance(item, Want):
-                data = inline(item.cid)
-                item = walk.send(await get(item.cid) if data is None else data)
-            else:
-                yield item
-                item = walk.send(None)
-    except StopIteration:
-        return
-    finally:
-        walk.close()

@@ -23,7 +23,7 @@ from merkledag.directory import DirEntry, build_directory
 from merkledag.errors import DecodeError, HashMismatch, LimitExceeded, UnsupportedCodec, UnsupportedHash
 from merkledag.multihash import IDENTITY, SHA2_512, wrap
 from merkledag.profile import UNIXFS_V0_2015, UNIXFS_V1_2025
-from merkledag.steps import Want, aiterate, arun, iterate, run
+from merkledag.steps import Want, adrive_walk, arun, iterate, run
 from merkledag.traverse import Scope, walk_dag
 from tests.merkledag.support import Blocks
 
@@ -176,7 +176,7 @@ class TestDrivers:
         blocks, root, _, _ = a_folder()
         blocks.put(b"first", RAW)
         assert run(self.steps(), blocks.get) == await arun(self.steps(), blocks.aget) == b"firstsecond"
-        there = [block async for block in aiterate(walk_dag(root), blocks.aget)]
+        there = [block async for block in adrive_walk(walk_dag(root), lambda want: blocks.aget(want.cid))]
         assert there == list(iterate(walk_dag(root), blocks.get))
 
     async def test_an_error_of_the_source_passes_through_and_closes_the_steps(self) -> None:
@@ -200,10 +200,10 @@ class TestDrivers:
         blocks, root, _, _ = a_folder()
         for _ in iterate(walk_dag(root), blocks.get):
             break
-        items = aiterate(walk_dag(root), blocks.aget)
+        items = adrive_walk(walk_dag(root), lambda want: blocks.aget(want.cid))
         async for _ in items:
             break
-        await items.aclose()  # type: ignore[attr-defined]
+        await items.aclose()
 
     def test_a_driver_that_sends_nothing_is_told(self) -> None:
         steps = walk_dag(CID.of(b"x"))

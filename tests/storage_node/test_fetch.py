@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 from gateway.app import add_trustless_routes
 from merkledag.cid import CID
 from merkledag.codecs import RAW
-from merkledag.steps import aiterate
+from merkledag.steps import adrive_walk
 from merkledag.traverse import walk_dag
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.endpoints import open_session
@@ -116,7 +116,7 @@ async def network() -> AsyncIterator[Network]:
 async def read_all(fetcher: NetworkFetcher, source: Encoded) -> int:
     """Walk the content through the fetcher and compare every block with the original."""
     count = 0
-    async for block in aiterate(walk_dag(source.content), fetcher.fetch):
+    async for block in adrive_walk(walk_dag(source.content), lambda want: fetcher.fetch(want.cid)):
         assert block.data == source.store.get(block.cid.multihash)
         count += 1
     return count

@@ -14,7 +14,7 @@ from ledger.genesis import HOLD
 from ledger.records import DealStatus, ShardStatus
 from ledger.transactions import Ask, CreateDeal
 from merkledag.cid import CID
-from merkledag.steps import aiterate
+from merkledag.steps import adrive_walk
 from merkledag.traverse import walk_dag
 from storage_node import commitments as commitments_module
 from storage_node.blockstore import environment
@@ -57,7 +57,7 @@ async def stored(
 async def readable(fetcher: NetworkFetcher, home: Home, content: CID) -> bool:
     """Whether every block of the content can be had, as it was."""
     try:
-        async for block in aiterate(walk_dag(content), fetcher.fetch):
+        async for block in adrive_walk(walk_dag(content), lambda want: fetcher.fetch(want.cid)):
             assert block.data == home.store.get(block.cid.multihash)
     except BlockNotFound:
         return False
