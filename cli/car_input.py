@@ -383,7 +383,7 @@ def _open_url(url: str) -> Iterator[HTTPResponse]:
         raise kind(f"{url}: the server answered {error.code} {error.reason}") from None
     except (URLError, HTTPException, ValueError, OSError) as error:
         reason = getattr(error, "reason", error)
-        raise unreachable(f"{url}: {reason}") from None
+        raise unreachable(f"{url}: {getattr(reason, 'strerror', None) or reason}") from None
     if response is None:
         raise CommandError(f"{url}: a redirect to something else than http or https")
     with response:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cli.car_input import ReadOptions, open_car
 from cli.car_output import CarWriter, Target
-from cli.output import emit, note, size_text, usage
+from cli.output import count_text, emit, note, size_text, usage
 from cli.streams import check_binary_stdout, is_stdout
 
 if TYPE_CHECKING:
@@ -72,5 +72,5 @@ def rewrite(
             }
         )
     elif not is_stdout(output):
-        note(f"wrote {done.blocks} blocks, {size_text(done.size_bytes)}, to {output}")
+        note(f"wrote {count_text(done.blocks, 'block')}, {size_text(done.size_bytes)}, to {output}")
     return done

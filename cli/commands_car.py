@@ -14,9 +14,9 @@ from cli.commands_car_files import IndexOption, NullPaddingFlag, VersionOption, 
 from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag, NewFileOption
-from cli.output import ExitCode, emit, not_found, note, size_text, text, usage
+from cli.output import ExitCode, count_text, emit, not_found, note, size_text, text, usage
 from cli.sources import content_source, unixfs_node
-from cli.streams import check_binary_stdout, is_stdout
+from cli.streams import STDIO, check_binary_stdout, is_stdout
 
 if TYPE_CHECKING:
     from cli.car_input import CarInput
@@ -70,7 +70,7 @@ def export(
             }
         )
     elif not is_stdout(output):
-        note(f"wrote {done.blocks} blocks, {size_text(done.size_bytes)}, to {output}")
+        note(f"wrote {count_text(done.blocks, 'block')}, {size_text(done.size_bytes)}, to {output}")
 
 
 SCOPES: Final[dict[str, Scope]] = {"": "all", "all": "all", "entity": "entity", "block": "block"}
@@ -98,7 +98,9 @@ def _entity_bytes(text_of: str, scope: str) -> EntityBytes | None:
 
 @app.command("import")
 def import_(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="CAR files, URLs, or - for stdin.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE…]", help="CAR files, URLs; - or none is stdin.")
+    ] = None,
     pin: Annotated[
         bool, typer.Option("--pin-roots/--no-pin-roots", "--pin/--no-pin", help="Pin the roots.")
     ] = True,
@@ -114,6 +116,7 @@ def import_(
     from cli.car_input import ReadOptions, check_there, open_car
 
     options = ReadOptions(allow_truncated, null_padding)
+    files = files or [STDIO]
     for file in files:  # a name that is wrong is told before hours of work
         check_there(file)
     with Home.locate() as home, home.open_store().lease():
@@ -205,7 +208,7 @@ def _report(
             )
             continue
         note(
-            f"{each.file}: {each.result.new} new blocks ({size_text(each.result.bytes)}), "
+            f"{each.file}: {count_text(each.result.new, 'new block')} ({size_text(each.result.bytes)}), "
             f"{each.result.present} here already"
         )
         if stats:

@@ -11,7 +11,7 @@ import typer
 
 from cli.arguments import cid_argument
 from cli.options import JsonFlag, NewFileOption
-from cli.output import emit, invalid, not_found, note, raw, size_text, text, usage
+from cli.output import count_text, emit, invalid, not_found, note, raw, size_text, text, usage
 from cli.streams import STDIO, base64_text, is_stdout, read_input
 from merkledag import codecs
 
@@ -190,9 +190,9 @@ def verify(
         assert header is not None
         kind = _checked_index(archive, places or CarIndex())
     if full and (missing := below.missing(header.roots)):
+        lacks = count_text(len(missing), "block")
         raise invalid(
-            f"{file}: {len(missing)} blocks that it links to are not in it, for example {missing[0]} "
-            "(--partial allows that)"
+            f"{file}: lacks {lacks} that it links to, for example {missing[0]} (--partial allows that)"
         )
     if json_output:
         return emit(
@@ -209,7 +209,8 @@ def verify(
             }
         )
     index_text = f", its {kind} index too" if kind else ""
-    return text(f"{file}: {summary.blocks} blocks, {size_text(summary.size_bytes)}, all good{index_text}")
+    count = count_text(summary.blocks, "block")
+    return text(f"{file}: {count}, {size_text(summary.size_bytes)}, all good{index_text}")
 
 
 def _checked_index(archive: CarInput, places: Any) -> str | None:

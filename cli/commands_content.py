@@ -11,7 +11,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag, PathArgument, ProgressFlag
-from cli.output import ExitCode, emit, flush, meter, note, printable, raw, size_text, text, usage
+from cli.output import ExitCode, count_text, emit, flush, meter, note, printable, raw, size_text, text, usage
 
 if TYPE_CHECKING:
     from cli.listing import Columns, Row
@@ -75,7 +75,7 @@ def get(
         )
     elif where != STDIO:
         kept = f", {size_text(done.kept_bytes)} of them from before" if done.kept_bytes else ""
-        text(f"wrote {where} ({size_text(done.size_bytes)} in {done.files} files{kept})")
+        text(f"wrote {where} ({size_text(done.size_bytes)} in {count_text(done.files, 'file')}{kept})")
     return ExitCode.INVALID if done.left_out else ExitCode.DONE
 
 

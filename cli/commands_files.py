@@ -28,7 +28,7 @@ READ_BYTES = 1 << 20
 IMMUTABLE = ("/ipfs/", "/ipns/", "ipfs://", "ipns://")
 
 TreePath = Annotated[str, typer.Argument(metavar="PATH", help="A path in the tree, for example /docs/a.txt.")]
-ParentsOption = Annotated[bool, typer.Option("-p", "--parents", help="Make the folders that lack.")]
+ParentsOption = Annotated[bool, typer.Option("-p", "--parents", help="Make the folders above it too.")]
 
 
 @contextmanager
@@ -160,6 +160,10 @@ def cp(
     with opened() as (home, mfs):
         if source.startswith(IMMUTABLE):
             mfs.link(_immutable(home, source), place, parents=parents, force=force)
+        elif not source.startswith("/"):
+            raise usage(
+                f"{source!r} is no path of the tree; a file of the disk comes in by `add`, as /ipfs/CID"
+            )
         else:
             mfs.copy(_parsed(source), place, parents=parents, force=force)
         _report(mfs, place, json_output=json_output)

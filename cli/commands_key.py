@@ -77,7 +77,11 @@ def gen(
 
 
 @app.command("ls")
-def ls(json_output: JsonFlag = False) -> int:
+@app.command("list", hidden=True)
+def ls(
+    long: Annotated[bool, typer.Option("-l", hidden=True, help="As it is anyway; kubo has it.")] = False,
+    json_output: JsonFlag = False,
+) -> int:
     """List the keys; exit 4 when the files of some are damaged."""
     store = Home.locate().keystore()
     infos: list[KeyInfo] = []

@@ -11,7 +11,7 @@ from cli.arguments import path_argument
 from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import ExitCode, emit, not_found, printable, text, usage
+from cli.output import ExitCode, count_text, emit, not_found, printable, text, usage
 
 if TYPE_CHECKING:
     from merkledag.cid import CID
@@ -154,7 +154,7 @@ def verify(json_output: JsonFlag = False) -> int:
             if json_output:
                 emit({"cid": str(pin.cid), "ok": not missing, "missing": [str(cid) for cid in missing]})
             elif missing:
-                text(f"{pin.cid} lacks {len(missing)} blocks, for example {missing[0]}")
+                text(f"{pin.cid} lacks {count_text(len(missing), 'block')}, for example {missing[0]}")
     if not json_output and not broken:
         text("every pin is whole")
     return ExitCode.INVALID if broken else ExitCode.DONE

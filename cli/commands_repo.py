@@ -12,7 +12,7 @@ from cli.groups import new_app
 from cli.home import NODE_KEY, Home
 from cli.keystore import ED25519
 from cli.options import JsonFlag
-from cli.output import ExitCode, emit, meter, note, size_text, text
+from cli.output import ExitCode, count_text, emit, meter, note, size_text, text
 
 app = new_app("The block store.")
 
@@ -111,7 +111,7 @@ def gc(
             }
         )
     verb = "would free" if dry_run else "freed"
-    return text(f"{verb} {report.blocks} blocks, {size_text(report.bytes)}; {report.kept} stay")
+    return text(f"{verb} {count_text(report.blocks, 'block')}, {size_text(report.bytes)}; {report.kept} stay")
 
 
 @app.command("verify")
@@ -152,7 +152,8 @@ def verify(
             }
         )
     else:
-        text(f"{report.blocks} blocks, {size_text(report.size_bytes)}: {len(damaged) or 'none'} damaged")
+        count = count_text(report.blocks, "block")
+        text(f"{count}, {size_text(report.size_bytes)}: {len(damaged) or 'none'} damaged")
     if damaged and not dropped:
         for cid in damaged[:10]:
             note(f"damaged: {cid}")

@@ -207,6 +207,11 @@ def note(line: str) -> None:
         return  # nobody is listening
 
 
+def count_text(count: int, noun: str) -> str:
+    """`1 block`, `2 blocks`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def size_text(size_bytes: float) -> str:
     """`1.5 GiB`: a size for people, in binary units."""
     for unit in ("B", "KiB", "MiB", "GiB"):

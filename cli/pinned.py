@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from cli.output import not_found
+from cli.output import count_text, not_found
 from merkledag.cid import CID
 from storage_node.pins import PinMode, protect
 from storage_node.reach import reachable
@@ -29,8 +29,8 @@ def require_complete(home: Home, cid: CID, *, recursive: bool) -> None:
     """
     missing = protect(home.open_store(), cid, recursive, strict=True)
     if missing:
-        count = "a block" if len(missing) == 1 else f"{len(missing)} blocks"
-        raise not_found(f"{cid} cannot be pinned: {count} of it missing here, for example {missing[0]}")
+        lacks = count_text(len(missing), "block")
+        raise not_found(f"{cid} cannot be pinned: it lacks {lacks} here, for example {missing[0]}")
 
 
 def needed_by(home: Home, cids: Collection[CID]) -> Iterator[tuple[CID, CID]]:

@@ -238,7 +238,7 @@ class TestImport:
         assert result.text.splitlines() == [
             f"imported 3 blocks ({size + len(blocks[0].data)} bytes)", f"pinned {blocks[0].cid}",
         ]  # fmt: skip
-        result = holdfast("car", "import", "--no-pin-roots", "-", stdin=whole)
+        result = holdfast("car", "import", "--no-pin-roots", stdin=whole)
         assert result.text == f"root {blocks[0].cid}"
         shown = holdfast("car", "import", "--json", "-", stdin=indexed(whole)).json
         assert shown == {

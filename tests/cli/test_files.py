@@ -67,6 +67,7 @@ def test_copying_moving_removing(holdfast: Holdfast, tree: Tree) -> None:
     assert holdfast("files", "stat", "--json", f"/ipfs/{cid}").json["cid"] == cid
     holdfast("files", "cp", f"/ipfs/{cid}/sub/g", "/site/")
     assert holdfast("files", "read", "/site/g").stdout == b"two"
+    assert "no path of the tree" in holdfast.fails(2, "files", "cp", "local.txt", "/site/local.txt")
     assert "exists already" in holdfast.fails(4, "files", "cp", f"/ipfs/{cid}/f", "/site/g")
     holdfast("files", "cp", "--force", f"/ipfs/{cid}/f", "/site/g")
     holdfast("files", "cp", "-p", "/site/g", "/new/place/h")

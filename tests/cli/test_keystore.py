@@ -104,6 +104,7 @@ def test_gen_ls_show(holdfast: Holdfast) -> None:
     assert shown["peer_id"].startswith("12D3Koo")
     assert [row["name"] for row in holdfast("key", "ls", "--json").json] == ["alice"]
     assert "alice" in holdfast("key", "ls").text
+    assert holdfast("key", "list", "-l").text == holdfast("key", "ls").text
     assert "no key is called bob" in holdfast.fails(3, "key", "show", "bob")
     holdfast.fails(1, "key", "gen", "alice")
     holdfast.fails(2, "key", "gen", "x", "--type", "rsa")
