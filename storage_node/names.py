@@ -56,14 +56,14 @@ class NameStore:
         """
         record = ipns.decode(raw)
         ipns.verify(record, name, self.now_ns())
+        known = self.get(name)
+        if known is not None and _counts(known, record):  # strangers may repeat a record: no write for that
+            return known
         with self._meta.write() as write:
             row = write.get(Table.RECORDS, _PREFIX + name)
             kept = None if row is None else _decode(name, row)
-            if kept is not None and ipns.order(kept.record) > ipns.order(record):
-                raise RecordOutdated(
-                    f"a newer record of {name_text(name)} is kept already: sequence "
-                    f"{kept.record.sequence} until {kept.record.validity.decode('ascii')}"
-                )
+            if kept is not None and _counts(kept, record):
+                return kept
             new = Kept(name, record, None if kept is None else kept.lifetime_s)
             write.put(Table.RECORDS, _PREFIX + name, _encode(new))
         return new
@@ -126,6 +126,16 @@ class NameStore:
             renewed = Kept(name, record, lifetime_s)
             write.put(Table.RECORDS, _PREFIX + name, _encode(renewed))
         return renewed
+
+
+def _counts(kept: Kept, record: ipns.Record) -> bool:
+    """Whether `record` is the one that is kept already; raises RecordOutdated if that is a newer one."""
+    if ipns.order(kept.record) > ipns.order(record):
+        raise RecordOutdated(
+            f"a newer record of {name_text(kept.name)} is kept already: sequence "
+            f"{kept.record.sequence} until {kept.record.validity.decode('ascii')}"
+        )
+    return kept.record.raw == record.raw
 
 
 def _sequence(last: ipns.Record | None, value: str, wanted: int | None) -> int:

@@ -160,6 +160,17 @@ class TestStore:
         with pytest.raises(NameNotFound):
             store.renew(BOB)
 
+    def test_repeating_a_record_costs_no_write(
+        self, store: NameStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Anybody may send a record again and again, and each write waits for the disk."""
+        older, newer = (record(BOB, clock, sequence=number) for number in (1, 2))
+        store.keep(name_of(BOB), newer)
+        monkeypatch.setattr(Meta, "write", lambda self: pytest.fail("this writes"))
+        assert store.keep(name_of(BOB), newer).record.raw == newer
+        with pytest.raises(RecordOutdated):
+            store.keep(name_of(BOB), older)
+
     def test_renewing_keeps_fields_of_ones_own(self, store: NameStore, clock: Clock) -> None:
         made = ipns.create(
             ALICE, ONE, sequence=3, eol_ns=clock.ns() + SECOND_NS, ttl_ns=1, extra={"_note": "x"}
