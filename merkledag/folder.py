@@ -13,10 +13,9 @@ from merkledag.dag_pb import PBLink, PBNode, name_bytes
 from merkledag.errors import DecodeError, LimitExceeded, NoSuchLink, NotADirectory
 from merkledag.hamt import HASH_BITS, bits_of, bucket, hash_name, prefix_chars, prefixes_of
 from merkledag.steps import Buffer, Steps, Walk, Want, need
-from merkledag.unixfs import HASH_MURMUR3, Data, Kind
+from merkledag.unixfs import HASH_MURMUR3, MIN_FANOUT, Data, Kind
 
 AHEAD = 16  # how many following shards a Want announces
-MIN_FANOUT = 8
 
 
 class Entry(NamedTuple):

@@ -33,6 +33,7 @@ from merkledag.errors import (
 )
 from merkledag.keys import PublicKey, decode_public_key
 from merkledag.path import ContentPath, parse_path
+from merkledag.protobuf import field
 
 MAX_RECORD_BYTES = 10 * 1024
 EOL = 0  # the only type of validity: until a moment
@@ -191,10 +192,10 @@ def create(
     data = dag_cbor.encode({**(extra or {}), **signed})
     raw = b""
     if legacy:
-        raw = _field(_VALUE, target) + _field(_SIGNATURE_1, signer.sign(target + validity + b"EOL"))
-        raw += _field(_TYPE, EOL) + _field(_VALIDITY, validity)
-        raw += _field(_SEQUENCE, sequence) + _field(_TTL, ttl_ns)
-    raw += _field(_SIGNATURE_2, signer.sign(_SIGNED_PREFIX + data)) + _field(_DATA, data)
+        raw = field(_VALUE, target) + field(_SIGNATURE_1, signer.sign(target + validity + b"EOL"))
+        raw += field(_TYPE, EOL) + field(_VALIDITY, validity)
+        raw += field(_SEQUENCE, sequence) + field(_TTL, ttl_ns)
+    raw += field(_SIGNATURE_2, signer.sign(_SIGNED_PREFIX + data)) + field(_DATA, data)
     if len(raw) > MAX_RECORD_BYTES:
         raise ValueError(f"the record would have {len(raw)} bytes; at most {MAX_RECORD_BYTES}")
     return decode(raw)
@@ -206,12 +207,6 @@ def order(record: Record) -> tuple[int, int, bytes]:
 
 
 # -- protobuf ----------------------------------------------------------------------------------------------
-
-
-def _field(number: int, value: bytes | int) -> bytes:
-    if isinstance(value, int):
-        return protobuf.varint(number << 3 | protobuf.VARINT) + protobuf.varint(value)
-    return protobuf.varint(number << 3 | protobuf.LENGTH) + protobuf.varint(len(value)) + value
 
 
 def _fields(raw: bytes) -> dict[int, Any]:

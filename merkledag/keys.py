@@ -38,7 +38,7 @@ class PublicKey:
 
     def encode(self) -> bytes:
         """The protobuf message PublicKey, which names hash."""
-        return b"\x08" + protobuf.varint(self.kind) + b"\x12" + protobuf.varint(len(self.data)) + self.data
+        return protobuf.field(1, self.kind) + protobuf.field(2, self.data)
 
     def multihash(self) -> bytes:
         """The peer ID: the encoded key itself where it is short, else its SHA-256."""

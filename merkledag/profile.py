@@ -8,9 +8,8 @@ from typing import Literal
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.chunker import Chunker, FixedSize
 from merkledag.multihash import IDENTITY, MAX_IDENTITY_BYTES, SHA2_256, is_supported
-from merkledag.unixfs import MAX_FANOUT
+from merkledag.unixfs import MAX_FANOUT, MIN_FANOUT
 
-MIN_FANOUT = 8
 MAX_LINKS_LIMIT = 8_192  # 8,192 links of 128-byte hashes stay below the block limit
 _MIB_CHUNKS = FixedSize(1024 * 1024)
 

@@ -30,6 +30,13 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+def field(number: int, value: int | bytes) -> bytes:
+    """A whole field: a varint or a length-delimited value; ValueError for a number outside 64 bits."""
+    if isinstance(value, int):
+        return varint(number << 3 | VARINT) + varint(value)
+    return varint(number << 3 | LENGTH) + varint(len(value)) + value
+
+
 def read_varint(data: bytes, offset: int) -> tuple[int, int]:
     """(value, offset after it) of the varint at `offset`; raises DecodeError past 64 bits or the end."""
     end = len(data)

@@ -10,7 +10,7 @@ from merkledag.errors import DecodeError
 from merkledag.protobuf import FIXED32, read_length, read_varint, skip, varint
 
 HASH_MURMUR3 = 0x22  # murmur3-x64-64
-MAX_FANOUT = 1024
+MIN_FANOUT, MAX_FANOUT = 8, 1_024
 
 _INT64_SIGN = 2**63
 _UINT64 = 2**64
