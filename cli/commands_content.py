@@ -258,7 +258,8 @@ def stat(
         return emit(document)
     for field, value in document.items():
         if value is not None:
-            text(f"{field}: {printable(str(value))}")
+            shown = str(value).lower() if isinstance(value, bool) else str(value)
+            text(f"{field}: {printable(shown)}")
     return None
 
 

@@ -80,6 +80,9 @@ def ls(
     kind: Annotated[str, typer.Option("--type", "-t", help=", ".join(TYPES))] = "",
     name: NameOption = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print CIDs alone.")] = False,
+    names: Annotated[
+        bool, typer.Option("-n", "--names", hidden=True, help="As it is anyway; kubo has it.")
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """List pins, one a line; without --type the recursive and direct ones."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cli.output import CommandError, invalid, not_found, usage
+from cli.output import invalid, not_found, usage
 
 ED25519: Final = "ed25519"
 BLS12_381: Final = "bls12-381"
@@ -155,13 +155,13 @@ class Keystore:
         return seed
 
     def rename(self, old: str, new: str) -> KeyInfo:
-        """Calls key `old` `new`. Exit 3 when there is no `old`, 1 when there is a `new` already."""
+        """Calls key `old` `new`. Exit 3 when there is no `old`, 4 when there is a `new` already."""
         self.info(old)
         source, target = self.path(old), self.path(new)
         try:
             os.link(source, target)  # fails where the name is taken, so no key is ever replaced
         except FileExistsError:
-            raise CommandError(f"a key called {new} exists already: choose another name") from None
+            raise invalid(f"a key called {new} exists already: choose another name") from None
         source.unlink()
         _sync_folder(self.folder)
         return self.info(new)
@@ -290,7 +290,7 @@ def _write_new(path: Path, data: bytes, name: str) -> None:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            raise CommandError(f"a key called {name} exists already: choose another name") from None
+            raise invalid(f"a key called {name} exists already: choose another name") from None
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -64,6 +64,7 @@ def test_pins_are_listed_by_type_and_name(holdfast: Holdfast, tree: Tree) -> Non
     assert listed(f"{root}/sub") == {sub: "indirect"}
     assert holdfast("pin", "ls", "-q", "--type", "recursive").text == root
     assert "mine" in holdfast("pin", "ls").text
+    assert holdfast("pin", "ls", "--names").text == holdfast("pin", "ls").text
     holdfast.fails(3, "pin", "ls", "--type", "direct", root)
     holdfast.fails(3, "pin", "ls", str(CID.of(b"x")))
     holdfast.fails(2, "pin", "ls", "--type", "round")

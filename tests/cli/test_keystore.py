@@ -106,7 +106,7 @@ def test_gen_ls_show(holdfast: Holdfast) -> None:
     assert "alice" in holdfast("key", "ls").text
     assert holdfast("key", "list", "-l").text == holdfast("key", "ls").text
     assert "no key is called bob" in holdfast.fails(3, "key", "show", "bob")
-    holdfast.fails(1, "key", "gen", "alice")
+    holdfast.fails(4, "key", "gen", "alice")
     holdfast.fails(2, "key", "gen", "x", "--type", "rsa")
 
 

@@ -164,6 +164,7 @@ class TestStat:
         assert (part["local"], part["local_blocks"]) == (False, 2)
         assert part["local_bytes"] == part["block_bytes"] + 4
         assert holdfast("stat", here, "--with-local", "--json").json["local"] is True
+        assert "local: true" in holdfast("stat", here, "--with-local").text.splitlines()
         assert "local" not in holdfast("stat", cid, "--json").json
 
 

@@ -403,7 +403,7 @@ class TestKeys:
     def test_renaming(self, holdfast: Holdfast) -> None:
         public = holdfast("key", "gen", "alice").text
         holdfast("key", "gen", "bob")
-        assert "exists already" in holdfast.fails(1, "key", "rename", "alice", "bob")
+        assert "exists already" in holdfast.fails(4, "key", "rename", "alice", "bob")
         renamed = holdfast("key", "rename", "alice", "carol", "--json").json
         assert (renamed["name"], renamed["was"], renamed["public"]) == ("carol", "alice", public)
         holdfast.fails(3, "key", "rename", "alice", "dave")
