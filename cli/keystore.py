@@ -118,7 +118,7 @@ class Keystore:
     ) -> KeyInfo:
         """Stores `seed` (else a new one) as key `name`, sealed if a passphrase is given or in the file.
 
-        Raises CommandError: exit 1 when the key exists, exit 2 for a bad name or passphrase file.
+        Raises CommandError: exit 4 when the key exists, 2 for a bad name or passphrase file.
         """
         path = self.path(name)
         seed = secrets.token_bytes(SEED_BYTES) if seed is None else seed
