@@ -28,12 +28,11 @@ def init(
 
     home = Home.locate()
     keys = home.keystore()
-    is_new = not keys.has(NODE_KEY)
-    passphrase = new_passphrase(encrypt) if is_new else None
+    passphrase = None if keys.has(NODE_KEY) else new_passphrase(encrypt)
     made = [str(path) for path in home.create()]
-    if is_new:
-        info = keys.create(NODE_KEY, ED25519, passphrase=passphrase)
-        made.append(str(info.path))
+    own = keys.create_once(NODE_KEY, ED25519, passphrase=passphrase)
+    if own is not None:
+        made.append(str(own.path))
     info = keys.info(NODE_KEY)
     if not home.config_file.exists():
         home.config.save()
@@ -43,7 +42,7 @@ def init(
         emit({"home": str(home.path), "key": info.public, "encrypted": info.sealed, "made": made})
         return
     text(f"{'made' if made else 'found'} {home.path}")
-    text(f"{'made' if is_new else 'found'} the key {info.public} ({how})")
+    text(f"{'found' if own is None else 'made'} the key {info.public} ({how})")
 
 
 @app.command("stat")

@@ -149,7 +149,9 @@ class Home:
         store = self.keystore()
         if name == NODE_KEY and not store.has(NODE_KEY):
             self.ensure()
-            note(store.create(NODE_KEY, ED25519).sentence())
+            made = store.create_once(NODE_KEY, ED25519)
+            if made is not None:
+                note(made.sentence())
         return Ed25519Signer.from_seed(store.seed(name, ED25519))
 
     def bls_signer(self, name: str = BEACON_KEY) -> BlsSigner:
@@ -160,7 +162,9 @@ class Home:
         store = self.keystore()
         if name == BEACON_KEY and not store.has(BEACON_KEY):
             self.ensure()
-            note(store.create(BEACON_KEY, BLS12_381).sentence())
+            made = store.create_once(BEACON_KEY, BLS12_381)
+            if made is not None:
+                note(made.sentence())
         return BlsSigner.from_seed(store.seed(name, BLS12_381))
 
     def server(self, role: str) -> dict[str, Any] | None:

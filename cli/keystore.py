@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cli.output import invalid, not_found, usage
+from cli.output import CommandError, invalid, not_found, usage
 
 ED25519: Final = "ed25519"
 BLS12_381: Final = "bls12-381"
@@ -133,6 +133,16 @@ class Keystore:
         self.folder.chmod(0o700)
         _write_new(path, json.dumps(document, indent=1).encode() + b"\n", name)
         return KeyInfo(name, kind, public, passphrase is not None, path)
+
+    def create_once(self, name: str, kind: str, *, passphrase: bytes | None = None) -> KeyInfo | None:
+        """As `create`; None where the key is there already, also if another process was quicker."""
+        if not self.has(name):
+            try:
+                return self.create(name, kind, passphrase=passphrase)
+            except CommandError:
+                if not self.has(name):
+                    raise
+        return None
 
     def seed(self, name: str, kind: str | None = None) -> bytes:
         """The 32-byte private seed of key `name`, unsealed if need be.

@@ -66,6 +66,17 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     assert len(list((tmp_path / "keys").iterdir())) == 1
 
 
+def test_whoever_comes_second_finds_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two commands make the same home at once: the key appears after the second one looked for it."""
+    store = Keystore(tmp_path / "keys", {})
+    made = store.create_once("self", ED25519)
+    assert made is not None
+    answers = iter([False, True])
+    monkeypatch.setattr(store, "has", lambda name: next(answers))
+    assert store.create_once("self", ED25519) is None
+    assert store.info("self") == made
+
+
 @pytest.mark.parametrize(
     "change",
     [
