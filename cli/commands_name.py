@@ -71,7 +71,9 @@ def _document(kept: Kept, keys: dict[str, str]) -> dict[str, Any]:
 
 @app.command("publish")
 def publish(
-    path: Annotated[str, typer.Argument(help="What the name shall point at: /ipfs/…, /ipns/… or a CID.")],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="What the name shall point at: /ipfs/…, /ipns/… or a CID.")
+    ],
     key: Annotated[str, typer.Option("--key", "-k", help="The key whose name it is.")] = NODE_KEY,
     lifetime: Annotated[
         str, typer.Option("--lifetime", "-t", help="How long the record is valid, such as 48h or 30d.")

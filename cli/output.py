@@ -251,7 +251,8 @@ class _Quiet:
 class Progress:
     """A line on the terminal with the amount done, the rate and the time left.
 
-    `total_bytes` None means unknown. Whatever else is printed to the terminal first removes the line.
+    `total_bytes` None means unknown. What takes only a moment draws nothing. Whatever else is printed to the
+    terminal first removes the line.
     """
 
     on_screen: ClassVar[Progress | None] = None
@@ -261,7 +262,7 @@ class Progress:
         self._total = total_bytes
         self._done = 0
         self._began_s = time.monotonic()
-        self._drawn_s = 0.0
+        self._drawn_s = self._began_s
 
     def expect(self, total_bytes: int | None) -> None:
         """How many bytes it will be."""

@@ -405,9 +405,11 @@ def read_terminal(master: int) -> Iterable[bytes]:
 
 
 def test_progress_and_results_share_a_terminal(holdfast: Holdfast, tree: Tree) -> None:
-    root = tree({f"f{n}": rnd(12 << 20, str(n)) for n in range(4)})
+    root = tree({f"f{n}": rnd(6 << 20, str(n)) for n in range(4)})
     master, slave = pty.openpty()
-    process = holdfast.process("add", "-n", root, stdin=slave, stdout=slave, stderr=slave)
+    process = holdfast.process(
+        "add", "-n", "--chunker", "buzhash", root, stdin=slave, stdout=slave, stderr=slave
+    )
     os.close(slave)
     output = b"".join(read_terminal(master))
     os.close(master)

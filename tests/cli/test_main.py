@@ -184,9 +184,11 @@ def test_what_others_named_cannot_command_the_terminal() -> None:
 def test_progress_draws_rate_and_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter((0.0, 1.0, 1.01, 2.0))
+    clock = iter((0.0, 0.05, 1.0, 1.01, 2.0))
     monkeypatch.setattr("cli.output.time.monotonic", lambda: next(clock))
     bar = output.Progress("added", 4 << 20)
+    bar.advance(0)
+    assert capsys.readouterr().err == ""
     bar.advance(1 << 20)
     bar.advance(1 << 20)
     bar.advance(1 << 20)
