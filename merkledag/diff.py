@@ -14,7 +14,7 @@ from enum import StrEnum
 from merkledag import dag_pb
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB
-from merkledag.dag_pb import PBLink, PBNode, name_bytes
+from merkledag.dag_pb import Row
 from merkledag.errors import LimitExceeded, NotADirectory
 from merkledag.folder import Shard, directory_message
 from merkledag.hamt import HASH_BITS, bits_of, hash_name
@@ -51,7 +51,7 @@ class _Folder:
     """A directory's root block, decoded."""
 
     cid: CID
-    node: PBNode
+    rows: list[Row]
     message: Data
 
 
@@ -61,7 +61,7 @@ class _Item:
 
     first: tuple[int, bytes]
     last: tuple[int, bytes]
-    link: PBLink
+    cid: CID
     shard: Shard | None = None  # the shard that holds the link to a sub-shard
     number: int = 0
 
@@ -116,9 +116,9 @@ def _folder(cid: CID) -> Steps[_Folder | None]:
     """The directory that `cid` is, None for anything else."""
     if cid.codec != DAG_PB:
         return None
-    node = dag_pb.decode((yield Want(cid)))
+    rows, payload = dag_pb.decode_rows((yield Want(cid)))
     try:
-        return _Folder(cid, node, directory_message(cid, node.data))
+        return _Folder(cid, rows, directory_message(cid, payload))
     except NotADirectory:
         return None
 
@@ -130,36 +130,37 @@ class _Side:
         self._by_hash = by_hash
         self.items: list[_Item] = []
         if folder.message.kind is Kind.HAMT:
-            self._push(Shard(folder.cid, folder.node, folder.message, 0, 0))
+            self._push(Shard(folder.cid, folder.rows, folder.message, 0, 0))
             return
-        named: dict[bytes, PBLink] = {}
-        for link in folder.node.links:
-            named.setdefault(name_bytes(link.name or ""), link)
-        items = [self._entry(name, link) for name, link in named.items()]
+        named: dict[bytes, CID] = {}
+        for cid, name, _ in folder.rows:
+            named.setdefault(name or b"", cid)
+        items = [self._entry(name, cid) for name, cid in named.items()]
         self.items = sorted(items, key=_first, reverse=True)
 
-    def _entry(self, name: bytes, link: PBLink) -> _Item:
+    def _entry(self, name: bytes, cid: CID) -> _Item:
         key = (hash_name(name) if self._by_hash else 0, name)
-        return _Item(key, key, link)
+        return _Item(key, key, cid)
 
     def _push(self, shard: Shard) -> None:
         free = HASH_BITS - bits_of(shard.fanout) * (shard.level + 1)  # bits of the hash below a bucket
         found: list[_Item] = []
-        for number, link in shard.links:
-            entry = shard.entry(number, link)
-            if entry is not None:
-                found.append(self._entry(name_bytes(entry.name), link))
+        for slot in shard.slots:
+            if slot.name:
+                shard.check(slot)
+                found.append(self._entry(slot.name, slot.cid))
                 continue
-            low = (shard.path << bits_of(shard.fanout) | number) << free
-            found.append(_Item((low, b""), (low + (1 << free) - 1, b"\xff" * 2_000), link, shard, number))
+            low = (shard.path << bits_of(shard.fanout) | slot.number) << free
+            above = low + (1 << free) - 1, b"\xff" * 2_000
+            found.append(_Item((low, b""), above, slot.cid, shard, slot.number))
         self.items.extend(sorted(found, key=_first, reverse=True))
 
     def expand(self) -> Walk[Change]:
         """Replaces the lowest item, a sub-shard, by what is in it."""
         item = self.items.pop()
         assert item.shard is not None  # the caller looked
-        block = need((yield Want(item.link.cid)))
-        self._push(item.shard.child(item.number, item.link.cid, block))
+        block = need((yield Want(item.cid)))
+        self._push(item.shard.child(item.number, item.cid, block))
 
 
 def _first(item: _Item) -> tuple[int, bytes]:
@@ -180,13 +181,13 @@ def _merge(
                 yield from left.expand()
             else:
                 left.items.pop()
-                yield Change(ChangeKind.REMOVED, (*path, _name(old)), old.link.cid, None)
+                yield Change(ChangeKind.REMOVED, (*path, _name(old)), old.cid, None)
         elif new is not None and (old is None or new.last < old.first):
             if new.shard is not None:
                 yield from right.expand()
             else:
                 right.items.pop()
-                yield Change(ChangeKind.ADDED, (*path, _name(new)), None, new.link.cid)
+                yield Change(ChangeKind.ADDED, (*path, _name(new)), None, new.cid)
         elif old is not None and new is not None:  # they overlap
             yield from _overlap(left, right, old, new)
 
@@ -194,14 +195,14 @@ def _merge(
 def _overlap(
     left: _Side, right: _Side, old: _Item, new: _Item
 ) -> Generator[Want | Change | tuple[str, CID, CID], Buffer | None, None]:
-    if (old.first, old.last, old.link.cid) == (new.first, new.last, new.link.cid):
+    if (old.first, old.last, old.cid) == (new.first, new.last, new.cid):
         left.items.pop()
         right.items.pop()
         return
     if old.shard is None and new.shard is None:
         left.items.pop()
         right.items.pop()
-        yield _name(old), old.link.cid, new.link.cid
+        yield _name(old), old.cid, new.cid
         return
     # The wider one first: then equal shards meet each other.
     if old.shard is not None and (new.shard is None or _width(old) >= _width(new)):

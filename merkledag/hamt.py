@@ -17,6 +17,7 @@ from merkledag.profile import ImportProfile
 from merkledag.unixfs import HASH_MURMUR3, Data, Kind, Mtime
 
 HASH_BITS = 64
+_FIRST_HALF = (1 << HASH_BITS) - 1
 
 
 class Item(NamedTuple):
@@ -34,7 +35,7 @@ Held = tuple[bytes, CID, int | None]
 
 def hash_name(name: bytes) -> int:
     """The first half of murmur3-x64-128 as a number; its highest bits choose the bucket at the root."""
-    return mmh3.hash64(name, signed=False)[0]  # `signed` counts as a keyword only
+    return mmh3.mmh3_x64_128_uintdigest(name) & _FIRST_HALF
 
 
 def bits_of(fanout: int) -> int:

@@ -20,16 +20,18 @@ from merkledag.builder import Link
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.codecs import name as codec_name
-from merkledag.dag_pb import PBLink, name_bytes
+from merkledag.dag_pb import name_bytes
 from merkledag.directory import DirEntry, checked_name, entry_bytes, envelope_bytes, outgrown, write_folder
 from merkledag.errors import NoSuchLink, NotADirectory
-from merkledag.folder import AHEAD, Shard, directory_message
+from merkledag.folder import AHEAD, Shard, Slot, directory_message
 from merkledag.hamt import Held, Item, bits_of, bucket, hash_name
 from merkledag.profile import ImportProfile
 from merkledag.steps import Steps, Want
 from merkledag.unixfs import Data, Kind
 
 _SHORTEST = CID(1, RAW, b"\0\0")  # no link is shorter than that to an empty identity block
+
+_Named = dict[bytes, tuple[CID, int | None]]  # entries: CID and tsize by name
 
 
 class Edited(NamedTuple):
@@ -65,16 +67,16 @@ def edit(
     block = yield Want(root)
     if root.codec != DAG_PB:
         raise NotADirectory(f"{root} is a {codec_name(root.codec)} block, not a directory")
-    node = dag_pb.decode(block)
-    message = directory_message(root, node.data)
+    rows, payload = dag_pb.decode_rows(block)
+    message = directory_message(root, payload)
     if message.kind is Kind.DIRECTORY:
-        named: dict[bytes, PBLink] = {}
-        for link in node.links:
-            named.setdefault(name_bytes(link.name or ""), link)
+        named: _Named = {}
+        for cid, name, tsize in rows:
+            named.setdefault(name or b"", (cid, tsize))
         return _rebuilt(profile, root, named, changes, message)
     profile = replace(profile, hamt_fanout=message.fanout or profile.hamt_fanout)
     editor = _Editor(profile, root)
-    top = Shard(root, node, message, 0, 0)
+    top = Shard(root, rows, message, 0, 0)
     slots = yield from editor.slots(top, changes)
     if editor.may_shrink():
         small = yield from _all_links(profile, top, message, editor.growth_bytes, editor.growth_entries)
@@ -97,46 +99,46 @@ def _changes(put: Iterable[DirEntry], remove: Iterable[str]) -> list[_Change]:
 def _rebuilt(
     profile: ImportProfile,
     root: CID,
-    named: dict[bytes, PBLink],
+    named: _Named,
     changes: Sequence[_Change],
     message: Data,
 ) -> Edited:
     """A folder small enough to have been read whole, with the changes made."""
     for change in changes:
         if change.item is not None:
-            named[change.name] = PBLink(change.item.cid, None, change.item.tsize)
+            named[change.name] = change.item.cid, change.item.tsize
         elif named.pop(change.name, None) is None:
             raise NoSuchLink(change.name.decode("utf-8", "surrogateescape"), root)
-    rows = [(name, link.cid, link.tsize) for name, link in sorted(named.items(), key=_first)]
+    rows = [(name, *held) for name, held in sorted(named.items(), key=_first)]
     return Edited(*write_folder(profile, rows, message.mode, message.mtime))
 
 
-def _first(row: tuple[bytes, PBLink]) -> bytes:
+def _first(row: tuple[bytes, object]) -> bytes:
     return row[0]
 
 
 def _all_links(
     profile: ImportProfile, root: Shard, message: Data, growth_bytes: int, growth_entries: int
-) -> Steps[dict[bytes, PBLink] | None]:
+) -> Steps[_Named | None]:
     """All entries of a HAMT, or None as soon as it is certain that it stays one, with what it will grow by.
 
     Upper shards are read first: they tell soonest, for a sub-shard holds two entries at least.
     """
-    named: dict[bytes, PBLink] = {}
+    named: _Named = {}
     least = 2 * entry_bytes(profile, b"n", _SHORTEST, None)
     size = envelope_bytes(profile, message.mode, message.mtime) + growth_bytes
     unread: deque[tuple[Shard, int, CID]] = deque()
     shard = root
     while True:
-        for number, link in shard.links:
-            entry = shard.entry(number, link)
-            if entry is None:
-                unread.append((shard, number, link.cid))
+        for slot in shard.slots:
+            number, name, cid, tsize = slot
+            if not name:
+                unread.append((shard, number, cid))
                 size += least
                 continue
-            name = name_bytes(entry.name)
-            named[name] = PBLink(entry.cid, None, entry.tsize)
-            size += entry_bytes(profile, name, entry.cid, entry.tsize)
+            shard.check(slot)
+            named[name] = cid, tsize
+            size += entry_bytes(profile, name, cid, tsize)
         if outgrown(profile, len(named) + 2 * len(unread) + growth_entries, size):
             return None
         if not unread:
@@ -171,31 +173,31 @@ class _Editor:
         groups: dict[int, list[_Change]] = {}
         for change in changes:
             groups.setdefault(bucket(change.hashed, shard.level, self._bits), []).append(change)
-        present = dict(shard.links)
-        ahead = [present[number].cid for number in groups if shard.is_shard(present.get(number))]
+        present = {slot.number: slot for slot in shard.slots}
+        ahead = [slot.cid for number in groups if (slot := present.get(number)) is not None and not slot.name]
         done: list[tuple[int, bytes, CID, int | None]] = []
         for number in sorted(present.keys() | groups.keys()):
-            link = present.get(number)
+            slot = present.get(number)
             group = groups.get(number)
             after: Held | None
             if group is None:
-                assert link is not None  # a number comes from one of the two
-                after = name_bytes(shard.entry_name(link)), link.cid, link.tsize
-            elif link is not None and shard.is_shard(link):
-                ahead.remove(link.cid)
-                after = yield from self._sub_shard(shard, number, link, group, tuple(ahead))
+                assert slot is not None  # a number comes from one of the two
+                after = slot[1:]
+            elif slot is not None and not slot.name:
+                ahead.remove(slot.cid)
+                after = yield from self._sub_shard(shard, slot, group, tuple(ahead))
             else:
-                after = self._entries(shard, number, link, group)
+                after = self._entries(shard, slot, group)
             if after is not None:
                 done.append((number, *after))
         return done
 
     def _sub_shard(
-        self, shard: Shard, number: int, link: PBLink, group: list[_Change], ahead: tuple[CID, ...]
+        self, shard: Shard, slot: Slot, group: list[_Change], ahead: tuple[CID, ...]
     ) -> Steps[Held | None]:
         """What takes the place of a sub-shard: nothing, its only entry left, or a shard again."""
-        block = yield Want(link.cid, ahead)
-        slots = yield from self.slots(shard.child(number, link.cid, block), group)
+        block = yield Want(slot.cid, ahead)
+        slots = yield from self.slots(shard.child(slot.number, slot.cid, block), group)
         if not slots:
             return None
         if len(slots) == 1 and slots[0][1]:
@@ -203,14 +205,12 @@ class _Editor:
         written = hamt.write_shard(self._profile, slots, self.blocks)
         return b"", written.cid, written.tsize
 
-    def _entries(self, shard: Shard, number: int, link: PBLink | None, group: list[_Change]) -> Held | None:
+    def _entries(self, shard: Shard, slot: Slot | None, group: list[_Change]) -> Held | None:
         """What a bucket without a sub-shard holds after the changes."""
         items: dict[bytes, Item] = {}
-        if link is not None:
-            entry = shard.entry(number, link)
-            assert entry is not None  # the caller asked is_shard
-            name = name_bytes(entry.name)
-            items[name] = Item(hash_name(name), name, entry.cid, entry.tsize)
+        if slot is not None:
+            shard.check(slot)
+            items[slot.name] = Item(hash_name(slot.name), *slot[1:])
         for change in group:
             old = items.pop(change.name, None)
             if old is not None:
