@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.importing_rules import parse_rule
-from cli.output import CommandError
+from cli.output import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,5 +106,5 @@ def _lines_of(path: str) -> list[str]:
 
 def _decoded(data: bytes, path: str) -> list[str]:
     if len(data) > MAX_IGNORE_FILE_BYTES:
-        raise CommandError(f"{path} has more than {MAX_IGNORE_FILE_BYTES} bytes of rules")
+        raise invalid(f"{path}: rules have at most {MAX_IGNORE_FILE_BYTES} bytes")
     return os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()

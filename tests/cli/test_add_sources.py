@@ -155,6 +155,15 @@ def test_archives_that_would_lead_out_or_contradict_themselves_are_refused(
     assert holdfast("pin", "ls", "--json").json_lines == []
 
 
+def test_a_header_of_an_archive_is_bounded(holdfast: Holdfast) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        header = tarfile.TarInfo("x")
+        header.pax_headers = {"comment": "c" * (1 << 20)}
+        tar.addfile(header)
+    assert "at most 1048576" in holdfast.fails(4, "add", "--tar", "-", stdin=out.getvalue())
+
+
 def test_later_entries_replace_earlier_ones_and_hard_links_are_their_file(
     holdfast: Holdfast, tree: Tree
 ) -> None:
@@ -203,6 +212,12 @@ def test_rules_leave_files_out(holdfast: Holdfast, tree: Tree, tmp_path: Path) -
     archive = pack(root, tmp_path / "x.tar", mode="w")
     options = ("-n", "-Q", "--ignore", "*.o", "--ignore", "build/", "--no-empty-dirs")
     assert holdfast("add", *options, "--tar", archive).text == holdfast("add", *options, root).text
+
+
+def test_a_file_of_rules_is_bounded(holdfast: Holdfast, tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_bytes(b"#" * ((1 << 20) + 1))
+    root = tree({"x": b""})
+    assert "1048576 bytes" in holdfast.fails(4, "add", "-n", root, "--ignore-rules-path", tmp_path / "rules")
 
 
 def test_ignore_files_hold_for_their_folder(holdfast: Holdfast, tree: Tree) -> None:

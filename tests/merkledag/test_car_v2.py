@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from merkledag import car, car_v2, varint
 from merkledag.block import Block
-from merkledag.car_index import IndexKind, look_up, read_index
+from merkledag.car_index import MAX_MATCHES, CarIndex, IndexKind, look_up, read_index
 from merkledag.car_sections import (
     HEADS_ONLY,
+    MAX_HEADER_BYTES,
     CarHeader,
     CarSections,
     ReadAt,
@@ -206,10 +207,18 @@ class TestIndex:
         with pytest.raises(DecodeError, match=message):
             read_index(bytes.fromhex(data))
 
-    @pytest.mark.parametrize("head", ["8008ffffffff", "8108ffffffff"])
-    def test_millions_of_buckets_are_refused(self, head: str) -> None:
-        with pytest.raises(LimitExceeded):
+    @pytest.mark.parametrize("head", ["800801100000", "810801100000"])  # 4,097
+    def test_too_many_buckets_are_refused(self, head: str) -> None:
+        with pytest.raises(LimitExceeded, match="at most 4096"):
             read_index(bytes.fromhex(head) + bytes(1000))
+
+    def test_a_block_in_very_many_places_is_looked_for_in_some(self) -> None:
+        index = CarIndex()
+        for place in range(MAX_MATCHES + 10):
+            index.add(ROOT, 100 * place)
+        encoded = index.encode(IndexKind.SORTED)
+        places = run_reads(look_up(0, ROOT.multihash), reader(encoded))
+        assert places == [100 * place for place in range(MAX_MATCHES)]
 
     @given(st.binary(max_size=120), st.sampled_from(["8008", "8108", ""]))
     @settings(max_examples=150)
@@ -358,6 +367,15 @@ class TestSections:
             if sections.next() is not None and at > 1000:
                 break
         assert at == len(whole) - 1
+
+    def test_a_header_over_the_limit_is_refused_before_it_comes(self) -> None:
+        sections = CarSections()
+        sections.feed(varint.encode(MAX_HEADER_BYTES))
+        assert sections.next() is None
+        sections = CarSections()
+        sections.feed(varint.encode(MAX_HEADER_BYTES + 1))
+        with pytest.raises(LimitExceeded, match="header of 1048577 bytes"):
+            sections.next()
 
     def test_skipping_needs_a_head(self) -> None:
         with pytest.raises(ValueError, match="no section"):

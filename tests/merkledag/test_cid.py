@@ -231,6 +231,10 @@ class TestCID:
         with pytest.raises(InvalidCID):
             CID.parse(text)
 
+    def test_a_text_over_the_limit_is_refused_before_it_is_read(self) -> None:
+        with pytest.raises(InvalidCID, match="at most 2048"):
+            CID.parse("b" + "a" * 2048)
+
     def test_an_identity_cid_of_a_megabyte_is_refused_at_once(self) -> None:
         with pytest.raises(InvalidCID, match="at most 128"):
             CID.decode(b"\x01\x55\x00" + varint.encode(2**20) + bytes(2**20))

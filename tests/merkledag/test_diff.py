@@ -62,7 +62,7 @@ def naive(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[tuple
             yield from naive(before[name], after[name], (*path, name))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(trees, trees, st.sampled_from(PROFILES), st.sampled_from(PROFILES), st.data())
 def test_a_diff_is_what_two_listings_say(before, after, first, second, data) -> None:
     if data.draw(st.booleans(), "shares a part"):

@@ -318,12 +318,16 @@ class TestOtherKeys:
         signature = private.sign(PREFIX + self.DATA, ec.ECDSA(hashes.SHA256()))
         check(record_of(key, signature, self.DATA), key.multihash())
 
-    def test_a_small_rsa_key_is_refused(self) -> None:
-        modulus = (1 << 1023) + 1  # 1,024 bits; whether it is a product of primes is not looked at
-        weak = rsa.RSAPublicNumbers(65537, modulus).public_key()
-        key = PublicKey(KeyKind.RSA, pkix(weak))
-        with pytest.raises(errors.UnsupportedKey, match="1024 bits"):
+    @pytest.mark.parametrize("bits", [1_024, 8_200])
+    def test_a_small_or_huge_rsa_key_is_refused(self, bits: int) -> None:
+        modulus = (1 << bits - 1) + 1  # whether it is a product of primes is not looked at
+        key = PublicKey(KeyKind.RSA, pkix(rsa.RSAPublicNumbers(65537, modulus).public_key()))
+        with pytest.raises(errors.UnsupportedKey, match=f"{bits} bits"):
             check(record_of(key, bytes(128), self.DATA), key.multihash())
+
+    def test_a_long_key_is_refused_before_it_is_looked_at(self) -> None:
+        with pytest.raises(errors.UnsupportedKey, match="at most 1200"):
+            decode_public_key(PublicKey(KeyKind.ECDSA, bytes(1_200)).encode())
 
     @pytest.mark.parametrize(
         "encoded",

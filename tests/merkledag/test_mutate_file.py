@@ -48,7 +48,7 @@ def written(
     return link
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=70),
     st.lists(st.tuples(st.integers(0, 90), st.binary(max_size=20), st.booleans()), min_size=1, max_size=4),

@@ -29,7 +29,7 @@ from storage_node.errors import (
 )
 from storage_node.meta import Meta, Table
 from storage_node.names import NameStore
-from storage_node.names_dns import DnsLinks, parse_server
+from storage_node.names_dns import MAX_CNAME_STEPS, DnsLinks, parse_server
 from storage_node.names_renewal import HAND_OUT_EVERY_S, Renewal
 from storage_node.names_resolver import ABSENT_TTL_S, MAX_STEPS, NameResolver
 from storage_node.names_routing import DelegatedRouter
@@ -498,6 +498,17 @@ class TestDns:
             resolver = world.resolver(links=await world.links(Zone(aliases=aliases, follow=False)))
             with pytest.raises(NameNotFound):
                 await resolver.resolve("a.example")
+
+    async def test_a_long_chain_of_cnames_is_not_followed(self, world: World) -> None:
+        async with world:
+            aliases = {f"n{at}.example": f"n{at + 1}.example" for at in range(MAX_CNAME_STEPS)}
+            aliases["_dnslink.a.example"] = "n0.example"
+            texts = {f"n{MAX_CNAME_STEPS}.example": [f"dnslink={ONE}"]}
+            zone = Zone(texts=texts, aliases=aliases, follow=False)
+            resolver = world.resolver(links=await world.links(zone))
+            with pytest.raises(NameNotFound):
+                await resolver.resolve("a.example")
+            assert len(zone.asked) == MAX_CNAME_STEPS
 
     async def test_the_domain_itself_is_not_asked(self, world: World) -> None:
         async with world:
