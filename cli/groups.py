@@ -28,7 +28,35 @@ _COMPLETE = "_HOLDFAST_COMPLETE"
 
 
 class _Command(core.TyperCommand):
-    """A command whose switches may also be given a value, as in `--pin=false`: kubo writes them so."""
+    """A command with plain names of arguments in its help: `NAME`, `[NAME]` for one that may be left out.
+
+    Its switches may also be given a value, as in `--pin=false`: kubo writes them so.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for param in self._of_kind("argument"):
+            param.metavar = (param.metavar or param.name.upper()).strip("[]")
+
+    def _of_kind(self, kind: str) -> list[Any]:
+        return [param for param in self.params if param.param_type_name == kind]
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = self._of_kind("argument")
+        return ["[OPTIONS]", *(p.metavar if p.required else f"[{p.metavar}]" for p in arguments)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        records = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        options = [record for param, record in records if record and param.param_type_name == "option"]
+        arguments = [
+            (param.metavar, record[1].removesuffix("[required]").rstrip())
+            for param, record in records
+            if record and param.param_type_name == "argument"
+        ]
+        for title, rows in (("Arguments", arguments), ("Options", options)):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)

@@ -118,6 +118,19 @@ def test_help_of_a_group_has_whole_sentences(holdfast: Holdfast) -> None:
         assert "..." not in shown.partition("\nCommands:")[2], name
 
 
+def test_help_shows_arguments_as_they_are_written(holdfast: Holdfast) -> None:
+    for words, usage, argument in (
+        (("files", "write"), "PATH [DATA]", "DATA  A file with the data, or - for stdin.  [default: -]"),
+        (("car", "export"), "PATH…", "PATH…  The roots: CIDs or content paths."),
+        (("key", "gen"), "NAME", "NAME  The key's name."),
+        (("pin", "ls"), "[PATH…]", "PATH…  Only these."),
+    ):
+        shown = [line.strip() for line in holdfast(*words, "--help").text.splitlines()]
+        assert shown[0] == f"Usage: holdfast {' '.join(words)} [OPTIONS] {usage}"
+        assert argument in shown
+    assert "Missing argument 'NAME'" in holdfast.fails(2, "key", "gen")
+
+
 def test_no_arguments_show_help(holdfast: Holdfast) -> None:
     assert "Commands:" in holdfast(code=2).stderr
     assert "export" in holdfast("car", code=2).stderr
