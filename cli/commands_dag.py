@@ -97,6 +97,10 @@ def _encoded(codec: int, value: Any, what: str) -> bytes:
 
     try:
         return values.encode(codec, value)
+    except UnicodeError:
+        raise invalid(
+            f"{what} cannot be written as {codecs.name(codec)}: text in it is not Unicode"
+        ) from None
     except ValueError as error:
         raise invalid(f"{what} cannot be written as {codecs.name(codec)}: {error}") from None
 

@@ -149,6 +149,8 @@ def _parse(data: Buffer, what: str, make_map: Any) -> Any:
         if _SURROGATE.search(raw) is not None:
             "".join(_strings(value)).encode()
         return _bounded(value)
+    except UnicodeError:
+        raise DecodeError(f"not {what}: text in it is not Unicode") from None
     except ValueError as error:
         raise DecodeError(f"not {what}: {error}") from None
     except RecursionError:

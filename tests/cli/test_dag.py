@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,16 @@ def test_archives_go_by_kubos_names_too(holdfast: Holdfast, tree: Tree, tmp_path
     archive = tmp_path / "x.car"
     archive.write_bytes(holdfast("dag", "export", cid).stdout)
     assert cid in holdfast("dag", "import", archive).text
+
+
+def test_text_that_is_not_unicode_has_no_place_in_values(holdfast: Holdfast, tmp_path: Path) -> None:
+    """But the names of a folder may be any bytes."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff")).write_bytes(b"x")
+    cid = holdfast.add(folder)
+    for codec in ("dag-json", "dag-cbor"):
+        assert "not Unicode" in holdfast.fails(4, "dag", "get", cid, "--output-codec", codec)
+    assert holdfast("dag", "get", cid, "--output-codec", "dag-pb").stdout
+    for text in (b'"\\ud800"', b'"\xff"'):
+        assert "not Unicode" in holdfast.fails(4, "dag", "put", "-", stdin=text)
