@@ -1,8 +1,7 @@
-"""CAR archives to read: a file, standard input or a URL, and its blocks, hashed in two threads, in order.
+"""CAR archives to read: the blocks of a file, standard input or a URL, verified, in their order.
 
-A regular file is read in place: the threads fetch and hash the larger blocks, and nothing is copied twice.
-Whatever else comes as a stream. Memory is bounded by `WINDOW_BYTES` of blocks that are ahead; no block is
-given before it is verified.
+A regular file is read in place: threads fetch and hash the larger blocks, and nothing is copied twice.
+Whatever else comes as a stream. No block is given before it is verified.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import io
 import os
 import stat
 import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cli.output import CommandError, invalid, meter, not_found, unreachable, usage
+from cli.car_ahead import SMALL_BLOCK_BYTES, Ahead
+from cli.car_opening import WEB, check_there, open_url, widen_pipe
+from cli.output import invalid, meter, unreachable
 from cli.streams import STDIO
 from merkledag.block import Block, verify_block
 from merkledag.car_sections import (
@@ -33,21 +33,10 @@ from merkledag.car_seek import find_block, read_header, run_reads
 from merkledag.errors import MerkledagError, TruncatedCar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-    from http.client import HTTPResponse
-
     from cli.output import Meter
     from merkledag.cid import CID
 
-WEB: Final = ("http://", "https://")
 READ_BYTES: Final = 1 << 20
-HASH_THREADS: Final = 2
-WINDOW_BYTES: Final = 16 << 20
-WINDOW_BLOCKS: Final = 1024
-SMALL_BLOCK_BYTES: Final = 32 << 10  # below this, a thread costs more than hashing here
-URL_TIMEOUT_S: Final = 60.0
-PIPE_BYTES: Final = 1 << 20  # asked of the system for pipes, whose default is 64 KiB
-CAR_MEDIA_TYPE: Final = "application/vnd.ipld.car"
 
 
 class ReadOptions(NamedTuple):
@@ -94,10 +83,10 @@ class CarInput:
         if self.name == STDIO:
             self._stream = sys.stdin.buffer.read
             with suppress(OSError, ValueError):
-                _widen_pipe(sys.stdin.fileno())
+                widen_pipe(sys.stdin.fileno())
             return
         if self.name.startswith(WEB):
-            response = stack.enter_context(_open_url(self.name))
+            response = stack.enter_context(open_url(self.name))
             self._stream = response.read
             self.size_bytes = response.length
             self._left = lambda: response.length or 0
@@ -159,7 +148,7 @@ class CarInput:
     def sections(self, label: str = "read") -> Generator[tuple[Block, int], None, None]:
         """Every block, verified, in the order of the archive, and the offset of its section in the data."""
         bar = meter(label, self.size_bytes)
-        ahead = _Ahead(self._verified_later)
+        ahead = Ahead(self._verified_later)
         try:
             with self._named():
                 for item in self._items(SMALL_BLOCK_BYTES, bar):
@@ -280,111 +269,8 @@ class CarInput:
                 continue
 
 
-class _Ahead:
-    """Sections on their way through the threads, given back in order."""
-
-    def __init__(self, verified: Callable[[Section | SectionHead], Block]) -> None:
-        self._verified = verified
-        self._pool: ThreadPoolExecutor | None = None
-        self._queue: deque[tuple[Block | Future[Block], int, int]] = deque()
-        self._size_bytes = 0
-
-    def add(self, item: Section | SectionHead) -> Iterator[tuple[Block, int]]:
-        """Takes one more and gives those that are over the bounds."""
-        size = len(item.data) if isinstance(item, Section) else item.size_bytes
-        block: Block | Future[Block]
-        if size < SMALL_BLOCK_BYTES:
-            block = self._verified(item)
-        else:
-            if self._pool is None:
-                from concurrent.futures import ThreadPoolExecutor
-
-                self._pool = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash")
-            block = self._pool.submit(self._verified, item)
-        self._queue.append((block, item.offset, size))
-        self._size_bytes += size
-        while self._size_bytes > WINDOW_BYTES or len(self._queue) > WINDOW_BLOCKS:
-            yield self._first()
-
-    def rest(self) -> Iterator[tuple[Block, int]]:
-        """All that are left."""
-        while self._queue:
-            yield self._first()
-
-    def _first(self) -> tuple[Block, int]:
-        block, offset, size = self._queue.popleft()
-        self._size_bytes -= size
-        return (block if isinstance(block, Block) else block.result()), offset
-
-    def close(self) -> None:
-        """Ends the threads."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-
 @contextmanager
 def open_car(name: str, options: ReadOptions | None = None) -> Iterator[CarInput]:
     """The archive that a path, `-` or an http(s) URL names; exit 3 if it is not there."""
     with ExitStack() as stack:
         yield CarInput(name, stack, options or ReadOptions())
-
-
-def check_there(name: str) -> None:
-    """Exit 3 for a file that is not there, 4 for a folder, 2 for other URLs than http."""
-    if name == STDIO or name.startswith(WEB):
-        return
-    path = Path(name)
-    if path.is_dir():
-        raise invalid(f"{name} is a folder, not a CAR file")
-    if not path.exists():
-        if "://" in name:
-            raise usage(f"{name}: only http and https URLs are read")
-        raise not_found(f"{name}: there is no such file")
-
-
-def _widen_pipe(handle: int) -> None:
-    import fcntl
-
-    with suppress(AttributeError, OSError):
-        fcntl.fcntl(handle, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-@contextmanager
-def _open_url(url: str) -> Iterator[HTTPResponse]:
-    """The answer to a GET; asks for a CAR, so that a gateway's URL of any content gives one.
-
-    Only http and https, also when redirected. Exit 3 for 404 and 410, 5 for other answers and failures.
-    """
-    from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
-    from urllib.request import (
-        HTTPDefaultErrorHandler,
-        HTTPErrorProcessor,
-        HTTPHandler,
-        HTTPRedirectHandler,
-        HTTPSHandler,
-        OpenerDirector,
-        ProxyHandler,
-        Request,
-    )
-
-    opener = OpenerDirector()
-    for handler in (
-        ProxyHandler(), HTTPHandler(), HTTPSHandler(),
-        HTTPDefaultErrorHandler(), HTTPErrorProcessor(), HTTPRedirectHandler(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
-    accept = f"{CAR_MEDIA_TYPE}, application/octet-stream;q=0.5, */*;q=0.1"
-    try:
-        response = opener.open(Request(url, headers={"Accept": accept}), timeout=URL_TIMEOUT_S)  # noqa: S310
-    except HTTPError as error:
-        error.close()
-        kind = not_found if error.code in (404, 410) else unreachable
-        raise kind(f"{url}: the server answered {error.code} {error.reason}") from None
-    except (URLError, HTTPException, ValueError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise unreachable(f"{url}: {getattr(reason, 'strerror', None) or reason}") from None
-    if response is None:
-        raise CommandError(f"{url}: a redirect to something else than http or https")
-    with response:
-        yield response

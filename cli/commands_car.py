@@ -113,7 +113,8 @@ def import_(
     json_output: JsonFlag = False,
 ) -> None:
     """Store the blocks of CAR files, each verified, and pin their roots when all files are in."""
-    from cli.car_input import ReadOptions, check_there, open_car
+    from cli.car_input import ReadOptions, open_car
+    from cli.car_opening import check_there
 
     options = ReadOptions(allow_truncated, null_padding)
     files = files or [STDIO]
