@@ -90,7 +90,7 @@ def gc(
 
         def held() -> Iterator[CID]:
             """Looked up when the collection asks, which is after its epoch began."""
-            yield from mfs.roots(home.open_meta())
+            yield from mfs.whole_roots(home.open_meta(), home.open_store())
             for multihash in held_for_others(home):
                 yield CID(1, RAW, multihash)
 

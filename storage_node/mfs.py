@@ -25,7 +25,7 @@ from merkledag.reader import NodeStat, read_file, stat
 from merkledag.steps import Buffer, Steps, inline, iterate, run
 from merkledag.unixfs import Mtime
 from storage_node.blockstore.interface import Blockstore
-from storage_node.errors import BlockNotFound
+from storage_node.errors import BlockNotFound, IncompleteDag
 from storage_node.meta import Meta, Table
 from storage_node.pins import protect
 
@@ -62,6 +62,17 @@ def roots(meta: Meta) -> Iterator[CID]:
     """What a collection must keep, as far as it is here: the tree's root, looked up when asked."""
     _, root = _record(meta.get(Table.RECORDS, ROOT_KEY))
     if root is not None:
+        yield root
+
+
+def whole_roots(meta: Meta, store: Blockstore) -> Iterator[CID]:
+    """As `roots`; raises IncompleteDag where the root's block is lost: what else it held is unknown."""
+    for root in roots(meta):
+        if not root.is_identity and not store.has(root.multihash):
+            raise IncompleteDag(
+                f"block {root}, the root of the mutable tree, is missing; nothing was freed: put it again or "
+                "give the tree up with `holdfast files rm -r /`"
+            )
         yield root
 
 
@@ -193,12 +204,17 @@ class Mfs:
                     return root
                 made = [(cid.multihash, data) for cid, data in view.blocks.items()]
                 self._store.put_many([*made, (self._empty_block.cid.multihash, self._empty_block.data)])
-                with self._meta.write() as write:
-                    now, _ = _record(write.get(Table.RECORDS, ROOT_KEY))
-                    if now == version:
-                        value = (version + 1).to_bytes(_VERSION_BYTES, "big") + bytes(view.root)
-                        write.put(Table.RECORDS, ROOT_KEY, value)
-                        return view.root
+                if self._swap(version, view.root):
+                    return view.root
+
+    def _swap(self, version: int, root: CID) -> bool:
+        """Makes `root` the tree's, durably, if that is still `version`; whether it was."""
+        with self._meta.write() as write:
+            if _record(write.get(Table.RECORDS, ROOT_KEY))[0] != version:
+                return False
+            value = (version + 1).to_bytes(_VERSION_BYTES, "big") + bytes(root)
+            write.put(Table.RECORDS, ROOT_KEY, value)
+            return True
 
     def _on_newest(self, step: Callable[[_View], T]) -> tuple[int, CID, _View, T]:
         """Takes a step on the newest root; on the next one, if a collection took blocks that only the old
@@ -275,7 +291,9 @@ class Mfs:
         self._change(step)
 
     def remove(self, path: Segments, *, recursive: bool = False) -> None:
-        """Removes a node; folders only if `recursive`."""
+        """Removes a node; folders only if `recursive`. The root can be only where its block is lost."""
+        if not path and recursive and self._give_up():
+            return
 
         def step(view: _View) -> None:
             if not path:
@@ -285,6 +303,17 @@ class Mfs:
             view.remove(path)
 
         self._change(step)
+
+    def _give_up(self) -> bool:
+        """Begins an empty tree if the root's block is lost; whether it was."""
+        with self._store.lease():
+            version, root = self._current()
+            try:
+                self._block(root)
+                return False
+            except BlockNotFound:
+                self._store.put_many([(self._empty.cid.multihash, self._empty_block.data)])
+                return self._swap(version, self._empty.cid)
 
     def write(
         self,

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from merkledag.cid import CID
+from storage_node.blockstore.store import open_store
 from tests.cli.conftest import ROOT, Holdfast
 
 Tree = Callable[..., Path]
@@ -201,3 +203,23 @@ def test_several_shells_write_at_once(holdfast: Holdfast) -> None:
     assert [shell.wait(60) for shell in shells] == [0, 0, 0]
     names = holdfast("files", "ls", "/shared").text.splitlines()
     assert names == sorted(f"{shell}-{n}" for shell in range(3) for n in range(8))
+
+
+def test_a_tree_whose_root_is_lost_is_not_collected_but_can_be_given_up(holdfast: Holdfast) -> None:
+    """As after `repo verify --drop` of a damaged block: what hangs below may still be wanted."""
+    holdfast("files", "write", "-e", "-p", "/a/f", stdin=b"precious")
+    cid, root = (holdfast("files", "stat", "--hash", path).text for path in ("/a/f", "/"))
+    block = holdfast("block", "get", root).stdout
+    with closing(open_store(holdfast.home / "blocks", reserve_bytes=0)) as store:
+        store.delete_many([CID.parse(root).multihash])
+    assert root in holdfast.fails(3, "repo", "gc")
+    assert holdfast("block", "get", cid).stdout == b"precious"
+    holdfast("block", "put", "--cid-codec", "dag-pb", "-", stdin=block)
+    assert holdfast("files", "read", "/a/f").stdout == b"precious"
+    holdfast.fails(4, "files", "rm", "-r", "/")
+    with closing(open_store(holdfast.home / "blocks", reserve_bytes=0)) as store:
+        store.delete_many([CID.parse(root).multihash])
+    holdfast("files", "rm", "-r", "/")
+    assert holdfast("files", "ls").text == ""
+    holdfast("repo", "gc")
+    holdfast.fails(3, "block", "get", cid)
