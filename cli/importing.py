@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cli.importing_steps import (
     Chunk,
+    ChunkReader,
     EndFile,
     Enter,
     ImportOptions,
     Leave,
     Placed,
-    Reader,
     Slot,
     Step,
     Symlink,
     ahead,
 )  # fmt: skip
-from cli.importing_walk import Walk
+from cli.importing_walk import PathWalk
 from cli.output import Meter, invalid
 from merkledag.builder import FileTree, Leaf, Link, build_symlink
 from merkledag.cid import CID
@@ -74,7 +74,7 @@ class Importer:
         self._on_added = on_added
         self._meter = meter
         self._stdin = stdin
-        self._reader = Reader(options.profile)
+        self._reader = ChunkReader(options.profile)
         self._folders: list[_Folder] = []
         self.roots: list[Added] = []
 
@@ -83,7 +83,7 @@ class Importer:
 
         Repeated blocks are not left out.
         """
-        return self._build(Walk(self._options, self._reader, self._stdin).plan(paths))
+        return self._build(PathWalk(self._options, self._reader, self._stdin).plan(paths))
 
     def archive_blocks(self, stream: BinaryIO, name: str) -> Generator[Block, None, None]:
         """The same for the folder, called `name`, that unpacking a tar archive would give."""

@@ -86,6 +86,9 @@ class Selection:
         return Scope(inner.path, found)
 
 
+BUT_HIDDEN: Final = Selection()  # the selection of an `add` without options
+
+
 def rules_of(path: str) -> list[str]:
     """The lines of a file of rules that the user named; raises OSError."""
     with open(path, "rb") as file:  # noqa: PTH123 (a str of any path)

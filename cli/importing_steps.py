@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cli.importing_ignore import BUT_HIDDEN, Selection
 from cli.output import CommandError
 from merkledag.builder import Leaf, make_leaf
 from merkledag.chunker import FixedSize
@@ -20,7 +21,6 @@ from merkledag.unixfs import Mtime
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from cli.importing_ignore import Selection
     from merkledag.builder import Link
     from merkledag.profile import ImportProfile
 
@@ -39,7 +39,6 @@ class ImportOptions:
     """
 
     profile: ImportProfile
-    hidden: bool = False
     wrap: bool = False
     preserve_mode: bool = False
     preserve_mtime: bool = False
@@ -49,7 +48,7 @@ class ImportOptions:
     follow_arguments: bool = False  # symlinks that are named
     follow_all: bool = False  # those, and symlinks in folders
     stdin_name: str = ""
-    selection: Selection | None = None  # None: all, or all but hidden ones
+    selection: Selection = BUT_HIDDEN
 
     @property
     def preserves(self) -> bool:
@@ -61,7 +60,7 @@ class ImportOptions:
         return Meta(None if symlink else self.mode, self.mtime)
 
     def meta(self, mode: int, mtime: Mtime | None, *, symlink: bool = False) -> Meta:
-        """What an entry of this mode and time gets. As elsewhere, mode 0 is none."""
+        """What an entry of this mode and time gets. Mode 0 is none, as in kubo."""
         own = mode & 0o7777 if self.preserve_mode and self.mode is None and not symlink else 0
         given = self.given(symlink=symlink)
         return Meta(own or given.mode, mtime if self.preserve_mtime and self.mtime is None else given.mtime)
@@ -123,7 +122,7 @@ class Leave(NamedTuple):
 Step = Chunk | EndFile | Placed | Symlink | Enter | Leave
 
 
-class Reader:
+class ChunkReader:
     """Reads files and streams into chunks, which two threads hash; the planner's hands."""
 
     def __init__(self, profile: ImportProfile) -> None:

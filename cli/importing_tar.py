@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import IO, Any, BinaryIO, Final
 
-from cli.importing_ignore import Scope, Selection
+from cli.importing_ignore import Scope
 from cli.importing_steps import (
     READ_BYTES,
+    ChunkReader,
     EndFile,
     Enter,
     ImportOptions,
     Leave,
     Meta,
     Placed,
-    Reader,
     Slot,
     Step,
     Symlink,
@@ -73,11 +73,11 @@ class _Folder:
 class Archive:
     """One import of one archive. `name` is what its folder is called."""
 
-    def __init__(self, options: ImportOptions, reader: Reader, name: str) -> None:
+    def __init__(self, options: ImportOptions, reader: ChunkReader, name: str) -> None:
         self._options = options
         self._reader = reader
         self._name = name
-        self._selection = options.selection or Selection(hidden=options.hidden)
+        self._selection = options.selection
         self._root = _Folder(options.given())
 
     def plan(self, stream: BinaryIO) -> Iterator[Step]:

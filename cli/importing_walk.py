@@ -8,8 +8,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from cli.importing_ignore import Scope, Selection
-from cli.importing_steps import READ_BYTES, EndFile, Enter, ImportOptions, Leave, Meta, Reader, Step, Symlink
+from cli.importing_ignore import Scope
+from cli.importing_steps import (
+    READ_BYTES,
+    ChunkReader,
+    EndFile,
+    Enter,
+    ImportOptions,
+    Leave,
+    Meta,
+    Step,
+    Symlink,
+)
 from cli.output import CommandError, invalid
 from cli.streams import STDIO
 from merkledag.unixfs import Mtime
@@ -22,14 +32,14 @@ class _Found(NamedTuple):
     identity: tuple[int, int] | None = None  # device and inode of a folder, where symlinks are followed
 
 
-class Walk:
+class PathWalk:
     """One walk over the arguments of an import."""
 
-    def __init__(self, options: ImportOptions, reader: Reader, stdin: BinaryIO | None = None) -> None:
+    def __init__(self, options: ImportOptions, reader: ChunkReader, stdin: BinaryIO | None = None) -> None:
         self._options = options
         self._reader = reader
         self._stdin = stdin
-        self._selection = options.selection or Selection(hidden=options.hidden)
+        self._selection = options.selection
         self._given = options.given()
 
     def plan(self, paths: Sequence[str]) -> Iterator[Step]:
@@ -172,7 +182,7 @@ def total_bytes(options: ImportOptions, paths: Sequence[str]) -> int | None:
     """The sizes of all files that an import will read, for a progress line; None where it reads a stream."""
     if STDIO in paths:
         return None
-    walk = Walk(options, Reader(options.profile))
+    walk = PathWalk(options, ChunkReader(options.profile))
     total = 0
     for path in paths:
         try:

@@ -55,7 +55,7 @@ class ProfileOptions(NamedTuple):
 def import_profile(profile: str, options: ProfileOptions) -> ImportProfile:
     """The named profile with the given options changed.
 
-    As elsewhere, a hash function other than sha2-256 implies CID version 1, and a CID version that was asked
+    As in kubo, a hash function other than sha2-256 implies CID version 1, and a CID version that was asked
     for decides on raw leaves unless they were asked for too. Raises CommandError (exit 2) for what does not
     fit.
     """

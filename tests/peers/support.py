@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cli.importing import Importer, ImportOptions
+from cli.importing_ignore import Selection
 from cli.output import meter
 from merkledag import car
 from merkledag.cid import CID
@@ -102,7 +103,9 @@ def import_blocks(
     folder: Path, profile: ImportProfile, *, attributes: bool = False
 ) -> tuple[CID, dict[CID, bytes]]:
     """Our importer over a folder: its root, and all blocks."""
-    options = ImportOptions(profile, hidden=True, preserve_mode=attributes, preserve_mtime=attributes)
+    options = ImportOptions(
+        profile, selection=Selection(hidden=True), preserve_mode=attributes, preserve_mtime=attributes
+    )
     importer = Importer(options, on_added=lambda _: None, meter=meter("", None, wanted=False))
     blocks = {block.cid: block.data for block in importer.blocks([str(folder)])}
     (added,) = importer.roots
