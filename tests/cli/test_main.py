@@ -67,6 +67,21 @@ def test_every_command_takes_json() -> None:
             assert "--json" in options, f"{name} {each.name}"
 
 
+def test_the_page_of_the_command_line_names_what_there_is() -> None:
+    """Every option in docs/cli.md exists, and every content command is in it."""
+    page = (ROOT / "docs" / "cli.md").read_text()
+    command = groups.root_command(COMMANDS)
+    options = {"--help", "--version"}
+    for name in COMMANDS:
+        loaded = command.get_command(None, name)
+        for sub, each in getattr(loaded, "commands", {"": loaded}).items():
+            options |= {option for param in each.params for option in (*param.opts, *param.secondary_opts)}
+            if name not in {"deal", "node", "wallet", "ledger"} and not each.hidden:  # pages of their own
+                alone, after = rf"({name} )?{sub or name}\b", rf"{name} [^`]*\b{sub}\b"  # `ls`, `pin add/ls`
+                assert re.search(f"`(holdfast )?({alone}|{after})", page), f"{name} {sub}"
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page)) <= options
+
+
 def test_help_names_every_command(holdfast: Holdfast) -> None:
     shown = holdfast("--help").text
     for name, entry in COMMANDS.items():
