@@ -121,6 +121,8 @@ def publish(
             raise usage(f"such a record cannot be made: {error}") from None
         _hand_out(home, kept, forgive=allow_offline)
         document = _document(kept, {name_text(kept.name): key})
+        if not home.config.texts("names.routers") and not quieter:
+            note("no router is set: this home and its gateway alone resolve the name (names.routers)")
     if json_output:
         return emit(document)
     return text(document["name"] if quieter else f"Published to {document['name']}: {printable(value)}")
@@ -233,8 +235,9 @@ def resolve(
             raise not_found("this home has no key yet, so no name of its own: `holdfast init` makes one")
         path = ipns_path(name or NODE_KEY)
         target = follow(home, path, max_steps=None if recursive else 1, fresh=nocache, offline=offline)
+        asked = own_or_given(home, path.root)
     if json_output:
-        return emit({"name": str(path), "path": str(target.path), "ttl_s": target.ttl_s})
+        return emit({"name": asked, "path": str(target.path), "ttl_s": target.ttl_s})
     return text(printable(str(target.path)))
 
 
