@@ -43,7 +43,7 @@ def build_directory(
     NUL, over `MAX_NAME_BYTES`), and LimitExceeded if a flat folder was demanded and its block is too large.
     """
     rows = sorted(((checked_name(entry.name), entry.cid, entry.tsize) for entry in entries), key=_name)
-    for (name, *_), (following, *_) in pairwise(rows):
+    for (name, _, _), (following, _, _) in pairwise(rows):
         if name == following:
             raise ValueError(f"the name {name.decode(errors='replace')!r} comes twice in one folder")
     return write_folder(profile, rows, mode, mtime, hamt)

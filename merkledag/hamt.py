@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 import mmh3
@@ -29,6 +31,8 @@ class Item(NamedTuple):
     tsize: int | None
 
 
+_hashed = itemgetter(0)
+
 # What a bucket holds: an entry's name, CID and tsize, or a shard's with an empty name.
 Held = tuple[bytes, CID, int | None]
 
@@ -45,10 +49,15 @@ def bits_of(fanout: int) -> int:
 
 def bucket(hashed: int, level: int, bits: int) -> int:
     """The bucket at `level` (root 0); raises LimitExceeded where the hash has no bits left."""
+    return hashed >> shift_of(level, bits) & ((1 << bits) - 1)
+
+
+def shift_of(level: int, bits: int) -> int:
+    """How many bits of the hash are below those of a bucket at `level`; raises LimitExceeded below 0."""
     shift = HASH_BITS - bits * (level + 1)
     if shift < 0:
         raise LimitExceeded(f"HAMT deeper than the {HASH_BITS} bits of its hash allow")
-    return hashed >> shift & ((1 << bits) - 1)
+    return shift
 
 
 @cache
@@ -69,7 +78,7 @@ def build(
     """The trie's root and its blocks, children first; raises LimitExceeded if two names share all 64 bits."""
     blocks: list[Block] = []
     # Sorted by hash, every bucket at every level is one run of neighbours.
-    link = _shard(profile, sorted(items), 0, blocks, mode, mtime)
+    link = _shard(profile, sorted(items, key=_hashed), 0, blocks, mode, mtime)
     return link, blocks
 
 
@@ -82,11 +91,20 @@ def _shard(
     mtime: Mtime | None = None,
 ) -> Link:
     """One node of the trie for `items`, which share the hash bits above `level`; 21 levels at most."""
+    slots: list[tuple[int, bytes, CID, int | None]] = []
     bits = bits_of(profile.hamt_fanout)
-    runs: dict[int, list[Item]] = {}
-    for item in items:
-        runs.setdefault(bucket(item.hashed, level, bits), []).append(item)
-    slots = [(index, *place(profile, run, level, blocks)) for index, run in runs.items()]
+    shift, mask = shift_of(level, bits), profile.hamt_fanout - 1
+    start, count = 0, len(items)
+    while start < count:
+        item = items[start]
+        prefix = item[0] >> shift
+        end = start + 1
+        if end < count and items[end][0] >> shift == prefix:
+            end = bisect_left(items, prefix + 1 << shift, end + 1, key=_hashed)
+            slots.append((prefix & mask, *place(profile, items[start:end], level, blocks)))
+        else:
+            slots.append((prefix & mask, item[1], item[2], item[3]))
+        start = end
     return write_shard(profile, slots, blocks, mode, mtime)
 
 

@@ -20,6 +20,8 @@ def varint(value: int) -> bytes:
         return _ONE_BYTE[value]
     if 0 <= value < 0x4000:
         return _TWO_BYTES[value - 128]
+    if 0 <= value < 0x200000:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     if not 0 <= value < _UINT64:
         raise ValueError(f"not an unsigned 64-bit number: {value}")
     out = bytearray()
