@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from cli.output import invalid
-from merkledag import codecs
+from merkledag import codecs, multihash
 
 if TYPE_CHECKING:
     from cli.car_input import CarInput
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from merkledag.car_sections import CarHeader
     from merkledag.cid import CID
 
-HASH_NAMES: Final = {
-    0x00: "identity", 0x11: "sha1", 0x12: "sha2-256", 0x13: "sha2-512", 0x14: "sha3-512", 0x15: "sha3-384",
-    0x16: "sha3-256", 0x17: "sha3-224", 0x1E: "blake3", 0x20: "sha2-384", 0x56: "dbl-sha2-256",
-    0xB220: "blake2b-256", 0xB240: "blake2b-512", 0xB260: "blake2s-256",
-}  # fmt: skip
 INDEX_NAMES: Final = {0x0400: "sorted", 0x0401: "multihash-sorted"}
 
 
@@ -38,7 +33,7 @@ class Summary:
             self._roots = _root_multihashes(header)
         self._roots.discard(cid.multihash)
         self.codecs[codecs.name(cid.codec)] += 1
-        self.hashes[HASH_NAMES.get(cid.hash_code, f"0x{cid.hash_code:x}")] += 1
+        self.hashes[multihash.name(cid.hash_code)] += 1
         self.smallest = min(self.smallest, size_bytes) if self.blocks else size_bytes
         self.largest = max(self.largest, size_bytes)
         self.blocks += 1

@@ -224,6 +224,11 @@ def mkdir(path: TreePath, parents: ParentsOption = False, json_output: JsonFlag 
         _report(mfs, segments, json_output=json_output)
 
 
+def _check_range(offset: int, count: int | None) -> None:
+    if offset < 0 or (count is not None and count < 0):
+        raise usage("--offset and --count are not negative")
+
+
 @app.command("read")
 def read(
     path: TreePath,
@@ -235,8 +240,7 @@ def read(
     from merkledag.reader import read_file
     from merkledag.steps import iterate
 
-    if offset < 0 or (count is not None and count < 0):
-        raise usage("--offset and --count are not negative")
+    _check_range(offset, count)
     segments = _parsed(path)
     with opened() as (_, mfs):
         view = mfs.view()
@@ -269,8 +273,7 @@ def write(
     json_output: JsonFlag = False,
 ) -> None:
     """Write into a file of the tree; what is not touched is neither read nor written again."""
-    if offset < 0 or (count is not None and count < 0):
-        raise usage("--offset and --count are not negative")
+    _check_range(offset, count)
     segments = _parsed(path)
     if not segments or _is_folder_path(path):
         raise usage(f"{path!r} is no path of a file")

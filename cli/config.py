@@ -17,6 +17,8 @@ from cli.output import CommandError, ExitCode, invalid, usage
 Value = str | int | bool | list[str]
 MAX_CONFIG_BYTES: Final = 1 << 20
 GIB: Final = 1 << 30
+SYSTEM_DNS: Final = "system"
+NO_DNS: Final = "off"
 
 
 def _listen(value: Value) -> str | None:
@@ -40,7 +42,7 @@ def _dns(value: Value) -> str | None:
     from storage_node.names_dns import parse_server
 
     servers = cast("list[str]", value)
-    if servers in (["system"], ["off"]):
+    if servers in ([SYSTEM_DNS], [NO_DNS]):
         return None
     try:
         for server in servers:
@@ -93,7 +95,9 @@ SETTINGS: Final[dict[str, Setting]] = {
         ),
         _setting("gateway.dnslinks", "", "JSON file of static DNSLink answers", env="HOLDFAST_DNSLINKS"),
         _setting("names.routers", [], "URLs of routers that IPNS records are asked of and handed to", _urls),
-        _setting("names.dns", ["system"], "DNS servers that DNSLinks are asked of, or system, or off", _dns),
+        _setting(
+            "names.dns", [SYSTEM_DNS], "DNS servers that DNSLinks are asked of, or system, or off", _dns
+        ),
         _setting("node.listen", "127.0.0.1:4180", "where the storage node listens", _listen),
         _setting("node.url", "", "URL of the storage node that `node` commands speak to", _url),
         _setting("node.capacity", "", "bytes the node offers, such as 500G; by default half of what is free"),

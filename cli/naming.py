@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from cli.config import NO_DNS, SYSTEM_DNS
 from cli.keystore import ED25519
 from cli.output import CommandError, invalid, not_found, note, usage
 from merkledag.errors import InvalidCID, InvalidPath
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from storage_node.names_resolver import NameResolver, Target
     from storage_node.names_routing import Router
 
-SYSTEM_DNS: Final = "system"
-NO_DNS: Final = "off"
 GATEWAY_TIMEOUT_S: Final = 30.0
 
 

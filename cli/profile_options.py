@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.output import usage
+from merkledag import multihash
 
 if TYPE_CHECKING:
     from merkledag.profile import ImportProfile
 
-HASHES = {"sha2-256": 0x12, "sha2-512": 0x13, "blake3": 0x1E}
+HASHES = {multihash.name(code): code for code in (multihash.SHA2_256, multihash.SHA2_512, multihash.BLAKE3)}
 DEFAULT_INLINE_BYTES = 32
 
 

@@ -24,6 +24,12 @@ BLAKE2B_512 = 0xB240
 BLAKE2S_8 = 0xB241  # likewise, up to blake2s-256
 BLAKE2S_256 = 0xB260
 
+NAMES = {
+    IDENTITY: "identity", SHA1: "sha1", SHA2_256: "sha2-256", SHA2_512: "sha2-512", SHA3_512: "sha3-512",
+    SHA3_384: "sha3-384", SHA3_256: "sha3-256", SHA3_224: "sha3-224", BLAKE3: "blake3", SHA2_384: "sha2-384",
+    DBL_SHA2_256: "dbl-sha2-256", BLAKE2B_256: "blake2b-256", BLAKE2B_512: "blake2b-512",
+    BLAKE2S_256: "blake2s-256",
+}  # fmt: skip
 MAX_IDENTITY_BYTES = 128
 MAX_DIGEST_BYTES = 128
 MIN_DIGEST_BYTES = 20  # shorter (truncated) digests prove too little
@@ -38,6 +44,11 @@ Buffer = bytes | bytearray | memoryview
 
 _SHA2_256_PREFIX = b"\x12\x20"
 _sha256 = hashlib.sha256
+
+
+def name(code: int) -> str:
+    """What the multicodec table calls a hash function, else its number."""
+    return NAMES.get(code, f"0x{code:x}")
 
 
 def _fixed(name: str) -> Hasher:

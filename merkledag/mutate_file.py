@@ -33,7 +33,7 @@ class OldFile(NamedTuple):
     chunks: dict[int, CID]
 
 
-def chunk_bytes(profile: ImportProfile) -> int:
+def fixed_chunk_bytes(profile: ImportProfile) -> int:
     """The size of the profile's chunks; ValueError for other chunkers and layouts."""
     if not isinstance(profile.chunker, FixedSize) or profile.layout != "balanced":
         raise ValueError("files are written into in chunks of a fixed size and in the balanced layout")
@@ -42,10 +42,10 @@ def chunk_bytes(profile: ImportProfile) -> int:
 
 def survey(profile: ImportProfile, cid: CID) -> Steps[OldFile]:
     """Reads the inner nodes of a file, no raw leaf. Raises NotAFile, DecodeError, LimitExceeded."""
-    size_chunk = chunk_bytes(profile)
+    chunk_bytes = fixed_chunk_bytes(profile)
     block = yield Want(cid)
     if cid.codec == RAW:
-        chunks = {0: cid} if _is_own(profile, cid) and len(block) <= size_chunk else {}
+        chunks = {0: cid} if _is_own(profile, cid) and len(block) <= chunk_bytes else {}
         return OldFile(cid, len(block), chunks)
     root = filenode.parse(cid, block)
     chunks = {}
@@ -59,15 +59,15 @@ def survey(profile: ImportProfile, cid: CID) -> Steps[OldFile]:
             raise LimitExceeded(f"{cid}: over {reader.MAX_FILE_DEPTH} levels or {MAX_CHUNKS} chunks")
         for child, (start, end) in zip(cids, pairwise(bounds), strict=True):
             size, place = end - start, base + start
-            if child.codec == DAG_PB and size > size_chunk:
+            if child.codec == DAG_PB and size > chunk_bytes:
                 inner = filenode.parse(child, (yield Want(child)))
                 if inner.size != size:
                     raise DecodeError(f"{child}: holds {inner.size} bytes, its parent declares {size}")
                 pending.append((inner, place, depth + 1))
                 continue
-            fits = place % size_chunk == 0 and (size == size_chunk or place + size == root.size)
-            if fits and size <= size_chunk and _is_own(profile, child):
-                chunks[place // size_chunk] = child
+            fits = place % chunk_bytes == 0 and (size == chunk_bytes or place + size == root.size)
+            if fits and size <= chunk_bytes and _is_own(profile, child):
+                chunks[place // chunk_bytes] = child
     return OldFile(cid, root.size, chunks)
 
 
@@ -80,7 +80,7 @@ class Writer:
     """Builds the changed file from front to back; its methods yield Wants for old chunks, and new blocks."""
 
     def __init__(self, profile: ImportProfile, old: OldFile | None) -> None:
-        self._chunk_bytes = chunk_bytes(profile)
+        self._chunk_bytes = fixed_chunk_bytes(profile)
         self._profile = profile
         self._old = old
         self._old_bytes = 0 if old is None else old.size_bytes
@@ -164,7 +164,7 @@ class Writer:
 
 
 def _require_size(profile: ImportProfile, size_bytes: int) -> None:
-    if size_bytes > MAX_CHUNKS * chunk_bytes(profile):
+    if size_bytes > MAX_CHUNKS * fixed_chunk_bytes(profile):
         raise LimitExceeded(f"a file of {size_bytes} bytes; at most {MAX_CHUNKS} chunks are written into")
 
 
@@ -184,7 +184,7 @@ def rewrite(
     (zeros up to `offset` are left). `old` None is an empty file. Raises LimitExceeded over MAX_CHUNKS.
     """
     _require_size(profile, offset)
-    if old is not None and old.size_bytes <= chunk_bytes(profile) and (mode, mtime) != (None, None):
+    if old is not None and old.size_bytes <= fixed_chunk_bytes(profile) and (mode, mtime) != (None, None):
         old = old._replace(chunks={})  # a file of one chunk with attributes holds it in its root
     writer = Writer(profile, None if truncate else old)
     yield from writer.keep(offset)
