@@ -3,7 +3,8 @@
 Run from the repository's root: `python -m bench.hamt [--entries N…] [--rounds N]`. Prints one JSON document
 on stdout and a table on stderr. Every size is measured in a process of its own, because peak memory
 (anonymous, RssAnon, sampled) is part of the result; blocks are in a dict, so no store is measured. Beside
-building stand Python's and the machine's limits: hashing the same names and blocks, and nothing else.
+building and listing stand Python's and the machine's limits: hashing the same names and blocks and nothing
+else, and a loop that takes names, CIDs and sizes out of the same blocks and hashes the names, without checks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -77,6 +78,26 @@ def _entries(count: int) -> Iterator[DirEntry]:
         yield DirEntry(f"file-{n:07}.bin", CID.of(b"%d" % n, RAW), 1000 + n)
 
 
+def _plain_listing(blocks: Iterable[bytes]) -> int:
+    """What Python needs at least to list a HAMT of fanout 256: one loop that believes its links."""
+    found = 0
+    for block in blocks:
+        at = 0
+        while block[at] == 0x12:
+            end = at + 2 + block[at + 1]
+            after_cid = at + 4 + block[at + 3]
+            after_name = after_cid + 2 + block[after_cid + 1]
+            name = block[after_cid + 4 : after_name]
+            if name:
+                size = 0
+                for byte in block[end - 1 : after_name : -1]:
+                    size = size << 7 | byte & 0x7F
+                entry = name.decode(), CID.decode(block[at + 4 : after_cid]), size, hash_name(name)
+                found += bool(entry)
+            at = end
+    return found
+
+
 def measure(count: int, rounds: int) -> dict[str, float]:
     """Figures for one size."""
     rows = list(_entries(count))
@@ -99,6 +120,7 @@ def measure(count: int, rounds: int) -> dict[str, float]:
         note("build_s", lambda: build_directory(UNIXFS_V1_2025, rows, hamt="always"))
         note("limit_hash_names_s", lambda: [hash_name(row.name.encode()) for row in rows])
         note("limit_sha256_blocks_s", lambda: [sha256(data) for data in store.values()])
+        note("limit_plain_listing_s", lambda: _plain_listing(store.values()))
         note("first_entry_s", lambda: next(iterate(entries(link.cid), store.__getitem__)))
         note("list_s", lambda: sum(1 for _ in iterate(entries(link.cid), store.__getitem__)))
         note(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from merkledag.cid import CID
 from merkledag.errors import DecodeError, InvalidCID
-from merkledag.protobuf import read_length, read_varint, varint
+from merkledag.protobuf import MAX_VARINT64_BYTES, read_length, read_varint, varint
 from merkledag.steps import Buffer
 
 LINK_TAG = 0x12
@@ -275,8 +275,8 @@ def uniform_run(raw: bytes) -> tuple[int, int, int]:
     if raw[at : at + 2] == b"\x12\0":
         fixed += (at, at + 1)
         at += 2
-    if raw[at : at + 1] != b"\x18" or not at + 1 < stride <= len(raw):
-        return none
+    if raw[at : at + 1] != b"\x18" or not at + 1 < stride <= min(len(raw), at + MAX_VARINT64_BYTES):
+        return none  # a size of so many bytes may be over 64 bits, and is left to the careful reader
     fixed.append(at)
     count = min([_same(raw[column::stride]) for column in fixed])
     for column in range(at + 1, stride):
@@ -294,4 +294,15 @@ def _same(column: bytes) -> int:
 
 def links(data: Buffer) -> list[CID]:
     """The CIDs that a block links to, in order, with repetitions; raises DecodeError."""
-    return [cid for cid, _, _ in decode_rows(data)[0]]
+    raw = bytes(data)
+    count, stride, cid_end = uniform_run(raw)
+    if not count:
+        return [cid for cid, _, _ in decode_rows(raw)[0]]
+    try:
+        cids = [CID.decode(raw[at + 4 : at + cid_end]) for at in range(0, count * stride, stride)]
+    except InvalidCID as error:
+        raise DecodeError(f"dag-pb: a link's CID is broken: {error}") from error
+    for tag, start, end in fields(raw, count * stride):
+        if tag == LINK_TAG:
+            cids.append(read_row(raw, start, end)[0])
+    return cids
