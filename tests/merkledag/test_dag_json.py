@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,7 +122,15 @@ def test_a_map_that_was_not_sorted_is_read_by_its_first_key() -> None:
 
 def test_one_value_has_one_text() -> None:
     """Keys sort by their bytes, nothing but the necessary is escaped."""
-    value = {"b": 1, "a": None, "aa": [], "é": "\u2028\n\x7f", "Z": [True, 2**64 - 1], "😀": {}, "\uffff": ""}
+    value: dict[str, Any] = {
+        "b": 1,
+        "a": None,
+        "aa": [],
+        "é": "\u2028\n\x7f",
+        "Z": [True, 2**64 - 1],
+        "😀": {},
+        "\uffff": "",
+    }
     expected = (
         '{"Z":[true,18446744073709551615],"a":null,"aa":[],"b":1,"é":"\u2028\\n\x7f","\uffff":"","😀":{}}'
     )

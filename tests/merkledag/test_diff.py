@@ -64,7 +64,9 @@ def naive(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[tuple
 
 @settings(max_examples=120, deadline=None)
 @given(trees, trees, st.sampled_from(PROFILES), st.sampled_from(PROFILES), st.data())
-def test_a_diff_is_what_two_listings_say(before, after, first, second, data) -> None:
+def test_a_diff_is_what_two_listings_say(
+    before: Any, after: Any, first: ImportProfile, second: ImportProfile, data: st.DataObject
+) -> None:
     if data.draw(st.booleans(), "shares a part"):
         after = {**before, **after}
     blocks = Blocks()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -47,7 +49,15 @@ def is_hamt(blocks: Blocks, root: CID) -> bool:
     st.sampled_from([UNIXFS_V0_2015, UNIXFS_V1_2025]),
     st.sampled_from([None, None, 1, 3, 10]),
 )
-def test_edits_end_in_the_folder_built_afresh(edits, fanout, threshold, estimate, stat, base, limit) -> None:
+def test_edits_end_in_the_folder_built_afresh(
+    edits: list[tuple[list[tuple[str, int]], list[int]]],
+    fanout: int,
+    threshold: int,
+    estimate: Literal["links", "block"],
+    stat: tuple[int | None, Mtime | None],
+    base: ImportProfile,
+    limit: int | None,
+) -> None:
     """Batches of additions, replacements and removals, in and out of HAMTs."""
     profile = replace(base, hamt_fanout=fanout, hamt_threshold_bytes=threshold, hamt_estimate=estimate,
                       max_directory_links=limit)  # fmt: skip
@@ -102,7 +112,7 @@ def test_a_removal_from_a_large_hamt_reads_no_more_than_the_threshold_needs() ->
 
 
 @pytest.mark.parametrize("estimate", ["links", "block"])
-def test_the_form_changes_above_the_threshold_and_not_at_it(estimate) -> None:
+def test_the_form_changes_above_the_threshold_and_not_at_it(estimate: Literal["links", "block"]) -> None:
     """One byte decides, both ways."""
     rows = [entry(f"{n:04}", 0) for n in range(50)]
     size = 50 * (4 + 36) if estimate == "links" else len(build_directory(UNIXFS_V1_2025, rows)[1][0].data)
@@ -110,7 +120,7 @@ def test_the_form_changes_above_the_threshold_and_not_at_it(estimate) -> None:
     link, made = build_directory(profile, rows[:49])
     blocks = Blocks(made)
 
-    def step(put=(), remove=()) -> bool:
+    def step(put: Iterable[DirEntry] = (), remove: Iterable[str] = ()) -> bool:
         nonlocal link
         link, made = run(edit(profile, link.cid, put, remove), blocks.get)
         blocks.add(made)
@@ -153,7 +163,7 @@ def test_a_hamt_without_entries_has_no_bitfield() -> None:
 
 
 @pytest.mark.parametrize("fanout", [8, 16, 256, 1024])
-def test_names_part_where_their_hashes_do_or_never(fanout) -> None:
+def test_names_part_where_their_hashes_do_or_never(fanout: int) -> None:
     """Hashes that differ in the last bit that a level reads make the deepest trie; equal ones make none."""
     profile = replace(UNIXFS_V1_2025, hamt_fanout=fanout)
     bits = fanout.bit_length() - 1
@@ -182,7 +192,7 @@ def test_what_is_not_there_cannot_be_removed() -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0", "x" * 1025])
-def test_names_that_no_folder_can_hold(name) -> None:
+def test_names_that_no_folder_can_hold(name: str) -> None:
     root, blocks, _ = big(1)
     with pytest.raises(ValueError, match="cannot be a name"):
         run(edit(UNIXFS_V1_2025, root, [DirEntry(name, LEAVES[0], 1)]), blocks.get)
@@ -229,7 +239,7 @@ BUCKET = hash_name(NAME.encode()) >> (HASH_BITS - 8)
         ),
     ],
 )  # fmt: skip
-def test_shards_that_lie_are_refused(lie) -> None:
+def test_shards_that_lie_are_refused(lie: Callable[[Blocks], CID]) -> None:
     """A sub-shard that is none, on the way of an edit and of a listing."""
     blocks = Blocks([Block(LEAVES[0], b"\1")])
     root = hamt_root(blocks, [PBLink(lie(blocks), f"{BUCKET:02X}", 9)], BUCKET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,14 +32,14 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def built(profile: ImportProfile, data: bytes, blocks: Blocks, **stat) -> Link:
+def built(profile: ImportProfile, data: bytes, blocks: Blocks, **stat: Any) -> Link:
     link, made = build_file(profile, cut(data, profile.chunker.max_bytes), **stat)
     blocks.add(made)
     return link
 
 
 def written(
-    profile: ImportProfile, blocks: Blocks, cid: CID | None, offset: int, data: bytes, **options
+    profile: ImportProfile, blocks: Blocks, cid: CID | None, offset: int, data: bytes, **options: Any
 ) -> Link:
     old = None if cid is None else run(survey(profile, cid), blocks.get)
     items = list(iterate(rewrite(profile, old, offset, cut(data, 3), **options), blocks.get))
@@ -56,7 +57,13 @@ def written(
     st.sampled_from([V1, V0]),
     st.sampled_from([{}, {"mode": 0o600, "mtime": Mtime(1, 2)}]),
 )
-def test_the_result_is_the_file_added_afresh(data, writes, profile, first, stat) -> None:
+def test_the_result_is_the_file_added_afresh(
+    data: bytes,
+    writes: list[tuple[int, bytes, bool]],
+    profile: ImportProfile,
+    first: ImportProfile,
+    stat: dict[str, Any],
+) -> None:
     """Whatever wrote the file before, at any offset, with holes, truncated or not."""
     blocks = Blocks()
     link = built(first, data, blocks, **stat)

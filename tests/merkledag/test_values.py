@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cbor2
 import pytest
 from hypothesis import given
@@ -117,7 +119,7 @@ anything = st.recursive(
 
 
 @given(anything, st.sampled_from([DAG_CBOR, DAG_JSON, CBOR, JSON]))
-def test_values_survive_every_codec(value, codec) -> None:
+def test_values_survive_every_codec(value: Any, codec: int) -> None:
     again = values.decode(codec, values.encode(codec, value))
     assert repr(again) == repr(value) or again == value
     assert values.encode(DAG_CBOR, again) == values.encode(DAG_CBOR, value)

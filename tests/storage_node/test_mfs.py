@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,10 +23,11 @@ from merkledag.profile import UNIXFS_V1_2025
 from merkledag.reader import read_file
 from merkledag.steps import Buffer, iterate
 from merkledag.unixfs import Mtime
+from storage_node.blockstore.interface import PutResult
 from storage_node.blockstore.store import Store, open_store
 from storage_node.gc import collect
 from storage_node.meta import Meta
-from storage_node.mfs import Mfs, parse, roots
+from storage_node.mfs import Mfs, Segments, parse, roots
 from storage_node.pins import Pins
 
 PROFILE = replace(UNIXFS_V1_2025, chunker=FixedSize(8), max_links=3, hamt_threshold_bytes=150, hamt_fanout=8)
@@ -122,12 +124,18 @@ def _machine(tree: Tree) -> type[RuleBasedStateMachine]:
             assert isinstance(here, dict)
             return here
 
-        def refused(self, path: tuple[str, ...], operation, *arguments, **options) -> None:
+        def refused(
+            self,
+            path: tuple[str, ...],
+            operation: Callable[..., object],
+            *arguments: object,
+            **options: object,
+        ) -> None:
             with pytest.raises(PathError):
                 operation(path, *arguments, **options)
 
         @rule(path=PATHS, parents=st.booleans())
-        def mkdir(self, path, parents) -> None:
+        def mkdir(self, path: Segments, parents: bool) -> None:
             there = self.at(path)
             if there is not None and not (parents and isinstance(there, dict)):
                 self.refused(path, tree.mfs.mkdir, parents=parents)
@@ -145,9 +153,9 @@ def _machine(tree: Tree) -> type[RuleBasedStateMachine]:
             offset=st.integers(0, 40),
             flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
         )
-        def write(self, path, data, offset, flags) -> None:
+        def write(self, path: Segments, data: bytes, offset: int, flags: tuple[bool, bool, bool]) -> None:
             create, parents, truncate = flags
-            options = {"offset": offset, "create": create, "parents": parents, "truncate": truncate}
+            options: Any = {"offset": offset, "create": create, "parents": parents, "truncate": truncate}
             there = self.at(path)
             if isinstance(there, dict) or (there is None and not create):
                 self.refused(path, tree.mfs.write, [data], **options)
@@ -161,7 +169,7 @@ def _machine(tree: Tree) -> type[RuleBasedStateMachine]:
             folder[path[-1]] = base[:offset].ljust(offset, b"\0") + data + base[offset + len(data) :]
 
         @rule(path=PATHS, recursive=st.booleans())
-        def remove(self, path, recursive) -> None:
+        def remove(self, path: Segments, recursive: bool) -> None:
             there = self.at(path)
             if there is None or (isinstance(there, dict) and not recursive):
                 self.refused(path, tree.mfs.remove, recursive=recursive)
@@ -172,19 +180,20 @@ def _machine(tree: Tree) -> type[RuleBasedStateMachine]:
             del folder[path[-1]]
 
         @rule(source=PATHS, to=PATHS)
-        def copy(self, source, to) -> None:
-            there = self.at(source)
-            if there is None or self.at(to) is not None or not isinstance(self.at(to[:-1]), dict):
+        def copy(self, source: Segments, to: Segments) -> None:
+            there, folder = self.at(source), self.at(to[:-1])
+            if there is None or self.at(to) is not None or not isinstance(folder, dict):
                 self.refused(source, tree.mfs.copy, to)
                 return
             tree.mfs.copy(source, to)
-            self.at(to[:-1])[to[-1]] = _clone(there)
+            folder[to[-1]] = _clone(there)
 
         @rule(source=PATHS, to=PATHS)
-        def move(self, source, to) -> None:
+        def move(self, source: Segments, to: Segments) -> None:
             there = self.at(source)
             place = (*to, source[-1]) if isinstance(self.at(to), dict) else to
-            lost = there is None or not isinstance(self.at(place[:-1]), dict)
+            before, after = self.at(source[:-1]), self.at(place[:-1])
+            lost = there is None or not isinstance(after, dict)
             if not lost and place == source:
                 tree.mfs.move(source, to)
                 return
@@ -193,8 +202,11 @@ def _machine(tree: Tree) -> type[RuleBasedStateMachine]:
                 self.refused(source, tree.mfs.move, to)
                 return
             tree.mfs.move(source, to)
-            del self.at(source[:-1])[source[-1]]
-            self.at(place[:-1])[place[-1]] = there
+            assert isinstance(before, dict)
+            assert isinstance(after, dict)
+            assert there is not None
+            del before[source[-1]]
+            after[place[-1]] = there
 
         @rule()
         def collect(self) -> None:
@@ -249,8 +261,8 @@ def test_a_change_that_was_overtaken_is_made_again(tree: Tree) -> None:
     put_many = tree.store.put_many
     rivals = iter(["x", "y"])
 
-    def put_many_late(items):
-        result = put_many(items)
+    def put_many_late(*arguments: Any, **options: Any) -> PutResult:
+        result = put_many(*arguments, **options)
         name = next(rivals, None)
         if name is not None:
             other.mkdir((name,))
