@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cli.car_output import CarWriter, Target
+from cli.car_output import LARGE_BLOCK_BYTES, CarWriter, Target
 from cli.output import meter
 from cli.streams import is_stdout
 from merkledag import car, dag_pb, unixfs
@@ -123,6 +123,8 @@ class Exporter:
                     size = None
                     if data is None and item.cid.codec == RAW and not sees_raw:
                         size = self._store.size(item.cid.multihash)
+                        if size is not None and size < LARGE_BLOCK_BYTES:
+                            size = None  # it is read here and now, which is less work than leaving it
                     if size is not None:
                         item = walk.send(RAW_BYTES_UNSEEN)
                     else:

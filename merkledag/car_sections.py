@@ -192,7 +192,7 @@ class CarSections:
 
     def _length(self, head: bytes, limit: int, what: str) -> tuple[int, int] | None:
         """(length, bytes of its varint) of the section that begins with `head`; None if that is too short."""
-        if not any(byte < 0x80 for byte in head[: varint.MAX_VARINT_BYTES]):
+        if not head or min(head[: varint.MAX_VARINT_BYTES]) >= 0x80:
             if len(head) >= varint.MAX_VARINT_BYTES:
                 raise DecodeError(f"CAR: no length at byte {self._offset}")
             return None
