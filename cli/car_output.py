@@ -1,169 +1,20 @@
-"""Where CAR archives are written to: a new file that appears when it is whole, or a stream.
-
-Into a file, two threads copy the larger blocks to their places, straight from the store's pages; a stream is
-written in order. Small sections are collected.
-"""
+"""Writing one CAR archive: its header, its sections in order, and the index at its end."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cli.output import CommandError, invalid, raw
-from cli.streams import is_stdout
+from cli.output import CommandError
+from cli.target import LARGE_BLOCK_BYTES, Target, View
 from merkledag import car, car_v2
 from merkledag.car_index import CarIndex, IndexKind
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     from merkledag.cid import CID
     from merkledag.steps import Buffer
 
-COPY_THREADS: Final = 2
-COPIES_AHEAD: Final = 8
-COLLECT_BYTES: Final = 256 << 10
-LARGE_BLOCK_BYTES: Final = 64 << 10  # below this, a thread costs more than copying here
-
-View = Callable[[], AbstractContextManager[memoryview]]
-
-
-class Target:
-    """One output: `append` and `append_later` in order, `patch` in a file alone.
-
-    As a context manager: a file gets its name when the block ends well, and goes otherwise.
-    """
-
-    def __init__(self, output: str) -> None:
-        self._path = None if is_stdout(output) else Path(output)
-        self._part: Path | None = None
-        self._handle = -1
-        self._pool: ThreadPoolExecutor | None = None
-        self._copies: deque[Future[None]] = deque()
-        self._collected = bytearray()
-        self.size_bytes = 0  # appended so far
-
-    @property
-    def is_file(self) -> bool:
-        """Whether any place of it can be written at any time."""
-        return self._part is not None
-
-    def __enter__(self) -> Target:
-        if self._path is None:
-            return self
-        if self._path.exists() and stat.S_IFMT(self._path.stat().st_mode) in (stat.S_IFIFO, stat.S_IFCHR):
-            self._handle = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-            return self
-        if os.path.lexists(self._path):
-            raise invalid(f"{self._path} exists: choose another name with -o")
-        part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
-        self._handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._part = part
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._settle()
-        except BaseException:
-            kind = True
-            raise
-        finally:
-            if self._pool is not None:
-                self._pool.shutdown(wait=True, cancel_futures=True)
-            if self._handle >= 0:
-                os.close(self._handle)
-            if self._part is not None and self._path is not None:
-                try:
-                    if kind is None:
-                        _give_name(self._part, self._path)
-                finally:
-                    self._part.unlink(missing_ok=True)
-
-    def append(self, data: Buffer) -> None:
-        """Writes bytes behind what was appended before."""
-        if len(data) >= LARGE_BLOCK_BYTES:
-            self._flush()
-            if self.is_file:
-                _write_at(self._handle, data, self.size_bytes)
-            else:
-                self._write(data)
-            self.size_bytes += len(data)
-            return
-        self._collected += data
-        self.size_bytes += len(data)
-        if len(self._collected) >= COLLECT_BYTES:
-            self._flush()
-
-    def append_later(self, size_bytes: int, view: View) -> None:
-        """Writes the `size_bytes` that `view` gives, which is opened in a thread if this is a file."""
-        if not self.is_file or size_bytes < LARGE_BLOCK_BYTES:
-            with view() as data:
-                return self.append(data)
-        self._flush()
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="copy")
-        self._copies.append(self._pool.submit(self._copy, self.size_bytes, size_bytes, view))
-        self.size_bytes += size_bytes
-        if len(self._copies) > COPIES_AHEAD:
-            self._copies.popleft().result()
-        return None
-
-    def patch(self, offset: int, data: bytes) -> None:
-        """Overwrites what was appended before, in a file."""
-        self._settle()
-        _write_at(self._handle, data, offset)
-
-    def _settle(self) -> None:
-        self._flush()
-        while self._copies:
-            self._copies.popleft().result()
-
-    def _flush(self) -> None:
-        if self._collected:
-            collected, self._collected = self._collected, bytearray()
-            if self.is_file:
-                _write_at(self._handle, collected, self.size_bytes - len(collected))
-            else:
-                self._write(collected)
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._handle < 0:
-            return raw(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._handle, rest) :]
-        return None
-
-    def _copy(self, offset: int, size_bytes: int, view: View) -> None:
-        with view() as data:
-            if len(data) != size_bytes:
-                raise CommandError("a block changed while it was read: run `holdfast repo verify`")
-            _write_at(self._handle, data, offset)
-
-
-def _give_name(part: Path, path: Path) -> None:
-    """Renames a file, but never over one that has come meanwhile: exit 4."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        raise invalid(f"{path} exists: choose another name with -o") from None
-    except OSError:  # a file system without links
-        part.rename(path)
-
-
-def _write_at(handle: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        count = os.pwrite(handle, rest, offset)
-        rest, offset = rest[count:], offset + count
+__all__ = ["LARGE_BLOCK_BYTES", "CarWriter", "Target"]
 
 
 class CarWriter:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cli.car_input import ReadOptions, open_car
-from cli.car_output import CarWriter, Target
+from cli.car_output import CarWriter
 from cli.output import count_text, emit, note, size_text, usage
 from cli.streams import check_binary_stdout, is_stdout
+from cli.target import Target
 
 if TYPE_CHECKING:
     from merkledag.car_index import IndexKind

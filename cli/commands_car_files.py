@@ -191,7 +191,7 @@ def get_block(
 ) -> None:
     """Write one block of a CAR file, found by its index if it has one, verified."""
     from cli.car_input import open_car
-    from cli.car_output import Target
+    from cli.target import Target
 
     wanted = cid_argument(cid)
     with open_car(file) as archive:

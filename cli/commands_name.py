@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +24,6 @@ from cli.output import (
     CommandError,
     ExitCode,
     emit,
-    invalid,
     not_found,
     note,
     printable,
@@ -35,7 +33,7 @@ from cli.output import (
     usage,
 )
 from cli.record_documents import record_document, ttl_s, unsigned_document, until_text, value_text
-from cli.streams import STDIO, base64_text, read_input
+from cli.streams import STDIO, base64_text, is_stdout, read_input
 from merkledag import ipns
 from merkledag.errors import RecordError
 from merkledag.peer import name_text
@@ -290,6 +288,7 @@ def export(
 ) -> None:
     """Write a name's signed record: one that is kept here, or one that a router has."""
     from cli.serve import run_once
+    from cli.target import Target
 
     with Home.locate() as home:
         multihash = key_argument(home, name)
@@ -300,12 +299,9 @@ def export(
 
         record: ipns.Record = run_once(found())
     document: dict[str, Any] = {"name": name_text(multihash), "size_bytes": len(record.raw)}
-    if output != STDIO:
-        try:
-            with Path(output).open("xb") as file:
-                file.write(record.raw)
-        except FileExistsError:
-            raise invalid(f"{output} exists: remove it, or choose another file with -o") from None
+    if not is_stdout(output):
+        with Target(output) as target:
+            target.append(record.raw)
         document["path"] = output
         note(f"wrote {len(record.raw)} bytes to {output}")
     elif json_output:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from cli.car_input import ReadOptions, open_car
-from cli.car_output import Target
 from cli.output import CommandError, ExitCode
+from cli.target import Target
 from merkledag import car, car_v2, varint
 from merkledag.block import Block
 from merkledag.car_index import CarIndex, IndexKind
