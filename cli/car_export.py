@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cli.car_output import LARGE_BLOCK_BYTES, CarWriter, Target
+from cli.car_output import CarWriter
 from cli.output import meter
 from cli.streams import is_stdout
+from cli.target import LARGE_BLOCK_BYTES, Target
 from merkledag import car, dag_pb, unixfs
 from merkledag.block import Block, verify_block
 from merkledag.codecs import DAG_PB, RAW

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cli.output import CommandError
-from cli.target import LARGE_BLOCK_BYTES, Target, View
+from cli.target import Target, View
 from merkledag import car, car_v2
 from merkledag.car_index import CarIndex, IndexKind
 
 if TYPE_CHECKING:
     from merkledag.cid import CID
     from merkledag.steps import Buffer
-
-__all__ = ["LARGE_BLOCK_BYTES", "CarWriter", "Target"]
 
 
 class CarWriter:
