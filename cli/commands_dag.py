@@ -18,7 +18,7 @@ from cli.commands_block import (
 from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag, ProgressFlag
-from cli.output import emit, flush, invalid, meter, printable, raw, size_text, text, usage
+from cli.output import emit, flush, invalid, meter, not_found, printable, raw, size_text, text, usage
 from cli.profile_options import hash_number
 from cli.sources import content_source, resolve_path
 from cli.streams import STDIO, base64_text, read_input
@@ -53,11 +53,11 @@ def _located(home: Home, source: ContentSource, path: str) -> Resolved:
 
 
 def _root(home: Home, source: ContentSource, path: str) -> CID:
-    """The node that a path leads to; exit 2 where it ends inside one."""
+    """The node that a path leads to; exit 3 where it ends inside one."""
     resolved = _located(home, source, path)
     if resolved.remainder:
         rest = "/".join(resolved.remainder)
-        raise usage(f"{path!r} ends inside {resolved.cid}, at {rest}: give the path of a whole node")
+        raise not_found(f"{path!r} ends inside {resolved.cid}, at {rest}: give the path of a whole node")
     return resolved.cid
 
 

@@ -114,6 +114,8 @@ def test_stat_counts_what_several_dags_share(holdfast: Holdfast, tree: Tree) -> 
         "Summary", "Total Size", "Unique Blocks", "Shared Size", "Ratio"
     ]  # fmt: skip
     holdfast.fails(3, "dag", "stat", first, str(CID.of(b"absent")))
+    value = holdfast("dag", "put", stdin=b'{"a":1}').text
+    assert "ends inside" in holdfast.fails(3, "dag", "stat", f"{value}/a")
 
 
 def test_diff_names_what_differs(holdfast: Holdfast, tree: Tree) -> None:
