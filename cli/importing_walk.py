@@ -130,7 +130,7 @@ class PathWalk:
             mode = _file_type(entry)
         if not self._selection.takes(scope, name, is_folder=stat.S_ISDIR(mode)):
             return None
-        return _Found(f"{folder.path}/{name}", f"{folder.name}/{name}", mode, identity)
+        return _Found(entry.path, f"{folder.name}/{name}", mode, identity)
 
     def _plan_leaf(self, found: _Found) -> Iterator[Step]:
         if stat.S_ISREG(found.mode):

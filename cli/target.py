@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.output import CommandError, invalid, raw
+from cli.output import CommandError, invalid, not_found, raw
 from cli.streams import is_stdout
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Target:
             return self
         if os.path.lexists(self._path):
             raise invalid(f"{self._path} exists: choose another name with -o")
+        if not self._path.parent.is_dir():
+            raise not_found(f"{self._path.parent}: there is no such folder to write into")
         part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
         self._handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._part = part

@@ -158,6 +158,8 @@ class TestExport:
         assert sorted(tmp_path.iterdir()) == before
         (tmp_path / "x.car").write_bytes(b"mine")
         assert "exists" in holdfast.fails(4, "car", "export", root, "-o", tmp_path / "x.car")
+        says = holdfast.fails(3, "car", "export", root, "-o", tmp_path / "nowhere" / "x.car")
+        assert says == f"holdfast: {tmp_path / 'nowhere'}: there is no such folder to write into"
         assert (tmp_path / "x.car").read_bytes() == b"mine"
 
     def test_a_file_that_came_meanwhile_is_not_overwritten(self, tmp_path: Path) -> None:
