@@ -11,15 +11,13 @@ import typer
 
 from cli import keyfiles
 from cli.groups import new_app
-from cli.home import BEACON_KEY, NODE_KEY, Home
+from cli.home import BEACON_KEY, NODE_KEY, OPERATOR_KEY, Home
 from cli.keystore import BLS12_381, ED25519, KINDS, KeyInfo, ask_passphrase
 from cli.options import JsonFlag
 from cli.output import CommandError, ExitCode, emit, invalid, note, raw, text, usage
-from cli.streams import STDIO, read_input
+from cli.streams import STDIO, read_input, require_yes
 
 app = new_app("Keys: the node's own is called self.")
-
-OPERATOR_KEY = "operator"
 
 NameArgument = Annotated[str, typer.Argument(help="The key's name.")]
 KindOption = Annotated[str, typer.Option("--type", help="ed25519 or bls12-381.")]
@@ -161,13 +159,11 @@ def _not_needed(name: str, done: str) -> None:
 def _confirm(infos: list[KeyInfo]) -> None:
     """Asks on a terminal; exit 2 without one, 1 for any answer but yes."""
     listed = ", ".join(f"{info.name} ({info.public})" for info in infos)
-    if not sys.stdin.isatty():
-        raise usage("deleting a key asks on a terminal; without one, say --yes")
-    note(f"Deletes for good: {listed}. `holdfast key export` makes a copy.")
-    sys.stderr.write("Delete? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandError("nothing was deleted")
+    require_yes(
+        f"Deletes for good: {listed}. `holdfast key export` makes a copy.\nDelete?",
+        without_terminal="deleting a key asks on a terminal; without one, say --yes",
+        declined="nothing was deleted",
+    )
 
 
 @app.command("export")

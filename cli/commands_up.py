@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.home import Home
+from cli.home import OPERATOR_KEY, Home
 from cli.options import JsonFlag
 from cli.output import CommandError, emit, not_found, text, unreachable, usage
 
@@ -70,7 +70,7 @@ async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool
 
 async def _fund_first_time(home: Home, url: str, offer: NodeTerms) -> None:
     """Gives this home's account money from the operator's key when it never had any."""
-    from cli.compose import OPERATOR_KEY, connected
+    from cli.compose import connected
     from ledger.genesis import HOLD
     from ledger.transactions import Transfer
 

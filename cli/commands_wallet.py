@@ -10,7 +10,8 @@ from cli.groups import new_app
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
-from cli.output import CommandError, emit, note, text, usage
+from cli.output import emit, note, text, usage
+from cli.streams import require_yes
 
 app = new_app("Accounts and transfers.")
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
@@ -31,16 +32,12 @@ def account_argument(text_: str) -> bytes:
 
 def confirm(question: str, *, yes: bool) -> None:
     """Asks on the terminal before money moves; without one, --yes is needed."""
-    import sys
-
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise usage("this spends money: add --yes to do it without being asked")
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise CommandError("nothing was spent")
+    if not yes:
+        require_yes(
+            question,
+            without_terminal="this spends money: add --yes to do it without being asked",
+            declined="nothing was spent",
+        )
 
 
 @app.command()

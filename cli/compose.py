@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.home import NODE_KEY, Home
+from cli.home import NODE_KEY, OPERATOR_KEY, Home
 from cli.output import CommandError, ExitCode, invalid, not_found, note
 from cli.serve import listening
 from ledger.genesis import HOLD, Genesis, Params
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from storage_node.pool import NodePool
     from storage_node.source import LocalSource
 
-OPERATOR_KEY: Final = "operator"
 GENESIS_FILE: Final = "genesis.json"
 ISSUED_UNITS: Final = 1_000_000_000 * HOLD
 PIECES_FOLDER: Final = "pieces"
@@ -322,6 +321,7 @@ class GatewayNames:
         """Raises as `resolve` does."""
         from gateway.source import NameRecord
         from merkledag.peer import parse_name
+        from merkledag.rfc3339 import SECOND_NS
         from storage_node.errors import PeerUnreachable
         from storage_node.names_resolver import DEFAULT_TTL_NS
 
@@ -329,7 +329,7 @@ class GatewayNames:
             record = await self._resolver.record(parse_name(name))
         except PeerUnreachable as error:
             raise TimeoutError(str(error)) from error
-        return NameRecord(record.raw, record.remaining_ttl_ns(time.time_ns(), DEFAULT_TTL_NS) // 10**9)
+        return NameRecord(record.raw, record.remaining_ttl_ns(time.time_ns(), DEFAULT_TTL_NS) // SECOND_NS)
 
 
 def _local_source(home: Home) -> LocalSource:

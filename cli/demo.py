@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cli.compose import OPERATOR_KEY, Wire, connected, init_ledger
+from cli.compose import Wire, connected, init_ledger
 from cli.demo_readback import read_back, regular_files
 from cli.demo_story import Story, rate_text
 from cli.demo_watch import Watch
-from cli.home import NODE_KEY, Home
+from cli.home import NODE_KEY, OPERATOR_KEY, Home
 from cli.money import HOLD, amount_text
 from cli.output import CommandError, ExitCode, size_text
 from cli.processes import Child, Network

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from cli.output import usage
+from merkledag.rfc3339 import SECOND_NS
 
 _UNITS_NS: Final = {
     "ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9,
@@ -15,7 +16,6 @@ _UNITS_NS: Final = {
 }  # fmt: skip
 _PART: Final = re.compile(r"([0-9]{1,19}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h|d|w|y)")
 MAX_NS: Final = 2**63 - 1
-_SECOND_NS: Final = 10**9
 
 
 def nanoseconds(text: str, option: str) -> int:
@@ -41,7 +41,7 @@ def nanoseconds(text: str, option: str) -> int:
 
 def seconds(text: str, option: str) -> int:
     """As `nanoseconds`, but in whole seconds, at least one."""
-    found, rest = divmod(nanoseconds(text, option), _SECOND_NS)
+    found, rest = divmod(nanoseconds(text, option), SECOND_NS)
     if rest or not found:
         raise usage(f"{option} {text}: whole seconds, at least one, such as 30d")
     return found

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NODE_KEY: Final = "self"
 BEACON_KEY: Final = "beacon"
+OPERATOR_KEY: Final = "operator"
 MAX_RUN_FILE_BYTES: Final = 1 << 16
 
 

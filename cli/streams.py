@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from cli.output import invalid, usage
+from cli.output import CommandError, invalid, usage
 
 STDIO: Final = "-"
 
@@ -34,6 +34,16 @@ def check_binary_stdout(what: str, *, json_output: bool) -> None:
         raise usage(f"--json needs -o FILE: standard output would be {what} itself")
     if sys.stdout.isatty():
         raise usage(f"{what} is binary: write it to a file with -o, or into a pipe")
+
+
+def require_yes(question: str, *, without_terminal: str, declined: str) -> None:
+    """Asks on the terminal. Exit 2 where there is none, 1 for any answer but yes, with the given reasons."""
+    if not sys.stdin.isatty():
+        raise usage(without_terminal)
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise CommandError(declined)
 
 
 def base64_text(data: bytes | memoryview) -> str:

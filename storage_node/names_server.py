@@ -18,9 +18,9 @@ from merkledag.peer import name_text, parse_name
 from merkledag.rfc3339 import SECOND_NS
 from storage_node.errors import RecordOutdated
 from storage_node.names import NameStore
+from storage_node.names_resolver import DEFAULT_TTL_NS
 
 PATH = "/routing/v1/ipns/{name}"
-DEFAULT_MAX_AGE_S = 60  # of a record without a TTL
 ABSENT_MAX_AGE_S = 15
 READ_TIMEOUT_S = 10.0
 MAX_HTTP_DATE_S = 253_402_300_799  # the last second of the year 9999
@@ -87,9 +87,9 @@ class _Routes:
 def _served(record: ipns.Record, name: bytes, now_ns: int) -> web.Response:
     assert record.eol_ns is not None
     left_s = (record.eol_ns - now_ns) // SECOND_NS
-    max_age_s = record.remaining_ttl_ns(now_ns, DEFAULT_MAX_AGE_S * SECOND_NS) // SECOND_NS
+    max_age_s = record.remaining_ttl_ns(now_ns, DEFAULT_TTL_NS) // SECOND_NS
     headers = {
-        "Cache-Control": f"public, max-age={max_age_s or min(DEFAULT_MAX_AGE_S, left_s)}, "
+        "Cache-Control": f"public, max-age={max_age_s or min(DEFAULT_TTL_NS // SECOND_NS, left_s)}, "
         f"stale-while-revalidate={left_s}, stale-if-error={left_s}",
         "Etag": f'"{hashlib.sha256(record.raw).hexdigest()[:32]}"',
         "Last-Modified": formatdate(now_ns / SECOND_NS, usegmt=True),
