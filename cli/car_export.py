@@ -22,6 +22,7 @@ from merkledag.scope import EntityBytes, walk_scope
 from merkledag.steps import Want, inline, run
 from merkledag.traverse import Scope
 from merkledag.unixfs import Kind
+from storage_node.errors import BlockNotFound
 
 if TYPE_CHECKING:
     from cli.sources import ContentSource
@@ -139,8 +140,6 @@ class Exporter:
             walk.close()
 
     def _get(self, root: CID, cid: CID) -> Buffer:
-        from storage_node.errors import BlockNotFound
-
         try:
             return self._source.get(cid)
         except BlockNotFound as error:
@@ -165,8 +164,6 @@ class Exporter:
 
     @contextmanager
     def _view(self, cid: CID) -> Iterator[memoryview]:
-        from storage_node.errors import BlockNotFound
-
         try:
             view = self._store.view(cid.multihash)
         except BlockNotFound:

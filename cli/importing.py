@@ -114,8 +114,7 @@ class Importer:
                 else:
                     yield from self._entry(step)
             if self._options.wrap:
-                given = self._options.given()
-                yield from self._entry(Leave("", given))
+                yield from self._entry(Leave("", self._options.given()))
         except ValueError as error:
             raise invalid(str(error)) from None
         finally:

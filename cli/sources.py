@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from merkledag.block import verify_block
 from merkledag.steps import Buffer, run
+from storage_node.errors import BlockNotFound
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -33,8 +34,6 @@ class LocalSource:
 
     def get(self, cid: CID) -> Buffer:
         """The block's bytes; raises BlockNotFound, or HashMismatch where reads are verified."""
-        from storage_node.errors import BlockNotFound
-
         try:
             data = self._store.get(cid.multihash)
         except BlockNotFound:
@@ -53,8 +52,6 @@ class NetworkSource:
 
     def get(self, cid: CID) -> Buffer:
         """The block's bytes; raises BlockNotFound, TimeoutError or HashMismatch."""
-        from storage_node.errors import BlockNotFound
-
         try:
             return self._local.get(cid)
         except BlockNotFound:

@@ -42,8 +42,7 @@ class NameStore:
 
     def get(self, name: bytes) -> Kept | None:
         """What is kept of a name, expired or not."""
-        row = self._meta.get(Table.RECORDS, _PREFIX + name)
-        return None if row is None else _decode(name, row)
+        return _kept(name, self._meta.get(Table.RECORDS, _PREFIX + name))
 
     def __iter__(self) -> Iterator[Kept]:
         for key, row in self._meta.items(Table.RECORDS, _PREFIX):
@@ -60,8 +59,7 @@ class NameStore:
         if known is not None and _counts(known, record):  # strangers may repeat a record: no write for that
             return known
         with self._meta.write() as write:
-            row = write.get(Table.RECORDS, _PREFIX + name)
-            kept = None if row is None else _decode(name, row)
+            kept = _kept(name, write.get(Table.RECORDS, _PREFIX + name))
             if kept is not None and _counts(kept, record):
                 return kept
             new = Kept(name, record, None if kept is None else kept.lifetime_s)
@@ -87,8 +85,8 @@ class NameStore:
         name = peer_cid(signer.public_key).multihash
         eol_ns = self.now_ns() + lifetime_s * SECOND_NS
         with self._meta.write() as write:
-            row = write.get(Table.RECORDS, _PREFIX + name)
-            last = None if row is None else _decode(name, row).record
+            before = _kept(name, write.get(Table.RECORDS, _PREFIX + name))
+            last = None if before is None else before.record
             number = _sequence(last, value, sequence)
             record = ipns.create(signer, value, sequence=number, eol_ns=eol_ns, ttl_ns=ttl_ns, legacy=legacy)
             if last is not None and ipns.order(record) <= ipns.order(last):
@@ -106,10 +104,9 @@ class NameStore:
         """
         name = peer_cid(signer.public_key).multihash
         with self._meta.write() as write:
-            row = write.get(Table.RECORDS, _PREFIX + name)
-            if row is None:
+            kept = _kept(name, write.get(Table.RECORDS, _PREFIX + name))
+            if kept is None:
                 raise NameNotFound(f"nothing was published under {name_text(name)} here")
-            kept = _decode(name, row)
             last, lifetime_s = kept.record, kept.lifetime_s or DEFAULT_LIFETIME_S
             eol_ns = self.now_ns() + lifetime_s * SECOND_NS
             if last.eol_ns is None or last.eol_ns >= eol_ns:
@@ -153,6 +150,10 @@ def _sequence(last: ipns.Record | None, value: str, wanted: int | None) -> int:
 def _encode(kept: Kept) -> bytes:
     lifetime = {} if kept.lifetime_s is None else {"lifetime_s": kept.lifetime_s}
     return dag_cbor.encode({"record": kept.record.raw, **lifetime})
+
+
+def _kept(name: bytes, row: bytes | None) -> Kept | None:
+    return None if row is None else _decode(name, row)
 
 
 def _decode(name: bytes, row: bytes) -> Kept:
