@@ -53,10 +53,6 @@ def set_(
         parsed = parse_value(setting, value)
     except ValueError as error:
         raise usage(str(error)) from None
-    if key == "import.profile":
-        from cli.profile_options import named_profile
-
-        named_profile(str(parsed))
     home.ensure()
     home.config.set(key, parsed)
     home.config.save()

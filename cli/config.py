@@ -16,6 +16,7 @@ from cli.output import CommandError, ExitCode, invalid, usage
 
 Value = str | int | bool | list[str]
 MAX_CONFIG_BYTES: Final = 1 << 20
+MAX_NUMBER: Final = 2**63 - 1  # of TOML
 GIB: Final = 1 << 30
 SYSTEM_DNS: Final = "system"
 NO_DNS: Final = "off"
@@ -53,13 +54,59 @@ def _dns(value: Value) -> str | None:
 
 
 def _not_negative(value: Value) -> str | None:
-    return "it cannot be negative" if isinstance(value, int) and value < 0 else None
+    if isinstance(value, int) and value < 0:
+        return "it cannot be negative"
+    return "that is more than there can be" if isinstance(value, int) and value > MAX_NUMBER else None
+
+
+def _percent(value: Value) -> str | None:
+    return None if isinstance(value, int) and 1 <= value <= 100 else "write a number from 1 to 100"
+
+
+def _size(text: str) -> int:
+    from cli.money import parse_size
+
+    return parse_size(text.replace("_", ""))
+
+
+def _parsed_by(parse: Callable[[str], object]) -> Callable[[Value], str | None]:
+    """Refuses texts that a parser for the command line refuses; the empty one stands for the default."""
+
+    def complaint(value: Value) -> str | None:
+        if not value:
+            return None
+        try:
+            parse(str(value))
+        except (CommandError, ValueError) as error:
+            return " ".join(str(error).split())
+        return None
+
+    return complaint
+
+
+def _amount(text: str) -> int:
+    from cli.money import parse_amount
+
+    return parse_amount(text)
+
+
+def _account(text: str) -> bytes:
+    from merkledag.peer import parse_peer
+
+    return parse_peer(text)
+
+
+def _profile(text: str) -> object:
+    from cli.profile_options import named_profile
+
+    return named_profile(text)
 
 
 class Setting(NamedTuple):
     """One key of config.toml.
 
-    Its default (which fixes the type), what it is for, and what values are refused.
+    Its default (which fixes the type), what it is for, what values are refused, and how a text is read where
+    that is not plain from the type.
     """
 
     key: str
@@ -67,6 +114,7 @@ class Setting(NamedTuple):
     help: str
     env: str
     check: Callable[[Value], str | None] | None = None
+    parse: Callable[[str], Value] | None = None
 
 
 def _setting(
@@ -75,17 +123,45 @@ def _setting(
     help_text: str,
     check: Callable[[Value], str | None] | None = None,
     env: str | None = None,
+    parse: Callable[[str], Value] | None = None,
 ) -> Setting:
-    return Setting(key, default, help_text, env or "HOLDFAST_" + key.upper().replace(".", "_"), check)
+    return Setting(key, default, help_text, env or "HOLDFAST_" + key.upper().replace(".", "_"), check, parse)
+
+
+def _bytes(key: str, default: int, help_text: str) -> Setting:
+    """A number of bytes, which may be written as 500G too."""
+    return _setting(key, default, help_text, _not_negative, parse=_size)
 
 
 SETTINGS: Final[dict[str, Setting]] = {
     setting.key: setting
     for setting in (
-        _setting("import.profile", "unixfs-v1-2025", "profile of `add` when no option says otherwise"),
-        _setting("storage.max_bytes", 0, "hard quota of the blockstore in bytes; 0 is none", _not_negative),
-        _setting("storage.reserve_bytes", GIB, "free disk that is never used, in bytes", _not_negative),
+        _setting(
+            "import.profile",
+            "unixfs-v1-2025",
+            "profile of `add` when no option says otherwise",
+            _parsed_by(_profile),
+        ),
+        _bytes("storage.max_bytes", 0, "hard quota of the blockstore in bytes, or such as 500G; 0 is none"),
+        _bytes("storage.reserve_bytes", GIB, "free disk that is never used, in bytes, or such as 10G"),
+        _bytes(
+            "storage.cache_bytes",
+            10 * GIB,
+            "what is kept at most of content fetched for readers; 0 is nothing",
+        ),
         _setting("storage.verify_on_read", False, "hash every block again when it is read from the disk"),
+        _setting(
+            "storage.gc_high_percent", 90, "servers collect when so much of the room is taken", _percent
+        ),
+        _setting("storage.gc_low_percent", 80, "and evict cache until no more than this is taken", _percent),
+        _setting(
+            "storage.scrub_days",
+            30,
+            "servers hash every block again in so many days; 0 is never",
+            _not_negative,
+        ),
+        _bytes("storage.scrub_rate", 16 << 20, "bytes a second that they read for it at most; 0 is no limit"),
+        _setting("maintenance.enabled", True, "servers collect, compact, scrub and heal by themselves"),
         _setting("gateway.listen", "127.0.0.1:8080", "where the gateway listens", _listen),
         _setting(
             "gateway.subdomain_hosts",
@@ -100,16 +176,25 @@ SETTINGS: Final[dict[str, Setting]] = {
         ),
         _setting("node.listen", "127.0.0.1:4180", "where the storage node listens", _listen),
         _setting("node.url", "", "URL of the storage node that `node` commands speak to", _url),
-        _setting("node.capacity", "", "bytes the node offers, such as 500G; by default half of what is free"),
-        _setting("node.stake", "1000", "HOLD that the node puts at stake"),
-        _setting("node.price", "0.000065104", "HOLD that the node asks for a GiB a period"),
+        _setting(
+            "node.capacity",
+            "",
+            "bytes the node offers, such as 500G; by default half of what is free",
+            _parsed_by(_size),
+        ),
+        _setting("node.stake", "1000", "HOLD that the node puts at stake", _parsed_by(_amount)),
+        _setting(
+            "node.price", "0.000065104", "HOLD that the node asks for a GiB a period", _parsed_by(_amount)
+        ),
         _setting("node.endpoint", "", "URL by which others reach the node", _url),
-        _setting("node.payout", "", "account that the node's pay goes to; by default its own"),
+        _setting(
+            "node.payout", "", "account that the node's pay goes to; by default its own", _parsed_by(_account)
+        ),
         _setting("network.allow_private", False, "speak to nodes at private addresses too"),
         _setting("ledger.listen", "127.0.0.1:4181", "where the embedded ledger listens", _listen),
         _setting("ledger.url", "", "URL of the ledger to use", _url),
         _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
-        _setting("ledger.operator", "", "operator key pinned when joining a ledger"),
+        _setting("ledger.operator", "", "operator key pinned when joining a ledger", _parsed_by(_account)),
     )
 }
 
@@ -129,7 +214,12 @@ def setting_for(key: str) -> Setting:
 def parse_value(setting: Setting, text: str) -> Value:
     """`text` as a value of the setting's type; ValueError with a clear line when it is none."""
     value: Value
-    if isinstance(setting.default, bool):
+    if setting.parse is not None:
+        try:
+            value = setting.parse(text)
+        except CommandError as error:
+            raise ValueError(f"{setting.key}: {error}") from None
+    elif isinstance(setting.default, bool):
         lowered = text.strip().lower()
         if lowered not in {"true", "false", "1", "0", "yes", "no"}:
             raise ValueError(f"{setting.key} is true or false, not {text!r}")
@@ -255,7 +345,9 @@ def _read(path: Path) -> dict[str, Value]:
         for name, value in content.items() if isinstance(content, dict) else ((None, content),):
             key = f"{table}.{name}" if name is not None else table
             try:
-                values[key] = check_value(setting_for(key), value)
+                setting = setting_for(key)
+                by_hand = setting.parse is not None and isinstance(value, str)
+                values[key] = parse_value(setting, value) if by_hand else check_value(setting, value)
             except (ValueError, CommandError) as error:
                 raise CommandError(f"{path}: {error}", ExitCode.INVALID) from None
     return values

@@ -81,6 +81,9 @@ def test_a_bad_file_is_invalid_data(tmp_path: Path, content: str, says: str) -> 
     ("key", "text", "value"),
     [
         ("storage.max_bytes", "1_000", 1000),
+        ("storage.max_bytes", "2G", 2 << 30),
+        ("storage.scrub_rate", "512 KiB", 512 << 10),
+        ("storage.scrub_days", "0", 0),
         ("storage.verify_on_read", "Yes", True),
         ("gateway.subdomain_hosts", "a,b,", ["a", "b"]),
         ("ledger.url", "http://127.0.0.1:4181", "http://127.0.0.1:4181"),
@@ -93,8 +96,19 @@ def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("storage.max_bytes", "1k"),
+        ("storage.max_bytes", "1x"),
         ("storage.max_bytes", "-1"),
+        ("storage.max_bytes", "9000000T"),
+        ("storage.cache_bytes", "much"),
+        ("storage.gc_high_percent", "0"),
+        ("storage.gc_low_percent", "101"),
+        ("storage.scrub_days", "30d"),
+        ("maintenance.enabled", "perhaps"),
+        ("node.capacity", "a lot"),
+        ("node.stake", "-5"),
+        ("node.price", "1.0000000001"),
+        ("node.payout", "nobody"),
+        ("ledger.operator", "k51"),
         ("storage.verify_on_read", "maybe"),
         ("gateway.listen", "8080"),
         ("gateway.listen", "127.0.0.1:99999"),
@@ -105,6 +119,16 @@ def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
 def test_a_bad_value_is_a_usage_error_and_changes_nothing(holdfast: Holdfast, key: str, text: str) -> None:
     holdfast.fails(2, "config", "set", key, "--", text)
     assert not (holdfast.home / "config.toml").exists()
+
+
+def test_sizes_in_the_file_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[storage]\nmax_bytes = "1G"\nreserve_bytes = 5\n')
+    assert Config(path, {}).number("storage.max_bytes") == 1 << 30
+    path.write_text('[storage]\nmax_bytes = "1Q"\n')
+    with pytest.raises(CommandError, match="no size") as caught:
+        Config(path, {}).get(KEY)
+    assert caught.value.code is ExitCode.INVALID
 
 
 def test_a_bad_variable_is_a_usage_error(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
