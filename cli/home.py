@@ -30,6 +30,7 @@ NODE_KEY: Final = "self"
 BEACON_KEY: Final = "beacon"
 OPERATOR_KEY: Final = "operator"
 MAX_RUN_FILE_BYTES: Final = 1 << 16
+LOCK_PATIENCE_S: Final = 60.0
 
 
 class Home:
@@ -44,6 +45,7 @@ class Home:
         self.meta = path / "meta"
         self.ledger = path / "ledger"
         self.run = path / "run"
+        self.lock_file = self.run / "daemon.lock"
         self.config = Config(self.config_file, environ)
         self._store: Store | None = None
         self._meta: Meta | None = None
@@ -204,12 +206,17 @@ class Home:
     def daemon_lock(self) -> Iterator[None]:
         """Holds run/daemon.lock: whoever has it alone collects, compacts, scrubs, evicts and migrates.
 
-        Raises LockHeld (exit 1) when another process has it.
+        Waits for a server's slice of work, with a line on stderr. Raises LockHeld (exit 1) when another
+        process keeps it.
         """
         from storage_node.daemon_lock import daemon_lock
 
+        def waiting(pid: int | None) -> None:
+            who = "another process" if pid is None else f"process {pid}"
+            note(f"waiting for {who}, which works on the store")
+
         self.ensure()
-        with daemon_lock(self.run / "daemon.lock"):
+        with daemon_lock(self.lock_file, patience_s=LOCK_PATIENCE_S, on_wait=waiting):
             yield
 
 

@@ -170,9 +170,10 @@ def test_a_collection_leaves_what_the_node_keeps_for_others(
     holdfast.fails(3, "block", "get", other)
 
 
-def test_only_one_process_collects(holdfast: Holdfast) -> None:
+def test_only_one_process_collects(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
     from cli.home import Home
 
+    monkeypatch.setattr("cli.home.LOCK_PATIENCE_S", 0.15)
     with Home(holdfast.home).daemon_lock():
         assert str(os.getpid()) in holdfast.fails(1, "repo", "gc")
     holdfast("repo", "gc")
