@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 from merkledag import multihash as mh
 from merkledag.errors import MerkledagError, UnsupportedHash
 from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import DamagedBlock
 
-THREADS = 2  # hashing a large block releases the GIL
-BLOCKS_AT_ONCE = 64
+THREADS = min(8, os.cpu_count() or 1)  # hashing a large block releases the GIL
+GROUP_BLOCKS = 64  # checked by one thread at a time
+GROUP_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,6 @@ class VerifyReport:
     unverifiable: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    multihash: bytes
-    length: int
-    damaged: bool = False
-    unverifiable: bool = False
-
-
 def verify(
     store: Blockstore,
     multihashes: Iterable[bytes] | None = None,
@@ -41,24 +35,41 @@ def verify(
 ) -> VerifyReport:
     """Hash blocks again: all of them, or those named (absent ones are passed over).
 
-    `progress(blocks, bytes)` is called now and then from the calling thread. Runs beside everything
-    else; a scrub gives a bounded slice of `store.keys(after)` at a time.
+    `progress(blocks, bytes)` is called now and then from the calling thread. Runs beside everything else.
     """
     blocks = size_bytes = unverifiable = 0
     damaged: list[bytes] = []
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool:
-        for group in _groups(iter(store.keys() if multihashes is None else multihashes)):
-            for checked in pool.map(lambda each: _check(store, each), group):
-                if checked is None:
-                    continue
-                blocks += 1
-                size_bytes += checked.length
-                unverifiable += checked.unverifiable
-                if checked.damaged:
-                    damaged.append(checked.multihash)
-            if progress is not None:
-                progress(blocks, size_bytes)
+    for _, report in verify_groups(store, store.keys() if multihashes is None else multihashes):
+        blocks += report.blocks
+        size_bytes += report.size_bytes
+        damaged += report.damaged
+        unverifiable += report.unverifiable
+        if progress is not None:
+            progress(blocks, size_bytes)
     return VerifyReport(blocks, size_bytes, tuple(damaged), unverifiable)
+
+
+def verify_groups(
+    store: Blockstore, multihashes: Iterable[bytes], threads: int = THREADS
+) -> Iterator[tuple[bytes, VerifyReport]]:
+    """The last multihash of each group of blocks and what was found in the group, in the order given.
+
+    Groups are checked by several threads at once, `threads` ahead of the consumer at most.
+    """
+    ahead: deque[tuple[bytes, Future[VerifyReport]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
+        try:
+            for group in _groups(store, multihashes):
+                ahead.append((group[-1], pool.submit(_check_group, store, group)))
+                if len(ahead) > threads:
+                    last, report = ahead.popleft()
+                    yield last, report.result()
+            while ahead:
+                last, report = ahead.popleft()
+                yield last, report.result()
+        finally:
+            for _, waiting in ahead:
+                waiting.cancel()
 
 
 def heal(store: Blockstore, multihash: bytes, data: bytes) -> None:
@@ -68,21 +79,34 @@ def heal(store: Blockstore, multihash: bytes, data: bytes) -> None:
     store.replace(multihash, data)
 
 
-def _groups(multihashes: Iterator[bytes]) -> Iterator[list[bytes]]:
-    while group := list(islice(multihashes, BLOCKS_AT_ONCE)):
+def _groups(store: Blockstore, multihashes: Iterable[bytes]) -> Iterator[list[bytes]]:
+    group: list[bytes] = []
+    size_bytes = 0
+    for multihash in multihashes:
+        group.append(multihash)
+        size_bytes += store.size(multihash) or 0
+        if len(group) >= GROUP_BLOCKS or size_bytes >= GROUP_BYTES:
+            yield group
+            group, size_bytes = [], 0
+    if group:
         yield group
 
 
-def _check(store: Blockstore, multihash: bytes) -> _Checked | None:
-    try:
-        view = store.find(multihash)
-        if view is None:
-            return None
-        with view as block:
-            return _Checked(multihash, len(block), damaged=not mh.verify(multihash, block))
-    except DamagedBlock:
-        return _Checked(multihash, 0, damaged=True)
-    except UnsupportedHash:
-        return _Checked(multihash, store.size(multihash) or 0, unverifiable=True)
-    except MerkledagError:
-        return _Checked(multihash, store.size(multihash) or 0, damaged=True)
+def _check_group(store: Blockstore, group: list[bytes]) -> VerifyReport:
+    blocks = size_bytes = unverifiable = 0
+    damaged: list[bytes] = []
+    for multihash in group:
+        try:
+            view = store.find(multihash)
+            if view is None:
+                continue
+            with view as block:
+                size_bytes += len(block)
+                if not mh.verify(multihash, block):
+                    damaged.append(multihash)
+        except UnsupportedHash:
+            unverifiable += 1
+        except (DamagedBlock, MerkledagError):
+            damaged.append(multihash)
+        blocks += 1
+    return VerifyReport(blocks, size_bytes, tuple(damaged), unverifiable)
