@@ -109,6 +109,21 @@ class IncompleteDag(StorageNodeError):
     """A block that a pin needs is missing or damaged; nothing was freed."""
 
 
+# --- backups ---
+
+
+class SnapshotNotFound(StorageNodeError, LookupError):
+    """A folder holds no backup, or none of the name that the caller gave."""
+
+
+class BackupRefused(StorageNodeError):
+    """A place that a backup is not written to, or not restored into; the message says why."""
+
+
+class DamagedBackup(StorageNodeError):
+    """A file of a backup is damaged or missing; the message names it."""
+
+
 # --- what a provider has promised to keep and cannot find ---
 
 

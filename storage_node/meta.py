@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
-from storage_node.blockstore.environment import Txn
+from storage_node.blockstore.environment import STATE, Txn
 from storage_node.blockstore.layout import open_folder
 
 FORMAT = "holdfast-meta"
@@ -22,6 +23,11 @@ class Table(Enum):
     PIN_NAMES = b"\x02"  # name ‖ 0 ‖ binary CIDv1 → nothing
     COMMITMENTS = b"\x03"  # multihash → proof row
     RECORDS = b"\x04"  # any name → any bytes: folders' roots, name records, a daemon's notes
+    PIN_JOBS = b"\x05"  # u64be number → pin job (pin_jobs.py)
+    PIN_MOVES = b"\x06"  # binary CIDv1 → u64be epoch: roots pinned by difference (pin_jobs.py)
+    PIN_EDGES = b"\x07"  # child ‖ parent, digests → nothing; derived (pin_index.py)
+    PIN_NODES = b"\x08"  # digest of a node whose DAG is in PIN_EDGES → binary CIDv1; derived
+    PIN_QUEUE = b"\x09"  # binary CIDv1 of a pin that is not in PIN_EDGES yet → nothing; derived
 
 
 class Meta:
@@ -65,6 +71,23 @@ class Meta:
         with self._environment.write() as txn:
             yield MetaWrite(txn)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Iterator[tuple[bytes, bytes]]]:
+        """Every table as it is at one moment: keys, ascending, with their table's byte, and values.
+
+        Others write meanwhile; leave the context soon, for it keeps what they replace from being reused.
+        """
+        with self._environment.read() as txn, txn.cursor() as cursor:
+            yield _everything(cursor)
+
+    def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put pairs of a `snapshot` back, in one durable transaction. Raises ValueError for no such key."""
+        with self._environment.write() as txn:
+            for key, value in items:
+                if not 1 < len(key) <= MAX_KEY_BYTES + 1 or key[:1] == STATE:
+                    raise ValueError("not a key of a table")
+                txn.put(key, value)
+
     def settle(self) -> None:
         """Make what a killed process committed visible, before something is freed that nothing refers to."""
         self._environment.settle()
@@ -94,6 +117,14 @@ class MetaWrite:
     def delete(self, table: Table, key: bytes) -> bool:
         """Remove a key; False if it was not there."""
         return bool(self._txn.delete(table.value + key))
+
+
+def _everything(cursor: Any) -> Iterator[tuple[bytes, bytes]]:
+    """All pairs of all tables; not what says something of the file itself."""
+    there = cursor.set_range(bytes((STATE[0] + 1,)))
+    while there:
+        yield bytes(cursor.key()), bytes(cursor.value())
+        there = cursor.next()
 
 
 def _page(txn: Txn, prefix: bytes, after: bytes | None) -> list[tuple[bytes, bytes]]:
