@@ -77,6 +77,7 @@ _CODES: dict[str, ExitCode] = {
     "storage_node.errors.PeerUnreachable": ExitCode.UNREACHABLE,
     "storage_node.errors.PlacementFailed": ExitCode.FAILED,
     "storage_node.errors.PinNotFound": ExitCode.NOT_FOUND,
+    "storage_node.errors.JobNotFound": ExitCode.NOT_FOUND,
     "storage_node.errors.SnapshotNotFound": ExitCode.NOT_FOUND,
     "storage_node.errors.NameNotFound": ExitCode.NOT_FOUND,
     "storage_node.errors.LockHeld": ExitCode.FAILED,

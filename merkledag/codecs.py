@@ -27,7 +27,7 @@ NAMES: dict[int, str] = {
     JSON: "json",
 }
 
-_WITHOUT_LINKS = frozenset({RAW, CBOR, JSON, LIBP2P_KEY})
+WITHOUT_LINKS = frozenset({RAW, CBOR, JSON, LIBP2P_KEY})
 
 
 def name(codec: int) -> str:
@@ -41,7 +41,7 @@ def links(cid: CID, data: Buffer) -> list[CID]:
     Raises DecodeError if the bytes are not what the codec says, UnsupportedCodec for an unknown codec.
     """
     codec = cid.codec
-    if codec in _WITHOUT_LINKS:
+    if codec in WITHOUT_LINKS:
         return []
     if codec == DAG_PB:
         from merkledag import dag_pb

@@ -48,6 +48,10 @@ class PinNotFound(StorageNodeError, LookupError):
     """The CID is not pinned in the way the caller named."""
 
 
+class JobNotFound(StorageNodeError, LookupError):
+    """There is no pin job of this number: it ended, was cancelled, or never was."""
+
+
 class BlockRefused(StorageNodeError, ValueError):
     """A multihash or block that no store accepts (too long, too large, empty key)."""
 

@@ -118,6 +118,13 @@ class MetaWrite:
         """Remove a key; False if it was not there."""
         return bool(self._txn.delete(table.value + key))
 
+    def items(self, table: Table, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """As `Meta.items`, in pages, of what this transaction has; changes behind a page are seen."""
+        after: bytes | None = None
+        while page := _page(self._txn, table.value + prefix, None if after is None else table.value + after):
+            yield from page
+            after = page[-1][0]
+
 
 def _everything(cursor: Any) -> Iterator[tuple[bytes, bytes]]:
     """All pairs of all tables; not what says something of the file itself."""

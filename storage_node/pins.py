@@ -1,8 +1,10 @@
-"""Pins: which DAGs and blocks this node keeps, with names; listed instantly from an index, in pages."""
+"""Pins: which DAGs and blocks this node keeps, with names; counted at once and listed in pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import cbor2
 
 from merkledag.cid import CID
+from merkledag.codecs import WITHOUT_LINKS
 from merkledag.errors import DecodeError
 from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import BlockRefused, CorruptStore, PinNotFound
@@ -19,6 +22,9 @@ from storage_node.reach import reachable
 MAX_NAME_BYTES = 255  # the pinning service API's limit
 MAX_METADATA_BYTES = 4096
 MAX_PINNED_CID_BYTES = 200
+
+_COUNTS_KEY = b"pin-counts"  # in Table.RECORDS: numbers of recursive and direct pins
+_COUNTS = struct.Struct(">QQ")
 
 
 class PinMode(StrEnum):
@@ -54,42 +60,56 @@ class Pins:
         Its blocks come first: put (or `touch_many`) them under a `lease()` that is dropped after this
         call (`protect` does it for what is here). Raises BlockRefused for what is too long.
         """
-        pin = Pin(
-            cid, PinMode.RECURSIVE if recursive else PinMode.DIRECT, name, metadata or {}, int(self._now())
-        )
-        key, value = _key(cid), _encode(pin)
-        with self._meta.write() as write:
-            self._remove(write, key)
-            _insert(write, key, name, value)
-        return pin
+        return self.add_many([cid], recursive, name, metadata)[0]
+
+    def add_many(
+        self,
+        cids: Iterable[CID],
+        recursive: bool = True,
+        name: str = "",
+        metadata: dict[str, str] | None = None,
+    ) -> list[Pin]:
+        """As `add`, for all of them in one step."""
+        mode, now_s = PinMode.RECURSIVE if recursive else PinMode.DIRECT, int(self._now())
+        pins = [Pin(cid, mode, name, metadata or {}, now_s) for cid in cids]
+        with self.write() as write:
+            for pin in pins:
+                write.put(pin)
+        return pins
 
     def rm(self, cid: CID, recursive: bool | None = None) -> Pin:
         """Remove a pin and return it. Raises PinNotFound, also if its mode is not the one named."""
-        key = _key(cid)
-        with self._meta.write() as write:
-            pin = self._remove(write, key)
-            if pin is None:
-                raise PinNotFound(f"{cid} is not pinned")
-            if recursive is not None and recursive != (pin.mode is PinMode.RECURSIVE):
-                raise PinNotFound(f"{cid} is pinned, but as a {pin.mode} pin")
-        return pin
+        return self.rm_many([cid], recursive)[0]
 
-    def update(self, old: CID, new: CID, *, unpin: bool = True) -> Pin:
+    def rm_many(self, cids: Iterable[CID], recursive: bool | None = None) -> list[Pin]:
+        """As `rm`, for all of them in one step, or none."""
+        removed: list[Pin] = []
+        with self.write() as write:
+            for cid in cids:
+                pin = write.remove(cid)
+                if pin is None:
+                    raise PinNotFound(f"{cid} is not pinned; nothing was changed")
+                if recursive is not None and recursive != (pin.mode is PinMode.RECURSIVE):
+                    raise PinNotFound(f"{cid} is pinned, but as a {pin.mode} pin; nothing was changed")
+                removed.append(pin)
+        return removed
+
+    def update(self, old: CID, new: CID, *, unpin: bool = True, epoch: int | None = None) -> Pin:
         """Move the recursive pin of `old`, its name and metadata to `new` in one step.
 
-        With `unpin` False the old pin stays. Raises PinNotFound. What `add` says of blocks holds here.
+        With `unpin` False the old pin stays. Raises PinNotFound. What `add` says of blocks holds here;
+        `epoch` as in `PinWrite.move`.
         """
+        with self.write() as write:
+            return write.move(old, new, int(self._now()), unpin=unpin, epoch=epoch)
+
+    @contextmanager
+    def write(self) -> Iterator[PinWrite]:
+        """Several changes in one durable transaction; none of them remains after an exception."""
         with self._meta.write() as write:
-            value = write.get(Table.PINS, _key(old))
-            before = None if value is None else _decode(_key(old), value)
-            if before is None or before.mode is not PinMode.RECURSIVE:
-                raise PinNotFound(f"{old} is not pinned recursively")
-            pin = replace(before, cid=new, created_s=int(self._now()))
-            if unpin:
-                self._remove(write, _key(old))
-            self._remove(write, _key(new))
-            _insert(write, _key(new), pin.name, _encode(pin))
-        return pin
+            changes = PinWrite(write)
+            yield changes
+            changes.close()
 
     def settle(self) -> None:
         """See `Meta.settle`."""
@@ -97,8 +117,8 @@ class Pins:
 
     def get(self, cid: CID) -> Pin | None:
         """The pin of this very CID (not an indirect one), None if there is none."""
-        value = self._meta.get(Table.PINS, _key(cid))
-        return None if value is None else _decode(_key(cid), value)
+        value = self._meta.get(Table.PINS, pin_key(cid))
+        return None if value is None else _decode(pin_key(cid), value)
 
     def ls(
         self, mode: PinMode | None = None, name: str | None = None, after: CID | None = None
@@ -107,14 +127,36 @@ class Pins:
 
         Lazy: a page is `itertools.islice` of it, and the last CID of a page begins the next.
         """
-        for key, value in self._entries(name, None if after is None else _key(after)):
+        for key, value in self._entries(name, None if after is None else pin_key(after)):
             pin = _decode(key, value)
             if mode is None or pin.mode is mode:
                 yield pin
 
     def count(self) -> int:
-        """Number of pins; walks the index."""
-        return sum(1 for _ in self._meta.items(Table.PINS))
+        """Number of pins, without a walk."""
+        recursive, direct = self.counts()
+        return recursive + direct
+
+    def counts(self) -> tuple[int, int]:
+        """How many pins are recursive and direct, without a walk."""
+        value = self._meta.get(Table.RECORDS, _COUNTS_KEY)
+        if value is None:
+            if next(self._meta.items(Table.PINS), None) is None:
+                return 0, 0
+            with self.write():
+                pass  # a store from before there were counters gets them now
+            value = self._meta.get(Table.RECORDS, _COUNTS_KEY)
+            assert value is not None
+        recursive, direct = _COUNTS.unpack(value)
+        return recursive, direct
+
+    def recount(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Count the pins one by one and set the counters right; returns (recursive, direct) before, now."""
+        before = self.counts()
+        with self._meta.write() as write:
+            write.delete(Table.RECORDS, _COUNTS_KEY)
+            PinWrite(write).close()
+        return before, self.counts()
 
     def indirect(self, cid: CID, store: Blockstore) -> Iterator[Pin]:
         """Recursive pins whose DAG holds the block of `cid` below its root; walks one DAG after another.
@@ -140,16 +182,96 @@ class Pins:
             if value is not None:
                 yield key, value
 
-    @staticmethod
-    def _remove(write: MetaWrite, key: bytes) -> Pin | None:
-        value = write.get(Table.PINS, key)
+
+class PinWrite:
+    """Changes of pins within one write transaction (`Pins.write`), which keeps count of them."""
+
+    def __init__(self, write: MetaWrite) -> None:
+        self.meta = write
+        counted = write.get(Table.RECORDS, _COUNTS_KEY)
+        self._recursive, self._direct = self._count() if counted is None else _COUNTS.unpack(counted)
+
+    def put(self, pin: Pin) -> None:
+        """Set a pin. Raises BlockRefused for what is too long."""
+        key, value = pin_key(pin.cid), _encode(pin)
+        self._remove(key)
+        self.meta.put(Table.PINS, key, value)
+        if pin.name:
+            self.meta.put(Table.PIN_NAMES, _name_prefix(pin.name) + key, b"")
+        self._counted(pin, 1)
+        if pin.mode is PinMode.RECURSIVE and may_link(pin.cid):
+            self.meta.put(Table.PIN_QUEUE, key, b"")
+
+    def get(self, cid: CID) -> Pin | None:
+        """A pin as this transaction has it."""
+        value = self.meta.get(Table.PINS, pin_key(cid))
+        return None if value is None else _decode(pin_key(cid), value)
+
+    def remove(self, cid: CID) -> Pin | None:
+        """Remove a pin; returns it, None if there was none."""
+        return self._remove(pin_key(cid))
+
+    def move(self, old: CID, new: CID, now_s: int, *, unpin: bool, epoch: int | None = None) -> Pin:
+        """Pin `new` as `old` is pinned, which goes if `unpin`. Raises PinNotFound.
+
+        Whoever touched only those blocks of `new` that `old` does not hold gives the store's collection
+        `epoch` of that time: a collection under way lists pins page by page and might see neither pin, so
+        `new` is among the other roots (`pin_jobs.roots`), which it reads after the pins, until it is over.
+        """
+        before = self.get(old)
+        if before is None or before.mode is not PinMode.RECURSIVE:
+            raise PinNotFound(f"{old} is not pinned recursively")
+        pin = replace(before, cid=new, created_s=now_s)
+        if unpin:
+            self.remove(old)
+        self.put(pin)
+        if epoch is not None:
+            for key, value in list(self.meta.items(Table.PIN_MOVES)):
+                if int.from_bytes(value) < epoch:  # a later collection has begun since
+                    self.meta.delete(Table.PIN_MOVES, key)
+            self.meta.put(Table.PIN_MOVES, pin_key(new), epoch.to_bytes(8))
+        return pin
+
+    def close(self) -> None:
+        """Write the counters, at the end of the transaction."""
+        self.meta.put(Table.RECORDS, _COUNTS_KEY, _COUNTS.pack(self._recursive, self._direct))
+
+    def _remove(self, key: bytes) -> Pin | None:
+        value = self.meta.get(Table.PINS, key)
         if value is None:
             return None
         pin = _decode(key, value)
-        write.delete(Table.PINS, key)
+        self.meta.delete(Table.PINS, key)
         if pin.name:
-            write.delete(Table.PIN_NAMES, _name_prefix(pin.name) + key)
+            self.meta.delete(Table.PIN_NAMES, _name_prefix(pin.name) + key)
+        self.meta.delete(Table.PIN_MOVES, key)
+        self.meta.delete(Table.PIN_QUEUE, key)
+        self._counted(pin, -1)
         return pin
+
+    def _counted(self, pin: Pin, by: int) -> None:
+        if pin.mode is PinMode.RECURSIVE:
+            self._recursive += by
+        else:
+            self._direct += by
+
+    def _count(self) -> tuple[int, int]:
+        """The pins of a store that has no counters yet; all of them are queued for the index as well."""
+        recursive = direct = 0
+        for key, value in self.meta.items(Table.PINS):
+            pin = _decode(key, value)
+            if pin.mode is PinMode.DIRECT:
+                direct += 1
+                continue
+            recursive += 1
+            if may_link(pin.cid):
+                self.meta.put(Table.PIN_QUEUE, key, b"")
+        return recursive, direct
+
+
+def may_link(cid: CID) -> bool:
+    """False where a block of this codec never links to others."""
+    return cid.codec not in WITHOUT_LINKS
 
 
 def protect(store: Blockstore, root: CID, recursive: bool = True, *, strict: bool = False) -> list[CID]:
@@ -183,7 +305,8 @@ def protect(store: Blockstore, root: CID, recursive: bool = True, *, strict: boo
     return list(missing.values())
 
 
-def _key(cid: CID) -> bytes:
+def pin_key(cid: CID) -> bytes:
+    """The key of a CID's pin. Raises BlockRefused for a CID that is too long."""
     key = bytes(cid.to_v1())
     if len(key) > MAX_PINNED_CID_BYTES:
         raise BlockRefused(f"a CID of {len(key)} bytes; at most {MAX_PINNED_CID_BYTES} can be pinned")
@@ -197,10 +320,11 @@ def _name_prefix(name: str) -> bytes:
     return encoded + b"\0"
 
 
-def _insert(write: MetaWrite, key: bytes, name: str, value: bytes) -> None:
-    write.put(Table.PINS, key, value)
-    if name:
-        write.put(Table.PIN_NAMES, _name_prefix(name) + key, b"")
+def check_pin(pin: Pin) -> None:
+    """Raises BlockRefused for a pin that is too long to be kept."""
+    pin_key(pin.cid)
+    _name_prefix(pin.name)
+    _encode(pin)
 
 
 def _encode(pin: Pin) -> bytes:
