@@ -4,7 +4,7 @@ Names from content are checked, every file and folder is made anew (never opened
 exists), and symlinks are made last and only when they stay inside the target. All of it goes into a hidden
 folder beside the target (`cli.part`) and is renamed in the end, so an interrupted `get` leaves either nothing
 or everything under the target's name. What was interrupted is taken up again: a leaf whose bytes are there
-already, and still hash to its CID, is neither fetched nor written.
+already, and still make the block of its CID, is neither fetched nor written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, ExitCode, Meter, invalid, note, printable, size_text
 from cli.part import Part, put_in_place, refuse_special
-from merkledag import multihash
 from merkledag.block import MAX_BLOCK_BYTES
+from merkledag.filenode import is_leaf
 from merkledag.reader import NodeStat, read_file
 from merkledag.reader import stat as stat_node
 from merkledag.steps import Buffer
@@ -233,7 +233,7 @@ class _Writer:
             kept = None
             if 0 < length <= min(MAX_BLOCK_BYTES, had_bytes - start):
                 data = os.pread(number, length, start)
-                kept = data if len(data) == length and multihash.verify(leaf.multihash, data) else None
+                kept = data if len(data) == length and is_leaf(leaf, data) else None
             return kept
 
         position = 0

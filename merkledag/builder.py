@@ -10,6 +10,7 @@ from merkledag.block import Block
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import LimitExceeded
+from merkledag.filenode import leaf_node
 from merkledag.layouts import Balanced, Trickle
 from merkledag.multihash import IDENTITY
 from merkledag.profile import ImportProfile
@@ -58,13 +59,8 @@ def make_leaf(profile: ImportProfile, chunk: bytes) -> Leaf:
         block = make_block(profile, chunk, RAW)
     else:  # the two layouts have always called their leaves differently
         kind = Kind.RAW if profile.layout == "trickle" else Kind.FILE
-        block = make_block(profile, _leaf_node(Data(kind, chunk or None, size)))
+        block = make_block(profile, leaf_node(Data(kind, chunk or None, size)))
     return Leaf(block, Link(block.cid, size, len(block.data)))
-
-
-def _leaf_node(message: Data) -> bytes:
-    """A dag-pb node that holds its content itself."""
-    return dag_pb.assemble_leaf(unixfs.encode_parts(message))
 
 
 class FileTree:
@@ -141,7 +137,7 @@ class FileTree:
         if leaf.block.cid.codec != RAW:
             chunk = unixfs.decode(dag_pb.payload(chunk) or b"").data or b""
         message = Data(Kind.FILE, chunk or None, len(chunk), mode=mode, mtime=mtime)
-        root = make_block(self._profile, _leaf_node(message))
+        root = make_block(self._profile, leaf_node(message))
         return Link(root.cid, len(chunk), len(root.data)), [root]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 
-from merkledag import dag_pb, unixfs
+from merkledag import dag_pb, multihash, unixfs
 from merkledag.cid import CID
-from merkledag.codecs import DAG_PB, name
+from merkledag.codecs import DAG_PB, RAW, name
 from merkledag.errors import DecodeError, InvalidCID, NotAFile
 from merkledag.steps import Buffer
 from merkledag.unixfs import Data, Kind
@@ -107,3 +107,18 @@ def parse(cid: CID, block: Buffer) -> FileNode:
     if message.filesize is not None and message.filesize != node.size:
         raise DecodeError(f"{cid}: file size {message.filesize} declared, its parts add up to {node.size}")
     return node
+
+
+def leaf_node(message: Data) -> bytes:
+    """A dag-pb node that holds its content itself."""
+    return dag_pb.assemble_leaf(unixfs.encode_parts(message))
+
+
+def is_leaf(cid: CID, chunk: bytes) -> bool:
+    """Whether `cid` is the leaf that importers make of `chunk`: a raw block, or a node of two kinds."""
+    if cid.codec == RAW:
+        return multihash.verify(cid.multihash, chunk)
+    return cid.codec == DAG_PB and any(
+        multihash.verify(cid.multihash, leaf_node(Data(kind, chunk or None, len(chunk))))
+        for kind in (Kind.FILE, Kind.RAW)
+    )

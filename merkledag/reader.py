@@ -22,7 +22,8 @@ AHEAD = 16  # how many following blocks a Want announces
 
 StatKind = Literal["file", "directory", "symlink", "raw", "other"]
 
-# (CID of a raw leaf, where it starts in the file, its size or None if unknown) -> its bytes if already there.
+# (CID of a part, where it starts in the file, its size) -> its bytes if it is a leaf that is there already.
+# The size is None for a file that is one raw block.
 Known = Callable[[CID, int, int | None], Buffer | None]
 
 
@@ -108,10 +109,10 @@ def read_file(
 
     A range past the file's end is cut off there. Accepts raw blocks and UnixFS files of any shape, and a
     Metadata node as the file it is about. Pieces are slices of the blocks sent in and share their memory.
-    Every node's size is checked against what its parent declares. `known` is asked for every raw leaf
-    before it is wanted; it vouches for the bytes that it returns. Raises ValueError for a range that runs
-    backwards, NotAFile, DecodeError for sizes that do not agree, LimitExceeded for a tree deeper than
-    `MAX_FILE_DEPTH` or one stuffed with empty nodes.
+    Every node's size is checked against what its parent declares. `known` is asked for every part but a
+    dag-pb root before it is wanted; it vouches that what it returns is what the part holds. Raises ValueError
+    for a range that runs backwards, NotAFile, DecodeError for sizes that do not agree, LimitExceeded for a
+    tree deeper than `MAX_FILE_DEPTH` or one stuffed with empty nodes.
     """
     if start < 0 or (end is not None and end < start):
         raise ValueError(f"no byte range: {start} to {end}")
@@ -120,10 +121,14 @@ def read_file(
     declared: int | None = None  # the root has no parent
     ahead: tuple[CID, ...] = ()
     while True:
-        block = known(cid, base, declared) if known is not None and cid.codec == RAW else None
+        block = None
+        is_leaf = cid.codec == RAW
+        if known is not None and (is_leaf or declared is not None):
+            block = known(cid, base, declared)
+            is_leaf = is_leaf or block is not None
         if block is None:
             block = need((yield Want(cid, ahead)))
-        node = None if cid.codec == RAW else _node(cid, block, declared is not None)
+        node = None if is_leaf else _node(cid, block, declared is not None)
         if isinstance(node, CID):
             hops += 1
             if hops > MAX_METADATA_NODES:

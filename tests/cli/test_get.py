@@ -13,7 +13,9 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -23,8 +25,10 @@ from cli.gzipping import PIECE_BYTES, GzipWriter
 from cli.output import CommandError, meter
 from cli.part import Part
 from cli.reading import FETCHERS, Far, Reader
+from merkledag.builder import build_file
 from merkledag.cid import CID
 from merkledag.codecs import RAW
+from merkledag.profile import UNIXFS_V0_2015
 from merkledag.reader import read_file
 from merkledag.steps import iterate
 from storage_node.blockstore.store import open_store
@@ -201,6 +205,22 @@ class TestInterruptions:
         assert (tmp_path / "x" / "d" / "f").read_bytes() == b"".join(blocks.by_cid[leaf] for leaf in leaves)
         assert sorted(path.name for path in (tmp_path / "x").rglob("*")) == ["a", "d", "f", "z"]
         assert parts(tmp_path) == []
+
+    @pytest.mark.parametrize("layout", ["balanced", "trickle"])
+    def test_leaves_that_are_nodes_are_taken_up_too(
+        self, tmp_path: Path, layout: Literal["balanced", "trickle"]
+    ) -> None:
+        chunks = [bytes([number]) * (256 << 10) for number in range(8)]
+        link, made = build_file(replace(UNIXFS_V0_2015, layout=layout), chunks)
+        blocks = Blocks(made)
+        leaves = [cid for cid in blocks.by_cid if cid != link.cid]
+        with pytest.raises(KeyboardInterrupt):
+            get(Failing(blocks, leaves[6], KeyboardInterrupt()), link.cid, tmp_path / "x")
+        blocks.asked.clear()
+        done = get(blocks, link.cid, tmp_path / "x")
+        assert (done.kept_bytes, done.size_bytes) == (6 * (256 << 10), 8 * (256 << 10))
+        assert set(leaves) & set(blocks.asked) == set(leaves[6:])
+        assert (tmp_path / "x").read_bytes() == b"".join(chunks)
 
     def test_what_was_damaged_meanwhile_is_written_again(self, tmp_path: Path) -> None:
         blocks = Blocks()

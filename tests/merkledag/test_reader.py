@@ -18,6 +18,7 @@ from merkledag.codecs import DAG_CBOR, DAG_PB, RAW
 from merkledag.dag_pb import PBLink
 from merkledag.directory import DirEntry, build_directory
 from merkledag.errors import DecodeError, LimitExceeded, NoSuchLink, NotADirectory, NotAFile
+from merkledag.filenode import is_leaf
 from merkledag.multihash import IDENTITY
 from merkledag.profile import UNIXFS_V0_2015, UNIXFS_V1_2025
 from merkledag.reader import Entry, NodeStat, entries, lookup, read_file, stat
@@ -176,14 +177,33 @@ class TestFiles:
 
         def known(leaf: CID, start: int, size: int | None) -> bytes | None:
             asked.append((leaf, start, size))
-            return None if leaf == leaves[3] else blocks.by_cid[leaf]
+            return None if leaf in (leaves[3], inner) else blocks.by_cid[leaf]
 
         assert b"".join(iterate(read_file(cid, known=known), blocks.get)) == b"00x010203"
-        assert asked == [(leaves[0], 0, 2), (leaves[1], 3, 2), (leaves[2], 5, 2), (leaves[3], 7, 2)]
+        assert asked == [
+            (leaves[0], 0, 2), (inner, 2, 5), (leaves[1], 3, 2), (leaves[2], 5, 2), (leaves[3], 7, 2),
+        ]  # fmt: skip
         assert blocks.asked == [cid, inner, leaves[3]]
         asked.clear()
         assert list(iterate(read_file(leaves[0], known=known), blocks.get)) == [b"00"]
         assert asked == [(leaves[0], 0, None)]
+
+    def test_leaves_that_are_nodes_may_be_known_by_what_they_hold(self) -> None:
+        blocks = Blocks()
+        leaves = [blocks.put_node([], Data(kind, b"abc", 3)) for kind in (Kind.FILE, Kind.RAW)]
+        cid = blocks.put_file([(leaf, 3) for leaf in leaves])
+        walk = read_file(cid, known=lambda leaf, start, _: b"abc" if is_leaf(leaf, b"abc") else None)
+        assert list(iterate(walk, blocks.get)) == [b"abc", b"abc"]
+        assert blocks.asked == [cid]
+        assert not is_leaf(leaves[0], b"abd")
+        assert not is_leaf(cid, b"abcabc")
+
+    def test_what_is_known_must_be_as_long_as_its_parent_says(self) -> None:
+        blocks = Blocks()
+        leaf = blocks.put_node([], Data(Kind.FILE, b"abc", 3))
+        walk = read_file(blocks.put_file([(leaf, 4)]), known=lambda *_: b"abc")
+        with pytest.raises(DecodeError, match="declares 4"):
+            list(iterate(walk, blocks.get))
 
     def test_wants_announce_what_comes_next(self) -> None:
         blocks = Blocks()
