@@ -163,7 +163,7 @@ def _refuse_pinned(home: Home, cids: list[CID]) -> None:
     from cli.pinned import held_for_others, in_mutable_tree, needed_by
 
     for cid, pin in needed_by(home, cids):
-        raise invalid(f"block {cid} is needed by the pin of {pin}: `holdfast pin rm {pin}` first")
+        raise invalid(f"block {cid} is needed by the pin of {pin.cid}: `holdfast pin rm {pin.cid}` first")
     for cid in in_mutable_tree(home, cids):
         raise invalid(f"block {cid} is part of the mutable tree (`holdfast files`)")
     held = held_for_others(home)

@@ -130,6 +130,8 @@ def _indirect(home: Home, pinned: set[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _named(home: Home, paths: list[str], kind: str) -> Iterator[dict[str, Any]]:
+    from cli.pinned import needed_by
+
     pins = home.open_pins()
     for path in paths:
         cid = _cid(home, path)
@@ -137,11 +139,11 @@ def _named(home: Home, paths: list[str], kind: str) -> Iterator[dict[str, Any]]:
         if pin is not None and kind in {"", "all", str(pin.mode)}:
             yield _document(pin)
             continue
-        below = next(pins.indirect(cid, home.open_store()), None) if kind in {"", "all", "indirect"} else None
-        if below is None:
+        holders = needed_by(home, [cid]) if kind in {"", "all", "indirect"} else iter(())
+        through = next((each for _, each in holders if each.cid.multihash != cid.multihash), None)
+        if through is None:
             raise not_found(f"{cid} is not pinned" + (f" as {kind}" if kind not in {"", "all"} else ""))
-        through = f"through {below.cid}"
-        yield {"cid": str(cid), "mode": "indirect", "name": through, "created_s": None}
+        yield {"cid": str(cid), "mode": "indirect", "name": f"through {through.cid}", "created_s": None}
 
 
 @app.command("verify")

@@ -33,16 +33,16 @@ def require_complete(home: Home, cid: CID, *, recursive: bool) -> None:
         raise not_found(f"{cid} cannot be pinned: it lacks {lacks} here, for example {missing[0]}")
 
 
-def needed_by(home: Home, cids: Collection[CID]) -> Iterator[tuple[CID, CID]]:
-    """Pairs (block, pin) for those of `cids` that a pin keeps; walks every recursive pin once."""
-    wanted = {cid.multihash: cid for cid in cids}
-    for pin in home.open_pins().ls() if wanted else ():
-        if pin.mode is PinMode.DIRECT:
-            found = {pin.cid.multihash} & wanted.keys()
-        else:
-            walk = reachable(home.open_store(), [pin.cid], lambda _: None)
-            found = {each.multihash for each in walk if each.multihash in wanted}
-        yield from ((wanted[multihash], pin.cid) for multihash in found)
+def needed_by(home: Home, cids: Collection[CID]) -> Iterator[tuple[CID, Pin]]:
+    """Pairs (block, pin) for those of `cids` that pins keep, themselves or inside their DAGs."""
+    from storage_node.pin_index import PinIndex
+
+    if not cids:
+        return
+    index = PinIndex(home.open_meta(), home.open_pins(), home.open_store())
+    for cid in cids:
+        for pin in index.holders(cid):
+            yield cid, pin
 
 
 def in_mutable_tree(home: Home, cids: Collection[CID]) -> Iterator[CID]:

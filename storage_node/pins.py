@@ -158,18 +158,6 @@ class Pins:
             PinWrite(write).close()
         return before, self.counts()
 
-    def indirect(self, cid: CID, store: Blockstore) -> Iterator[Pin]:
-        """Recursive pins whose DAG holds the block of `cid` below its root; walks one DAG after another.
-
-        Parts that are not here are passed over.
-        """
-        wanted = cid.multihash
-        for pin in self.ls(PinMode.RECURSIVE):
-            if pin.cid.multihash != wanted and any(
-                each.multihash == wanted for each in reachable(store, [pin.cid], lambda _: None)
-            ):
-                yield pin
-
     def _entries(self, name: str | None, after: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         if name is None:
             yield from self._meta.items(Table.PINS, after=after)

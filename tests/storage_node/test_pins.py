@@ -17,7 +17,7 @@ from storage_node.daemon_lock import daemon_lock, holder
 from storage_node.errors import BlockRefused, CorruptStore, LockHeld, PinNotFound
 from storage_node.meta import ITEMS_PER_TRANSACTION, Meta, Table
 from storage_node.pins import Pin, PinMode, Pins, protect
-from tests.storage_node.dags import leaf, node, pairs, tree
+from tests.storage_node.dags import leaf, pairs, tree
 from tests.storage_node.processes import run_python, start_python
 
 
@@ -119,22 +119,6 @@ def test_a_damaged_pin_is_named(tmp_path: Path) -> None:
     meta.put(Table.PINS, bytes(cid(1)), b"\xff\xff")
     with pytest.raises(CorruptStore, match=bytes(cid(1)).hex()):
         list(Pins(meta, lambda: 0).ls())
-
-
-def test_indirect_pins_are_found_by_walking(pins: Pins) -> None:
-    store = MemoryStore()
-    one, two = tree("one"), tree("two")
-    shared = leaf("shared")
-    root = node(one[-1].cid, shared.cid)
-    other = node(two[-1].cid, shared.cid)
-    store.put_many(pairs([*one, *two, shared, root, other]))
-    pins.add(root.cid, name="root")
-    pins.add(other.cid, name="other")
-    pins.add(one[0].cid, recursive=False)
-    assert [pin.name for pin in pins.indirect(one[0].cid, store)] == ["root"]
-    assert {pin.name for pin in pins.indirect(shared.cid, store)} == {"root", "other"}
-    assert list(pins.indirect(root.cid, store)) == []
-    assert list(pins.indirect(leaf("elsewhere").cid, store)) == []
 
 
 def test_protecting_names_what_is_missing() -> None:
