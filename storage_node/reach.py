@@ -40,10 +40,16 @@ def reachable(
                 continue
             if not cid.is_identity:
                 yield cid
-            pending.extend(reversed(_links(store, cid, missing, unreadable)))
+            pending.extend(reversed(node_links(store, cid, missing, unreadable)))
 
 
-def _links(store: Blockstore, cid: CID, missing: Missing, unreadable: Unreadable) -> list[CID]:
+def node_links(
+    store: Blockstore, cid: CID, missing: Missing, unreadable: Unreadable = lambda *_: None
+) -> list[CID]:
+    """What one block links to, in order, with repetitions; `reachable` says what the callbacks are for.
+
+    Raises DamagedBlock.
+    """
     carried = inline(cid)
     if carried is not None:
         return _decoded(cid, carried, unreadable)
