@@ -67,6 +67,7 @@ def run_node(
     from cli.compose import node_service
     from cli.serve import address, run_forever, until
     from cli.servers import ledger_url
+    from cli.upkeep import upkeep
 
     home = Home.locate()
     at = home.config.text("node.listen", listen)
@@ -76,7 +77,7 @@ def run_node(
 
     async def main(stop: asyncio.Event) -> None:
         offer = terms(home, capacity=capacity, stake=stake, price=price, endpoint=endpoint)
-        async with node_service(home, at, url, offer) as running:
+        async with node_service(home, at, url, offer) as running, upkeep(home, url):
             if json_output:
                 emit({"node": running.url, "account": _account(home), "ledger": url})
                 await until(stop)

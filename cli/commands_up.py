@@ -44,6 +44,7 @@ async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool
     from cli.commands_node import terms
     from cli.compose import gateway_service, genesis_file, init_ledger, ledger_service, node_service
     from cli.serve import until
+    from cli.upkeep import upkeep
     from ledger.genesis import Params
 
     config = home.config
@@ -59,6 +60,7 @@ async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool
             await _fund_first_time(home, url, offer)
         node = await running.enter_async_context(node_service(home, config.text("node.listen"), url, offer))
         gateway = await running.enter_async_context(gateway_service(home, listen, url))
+        await running.enter_async_context(upkeep(home, url))
         if json_output:
             emit({"gateway": gateway, "node": node.url, "ledger": url, "home": str(home.path)})
         else:
@@ -87,13 +89,15 @@ def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: Jso
     from cli.compose import gateway_service
     from cli.serve import address, run_forever, until
     from cli.servers import known_ledger
+    from cli.upkeep import upkeep
 
     home = Home.locate()
     at = home.config.text("gateway.listen", listen)
     address(at)
 
     async def main(stop: asyncio.Event) -> None:
-        async with gateway_service(home, at, known_ledger(home, ledger)) as url:
+        known = known_ledger(home, ledger)
+        async with gateway_service(home, at, known) as url, upkeep(home, known):
             if json_output:
                 emit({"gateway": url})
             else:

@@ -36,6 +36,7 @@ CLEAN_PROOFS: Final = 4
 PROOFS_TIMEOUT_S: Final = 90.0
 REPAIR_TIMEOUT_S: Final = 120.0
 GIVE_UP_S: Final = 60.0
+QUIET: Final = {"HOLDFAST_MAINTENANCE_ENABLED": "false"}  # nothing here lives long enough to need any
 
 
 @dataclass(slots=True)
@@ -149,7 +150,8 @@ async def _start(
     await network.ready(ledger)
     told = f"ledger     {ledger.url}  chain {genesis.chain_id}, pid {ledger.pid}"
     story.say(told, event="ledger", url=ledger.url, pid=ledger.pid)
-    gateway = await network.start("gateway", "gateway", ["gateway", *any_port, "--ledger", ledger.url])
+    command = ["gateway", *any_port, "--ledger", ledger.url]
+    gateway = await network.start("gateway", "gateway", command, QUIET)
     names = {home.signer().public_key: name for name, home in homes.items()}
     names[client.signer().public_key] = "client"
     names[genesis.operator] = "operator"
@@ -169,6 +171,7 @@ async def _start(
                 "--price",
                 PRICE,
             ],
+            QUIET,
         )
         for name in homes
     ]

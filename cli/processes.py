@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from cli.home import Home
 from cli.output import CommandError
@@ -56,13 +57,53 @@ class Child:
         return lines[-1] if lines else "it said nothing"
 
 
+class Lifeline:
+    """A pipe by which children notice the end of this process, however that happens."""
+
+    def __init__(self) -> None:
+        self.end, self._held = os.pipe()
+
+    def cut(self) -> None:
+        """Asks the children to end."""
+        if self._held >= 0:
+            os.close(self._held)
+            os.close(self.end)
+            self._held = -1
+
+
+async def spawn(
+    module: str,
+    arguments: Sequence[str],
+    lifeline: Lifeline,
+    environ: Mapping[str, str],
+    output: IO[bytes] | None = None,
+) -> asyncio.subprocess.Process:
+    """Starts a module of this program in a session of its own. Without `output` it shares our stderr."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", module, *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=output or asyncio.subprocess.DEVNULL, stderr=output,
+        env={**environ, LIFELINE: str(lifeline.end)}, pass_fds=(lifeline.end,), start_new_session=True,
+    )  # fmt: skip
+
+
+async def end(process: asyncio.subprocess.Process, timeout_s: float) -> None:
+    """Asks a child to stop, and ends it when it has not done so in time."""
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), timeout_s)
+    if process.returncode is None:
+        process.send_signal(signal.SIGKILL)
+    await process.wait()
+
+
 class Network:
     """The children of this process, in the order they were started. Use as a context: leaving stops all."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.children: list[Child] = []
-        self._lifeline, self._held = os.pipe()
+        self._lifeline = Lifeline()
 
     async def __aenter__(self) -> Network:
         return self
@@ -80,13 +121,9 @@ class Network:
         home.create()
         log = home.path / f"{role}.log"
         settings = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
-        settings |= {"HOLDFAST_HOME": str(home.path), LIFELINE: str(self._lifeline), **(environ or {})}
+        settings |= {"HOLDFAST_HOME": str(home.path), **(environ or {})}
         with log.open("ab") as out:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "cli.main", *arguments,
-                stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, env=settings,
-                pass_fds=(self._lifeline,), start_new_session=True,
-            )  # fmt: skip
+            process = await spawn("cli.main", arguments, self._lifeline, settings, out)
         child = Child(name, role, home, log, process)
         self.children.append(child)
         return child
@@ -112,16 +149,6 @@ class Network:
 
     async def stop(self) -> None:
         """Asks every child to stop, last started first, and ends those that do not in time."""
-        running = [child for child in reversed(self.children) if child.is_running]
-        for child in running:
-            child.process.send_signal(signal.SIGTERM)
-        if running:
-            waits = [asyncio.ensure_future(child.process.wait()) for child in running]
-            await asyncio.wait(waits, timeout=STOP_TIMEOUT_S)
-            for child in running:
-                await self.kill(child)
-            await asyncio.gather(*waits)
-        if self._held >= 0:
-            os.close(self._held)
-            os.close(self._lifeline)
-            self._held = -1
+        running = [child.process for child in reversed(self.children)]
+        await asyncio.gather(*(end(process, STOP_TIMEOUT_S) for process in running))
+        self._lifeline.cut()

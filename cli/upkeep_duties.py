@@ -1,0 +1,76 @@
+"""What the servers of a home do for its store by themselves, as duties of `storage_node.maintenance`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from cli.healing import finder
+from cli.servers import known_ledger
+from storage_node.maintenance import Duty, Journal
+from storage_node.scrub import Damaged, Pace, Rounds, heal_listed, scrub
+
+if TYPE_CHECKING:
+    from cli.home import Home
+    from storage_node.maintenance import Stop
+
+LOOK_EVERY_S: Final = 30.0
+HEAL_AGAIN_S: Final = 900.0
+DAY_S: Final = 86_400
+SCRUB: Final = "scrub"
+HEAL: Final = "heal"
+
+Nap = Callable[[float], object]
+
+
+def duties(home: Home, nap: Nap) -> list[Duty]:
+    """All of them; `nap` sleeps and is woken when the process is to end."""
+    found = [Duty(HEAL, _heal(home), locked=False)]
+    if days := home.config.number("storage.scrub_days"):
+        found.append(Duty(SCRUB, _scrub(home, days * DAY_S, nap), locked=False))
+    return found
+
+
+def _scrub(home: Home, period_s: int, nap: Nap) -> Callable[[Stop], float]:
+    store, meta = home.open_store(), home.open_meta()
+    rounds, damaged = Rounds(meta, SCRUB), Damaged(meta)
+    pace = Pace(home.config.number("storage.scrub_rate") or None, time.monotonic, nap)
+
+    def work(stop: Stop) -> float:
+        last = rounds.last()
+        if rounds.current() is None and last is not None and last.ended_s is not None:
+            left_s = last.ended_s + period_s - time.time()
+            if 0 < left_s <= period_s:
+                return min(left_s, LOOK_EVERY_S)
+        # One thread: this runs beside everything else, and nobody waits for it.
+        scrub(store, rounds, damaged, clock=time.time, pace=pace, threads=1, stop=stop)
+        return 0.0
+
+    return work
+
+
+def _heal(home: Home) -> Callable[[Stop], float]:
+    store, meta = home.open_store(), home.open_meta()
+    damaged, journal = Damaged(meta), Journal(meta)
+    after: bytes | None = None
+
+    def work(stop: Stop) -> float:
+        nonlocal after
+        if not damaged.count():
+            return LOOK_EVERY_S
+        with finder(home, known_ledger(home)) as find:
+            done = heal_listed(store, damaged, find, stop, after)
+        after = done.after
+        journal.note(
+            HEAL,
+            {
+                "at_s": int(time.time()),
+                "healed": done.healed,
+                "dropped": done.dropped,
+                "not_found": len(done.lost),
+            },
+        )
+        return 0.0 if after is not None else HEAL_AGAIN_S if done.lost else LOOK_EVERY_S
+
+    return work
