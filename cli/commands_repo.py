@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from cli.commands_repo_gc import gc
+from cli.commands_repo_verify import verify
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home
 from cli.keystore import ED25519
 from cli.options import JsonFlag
-from cli.output import ExitCode, count_text, emit, meter, note, size_text, text
+from cli.output import emit, text
 
 app = new_app("The block store.")
-app.command("gc")(gc)
 
 
 def init(
@@ -46,76 +46,27 @@ def init(
 
 
 @app.command("stat")
-def stat(json_output: JsonFlag = False) -> None:
-    """Print how much is stored, and how much room there is."""
+def stat(
+    size_only: Annotated[
+        bool, typer.Option("--size-only", "-s", help="Only the store's size and quota.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Print how much is stored, how much room there is, and how the store was kept; instant."""
+    from cli.repo_report import kept_well, shown, sizes
+
     with Home.locate() as home:
-        store = home.open_store().stat()
-        document = {
-            "path": str(home.blocks),
-            "blocks": store.blocks,
-            "block_bytes": store.bytes,
-            "cache_blocks": store.cache_blocks,
-            "cache_bytes": store.cache_bytes,
-            "file_bytes": store.file_bytes,
-            "reusable_bytes": store.reusable_bytes,
-            "disk_free_bytes": store.disk_free_bytes,
-            "max_bytes": store.max_bytes,
-            "reserve_bytes": store.reserve_bytes,
-            "pins": home.open_pins().count(),
-        }
+        document = sizes(home)
+        if size_only:
+            document = {name: document[name] for name in ("block_bytes", "file_bytes", "max_bytes")}
+        else:
+            document |= kept_well(home)
     if json_output:
         return emit(document)
-    for field, value in document.items():
-        if isinstance(value, int) and field.endswith("_bytes"):
-            text(f"{field}: {value} ({size_text(value)})")
-        else:
-            text(f"{field}: {'none' if value is None else value}")
+    for line in shown(document):
+        text(line)
     return None
 
 
-@app.command("verify")
-def verify(
-    drop: Annotated[
-        bool,
-        typer.Option("--drop", help="Delete damaged blocks, so that they can be added or fetched again."),
-    ] = False,
-    json_output: JsonFlag = False,
-) -> int:
-    """Hash every stored block again; exit 4 when some are damaged."""
-    from merkledag.cid import CID
-    from merkledag.codecs import RAW
-    from storage_node.blockstore.verify import verify as verify_store
-
-    with Home.locate() as home:
-        store = home.open_store()
-        bar = meter("verified", store.stat().bytes)
-        done = 0
-
-        def progress(_blocks: int, size_bytes: int) -> None:
-            nonlocal done
-            bar.advance(size_bytes - done)
-            done = size_bytes
-
-        report = verify_store(store, progress=progress)
-        bar.finish()
-        dropped = len(store.delete_many(report.damaged).multihashes) if drop and report.damaged else 0
-    damaged = [str(CID(1, RAW, multihash)) for multihash in report.damaged]
-    if json_output:
-        emit(
-            {
-                "blocks": report.blocks,
-                "size_bytes": report.size_bytes,
-                "damaged": damaged,
-                "unverifiable": report.unverifiable,
-                "dropped": dropped,
-            }
-        )
-    else:
-        count = count_text(report.blocks, "block")
-        text(f"{count}, {size_text(report.size_bytes)}: {len(damaged) or 'none'} damaged")
-    if damaged and not dropped:
-        for cid in damaged[:10]:
-            note(f"damaged: {cid}")
-        note("holdfast: `repo verify --drop` deletes damaged blocks; then add or fetch the content again")
-        return ExitCode.INVALID
-    return ExitCode.DONE
+app.command("gc")(gc)
+app.command("verify")(verify)

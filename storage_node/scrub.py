@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final
 
 from storage_node.blockstore.interface import BlockClass, Blockstore
-from storage_node.blockstore.verify import heal, verify, verify_groups
+from storage_node.blockstore.verify import VerifyReport, heal, verify, verify_groups
 from storage_node.errors import BlockNotFound, DamagedBlock
 from storage_node.meta import Meta, MetaWrite, Table
 
@@ -175,29 +175,35 @@ def scrub(
     """
     now = rounds.current() or Round(began_s=int(clock()))
     saved_s = clock()
-    for last, report in verify_groups(store, store.keys(now.after), threads):
-        if report.damaged:
-            damaged.add(report.damaged, int(clock()))
-        now = replace(
-            now,
-            after=last,
-            blocks=now.blocks + report.blocks,
-            size_bytes=now.size_bytes + report.size_bytes,
-            damaged=now.damaged + len(report.damaged),
-            unverifiable=now.unverifiable + report.unverifiable,
-        )
-        progress(now)
-        if not SAVE_EVERY_S > clock() - saved_s >= 0:
-            rounds.save(now)
-            saved_s = clock()
-        pace.spend(report.size_bytes, stop)
-        if stop():
-            break
-    else:
-        recheck(store, damaged)
-        now = replace(now, ended_s=int(clock()))
-    rounds.save(now)
+    try:
+        for last, report in verify_groups(store, store.keys(now.after), threads):
+            if report.damaged:
+                damaged.add(report.damaged, int(clock()))
+            now = _advanced(now, last, report)
+            progress(now)
+            if not 0 <= clock() - saved_s < SAVE_EVERY_S:
+                rounds.save(now)
+                saved_s = clock()
+            pace.spend(report.size_bytes, stop)
+            if stop():
+                break
+        else:
+            recheck(store, damaged)
+            now = replace(now, ended_s=int(clock()))
+    finally:  # also for Ctrl-C
+        rounds.save(now)
     return now
+
+
+def _advanced(now: Round, last: bytes, report: VerifyReport) -> Round:
+    return replace(
+        now,
+        after=last,
+        blocks=now.blocks + report.blocks,
+        size_bytes=now.size_bytes + report.size_bytes,
+        damaged=now.damaged + len(report.damaged),
+        unverifiable=now.unverifiable + report.unverifiable,
+    )
 
 
 def recheck(store: Blockstore, damaged: Damaged) -> None:

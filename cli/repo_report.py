@@ -1,0 +1,89 @@
+"""What `holdfast repo stat` says of a home's store; nothing here takes a scan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cli.durations import duration_text
+from cli.output import size_text
+
+if TYPE_CHECKING:
+    from cli.home import Home
+
+
+def sizes(home: Home) -> dict[str, Any]:
+    """Blocks by class, files, disk, quota, pins."""
+    store = home.open_store().stat()
+    return {
+        "path": str(home.blocks),
+        "blocks": store.blocks,
+        "block_bytes": store.bytes,
+        "cache_blocks": store.cache_blocks,
+        "cache_bytes": store.cache_bytes,
+        "file_bytes": store.file_bytes,
+        "reusable_bytes": store.reusable_bytes,
+        "disk_free_bytes": store.disk_free_bytes,
+        "max_bytes": store.max_bytes,
+        "reserve_bytes": store.reserve_bytes,
+        "pins": home.open_pins().count(),
+    }
+
+
+def kept_well(home: Home) -> dict[str, Any]:
+    """Damaged blocks, and what maintenance did last or could not do."""
+    from cli.upkeep import lock_file
+    from storage_node.daemon_lock import holder
+    from storage_node.errors import LockHeld
+    from storage_node.maintenance import Journal
+    from storage_node.scrub import Damaged, Rounds
+
+    meta = home.open_meta()
+    journal, rounds = Journal(meta), Rounds(meta, "scrub")
+    current, last = rounds.current(), rounds.last()
+    try:
+        pid = holder(lock_file(home))
+    except LockHeld:
+        pid = None
+    return {
+        "damaged": Damaged(meta).count(),
+        "maintenance_pid": pid,
+        "scrub": None if current is None else {"began_s": current.began_s, "size_bytes": current.size_bytes},
+        "last_scrub": None
+        if last is None
+        else {"at_s": last.ended_s, "blocks": last.blocks, "damaged": last.damaged},
+        "last_heal": journal.last("heal"),
+        "problems": journal.problems(),
+    }
+
+
+def shown(document: Mapping[str, Any]) -> Iterator[str]:
+    """The document as lines for people."""
+    for field, value in document.items():
+        if field == "problems":
+            for duty, problem in value.items():
+                yield f"problem: {duty}, {_age(problem['at_s'])}: {problem['problem']}"
+        elif isinstance(value, dict):
+            facts = [f"{name}: {_fact(name, each)}" for name, each in value.items()]
+            yield f"{field}: {', '.join(facts)}"
+        else:
+            yield f"{field}: {_fact(field, value)}"
+
+
+def _fact(name: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    if name in ("at_s", "began_s"):
+        return _age(value)
+    return f"{value} ({size_text(value)})" if name.endswith("_bytes") else str(value)
+
+
+def _age(at_s: int) -> str:
+    """`3 h ago`."""
+    age_s = max(0, int(time.time()) - at_s)
+    for size_s in (86_400, 3600, 60):
+        if age_s >= 2 * size_s:
+            age_s -= age_s % size_s
+            break
+    return f"{duration_text(age_s)} ago"
