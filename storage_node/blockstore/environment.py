@@ -17,6 +17,7 @@ back as an empty one, openers share a lock (`NAME.lock`) and whoever unlinks a g
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import re
 import threading
@@ -80,6 +81,11 @@ class Environment:
                 if now.raw.reader_check() == 0:
                     raise
                 continue  # slots of killed processes were freed
+            except lmdb.PanicError:
+                # A commit could not write its last page: LMDB refuses this handle from now on.
+                self._forget(now)
+                del now  # or the file could not be opened anew
+                continue
             if raw.get(_RETIRED) is None:
                 return raw
             raw.abort()
@@ -127,9 +133,6 @@ class Environment:
             return StoreFull(f"{path}: no room on the disk ({error}); nothing was lost, free some space")
         if isinstance(error, _DAMAGE):
             return CorruptStore(f"{path}: damaged ({error}); run `holdfast repo verify` or restore a backup")
-        if isinstance(error, lmdb.PanicError):
-            with self._moving:
-                self._now = None  # LMDB refuses this handle from now on; the next transaction opens anew
         return StoreFailed(f"{path}: {error}")
 
     def file_bytes(self) -> int:
@@ -190,6 +193,11 @@ class Environment:
                 now = self._now
         return now
 
+    def _forget(self, broken: _Generation) -> None:
+        with self._moving:
+            if self._now is broken:
+                self._now = None  # the next transaction opens the file anew
+
     def _move_on(self, retired: _Generation) -> None:
         with self._moving:
             if self._now is retired:
@@ -197,7 +205,8 @@ class Environment:
 
     def _open_live(self, above: int, create: bool) -> _Generation:
         with self._files_lock(fcntl.LOCK_SH):
-            if create and not generations(self.base):
+            if create and (not generations(self.base) or _is_half_made(self._file(1))):
+                self._file(1).unlink(missing_ok=True)
                 self._file(1).touch(mode=0o600)
             # A generation that is retired while we look has its successor beside it already: list again.
             while numbers := [number for number in generations(self.base) if number > above]:
@@ -249,6 +258,7 @@ def _open_raw(path: Path, create: bool) -> Any:
 
     py-lmdb knows open files by inode and forgets one a moment after it is closed. Within that moment a new
     file may have got the inode of a retired generation that another thread has just let go: try again.
+    A handle that broke may live on in the frames of the error that it ended with: those are collected first.
     """
     for pause_s in (*REOPEN_PAUSES_S, None):
         try:
@@ -259,7 +269,8 @@ def _open_raw(path: Path, create: bool) -> Any:
         except lmdb.Error as error:
             if pause_s is None or "already open" not in str(error):
                 raise
-            time.sleep(pause_s)
+        gc.collect()
+        time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
 
 
@@ -268,6 +279,11 @@ def generations(base: Path) -> list[int]:
     pattern = re.compile(re.escape(base.name) + r"\.([1-9][0-9]{0,9})\.mdb")
     found = (pattern.fullmatch(entry.name) for entry in base.parent.iterdir())
     return sorted(int(match[1]) for match in found if match)
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether a file that was being made when the power went holds LMDB's first two pages at most."""
+    return path.exists() and path.stat().st_size <= 2 * PAGE_BYTES
 
 
 def _lock_file(path: Path) -> Path:

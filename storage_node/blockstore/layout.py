@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage_node.blockstore.disk import fsync_folder, write_durably
+from storage_node.blockstore.disk import fsync_folder, sync_file, write_durably
 from storage_node.blockstore.environment import Environment, open_environment
 from storage_node.errors import CorruptStore
 
@@ -38,6 +38,8 @@ def open_folder(folder: Path, kind: str, file: str, shards: int) -> list[Environ
             if count is None:
                 _refuse_foreign(folder)
                 opened = [_open(folder, file, number, True) for number in range(shards)]
+                for environment in opened:
+                    sync_file(environment.path)  # LMDB does not sync what it writes into a new file
                 fsync_folder(folder)
                 content = {"format": kind, "version": FORMAT_VERSION, "shards": shards}
                 write_durably(folder / FORMAT_FILE, json.dumps(content).encode() + b"\n")
