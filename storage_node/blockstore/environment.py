@@ -8,7 +8,8 @@ Everything lies in LMDB's unnamed database, tables apart by the first byte of th
 database needs the write lock (and py-lmdb waits for it with the GIL held), the unnamed one does not.
 
 A process that is killed while its commit is synced leaves the commit on disk, but readers do not see it
-before the next writer comes: whoever must not overlook it calls `settle`.
+before the next writer comes: whoever must not overlook it calls `settle` or reads by `read_settled`. The
+newest meta page tells: its transaction is then younger than the one that readers get.
 
 LMDB creates a file that it is told to open and does not find. So that nobody brings a retired generation
 back as an empty one, openers share a lock (`NAME.lock`) and whoever unlinks a generation has it alone.
@@ -117,10 +118,24 @@ class Environment:
         except lmdb.Error as error:
             raise self.translated(error) from error
 
+    @contextmanager
+    def read_settled(self) -> Iterator[Txn]:
+        """As `read`, but of everything that is committed, whether its process lived to say so or not."""
+        self.settle()
+        with self.read() as txn:
+            yield txn
+
     def settle(self) -> None:
-        """Make the last commit of a process that was killed in it visible to readers; waits for a writer."""
+        """Make the last commit of a process that was killed in it visible to readers.
+
+        Costs two look-ups unless there is one, or a writer is in the middle of its commit: it is waited for.
+        """
         try:
-            self.begin(write=True).abort()
+            txn = self.begin()
+            seen, newest = txn.id(), self._generation().raw.info()["last_txnid"]
+            txn.abort()
+            if newest != seen:
+                self.begin(write=True).abort()  # LMDB recovers the lock, and with it the commit
         except lmdb.Error as error:
             raise self.translated(error) from error
 

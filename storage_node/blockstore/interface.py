@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -27,13 +27,16 @@ __all__ = [
     "Buffer",
     "CorruptStore",
     "DamagedBlock",
+    "Evicted",
     "Freed",
     "PutResult",
     "QuotaExceeded",
     "StoreFailed",
     "StoreFull",
     "StoreStat",
+    "View",
     "storable",
+    "stronger",
 ]
 
 Buffer: TypeAlias = bytes | memoryview
@@ -42,10 +45,19 @@ MAX_MULTIHASH_BYTES = 255  # LMDB keys end at 511 bytes; the longest real multih
 
 
 class BlockClass(enum.IntEnum):
-    """Why a block is here: OWN blocks leave by garbage collection only, CACHE blocks may be evicted."""
+    """Why a block is here; the numbers are those on disk.
+
+    OWN blocks (the user's) and DEAL blocks (kept for others under a deal) leave by garbage collection
+    only, CACHE blocks may be evicted. OWN is stronger than DEAL and DEAL than CACHE: a put or touch makes
+    a block's class stronger and never weaker.
+    """
 
     OWN = 0
     CACHE = 1
+    DEAL = 2
+
+
+_STRENGTH = {BlockClass.CACHE: 0, BlockClass.DEAL: 1, BlockClass.OWN: 2}
 
 
 class BlockRow(NamedTuple):
@@ -54,6 +66,7 @@ class BlockRow(NamedTuple):
     length: int  # bytes
     epoch: int  # GC epoch of its last put or touch
     block_class: BlockClass
+    used_s: int = 0  # when a CACHE block was last used, in seconds of the store's clock; 0 for the others
 
 
 class PutResult(NamedTuple):
@@ -71,22 +84,39 @@ class Freed(NamedTuple):
     bytes: int
 
 
+class Evicted(NamedTuple):
+    """How many cached blocks an eviction freed, and their bytes."""
+
+    blocks: int
+    bytes: int
+
+
 class StoreStat(NamedTuple):
     """Sizes of a store; every field is known without a scan.
 
-    `blocks` and `bytes` include the cached ones. `file_bytes` is what the files take on disk,
-    `reusable_bytes` the part of it that is free for new blocks. `max_bytes` None means no quota.
+    `blocks` and `bytes` include the cached ones and those of deals. `file_bytes` is what the files take on
+    disk, `reusable_bytes` the part of it that is free for new blocks. `max_bytes` None means no quota.
     """
 
     blocks: int
     bytes: int
     cache_blocks: int
     cache_bytes: int
+    deal_blocks: int
+    deal_bytes: int
     file_bytes: int
     reusable_bytes: int
     disk_free_bytes: int
     max_bytes: int | None
     reserve_bytes: int
+
+
+class View(AbstractContextManager[memoryview], Sized, Protocol):
+    """A block found: its length by `len()`, its bytes inside the context.
+
+    Enter it once, soon, and leave it within a second: an open view keeps deleted pages from being reused.
+    An empty block's view is false, as every empty thing is: compare with None.
+    """
 
 
 @runtime_checkable
@@ -101,15 +131,12 @@ class Blockstore(Protocol):
         """A copy of the block. Raises BlockNotFound."""
         ...
 
-    def view(self, multihash: bytes) -> AbstractContextManager[memoryview]:
-        """The block without a copy; valid inside the context only. Raises BlockNotFound at the call.
-
-        Leave the context within a second: an open view keeps deleted pages from being reused.
-        """
+    def view(self, multihash: bytes) -> View:
+        """The block without a copy; valid inside the context only. Raises BlockNotFound at the call."""
         ...
 
-    def find(self, multihash: bytes) -> AbstractContextManager[memoryview] | None:
-        """As `view`, but None if the block is not here."""
+    def find(self, multihash: bytes) -> View | None:
+        """As `view`, but None if the block is not here; length and bytes by one look-up."""
         ...
 
     def size(self, multihash: bytes) -> int | None:
@@ -126,16 +153,38 @@ class Blockstore(Protocol):
         """Store (multihash, bytes) pairs durably; returns when all of them survive a power cut.
 
         `items` is consumed lazily with bounded memory. A block that is here already is stamped with
-        the current GC epoch (and becomes OWN if put as OWN). Raises StoreFull, QuotaExceeded,
-        BlockRefused; what was committed before an error stays, unreferenced.
+        the current GC epoch and gets the stronger of the two classes; one that is CACHE afterwards counts
+        as used now. Where the quota or the disk has no room, cached blocks that were used least recently
+        make some; without them it raises StoreFull or QuotaExceeded. Raises BlockRefused. What was
+        committed before an error stays, unreferenced.
         """
         ...
 
-    def touch_many(self, multihashes: Iterable[bytes]) -> list[bytes]:
-        """Stamp present blocks with the current GC epoch and class OWN; returns the absent ones.
+    def touch_many(
+        self, multihashes: Iterable[bytes], block_class: BlockClass = BlockClass.OWN
+    ) -> list[bytes]:
+        """Stamp present blocks with the current GC epoch and make their class at least `block_class`.
+
+        Returns the absent ones.
 
         Whoever relies on blocks that it did not put (pinning what is here) holds a lease and touches
         them, or a collection that is under way may still free them.
+        """
+        ...
+
+    def use_many(self, multihashes: Iterable[bytes], at_s: int) -> None:
+        """Say that blocks were used `at_s` (seconds of the store's clock); only CACHE blocks remember it.
+
+        An earlier use than the one known changes nothing. Durable, so give many at once.
+        """
+        ...
+
+    def evict(self, target_bytes: int, on_freed: Callable[[list[bytes]], None] | None = None) -> Evicted:
+        """Free cached blocks, least recently used first, until at most `target_bytes` of cache are left.
+
+        Costs what it frees, not what is here. `on_freed` is told the multihashes, a bounded group at a time.
+        Needs no mark: whoever comes to rely on a cached block makes it OWN or DEAL first, which the
+        deleting transaction sees.
         """
         ...
 
@@ -193,6 +242,14 @@ class Blockstore(Protocol):
         """
         ...
 
+    def reclass_many(self, multihashes: Iterable[bytes], block_class: BlockClass, before_epoch: int) -> int:
+        """Give blocks the class, weaker or not, if their stamp, read inside the transaction, is below
+        `before_epoch`; returns how many changed.
+
+        A collection makes OWN blocks DEAL that only deals still need. What becomes CACHE counts as used now.
+        """
+        ...
+
     def close(self) -> None:
         """Finish writes under way and release threads; the store is not usable afterwards."""
         ...
@@ -205,3 +262,8 @@ def storable(multihash: bytes) -> bool:
             return False
         raise BlockRefused(f"a multihash of {len(multihash)} bytes; 3 to {MAX_MULTIHASH_BYTES} are possible")
     return multihash[0] != 0
+
+
+def stronger(one: BlockClass, other: BlockClass) -> BlockClass:
+    """The class that a block of class `one` has when it is put or touched as `other`."""
+    return max(one, other, key=_STRENGTH.__getitem__)

@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 MAX_SHARDS = 64
 
 _OURS = re.compile(
-    r"(format\.json\.tmp|init\.lock|leases|[a-z]+-[0-9]{2}\.lock|[a-z]+(-[0-9]{2})?\.[0-9]+\.mdb(-lock|\.tmp)?)"
+    r"(format\.json\.tmp|init\.lock|quota\.lock|leases|[a-z]+-[0-9]{2}\.lock|[a-z]+(-[0-9]{2})?\.[0-9]+\.mdb(-lock|\.tmp)?)"
 )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from merkledag.block import MAX_BLOCK_BYTES
@@ -12,10 +13,12 @@ from storage_node.blockstore.interface import (
     BlockClass,
     BlockRow,
     Buffer,
+    Evicted,
     Freed,
     PutResult,
     StoreStat,
     storable,
+    stronger,
 )
 from storage_node.errors import BlockNotFound, BlockRefused, QuotaExceeded
 
@@ -23,8 +26,9 @@ from storage_node.errors import BlockNotFound, BlockRefused, QuotaExceeded
 class MemoryStore:
     """See `Blockstore`. For tests, and for commands that keep nothing."""
 
-    def __init__(self, max_bytes: int | None = None) -> None:
+    def __init__(self, max_bytes: int | None = None, clock: Callable[[], float] = time.time) -> None:
         self._max_bytes = max_bytes
+        self._clock = clock
         self._lock = threading.RLock()
         self._blocks: dict[bytes, tuple[bytes, BlockRow]] = {}
         self._bytes = 0
@@ -82,12 +86,16 @@ class MemoryStore:
     def stat(self) -> StoreStat:
         """See Blockstore. There are no files: their sizes are 0."""
         with self._lock:
-            cached = [row for _, row in self._blocks.values() if row.block_class is BlockClass.CACHE]
+            rows = [row for _, row in self._blocks.values()]
+            cached = [row for row in rows if row.block_class is BlockClass.CACHE]
+            for_deals = [row for row in rows if row.block_class is BlockClass.DEAL]
             return StoreStat(
                 blocks=len(self._blocks),
                 bytes=self._bytes,
                 cache_blocks=len(cached),
                 cache_bytes=sum(row.length for row in cached),
+                deal_blocks=len(for_deals),
+                deal_bytes=sum(row.length for row in for_deals),
                 file_bytes=0,
                 reusable_bytes=0,
                 disk_free_bytes=0,
@@ -109,31 +117,70 @@ class MemoryStore:
                 if self._touch(multihash, block_class):
                     present += 1
                     continue
-                if self._max_bytes is not None and self._bytes + len(block) > self._max_bytes:
-                    raise QuotaExceeded(
-                        f"the store's quota of {self._max_bytes} bytes has no room for {len(block)}"
-                    )
-                self._blocks[multihash] = (bytes(block), BlockRow(len(block), self._epoch, block_class))
+                self._make_room(len(block))
+                used_s = int(self._clock()) if block_class is BlockClass.CACHE else 0
+                row = BlockRow(len(block), self._epoch, block_class, used_s)
+                self._blocks[multihash] = (bytes(block), row)
                 self._bytes += len(block)
             new += 1
             new_bytes += len(block)
         return PutResult(new, present, new_bytes)
 
-    def touch_many(self, multihashes: Iterable[bytes]) -> list[bytes]:
+    def _make_room(self, new_bytes: int) -> None:
+        if self._max_bytes is None or self._bytes + new_bytes <= self._max_bytes:
+            return
+        cache_bytes = self.stat().cache_bytes
+        wanted = self._bytes + new_bytes - self._max_bytes
+        if wanted > cache_bytes:
+            raise QuotaExceeded(f"the store's quota of {self._max_bytes} bytes has no room for {new_bytes}")
+        self.evict(cache_bytes - wanted)
+
+    def touch_many(
+        self, multihashes: Iterable[bytes], block_class: BlockClass = BlockClass.OWN
+    ) -> list[bytes]:
         """See Blockstore."""
         with self._lock:
-            return [each for each in multihashes if storable(each) and not self._touch(each, BlockClass.OWN)]
+            return [each for each in multihashes if storable(each) and not self._touch(each, block_class)]
 
     def _touch(self, multihash: bytes, block_class: BlockClass) -> bool:
         found = self._blocks.get(multihash)
         if found is None:
             return False
         block, row = found
-        self._blocks[multihash] = (
-            block,
-            BlockRow(row.length, self._epoch, min(row.block_class, block_class)),
-        )
+        kept = stronger(row.block_class, block_class)
+        used_s = max(row.used_s, int(self._clock())) if kept is BlockClass.CACHE else 0
+        self._blocks[multihash] = (block, BlockRow(row.length, self._epoch, kept, used_s))
         return True
+
+    def use_many(self, multihashes: Iterable[bytes], at_s: int) -> None:
+        """See Blockstore."""
+        with self._lock:
+            for multihash in multihashes:
+                row = self.row(multihash)
+                if row is not None and row.block_class is BlockClass.CACHE and row.used_s < at_s:
+                    self._blocks[multihash] = (self._blocks[multihash][0], row._replace(used_s=at_s))
+
+    def evict(self, target_bytes: int, on_freed: Callable[[list[bytes]], None] | None = None) -> Evicted:
+        """See Blockstore."""
+        with self._lock:
+            cached = [
+                (row.used_s, multihash, row.length)
+                for multihash, (_, row) in self._blocks.items()
+                if row.block_class is BlockClass.CACHE
+            ]
+            surplus = sum(length for _, _, length in cached) - target_bytes
+            gone: list[bytes] = []
+            freed_bytes = 0
+            for _, multihash, length in sorted(cached):
+                if freed_bytes >= surplus:
+                    break
+                del self._blocks[multihash]
+                gone.append(multihash)
+                freed_bytes += length
+            self._bytes -= freed_bytes
+        if on_freed is not None and gone:
+            on_freed(gone)
+        return Evicted(len(gone), freed_bytes)
 
     def delete_many(self, multihashes: Iterable[bytes]) -> Freed:
         """See Blockstore."""
@@ -156,6 +203,20 @@ class MemoryStore:
                 gone.append(multihash)
                 freed_bytes += row.length
         return Freed(gone, freed_bytes)
+
+    def reclass_many(self, multihashes: Iterable[bytes], block_class: BlockClass, before_epoch: int) -> int:
+        """See Blockstore."""
+        changed = 0
+        with self._lock:
+            for multihash in multihashes:
+                row = self.row(multihash)
+                if row is None or row.epoch >= before_epoch or row.block_class is block_class:
+                    continue
+                used_s = int(self._clock()) if block_class is BlockClass.CACHE else 0
+                changed_row = row._replace(block_class=block_class, used_s=used_s)
+                self._blocks[multihash] = (self._blocks[multihash][0], changed_row)
+                changed += 1
+        return changed
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
         """See Blockstore."""
@@ -202,6 +263,9 @@ class _MemoryView:
 
     def __init__(self, block: bytes) -> None:
         self._view = memoryview(block)
+
+    def __len__(self) -> int:
+        return len(self._view)
 
     def __enter__(self) -> memoryview:
         return self._view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -9,12 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from merkledag.block import MAX_BLOCK_BYTES
+from storage_node.blockstore import eviction
 from storage_node.blockstore.disk import free_bytes
-from storage_node.blockstore.group_commit import Work
 from storage_node.blockstore.interface import (
     BlockClass,
     BlockRow,
     Buffer,
+    Evicted,
     Freed,
     PutResult,
     StoreStat,
@@ -24,35 +26,49 @@ from storage_node.blockstore.layout import open_folder
 from storage_node.blockstore.leases import LeaseBook
 from storage_node.blockstore.room import DEFAULT_RESERVE_BYTES, Room
 from storage_node.blockstore.shard import BlockView, Shard
-from storage_node.errors import BlockNotFound, BlockRefused
+from storage_node.blockstore.tables import MAX_USE_S, Mark
+from storage_node.errors import BlockNotFound, BlockRefused, QuotaExceeded, StoreFull
 
 DEFAULT_SHARDS = 4  # 1 GiB of 1 MiB blocks: 1.9 s with one environment, 1.4 s with four
 BATCH_BYTES = 4 * 1024 * 1024  # of one shard in one transaction; larger ones only wait longer for each other
 BATCH_BLOCKS = 4096
 KEYS_PER_WRITE = 1024  # stamped or deleted in one transaction
+EVICTION_TRIES = 8  # each for twice the room of the last one
+EVICT_AHEAD_FROM_BYTES = 64 * 1024 * 1024  # of cache: from here on more goes than must, so that it pays
+EVICT_AHEAD_PART = 32  # that is, one 32nd
+WORTHWHILE_BYTES = 64 * 1024 * 1024  # compaction of a shard that gives back less is not wanted ...
+WORTHWHILE_PART = 4  # ... nor of one of whose file less than a quarter is free
 FORMAT = "holdfast-blocks"
 
 
 def open_store(
-    folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = DEFAULT_RESERVE_BYTES
+    folder: Path,
+    *,
+    max_bytes: int | None = None,
+    reserve_bytes: int = DEFAULT_RESERVE_BYTES,
+    clock: Callable[[], float] = time.time,
 ) -> Store:
     """The store in `folder`, made first if the folder is new or empty.
 
     `max_bytes` bounds the bytes of all blocks; writes stop while less than `reserve_bytes` are free on
-    the disk. Raises CorruptStore (naming the file), StoreFull or StoreFailed.
+    the disk. `clock` tells when cached blocks are put, in seconds since 1970. Raises CorruptStore (naming
+    the file), StoreFull or StoreFailed.
     """
-    return Store(folder, max_bytes, reserve_bytes)
+    return Store(folder, max_bytes, reserve_bytes, clock)
 
 
 class Store:
     """A `Blockstore` on disk; see the protocol for every method. Any number of processes may share it."""
 
-    def __init__(self, folder: Path, max_bytes: int | None, reserve_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int | None, reserve_bytes: int, clock: Callable[[], float]
+    ) -> None:
         self.folder = folder
+        self._clock = clock
         environments = open_folder(folder, FORMAT, "shard", DEFAULT_SHARDS)
-        self._room = Room(folder, max_bytes, reserve_bytes, self._shard_bytes, len(environments))
+        self._room = Room(folder, environments, max_bytes, reserve_bytes)
         self._shards = [
-            Shard(environment, number, partial(self._admit, number), partial(self._room.settle, number))
+            Shard(environment, number, partial(self._room.admit, number), partial(self._room.writing, number))
             for number, environment in enumerate(environments)
         ]
         self._leases = LeaseBook(folder / "leases")
@@ -98,21 +114,23 @@ class Store:
         """See Blockstore."""
         first = 0 if after is None else self._shard(after).number
         for shard in self._shards[first:]:
-            for multihash, _ in shard.rows(after if shard.number == first else None):
-                yield multihash
+            yield from shard.keys(after if shard.number == first else None)
 
     def __iter__(self) -> Iterator[bytes]:
         return self.keys()
 
     def stat(self) -> StoreStat:
         """See Blockstore."""
-        counters = [shard.counters() for shard in self._shards]
-        cache_blocks = sum(each.cache_blocks for each in counters)
+        counters = [shard.counters().by_class for shard in self._shards]
+        blocks = {each: sum(of[each].blocks for of in counters) for each in BlockClass}
+        sizes = {each: sum(of[each].bytes for of in counters) for each in BlockClass}
         return StoreStat(
-            blocks=sum(each.own_blocks for each in counters) + cache_blocks,
-            bytes=sum(each.bytes for each in counters),
-            cache_blocks=cache_blocks,
-            cache_bytes=sum(each.cache_bytes for each in counters),
+            blocks=sum(blocks.values()),
+            bytes=sum(sizes.values()),
+            cache_blocks=blocks[BlockClass.CACHE],
+            cache_bytes=sizes[BlockClass.CACHE],
+            deal_blocks=blocks[BlockClass.DEAL],
+            deal_bytes=sizes[BlockClass.DEAL],
             file_bytes=sum(shard.environment.file_bytes() for shard in self._shards),
             reusable_bytes=sum(shard.reusable_bytes() for shard in self._shards),
             disk_free_bytes=free_bytes(self.folder),
@@ -156,12 +174,23 @@ class Store:
         new, new_bytes = sum(each[0] for each in results), sum(each[1] for each in results)
         return PutResult(new, total - new, new_bytes)
 
-    def touch_many(self, multihashes: Iterable[bytes]) -> list[bytes]:
+    def touch_many(
+        self, multihashes: Iterable[bytes], block_class: BlockClass = BlockClass.OWN
+    ) -> list[bytes]:
         """See Blockstore."""
         absent: list[bytes] = []
         for number, keys in self._by_shard(multihashes):
-            absent += self._shards[number].touch(keys, self.epoch())
+            absent += self._shards[number].touch(keys, self._mark(block_class))
         return absent
+
+    def use_many(self, multihashes: Iterable[bytes], at_s: int) -> None:
+        """See Blockstore."""
+        for number, keys in self._by_shard(multihashes):
+            self._shards[number].use(keys, _seconds(at_s))
+
+    def evict(self, target_bytes: int, on_freed: Callable[[list[bytes]], None] | None = None) -> Evicted:
+        """See Blockstore."""
+        return eviction.evict(self._shards, self._cache_bytes(self._shards) - target_bytes, on_freed)
 
     def delete_many(self, multihashes: Iterable[bytes]) -> Freed:
         """See Blockstore."""
@@ -172,6 +201,14 @@ class Store:
     ) -> Freed:
         """See Blockstore."""
         return self._free(multihashes, before_epoch, only_class)
+
+    def reclass_many(self, multihashes: Iterable[bytes], block_class: BlockClass, before_epoch: int) -> int:
+        """See Blockstore."""
+        now_s = _seconds(self._clock())
+        return sum(
+            self._shards[number].reclass(keys, block_class, before_epoch, now_s)
+            for number, keys in self._by_shard(multihashes)
+        )
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
         """See Blockstore."""
@@ -228,19 +265,35 @@ class Store:
     def _shard(self, multihash: bytes) -> Shard:
         return self._shards[multihash[-1] % len(self._shards)]
 
-    def _shard_bytes(self, number: int) -> int:
-        return self._shards[number].counters().bytes
-
-    def _admit(self, number: int, work: Work, new_bytes: int) -> None:
-        environment = self._shards[number].environment
-        self._room.admit(number, work.counters.bytes, new_bytes, lambda: environment.reusable_bytes(work.txn))
-
     def _below_leases(self, epoch: int) -> int:
         oldest = self._leases.oldest()
         return epoch if oldest is None else min(epoch, oldest)
 
+    def _mark(self, block_class: BlockClass) -> Mark:
+        return Mark(self.epoch(), block_class, _seconds(self._clock()))
+
     def _put_batch(self, number: int, batch: dict[bytes, Buffer], block_class: BlockClass) -> tuple[int, int]:
-        return self._shards[number].put(batch, self.epoch(), block_class)
+        """Store a batch; where there is no room, cached blocks make some."""
+        wanted_bytes = sum(len(block) for block in batch.values())
+        for _ in range(EVICTION_TRIES):
+            try:
+                return self._shards[number].put(batch, self._mark(block_class))
+            except StoreFull as full:
+                # The quota counts all shards; free pages serve the shard alone whose file has them.
+                shards = self._shards if isinstance(full, QuotaExceeded) else [self._shards[number]]
+                if not self._make_room(shards, wanted_bytes):
+                    raise
+            wanted_bytes *= 2
+        return self._shards[number].put(batch, self._mark(block_class))
+
+    def _make_room(self, shards: list[Shard], wanted_bytes: int) -> bool:
+        """Evict cached blocks; False if there are none."""
+        cache_bytes = self._cache_bytes(shards)
+        ahead = cache_bytes // EVICT_AHEAD_PART if cache_bytes >= EVICT_AHEAD_FROM_BYTES else 0
+        return eviction.evict(shards, wanted_bytes + ahead).blocks > 0
+
+    def _cache_bytes(self, shards: list[Shard]) -> int:
+        return sum(shard.counters().by_class[BlockClass.CACHE].bytes for shard in shards)
 
     def _by_shard(self, multihashes: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
         """The storable ones in bounded groups of one shard."""
@@ -264,6 +317,11 @@ class Store:
             gone += freed.multihashes
             size_bytes += freed.bytes
         return Freed(gone, size_bytes)
+
+
+def _seconds(at_s: float) -> int:
+    """A time that rows can keep."""
+    return min(max(int(at_s), 0), MAX_USE_S)
 
 
 class _Writes:

@@ -9,7 +9,7 @@ import pytest
 
 from merkledag import multihash as mh
 from merkledag.block import MAX_BLOCK_BYTES
-from storage_node.blockstore.interface import BlockClass, Blockstore, PutResult
+from storage_node.blockstore.interface import BlockClass, Blockstore, Evicted, PutResult
 from storage_node.blockstore.verify import heal, verify
 from storage_node.errors import BlockNotFound, BlockRefused, DamagedBlock
 
@@ -24,8 +24,27 @@ def blocks(count: int, size_bytes: int = 100, first: int = 0) -> list[tuple[byte
     return [block(first + number, size_bytes) for number in range(count)]
 
 
+class Clock:
+    """A time that a test sets, in seconds."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def classes(store: Blockstore, count: int) -> list[BlockClass | None]:
+    """The classes of the first `count` blocks."""
+    rows = [store.row(multihash) for multihash, _ in blocks(count)]
+    return [None if row is None else row.block_class for row in rows]
+
+
+OWN, CACHE, DEAL = BlockClass.OWN, BlockClass.CACHE, BlockClass.DEAL
+
+
 class BlockstoreConformance:
-    """Given an empty store, each method keeps its promise."""
+    """Given an empty store and the clock that it was made with, each method keeps its promise."""
 
     def test_it_is_a_blockstore(self, store: Blockstore) -> None:
         assert isinstance(store, Blockstore)
@@ -42,6 +61,7 @@ class BlockstoreConformance:
                 assert view.readonly
             found = store.find(multihash)
             assert found is not None
+            assert len(found) == len(data)
             with found as view:
                 assert bytes(view) == data
 
@@ -147,6 +167,73 @@ class BlockstoreConformance:
         ]
         assert store.stat().blocks == 3
         assert store.stat().bytes == 300
+
+    @pytest.mark.parametrize("first", list(BlockClass))
+    @pytest.mark.parametrize("second", list(BlockClass))
+    def test_a_put_or_touch_makes_the_class_stronger_and_never_weaker(
+        self, store: Blockstore, first: BlockClass, second: BlockClass
+    ) -> None:
+        store.put_many(blocks(2), first)
+        store.put_many([block(0)], second)
+        store.touch_many([block(1)[0]], second)
+        strongest = OWN if OWN in (first, second) else DEAL if DEAL in (first, second) else CACHE
+        assert classes(store, 2) == [strongest, strongest]
+        stat = store.stat()
+        assert (stat.blocks, stat.bytes) == (2, 200)
+        assert (stat.cache_blocks, stat.cache_bytes) == ((2, 200) if strongest is CACHE else (0, 0))
+        assert (stat.deal_blocks, stat.deal_bytes) == ((2, 200) if strongest is DEAL else (0, 0))
+
+    def test_old_blocks_are_given_another_class_and_young_ones_not(self, store: Blockstore) -> None:
+        store.put_many(blocks(4))
+        limit = store.begin_collection()
+        store.touch_many([block(3)[0]])
+        wanted = [multihash for multihash, _ in blocks(6)]
+        assert store.reclass_many(wanted, DEAL, limit) == 3
+        assert classes(store, 4) == [DEAL, DEAL, DEAL, OWN]
+        assert (store.stat().deal_blocks, store.stat().deal_bytes) == (3, 300)
+        assert store.reclass_many(wanted, DEAL, limit) == 0
+        assert store.reclass_many(wanted[:1], CACHE, limit) == 1
+        assert store.evict(0) == Evicted(1, 100)
+        assert classes(store, 4) == [None, DEAL, DEAL, OWN]
+
+    def test_cached_blocks_remember_their_last_use(self, store: Blockstore, clock: Clock) -> None:
+        store.put_many(blocks(3), CACHE)
+        store.put_many([block(3)])
+        wanted = [multihash for multihash, _ in blocks(5)]
+        store.use_many(wanted[1:], 1500)
+        store.use_many(wanted[1:2], 1400)
+        clock.now_s = 2000.5
+        store.put_many([block(2)], CACHE)
+        assert [row.used_s for row in map(store.row, wanted) if row is not None] == [1000, 1500, 2000, 0]
+        assert classes(store, 4) == [CACHE, CACHE, CACHE, OWN]
+
+    def test_what_was_used_least_recently_is_evicted_first(self, store: Blockstore) -> None:
+        store.put_many(blocks(40), CACHE)
+        store.put_many(blocks(5, first=100))
+        store.put_many(blocks(5, first=200), DEAL)
+        order = [multihash for multihash, _ in blocks(40)]
+        for number, multihash in enumerate(order):
+            store.use_many([multihash], 2000 + (number * 7) % 40)
+        by_use = sorted(order, key=lambda each: 2000 + (order.index(each) * 7) % 40)
+        gone: list[bytes] = []
+        assert store.evict(4000, gone.extend) == Evicted(0, 0)
+        assert store.evict(2950, gone.extend) == Evicted(11, 1100)
+        assert sorted(gone) == sorted(by_use[:11])
+        assert store.stat().cache_bytes == 2900
+        store.use_many([by_use[11]], 9000)
+        assert store.evict(100) == Evicted(28, 2800)
+        assert store.has(by_use[11])
+        assert store.evict(0) == Evicted(1, 100)
+        assert store.evict(0) == Evicted(0, 0)
+        assert (store.stat().blocks, store.stat().cache_bytes) == (10, 0)
+
+    def test_what_became_stronger_or_was_deleted_is_not_evicted(self, store: Blockstore) -> None:
+        store.put_many(blocks(4), CACHE)
+        store.touch_many([block(0)[0]])
+        store.put_many([block(1)], DEAL)
+        store.delete_many([block(2)[0]])
+        assert store.evict(0) == Evicted(1, 100)
+        assert classes(store, 4) == [OWN, DEAL, None, None]
 
     def test_touching_names_what_is_absent(self, store: Blockstore) -> None:
         store.put_many(blocks(5))

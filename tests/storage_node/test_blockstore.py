@@ -17,20 +17,25 @@ from storage_node.blockstore.memory import MemoryStore
 from storage_node.blockstore.store import BATCH_BYTES, Store, open_store
 from storage_node.errors import CorruptStore, QuotaExceeded, StoreFull
 from storage_node.fingerprints import FingerprintSet
-from tests.storage_node.blockstore_conformance import BlockstoreConformance, block, blocks
+from tests.storage_node.blockstore_conformance import BlockstoreConformance, Clock, block, blocks
 
 
 @pytest.fixture
-def disk_store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def disk_store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    store = open_store(tmp_path / "blocks", reserve_bytes=0, clock=clock)
     yield store
     store.close()
 
 
 class TestMemoryStore(BlockstoreConformance):
     @pytest.fixture
-    def store(self) -> Blockstore:
-        return MemoryStore()
+    def store(self, clock: Clock) -> Blockstore:
+        return MemoryStore(clock=clock)
 
 
 class TestStore(BlockstoreConformance):

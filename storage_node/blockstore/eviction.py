@@ -1,0 +1,52 @@
+"""Which cached blocks go first: over all shards those that were used least recently."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+
+from storage_node.blockstore.interface import Evicted
+from storage_node.blockstore.shard import Shard
+
+BLOCKS_AT_ONCE = 1024
+BYTES_AT_ONCE = 64 * 1024 * 1024
+
+_Candidate = tuple[int, bytes, int, Shard]  # last use, multihash, length, where
+
+
+def evict(
+    shards: Sequence[Shard], surplus_bytes: int, on_freed: Callable[[list[bytes]], None] | None = None
+) -> Evicted:
+    """Free `surplus_bytes` of cached blocks or a little more; less only if there is no more.
+
+    Reads and writes what it frees and a page of each shard's index; a bounded group at a time.
+    """
+    candidates = heapq.merge(*(_of(shard) for shard in shards), key=lambda each: each[0])
+    blocks = freed_bytes = 0
+    while freed_bytes < surplus_bytes and (group := _next(candidates, surplus_bytes - freed_bytes)):
+        for shard in shards:
+            mine = [(multihash, used_s) for used_s, multihash, _, where in group if where is shard]
+            if mine:
+                freed = shard.evict(mine)
+                blocks += len(freed.multihashes)
+                freed_bytes += freed.bytes
+                if on_freed is not None and freed.multihashes:
+                    on_freed(freed.multihashes)
+    return Evicted(blocks, freed_bytes)
+
+
+def _of(shard: Shard) -> Iterator[_Candidate]:
+    return ((used_s, multihash, length, shard) for used_s, multihash, length in shard.least_used())
+
+
+def _next(candidates: Iterator[_Candidate], wanted_bytes: int) -> list[_Candidate]:
+    """The next candidates, enough for the bytes that are wanted or as many as one step frees."""
+    group: list[_Candidate] = []
+    size_bytes = 0
+    while size_bytes < min(wanted_bytes, BYTES_AT_ONCE) and len(group) < BLOCKS_AT_ONCE:
+        candidate = next(candidates, None)
+        if candidate is None:
+            break
+        group.append(candidate)
+        size_bytes += candidate[2]
+    return group
