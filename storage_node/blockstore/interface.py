@@ -218,8 +218,8 @@ class Blockstore(Protocol):
         """Length, epoch and class of a block; None if not here."""
         ...
 
-    def rows(self) -> Iterator[tuple[bytes, BlockRow]]:
-        """Every block's row in the order of `keys()`; no snapshot."""
+    def rows(self, after: bytes | None = None) -> Iterator[tuple[bytes, BlockRow]]:
+        """Blocks' rows in the order of `keys()`, from the one behind `after` on; no snapshot."""
         ...
 
     def begin_collection(self) -> int:

@@ -67,9 +67,9 @@ class MemoryStore:
         """See Blockstore."""
         return self.row(multihash) is not None
 
-    def rows(self) -> Iterator[tuple[bytes, BlockRow]]:
+    def rows(self, after: bytes | None = None) -> Iterator[tuple[bytes, BlockRow]]:
         """See Blockstore."""
-        for multihash in self.keys():
+        for multihash in self.keys(after):
             row = self.row(multihash)
             if row is not None:
                 yield multihash, row

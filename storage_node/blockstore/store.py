@@ -105,16 +105,15 @@ class Store:
         """See Blockstore."""
         return self.row(multihash) is not None
 
-    def rows(self) -> Iterator[tuple[bytes, BlockRow]]:
+    def rows(self, after: bytes | None = None) -> Iterator[tuple[bytes, BlockRow]]:
         """See Blockstore."""
-        for shard in self._shards:
-            yield from shard.rows()
+        for shard, behind in self._shards_from(after):
+            yield from shard.rows(behind)
 
     def keys(self, after: bytes | None = None) -> Iterator[bytes]:
         """See Blockstore."""
-        first = 0 if after is None else self._shard(after).number
-        for shard in self._shards[first:]:
-            yield from shard.keys(after if shard.number == first else None)
+        for shard, behind in self._shards_from(after):
+            yield from shard.keys(behind)
 
     def __iter__(self) -> Iterator[bytes]:
         return self.keys()
@@ -261,6 +260,12 @@ class Store:
         self._pool.shutdown()
 
     # --- within ---
+
+    def _shards_from(self, after: bytes | None) -> Iterator[tuple[Shard, bytes | None]]:
+        """The shards in the order of keys, from that of `after` on, each with where to begin in it."""
+        first = 0 if after is None else self._shard(after).number
+        for shard in self._shards[first:]:
+            yield shard, after if shard.number == first else None
 
     def _shard(self, multihash: bytes) -> Shard:
         return self._shards[multihash[-1] % len(self._shards)]

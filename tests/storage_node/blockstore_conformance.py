@@ -103,6 +103,7 @@ class BlockstoreConformance:
             paged += page
         assert paged == keys
         assert [multihash for multihash, _ in store.rows()] == keys
+        assert list(store.rows(keys[2])) == list(store.rows())[3:]
 
     def test_keys_go_on_behind_a_deleted_one(self, store: Blockstore) -> None:
         store.put_many(blocks(20))
