@@ -154,12 +154,14 @@ class PinJobs:
     def finish(self, job: PinJob, epoch: int) -> Pin:
         """Make the job's pin and remove the job, in one step, under the lease that protects its blocks.
 
-        `epoch` as in `PinWrite.move`. Raises JobNotFound if it was cancelled.
+        `epoch` as in `PinWrite.move`. Raises JobNotFound if it was cancelled or paused meanwhile.
         """
         pin = Pin(job.cid, job.mode, job.name, job.metadata, int(self._now()))
         with self._meta.write() as write:
-            if not write.delete(Table.PIN_JOBS, _key(job.number)):
+            value = write.get(Table.PIN_JOBS, _key(job.number))
+            if value is None or _decode(_key(job.number), value).state is not JobState.RUNNING:
                 raise _absent(job.number)
+            write.delete(Table.PIN_JOBS, _key(job.number))
             pins = PinWrite(write)
             if job.replaces is not None:
                 pin = pins.move(job.replaces, job.cid, pin.created_s, unpin=job.unpin, epoch=epoch)
