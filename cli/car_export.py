@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cli.car_output import CarWriter
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from merkledag.car_index import IndexKind
     from merkledag.cid import CID
     from merkledag.steps import Buffer, Walk
+    from storage_node.blockstore.interface import View
     from storage_node.blockstore.store import Store
 
 MAX_SEARCHED_NODES: Final = 10_000  # links looked at to tell where a missing block belongs
@@ -56,7 +56,7 @@ class Exported:
 
 
 class Exporter:
-    """Walks DAGs; raw blocks that are in the store are never brought into this process's memory.
+    """Walks DAGs; large raw blocks of the store are never brought into this process's memory.
 
     `verify` hashes those again too, as the source does with all that it gives.
     """
@@ -71,31 +71,29 @@ class Exporter:
 
         Exit 3 with nothing left behind when a block is missing, 4 when the file exists.
         """
+        expected_bytes = self._expected_bytes(request)  # so that an absent root leaves no file behind
         data_bytes = None
         if request.version == 2 and not _is_new_file(output):
             data_bytes = self._data_bytes(request)
-        for root in request.roots:  # so that an absent root leaves no file behind
-            if not root.is_identity:
-                self._source.get(root)
-        bar = meter("exported", self._expected_bytes(request), wanted=progress)
+        bar = meter("exported", expected_bytes, wanted=progress)
         try:
             with Target(output) as target:
                 writer = CarWriter(
                     target, request.roots, version=request.version, index=request.index, data_bytes=data_bytes
                 )
-                for block, size in self._blocks(request):
-                    if size is None:
+                for block, view in self._blocks(request):
+                    bar.advance(len(block.data if view is None else view))
+                    if view is None:
                         writer.add(block.cid, block.data)
                     else:
-                        writer.add_later(block.cid, size, partial(self._view, block.cid))
-                    bar.advance(len(block.data) if size is None else size)
+                        writer.add_view(block.cid, view)
                 writer.finish()
             return Exported(writer.blocks, target.size_bytes)
         finally:
             bar.finish()
 
-    def _blocks(self, request: ExportRequest) -> Iterator[tuple[Block, int | None]]:
-        """Each block, and its size where its bytes were left in the store."""
+    def _blocks(self, request: ExportRequest) -> Iterator[tuple[Block, View | None]]:
+        """Each block, and a view of it, to be entered, where its bytes were left in the store."""
         seen: set[CID] = set()
         many = len(request.roots) > 1 and not request.dups
         for root in request.roots:
@@ -106,38 +104,41 @@ class Exporter:
                 skip=seen.__contains__ if many else None,
                 dedupe=not request.dups,
             )
-            for block, size in self._drive(root, walk, sees_raw=request.entity_bytes is not None):
+            for block, view in self._drive(root, walk, sees_raw=request.entity_bytes is not None):
                 if many:
-                    if block.cid in seen:
+                    if block.cid in seen:  # in parts of files, of which all bytes are seen: there is no view
                         continue
                     seen.add(block.cid)
-                yield block, size
+                yield block, view
 
     def _drive(
         self, root: CID, walk: Walk[Block], *, sees_raw: bool
-    ) -> Generator[tuple[Block, int | None], None, None]:
-        size: int | None = None
+    ) -> Generator[tuple[Block, View | None], None, None]:
+        view: View | None = None
         try:
             item = next(walk)
             while True:
-                if isinstance(item, Want):
-                    data = inline(item.cid)
-                    size = None
-                    if data is None and item.cid.codec == RAW and not sees_raw:
-                        size = self._store.size(item.cid.multihash)
-                        if size is not None and size < LARGE_BLOCK_BYTES:
-                            size = None  # it is read here and now, which is less work than leaving it
-                    if size is not None:
-                        item = walk.send(RAW_BYTES_UNSEEN)
-                    else:
-                        item = walk.send(self._get(root, item.cid) if data is None else data)
-                else:
-                    yield item, size
+                if not isinstance(item, Want):
+                    yield item, view
                     item = walk.send(None)
+                    continue
+                cid = item.cid
+                data: Buffer | None = inline(cid)
+                view = self._find(cid) if data is None and cid.codec == RAW and not sees_raw else None
+                if view is not None and len(view) < LARGE_BLOCK_BYTES:
+                    with view as small:  # reading it here and now is less work than leaving it
+                        data, view = bytes(small), None
+                elif view is not None:
+                    data = RAW_BYTES_UNSEEN
+                item = walk.send(self._get(root, cid) if data is None else data)
         except StopIteration:
             return
         finally:
             walk.close()
+
+    def _find(self, cid: CID) -> View | None:
+        view = self._store.find(cid.multihash)
+        return _Verified(cid, view) if view is not None and self._verify else view
 
     def _get(self, root: CID, cid: CID) -> Buffer:
         try:
@@ -162,36 +163,54 @@ class Exporter:
                         stack.append((link, below))
         return str(root)
 
-    @contextmanager
-    def _view(self, cid: CID) -> Iterator[memoryview]:
-        try:
-            view = self._store.view(cid.multihash)
-        except BlockNotFound:
-            raise BlockNotFound(f"block {cid} is not in the local store") from None
-        with view as data:
-            if self._verify:
-                verify_block(cid, data)
-            yield data
-
     def _data_bytes(self, request: ExportRequest) -> int:
         """The size of the CARv1, for a header that has to be written before it."""
         total = len(car.header(request.roots))
-        for block, size in self._blocks(request):
-            length = len(block.data) if size is None else size
+        for block, view in self._blocks(request):
+            length = len(block.data if view is None else view)
+            if view is not None:
+                view.__exit__(None, None, None)  # unread
             total += len(car.frame_head(block.cid, length)) + length
         return total
 
     def _expected_bytes(self, request: ExportRequest) -> int | None:
-        """About what will be written, for the progress line."""
+        """About what will be written, for the progress line, if that can be told from the roots."""
         from merkledag.reader import stat
 
-        if request.scope != "all" or request.entity_bytes is not None:
-            return None
+        total: int | None = 0 if request.scope == "all" and request.entity_bytes is None else None
+        for root in request.roots:
+            try:
+                found = run(stat(root), self._source.get)
+            except MerkledagError:  # the walk will say what is wrong with it, if anything is
+                total = None
+                continue
+            total = None if total is None or found.kind == "other" else total + found.size_bytes
+        return total
+
+
+class _Verified:
+    """A view whose bytes are hashed when it is entered."""
+
+    __slots__ = ("_cid", "_view")
+
+    def __init__(self, cid: CID, view: View) -> None:
+        self._cid = cid
+        self._view = view
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def __enter__(self) -> memoryview:
+        data = self._view.__enter__()
         try:
-            found = [run(stat(root), self._source.get) for root in request.roots]
-        except MerkledagError:
-            return None
-        return None if any(each.kind == "other" for each in found) else sum(each.size_bytes for each in found)
+            verify_block(self._cid, data)
+        except BaseException:
+            self._view.__exit__(None, None, None)
+            raise
+        return data
+
+    def __exit__(self, *_: object) -> None:
+        self._view.__exit__(None, None, None)
 
 
 def _named_links(block: bytes) -> list[tuple[CID, str]]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.car_ahead import SMALL_BLOCK_BYTES, Ahead
-from cli.car_opening import WEB, check_there, open_url, widen_pipe
-from cli.output import invalid, meter, unreachable
+from cli.car_opening import CAR_MEDIA_TYPE, WEB, check_there, open_url, widen_pipe
+from cli.output import CommandError, invalid, meter, printable, unreachable
 from cli.streams import STDIO
 from merkledag.block import Block, verify_block
 from merkledag.car_sections import (
@@ -60,6 +60,7 @@ class CarInput:
         self._sections = CarSections(null_padding=options.null_padding)
         self._handle = -1
         self._stream: Callable[[int], bytes] = lambda _: b""
+        self._media_type = ""  # of a server's answer
         self._left: Callable[[], int] = lambda: 0  # bytes that a server announced and did not send
         self.size_bytes: int | None = None
         self._open(stack)
@@ -89,6 +90,7 @@ class CarInput:
             response = stack.enter_context(open_url(self.name))
             self._stream = response.read
             self.size_bytes = response.length
+            self._media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             self._left = lambda: response.length or 0
             return
         check_there(self.name)
@@ -130,10 +132,15 @@ class CarInput:
             yield
         except TruncatedCar as error:
             if not self._options.allow_truncated or self.header is None:
-                raise invalid(f"{self.name}: {error}") from None
+                raise self._damaged(error) from None
             self.truncated = str(error)
         except MerkledagError as error:
-            raise invalid(f"{self.name}: {error}") from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: MerkledagError) -> CommandError:
+        if self.header is None and self._media_type not in ("", CAR_MEDIA_TYPE, "application/octet-stream"):
+            return invalid(f"{self.name}: the server sent {printable(self._media_type)}, which is no CAR")
+        return invalid(f"{self.name}: {error}")
 
     def heads(self) -> Iterator[SectionHead]:
         """Every section without its block, which is not even read where the archive is a regular file."""

@@ -7,29 +7,46 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.output import CommandError, invalid, not_found, unreachable, usage
+from cli.output import CommandError, invalid, not_found, printable, unreachable, usage
 from cli.streams import STDIO
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
+    from urllib.error import HTTPError
 
 WEB: Final = ("http://", "https://")
 URL_TIMEOUT_S: Final = 60.0
 PIPE_BYTES: Final = 1 << 20  # asked of the system for pipes, whose default is 64 KiB
 CAR_MEDIA_TYPE: Final = "application/vnd.ipld.car"
+MAX_SAID_CHARS: Final = 200  # of what a server says about an error
+BUSY: Final = (408, 429)
 
 
 def check_there(name: str) -> None:
-    """Exit 3 for a file that is not there, 4 for a folder, 2 for other URLs than http."""
-    if name == STDIO or name.startswith(WEB):
-        return
+    """Exit 3 for a file that is not there, 4 for a folder, 2 for other URLs than http and broken ones."""
     path = Path(name)
-    if path.is_dir():
+    if name.startswith(WEB):
+        _check_url(name)
+    elif path.is_dir():
         raise invalid(f"{name} is a folder, not a CAR file")
-    if not path.exists():
+    elif name != STDIO and not path.exists():
         if "://" in name:
             raise usage(f"{name}: only http and https URLs are read")
         raise not_found(f"{name}: there is no such file")
+
+
+def _check_url(url: str) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0 and url.isascii() and url.isprintable()
+    except ValueError:
+        whole = False
+    if not whole or " " in url:
+        raise usage(
+            f"{printable(url)}: this is no URL; spaces and other letters are written as %20 and so on"
+        )
 
 
 def widen_pipe(handle: int) -> None:
@@ -44,7 +61,8 @@ def widen_pipe(handle: int) -> None:
 def open_url(url: str) -> Iterator[HTTPResponse]:
     """The answer to a GET; asks for a CAR, so that a gateway's URL of any content gives one.
 
-    Only http and https, also when redirected. Exit 3 for 404 and 410, 5 for other answers and failures.
+    Only http and https, also when redirected. Exit 3 for 404 and 410, 4 where the server refuses, 5 for
+    failures and where trying again may help.
     """
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
@@ -69,9 +87,10 @@ def open_url(url: str) -> Iterator[HTTPResponse]:
     try:
         response = opener.open(Request(url, headers={"Accept": accept}), timeout=URL_TIMEOUT_S)  # noqa: S310
     except HTTPError as error:
-        error.close()
-        kind = not_found if error.code in (404, 410) else unreachable
-        raise kind(f"{url}: the server answered {error.code} {error.reason}") from None
+        try:
+            raise _answered(url, error) from None
+        finally:
+            error.close()
     except (URLError, HTTPException, ValueError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise unreachable(f"{url}: {getattr(reason, 'strerror', None) or reason}") from None
@@ -79,3 +98,16 @@ def open_url(url: str) -> Iterator[HTTPResponse]:
         raise CommandError(f"{url}: a redirect to something else than http or https")
     with response:
         yield response
+
+
+def _answered(url: str, error: HTTPError) -> CommandError:
+    """An answer that is no success, with the first line of what the server says about it."""
+    said = ""
+    if error.headers.get_content_type() == "text/plain":
+        with suppress(OSError, ValueError):
+            said = error.read(MAX_SAID_CHARS).decode("utf-8", "replace").partition("\n")[0].strip()
+    answer = f"{url}: the server answered {error.code} {printable(error.reason)}"
+    kind = invalid if 400 <= error.code < 500 and error.code not in BUSY else unreachable
+    if error.code in (404, 410):
+        kind = not_found
+    return kind(f"{answer}: {printable(said)}" if said else answer)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cli.output import CommandError
-from cli.target import Target, View
 from merkledag import car, car_v2
 from merkledag.car_index import CarIndex, IndexKind
 
 if TYPE_CHECKING:
+    from cli.target import Target
     from merkledag.cid import CID
     from merkledag.steps import Buffer
+    from storage_node.blockstore.interface import View
 
 
 class CarWriter:
@@ -42,10 +43,10 @@ class CarWriter:
         self._head(cid, len(data))
         self._target.append(data)
 
-    def add_later(self, cid: CID, size_bytes: int, view: View) -> None:
-        """One block that `view` opens."""
-        self._head(cid, size_bytes)
-        self._target.append_later(size_bytes, view)
+    def add_view(self, cid: CID, view: View) -> None:
+        """One block of the store."""
+        self._head(cid, len(view))
+        self._target.append_view(view)
 
     def _head(self, cid: CID, size_bytes: int) -> None:
         if self._index is not None:

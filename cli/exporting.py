@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, ExitCode, Meter, invalid, note, printable, size_text
-from cli.part import Part, put_in_place, refuse_special
+from cli.part import MAX_NAME_BYTES, Part, check_length, put_in_place, refuse_special
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.filenode import is_leaf
 from merkledag.reader import NodeStat, read_file
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cli.reading import Reader
     from merkledag.cid import CID
 
-MAX_NAME_BYTES: Final = 255
 MAX_TARGET_BYTES: Final = 4_095  # of a symlink
 PERMISSION_BITS: Final = 0o777  # never setuid, setgid or sticky from somebody else's data
 KEEP_BYTES: Final = 1 << 20  # what an interrupted `get` must have written to be worth keeping
@@ -82,10 +81,7 @@ def export(reader: Reader, cid: CID, target: Path, *, force: bool, meter: Meter)
 
 def refuse_existing(target: Path, force: bool) -> None:
     """Exit 4 for a target that exists, unless `force`; for what is no file, link or folder even then."""
-    if len(os.fsencode(target.name)) > MAX_NAME_BYTES:
-        raise invalid(
-            f"the name {target.name[:40]!r}… has more than {MAX_NAME_BYTES} bytes: choose one with -o"
-        )
+    check_length(target)
     if not os.path.lexists(target):
         return
     if not force:

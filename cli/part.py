@@ -14,6 +14,7 @@ from cli.output import CommandError, invalid
 
 PRIVATE: Final = 0o700
 OWNER_WRITES: Final = 0o200
+MAX_NAME_BYTES: Final = 255
 
 
 class Part:
@@ -53,7 +54,7 @@ class Part:
                     return folder
             except BlockingIOError:
                 os.close(folder)
-                raise CommandError(f"another `get` writes this just now (into {self.path})") from None
+                raise CommandError(f"another command writes this just now (into {self.path})") from None
             except BaseException:
                 os.close(folder)
                 raise
@@ -98,6 +99,14 @@ def put_in_place(new: Path, target: Path) -> None:
     """
     _check(new, target)
     _move(new, target)
+
+
+def check_length(target: Path) -> None:
+    """Exit 4 for a name that is too long, which the file system would say when all is written."""
+    if len(os.fsencode(target.name)) > MAX_NAME_BYTES:
+        raise invalid(
+            f"the name {target.name[:40]!r}… has more than {MAX_NAME_BYTES} bytes: choose one with -o"
+        )
 
 
 def refuse_special(path: Path) -> None:

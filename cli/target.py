@@ -9,36 +9,35 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cli.output import CommandError, invalid, not_found, raw
+from cli.output import invalid, not_found, raw
+from cli.part import Part, check_length
 from cli.streams import is_stdout
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from merkledag.steps import Buffer
+    from storage_node.blockstore.interface import View
 
 COPY_THREADS: Final = 2
 COPIES_AHEAD: Final = 8
 COLLECT_BYTES: Final = 256 << 10
 LARGE_BLOCK_BYTES: Final = 64 << 10  # below this, a thread costs more than copying here
 
-View = Callable[[], AbstractContextManager[memoryview]]
-
 
 class Target:
-    """One output: `append` and `append_later` in order, `patch` in a file alone.
+    """One output: `append` and `append_view` in order, `patch` in a file alone.
 
-    As a context manager: a file gets its name when the block ends well, and goes otherwise.
+    As a context manager: a file grows in a `Part`, gets its name when the block ends well and goes otherwise.
+    What a killed process left is removed by the next one that writes a file of this name.
     """
 
     def __init__(self, output: str) -> None:
         self._path = None if is_stdout(output) else Path(output)
-        self._part: Path | None = None
+        self._part: Part | None = None
         self._handle = -1
         self._pool: ThreadPoolExecutor | None = None
         self._copies: deque[Future[None]] = deque()
@@ -53,6 +52,7 @@ class Target:
     def __enter__(self) -> Target:
         if self._path is None:
             return self
+        check_length(self._path)
         if self._path.exists() and stat.S_IFMT(self._path.stat().st_mode) in (stat.S_IFIFO, stat.S_IFCHR):
             self._handle = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             return self
@@ -60,9 +60,14 @@ class Target:
             raise invalid(f"{self._path} exists: choose another name with -o")
         if not self._path.parent.is_dir():
             raise not_found(f"{self._path.parent}: there is no such folder to write into")
-        part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
-        self._handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._part = part
+        self._part = Part(self._path, "")
+        try:
+            self._part.content.unlink(missing_ok=True)  # of a process that was killed
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._handle = os.open(self._part.content, flags, 0o666)
+        except BaseException:
+            self._part.discard()
+            raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -75,14 +80,15 @@ class Target:
         finally:
             if self._pool is not None:
                 self._pool.shutdown(wait=True, cancel_futures=True)
+                self._copies.clear()  # and with them views that were never entered
             if self._handle >= 0:
                 os.close(self._handle)
             if self._part is not None and self._path is not None:
                 try:
                     if kind is None:
-                        _give_name(self._part, self._path)
+                        _give_name(self._part.content, self._path)
                 finally:
-                    self._part.unlink(missing_ok=True)
+                    self._part.discard()
 
     def append(self, data: Buffer) -> None:
         """Writes bytes behind what was appended before."""
@@ -99,17 +105,21 @@ class Target:
         if len(self._collected) >= COLLECT_BYTES:
             self._flush()
 
-    def append_later(self, size_bytes: int, view: View) -> None:
-        """Writes the `size_bytes` that `view` gives, which is opened in a thread if this is a file."""
+    def append_view(self, view: View) -> None:
+        """Writes a block of the store; a thread does so if it is large and this is a file.
+
+        The view stays open while COPIES_AHEAD blocks wait, so that each block is looked up once.
+        """
+        size_bytes = len(view)
         if not self.is_file or size_bytes < LARGE_BLOCK_BYTES:
-            with view() as data:
+            with view as data:
                 return self.append(data)
         self._flush()
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="copy")
-        self._copies.append(self._pool.submit(self._copy, self.size_bytes, size_bytes, view))
+        self._copies.append(self._pool.submit(self._copy, self.size_bytes, view))
         self.size_bytes += size_bytes
         if len(self._copies) > COPIES_AHEAD:
             self._copies.popleft().result()
@@ -141,21 +151,19 @@ class Target:
             rest = rest[os.write(self._handle, rest) :]
         return None
 
-    def _copy(self, offset: int, size_bytes: int, view: View) -> None:
-        with view() as data:
-            if len(data) != size_bytes:
-                raise CommandError("a block changed while it was read: run `holdfast repo verify`")
+    def _copy(self, offset: int, view: View) -> None:
+        with view as data:
             _write_at(self._handle, data, offset)
 
 
-def _give_name(part: Path, path: Path) -> None:
+def _give_name(new: Path, path: Path) -> None:
     """Renames a file, but never over one that has come meanwhile: exit 4."""
     try:
-        os.link(part, path)
+        os.link(new, path)
     except FileExistsError:
         raise invalid(f"{path} exists: choose another name with -o") from None
     except OSError:  # a file system without links
-        part.rename(path)
+        new.rename(path)
 
 
 def _write_at(handle: int, data: bytes | bytearray | memoryview, offset: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,22 +16,30 @@ from pathlib import Path
 
 import pytest
 
+from cli.car_export import Exporter, ExportRequest
 from cli.car_input import ReadOptions, open_car
 from cli.output import CommandError, ExitCode
+from cli.sources import LocalSource
 from cli.target import Target
 from merkledag import car, car_v2, varint
 from merkledag.block import Block
+from merkledag.builder import build_file
 from merkledag.car_index import CarIndex, IndexKind
 from merkledag.car_sections import CarHeader, CarSections, Section
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR, RAW
 from merkledag.dag_cbor import encode
+from merkledag.errors import HashMismatch
 from merkledag.multihash import IDENTITY
-from storage_node.blockstore.store import open_store
+from merkledag.profile import UNIXFS_V1_2025
+from storage_node.blockstore.interface import BlockRow
+from storage_node.blockstore.shard import BlockView
+from storage_node.blockstore.store import Store, open_store
 from tests.cli.conftest import Holdfast
 
 Tree = Callable[..., Path]
 WAIT_S = 60
+MIB = 1 << 20
 
 
 def decoded(data: bytes) -> tuple[CarHeader, list[Block]]:
@@ -84,6 +94,43 @@ class TestExport:
         assert len({block.cid for block in blocks}) == len(blocks) == 1 + 4 + 1 + 1
         again = holdfast("car", "export", root, "--dups").stdout
         assert len(decoded(again)[1]) == len(blocks) + 4
+
+    def test_every_block_is_looked_up_once(self, tmp_path: Path) -> None:
+        """Apart from the roots, whose nodes say beforehand how much will come."""
+
+        looked_up: Counter[bytes] = Counter()
+
+        class Counting(Store):
+            def find(self, multihash: bytes) -> BlockView | None:
+                looked_up[multihash] += 1
+                return super().find(multihash)
+
+            def row(self, multihash: bytes) -> BlockRow | None:
+                looked_up[multihash] += 1
+                return super().row(multihash)
+
+        chunks = [os.urandom(MIB) for _ in range(12)] + [os.urandom(1000)]
+        link, made = build_file(UNIXFS_V1_2025, chunks)
+        store = Counting(tmp_path / "store", None, 0, time.time)
+        store.put_many((block.cid.multihash, block.data) for block in made)
+        looked_up.clear()
+        for verify in (False, True):
+            exporter = Exporter(store, LocalSource(store, verify=verify), verify=verify)
+            target = tmp_path / f"{verify}.car"
+            request = ExportRequest([link.cid], "all", None, dups=False, version=1, index=None)
+            exporter.write(request, str(target), progress=False)
+            assert [block.data for block in decoded(target.read_bytes())[1]][1:] == chunks
+            assert looked_up.pop(link.cid.multihash) == 2
+            assert set(looked_up.values()) == {1}
+            assert len(looked_up) == len(chunks)
+            looked_up.clear()
+        damaged = CID.of(chunks[3]).multihash
+        store.replace(damaged, bytes(MIB))
+        exporter = Exporter(store, LocalSource(store, verify=True), verify=True)
+        with pytest.raises(HashMismatch):
+            exporter.write(request, str(tmp_path / "damaged.car"), progress=False)
+        assert sorted(path.name for path in tmp_path.glob("*.car*")) == ["False.car", "True.car"]
+        store.close()
 
     def test_scopes_and_parts(self, holdfast: Holdfast, tree: Tree) -> None:
         data = os.urandom(5_000_000)
@@ -172,6 +219,31 @@ class TestExport:
             write()
         assert caught.value.code is ExitCode.INVALID
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"theirs"]
+
+    def test_what_a_killed_process_left_goes_with_the_next_file_of_that_name(self, tmp_path: Path) -> None:
+        killed = Target(str(tmp_path / "x.car"))
+        killed.__enter__()
+        killed.append(bytes(MIB))
+        with pytest.raises(CommandError, match="another command"), Target(str(tmp_path / "x.car")):
+            pass
+        (left,) = tmp_path.iterdir()
+        copy = tmp_path / "copy"
+        shutil.copytree(left, copy)  # as it is without the process and its lock
+        killed.__exit__(KeyboardInterrupt)
+        assert list(tmp_path.iterdir()) == [copy]
+        copy.chmod(0o700)
+        copy.rename(left)
+        with Target(str(tmp_path / "x.car")) as target:
+            target.append(b"whole")
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
+
+    def test_names_that_cannot_be_are_told_before_anything_is_written(
+        self, holdfast: Holdfast, tree: Tree, tmp_path: Path
+    ) -> None:
+        root = holdfast.add(tree({"f": b"x"}))
+        before = sorted(tmp_path.iterdir())
+        assert "255 bytes" in holdfast.fails(4, "car", "export", root, "-o", tmp_path / ("é" * 128))
+        assert sorted(tmp_path.iterdir()) == before
 
     def test_reads_are_verified_where_the_home_says_so(
         self, holdfast: Holdfast, tree: Tree, tmp_path: Path
@@ -415,6 +487,9 @@ class TestFromUrls:
             "/ftp": (302, {"Location": "ftp://127.0.0.1/x", "Content-Length": "0"}, b""),
             "/file": (302, {"Location": "file:///etc/passwd", "Content-Length": "0"}, b""),
             "/page": (200, {"Content-Length": "6"}, b"<html>"),
+            "/picture": (200, {"Content-Length": "56", "Content-Type": "Image/png; x=y"}, b"\x89PNG" * 14),
+            "/refused": (400, {"Content-Length": "12", "Content-Type": "text/plain"}, b"no\x1b[1m\nreally"),
+            "/busy": (429, {"Content-Length": "0"}, b""),
             "/loop": (302, {"Location": "/loop", "Content-Length": "0"}, b""),
             # At the border of two blocks only the length tells that something is missing.
             "/cut": (200, length, whole[: -len(car.frame(blocks[-1]))]),
@@ -425,14 +500,19 @@ class TestFromUrls:
             assert holdfast("car", "root", url + "/a.car").text == str(blocks[0].cid)
             assert holdfast("car", "verify", "--json", url + "/a.car").json["blocks"] == 20
             holdfast.fails(3, "car", "import", url + "/gone")
-            for path in ("/broken", "/ftp", "/file", "/loop"):
+            for path in ("/broken", "/ftp", "/file", "/loop", "/busy"):
                 holdfast.fails(5, "car", "import", url + path)
             holdfast.fails(4, "car", "import", url + "/page")
+            said = holdfast.fails(4, "car", "import", url + "/picture")
+            assert said.endswith("/picture: the server sent image/png, which is no CAR")
+            said = holdfast.fails(4, "car", "import", url + "/refused")
+            assert said.endswith("the server answered 400 Bad Request: no\\x1b[1m")
             assert "did not come" in holdfast.fails(5, "car", "import", url + "/cut")
             shown = holdfast("car", "import", "--allow-truncated", "--json", url + "/cut").json
             assert (shown["blocks"], shown["truncated"]) == (19, True)
         holdfast.fails(5, "car", "import", url + "/a.car")
-        holdfast.fails(5, "car", "import", "http://[::1/")
+        for broken in ("http://[::1/", "http://", "https:///x", url + "0000/x", url + "/a b", url + "/ü"):
+            assert "this is no URL" in holdfast.fails(2, "car", "import", broken)
 
 
 class TestInspect:
