@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from cli.output import note, usage
+from cli.output import note
 from merkledag.cid import CID
-from merkledag.codecs import DAG_PB, RAW
+from merkledag.codecs import RAW
 
 if TYPE_CHECKING:
     from cli.home import Home
+    from storage_node.pin_peers import NetworkPeer, Peer, Peers
     from storage_node.scrub import Find
-
-Ask = Callable[[bytes], Awaitable[bytes | None]]
 
 
 @contextmanager
 def finder(home: Home, ledger_url: str | None, gateways: Sequence[str] = ()) -> Iterator[Find]:
-    """Asks the nodes of the ledger (and parity), then the gateways; verified. For use outside of a loop.
+    """Asks the nodes of the ledger, without this home's own, for blocks or their parity, and the gateways.
 
-    What cannot be reached counts as having nothing, with a line on stderr. Exit 2 for a gateway that is no
-    URL.
+    All is verified. Who cannot be reached counts as having nothing, with a line on stderr at the end. For use
+    outside of a loop.
     """
     stack = AsyncExitStack()
     with asyncio.Runner() as runner:
-        asks = runner.run(_enter(stack, home, ledger_url, gateways))
+        peers = runner.run(_peers(stack, home, ledger_url, gateways))
 
         async def all_of(multihashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-            answers = await asyncio.gather(*(_first(asks, multihash) for multihash in multihashes))
+            answers = await asyncio.gather(*(_block(peers, multihash) for multihash in multihashes))
             pairs = zip(multihashes, answers, strict=True)
             return {multihash: data for multihash, data in pairs if data is not None}
 
@@ -39,82 +38,50 @@ def finder(home: Home, ledger_url: str | None, gateways: Sequence[str] = ()) -> 
             yield lambda multihashes: runner.run(all_of(multihashes))
         finally:
             runner.run(stack.aclose())
+            if peers.troubles:
+                note(peers.trouble())
 
 
-async def _enter(
-    stack: AsyncExitStack, home: Home, ledger_url: str | None, gateways: Sequence[str]
-) -> list[Ask]:
-    asks = []
+async def _block(peers: Peers, multihash: bytes) -> bytes | None:
+    from storage_node.errors import BlockNotFound, PeerUnreachable
+
+    try:
+        # The codec says nothing about the bytes: stores find them by multihash.
+        return await peers.get(CID(1, RAW, multihash))
+    except (BlockNotFound, PeerUnreachable):
+        return None
+
+
+async def _peers(stack: AsyncExitStack, home: Home, ledger_url: str | None, gateways: Sequence[str]) -> Peers:
+    from storage_node.endpoints import open_session
+    from storage_node.pin_peers import GatewayPeer, Peers
+
+    found: list[Peer] = []
     if ledger_url is not None:
-        asks.append(await stack.enter_async_context(_nodes(home, ledger_url)))
+        found.append(await _nodes(stack, home, ledger_url))
     if gateways:
-        asks.append(await stack.enter_async_context(_gateways(gateways)))
-    return asks
+        # Whoever names a private address means it.
+        session = await stack.enter_async_context(open_session(allow_private=True))
+        found += [GatewayPeer(session, url) for url in gateways]
+    return Peers(found, clock=time.monotonic)
 
 
-async def _first(asks: Sequence[Ask], multihash: bytes) -> bytes | None:
-    for ask in asks:
-        if (data := await ask(multihash)) is not None:
-            return data
-    return None
-
-
-@asynccontextmanager
-async def _nodes(home: Home, ledger_url: str) -> AsyncIterator[Ask]:
-    """The nodes that hold deals on a ledger, without this home's own, and the parity that they hold."""
+async def _nodes(stack: AsyncExitStack, home: Home, ledger_url: str) -> NetworkPeer:
     from cli.compose import connected
     from ledger.errors import LedgerError
-    from storage_node.errors import BlockNotFound, StorageNodeError
+    from storage_node.errors import PeerUnreachable
     from storage_node.fetch import NetworkFetcher
+    from storage_node.pin_peers import NetworkPeer
     from storage_node.providers import ProviderDirectory
 
-    told: set[str] = set()
-    async with connected(home, ledger_url) as wire:
-        directory = ProviderDirectory(wire.ledger, clock=time.monotonic, me=home.signer().public_key)
-        fetcher = NetworkFetcher(directory, wire.pool)
+    wire = await stack.enter_async_context(connected(home, ledger_url))
+    directory = ProviderDirectory(wire.ledger, clock=time.monotonic, me=home.signer().public_key)
+    fetcher = NetworkFetcher(directory, wire.pool)
 
-        async def ask(multihash: bytes) -> bytes | None:
-            try:
-                return await fetcher.fetch(CID(1, RAW, multihash))
-            except BlockNotFound:
-                return None
-            except (LedgerError, StorageNodeError, TimeoutError) as error:
-                if (line := f"the nodes of {ledger_url}: {error}") not in told:
-                    told.add(line)
-                    note(line)
-                return None
-
-        yield ask
-
-
-@asynccontextmanager
-async def _gateways(urls: Sequence[str]) -> AsyncIterator[Ask]:
-    """Trustless gateways, in their order. Whoever names a private address means it."""
-    from storage_node.endpoints import open_session
-    from storage_node.errors import EndpointRefused, PeerMisbehaved, PeerUnreachable
-    from storage_node.pool import NodePool
-
-    told: set[str] = set()
-    async with open_session(allow_private=True) as session:
-        pool = NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=True)
+    async def fetch(cid: CID) -> bytes:
         try:
-            clients = [pool.client(url) for url in urls]
-        except EndpointRefused as error:
-            raise usage(f"--from: {error}") from None
+            return await fetcher.fetch(cid)
+        except LedgerError as error:
+            raise PeerUnreachable(f"the ledger at {ledger_url}: {error}") from error
 
-        async def ask(multihash: bytes) -> bytes | None:
-            for url, client in zip(urls, clients, strict=True):
-                # Some find blocks by multihash, others by the CID alone.
-                for codec in (RAW, DAG_PB):
-                    try:
-                        data = await client.get_block(CID(1, codec, multihash))
-                    except (PeerUnreachable, PeerMisbehaved) as error:
-                        if url not in told:
-                            told.add(url)
-                            note(f"{url}: {error}")
-                        break
-                    if data is not None:
-                        return data
-            return None
-
-        yield ask
+    return NetworkPeer(fetch)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from storage_node.maintenance import Stop
 
 LOOK_EVERY_S: Final = 30.0
+NOTICE_S: Final = 5.0
 HEAL_AGAIN_S: Final = 900.0
 DAY_S: Final = 86_400
 SCRUB: Final = "scrub"
@@ -58,7 +59,7 @@ def _heal(home: Home) -> Callable[[Stop], float]:
     def work(stop: Stop) -> float:
         nonlocal after
         if not damaged.count():
-            return LOOK_EVERY_S
+            return NOTICE_S
         with finder(home, known_ledger(home)) as find:
             done = heal_listed(store, damaged, find, stop, after)
         after = done.after
@@ -71,6 +72,6 @@ def _heal(home: Home) -> Callable[[Stop], float]:
                 "not_found": len(done.lost),
             },
         )
-        return 0.0 if after is not None else HEAL_AGAIN_S if done.lost else LOOK_EVERY_S
+        return 0.0 if after is not None else HEAL_AGAIN_S if done.lost else NOTICE_S
 
     return work
