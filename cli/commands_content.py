@@ -276,7 +276,7 @@ def _stat_document(reader: Reader, cid: CID) -> dict[str, Any]:
     except MerkledagError:  # an unknown codec, or not what the codec says
         links = None
     if cid.codec == codecs.DAG_PB:
-        cumulative = len(block) + sum(link.tsize or 0 for link in dag_pb.decode(block).links)
+        cumulative = len(block) + dag_pb.decode(block).below_bytes
     elif links == 0:
         cumulative = len(block)
     return {

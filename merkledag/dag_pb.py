@@ -34,6 +34,11 @@ class PBNode(NamedTuple):
     links: tuple[PBLink, ...] = ()
     data: bytes | None = None
 
+    @property
+    def below_bytes(self) -> int:
+        """What the links declare for all blocks below the node."""
+        return sum(link.tsize or 0 for link in self.links)
+
 
 def name_bytes(name: str) -> bytes:
     """A link name as it is on the wire; ValueError for lone surrogates that stand for no byte."""

@@ -74,10 +74,9 @@ def _stat(cid: CID, hops: int) -> Steps[NodeStat]:
         target = (message.data or b"").decode("utf-8", "surrogateescape")
         length = len(message.data or b"")
         return NodeStat(cid, "symlink", length, size, 0, mode, message.mtime, target)
-    links = dag_pb.decode(block).links
-    total = size + sum(link.tsize or 0 for link in links)
-    count = len(links) if message.kind is Kind.DIRECTORY else None
-    return NodeStat(cid, "directory", total, size, count, mode, message.mtime)
+    folder = dag_pb.decode(block)
+    count = len(folder.links) if message.kind is Kind.DIRECTORY else None
+    return NodeStat(cid, "directory", size + folder.below_bytes, size, count, mode, message.mtime)
 
 
 def _message(block: Buffer) -> Data | None:
