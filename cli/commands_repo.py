@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.commands_backup import backup, restore
 from cli.commands_repo_gc import gc
 from cli.commands_repo_verify import verify
 from cli.groups import new_app
@@ -15,6 +16,8 @@ from cli.options import JsonFlag
 from cli.output import emit, text
 
 app = new_app("The block store.")
+app.command("backup")(backup)
+app.command("restore")(restore)
 
 
 def init(
