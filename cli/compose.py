@@ -138,8 +138,16 @@ class Wire:
 @asynccontextmanager
 async def connected(home: Home, url: str, key: str = NODE_KEY) -> AsyncIterator[Wire]:
     """Clients of the ledger at `url` and of storage nodes, signing with key `key`."""
-    from ledger.engine.client import LedgerClient
     from ledger.engine.sender import Sender
+
+    async with nodes_of(home, url) as (ledger, pool):
+        yield Wire(ledger, Sender(ledger, home.signer(key)), pool)
+
+
+@asynccontextmanager
+async def nodes_of(home: Home, url: str) -> AsyncIterator[tuple[LedgerClient, NodePool]]:
+    """As `connected`, for those who only read: without a key."""
+    from ledger.engine.client import LedgerClient
     from merkledag.peer import parse_peer
     from storage_node.endpoints import open_session
     from storage_node.pool import NodePool
@@ -155,8 +163,7 @@ async def connected(home: Home, url: str, key: str = NODE_KEY) -> AsyncIterator[
             expect_operator=parse_peer(operator) if operator else None,
         ) as ledger,
     ):
-        pool = NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=private)
-        yield Wire(ledger, Sender(ledger, home.signer(key)), pool)
+        yield ledger, NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=private)
 
 
 def is_private(home: Home, ledger_url: str) -> bool:
@@ -269,9 +276,11 @@ def held_by_node(home: Home) -> frozenset[bytes]:
 async def gateway_service(home: Home, listen: str, ledger_url: str | None) -> AsyncIterator[str]:
     """The gateway over the local store and, given a ledger, over the nodes it names; yields the URL.
 
-    While it runs, the names that were published in this home are renewed before they expire.
+    While it runs, the names that were published in this home are renewed before they expire, and pin jobs
+    that were left to a daemon are worked on.
     """
     from cli.naming import KeysOfNames, name_resolver, name_store
+    from cli.pinned_fetch import pin_runner
     from gateway.app import build_app
     from gateway.settings import GatewaySettings
     from storage_node.names_renewal import Renewal
@@ -281,7 +290,11 @@ async def gateway_service(home: Home, listen: str, ledger_url: str | None) -> As
         names = GatewayNames(resolver)
         app = build_app(source, names, settings, records=names)
         renewal = Renewal(name_store(home), resolver, KeysOfNames(home), clock=time.monotonic)
-        async with listening(app, home, "gateway", listen) as url, running(renewal.run()):
+        async with (
+            listening(app, home, "gateway", listen) as url,
+            running(renewal.run()),
+            running(pin_runner(home, ledger_url).run()),
+        ):
             yield url
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import aiohttp
 from yarl import URL
 
+from ledger.errors import LedgerError
 from merkledag.block import MAX_BLOCK_BYTES, verify_block
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
@@ -102,6 +103,8 @@ class NetworkPeer:
             return None
         except TimeoutError as error:
             raise PeerUnreachable("the ledger's nodes do not answer in time") from error
+        except LedgerError as error:
+            raise PeerUnreachable(str(error)) from error
 
 
 class ProviderRouter:
