@@ -12,13 +12,14 @@ from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text, parse_amount, parse_size
 from cli.options import JsonFlag
-from cli.output import emit, invalid, size_text, text, unreachable
+from cli.output import count_text, emit, invalid, size_text, text, unreachable
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms
 
 app = new_app("A paid storage node.")
 ANSWER_TIMEOUT_S = 10.0
+LEDGER_TIMEOUT_S = 4.0
 MAX_ANSWER_BYTES = 1 << 24
 DEFAULT_CAPACITY_SHARE = (
     2  # by default a node offers one part in two of the disk that is free above the reserve
@@ -124,10 +125,13 @@ def _ask(home: Home, flag: str, path: str) -> dict[str, Any]:
 
 @app.command()
 def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
-    """Say how the node is: what it holds, proofs, faults."""
+    """Say how the node is: what it holds, proofs, faults, damaged blocks."""
     from storage_node.wire import ADMIN_STATUS_ROUTE
 
-    found = _ask(Home.locate(), node, ADMIN_STATUS_ROUTE)
+    home = Home.locate()
+    found = _ask(home, node, ADMIN_STATUS_ROUTE)
+    if (own := home.server("node")) is not None and node in ("", own["url"]):
+        found |= _seen_from_here(home, own)
     if json_output:
         emit(found)
         return
@@ -135,7 +139,11 @@ def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
     tally = f"{found['proofs']} accepted, {found['faults']} faults, {found['repairs']} repairs"
     text(f"account   {found['account']}")
     text(f"endpoint  {found['endpoint']}")
-    text(f"state     {'following the ledger' if found['following'] else 'catching up with the ledger'}")
+    if found.get("ledger_answers", True):
+        state = "following the ledger" if found["following"] else "catching up with the ledger"
+    else:
+        state = f"the ledger at {found['ledger']} does not answer: nothing can be proven"
+    text(f"state     {state}")
     text(f"store     {store['blocks']} blocks, {size_text(store['bytes'])} of {offered}")
     text(f"shards    {len(found['shards'])} held, {len(found['offered'])} on offer")
     text(f"proofs    {tally} since the start")
@@ -143,6 +151,24 @@ def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
         text(f"problem   {found['last_problem']}")
     for problem in found["damaged_piece_files"]:
         text(f"damaged   {problem}")
+    if found.get("damaged_blocks"):
+        text(f"damaged   {count_text(found['damaged_blocks'], 'block')}: see `holdfast repo verify --heal`")
+
+
+def _seen_from_here(home: Home, own: dict[str, Any]) -> dict[str, Any]:
+    """What the disk and the network say of the node of this home, beside what it says itself."""
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    from cli.repo_report import damaged_blocks
+
+    ledger = str(own["ledger"])
+    try:
+        with urlopen(f"{ledger}/v1/status", timeout=LEDGER_TIMEOUT_S) as answer:  # noqa: S310 (of our settings)
+            answers = answer.status == 200
+    except (URLError, OSError, ValueError):
+        answers = False
+    return {"ledger": ledger, "ledger_answers": answers, "damaged_blocks": damaged_blocks(home)}
 
 
 @app.command()

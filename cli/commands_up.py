@@ -11,7 +11,7 @@ import typer
 
 from cli.home import OPERATOR_KEY, Home
 from cli.options import JsonFlag
-from cli.output import CommandError, emit, not_found, text, unreachable, usage
+from cli.output import CommandError, count_text, emit, not_found, note, text, unreachable, usage
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms, Wire
@@ -138,22 +138,38 @@ def demo(
 
 
 def healthcheck(json_output: JsonFlag = False) -> None:
-    """Exit 0 when every server that this home announces answers; for containers and monitors."""
-    from urllib.error import URLError
-    from urllib.request import urlopen
+    """Exit 0 when every server that this home announces answers, and the ledger that they need.
+
+    For containers and monitors. Damaged blocks are told, on stderr, and do not fail the check.
+    """
+    from cli.repo_report import damaged_blocks
 
     home = Home.locate()
     paths = {"gateway": "/healthz", "node": "/v1/status", "ledger": "/v1/status"}
     found = {role: server for role in paths if (server := home.server(role))}
     if not found:
         raise unreachable("no server of this home is running: start one with `holdfast up`")
-    for role, server in found.items():
-        try:
-            with urlopen(f"{server['url']}{paths[role]}", timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310 (our own URL)
-                answer.read(1)
-        except (URLError, OSError, ValueError) as error:
-            raise CommandError(f"the {role} at {server['url']} does not answer: {error}") from None
+    urls = {role: str(server["url"]) for role, server in found.items()}
+    needed = {str(server["ledger"]) for server in found.values() if server.get("ledger")}
+    for role, url in urls.items():
+        _require_answer(f"the {role}", f"{url}{paths[role]}")
         if not json_output:
             text(f"{role} ok")
+    for url in needed - set(urls.values()):
+        _require_answer("the ledger", f"{url}{paths['ledger']}")
+    damaged = damaged_blocks(home)
     if json_output:
-        emit({role: server["url"] for role, server in found.items()})
+        emit({**urls, "damaged": damaged})
+    if damaged:
+        note(f"{count_text(damaged, 'block')} damaged: see `holdfast repo verify --heal`")
+
+
+def _require_answer(what: str, url: str) -> None:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(url, timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310 (our own URL, or of settings)
+            answer.read(1)
+    except (URLError, OSError, ValueError) as error:
+        raise CommandError(f"{what} at {url} does not answer: {error}") from None

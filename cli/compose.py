@@ -243,7 +243,8 @@ async def node_service(
         )
         add_trustless_routes(node.app, _local_source(home))
         add_routing_routes(node.app, name_store(home))
-        async with listening(node.app, home, "node", listen, {"token": token}) as url:
+        details = {"token": token, "ledger": ledger_url}
+        async with listening(node.app, home, "node", listen, details) as url:
             node.settings = replace(node.settings, endpoint=terms.endpoint or url)
             await node.register()
             await node.start()

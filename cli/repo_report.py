@@ -62,6 +62,16 @@ def kept_well(home: Home) -> dict[str, Any]:
     }
 
 
+def damaged_blocks(home: Home) -> int:
+    """How many blocks of a home are known to be damaged; makes nothing where there is no store yet."""
+    from storage_node.scrub import Damaged
+
+    if not (home.meta / "format.json").exists():
+        return 0
+    with home:
+        return Damaged(home.open_meta()).count()
+
+
 def shown(document: Mapping[str, Any]) -> Iterator[str]:
     """The document as lines for people."""
     for field, value in document.items():
