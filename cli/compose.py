@@ -291,8 +291,9 @@ async def gateway_service(home: Home, listen: str, ledger_url: str | None) -> As
         names = GatewayNames(resolver)
         app = build_app(source, names, settings, records=names)
         renewal = Renewal(name_store(home), resolver, KeysOfNames(home), clock=time.monotonic)
+        details = {"ledger": ledger_url}
         async with (
-            listening(app, home, "gateway", listen) as url,
+            listening(app, home, "gateway", listen, details) as url,
             running(renewal.run()),
             running(pin_runner(home, ledger_url).run()),
         ):
