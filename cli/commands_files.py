@@ -20,7 +20,8 @@ from cli.streams import STDIO, base64_text
 if TYPE_CHECKING:
     from merkledag.cid import CID
     from merkledag.steps import Buffer
-    from storage_node.mfs import FileStat, Mfs, Segments
+    from storage_node.mfs import Mfs
+    from storage_node.mfs_view import FileStat, Segments
 
 app = new_app("A mutable tree of folders and files; paths begin with /.")
 
@@ -172,7 +173,7 @@ def cp(
 def _report(mfs: Mfs, path: Segments, *, json_output: bool) -> None:
     """With --json, what is at a path now and the new root."""
     if json_output:
-        from storage_node.mfs import text as path_text
+        from storage_node.mfs_view import text as path_text
 
         view = mfs.view()
         emit({"path": path_text(path), "cid": str(view.find(path)), "root": str(view.root)})

@@ -3,50 +3,129 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import count_text, emit, size_text, text
+from cli.output import Meter, blocks_text, count_text, emit, meter, note, size_text, text, usage
+
+if TYPE_CHECKING:
+    from storage_node.gc import GcReport
+    from storage_node.gc_home import Collector
+    from storage_node.gc_journal import Phase
+
+JOURNAL_FOLDER = "gc"
+
+
+def collector(home: Home) -> Collector:
+    """What collects in a home; hold its lock meanwhile."""
+    from cli.compose import PIECES_FOLDER
+    from storage_node.gc_home import Collector
+
+    return Collector(
+        home.open_store(),
+        home.open_meta(),
+        home.open_pins(),
+        home.meta / PIECES_FOLDER,
+        home.run / JOURNAL_FOLDER,
+        time.time,
+    )
 
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; free nothing.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print the CIDs of the blocks alone, one a line.")
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Free every block that no pin, no file of the mutable tree and no deal of this home's node needs."""
-    from cli.pinned import held_for_others
+    """Free every block that no pin, no file of the mutable tree and no deal of this home's node needs.
+
+    Interrupted, it goes on where it was when it is called again.
+    """
     from merkledag.cid import CID
     from merkledag.codecs import RAW
-    from storage_node import mfs
-    from storage_node.gc import collect
+
+    if quiet and json_output:
+        raise usage("use either --quiet or --json")
+
+    def listed(multihashes: list[bytes]) -> None:
+        for multihash in multihashes if quiet else ():
+            text(str(CID(1, RAW, multihash)))
 
     with Home.locate() as home, home.daemon_lock():
-        rows = home.open_rows()
-
-        def held() -> Iterator[CID]:
-            """Looked up when the collection asks, which is after its epoch began."""
-            yield from mfs.whole_roots(home.open_meta(), home.open_store())
-            for multihash in held_for_others(home):
-                yield CID(1, RAW, multihash)
-
+        works = collector(home)
+        if works.unfinished() and not dry_run:
+            note("going on with a collection that was interrupted")
         began_s = time.monotonic()
-        report = collect(
-            home.open_store(), home.open_pins(), partial_roots=held(), dry_run=dry_run, on_freed=rows.forget
-        )
+        progress = _Progress()
+        try:
+            report = works.collect(dry_run=dry_run, on_freed=listed, progress=progress)
+        except KeyboardInterrupt:
+            progress.finish()
+            if works.unfinished() and not dry_run:
+                note("`holdfast repo gc` goes on from here")
+            raise
+        progress.finish()
         took_s = time.monotonic() - began_s
     if json_output:
-        return emit(
-            {
-                "freed_blocks": report.blocks,
-                "freed_bytes": report.bytes,
-                "kept_blocks": report.kept,
-                "dry_run": dry_run,
-                "seconds": round(took_s, 3),
-            }
-        )
-    verb = "would free" if dry_run else "freed"
-    return text(f"{verb} {count_text(report.blocks, 'block')}, {size_text(report.bytes)}; {report.kept} stay")
+        return emit(_document(report, took_s))
+    return None if quiet else _say(report, took_s)
+
+
+class _Progress:
+    """A line on the terminal for each phase."""
+
+    def __init__(self) -> None:
+        self._phase: Phase | None = None
+        self._meter: Meter | None = None
+        self._done = 0
+
+    def __call__(self, phase: Phase, done: int, total: int) -> None:
+        from storage_node.gc_journal import Phase
+
+        phase = max(phase, Phase.PARTIAL)  # marking, whatever it is that needs the blocks
+        if phase is not self._phase or self._meter is None:
+            self.finish()
+            label = "swept" if phase is Phase.SWEEP else "marked"
+            self._meter = meter(label, total, as_text=blocks_text)
+            self._phase, self._done = phase, 0
+        self._meter.advance(done - self._done)
+        self._done = done
+
+    def finish(self) -> None:
+        if self._meter is not None:
+            self._meter.finish()
+
+
+def _document(report: GcReport, took_s: float) -> dict[str, Any]:
+    return {
+        "freed_blocks": report.blocks,
+        "freed_bytes": report.bytes,
+        "freed": {
+            each.name.lower(): {"blocks": tally.blocks, "bytes": tally.bytes}
+            for each, tally in report.freed.items()
+        },
+        "kept_blocks": report.kept.blocks,
+        "kept_bytes": report.kept.bytes,
+        "only_for_deals_blocks": report.to_deal,
+        "dry_run": report.dry_run,
+        "resumed": report.resumed,
+        "seconds": round(took_s, 3),
+    }
+
+
+def _say(report: GcReport, took_s: float) -> None:
+    verb = "would free" if report.dry_run else "freed"
+    kinds = {"OWN": "one's own", "CACHE": "cached", "DEAL": "of deals"}
+    parts = [
+        f"{count_text(tally.blocks, 'block')} {kinds[each.name]}"
+        for each, tally in report.freed.items()
+        if tally.blocks
+    ]
+    what = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+    gone = f"{verb} {count_text(report.blocks, 'block')}, {size_text(report.bytes)}{what}"
+    stays = f"{count_text(report.kept.blocks, 'block')}, {size_text(report.kept.bytes)} stay"
+    text(f"{gone}; {stays}; {took_s:.1f} s")

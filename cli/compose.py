@@ -256,18 +256,15 @@ async def node_service(
 
 def held_by_node(home: Home) -> frozenset[bytes]:
     """The multihashes of the pieces that this home's storage node keeps for others, running or not."""
-    from storage_node.custody import Custody
+    from storage_node.custody import blocks_of_pieces
+    from storage_node.errors import CorruptStore
 
-    folder = home.meta / PIECES_FOLDER
-    if not folder.is_dir():
-        return frozenset()
-    custody = Custody(folder, home.open_store(), home.open_rows())
-    problems = custody.load()
-    if problems:
+    try:
+        return frozenset(blocks_of_pieces(home.meta / PIECES_FOLDER))
+    except (CorruptStore, OSError) as error:
         raise CommandError(
-            f"a piece file is damaged, so nothing may be collected: {problems[0]}", ExitCode.INVALID
-        )
-    return frozenset(custody.protected())
+            f"a piece file is damaged, so nothing may be deleted: {error}", ExitCode.INVALID
+        ) from error
 
 
 # -- the gateway ---------------------------------------------------------------------------------------------

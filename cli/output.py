@@ -12,7 +12,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol, TextIO
 
@@ -253,14 +253,17 @@ class _Quiet:
 class Progress:
     """A line on the terminal with the amount done, the rate and the time left.
 
-    `total_bytes` None means unknown. What takes only a moment draws nothing. Whatever else is printed to the
-    terminal first removes the line.
+    `total_bytes` None means unknown; `as_text` writes amounts of something else than bytes. What takes only
+    a moment draws nothing. Whatever else is printed to the terminal first removes the line.
     """
 
     on_screen: ClassVar[Progress | None] = None
 
-    def __init__(self, label: str, total_bytes: int | None) -> None:
+    def __init__(
+        self, label: str, total_bytes: int | None, as_text: Callable[[float], str] = size_text
+    ) -> None:
         self._label = label
+        self._text = as_text
         self._total = total_bytes
         self._done = 0
         self._began_s = time.monotonic()
@@ -278,10 +281,10 @@ class Progress:
             return
         self._drawn_s = now_s
         rate = self._done / max(now_s - self._began_s, 1e-6)
-        line = f"{self._label} {size_text(self._done)}"
+        line = f"{self._label} {self._text(self._done)}"
         if self._total:
-            line += f" of {size_text(self._total)} ({min(100, 100 * self._done // self._total)} %)"
-        line += f", {size_text(rate)}/s"
+            line += f" of {self._text(self._total)} ({min(100, 100 * self._done // self._total)} %)"
+        line += f", {self._text(rate)}/s"
         if self._total and rate > 0 and self._total >= self._done:
             left_s = int((self._total - self._done) / rate)
             line += f", {left_s // 60}:{left_s % 60:02d} left"
@@ -314,8 +317,15 @@ def _make_room(stream: TextIO) -> None:
         Progress.on_screen.clear()
 
 
-def meter(label: str, total_bytes: int | None, *, wanted: bool = True) -> Meter:
+def meter(
+    label: str, total_bytes: int | None, *, wanted: bool = True, as_text: Callable[[float], str] = size_text
+) -> Meter:
     """A progress line on a terminal; silent where stderr is none or where progress is not `wanted`."""
     if wanted and sys.stderr.isatty():
-        return Progress(label, total_bytes)
+        return Progress(label, total_bytes, as_text)
     return _Quiet()
+
+
+def blocks_text(count: float) -> str:
+    """`1,234 blocks`, for `meter`."""
+    return f"{count:,.0f} block{'s' * (count != 1)}"

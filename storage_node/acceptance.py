@@ -14,7 +14,7 @@ from ledger.transactions import Accept
 from merkledag.block import Block
 from merkledag.cid import CID
 from merkledag.codecs import RAW
-from storage_node.blockstore.interface import Blockstore
+from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.custody import Custody, ShardTerms
 from storage_node.duties import ShardKey
 from storage_node.errors import UploadRefused
@@ -176,7 +176,7 @@ class Acceptance:
         if self._store.has(multihash):
             self._store.replace(multihash, data)
         else:
-            self._store.put_many([(multihash, data)])
+            self._store.put_many([(multihash, data)], BlockClass.DEAL)
 
 
 def _is_offer(shard: ShardRecord) -> bool:

@@ -12,7 +12,7 @@ from merkledag.cid import CID
 from proofs.commitment import leaf_count
 from proofs.manifest import Manifest
 from storage_node import piece_file
-from storage_node.blockstore.interface import Blockstore
+from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockNotFound, CorruptStore, UploadRefused
 from storage_node.piece import PieceLayout, piece_tree
@@ -124,7 +124,7 @@ class Custody:
     def _take(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Store blocks, and their proof rows while the bytes are at hand."""
         blocks = list(items)
-        self._store.put_many(blocks)
+        self._store.put_many(blocks, BlockClass.DEAL)
         self._rows.note(blocks)
 
     def keep(self, terms: ShardTerms, layout: PieceLayout) -> PieceFile:
@@ -133,7 +133,7 @@ class Custody:
 
         Raises UploadRefused when they differ, BlockNotFound when a block is gone, OSError.
         """
-        absent = self._store.touch_many([*layout.meta, *layout.data])
+        absent = self._store.touch_many([*layout.meta, *layout.data], BlockClass.DEAL)
         if absent:
             self.reset(terms.key)
             raise BlockNotFound(
@@ -167,3 +167,9 @@ class Custody:
             yield from piece.multihashes()
         for intake in intakes:
             yield from intake.protected()
+
+
+def blocks_of_pieces(folder: Path) -> Iterator[bytes]:
+    """The multihashes of every held piece, whether a node runs or not. Raises CorruptStore, OSError."""
+    for path in sorted(folder.glob("*.piece")):
+        yield from piece_file.load(path).multihashes()

@@ -110,7 +110,7 @@ class DamagedBlock(StorageNodeError):
 
 
 class IncompleteDag(StorageNodeError):
-    """A block that a pin needs is missing or damaged; nothing was freed. `.cid` is the block, if it is one."""
+    """A block that a pin needs is missing or damaged, nothing was freed; `.cid` is the block if known."""
 
     def __init__(self, message: str, cid: CID | None = None) -> None:
         super().__init__(message)

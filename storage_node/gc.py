@@ -13,35 +13,73 @@ the stamp again inside each deleting transaction. So:
   settled after (2), or readers would see it only when everything below it is gone.
 
 Nothing here waits for an adder or a reader, or makes one wait for longer than one bounded transaction.
+
+With a journal a collection that was stopped or killed is gone on with by the next one, whenever that is. What
+it had marked may be garbage by then and stays this time. What it had not marked and is stamped below its
+limit is garbage for good: nothing referred to it at (3), and whoever has come to rely on it since has put or
+touched it, which stamps it with an epoch that is no lower than the limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
 from merkledag.cid import CID
-from storage_node.blockstore.interface import BlockClass, Blockstore
+from storage_node.blockstore.interface import BlockClass, BlockRow, Blockstore
 from storage_node.errors import DamagedBlock, IncompleteDag
-from storage_node.fingerprints import FingerprintSet
+from storage_node.gc_journal import GcJournal, Phase, Workspace
+from storage_node.gc_mark import NEEDED, Marker, Turns
 from storage_node.pins import PinMode, Pins
-from storage_node.reach import reachable
 
 BLOCKS_PER_SWEEP = 1024  # at most this many, and these bytes, before the next look at `stop`
 BYTES_PER_SWEEP = 256 * 1024 * 1024
+PINS_PER_STEP = 1024
 
 OnFreed = Callable[[list[bytes]], None]
+OnProgress = Callable[[Phase, int, int], None]  # how far the phase is, in blocks, of how many at most
+
+
+class Tally(NamedTuple):
+    """A number of blocks and their bytes."""
+
+    blocks: int = 0
+    bytes: int = 0
+
+    def plus(self, blocks: int, size_bytes: int) -> Tally:
+        """With so many more."""
+        return Tally(self.blocks + blocks, self.bytes + size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What a collection freed (or, in a dry run, would free now); `kept` blocks were marked or too young."""
+    """What a collection freed (or, in a dry run, would free now), and what stays: marked or too young."""
 
-    blocks: int
-    bytes: int
-    kept: int
-    dry_run: bool
-    complete: bool  # False if `stop` ended it early
+    freed: Mapping[BlockClass, Tally]  # by the class that the blocks had
+    kept: Tally
+    to_deal: int  # blocks of one's own that only deals need now: their class is DEAL from here on
+    dry_run: bool = False
+    complete: bool = True  # False if `stop` ended it early
+    resumed: bool = False  # whether it went on with an earlier one
+
+    @property
+    def blocks(self) -> int:
+        """Blocks freed."""
+        return sum(tally.blocks for tally in self.freed.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes freed."""
+        return sum(tally.bytes for tally in self.freed.values())
+
+    def after(self, earlier: GcReport) -> GcReport:
+        """This one and the one before it in one."""
+        freed = {each: self.freed[each].plus(*earlier.freed[each]) for each in BlockClass}
+        return GcReport(
+            freed, self.kept, self.to_deal + earlier.to_deal, self.dry_run, self.complete, earlier.resumed
+        )
 
 
 def collect(
@@ -49,138 +87,193 @@ def collect(
     pins: Pins,
     *,
     roots: Iterable[CID] = (),
+    turns: Turns = lambda _: False,
     partial_roots: Iterable[CID] = (),
+    deals: Iterable[bytes] = (),
+    journal: GcJournal | None = None,
     dry_run: bool = False,
     on_freed: OnFreed | None = None,
     stop: Callable[[], bool] = lambda: False,
+    progress: OnProgress = lambda *_: None,
 ) -> GcReport:
-    """Free every block that neither pins nor roots reach.
+    """Free every block that neither pins nor roots reach, or go on with what the journal says is unfinished.
 
-    `roots` are kept like recursive pins (deals, for instance); of `partial_roots` whatever part is here.
-    They are read after the epoch began, so an iterator that looks them up late is best. `on_freed` is
-    told the multihashes that went. `stop` is asked between bounded steps of marking and sweeping.
-    Raises IncompleteDag, having freed nothing, if links of a pin or root cannot be read: what hangs
-    below a missing block is unknown.
+    `roots` are kept like recursive pins, except that below a node of which `turns` says so whatever part is
+    here is kept, as of `partial_roots`; `deals` are multihashes of blocks that are kept each for itself, and
+    become DEAL where nothing else needs them. They are read once, after the epoch began, so an iterable that
+    looks them up late is best. `on_freed` is told the multihashes that went. `stop` is asked between bounded
+    steps of marking and sweeping. Raises IncompleteDag, having freed nothing, if links of a pin or root
+    cannot be read: what hangs below a missing block is unknown.
+
+    Without a journal, or where the disk has no room for one, marks are in memory and nothing can be resumed.
     """
-    limit = store.lease_floor() if dry_run else store.begin_collection()
-    pins.settle()
-    marked = _mark(store, pins, roots, partial_roots, stop)
-    if marked is None:
-        return GcReport(0, 0, 0, dry_run, complete=False)
-    blocks = size_bytes = kept = 0
-    for candidates, passed_over in _candidates(store, marked, limit):
-        kept += passed_over
-        if dry_run:
-            blocks += len(candidates)
-            size_bytes += sum(candidates.values())
-        else:
-            freed = store.free_many(candidates, limit)
-            blocks += len(freed.multihashes)
-            size_bytes += freed.bytes
-            kept += len(candidates) - len(freed.multihashes)
-            if on_freed is not None and freed.multihashes:
-                on_freed(freed.multihashes)
-        if stop():
-            return GcReport(blocks, size_bytes, kept, dry_run, complete=False)
-    return GcReport(blocks, size_bytes, kept, dry_run, complete=True)
+    run = _Run(store, pins, roots, turns, partial_roots, deals, dry_run, on_freed, stop, progress)
+    if journal is None:
+        return run.work_in(Workspace.unrecorded(run.limit(), store.stat().blocks))
+    with journal:
+        try:
+            return _recorded(journal, run)
+        except OSError:  # of the journal's files: the store has errors of its own
+            if not dry_run:
+                journal.discard()
+    return run.work_in(Workspace.unrecorded(run.limit(), store.stat().blocks))
 
 
-def evict_cache(store: Blockstore, target_bytes: int, on_freed: OnFreed | None = None) -> GcReport:
-    """Free cached blocks, the oldest epochs first, until at most `target_bytes` of cache are left.
-
-    Needs no mark: whoever comes to rely on a cached block makes it OWN first, which the deleting
-    transaction sees.
-    """
-    surplus = store.stat().cache_bytes - target_bytes
-    last_epoch, of_last_bytes = _cutoff(store, surplus)
-    blocks = freed_bytes = 0
-    for group in _cached(store, last_epoch, of_last_bytes):
-        freed = store.free_many(group, last_epoch + 1, BlockClass.CACHE)
-        blocks += len(freed.multihashes)
-        freed_bytes += freed.bytes
-        if on_freed is not None and freed.multihashes:
-            on_freed(freed.multihashes)
-    return GcReport(blocks, freed_bytes, 0, dry_run=False, complete=True)
-
-
-def _cutoff(store: Blockstore, surplus_bytes: int) -> tuple[int, int]:
-    """The last epoch that eviction reaches, and how many bytes of that one must go."""
-    by_epoch: dict[int, int] = {}
-    if surplus_bytes > 0:
-        for _, row in store.rows():
-            if row.block_class is BlockClass.CACHE:
-                by_epoch[row.epoch] = by_epoch.get(row.epoch, 0) + row.length
-    for epoch in sorted(by_epoch):
-        if surplus_bytes <= by_epoch[epoch]:
-            return epoch, surplus_bytes
-        surplus_bytes -= by_epoch[epoch]
-    return max(by_epoch, default=0), max(0, surplus_bytes)
+def _recorded(journal: GcJournal, run: _Run) -> GcReport:
+    if run.dry_run:
+        return run.work_in(journal.aside(run.limit(), run.store.stat().blocks))
+    work = journal.resume()
+    run.resumed = work is not None
+    if work is None:
+        work = journal.begin(run.limit(), run.store.stat().blocks)
+    try:
+        report = run.work_in(work)
+    except IncompleteDag:
+        journal.discard()
+        raise
+    if report.complete:
+        journal.discard()
+    return report
 
 
-def _cached(store: Blockstore, last_epoch: int, of_last_bytes: int) -> Iterator[list[bytes]]:
-    """Cached blocks to evict in bounded groups; keys are hashes, so within an epoch it is chance."""
-    group: list[bytes] = []
-    size_bytes = 0
-    for multihash, row in store.rows() if of_last_bytes else ():
-        if row.block_class is not BlockClass.CACHE or row.epoch > last_epoch:
-            continue
-        if row.epoch == last_epoch:
-            if of_last_bytes <= 0:
+@dataclass(slots=True)
+class _Run:
+    """One call of `collect`."""
+
+    store: Blockstore
+    pins: Pins
+    roots: Iterable[CID]
+    turns: Turns
+    partial_roots: Iterable[CID]
+    deals: Iterable[bytes]
+    dry_run: bool
+    on_freed: OnFreed | None
+    stop: Callable[[], bool]
+    progress: OnProgress
+    resumed: bool = False
+    freed: dict[BlockClass, Tally] = field(default_factory=lambda: dict.fromkeys(BlockClass, Tally()))
+    to_deal: int = 0
+
+    def limit(self) -> int:
+        """The epoch below which stamps may be freed, of a collection that begins now."""
+        return self.store.lease_floor() if self.dry_run else self.store.begin_collection()
+
+    def work_in(self, work: Workspace) -> GcReport:
+        """Mark and sweep, from where the workspace is."""
+        try:
+            complete = work.state.phase is Phase.SWEEP or self._mark(work)
+            if complete:
+                complete = self._sweep(work)
+            kept = Tally(work.state.kept, work.state.kept_bytes)
+            return GcReport(self.freed, kept, self.to_deal, self.dry_run, complete, self.resumed)
+        except DamagedBlock as error:
+            raise IncompleteDag(f"{error}; nothing was freed") from error
+        finally:
+            work.close()
+
+    def _mark(self, work: Workspace) -> bool:
+        """Mark what is to stay; False if `stop` said so."""
+        state, marker = work.state, Marker(self.store, work, self.turns)
+        total = self.store.stat().blocks
+
+        def go_on() -> bool:
+            work.save()
+            self.progress(state.phase, len(work.marks), total)
+            return not self.stop()
+
+        self.pins.settle()
+        if state.phase is Phase.PINS:
+            if not self._read_pins(work, marker, go_on) or not marker.follow_whole(go_on):
+                return False
+            state.phase = Phase.ROOTS
+        # Read again when resumed: what is marked already costs a look-up.
+        if state.phase is Phase.ROOTS:
+            marker.whole(self.roots, turn=True)
+            if not marker.follow_whole(go_on, turn=True):
+                return False
+            state.phase = Phase.PARTIAL
+        marker.partial(self.partial_roots)
+        if not marker.follow_partial(go_on):
+            return False
+        marker.blocks_of_deals(self.deals)
+        work.begin_sweep()
+        return not self.stop()
+
+    def _read_pins(self, work: Workspace, marker: Marker, go_on: Callable[[], bool]) -> bool:
+        state = work.state
+        pins = self.pins.ls(after=CID.decode(bytes.fromhex(state.pin)) if state.pin else None)
+        while page := list(islice(pins, PINS_PER_STEP)):
+            marker.whole(pin.cid for pin in page if pin.mode is PinMode.RECURSIVE)
+            for pin in page:
+                if pin.mode is PinMode.DIRECT:
+                    marker.block(pin.cid.multihash)
+            state.pin = bytes(page[-1].cid).hex()
+            if not go_on():
+                return False
+        return True
+
+    def _sweep(self, work: Workspace) -> bool:
+        """Free what is not marked; False if `stop` said so."""
+        state = work.state
+        total, passed = self.store.stat().blocks, state.kept
+        after = bytes.fromhex(state.cursor) if state.cursor else None
+        for group in _groups(self.store.rows(after)):
+            garbage, only_deals = self._sort(work, group)
+            self._free(garbage, work)
+            if only_deals and not self.dry_run:
+                self.to_deal += self.store.reclass_many(only_deals, BlockClass.DEAL, state.limit)
+            else:
+                self.to_deal += len(only_deals)
+            state.cursor = group[-1][0].hex()
+            work.save()
+            passed += len(group)
+            self.progress(Phase.SWEEP, passed, total)
+            if self.stop():
+                return False
+        return True
+
+    def _sort(
+        self, work: Workspace, group: list[tuple[bytes, BlockRow]]
+    ) -> tuple[dict[bytes, BlockRow], list[bytes]]:
+        """What may go, and blocks of one's own that only deals need; counts what stays."""
+        state = work.state
+        garbage: dict[bytes, BlockRow] = {}
+        only_deals: list[bytes] = []
+        for multihash, row in group:
+            flags = work.marks.flags(multihash)
+            if row.epoch < state.limit and flags < 0:
+                garbage[multihash] = row
                 continue
-            of_last_bytes -= row.length
-        group.append(multihash)
-        size_bytes += row.length
+            state.kept += 1
+            state.kept_bytes += row.length
+            if row.epoch < state.limit and row.block_class is BlockClass.OWN and not flags & NEEDED:
+                only_deals.append(multihash)
+        return garbage, only_deals
+
+    def _free(self, garbage: dict[bytes, BlockRow], work: Workspace) -> None:
+        gone: Iterable[bytes] = garbage
+        if not self.dry_run and garbage:
+            gone = self.store.free_many(garbage, work.state.limit).multihashes
+        went = set(gone)
+        for multihash, row in garbage.items():
+            if multihash in went:
+                self.freed[row.block_class] = self.freed[row.block_class].plus(1, row.length)
+            elif self.store.has(multihash):  # put or touched meanwhile
+                work.state.kept += 1
+                work.state.kept_bytes += row.length
+        if self.on_freed is not None and went:
+            self.on_freed(list(went))
+
+
+def _groups(rows: Iterator[tuple[bytes, BlockRow]]) -> Iterator[list[tuple[bytes, BlockRow]]]:
+    """Rows in bounded groups, none of them empty."""
+    group: list[tuple[bytes, BlockRow]] = []
+    size_bytes = 0
+    for each in rows:
+        group.append(each)
+        size_bytes += each[1].length
         if len(group) >= BLOCKS_PER_SWEEP or size_bytes >= BYTES_PER_SWEEP:
             yield group
             group, size_bytes = [], 0
-    yield group
-
-
-def _mark(
-    store: Blockstore,
-    pins: Pins,
-    roots: Iterable[CID],
-    partial_roots: Iterable[CID],
-    stop: Callable[[], bool],
-) -> FingerprintSet | None:
-    """The multihashes to keep, or None if `stop` said so."""
-    marked = FingerprintSet()
-
-    def refuse(cid: CID) -> None:
-        raise IncompleteDag(f"block {cid} of a pin or deal is missing; nothing was freed: fetch or unpin it")
-
-    def whole() -> Iterator[CID]:
-        for pin in pins.ls():
-            if pin.mode is PinMode.RECURSIVE:
-                yield pin.cid
-            else:
-                marked.add(pin.cid.multihash)
-        yield from roots
-
-    try:
-        for source, missing in ((whole(), refuse), (iter(partial_roots), lambda _: None)):
-            for count, cid in enumerate(reachable(store, source, missing)):
-                marked.add(cid.multihash)
-                if count % BLOCKS_PER_SWEEP == 0 and stop():
-                    return None
-    except DamagedBlock as error:
-        raise IncompleteDag(f"{error}; nothing was freed") from error
-    return marked
-
-
-def _candidates(
-    store: Blockstore, marked: FingerprintSet, limit: int
-) -> Iterator[tuple[dict[bytes, int], int]]:
-    """Bounded groups of (multihash → length of what may go, number of blocks passed over)."""
-    group: dict[bytes, int] = {}
-    size_bytes = passed_over = 0
-    for multihash, row in store.rows():
-        if row.epoch >= limit or multihash in marked:
-            passed_over += 1
-        else:
-            group[multihash] = row.length
-            size_bytes += row.length
-        if len(group) + passed_over >= BLOCKS_PER_SWEEP or size_bytes >= BYTES_PER_SWEEP:
-            yield group, passed_over
-            group, size_bytes, passed_over = {}, 0, 0
-    yield group, passed_over
+    if group:
+        yield group

@@ -9,31 +9,29 @@ its blocks from being collected (`roots`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
-from merkledag import codecs, dag_pb, folder, mutate_file, mutate_tree
+from merkledag import mutate_file
 from merkledag.block import Block
 from merkledag.builder import Link
 from merkledag.cid import CID
 from merkledag.directory import build_directory, checked_name
 from merkledag.errors import InvalidPath, NoSuchLink, NotADirectory, NotAFile, PathError
-from merkledag.mutate import Edited
 from merkledag.path import MAX_PATH_CHARS, MAX_SEGMENTS
 from merkledag.profile import ImportProfile
-from merkledag.reader import NodeStat, read_file, stat
-from merkledag.steps import Buffer, Steps, inline, iterate, run
+from merkledag.reader import read_file, stat
+from merkledag.steps import Buffer, iterate, run
 from merkledag.unixfs import Mtime
 from storage_node.blockstore.interface import Blockstore
-from storage_node.errors import BlockNotFound, IncompleteDag
+from storage_node.errors import BlockNotFound
 from storage_node.meta import Meta, Table
+from storage_node.mfs_partial import PartialNodes
+from storage_node.mfs_view import Get, Segments, View, text
 from storage_node.pins import protect
 
 ROOT_KEY = b"mfs-root"  # in Table.RECORDS: version (8 bytes, big-endian) ‖ binary CID
 _VERSION_BYTES = 8
 
-Get = Callable[[CID], Buffer]
-Segments = tuple[str, ...]
 T = TypeVar("T")
 
 
@@ -59,20 +57,10 @@ def parse(path: str) -> Segments:
 
 
 def roots(meta: Meta) -> Iterator[CID]:
-    """What a collection must keep, as far as it is here: the tree's root, looked up when asked."""
+    """What a collection must keep: the tree's root, looked up when asked. See PartialNodes for what of it
+    need not be here."""
     _, root = _record(meta.get(Table.RECORDS, ROOT_KEY))
     if root is not None:
-        yield root
-
-
-def whole_roots(meta: Meta, store: Blockstore) -> Iterator[CID]:
-    """As `roots`; raises IncompleteDag where the root's block is lost: what else it held is unknown."""
-    for root in roots(meta):
-        if not root.is_identity and not store.has(root.multihash):
-            raise IncompleteDag(
-                f"block {root}, the root of the mutable tree, is missing; nothing was freed: put it again or "
-                "give the tree up with `holdfast files rm -r /`"
-            )
         yield root
 
 
@@ -80,82 +68,6 @@ def _record(value: bytes | None) -> tuple[int, CID | None]:
     if value is None:
         return 0, None
     return int.from_bytes(value[:_VERSION_BYTES], "big"), CID.decode(value[_VERSION_BYTES:])
-
-
-def text(path: Segments) -> str:
-    """A path as people write it."""
-    return "/" + "/".join(path)
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What a node's root block says: `cumulative_bytes` of all blocks below it are as its links declare."""
-
-    node: NodeStat
-    cumulative_bytes: int
-    child_blocks: int
-
-
-class _View:
-    """The tree in the middle of one change: a root, and new blocks that are not stored yet."""
-
-    def __init__(self, profile: ImportProfile, root: CID, get: Get) -> None:
-        self._profile = profile
-        self._get = get
-        self.root = root
-        self.blocks: dict[CID, bytes] = {}
-
-    def get(self, cid: CID) -> Buffer:
-        """A block, new or stored."""
-        data = self.blocks.get(cid)
-        return self._get(cid) if data is None else data
-
-    def find(self, path: Segments) -> CID:
-        """The node at a path; raises NoSuchLink, which names the folder, and NotADirectory."""
-        cid = self.root
-        for depth, segment in enumerate(path):
-            try:
-                cid = run(folder.lookup(cid, segment), self.get).cid
-            except NoSuchLink:
-                raise NoSuchLink(segment, text(path[:depth])) from None
-            except NotADirectory:
-                raise NotADirectory(f"{text(path[:depth])} is no folder") from None
-        return cid
-
-    def at(self, path: Segments, *, parents: bool = False) -> CID | None:
-        """As `find`, None for what is not there; its folder must be, unless `parents`."""
-        try:
-            return self.find(path)
-        except NoSuchLink:
-            if not parents:
-                self.find(path[:-1])
-            return None
-
-    def is_folder(self, cid: CID | None) -> bool:
-        """Whether there is a node, and it is a directory."""
-        return cid is not None and run(mutate_tree.is_directory(cid), self.get)
-
-    def stat(self, cid: CID) -> FileStat:
-        """What a node is; reads its root block alone."""
-        carried = inline(cid)
-        block = self.get(cid) if carried is None else carried
-        links = dag_pb.decode(block).links if cid.codec == codecs.DAG_PB else ()
-        size = len(block) + sum(link.tsize or 0 for link in links)
-        return FileStat(run(stat(cid), self.get), size, len(links))
-
-    def put(self, path: Segments, cid: CID, tsize: int | None = None, *, parents: bool = False) -> None:
-        """Puts a node at a path (not the root), in place of what is there."""
-        size = self.stat(cid).cumulative_bytes if tsize is None else tsize
-        self._apply(mutate_tree.put(self._profile, self.root, path, cid, size, parents=parents))
-
-    def remove(self, path: Segments) -> None:
-        """Removes what is at a path (not the root)."""
-        self._apply(mutate_tree.remove(self._profile, self.root, path))
-
-    def _apply(self, steps: Steps[Edited]) -> None:
-        edited = run(steps, self.get)
-        self.blocks.update((block.cid, block.data) for block in edited.blocks)
-        self.root = edited.link.cid
 
 
 class _Overtaken(Exception):
@@ -180,12 +92,16 @@ class Mfs:
         self._profile = profile
         self._get = get
         self._now_ns = now_ns
+        self._partial = PartialNodes(meta)
         self._empty, blocks = build_directory(profile, [])
         self._empty_block = blocks[-1]
 
-    def view(self) -> _View:
+    def view(self) -> View:
         """The tree as it is now, for reading: later changes do not show in it."""
-        return _View(self._profile, self._current()[1], self._block)
+        return self._view_of(self._current()[1])
+
+    def _view_of(self, root: CID) -> View:
+        return View(self._profile, root, self._block, self._partial)
 
     def _current(self) -> tuple[int, CID]:
         version, root = _record(self._meta.get(Table.RECORDS, ROOT_KEY))
@@ -195,8 +111,11 @@ class Mfs:
         """The empty folder is there before anything was written."""
         return self._empty_block.data if cid == self._empty.cid else self._get(cid)
 
-    def _change(self, step: Callable[[_View], None]) -> CID:
-        """Makes a change on the newest root, again and again until nobody came in between; the new root."""
+    def _change(self, step: Callable[[View], None], whole: Iterable[bytes] = ()) -> CID:
+        """Makes a change on the newest root, again and again until nobody came in between; the new root.
+
+        `whole` are nodes that are found to be whole now.
+        """
         with self._store.lease():
             while True:
                 version, root, view, _ = self._on_newest(step)
@@ -204,25 +123,26 @@ class Mfs:
                     return root
                 made = [(cid.multihash, data) for cid, data in view.blocks.items()]
                 self._store.put_many([*made, (self._empty_block.cid.multihash, self._empty_block.data)])
-                if self._swap(version, view.root):
+                if self._swap(version, view.root, view.partial, whole):
                     return view.root
 
-    def _swap(self, version: int, root: CID) -> bool:
+    def _swap(self, version: int, root: CID, partial: Iterable[bytes], whole: Iterable[bytes]) -> bool:
         """Makes `root` the tree's, durably, if that is still `version`; whether it was."""
         with self._meta.write() as write:
             if _record(write.get(Table.RECORDS, ROOT_KEY))[0] != version:
                 return False
             value = (version + 1).to_bytes(_VERSION_BYTES, "big") + bytes(root)
             write.put(Table.RECORDS, ROOT_KEY, value)
+            self._partial.change(write, whole, partial)
             return True
 
-    def _on_newest(self, step: Callable[[_View], T]) -> tuple[int, CID, _View, T]:
+    def _on_newest(self, step: Callable[[View], T]) -> tuple[int, CID, View, T]:
         """Takes a step on the newest root; on the next one, if a collection took blocks that only the old
         one had. Returns its version, that root, the view and what `step` returned.
         """
         while True:
             version, root = self._current()
-            view = _View(self._profile, root, self._block)
+            view = self._view_of(root)
             try:
                 return version, root, view, step(view)
             except BlockNotFound:
@@ -232,7 +152,7 @@ class Mfs:
     def mkdir(self, path: Segments, *, parents: bool = False) -> None:
         """Makes a folder; with `parents` also those above it, and one that is there is no error."""
 
-        def step(view: _View) -> None:
+        def step(view: View) -> None:
             there = view.at(path, parents=parents)
             if there is None:
                 view.put(path, self._empty.cid, self._empty.tsize, parents=parents)
@@ -244,34 +164,41 @@ class Mfs:
     def link(self, cid: CID, path: Segments, *, parents: bool = False, force: bool = False) -> None:
         """Puts a node into the tree at `path`, which is free, or with `force` is replaced.
 
-        Those of its blocks that are here stay from now on; none is fetched but the root.
+        Those of its blocks that are here stay from now on; none is fetched but the root. If all are, a
+        collection refuses to go on when one is lost later.
         """
 
-        def step(view: _View) -> None:
+        def step(view: View) -> None:
             if not path or (view.at(path, parents=parents) is not None and not force):
                 raise PathError(f"{text(path)} exists already")
             view.put(path, cid, parents=parents)
+            if missing:
+                view.partial.add(cid.multihash)
 
         with self._store.lease():
             if not cid.is_identity:
                 self._store.put_many([(cid.multihash, self._block(cid))])
-            protect(self._store, cid)
-            self._change(step)
+            missing = protect(self._store, cid)
+            self._change(step, () if missing else self._partial.within(self._store, cid))
 
     def copy(self, source: Segments, target: Segments, *, parents: bool = False, force: bool = False) -> None:
         """Puts what is at `source` at `target` too."""
 
-        def step(view: _View) -> None:
+        def step(view: View) -> None:
             if not target or (view.at(target, parents=parents) is not None and not force):
                 raise PathError(f"{text(target)} exists already")
-            view.put(target, view.find(source), parents=parents)
+            cid = view.find(source)
+            partial = view.partial_from(source) is not None
+            view.put(target, cid, parents=parents)
+            if partial:
+                view.partial.add(cid.multihash)
 
         self._change(step)
 
     def move(self, source: Segments, target: Segments, *, into: bool = False) -> None:
         """Moves a node: into a target that is a folder (which `into` demands), else in its place."""
 
-        def step(view: _View) -> None:
+        def step(view: View) -> None:
             cid = view.find(source)
             there = view.at(target)
             place = target
@@ -285,20 +212,27 @@ class Mfs:
                 raise PathError(f"{text(source)} cannot be moved into itself")
             if place != target and view.is_folder(view.at(place)):
                 raise PathError(f"{text(place)} exists already")
+            partial = view.partial_from(source) is not None
             view.put(place, cid)
             view.remove(source)
+            if partial:
+                view.partial.add(cid.multihash)
 
         self._change(step)
 
     def remove(self, path: Segments, *, recursive: bool = False) -> None:
-        """Removes a node; folders only if `recursive`. The root can be only where its block is lost."""
+        """Removes a node; folders, and what is lost, only if `recursive`.
+
+        The root can be only where its block is lost.
+        """
         if not path and recursive and self._give_up():
             return
 
-        def step(view: _View) -> None:
+        def step(view: View) -> None:
             if not path:
                 raise PathError("the root of the tree cannot be removed")
-            if view.is_folder(view.find(path)) and not recursive:
+            cid = view.find(path)
+            if not recursive and view.is_folder(cid):
                 raise PathError(f"{text(path)} is a folder: -r removes it with all that is in it")
             view.remove(path)
 
@@ -313,7 +247,7 @@ class Mfs:
                 return False
             except BlockNotFound:
                 self._store.put_many([(self._empty.cid.multihash, self._empty_block.data)])
-                return self._swap(version, self._empty.cid)
+                return self._swap(version, self._empty.cid, (), ())
 
     def write(
         self,
@@ -340,7 +274,7 @@ class Mfs:
                 counted = _Counted(data)
                 link = self._rewritten(old, offset, counted, truncate=truncate)
                 try:
-                    self._change(_exchange(path, old, link, parents=parents))
+                    self._change(_exchange(path, old, link, parents=parents, keeps=not truncate))
                     return
                 except _Overtaken as newer:
                     # What was read is in the store already, in the file that came too late.
@@ -388,13 +322,21 @@ def _blocks(items: Iterator[Block | Link], links: list[Link]) -> Iterator[tuple[
             yield item.cid.multihash, item.data
 
 
-def _exchange(path: Segments, old: CID | None, link: Link, *, parents: bool) -> Callable[[_View], None]:
-    """The step that puts a file where `old` is; raises _Overtaken where something else is."""
+def _exchange(
+    path: Segments, old: CID | None, link: Link, *, parents: bool, keeps: bool
+) -> Callable[[View], None]:
+    """The step that puts a file where `old` is; raises _Overtaken where something else is.
 
-    def step(view: _View) -> None:
+    `keeps` says whether blocks of the old file may be in the new one.
+    """
+
+    def step(view: View) -> None:
         there = view.at(path, parents=parents)
         if there != old:
             raise _Overtaken(there)
+        partial = keeps and there is not None and view.partial_from(path) is not None
         view.put(path, link.cid, link.tsize, parents=parents)
+        if partial:
+            view.partial.add(link.cid.multihash)
 
     return step

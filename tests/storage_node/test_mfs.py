@@ -27,7 +27,9 @@ from storage_node.blockstore.interface import PutResult
 from storage_node.blockstore.store import Store, open_store
 from storage_node.gc import collect
 from storage_node.meta import Meta
-from storage_node.mfs import Mfs, Segments, parse, roots
+from storage_node.mfs import Mfs, parse, roots
+from storage_node.mfs_partial import PartialNodes
+from storage_node.mfs_view import Segments
 from storage_node.pins import Pins
 
 PROFILE = replace(UNIXFS_V1_2025, chunker=FixedSize(8), max_links=3, hamt_threshold_bytes=150, hamt_fanout=8)
@@ -51,7 +53,12 @@ class Tree:
         )
 
     def collect(self) -> None:
-        collect(self.store, Pins(self.meta, lambda: 0.0), partial_roots=roots(self.meta))
+        collect(
+            self.store,
+            Pins(self.meta, lambda: 0.0),
+            roots=roots(self.meta),
+            turns=PartialNodes(self.meta),
+        )
 
     def read(self, path: str) -> bytes:
         view = self.mfs.view()

@@ -1,0 +1,130 @@
+"""A collection of one home: what of it needs blocks, and what is said afterwards of how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage_node import mfs, pin_jobs
+from storage_node.blockstore.interface import Blockstore
+from storage_node.commitments import Commitments
+from storage_node.errors import CorruptStore, IncompleteDag
+from storage_node.gc import GcReport, OnFreed, OnProgress, collect
+from storage_node.gc_journal import GcJournal
+from storage_node.maintenance import Journal
+from storage_node.meta import Meta, Table
+from storage_node.mfs_partial import PartialNodes, path_to
+from storage_node.mfs_view import text
+from storage_node.pins import Pins
+
+DUTY = "gc"  # the name under which the last collection is noted, see `maintenance.Journal`
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Collects in a home. `pieces` is the folder of what its storage node keeps for others, `folder` where
+    unfinished collections are recorded. `clock` gives Unix seconds. Hold the lock of the maintenance.
+    """
+
+    store: Blockstore
+    meta: Meta
+    pins: Pins
+    pieces: Path
+    folder: Path
+    clock: Callable[[], float]
+
+    def unfinished(self) -> bool:
+        """Whether a collection was stopped or killed and can go on."""
+        return GcJournal(self.folder, self.meta).unfinished()
+
+    def collect(
+        self,
+        *,
+        anew: bool = True,
+        dry_run: bool = False,
+        on_freed: OnFreed = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+        progress: OnProgress = lambda *_: None,
+    ) -> GcReport:
+        """Go on with an unfinished collection, or make a new one; with `anew` always a new one at the end.
+
+        What became garbage after an unfinished one had begun goes with the new one only. See `gc.collect`,
+        which raises IncompleteDag; also CorruptStore for a damaged piece file.
+        """
+        report = self._once(dry_run, on_freed, stop, progress)
+        if anew and report.resumed and report.complete:
+            report = self._once(dry_run, on_freed, stop, progress).after(report)
+        return report
+
+    def _once(
+        self, dry_run: bool, on_freed: OnFreed, stop: Callable[[], bool], progress: OnProgress
+    ) -> GcReport:
+        began_s = self.clock()
+        tree = self.meta.get(Table.RECORDS, mfs.ROOT_KEY)
+        partial = PartialNodes(self.meta)
+        commitments = Commitments(self.meta)
+
+        def freed(multihashes: list[bytes]) -> None:
+            if not dry_run:
+                commitments.drop_many(multihashes)
+            on_freed(multihashes)
+
+        try:
+            report = collect(
+                self.store,
+                self.pins,
+                roots=mfs.roots(self.meta),
+                turns=partial,
+                partial_roots=pin_jobs.roots(self.meta),
+                deals=self._pieces(),
+                journal=GcJournal(self.folder, self.meta),
+                dry_run=dry_run,
+                on_freed=freed,
+                stop=stop,
+                progress=progress,
+            )
+        except IncompleteDag as error:
+            raise self._explained(error) from error
+        if report.complete and not dry_run:
+            if not report.resumed:
+                partial.forget_unseen(tree, mfs.ROOT_KEY)
+            self._note(report, began_s)
+        return report
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The blocks of pieces in the care of this home's node, running or not."""
+        if not self.pieces.is_dir():
+            return
+        from storage_node.custody import blocks_of_pieces  # with the code of the node, which most homes lack
+
+        try:
+            yield from blocks_of_pieces(self.pieces)
+        except (CorruptStore, OSError) as error:
+            raise CorruptStore(f"a piece file is damaged, so nothing may be collected: {error}") from error
+
+    def _explained(self, error: IncompleteDag) -> IncompleteDag:
+        """Where in the mutable tree the missing block belongs, if it does."""
+        if error.cid is None:
+            return error
+        for root in mfs.roots(self.meta):
+            path = path_to(self.store, root, error.cid, PartialNodes(self.meta))
+            if path is not None:
+                return IncompleteDag(
+                    f"block {error.cid} of {text(path)} in the mutable tree is missing; nothing was freed: "
+                    f"put it again, or let go of what was there with `holdfast files rm -r {text(path)}`",
+                    error.cid,
+                )
+        return error
+
+    def _note(self, report: GcReport, began_s: float) -> None:
+        ended_s = self.clock()
+        facts = {
+            "at_s": int(ended_s),
+            "seconds": round(max(0.0, ended_s - began_s), 3),
+            "freed_blocks": report.blocks,
+            "freed_bytes": report.bytes,
+            "kept_blocks": report.kept.blocks,
+            "kept_bytes": report.kept.bytes,
+        }
+        Journal(self.meta).note(DUTY, facts)
