@@ -14,8 +14,8 @@ from merkledag.block import Block
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR, DAG_PB, RAW
 from storage_node import gc
-from storage_node.blockstore.interface import Blockstore, View
-from storage_node.blockstore.memory import MemoryStore
+from storage_node.blockstore.interface import Blockstore
+from storage_node.blockstore.memory import MemoryStore, _MemoryView
 from storage_node.blockstore.store import Store, open_store
 from storage_node.commitments import Commitments
 from storage_node.errors import IncompleteDag
@@ -134,7 +134,7 @@ class Watched(MemoryStore):
         super().__init__()
         self.read: list[bytes] = []
 
-    def find(self, multihash: bytes) -> View | None:
+    def find(self, multihash: bytes) -> _MemoryView | None:
         self.read.append(multihash)
         return super().find(multihash)
 
