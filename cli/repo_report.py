@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def sizes(home: Home) -> dict[str, Any]:
     """Blocks by class, files, disk, quota, pins."""
+    from storage_node.maintenance_room import room_bytes
+    from storage_node.pin_jobs import PinJobs
+
     store = home.open_store().stat()
+    room = room_bytes(store)
     return {
         "path": str(home.blocks),
         "blocks": store.blocks,
@@ -31,7 +35,13 @@ def sizes(home: Home) -> dict[str, Any]:
         "disk_free_bytes": store.disk_free_bytes,
         "max_bytes": store.max_bytes,
         "reserve_bytes": store.reserve_bytes,
+        "room_bytes": room,
+        "used_percent": round(100 * store.bytes / room, 1) if room else 100.0,
+        "gc_high_percent": home.config.number("storage.gc_high_percent"),
+        "gc_low_percent": home.config.number("storage.gc_low_percent"),
+        "cache_max_bytes": home.config.number("storage.cache_bytes"),
         "pins": home.open_pins().count(),
+        "pin_jobs": sum(1 for _ in PinJobs(home.open_meta(), time.time).ls()),
     }
 
 
@@ -58,6 +68,8 @@ def kept_well(home: Home) -> dict[str, Any]:
         if last is None
         else {"at_s": last.ended_s, "blocks": last.blocks, "damaged": last.damaged},
         "last_heal": journal.last("heal"),
+        "last_gc": journal.last("gc"),
+        "last_compaction": journal.last("compaction"),
         "problems": journal.problems(),
     }
 

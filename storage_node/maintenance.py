@@ -17,6 +17,7 @@ from storage_node.errors import LockHeld, StorageNodeError
 from storage_node.meta import Meta, Table
 
 SLICE_S: Final = 5.0
+LOCKED_SLICE_S: Final = 60.0  # of work that costs something to take up again; it yields to who waits
 BREATH_S: Final = 0.1  # the lock stays free for so long: longer than the pauses of who waits for it
 RETRY_S: Final = 600.0
 LOCKED_S: Final = 1.0
@@ -118,7 +119,7 @@ class Maintenance:
 
     def _slice(self, duty: Duty) -> float:
         """One slice of a duty; in how many seconds it wants the next one."""
-        ends_s = self._clock() + SLICE_S
+        ends_s = self._clock() + (LOCKED_SLICE_S if duty.locked else SLICE_S)
 
         def over() -> bool:
             return self._stop() or self._clock() >= ends_s or (duty.locked and self._is_wanted())

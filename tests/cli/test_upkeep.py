@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from cli.home import Home
+from merkledag.cid import CID
 from merkledag.steps import iterate
 from merkledag.traverse import walk_dag
 from storage_node.blockstore import environment as lmdb_environment
+from storage_node.blockstore.interface import BlockClass
 from storage_node.daemon_lock import holder
 from tests.cli.processes import Process, environment, is_running
 from tests.storage_node.content import add_files, some_bytes
@@ -155,3 +157,38 @@ async def test_no_worker_runs_where_the_settings_want_none(tmp_path: Path) -> No
         assert not (home.run / "upkeep.lock").exists()
     finally:
         assert server.end(15)[0] == 0
+
+
+async def test_the_worker_collects_when_the_room_is_taken(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home", {})
+    env = environment(home.path, HOLDFAST_STORAGE_MAX_BYTES="200000")
+    kept, cached, garbage = some_bytes(10_000, 1), some_bytes(60_000, 2), some_bytes(120_000, 3)
+    with home:
+        store = home.open_store()
+        store.put_many([(CID.of(kept).multihash, kept), (CID.of(garbage).multihash, garbage)])
+        store.put_many([(CID.of(cached).multihash, cached)], BlockClass.CACHE)
+        home.open_pins().add(CID.of(kept))
+    assert (await holdfast(env, "repo", "stat"))["used_percent"] == 95.0
+    server = Process(env, "gateway", "--json")
+    try:
+        # The cache alone is enough to come down from the high mark: garbage stays until it is reached again.
+        await until(lambda: not has(home, cached), "the cache is evicted")
+        assert has(home, garbage)
+    finally:
+        assert server.end(15)[0] == 0
+    more = some_bytes(60_000, 4)
+    with home:
+        home.open_store().put_many([(CID.of(more).multihash, more)])
+    server = Process(env, "gateway", "--json")
+    try:
+        await until(lambda: not has(home, garbage) and not has(home, more), "garbage is collected")
+        assert has(home, kept)
+        assert (await holdfast(env, "repo", "stat"))["last_gc"]["freed_bytes"] == 180_000
+    finally:
+        assert server.end(15)[0] == 0
+
+
+def has(home: Home, data: bytes) -> bool:
+    """Whether a block is in the store."""
+    with home:
+        return home.open_store().has(CID.of(data).multihash)
