@@ -364,7 +364,8 @@ async def block_source(home: Home, ledger_url: str | None) -> AsyncIterator[Bloc
 
     async with connected(home, ledger_url) as wire:
         directory = ProviderDirectory(wire.ledger, clock=time.monotonic)
-        source = NetworkSource(local, NetworkFetcher(directory, wire.pool).fetch)
+        fetch = NetworkFetcher(directory, wire.pool).fetch
+        source = NetworkSource(local, fetch, home.config.number("storage.cache_bytes"))
         try:
             yield source
         finally:

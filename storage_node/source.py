@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,14 +12,13 @@ from merkledag.block import verify_block
 from merkledag.cid import CID
 from merkledag.errors import HashMismatch
 from merkledag.steps import inline
-from storage_node.blockstore.interface import BlockClass, Blockstore
-from storage_node.errors import BlockNotFound, DamagedBlock, StorageNodeError
+from storage_node.blockstore.interface import Blockstore
+from storage_node.cache import CacheWriter
+from storage_node.errors import BlockNotFound, DamagedBlock
 
 MAX_FETCHES = 32  # under way at once, their bytes included until they are cached
 
 Fetcher = Callable[[CID], Awaitable[bytes]]
-
-_log = logging.getLogger(__name__)
 
 
 class LocalSource:
@@ -85,27 +84,41 @@ class NetworkSource:
     to the event loop it is used in; `aclose` ends what is under way.
     """
 
-    def __init__(self, local: LocalSource, fetcher: Fetcher, max_cache_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        local: LocalSource,
+        fetcher: Fetcher,
+        max_cache_bytes: int | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """`fetcher` raises a LookupError for what is nowhere, TimeoutError for what takes too long.
 
-        With `max_cache_bytes` nothing more is cached while the store's cache holds as much.
+        `max_cache_bytes` bounds the store's cache: what was used least recently leaves it. 0 caches nothing.
+        `clock` gives Unix seconds.
         """
         self._local = local
         self._fetcher = fetcher
-        self._max_cache_bytes = max_cache_bytes
+        self._cache = CacheWriter(local.store, max_cache_bytes, clock)
         self._fetches: dict[bytes, _Fetch] = {}
         self._slots = asyncio.Semaphore(MAX_FETCHES)
 
     def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
         """As LocalSource; a damaged block counts as absent, so that `get` fetches it anew."""
+        waiting = self._cache.find(cid.multihash)
+        if waiting is not None:
+            return nullcontext(memoryview(waiting))
         try:
-            return self._local.view(cid)
+            found = self._local.view(cid)
         except DamagedBlock:
             return None
+        if found is not None and not cid.is_identity:
+            self._cache.used(cid.multihash)
+        return found
 
     async def has(self, cid: CID) -> bool:
         """Whether `get` would answer without fetching."""
-        return await self._local.has(cid)
+        return self._cache.find(cid.multihash) is not None or await self._local.has(cid)
 
     async def get(self, cid: CID) -> bytes:
         """The block, from here or fetched and verified.
@@ -135,6 +148,7 @@ class NetworkSource:
             if not fetch.answer.done():
                 fetch.task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._cache.aclose()
 
     def _start(self, cid: CID) -> _Fetch:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -161,16 +175,4 @@ class NetworkSource:
                 return
             if not answer.done():
                 answer.set_result(data)
-            await self._cache(cid, data)  # after the answer: nobody waits for the disk
-
-    async def _cache(self, cid: CID, data: bytes) -> None:
-        store = self._local.store
-        try:
-            if store.has(cid.multihash):  # it is here and was fetched all the same: it is damaged
-                await asyncio.to_thread(store.replace, cid.multihash, data)
-                return
-            if self._max_cache_bytes is not None and store.stat().cache_bytes >= self._max_cache_bytes:
-                return
-            await asyncio.to_thread(store.put_many, [(cid.multihash, data)], BlockClass.CACHE)
-        except StorageNodeError as error:
-            _log.info("block %s is served but not cached: %s", cid, error)
+            await self._cache.add(cid.multihash, data)  # after the answer: nobody waits for the disk

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from merkledag import multihash as mh
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import HashMismatch
-from storage_node.blockstore.interface import BlockClass, Blockstore
+from storage_node.blockstore.interface import BlockClass, Blockstore, Buffer, PutResult
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.blockstore.store import open_store
 from storage_node.errors import BlockNotFound, DamagedBlock
@@ -195,11 +196,89 @@ async def test_a_full_store_serves_without_caching() -> None:
     assert await full.get(there.cid) == there.data
     await full.aclose()
     store = MemoryStore()
-    bounded = NetworkSource(LocalSource(store), network, max_cache_bytes=1)
-    for text in ("there", "more"):
-        await bounded.get(leaf(text).cid)
-        await bounded.aclose()
-    assert store.stat().cache_blocks == 1
+    none = NetworkSource(LocalSource(store), network, max_cache_bytes=0)
+    assert await none.get(there.cid) == there.data
+    await none.aclose()
+    assert store.stat().blocks == 0
+
+
+class Counted(MemoryStore):
+    """Notes what each durable write holds, and waits for `gate` before it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock=clock)
+        self.writes: list[int] = []
+        self.uses: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def put_many(
+        self, items: Iterable[tuple[bytes, Buffer]], block_class: BlockClass = BlockClass.OWN
+    ) -> PutResult:
+        self.gate.wait()
+        given = list(items)
+        self.writes.append(len(given))
+        return super().put_many(given, block_class)
+
+    def use_many(self, multihashes: Iterable[bytes], at_s: int) -> None:
+        given = list(multihashes)
+        self.uses.append(len(given))
+        super().use_many(given, at_s)
+
+
+async def test_many_blocks_and_uses_are_written_at_once() -> None:
+    texts = [f"block {number}" for number in range(50)]
+    store, network = Counted(lambda: 1), Network(*texts)
+    source = NetworkSource(LocalSource(store), network, clock=lambda: 9)
+    for text in texts * 2:
+        assert await source.get(leaf(text).cid) == leaf(text).data
+    await source.aclose()
+    assert (store.writes, store.uses) == ([50], [])
+    assert len(network.asked) == 50  # those that waited to be written were read from there
+    again = NetworkSource(LocalSource(store), network, clock=lambda: 9)
+    for text in texts * 2:
+        await again.get(leaf(text).cid)
+    await again.aclose()
+    assert store.uses == [50]
+    assert {row.used_s for _, row in store.rows()} == {9}
+
+
+async def test_what_was_used_least_recently_leaves_a_full_cache() -> None:
+    texts = [f"block {number}" for number in range(8)]
+    now_s = 0
+
+    def clock() -> float:
+        return now_s
+
+    store, network = MemoryStore(clock=clock), Network(*texts)
+    size = len(leaf(texts[0]).data)
+    for number, text in enumerate(texts):
+        now_s = number
+        source = NetworkSource(LocalSource(store), network, max_cache_bytes=4 * size, clock=clock)
+        await source.get(leaf(text).cid)
+        if number:
+            await source.get(leaf(texts[0]).cid)
+        await source.aclose()
+    kept = {text for text in texts if store.has(leaf(text).cid.multihash)}
+    assert texts[0] in kept  # the oldest, but read all the time
+    assert texts[-1] in kept
+    assert store.stat().cache_bytes <= 4 * size
+
+
+async def test_fetching_waits_while_too_much_is_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage_node.cache.MAX_WAITING_BYTES", 30)
+    monkeypatch.setattr("storage_node.cache.BATCH_BYTES", 10)
+    texts = [f"block {number:02}" for number in range(3 * MAX_FETCHES)]
+    store, network = Counted(lambda: 1), Network(*texts)
+    store.gate.clear()
+    source = NetworkSource(LocalSource(store), network)
+    waiting = [asyncio.create_task(source.get(leaf(text).cid)) for text in texts]
+    await settle()
+    assert len(network.asked) <= MAX_FETCHES + 8
+    store.gate.set()
+    assert await asyncio.gather(*waiting) == [leaf(text).data for text in texts]
+    await source.aclose()
+    assert store.stat().cache_blocks == len(texts)
 
 
 async def test_closing_ends_what_is_under_way() -> None:
