@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def sizes(home: Home) -> dict[str, Any]:
     """Blocks by class, files, disk, quota, pins."""
-    from storage_node.maintenance_room import room_bytes
+    from storage_node.gc_policy import room_bytes
     from storage_node.pin_jobs import PinJobs
 
     store = home.open_store().stat()

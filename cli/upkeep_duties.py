@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from cli.healing import finder
 from cli.servers import known_ledger
+from storage_node.gc_home import DUTY as GC
+from storage_node.gc_policy import LastCollection, Watermarks, plan
 from storage_node.maintenance import Duty, Journal
-from storage_node.maintenance_room import Watermarks
 from storage_node.scrub import Damaged, Pace, Rounds, heal_listed, scrub
 
 if TYPE_CHECKING:
@@ -20,19 +21,16 @@ LOOK_EVERY_S: Final = 30.0
 NOTICE_S: Final = 5.0
 HEAL_AGAIN_S: Final = 900.0
 DAY_S: Final = 86_400
-COLLECT_AGAIN_S: Final = 3600.0
-WORK_SHARE: Final = 0.02  # of the time, at most, goes into collections that do not bring the use down
 EVICTED_AT_ONCE_BYTES: Final = 1 << 30
 SCRUB: Final = "scrub"
 HEAL: Final = "heal"
-ROOM: Final = "room"
 
 Nap = Callable[[float], object]
 
 
 def duties(home: Home, nap: Nap) -> list[Duty]:
     """All of them; `nap` sleeps and is woken when the process is to end."""
-    found = [Duty(HEAL, _heal(home), locked=False), Duty(ROOM, _make_room(home), locked=True)]
+    found = [Duty(HEAL, _heal(home), locked=False), Duty(GC, _make_room(home), locked=True)]
     if days := home.config.number("storage.scrub_days"):
         found.append(Duty(SCRUB, _scrub(home, days * DAY_S, nap), locked=False))
     return found
@@ -83,32 +81,28 @@ def _heal(home: Home) -> Callable[[Stop], float]:
 
 
 def _make_room(home: Home) -> Callable[[Stop], float]:
-    """Keeps the cache within its bound; above the high mark evicts cache, then collects garbage."""
+    """Evicts cache and collects garbage when `gc_policy` says so, and goes on with what was interrupted."""
     from cli.commands_repo_gc import collector
 
     config = home.config
+    marks = Watermarks(
+        config.number("storage.gc_high_percent"),
+        config.number("storage.gc_low_percent"),
+        config.number("storage.cache_bytes"),
+    )
     store, rows, collects = home.open_store(), home.open_rows(), collector(home)
     journal = Journal(home.open_meta())
-    high, low = (config.number(f"storage.gc_{mark}_percent") for mark in ("high", "low"))
-    marks = Watermarks(config.number("storage.cache_bytes"), high, low)
-    again_s = 0.0  # on the clock below: when the next collection may begin
-
-    def evict(stop: Stop) -> None:
-        stat = store.stat()
-        target, left = marks.cache_target(stat), stat.cache_bytes
-        while left > target and not stop():
-            left = max(target, left - EVICTED_AT_ONCE_BYTES)
-            store.evict(left, rows.forget)
 
     def work(stop: Stop) -> float:
-        nonlocal again_s
-        evict(stop)
-        if collects.unfinished() or (marks.is_high(store.stat()) and time.monotonic() >= again_s):
-            if not collects.collect(anew=False, stop=stop).complete:
-                return 0.0
-            last = journal.last("gc") or {}
-            rest_s = float(last.get("seconds", 0)) / WORK_SHARE
-            again_s = time.monotonic() + max(COLLECT_AGAIN_S, rest_s)
+        stat, noted = store.stat(), journal.last(GC)
+        last = None if noted is None else LastCollection(noted["at_s"], noted["kept_bytes"])
+        now = plan(stat, marks, last, time.time())
+        left = stat.cache_bytes
+        while now.evict_to_bytes is not None and left > now.evict_to_bytes and not stop():
+            left = max(now.evict_to_bytes, left - EVICTED_AT_ONCE_BYTES)
+            store.evict(left, rows.forget)
+        if now.collect or collects.unfinished():
+            return LOOK_EVERY_S if collects.collect(anew=False, stop=stop).complete else 0.0
         return LOOK_EVERY_S
 
     return work

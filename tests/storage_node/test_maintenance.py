@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from storage_node.blockstore.interface import StoreStat
 from storage_node.daemon_lock import daemon_lock, is_wanted
 from storage_node.errors import IncompleteDag, LockHeld
 from storage_node.maintenance import LOCKED_SLICE_S, RETRY_S, SLICE_S, Duty, Journal, Maintenance, Stop
-from storage_node.maintenance_room import Watermarks
 from storage_node.meta import Meta
 
 
@@ -146,31 +144,3 @@ def test_whoever_waits_for_the_lock_is_seen_and_gets_it(tmp_path: Path) -> None:
     assert len(waited) == 1
     with daemon_lock(path), pytest.raises(LockHeld), daemon_lock(path, lambda _: None, patience_s=1):
         pass
-
-
-def a_stat(**sizes: int | None) -> StoreStat:
-    return StoreStat(**{**dict.fromkeys(StoreStat._fields, 0), "max_bytes": None, **sizes})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "is_high", "target"),
-    [
-        ({"bytes": 500, "cache_bytes": 100, "max_bytes": 1000, "disk_free_bytes": 10**6}, False, 300),
-        ({"bytes": 900, "cache_bytes": 200, "max_bytes": 1000, "disk_free_bytes": 10**6}, True, 100),
-        ({"bytes": 950, "cache_bytes": 100, "max_bytes": 1000, "disk_free_bytes": 10**6}, True, 0),
-        ({"bytes": 890, "cache_bytes": 890, "max_bytes": 1000, "disk_free_bytes": 10**6}, False, 300),
-        # Without a quota the disk is the room; what others put on it counts, and so does the reserve.
-        ({"bytes": 500, "cache_bytes": 500, "disk_free_bytes": 600, "reserve_bytes": 100}, False, 300),
-        ({"bytes": 500, "cache_bytes": 500, "disk_free_bytes": 120, "reserve_bytes": 100}, True, 300),
-        ({"bytes": 500, "cache_bytes": 150, "disk_free_bytes": 50, "reserve_bytes": 100}, True, 50),
-        # A quota that the disk cannot give is no room.
-        ({"bytes": 500, "cache_bytes": 10, "max_bytes": 10**6, "disk_free_bytes": 10}, True, 0),
-    ],
-)
-def test_cache_goes_first_and_only_as_far_as_the_low_mark(
-    sizes: dict[str, int], is_high: bool, target: int
-) -> None:
-    marks = Watermarks(cache_bytes=300, high_percent=90, low_percent=80)
-    stat = a_stat(**sizes)
-    assert (marks.is_high(stat), marks.cache_target(stat)) == (is_high, target)
-    assert Watermarks(300, 90, 95).cache_target(stat) >= target
