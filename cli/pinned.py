@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from cli.output import count_text, not_found
@@ -13,6 +13,47 @@ from storage_node.reach import reachable
 if TYPE_CHECKING:
     from cli.home import Home
     from storage_node.pins import Pin
+
+
+def pin_what_is_whole(
+    home: Home, cids: Sequence[CID], mode: PinMode, name: str, metadata: dict[str, str]
+) -> tuple[list[Pin], list[CID] | None]:
+    """Pins the first of `cids` up to the one of which blocks are missing.
+
+    Returns the pins and what that one lacks, None if all were pinned. Exit 4 for a block that cannot be read
+    as what its CID says; nothing is pinned then.
+    """
+    store, recursive = home.open_store(), mode is PinMode.RECURSIVE
+    whole: list[CID] = []
+    lacking: list[CID] | None = None
+    with store.lease():
+        for cid in cids:
+            lacking = protect(store, cid, recursive, strict=True) or None
+            if lacking is not None:
+                break
+            whole.append(cid)
+        made = home.open_pins().add_many(whole, recursive, name, metadata) if whole else []
+    return made, lacking
+
+
+def move_what_is_whole(home: Home, old: CID, new: CID, *, unpin: bool) -> tuple[Pin | None, list[CID]]:
+    """Moves the recursive pin of `old` to `new`, of which only what `old` does not hold is looked at.
+
+    Returns the pin, or None and what is missing. Exit 3 if `old` is not pinned recursively.
+    """
+    from storage_node.errors import PinNotFound
+    from storage_node.pin_difference import protect_difference
+
+    store, pins = home.open_store(), home.open_pins()
+    before = pins.get(old)
+    if before is None or before.mode is not PinMode.RECURSIVE:
+        raise PinNotFound(f"{old} is not pinned recursively")
+    with store.lease():
+        lacking = protect_difference(store, old, new)
+        if lacking:
+            return None, lacking
+        row = store.row(new.multihash)
+        return pins.update(old, new, unpin=unpin, epoch=0 if row is None else row.epoch), []
 
 
 def pin_complete(home: Home, cid: CID, *, recursive: bool, name: str) -> Pin:
@@ -52,15 +93,6 @@ def in_mutable_tree(home: Home, cids: Collection[CID]) -> Iterator[CID]:
     wanted = {cid.multihash: cid for cid in cids}
     walk = reachable(home.open_store(), mfs.roots(home.open_meta()) if wanted else (), lambda _: None)
     yield from {wanted[each.multihash] for each in walk if each.multihash in wanted}
-
-
-def missing_of(home: Home, pin: Pin) -> list[CID]:
-    """The blocks of a pin that are not in the store, as far as links can be read."""
-    store = home.open_store()
-    if pin.mode is PinMode.DIRECT:
-        return [] if pin.cid.is_identity or store.has(pin.cid.multihash) else [pin.cid]
-    walk = reachable(store, [pin.cid], lambda _: None)
-    return [cid for cid in walk if not store.has(cid.multihash)]
 
 
 def held_for_others(home: Home) -> frozenset[bytes]:

@@ -168,9 +168,3 @@ class _Shown:
     def finish(self) -> None:
         """Removes the line."""
         self._bar.finish()
-
-
-def unreachable_daemon(home: Home) -> None:
-    """Says so when no daemon runs that would work on a job."""
-    if home.server("gateway") is None:
-        note("no daemon runs in this home: `holdfast up` or `holdfast gateway` will work on the job")
