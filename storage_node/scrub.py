@@ -174,7 +174,7 @@ def scrub(
     whole again or gone. `clock` gives Unix seconds.
     """
     now = rounds.current() or Round(began_s=int(clock()))
-    saved_s = clock()
+    saved_s = 0.0
     try:
         for last, report in verify_groups(store, store.keys(now.after), threads):
             if report.damaged:

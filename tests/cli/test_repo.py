@@ -1,0 +1,119 @@
+"""`holdfast repo`: what is in the store, and whether it is as it must be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.home import Home
+from merkledag.cid import CID
+from storage_node.blockstore.interface import BlockClass
+from storage_node.scrub import Rounds
+from tests.cli.conftest import Holdfast
+
+Tree = Callable[..., Path]
+PATIENCE_S = 20.0
+LOOK_S = 0.02
+
+
+def spoil(holdfast: Holdfast, *cids: str) -> None:
+    """What a disk does to blocks."""
+    with Home(holdfast.home) as home:
+        for cid in cids:
+            multihash = CID.parse(cid).multihash
+            home.open_store().replace(multihash, bytes(home.open_store().size(multihash) or 0))
+
+
+def test_stat_tells_classes_room_and_marks(holdfast: Holdfast, tree: Tree) -> None:
+    holdfast.add(tree({"f": b"123"}))
+    with Home(holdfast.home) as home:
+        cached, held = b"cached", b"held for others"
+        home.open_store().put_many([(CID.of(cached).multihash, cached)], BlockClass.CACHE)
+        home.open_store().put_many([(CID.of(held).multihash, held)], BlockClass.DEAL)
+    holdfast("config", "set", "storage.max_bytes", "1K")
+    shown = holdfast("repo", "stat", "--json").json
+    assert (shown["blocks"], shown["own_blocks"], shown["deal_blocks"], shown["cache_blocks"]) == (4, 2, 1, 1)
+    assert (shown["deal_bytes"], shown["cache_bytes"]) == (len(held), len(cached))
+    assert shown["own_bytes"] + len(held) + len(cached) == shown["block_bytes"]
+    assert (shown["room_bytes"], shown["max_bytes"]) == (1024, 1024)
+    assert shown["used_percent"] == round(100 * shown["block_bytes"] / 1024, 1)
+    assert (shown["pins"], shown["pin_jobs"], shown["damaged"], shown["problems"]) == (1, 0, 0, {})
+    assert shown["last_gc"] is None
+    holdfast("repo", "gc")
+    assert holdfast("repo", "stat", "--json").json["last_gc"]["kept_blocks"] == 2
+    assert "last_gc: at_s: " in holdfast("repo", "stat").text
+    assert set(holdfast("repo", "stat", "-s", "--json").json) == {"block_bytes", "file_bytes", "max_bytes"}
+
+
+def test_what_is_damaged_is_named_counted_and_dropped(holdfast: Holdfast, tree: Tree) -> None:
+    root = holdfast.add(tree({"f": b"one", "g": b"two"}))
+    leaf = holdfast("dag", "resolve", f"{root}/f").text
+    spoil(holdfast, leaf)
+    result = holdfast("repo", "verify", code=4)
+    assert "1 damaged" in result.text
+    assert f"damaged: {leaf}" in result.stderr
+    assert holdfast("repo", "stat", "--json").json["damaged"] == 1
+    dropped = holdfast("repo", "verify", "--drop", "--json").json
+    assert (dropped["found"], dropped["dropped"], dropped["damaged"]) == (1, 1, [])
+    assert holdfast("repo", "stat", "--json").json["damaged"] == 0
+    holdfast.fails(3, "block", "get", leaf)
+    holdfast("block", "put", "-", stdin=b"one")
+    assert holdfast("repo", "verify", "--json").json["found"] == 0
+
+
+def test_a_block_that_is_put_again_is_damaged_no_more(holdfast: Holdfast) -> None:
+    cid = holdfast("block", "put", "-", stdin=b"block").text
+    spoil(holdfast, cid)
+    holdfast("repo", "verify", code=4)
+    holdfast("block", "rm", cid)
+    holdfast("block", "put", "-", stdin=b"block")
+    assert holdfast("repo", "verify", "--json").json["damaged"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--rate", "fast"), 2),
+        (("--from", "nowhere"), 2),
+        (("--from", "ftp://host"), 2),
+        (("--heal",), 5),
+        (("--heal", "--ledger", "nowhere"), 2),
+    ],
+)
+def test_verify_refuses_what_it_cannot_do_before_it_reads(
+    holdfast: Holdfast, options: tuple[str, ...], code: int
+) -> None:
+    holdfast("block", "put", "-", stdin=b"block")
+    holdfast.fails(code, "repo", "verify", *options)
+    with Home(holdfast.home) as home:
+        assert Rounds(home.open_meta(), "verify").last() is None
+
+
+def test_an_interrupted_verification_goes_on_where_it_was(holdfast: Holdfast) -> None:
+    blocks = [os.urandom(100_000) for _ in range(300)]
+    with Home(holdfast.home) as home:
+        home.open_store().put_many((CID.of(block).multihash, block) for block in blocks)
+    slow = holdfast.process("repo", "verify", "--rate", "2M", "--json")
+    with Home(holdfast.home) as home:
+        rounds = Rounds(home.open_meta(), "verify")
+        deadline_s = time.monotonic() + PATIENCE_S
+        while rounds.current() is None:
+            assert time.monotonic() < deadline_s
+            assert slow.poll() is None
+            time.sleep(LOOK_S)
+        slow.send_signal(signal.SIGINT)
+        _, said = slow.communicate(timeout=PATIENCE_S)
+        assert slow.returncode == 130, said
+        assert b"--resume" in said
+        before = rounds.current()
+    assert before is not None
+    assert 0 < before.blocks < len(blocks)
+    result = holdfast("repo", "verify", "--resume", "--json")
+    assert f"going on behind {before.blocks} blocks" in result.stderr
+    assert result.json["blocks"] == len(blocks)
+    assert holdfast("repo", "verify", "--json").json["blocks"] == len(blocks)
