@@ -42,6 +42,7 @@ REOPEN_PAUSES_S = (0.001, 0.01, 0.1, 1.0)
 
 STATE = b"\0"  # first byte of the keys of small values about the file itself; tables use the other bytes
 _RETIRED = STATE + b"retired"
+_TICK = STATE + b"tick"
 
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
@@ -169,30 +170,48 @@ class Environment:
         """Replace the file by a copy without free pages; returns the bytes the file shrank by.
 
         Writers wait meanwhile, readers do not. Other processes move to the copy at their next
-        transaction, and the disk space of the old file comes back when the last one has. Raises
-        StoreFull if the copy has no room.
+        transaction, and the disk space of the old file comes back when the last one has. The copy is on
+        the disk before the old file is marked; where anything fails, the old file stays in force and the
+        copy goes. Raises StoreFull if the copy has no room.
         """
-        with self.write() as txn:
-            now = self._generation()
-            before = now.path.stat().st_size
-            target = self._file(now.number + 1)
-            partial = target.with_name(target.name + ".tmp")
-            partial.unlink(missing_ok=True)
-            try:
-                now.raw.copy(str(partial), compact=True)
-                sync_file(partial)
-            except (lmdb.Error, OSError) as error:
-                partial.unlink(missing_ok=True)
-                if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), now.path):
-                    raise StoreFull(f"{partial}: no room for a compacted copy ({error})") from error
-                raise StoreFailed(f"{partial}: no compacted copy ({error})") from error
-            after = partial.stat().st_size
-            partial.rename(target)
-            fsync_folder(target.parent)
-            txn.put(_RETIRED, b"%d" % (now.number + 1))
+        self.remove_leftovers()  # a killed compaction's copy would take room beside this one
+        try:
+            with self.write() as txn:
+                now = self._generation()
+                before = now.path.stat().st_size
+                target = self._file(now.number + 1)
+                _copy(now, target)
+                after = target.stat().st_size
+                txn.put(_RETIRED, b"%d" % (now.number + 1))
+        except StorageNodeError:
+            with suppress(StorageNodeError, OSError):
+                self.remove_leftovers()
+            raise
         self._move_on(now)
         self._remove_retired(below=now.number + 1)
         return before - after
+
+    def remove_leftovers(self) -> None:
+        """Unlink generations that are retired and copies that were never taken into use."""
+        now = self._generation()
+        if not self._leftovers(now):
+            return
+        with self.write() as txn:
+            # A commit that failed may be on the disk all the same, and be taken for good when the file is
+            # next opened. Had it marked this generation as retired, its successor must not go before the
+            # mark does: this commit takes its place.
+            txn.put(_TICK, b"")
+        with self.write():  # so that nobody compacts; nobody opens a copy of a file that is not retired
+            now = self._generation()
+            older = [self._file(number) for number in generations(self.base) if number < now.number]
+            for path in set(self._leftovers(now)).difference(older, map(_lock_file, older)):
+                path.unlink(missing_ok=True)
+        self._remove_retired(below=now.number)
+
+    def _leftovers(self, now: _Generation) -> list[Path]:
+        """Files beside the live one: older generations, copies not taken into use, unfinished copies."""
+        mine = {now.path, _lock_file(now.path)}
+        return [path for path in self.base.parent.glob(f"{self.base.name}.*.mdb*") if path not in mine]
 
     # --- generations ---
 
@@ -266,6 +285,20 @@ class Environment:
                 if number < below:
                     self._file(number).unlink(missing_ok=True)
                     _lock_file(self._file(number)).unlink(missing_ok=True)
+
+
+def _copy(now: _Generation, target: Path) -> None:
+    """Bring a compacted copy of a file to the disk under its name. Raises StoreFull, StoreFailed."""
+    partial = target.with_name(target.name + ".tmp")
+    try:
+        now.raw.copy(str(partial), compact=True)
+        sync_file(partial)
+        partial.rename(target)
+        fsync_folder(target.parent)
+    except (lmdb.Error, OSError) as error:
+        if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), now.path):
+            raise StoreFull(f"{partial}: no room for a compacted copy ({error})") from error
+        raise StoreFailed(f"{partial}: no compacted copy ({error})") from error
 
 
 def _open_raw(path: Path, create: bool) -> Any:

@@ -5,54 +5,104 @@ from __future__ import annotations
 import fcntl
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from storage_node.blockstore.disk import fsync_folder, sync_file, write_durably
+from storage_node.blockstore.disk import fsync_folder, is_lack_of_room, sync_file, write_durably
 from storage_node.blockstore.environment import Environment, open_environment
-from storage_node.errors import CorruptStore
+from storage_node.errors import CorruptStore, StoreFailed, StoreFull
 
 FORMAT_FILE = "format.json"
 MAX_FORMAT_BYTES = 64 * 1024
-FORMAT_VERSION = 1
 MAX_SHARDS = 64
 
 _OURS = re.compile(
-    r"(format\.json\.tmp|init\.lock|quota\.lock|leases|[a-z]+-[0-9]{2}\.lock|[a-z]+(-[0-9]{2})?\.[0-9]+\.mdb(-lock|\.tmp)?)"
+    r"(format\.json\.tmp|(init|quota)\.lock|leases|[a-z]+-[0-9]{2}\.lock"
+    r"|[a-z]+(-[0-9]{2})?\.[0-9]+\.mdb(-lock|\.tmp)?)"
 )
 
+Migration = Callable[[Environment], None]  # brings one file to the next version; may be begun anew
 
-def open_folder(folder: Path, kind: str, file: str, shards: int) -> list[Environment]:
+
+class _Format(NamedTuple):
+    """What a format file says; `migrating_from` is the version that some files may still have."""
+
+    version: int
+    shards: int
+    migrating_from: int | None = None
+
+
+def open_folder(
+    folder: Path, kind: str, file: str, shards: int, migrations: Sequence[Migration] = ()
+) -> list[Environment]:
     """The environments of the store in `folder`, made first if the folder is new.
 
     `kind` is what the format file calls this store, `file` the start of its files' names, `shards` how
-    many a new store gets (an existing one keeps its number). Raises CorruptStore naming the file that
-    is foreign, damaged or too new.
+    many a new store gets (an existing one keeps its number). Of `migrations` the first brings version 1 to
+    2, and so on: the present version follows from their number, and an older store is brought to it.
+    Raises CorruptStore naming the file that is foreign, damaged or too new.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    count = _read_format(folder, kind)
-    if count is None:
+    version = 1 + len(migrations)
+    found = _read_format(folder, kind, version)
+    if found != _Format(version, 0 if found is None else found.shards):
         with _creation_lock(folder):
-            count = _read_format(folder, kind)
-            if count is None:
-                _refuse_foreign(folder)
-                opened = [_open(folder, file, number, True) for number in range(shards)]
-                for environment in opened:
-                    sync_file(environment.path)  # LMDB does not sync what it writes into a new file
-                fsync_folder(folder)
-                content = {"format": kind, "version": FORMAT_VERSION, "shards": shards}
-                write_durably(folder / FORMAT_FILE, json.dumps(content).encode() + b"\n")
-                return opened
-    return [_open(folder, file, number, False) for number in range(count)]
+            found = _read_format(folder, kind, version)  # another process may have done it meanwhile
+            if found is None:
+                return _make(folder, kind, file, _Format(version, shards))
+            if found.version < version or found.migrating_from is not None:
+                _migrate(folder, kind, file, found, migrations)
+    return [_open(folder, file, number, False) for number in range(found.shards)]
+
+
+def _make(folder: Path, kind: str, file: str, made: _Format) -> list[Environment]:
+    """A new store; the format file is written last, so that a creation that was killed is done again."""
+    _refuse_foreign(folder)
+    opened = [_open(folder, file, number, True) for number in range(made.shards)]
+    for environment in opened:
+        sync_file(environment.path)  # LMDB does not sync what it writes into a new file
+    fsync_folder(folder)
+    _write_format(folder, kind, made)
+    fsync_folder(folder.parent)
+    return opened
+
+
+def _migrate(folder: Path, kind: str, file: str, found: _Format, migrations: Sequence[Migration]) -> None:
+    """Bring every file to the present version.
+
+    The format file says so first, so that older programs refuse the store from then on, and that it is
+    under way: whoever opens a store whose migration was killed goes on with it.
+    """
+    first = found.version if found.migrating_from is None else found.migrating_from
+    present = _Format(1 + len(migrations), found.shards)
+    _write_format(folder, kind, present._replace(migrating_from=first))
+    for number in range(found.shards):
+        environment = _open(folder, file, number, False)
+        for migration in migrations[first - 1 :]:
+            migration(environment)
+    _write_format(folder, kind, present)
+
+
+def _write_format(folder: Path, kind: str, content: _Format) -> None:
+    fields: dict[str, str | int] = {"format": kind, "version": content.version, "shards": content.shards}
+    if content.migrating_from is not None:
+        fields["migrating_from"] = content.migrating_from
+    try:
+        write_durably(folder / FORMAT_FILE, json.dumps(fields).encode() + b"\n")
+    except OSError as error:
+        if is_lack_of_room(str(error), folder):
+            raise StoreFull(f"{folder / FORMAT_FILE}: no room on the disk; free some space") from error
+        raise StoreFailed(f"{folder / FORMAT_FILE}: {error}") from error
 
 
 def _open(folder: Path, file: str, number: int, create: bool) -> Environment:
     return open_environment(folder / f"{file}-{number:02d}", create)
 
 
-def _read_format(folder: Path, kind: str) -> int | None:
-    """The number of shards; None where there is no format file yet."""
+def _read_format(folder: Path, kind: str, known: int) -> _Format | None:
+    """What the format file says; None where there is none yet."""
     path = folder / FORMAT_FILE
     try:
         with path.open("rb") as file:
@@ -62,24 +112,31 @@ def _read_format(folder: Path, kind: str) -> int | None:
     try:
         content = json.loads(text)
         found, version, shards = content["format"], content["version"], content["shards"]
-    except (ValueError, KeyError, TypeError) as error:
+        migrating_from = content.get("migrating_from")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptStore(f"{path}: not a format file of Holdfast; restore it from a backup") from error
     if found != kind:
         raise CorruptStore(f"{path}: describes {found!r}, not {kind!r}; choose another folder")
-    if type(version) is not int or version > FORMAT_VERSION:
-        raise CorruptStore(
-            f"{path}: version {version}, this program knows {FORMAT_VERSION}; upgrade Holdfast"
-        )
-    if version < 1 or type(shards) is not int or not 1 <= shards <= MAX_SHARDS:
+    if type(version) is not int or version > known:
+        raise CorruptStore(f"{path}: version {version}, this program knows {known}; upgrade Holdfast")
+    possible = version >= 1 and type(shards) is int and 1 <= shards <= MAX_SHARDS
+    if migrating_from is not None:
+        possible = possible and type(migrating_from) is int and 1 <= migrating_from < version
+    if not possible:
         raise CorruptStore(
             f"{path}: version {version!r} with {shards!r} shards is impossible; restore a backup"
         )
-    return shards
+    return _Format(version, shards, migrating_from)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file in a store's folder can be one of its own."""
+    return name == FORMAT_FILE or _OURS.fullmatch(name) is not None
 
 
 def _refuse_foreign(folder: Path) -> None:
     for entry in sorted(folder.iterdir()):
-        if not _OURS.fullmatch(entry.name):
+        if not is_ours(entry.name):
             raise CorruptStore(f"{entry}: not a file of a Holdfast store; choose an empty folder")
 
 

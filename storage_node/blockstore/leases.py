@@ -17,6 +17,7 @@ from storage_node.errors import StoreFailed, StoreFull
 
 MAX_LEASE_BYTES = 4096
 PS_TIMEOUT_S = 10
+_NOT_YET = 0  # epochs begin at 1
 _HAS_PROC = Path("/proc/self/stat").exists()  # Linux; elsewhere `ps` answers
 
 
@@ -49,32 +50,33 @@ class LeaseBook:
 
     def oldest(self) -> int | None:
         """The lowest epoch of a live lease, None without one; removes what dead processes left."""
-        lowest: int | None = None
+        epochs = []
         for path in self._folder.iterdir():
-            epoch = self._live_epoch(path)
-            if epoch is not None and (lowest is None or epoch < lowest):
-                lowest = epoch
-        return lowest
+            epoch = _live_epoch(path)
+            if epoch is None:
+                path.unlink(missing_ok=True)  # names are random: nobody takes the same one again
+            elif epoch != _NOT_YET:
+                epochs.append(epoch)
+        return min(epochs, default=None)
 
-    def _live_epoch(self, path: Path) -> int | None:
+    def dead(self) -> list[Path]:
+        """What dead processes left."""
+        return [path for path in self._folder.iterdir() if _live_epoch(path) is None]
+
+
+def _live_epoch(path: Path) -> int | None:
+    """The epoch of a lease, _NOT_YET of one that is being written; None if it counts for nothing."""
+    if path.suffix == ".tmp":
         pid_text = path.name.partition("-")[0]
-        if path.suffix == ".tmp":  # not yet a lease; remove it only if its process is gone
-            if not pid_text.isdigit() or process_start(int(pid_text)) is None:
-                path.unlink(missing_ok=True)
-            return None
-        try:
-            with path.open("rb") as file:
-                content = json.loads(file.read(MAX_LEASE_BYTES))
-            pid, start, epoch = content["pid"], content["start"], content["epoch"]
-        except FileNotFoundError:
-            return None  # dropped meanwhile
-        except (ValueError, KeyError, TypeError):
-            path.unlink(missing_ok=True)
-            return None
-        if type(pid) is int and type(epoch) is int and process_start(pid) == start:
-            return epoch
-        path.unlink(missing_ok=True)  # names are random: nobody takes the same one again
-        return None
+        alive = pid_text.isdigit() and process_start(int(pid_text)) is not None
+        return _NOT_YET if alive else None
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(MAX_LEASE_BYTES))
+        pid, start, epoch = content["pid"], content["start"], content["epoch"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # dropped meanwhile, or left unfinished when the power went
+    return epoch if type(pid) is int and type(epoch) is int and process_start(pid) == start else None
 
 
 def process_start(pid: int) -> str | None:

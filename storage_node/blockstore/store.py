@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +24,7 @@ from storage_node.blockstore.interface import (
 )
 from storage_node.blockstore.layout import open_folder
 from storage_node.blockstore.leases import LeaseBook
+from storage_node.blockstore.migrations import add_deals_and_last_use
 from storage_node.blockstore.room import DEFAULT_RESERVE_BYTES, Room
 from storage_node.blockstore.shard import BlockView, Shard
 from storage_node.blockstore.tables import MAX_USE_S, Mark
@@ -39,6 +40,7 @@ EVICT_AHEAD_PART = 32  # that is, one 32nd
 WORTHWHILE_BYTES = 64 * 1024 * 1024  # compaction of a shard that gives back less is not wanted ...
 WORTHWHILE_PART = 4  # ... nor of one of whose file less than a quarter is free
 FORMAT = "holdfast-blocks"
+MIGRATIONS = (add_deals_and_last_use,)  # one for each version behind the first
 
 
 def open_store(
@@ -65,7 +67,7 @@ class Store:
     ) -> None:
         self.folder = folder
         self._clock = clock
-        environments = open_folder(folder, FORMAT, "shard", DEFAULT_SHARDS)
+        environments = open_folder(folder, FORMAT, "shard", DEFAULT_SHARDS, MIGRATIONS)
         self._room = Room(folder, environments, max_bytes, reserve_bytes)
         self._shards = [
             Shard(environment, number, partial(self._room.admit, number), partial(self._room.writing, number))
@@ -236,24 +238,59 @@ class Store:
 
     def begin_collection(self) -> int:
         """See Blockstore."""
-        for shard in self._shards:
-            shard.environment.release_dead_readers()
+        self.tidy()
         return self._below_leases(self._shards[0].next_epoch())
 
     def lease_floor(self) -> int:
         """See Blockstore."""
         return self._below_leases(self.epoch() + 1)
 
-    def compact(self) -> int:
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """The parts of the store, for what looks at each by itself."""
+        return self._shards
+
+    @property
+    def leases(self) -> LeaseBook:
+        """Who relies on blocks just now."""
+        return self._leases
+
+    def wants_compaction(self) -> bool:
+        """Whether some shard's file has so much free space that copying the rest pays; costs a look."""
+        return any(_is_wasteful(shard) for shard in self._shards)
+
+    def compact(
+        self,
+        *,
+        only_wasteful: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Shrink the files to what they hold, one shard after another; returns the bytes given back.
 
-        Reads go on; writes to the shard at work wait. Needs room for one shard's copy: StoreFull.
+        With `only_wasteful` shards that `wants_compaction` would not name are passed over. `stop` is asked
+        before each shard; `progress` is told the bytes of the files done and of all. Reads go on; writes to
+        the shard at work wait. Needs room for one shard's copy: StoreFull.
         """
-        shrunk = 0
-        for shard in self._shards:
-            self._room.demand(shard.environment.file_bytes() - shard.reusable_bytes())
+        chosen = [shard for shard in self._shards if not only_wasteful or _is_wasteful(shard)]
+        sizes = [shard.environment.file_bytes() for shard in chosen]
+        shrunk = done_bytes = 0
+        for shard, size_bytes in zip(chosen, sizes, strict=True):
+            if stop():
+                break
+            shard.environment.remove_leftovers()
+            self._room.demand(size_bytes - shard.reusable_bytes())
             shrunk += shard.environment.compact()
+            done_bytes += size_bytes
+            if progress is not None:
+                progress(done_bytes, sum(sizes))
         return shrunk
+
+    def tidy(self) -> None:
+        """Free what killed processes left: reader slots (they keep deleted pages from reuse) and leases."""
+        for shard in self._shards:
+            shard.environment.release_dead_readers()
+        self._leases.oldest()
 
     def close(self) -> None:
         """See Blockstore. Views that are still open stay valid."""
@@ -322,6 +359,11 @@ class Store:
             gone += freed.multihashes
             size_bytes += freed.bytes
         return Freed(gone, size_bytes)
+
+
+def _is_wasteful(shard: Shard) -> bool:
+    free = shard.reusable_bytes()
+    return free >= WORTHWHILE_BYTES and free * WORTHWHILE_PART >= shard.environment.file_bytes()
 
 
 def _seconds(at_s: float) -> int:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from storage_node.blockstore.environment import STATE, Txn
 from storage_node.blockstore.interface import BlockClass, BlockRow, Buffer, Freed, stronger
+from storage_node.errors import CorruptStore
 
 ROWS = b"\x01"
 DATA = b"\x02"  # the last table: new keys are the tree's greatest, which fills its pages fully
@@ -51,19 +52,16 @@ class Row(NamedTuple):
 
 
 def unpack_row(value: Buffer | None) -> Row | None:
-    """A row, None if there is none or it is damaged."""
+    """A row, None if there is none or it is damaged. Without a last use, as in version 1, it was at 0."""
     if value is None:
         return None
     if len(value) == _ROW.size:
         key, epoch, length, number = _ROW.unpack(value)
-        return Row(key, epoch, length, _CLASSES[number]) if number in _WITHOUT_USE else None
+        return Row(key, epoch, length, _CLASSES[number]) if number < len(_CLASSES) else None
     if len(value) == _CACHE_ROW.size:
         key, epoch, length, number, used_s = _CACHE_ROW.unpack(value)
         return Row(key, epoch, length, BlockClass.CACHE, used_s) if number == BlockClass.CACHE else None
     return None
-
-
-_WITHOUT_USE = frozenset({int(BlockClass.OWN), int(BlockClass.DEAL)})
 
 
 def pack_row(row: Row) -> bytes:
@@ -81,6 +79,16 @@ def use_key(multihash: bytes, used_s: int) -> bytes:
 def split_use_key(key: Buffer) -> tuple[int, bytes]:
     """Last use and multihash of a key of the index."""
     return int.from_bytes(key[2:6], "big"), bytes(key[6:])
+
+
+def data_key(data_id: int) -> bytes:
+    """Where the bytes with this ID lie."""
+    return _DATA_KEY.pack(DATA, data_id)
+
+
+def data_id(key: Buffer) -> int:
+    """The ID in a key of bytes."""
+    return int.from_bytes(key[1:], "big")
 
 
 @dataclass(slots=True)
@@ -105,6 +113,8 @@ class Counters:
         found = cls()
         value = txn.get(COUNTERS_KEY)
         if value is not None:
+            if len(value) != _COUNTERS.size:
+                raise CorruptStore(f"counters of {len(value)} bytes in a shard; run `holdfast repo fsck`")
             numbers = iter(_COUNTERS.unpack(value))
             for each in found.by_class.values():
                 each.blocks, each.bytes = next(numbers), next(numbers)
@@ -213,6 +223,19 @@ class Mark(NamedTuple):
         return Row(data_key, self.epoch, length, self.block_class, used_s)
 
 
+def recount(txn: Txn) -> Counters:
+    """What the counters must be, from every row of the shard."""
+    counted = Counters()
+    with txn.cursor() as cursor:
+        there = cursor.set_range(ROWS)
+        while there and cursor.key()[:1] == ROWS:
+            row = unpack_row(cursor.value())
+            if row is not None:
+                counted.add(1, row.length, row.block_class)
+            there = cursor.next()
+    return counted
+
+
 def epoch_of(txn: Txn) -> int:
     """The GC epoch kept in this shard."""
     value = txn.get(_EPOCH_KEY)
@@ -233,13 +256,13 @@ def next_epoch(work: Work) -> int:
 
 def insert_blocks(work: Work, blocks: Mapping[bytes, Buffer], new: Iterable[bytes], mark: Mark) -> None:
     """Store the bytes and rows of blocks that are not here."""
-    txn, data_id = work.txn, _next_id(work.txn)
+    txn, next_id = work.txn, _next_id(work.txn)
     for multihash in new:
         block = blocks[multihash]
-        key = _DATA_KEY.pack(DATA, data_id)
+        key = data_key(next_id)
         txn.put(key, block, append=True)
         work.insert(multihash, mark.new(key, len(block)))
-        data_id += 1
+        next_id += 1
 
 
 def touch(work: Work, multihashes: Iterable[bytes], mark: Mark) -> list[bytes]:
@@ -318,4 +341,4 @@ def _next_id(txn: Txn) -> int:
     with txn.cursor() as cursor:
         if not cursor.last() or cursor.key()[:1] != DATA:
             return 1
-        return int(_DATA_KEY.unpack(cursor.key())[1]) + 1
+        return data_id(cursor.key()) + 1

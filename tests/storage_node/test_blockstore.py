@@ -217,7 +217,9 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "{}", "[]", "null", '{"format": "holdfast-meta", "version": 1, "shards": 1}',
-     '{"format": "holdfast-blocks", "version": 2, "shards": 4}',
+     '{"format": "holdfast-blocks", "version": 3, "shards": 4}',
+     '{"format": "holdfast-blocks", "version": 2, "shards": 4, "migrating_from": 2}',
+     '{"format": "holdfast-blocks", "version": 2, "shards": 4, "migrating_from": "1"}',
      '{"format": "holdfast-blocks", "version": "1", "shards": 4}',
      '{"format": "holdfast-blocks", "version": 1, "shards": 0}',
      '{"format": "holdfast-blocks", "version": 1, "shards": 1e9}'],
