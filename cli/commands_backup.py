@@ -292,6 +292,7 @@ def restore(
             release(target.path)
             pins = target.open_pins().count()
             keys = target.keystore().names()
+    lost_blocks = len(lost.blocks) + lost.unknown_blocks
     for problem in lost.problems:
         note(problem)
     if not keys:
@@ -303,16 +304,16 @@ def restore(
             {
                 **_described(saved),
                 "home": str(target.path),
-                "blocks": saved.blocks - len(lost.blocks),
+                "blocks": saved.blocks - lost_blocks,
                 "pins": pins,
                 "keys": keys,
-                "lost_blocks": len(lost.blocks),
+                "lost_blocks": lost_blocks,
                 "problems": lost.problems,
                 "seconds": round(time.monotonic() - began_s, 3),
             }
         )
     return text(
-        f"restored {target.path}: {count_text(saved.blocks - len(lost.blocks), 'block')}, "
+        f"restored {target.path}: {count_text(saved.blocks - lost_blocks, 'block')}, "
         f"{count_text(pins, 'pin')}, {count_text(len(keys), 'key')}"
     )
 
@@ -337,14 +338,16 @@ def _restore_into(
             return None
         return target.path / file.path
 
+    # Not `target.open_store`: it would make the records, and the home would pass for a whole one. And before
+    # anything else: a home with blocks and without records is refused by every command.
+    open_store(target.blocks).close()
     restore_files(folder, saved.files, place, lost, partial=partial)
-    bar = meter("restored", saved.block_bytes)
-    # Not `target.open_store`: it would make the records, and the home would pass for a whole one.
     store = open_store(
         target.blocks,
         max_bytes=target.config.number("storage.max_bytes") or None,
         reserve_bytes=target.config.number("storage.reserve_bytes"),
     )
+    bar = meter("restored", saved.block_bytes)
     try:
         restore_blocks(folder, saved, store, lost, partial=partial, progress=bar.advance)
     finally:

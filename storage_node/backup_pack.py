@@ -13,6 +13,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from merkledag import car, varint
@@ -35,6 +36,7 @@ _PLACE = struct.Struct(">QI")
 _RAW_CID = bytes((1, RAW))  # what a CIDv1 of codec raw puts before its multihash
 _SECTION_HEAD_BYTES = varint.MAX_VARINT_BYTES + len(_RAW_CID) + MAX_MULTIHASH_BYTES
 _READ_BYTES = 1024 * 1024
+_SHA2_256 = bytes((mh.SHA2_256, 32))
 
 
 class Row(NamedTuple):
@@ -45,9 +47,15 @@ class Row(NamedTuple):
     length: int
 
 
+@lru_cache(maxsize=1 << 12)
+def _prefix(after: int) -> bytes:
+    """What stands before a multihash in a CAR, if so many bytes come from there on."""
+    return varint.encode(len(_RAW_CID) + after) + _RAW_CID
+
+
 def section_head(multihash: bytes, length: int) -> bytes:
     """What stands before the bytes of a block in a CAR: the section's length and the raw CID."""
-    return varint.encode(len(_RAW_CID) + len(multihash) + length) + _RAW_CID + multihash
+    return _prefix(len(multihash) + length) + multihash
 
 
 def pack_header(first: bytes) -> bytes:
@@ -91,7 +99,7 @@ class Pack:
         self.count: int
         self.pack_bytes: int
         _, self._width, self.count, self.pack_bytes = _HEAD.unpack(head)
-        self._row_bytes = self._width + _PLACE.size
+        self._row = struct.Struct(f">{self._width}sQI")  # no padding: as long as its parts
         if not 0 < self._width <= MAX_MULTIHASH_BYTES or not 0 < self.count <= PACK_BLOCKS:
             raise DamagedBackup(f"{self.index_path} is no index of a pack")
 
@@ -105,11 +113,8 @@ class Pack:
     def rows(self, first: int = 0, end: int | None = None) -> Iterator[Row]:
         """Rows `first` to `end` by number."""
         end = self.count if end is None else end
-        size, width, place = self._row_bytes, self._width, _PLACE
-        data = self._read(_HEAD.size + first * size, (end - first) * size)
-        for at in range(0, len(data), size):
-            padded = data[at : at + width]
-            offset, length = place.unpack_from(data, at + width)
+        data = self._read(_HEAD.size + first * self._row.size, (end - first) * self._row.size)
+        for padded, offset, length in self._row.iter_unpack(data):
             yield Row(_unpadded(padded), offset, length)
 
     def between(self, first: bytes, last: bytes) -> Iterator[tuple[int, Row]]:
@@ -123,7 +128,7 @@ class Pack:
         low, high = 0, self.count
         while low < high:
             middle = (low + high) // 2
-            here = self._read(_HEAD.size + middle * self._row_bytes, self._width)
+            here = self._read(_HEAD.size + middle * self._row.size, self._width)
             if here < wanted or (after and here == wanted):
                 low = middle + 1
             else:
@@ -158,7 +163,7 @@ class Pack:
 
 def _unpadded(padded: bytes) -> bytes:
     """A multihash without the zeros behind it: it says its own length."""
-    if padded[:2] == b"\x12\x20":
+    if padded[:2] == _SHA2_256:
         return padded[:34]
     try:
         return padded[: mh.read(padded)[2]]
@@ -192,11 +197,9 @@ class Window(NamedTuple):
 
 def windows(pack: Pack, wanted: bytes | None = None) -> Iterator[Window]:
     """The sections of a pack in stretches of about WINDOW_BYTES; with a bitmap, only those it marks."""
-    rows = [
-        (number, row)
-        for number, row in enumerate(pack.rows())
-        if wanted is None or wanted[number >> 3] >> (number & 7) & 1
-    ]
+    rows = list(enumerate(pack.rows()))
+    if wanted is not None:
+        rows = [each for each in rows if wanted[each[0] >> 3] >> (each[0] & 7) & 1]
     rows.sort(key=lambda each: each[1].offset)
     group: list[tuple[int, Row]] = []
     start = end = 0

@@ -18,6 +18,7 @@ from storage_node.backup import PAIR, PIECES_FOLDER, Progress, pack_names
 from storage_node.backup_folder import BackupFolder, write_file
 from storage_node.backup_pack import Pack, Window, read_window, windows
 from storage_node.backup_snapshot import PackUse, SavedFile, Snapshot
+from storage_node.backup_target import ASIDE, announce_records
 from storage_node.blockstore.disk import fsync_folder
 from storage_node.blockstore.interface import BlockClass
 from storage_node.blockstore.store import Store
@@ -34,10 +35,14 @@ Block = tuple[bytes, memoryview]
 
 @dataclass(slots=True)
 class Lost:
-    """What a backup cannot give back: lines that name files, and the multihashes of blocks."""
+    """What a backup cannot give back: lines that name files, and the multihashes of blocks.
+
+    `unknown_blocks` are those of packs of which not even the multihashes are left.
+    """
 
     problems: list[str] = field(default_factory=list)
     blocks: list[bytes] = field(default_factory=list)
+    unknown_blocks: int = 0
 
 
 @contextmanager
@@ -74,6 +79,7 @@ def restore_blocks(
 
     Raises DamagedBackup at the first block that no pack has whole, unless `partial`; StoreFull.
     """
+    resumed = store.stat().blocks > 0
     for use in snapshot.uses:
         try:
             pack = Pack(folder, use.pack)
@@ -81,8 +87,9 @@ def restore_blocks(
             if not partial:
                 raise DamagedBackup(f"{error}; {HOW_TO_GO_ON}") from error
             lost.problems.append(str(error))
+            lost.unknown_blocks += int.from_bytes(use.marks(), "little").bit_count()
             continue
-        bad = _restore_pack(pack, use, store, progress)
+        bad = _restore_pack(pack, use, store, progress, resumed=resumed)
         bad -= _restore_from_others(folder, bad, pack, use, store) if bad else set()
         if not bad:
             continue
@@ -97,12 +104,17 @@ def restore_blocks(
         store.begin_collection()
 
 
-def _restore_pack(pack: Pack, use: PackUse, store: Store, progress: Progress) -> set[bytes]:
-    """Put the marked blocks of a pack; returns the multihashes that it does not have whole."""
+def _restore_pack(
+    pack: Pack, use: PackUse, store: Store, progress: Progress, *, resumed: bool = True
+) -> set[bytes]:
+    """Put the marked blocks of a pack; returns the multihashes that it does not have whole.
+
+    With `resumed`, the store may have some of them.
+    """
     bad: set[bytes] = set()
     for block_class, bitmap in use.blocks.items():
         missing = bytearray(bitmap)
-        for number, row in enumerate(pack.rows()):
+        for number, row in enumerate(pack.rows() if resumed else ()):
             if missing[number >> 3] >> (number & 7) & 1 and store.has(row.multihash):
                 missing[number >> 3] &= ~(1 << (number & 7))
                 progress(row.length)
@@ -187,7 +199,7 @@ def restore_records(
 
     Raises DamagedBackup unless `partial`.
     """
-    aside, target = home / "meta.restoring", home / "meta"
+    aside, target = home / ASIDE, home / "meta"
     if aside.exists():
         shutil.rmtree(aside)
     aside.mkdir(mode=0o700)
@@ -197,6 +209,7 @@ def restore_records(
         (aside / PIECES_FOLDER).mkdir(mode=0o700)
         restore_files(folder, tuple(pieces), lambda file: aside / file.path, lost, partial=partial)
     fsync_folder(aside)
+    announce_records(home, snapshot.name)
     if target.is_dir():
         target.rmdir()  # empty, or this fails: nothing is ever replaced
     aside.rename(target)

@@ -11,6 +11,7 @@ from storage_node.blockstore.disk import fsync_folder
 from storage_node.errors import BackupRefused
 
 MARKER = "restore.json"
+ASIDE = "meta.restoring"  # the records, before they get their name
 MAX_MARKER_BYTES = 4096
 HARMLESS = frozenset(("daemon.lock", "daemon.waiting"))  # what waiting for the home's lock leaves
 
@@ -27,7 +28,7 @@ def refuse_used(home: Path, snapshot: str) -> None:
                 f"{home} is in use ({living.relative_to(home)}): restore into a new or empty folder"
             )
         return
-    begun = _read(marker)
+    begun = _read(marker)["snapshot"]
     if begun != snapshot:
         raise BackupRefused(
             f"{home} holds an unfinished restore of snapshot {begun}: finish it with --snapshot {begun}, "
@@ -38,17 +39,29 @@ def refuse_used(home: Path, snapshot: str) -> None:
 def claim(home: Path, snapshot: str) -> bool:
     """Mark a home as being restored; True if it was already. Hold its daemon lock. Raises BackupRefused."""
     refuse_used(home, snapshot)
-    marker = home / MARKER
-    if marker.exists():
+    if (home / MARKER).exists():
         return True
-    write_new(marker, json.dumps({"snapshot": snapshot}).encode() + b"\n")
-    fsync_folder(home)
+    _mark(home, {"snapshot": snapshot})
     return False
 
 
+def announce_records(home: Path, snapshot: str) -> None:
+    """Say that the next step is the renaming of `meta.restoring`, the last one of a restore."""
+    _mark(home, {"snapshot": snapshot, "records": "ready"})
+
+
 def is_complete(home: Path) -> bool:
-    """Whether a marked home lacks nothing but the removal of its marker."""
-    return (home / "meta" / "format.json").exists()
+    """Whether a marked home lacks nothing but the removal of its marker.
+
+    Raises BackupRefused if records are in it that no restore has put there.
+    """
+    if not (home / "meta" / "format.json").exists():
+        return False
+    if _read(home / MARKER).get("records") != "ready" or (home / ASIDE).exists():
+        raise BackupRefused(
+            f"{home} was used before its restore was complete: delete the folder and restore anew"
+        )
+    return True
 
 
 def release(home: Path) -> None:
@@ -65,12 +78,17 @@ def _first_file(home: Path) -> Path | None:
     return None
 
 
-def _read(marker: Path) -> str:
+def _mark(home: Path, content: dict[str, str]) -> None:
+    write_new(home / MARKER, json.dumps(content).encode() + b"\n")
+    fsync_folder(home)
+
+
+def _read(marker: Path) -> dict[str, str]:
     try:
         with marker.open("rb") as file:
-            begun = json.loads(file.read(MAX_MARKER_BYTES))["snapshot"]
-    except (OSError, ValueError, KeyError, TypeError):
+            content = json.loads(file.read(MAX_MARKER_BYTES))
+        return {"snapshot": str(content["snapshot"]), "records": str(content.get("records"))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise BackupRefused(
             f"{marker} is damaged: delete the folder {marker.parent} and restore anew"
         ) from None
-    return str(begun)

@@ -169,9 +169,10 @@ class _Open:
     def append(self, multihash: bytes, block: Buffer, block_class: BlockClass) -> None:
         if not self.rows:
             self._write(pack_header(multihash))
-        self.rows.append(Row(multihash, self._size, len(block)))
+        length = len(block)
+        self.rows.append(Row(multihash, self._size, length))
         self.classes[multihash] = block_class
-        self._write(section_head(multihash, len(block)))
+        self._write(section_head(multihash, length))
         self._write(block)
 
     def _write(self, data: Buffer) -> None:
