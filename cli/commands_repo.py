@@ -8,6 +8,7 @@ import typer
 
 from cli.commands_backup import backup, restore
 from cli.commands_repo_gc import gc
+from cli.commands_repo_store import compact, fsck, migrate
 from cli.commands_repo_verify import verify
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home
@@ -73,3 +74,6 @@ def stat(
 
 app.command("gc")(gc)
 app.command("verify")(verify)
+app.command("fsck")(fsck)
+app.command("compact")(compact)
+app.command("migrate")(migrate)

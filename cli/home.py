@@ -30,7 +30,7 @@ NODE_KEY: Final = "self"
 BEACON_KEY: Final = "beacon"
 OPERATOR_KEY: Final = "operator"
 MAX_RUN_FILE_BYTES: Final = 1 << 16
-LOCK_PATIENCE_S: Final = 60.0
+LOCK_PATIENCE_S: Final = 300.0
 
 
 class Home:

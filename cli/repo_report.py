@@ -91,7 +91,10 @@ def shown(document: Mapping[str, Any]) -> Iterator[str]:
             for duty, problem in value.items():
                 yield f"problem: {duty}, {_age(problem['at_s'])}: {problem['problem']}"
         elif isinstance(value, dict):
-            facts = [f"{name}: {_fact(name, each)}" for name, each in value.items()]
+            facts = [
+                _age(each) if name == "at_s" else f"{name.removesuffix('_s')}: {_fact(name, each)}"
+                for name, each in value.items()
+            ]
             yield f"{field}: {', '.join(facts)}"
         else:
             yield f"{field}: {_fact(field, value)}"
@@ -100,7 +103,7 @@ def shown(document: Mapping[str, Any]) -> Iterator[str]:
 def _fact(name: str, value: Any) -> str:
     if value is None:
         return "none"
-    if name in ("at_s", "began_s"):
+    if name == "began_s":
         return _age(value)
     return f"{value} ({size_text(value)})" if name.endswith("_bytes") else str(value)
 

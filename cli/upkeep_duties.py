@@ -22,6 +22,8 @@ NOTICE_S: Final = 5.0
 HEAL_AGAIN_S: Final = 900.0
 DAY_S: Final = 86_400
 EVICTED_AT_ONCE_BYTES: Final = 1 << 30
+COMPACT_EVERY_S: Final = 300.0
+COMPACTION: Final = "compaction"
 SCRUB: Final = "scrub"
 HEAL: Final = "heal"
 
@@ -30,7 +32,11 @@ Nap = Callable[[float], object]
 
 def duties(home: Home, nap: Nap) -> list[Duty]:
     """All of them; `nap` sleeps and is woken when the process is to end."""
-    found = [Duty(HEAL, _heal(home), locked=False), Duty(GC, _make_room(home), locked=True)]
+    found = [
+        Duty(HEAL, _heal(home), locked=False),
+        Duty(GC, _make_room(home), locked=True),
+        Duty(COMPACTION, _compact(home), locked=True),
+    ]
     if days := home.config.number("storage.scrub_days"):
         found.append(Duty(SCRUB, _scrub(home, days * DAY_S, nap), locked=False))
     return found
@@ -106,3 +112,23 @@ def _make_room(home: Home) -> Callable[[Stop], float]:
         return LOOK_EVERY_S
 
     return work
+
+
+def _compact(home: Home) -> Callable[[Stop], float]:
+    """Compacts files that hold much free space; and frees what killed processes left behind."""
+    store, journal = home.open_store(), Journal(home.open_meta())
+
+    def work(stop: Stop) -> float:
+        store.tidy()
+        if store.wants_compaction():
+            began_s = time.monotonic()
+            shrunk_bytes = store.compact(only_wasteful=True, stop=stop)
+            journal.note(COMPACTION, compaction_facts(shrunk_bytes, time.monotonic() - began_s))
+        return COMPACT_EVERY_S
+
+    return work
+
+
+def compaction_facts(shrunk_bytes: int, took_s: float) -> dict[str, int | float]:
+    """What `repo stat` says of the last compaction."""
+    return {"at_s": int(time.time()), "seconds": round(took_s, 3), "freed_bytes": shrunk_bytes}

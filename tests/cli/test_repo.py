@@ -13,6 +13,7 @@ import pytest
 from cli.home import Home
 from merkledag.cid import CID
 from storage_node.blockstore.interface import BlockClass
+from storage_node.blockstore.tables import Counters, data_key
 from storage_node.scrub import Rounds
 from tests.cli.conftest import Holdfast
 
@@ -46,7 +47,7 @@ def test_stat_tells_classes_room_and_marks(holdfast: Holdfast, tree: Tree) -> No
     assert shown["last_gc"] is None
     holdfast("repo", "gc")
     assert holdfast("repo", "stat", "--json").json["last_gc"]["kept_blocks"] == 2
-    assert "last_gc: at_s: " in holdfast("repo", "stat").text
+    assert "last_gc: 0 s ago" in holdfast("repo", "stat").text
     assert set(holdfast("repo", "stat", "-s", "--json").json) == {"block_bytes", "file_bytes", "max_bytes"}
 
 
@@ -117,3 +118,59 @@ def test_an_interrupted_verification_goes_on_where_it_was(holdfast: Holdfast) ->
     assert f"going on behind {before.blocks} blocks" in result.stderr
     assert result.json["blocks"] == len(blocks)
     assert holdfast("repo", "verify", "--json").json["blocks"] == len(blocks)
+
+
+def confuse(holdfast: Holdfast) -> None:
+    """Counters that count nothing, and bytes that belong to no block."""
+    with Home(holdfast.home) as home, home.open_store().shards[0].environment.write() as txn:
+        Counters().write(txn)
+        txn.put(data_key(10**6), b"bytes of nobody")
+
+
+def test_fsck_finds_and_repairs_what_does_not_agree(holdfast: Holdfast, tree: Tree) -> None:
+    root = holdfast.add(tree({"f": b"content", **{f"g{n}": b"%d" % n for n in range(30)}}))
+    clean = holdfast("repo", "fsck", "--json").json
+    assert (clean["clean"], clean["damaged"], clean["blocks"]) == (True, False, 32)
+    confuse(holdfast)
+    result = holdfast("repo", "fsck", "--json", code=4)
+    assert set(result.json["counts"]) >= {"counters", "no_row"}
+    assert "--repair" in holdfast("repo", "fsck", code=4).stderr
+    repaired = holdfast("repo", "fsck", "--repair", "--json").json
+    assert repaired["clean"]
+    assert repaired["repaired"] == sum(result.json["counts"].values())
+    assert holdfast("cat", f"{root}/f").stdout == b"content"
+
+
+def test_what_a_killed_process_left_is_no_damage(holdfast: Holdfast) -> None:
+    holdfast("block", "put", "-", stdin=b"block")
+    stray = holdfast.home / "blocks" / "shard-00.9.mdb"
+    stray.write_bytes(b"half a copy")
+    found = holdfast("repo", "fsck", "--json").json
+    assert (found["clean"], found["damaged"], found["counts"]) == (False, False, {"stray": 1})
+    assert holdfast("repo", "fsck", "--repair", "--json").json["clean"]
+    assert not stray.exists()
+
+
+def test_compaction_gives_free_pages_back_and_keeps_every_block(holdfast: Holdfast, tree: Tree) -> None:
+    kept = holdfast.add(tree({"f": b"kept"}))
+    holdfast("block", "put", "-", stdin=os.urandom(2_000_000))
+    holdfast("repo", "gc")
+    before = holdfast("repo", "stat", "--json").json
+    done = holdfast("repo", "compact", "--json").json
+    after = holdfast("repo", "stat", "--json").json
+    assert done["freed_bytes"] >= 2_000_000
+    assert done["file_bytes"] == after["file_bytes"] <= before["file_bytes"] - 2_000_000
+    assert after["last_compaction"]["freed_bytes"] == done["freed_bytes"]
+    assert holdfast("cat", f"{kept}/f").stdout == b"kept"
+    assert "gave back" in holdfast("repo", "compact").text
+
+
+def test_migrate_says_what_it_found(holdfast: Holdfast) -> None:
+    holdfast("block", "put", "-", stdin=b"block")
+    told = holdfast("repo", "migrate", "--json").json
+    assert told["blocks"]["from"] == told["blocks"]["to"] == 2
+    assert "up to date" in holdfast("repo", "migrate").text
+    (holdfast.home / "blocks" / "format.json").write_text(
+        '{"format": "holdfast-blocks", "version": 99, "shards": 4}'
+    )
+    assert "upgrade" in holdfast.fails(4, "repo", "migrate")
