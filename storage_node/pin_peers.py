@@ -212,7 +212,7 @@ class Peers:
         if data is not None:
             return data
         if unsure or banned:
-            raise PeerUnreachable(f"{cid}: {self.trouble() or 'nobody answers'}")
+            raise PeerUnreachable(self.trouble() or "nobody answers")
         raise BlockNotFound(f"nobody who was asked has {cid}")
 
     def trouble(self) -> str:
