@@ -34,7 +34,7 @@ DEFAULT_SHARDS = 4  # 1 GiB of 1 MiB blocks: 1.9 s with one environment, 1.4 s w
 BATCH_BYTES = 4 * 1024 * 1024  # of one shard in one transaction; larger ones only wait longer for each other
 BATCH_BLOCKS = 4096
 KEYS_PER_WRITE = 1024  # stamped or deleted in one transaction
-EVICTION_TRIES = 8  # each for twice the room of the last one
+EVICTION_TRIES = 8  # others may take the room that one makes
 EVICT_AHEAD_FROM_BYTES = 64 * 1024 * 1024  # of cache: from here on more goes than must, so that it pays
 EVICT_AHEAD_PART = 32  # that is, one 32nd
 WORTHWHILE_BYTES = 64 * 1024 * 1024  # compaction of a shard that gives back less is not wanted ...
@@ -322,10 +322,14 @@ class Store:
                 return self._shards[number].put(batch, self._mark(block_class))
             except StoreFull as full:
                 # The quota counts all shards; free pages serve the shard alone whose file has them.
-                shards = self._shards if isinstance(full, QuotaExceeded) else [self._shards[number]]
+                for_quota = isinstance(full, QuotaExceeded)
+                shards = self._shards if for_quota else [self._shards[number]]
                 if not self._make_room(shards, wanted_bytes):
                     raise
-            wanted_bytes *= 2
+                if not for_quota:
+                    wanted_bytes *= (
+                        2  # some of the free pages may be too few in a row, or in a reader's sight
+                    )
         return self._shards[number].put(batch, self._mark(block_class))
 
     def _make_room(self, shards: list[Shard], wanted_bytes: int) -> bool:

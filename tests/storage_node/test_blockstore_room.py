@@ -1,0 +1,258 @@
+"""Quota, eviction and compaction of the store on disk, over processes and where things fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage_node.blockstore import environment
+from storage_node.blockstore.check import check
+from storage_node.blockstore.interface import BlockClass, Blockstore
+from storage_node.blockstore.memory import MemoryStore
+from storage_node.blockstore.store import Store, open_store
+from storage_node.errors import QuotaExceeded, StoreFailed, StoreFull
+from tests.storage_node.blockstore_conformance import Clock, block, blocks, classes
+from tests.storage_node.processes import run_python, start_python
+
+OWN, CACHE, DEAL = BlockClass.OWN, BlockClass.CACHE, BlockClass.DEAL
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def small(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Blockstore]:
+    """A store with a quota of 1,000 bytes."""
+    store: Blockstore
+    if request.param == "memory":
+        store = MemoryStore(1000, clock)
+    else:
+        store = open_store(tmp_path / "quota", max_bytes=1000, reserve_bytes=0, clock=clock)
+    yield store
+    store.close()
+
+
+# --- room is made by the cache ---
+
+
+@pytest.mark.parametrize("wanted", list(BlockClass))
+def test_a_put_evicts_what_was_used_least_recently(
+    small: Blockstore, clock: Clock, wanted: BlockClass
+) -> None:
+    for number in range(10):
+        clock.now_s += 1
+        small.put_many([block(number)], CACHE)
+    small.use_many([block(0)[0]], 9000)
+    assert small.put_many([block(50), block(51)], wanted).new == 2
+    assert classes(small, 10) == [CACHE, None, None] + 7 * [CACHE]
+    assert small.stat().bytes == 1000
+
+
+def test_own_blocks_take_the_place_of_the_whole_cache_and_of_nothing_else(small: Blockstore) -> None:
+    small.put_many(blocks(4), DEAL)
+    small.put_many(blocks(6, first=10), CACHE)
+    for number in range(20, 26):
+        small.put_many([block(number)])
+    for wanted in BlockClass:
+        with pytest.raises(QuotaExceeded):
+            small.put_many([block(99)], wanted)
+    stat = small.stat()
+    assert (stat.blocks, stat.cache_blocks, stat.deal_blocks) == (10, 0, 4)
+
+
+def test_what_is_larger_than_the_quota_is_refused(small: Blockstore) -> None:
+    small.put_many([block(0)])
+    with pytest.raises(QuotaExceeded):
+        small.put_many([block(1, 1001)], CACHE)
+    assert small.has(block(0)[0])
+
+
+def test_a_disk_without_room_is_relieved_by_the_cache(tmp_path: Path) -> None:
+    roomy = open_store(tmp_path / "blocks", reserve_bytes=0)
+    roomy.put_many(blocks(60, 100_000), CACHE)
+    tight = open_store(tmp_path / "blocks", reserve_bytes=1 << 62)
+    assert tight.put_many([block(99, 200_000)]).new == 1
+    assert 0 < tight.stat().cache_blocks < 60
+    assert check(tight).clean
+    roomy.close()
+    tight.close()
+
+
+# --- the quota over processes ---
+
+FILL = """
+import random, sys
+from pathlib import Path
+from storage_node.blockstore.interface import BlockClass
+from storage_node.blockstore.store import open_store
+from storage_node.errors import QuotaExceeded
+from tests.storage_node.blockstore_conformance import block
+folder, seed, quota, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+chance = random.Random(seed)
+store = open_store(folder, max_bytes=quota, reserve_bytes=0)
+refused = 0
+while refused < 12:
+    count = chance.randrange(1, 30)
+    some = [block(chance.randrange(1 << 40), chance.randrange(1, size)) for _ in range(count)]
+    try:
+        store.put_many(some, chance.choice([BlockClass.OWN, BlockClass.DEAL]))
+    except QuotaExceeded:
+        refused += 1
+    if refused == 6:
+        store.delete_many(multihash for multihash, _ in some)
+print(refused)
+"""
+
+
+@pytest.mark.parametrize(("quota", "size"), [(30_000, 700), (48 << 20, 300_000)])
+def test_processes_together_never_pass_the_quota(tmp_path: Path, quota: int, size: int) -> None:
+    folder = tmp_path / "blocks"
+    store = open_store(folder, max_bytes=quota, reserve_bytes=0)
+    running = [start_python(FILL, str(folder), str(seed), str(quota), str(size)) for seed in range(3)]
+    chance, highest, killed = random.Random(1), 0, False
+    while any(process.poll() is None for process in running):
+        highest = max(highest, store.stat().bytes)
+        if not killed and highest > quota * 0.9 and chance.random() < 0.1:
+            running[0].kill()
+            killed = True
+    assert [process.communicate()[0].strip() for process in running] in (["", "12", "12"], ["12"] * 3)
+    report = check(store)
+    assert report.clean
+    assert report.bytes <= quota
+    assert report.bytes > quota - 40 * size  # nobody was refused while there was room
+    store.close()
+
+
+# --- a commit whose process was killed in it ---
+
+KILLED_IN_COMMIT = """
+import os, shutil, signal, sys
+from pathlib import Path
+from storage_node.blockstore.store import open_store
+folder, aside, multihash = Path(sys.argv[1]), Path(sys.argv[2]), bytes.fromhex(sys.argv[3])
+shutil.copytree(folder, aside)
+other = open_store(aside)
+other.delete_many([multihash])
+name = f"shard-{multihash[-1] % 4:02d}.1.mdb"
+store = open_store(folder)
+with store.shards[multihash[-1] % 4].environment.write() as txn:
+    with (folder / name).open("r+b") as file:
+        file.write((aside / name).read_bytes())  # pages and meta page, as the commit writes them
+    os.kill(os.getpid(), signal.SIGKILL)  # before others are told
+"""
+
+
+def test_a_block_whose_deletion_was_killed_in_its_commit_is_not_taken_for_present(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    store.put_many(blocks(20))
+    multihash, data = block(3)
+    done = run_python(KILLED_IN_COMMIT, str(store.folder), str(tmp_path / "aside"), multihash.hex())
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert store.has(multihash), "readers still see the old state, or this test tests nothing"
+    assert store.put_many([(multihash, data)]).new == 1
+    assert store.put_many(blocks(40)).new == 20
+    assert store.get(multihash) == data
+    assert check(store).clean
+    store.close()
+
+
+# --- compaction that fails ---
+
+
+@pytest.mark.parametrize("step", ["sync_file", "fsync_folder"])
+@pytest.mark.parametrize(("code", "expected"), [(errno.ENOSPC, StoreFull), (errno.EIO, StoreFailed)])
+def test_a_compaction_that_fails_leaves_the_old_file_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, code: int, expected: type[Exception]
+) -> None:
+    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    store.put_many(blocks(40, 5000))
+    files = sorted(store.folder.iterdir())
+
+    def fail(_: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(environment, step, fail)
+    with pytest.raises(expected):
+        store.compact()
+    monkeypatch.undo()
+    assert sorted(store.folder.iterdir()) == files  # the copy takes no room
+    assert store.put_many(blocks(50, 5000)).new == 10
+    store.compact()
+    assert check(store).clean
+    assert {key: store.get(key) for key in store} == dict(blocks(50, 5000))
+    store.close()
+
+
+def test_compaction_is_wanted_where_it_pays_and_stops_between_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_node.blockstore.store.WORTHWHILE_BYTES", 1 << 20)
+    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    store.put_many(blocks(100, 100_000))
+    assert not store.wants_compaction()
+    assert store.compact(only_wasteful=True) == 0
+    store.delete_many([multihash for multihash, _ in blocks(60, 100_000)])
+    assert store.wants_compaction()
+    done: list[tuple[int, int]] = []
+    assert store.compact(
+        only_wasteful=True, stop=lambda: len(done) == 2, progress=lambda *at: done.append(at)
+    )
+    assert len(done) == 2
+    assert store.wants_compaction()
+    assert store.compact(only_wasteful=True) > 0
+    assert not store.wants_compaction()
+    assert list(store.folder.glob("shard-??.3.mdb")) == []  # none was copied twice
+    store.close()
+
+
+def test_a_view_that_stays_open_keeps_its_bytes_and_holds_nobody_up(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    some = blocks(30, 50_000)
+    store.put_many(some)
+    with store.view(some[0][0]) as view:
+        for turn in range(4):
+            store.delete_many(list(store))
+            store.put_many(blocks(30, 50_000, first=100 * turn + 100))
+            store.compact()
+        assert view == some[0][1]
+    assert check(store).clean
+    store.close()
+
+
+def test_readers_and_writers_go_on_while_a_store_is_compacted(tmp_path: Path) -> None:
+    store: Store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    some = blocks(100, 20_000)
+    store.put_many(some)
+    failures: list[BaseException] = []
+    over = threading.Event()
+
+    def work(first: int) -> None:
+        try:
+            for turn in range(10_000):
+                assert store.get(some[turn % 100][0]) == some[turn % 100][1]
+                store.put_many([block(first + turn, 500)])
+                if over.is_set():
+                    return
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (1 << 20, 1 << 30)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        store.compact()
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert check(store).clean
+    store.close()
