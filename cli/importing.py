@@ -10,7 +10,7 @@ folders that are open (for an archive: of all of it).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cli.importing_steps import (
@@ -30,7 +30,7 @@ from cli.importing_walk import PathWalk
 from cli.output import Meter, invalid
 from merkledag.builder import FileTree, Leaf, Link, build_symlink
 from merkledag.cid import CID
-from merkledag.directory import DirEntry, build_directory
+from merkledag.directory import DirectoryBuilder, DirEntry
 
 if TYPE_CHECKING:
     from merkledag.block import Block
@@ -50,7 +50,7 @@ class Added(NamedTuple):
 
 @dataclass(slots=True)
 class _Folder:
-    entries: list[DirEntry] = field(default_factory=list)
+    entries: DirectoryBuilder
     size_bytes: int = 0
 
 
@@ -92,11 +92,11 @@ class Importer:
         return self._build(Archive(self._options, self._reader, name).plan(stream))
 
     def _build(self, plan: Iterator[Step]) -> Generator[Block, None, None]:
-        self._folders = [_Folder()]
+        self._folders = [_Folder(DirectoryBuilder(self._profile))]
         tree = FileTree(self._profile)
         try:
             if self._options.wrap:
-                self._folders.append(_Folder())
+                self._folders.append(_Folder(DirectoryBuilder(self._profile)))
             for step in ahead(plan):
                 if isinstance(step, Chunk):
                     leaf = step.leaf if isinstance(step.leaf, Leaf) else step.leaf.result()
@@ -129,23 +129,22 @@ class Importer:
             yield block
             self._done(step.name, "symlink", link, 0)
         elif isinstance(step, Enter):
-            self._folders.append(_Folder())
+            self._folders.append(_Folder(DirectoryBuilder(self._profile)))
         else:
             folder = self._folders.pop()
-            link, blocks = build_directory(self._profile, folder.entries, step.meta.mode, step.meta.mtime)
-            yield from blocks
+            link = yield from folder.entries.finish(step.meta.mode, step.meta.mtime)
             self._done(step.name, "directory", link, folder.size_bytes)
 
     def _done(self, name: str, kind: str, link: Link, size_bytes: int) -> None:
         added = Added(name, link.cid, kind, size_bytes, link.tsize)
         parent = self._folders[-1]
-        # What came from standard input has no name: in a folder its CID stands for one.
-        parent.entries.append(DirEntry(name.rpartition("/")[2] or str(link.cid), link.cid, link.tsize))
         parent.size_bytes += size_bytes
         if len(self._folders) == 1:
             self.roots.append(added)
-        else:
-            self._on_added(added)
+            return
+        # What came from standard input has no name: in a folder its CID stands for one.
+        parent.entries.add(DirEntry(name.rpartition("/")[2] or str(link.cid), link.cid, link.tsize))
+        self._on_added(added)
 
 
 def _filled(slot: Slot) -> Link:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import NamedTuple
@@ -35,6 +35,7 @@ _hashed = itemgetter(0)
 
 # What a bucket holds: an entry's name, CID and tsize, or a shard's with an empty name.
 Held = tuple[bytes, CID, int | None]
+Slot = tuple[int, bytes, CID, int | None]  # a bucket and what it holds
 
 
 def hash_name(name: bytes) -> int:
@@ -73,39 +74,50 @@ def prefix_chars(fanout: int) -> int:
 
 
 def build(
-    profile: ImportProfile, items: list[Item], mode: int | None = None, mtime: Mtime | None = None
-) -> tuple[Link, list[Block]]:
-    """The trie's root and its blocks, children first; raises LimitExceeded if two names share all 64 bits."""
-    blocks: list[Block] = []
-    # Sorted by hash, every bucket at every level is one run of neighbours.
-    link = _shard(profile, sorted(items, key=_hashed), 0, blocks, mode, mtime)
-    return link, blocks
-
-
-def _shard(
     profile: ImportProfile,
-    items: list[Item],
-    level: int,
-    blocks: list[Block],
+    parts: Iterable[list[Item]],
     mode: int | None = None,
     mtime: Mtime | None = None,
-) -> Link:
-    """One node of the trie for `items`, which share the hash bits above `level`; 21 levels at most."""
-    slots: list[tuple[int, bytes, CID, int | None]] = []
+) -> Generator[Block, None, Link]:
+    """Yields the trie's blocks, children first, and returns the root's link.
+
+    `parts` are the entries of one bucket of the root after the other, sorted, so that one of them needs to be
+    in memory at a time. Raises LimitExceeded if two names share all 64 bits.
+    """
+    slots: list[Slot] = []
     bits = bits_of(profile.hamt_fanout)
-    shift, mask = shift_of(level, bits), profile.hamt_fanout - 1
+    for items in parts:
+        if items:
+            blocks: list[Block] = []
+            slots.append((bucket(items[0].hashed, 0, bits), *place(profile, items, 0, blocks)))
+            yield from blocks
+    blocks = []
+    link = write_shard(profile, slots, blocks, mode, mtime)
+    yield from blocks
+    return link
+
+
+def runs(profile: ImportProfile, items: Sequence[Item], level: int = 0) -> Iterator[list[Item]]:
+    """Entries that are sorted by hash, by their buckets at `level`."""
+    shift = shift_of(level, bits_of(profile.hamt_fanout))
     start, count = 0, len(items)
     while start < count:
-        item = items[start]
-        prefix = item[0] >> shift
+        prefix = items[start].hashed >> shift
         end = start + 1
-        if end < count and items[end][0] >> shift == prefix:
+        if end < count and items[end].hashed >> shift == prefix:
             end = bisect_left(items, prefix + 1 << shift, end + 1, key=_hashed)
-            slots.append((prefix & mask, *place(profile, items[start:end], level, blocks)))
-        else:
-            slots.append((prefix & mask, item[1], item[2], item[3]))
+        yield list(items[start:end])
         start = end
-    return write_shard(profile, slots, blocks, mode, mtime)
+
+
+def _shard(profile: ImportProfile, items: list[Item], level: int, blocks: list[Block]) -> Link:
+    """One node of the trie for `items`, which share the hash bits above `level`; 21 levels at most."""
+    bits = bits_of(profile.hamt_fanout)
+    slots = [
+        (bucket(run[0].hashed, level, bits), *place(profile, run, level, blocks))
+        for run in runs(profile, items, level)
+    ]
+    return write_shard(profile, slots, blocks)
 
 
 def place(profile: ImportProfile, run: list[Item], level: int, blocks: list[Block]) -> Held:
@@ -118,7 +130,7 @@ def place(profile: ImportProfile, run: list[Item], level: int, blocks: list[Bloc
 
 def write_shard(
     profile: ImportProfile,
-    slots: Sequence[tuple[int, bytes, CID, int | None]],
+    slots: Sequence[Slot],
     blocks: list[Block],
     mode: int | None = None,
     mtime: Mtime | None = None,

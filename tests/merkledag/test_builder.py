@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -9,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merkledag import dag_pb, hamt, unixfs
+from merkledag import dag_pb, directory, hamt, unixfs
 from merkledag.block import Block
 from merkledag.builder import FileTree, Link, build_file, build_symlink, make_leaf
 from merkledag.chunker import MAX_CHUNK_BYTES, FixedSize, fixed_chunks
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.dag_pb import PBLink, PBNode
-from merkledag.directory import DirEntry, build_directory
+from merkledag.directory import DirectoryBuilder, DirEntry, build_directory
 from merkledag.errors import DecodeError, LimitExceeded
 from merkledag.layouts import Balanced, Trickle
 from merkledag.profile import PROFILES, UNIXFS_V0_2015, UNIXFS_V1_2025, ImportProfile
@@ -366,6 +367,49 @@ class TestFolders:
                 UNIXFS_V1_2025, [DirEntry("a", CHILD, 1), DirEntry("b", CHILD, 1), DirEntry("a", CHILD, 2)]
             )
 
+    @settings(max_examples=50)
+    @given(
+        st.dictionaries(st.text("abc😀", min_size=1), st.integers(0, 2**50), max_size=60),
+        st.sampled_from([0, 1, 300, 1000]),
+        st.sampled_from([8, 16, 256]),
+        st.sampled_from([1, 3, 64]),
+        st.sampled_from([None, 0, 128]),
+        st.none() | st.just(0o750),
+    )
+    def test_packed_or_not_a_folder_is_the_same(
+        self, sizes: dict[str, int], threshold: int, fanout: int, first_look: int, inline: int | None,
+        mode: int | None,
+    ) -> None:  # fmt: skip
+        profile = replace(
+            UNIXFS_V1_2025, hamt_threshold_bytes=threshold, hamt_fanout=fanout, inline_bytes=inline
+        )
+        some = [
+            DirEntry(name, make_leaf(profile, name.encode()).block.cid, size) for name, size in sizes.items()
+        ]
+        rows = sorted((name.encode(), cid, size) for name, cid, size in some)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(directory, "FIRST_LOOK", first_look)
+            assert build_directory(profile, some, mode) == directory.write_folder(profile, rows, mode)
+            with pytest.raises(ValueError, match="twice"):
+                build_directory(profile, [*some, DirEntry("a", CHILD, 1), *some, DirEntry("a", CHILD, 2)])
+
+    def test_large_folders_take_little_memory(self) -> None:
+        """A folder of 10⁶ entries is built in about 100 MB; here their hundredth part is held."""
+        builder = DirectoryBuilder(UNIXFS_V1_2025)
+        tracemalloc.start()
+        try:
+            for entry in self.entries(10_000, 20):
+                builder.add(entry)
+            held, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            for _ in builder.finish():
+                pass
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 10_000 * 140
+        assert peak < held + 10_000 * 60
+
     @pytest.mark.parametrize("estimate", ["links", "block"])
     def test_a_hamt_begins_strictly_above_the_threshold(self, estimate: Any) -> None:
         some = self.entries(10)
@@ -416,7 +460,7 @@ class TestFolders:
     def test_two_names_with_the_same_hash_are_refused_not_recursed_into(self) -> None:
         items = [hamt.Item(7, name, CHILD, 1) for name in (b"a", b"b")]
         with pytest.raises(LimitExceeded, match="64 bits"):
-            hamt.build(UNIXFS_V1_2025, items)
+            list(hamt.build(UNIXFS_V1_2025, [items]))
 
 
 def test_blocks_are_what_their_cids_say() -> None:

@@ -169,12 +169,12 @@ def test_names_part_where_their_hashes_do_or_never(fanout: int) -> None:
     bits = fanout.bit_length() - 1
     unused = HASH_BITS % bits
     twins = [Item(0, b"a", LEAVES[0], 1), Item(1 << unused, b"b", LEAVES[1], 2)]
-    _, made = build(profile, twins)
+    made = list(build(profile, [twins]))
     assert len(made) == HASH_BITS // bits
     below = Item((1 << unused) - 1, b"c", LEAVES[2], 3)  # differs from the first in bits that no level reads
     for last in (Item(0, b"c", LEAVES[2], 3), *([below] if unused else [])):
         with pytest.raises(LimitExceeded, match="deeper than the 64 bits"):
-            build(profile, [twins[0], last])
+            list(build(profile, [[twins[0], last]]))
 
 
 def test_a_hamt_keeps_its_own_fanout() -> None:
