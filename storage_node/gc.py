@@ -23,7 +23,7 @@ touched it, which stamps it with an epoch that is no lower than the limit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -48,14 +48,13 @@ class Tally(NamedTuple):
     blocks: int = 0
     bytes: int = 0
 
-    def plus(self, blocks: int, size_bytes: int) -> Tally:
-        """With so many more."""
-        return Tally(self.blocks + blocks, self.bytes + size_bytes)
-
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What a collection freed (or, in a dry run, would free now), and what stays: marked or too young."""
+    """What a collection freed (or, in a dry run, would free now), and what stays: marked or too young.
+
+    Of one that was resumed it counts the earlier parts too.
+    """
 
     freed: Mapping[BlockClass, Tally]  # by the class that the blocks had
     kept: Tally
@@ -76,7 +75,8 @@ class GcReport:
 
     def after(self, earlier: GcReport) -> GcReport:
         """This one and the one before it in one."""
-        freed = {each: self.freed[each].plus(*earlier.freed[each]) for each in BlockClass}
+        both = {each: (self.freed[each], earlier.freed[each]) for each in BlockClass}
+        freed = {each: Tally(a.blocks + b.blocks, a.bytes + b.bytes) for each, (a, b) in both.items()}
         return GcReport(
             freed, self.kept, self.to_deal + earlier.to_deal, self.dry_run, self.complete, earlier.resumed
         )
@@ -151,8 +151,6 @@ class _Run:
     stop: Callable[[], bool]
     progress: OnProgress
     resumed: bool = False
-    freed: dict[BlockClass, Tally] = field(default_factory=lambda: dict.fromkeys(BlockClass, Tally()))
-    to_deal: int = 0
 
     def limit(self) -> int:
         """The epoch below which stamps may be freed, of a collection that begins now."""
@@ -164,8 +162,9 @@ class _Run:
             complete = work.state.phase is Phase.SWEEP or self._mark(work)
             if complete:
                 complete = self._sweep(work)
-            kept = Tally(work.state.kept, work.state.kept_bytes)
-            return GcReport(self.freed, kept, self.to_deal, self.dry_run, complete, self.resumed)
+            state = work.state
+            freed = {each: Tally(*state.freed.get(each.name, (0, 0))) for each in BlockClass}
+            return GcReport(freed, Tally(*state.kept), state.to_deal, self.dry_run, complete, self.resumed)
         except DamagedBlock as error:
             raise IncompleteDag(f"{error}; nothing was freed") from error
         finally:
@@ -215,15 +214,15 @@ class _Run:
     def _sweep(self, work: Workspace) -> bool:
         """Free what is not marked; False if `stop` said so."""
         state = work.state
-        total, passed = self.store.stat().blocks, state.kept
+        total, passed = self.store.stat().blocks, state.kept[0]
         after = bytes.fromhex(state.cursor) if state.cursor else None
         for group in _groups(self.store.rows(after)):
             garbage, only_deals = self._sort(work, group)
             self._free(garbage, work)
             if only_deals and not self.dry_run:
-                self.to_deal += self.store.reclass_many(only_deals, BlockClass.DEAL, state.limit)
+                state.to_deal += self.store.reclass_many(only_deals, BlockClass.DEAL, state.limit)
             else:
-                self.to_deal += len(only_deals)
+                state.to_deal += len(only_deals)
             state.cursor = group[-1][0].hex()
             work.save()
             passed += len(group)
@@ -244,8 +243,7 @@ class _Run:
             if row.epoch < state.limit and flags < 0:
                 garbage[multihash] = row
                 continue
-            state.kept += 1
-            state.kept_bytes += row.length
+            _count(state.kept, row)
             if row.epoch < state.limit and row.block_class is BlockClass.OWN and not flags & NEEDED:
                 only_deals.append(multihash)
         return garbage, only_deals
@@ -257,12 +255,16 @@ class _Run:
         went = set(gone)
         for multihash, row in garbage.items():
             if multihash in went:
-                self.freed[row.block_class] = self.freed[row.block_class].plus(1, row.length)
+                _count(work.state.freed.setdefault(row.block_class.name, [0, 0]), row)
             elif self.store.has(multihash):  # put or touched meanwhile
-                work.state.kept += 1
-                work.state.kept_bytes += row.length
+                _count(work.state.kept, row)
         if self.on_freed is not None and went:
             self.on_freed(list(went))
+
+
+def _count(tally: list[int], row: BlockRow) -> None:
+    tally[0] += 1
+    tally[1] += row.length
 
 
 def _groups(rows: Iterator[tuple[bytes, BlockRow]]) -> Iterator[list[tuple[bytes, BlockRow]]]:

@@ -19,10 +19,10 @@ import json
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import BinaryIO
 
 from merkledag.cid import CID
 from storage_node.blockstore.disk import write_durably
@@ -58,14 +58,15 @@ class State:
     pin: str = ""  # the last pin that was read
     heads: list[int] = field(default_factory=lambda: [0, 0])  # where the queues go on
     cursor: str = ""  # the last multihash that the sweep has passed
-    kept: int = 0
-    kept_bytes: int = 0
+    kept: list[int] = field(default_factory=lambda: [0, 0])  # blocks, bytes
+    freed: dict[str, list[int]] = field(default_factory=dict)  # blocks, bytes by the name of their class
+    to_deal: int = 0
 
 
 class Queue:
     """CIDs in the order in which they came, in a file that only grows. `head` is where `take` goes on."""
 
-    def __init__(self, file: BinaryIO, head: int = 0) -> None:
+    def __init__(self, file: io.FileIO | io.BytesIO, head: int = 0) -> None:
         self._file = file
         self.head = head
         self._next = head
@@ -200,10 +201,13 @@ class GcJournal:
                 return None
             if state.phase is not Phase.SWEEP and (not state.boot or state.boot != _boot()):
                 return None
-            marks = FingerprintTable.open(self._folder / "marks")
-            queues = [
-                Queue(self._open(name, "r+b"), head) for name, head in zip(QUEUES, state.heads, strict=True)
-            ]
+            with ExitStack() as opened:
+                marks = FingerprintTable.open(self._folder / "marks")
+                opened.callback(marks.close)
+                queues: list[Queue] = []
+                for name, head in zip(QUEUES, state.heads, strict=True):
+                    queues.append(Queue(opened.enter_context(self._open(name, "r+b")), head))
+                opened.pop_all()
         except (FileNotFoundError, ValueError, TypeError, CorruptStore):
             return None
         return Workspace(state, marks, queues, self._state)
@@ -225,8 +229,8 @@ class GcJournal:
             (self._folder / f"{DRY}-{name}").unlink()  # it goes when it is closed
         return Workspace(State("", "", limit), marks, queues, None)
 
-    def _open(self, name: str, mode: str) -> BinaryIO:
-        return (self._folder / name).open(mode, buffering=0)  # type: ignore[return-value]
+    def _open(self, name: str, mode: str) -> io.FileIO:
+        return io.FileIO(self._folder / name, mode)
 
 
 def _boot() -> str:

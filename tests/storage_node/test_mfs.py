@@ -25,10 +25,11 @@ from merkledag.steps import Buffer, iterate
 from merkledag.unixfs import Mtime
 from storage_node.blockstore.interface import PutResult
 from storage_node.blockstore.store import Store, open_store
+from storage_node.errors import IncompleteDag
 from storage_node.gc import collect
-from storage_node.meta import Meta
-from storage_node.mfs import Mfs, parse, roots
-from storage_node.mfs_partial import PartialNodes
+from storage_node.meta import Meta, Table
+from storage_node.mfs import ROOT_KEY, Mfs, parse, roots
+from storage_node.mfs_partial import PartialNodes, path_to
 from storage_node.mfs_view import Segments
 from storage_node.pins import Pins
 
@@ -316,6 +317,127 @@ def test_content_that_is_not_here_can_be_linked(tree: Tree) -> None:
     tree.collect()
     assert tree.mfs.view().find(("there", "far")) == absent
     assert tree.mfs.view().stat(link.cid).cumulative_bytes == link.tsize
+
+
+def lost(tree: Tree, path: str) -> CID:
+    """Deletes the block of what is at a path."""
+    cid = tree.mfs.view().find(parse(path))
+    tree.store.delete_many([cid.multihash])
+    return cid
+
+
+@pytest.mark.parametrize("path", ["/", "/d", "/d/e", "/d/e/f"])
+def test_nothing_is_freed_while_a_part_of_the_tree_is_lost(tree: Tree, path: str) -> None:
+    """What hangs below it is unknown; it can be put again, or let go of."""
+    tree.mfs.write(("d", "e", "f"), [b"x" * 100], create=True, parents=True)
+    leaves = [key for key, row in tree.store.rows() if row.length == 8]
+    block = tree.store.get(tree.mfs.view().find(parse(path)).multihash)
+    cid = lost(tree, path)
+    with pytest.raises(IncompleteDag, match=str(cid)) as caught:
+        tree.collect()
+    assert caught.value.cid == cid
+    where = path_to(tree.store, tree.mfs.view().root, cid, PartialNodes(tree.meta))
+    assert where == parse(path)
+    assert all(tree.store.has(leaf) for leaf in leaves)
+    tree.store.put_many([(cid.multihash, block)])
+    tree.collect()
+    assert tree.read("/d/e/f") == b"x" * 100
+    lost(tree, path)
+    tree.mfs.remove(parse(path), recursive=True)
+    tree.collect()
+    assert not any(tree.store.has(leaf) for leaf in leaves)
+
+
+class Elsewhere:
+    """A folder `far` with a folder and a file in it, which others have; a tree that can fetch from them."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.blocks: dict[CID, Buffer] = {}
+        file, made = build_file(PROFILE, [b"12345678", b"abcdefgh"])
+        inner, more = build_directory(PROFILE, [DirEntry("file", file.cid, file.tsize)])
+        self.outer, most = build_directory(PROFILE, [DirEntry("inner", inner.cid, inner.tsize)])
+        self.blocks = {block.cid: block.data for block in (*made, *more, *most)}
+        self.inner, self.file = inner.cid, file.cid
+        self.mfs = Mfs(tree.store, tree.meta, PROFILE, self.get, lambda: 0)
+        self.tree = tree
+
+    def get(self, cid: CID) -> Buffer:
+        view = self.tree.store.find(cid.multihash)
+        if view is None:
+            return self.blocks[cid]
+        with view as block:
+            return bytes(block)
+
+    def fetch(self) -> None:
+        self.tree.store.put_many((cid.multihash, data) for cid, data in self.blocks.items())
+
+
+Change = Callable[[Mfs], None]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mfs: mfs.write(("far", "inner", "file"), [b"new"], offset=3),
+        lambda mfs: mfs.write(("far", "inner", "new"), [b"new"], create=True),
+        lambda mfs: mfs.mkdir(("far", "inner", "deep", "er"), parents=True),
+        lambda mfs: mfs.copy(("far", "inner"), ("copy",)),
+        lambda mfs: mfs.copy(("far", "inner", "file"), ("copy",)),
+        lambda mfs: mfs.move(("far", "inner"), ("moved",)),
+        lambda mfs: mfs.move(("far",), ("moved",)),
+        lambda mfs: mfs.remove(("far", "inner", "file")),
+        lambda mfs: mfs.write(("strict",), [b"x"], create=True),
+    ],
+)
+def test_what_is_made_of_lazily_linked_content_need_not_be_whole_either(tree: Tree, change: Change) -> None:
+    elsewhere = Elsewhere(tree)
+    tree.mfs.write(("whole", "f"), [b"w" * 50], create=True, parents=True)
+    elsewhere.mfs.link(elsewhere.outer.cid, ("far",))
+    change(elsewhere.mfs)
+    tree.collect()
+    lost(tree, "/whole/f")
+    with pytest.raises(IncompleteDag):
+        tree.collect()
+
+
+def test_content_that_is_all_here_is_whole_from_then_on(tree: Tree) -> None:
+    elsewhere = Elsewhere(tree)
+    elsewhere.mfs.link(elsewhere.outer.cid, ("far",))
+    elsewhere.fetch()
+    above, (block,) = build_directory(PROFILE, [DirEntry("x", elsewhere.outer.cid, 1)])
+    tree.store.put_many([(block.cid.multihash, block.data)])
+    elsewhere.mfs.link(above.cid, ("above",))
+    tree.store.delete_many([elsewhere.inner.multihash])
+    with pytest.raises(IncompleteDag, match=str(elsewhere.inner)):
+        tree.collect()
+
+
+def test_what_a_truncating_write_makes_is_whole(tree: Tree) -> None:
+    elsewhere = Elsewhere(tree)
+    elsewhere.mfs.link(elsewhere.file, ("file",))
+    elsewhere.mfs.write(("file",), [b"0" * 30], truncate=True)
+    tree.store.delete_many([CID.of(b"0" * 8, RAW).multihash])
+    tree.collect()  # a leaf has nothing below it
+    lost(tree, "/file")
+    with pytest.raises(IncompleteDag):
+        tree.collect()
+
+
+def test_nodes_that_left_the_tree_are_forgotten(tree: Tree) -> None:
+    elsewhere = Elsewhere(tree)
+    elsewhere.mfs.link(elsewhere.outer.cid, ("far",))
+    for number in range(5):
+        elsewhere.mfs.write(("far", "inner", f"{number}"), [b"new"], create=True)
+    noted = [key for key, _ in tree.meta.items(Table.RECORDS, b"mfs-partial/")]
+    assert len(noted) == 6
+    partial = PartialNodes(tree.meta)
+    before = tree.meta.get(Table.RECORDS, ROOT_KEY)
+    collect(tree.store, Pins(tree.meta, lambda: 0), roots=roots(tree.meta), turns=partial)
+    tree.mfs.mkdir(("late",))
+    assert partial.forget_unseen(before, ROOT_KEY) == 0
+    collect(tree.store, Pins(tree.meta, lambda: 0), roots=roots(tree.meta), turns=partial)
+    assert partial.forget_unseen(tree.meta.get(Table.RECORDS, ROOT_KEY), ROOT_KEY) == 5
+    tree.collect()
 
 
 @pytest.mark.parametrize(
