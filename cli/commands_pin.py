@@ -35,7 +35,7 @@ app.command("jobs")(jobs)
 app.command("verify")(verify)
 
 TYPES = ("all", "recursive", "direct", "indirect")
-PINS_PER_WRITE = 1000
+PINS_PER_WRITE = 8192
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH…", help="Content paths or CIDs; - reads them, one a line.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cli.output import count_text, not_found
 from merkledag.cid import CID
-from storage_node.pins import PinMode, protect
+from storage_node.pins import PinMode, protect, protect_many
 from storage_node.reach import reachable
 
 if TYPE_CHECKING:
@@ -24,14 +24,16 @@ def pin_what_is_whole(
     as what its CID says; nothing is pinned then.
     """
     store, recursive = home.open_store(), mode is PinMode.RECURSIVE
-    whole: list[CID] = []
+    whole = list(cids)
     lacking: list[CID] | None = None
     with store.lease():
-        for cid in cids:
-            lacking = protect(store, cid, recursive, strict=True) or None
-            if lacking is not None:
-                break
-            whole.append(cid)
+        if protect_many(store, cids, recursive, strict=True):
+            whole.clear()
+            for cid in cids:
+                lacking = protect(store, cid, recursive, strict=True) or None
+                if lacking is not None:
+                    break
+                whole.append(cid)
         made = home.open_pins().add_many(whole, recursive, name, metadata) if whole else []
     return made, lacking
 

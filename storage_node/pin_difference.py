@@ -8,18 +8,15 @@ from merkledag.steps import inline
 from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import BlockRefused, DamagedBlock
 from storage_node.fingerprints import FingerprintSet
-from storage_node.pins import may_link
+from storage_node.pins import TOUCH_BLOCKS, may_link
 from storage_node.reach import node_links
-
-TOUCH_BLOCKS = 1024
 
 
 def protect_difference(store: Blockstore, old: CID, new: CID) -> list[CID]:
     """As `pins.protect` of `new`, for what the DAG of `old` does not hold; returns what is missing of that.
 
-    All of `old` must be here and stay pinned meanwhile; blocks of it that are missing only make the
-    difference larger. Both are read level by level, so an edit deep inside a tree costs the nodes above it.
-    Raises BlockRefused for a block that its CID's codec cannot read.
+    All of `old` must be here and stay pinned meanwhile: what it lacks of what both hold, `new` will lack.
+    Both are read level by level, so an edit deep inside a tree costs the nodes above it. Raises BlockRefused for a block that its CID's codec cannot read.
     """
     walk = _Difference(store)
     walk.hold([old])

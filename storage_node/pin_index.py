@@ -24,7 +24,7 @@ from storage_node.meta import Meta, Table
 from storage_node.pins import Pin, PinMode, Pins, may_link, pin_key
 from storage_node.reach import node_links
 
-ROWS_PER_WRITE = 20_000  # of the index, in one transaction: others who write to the meta store wait for it
+ROWS_PER_WRITE = 100_000  # of the index, in one transaction: others who write to the meta store wait for it
 _DIGEST_BYTES = 16
 _PARTLY, _WHOLE = b"\0", b"\1"
 _CLEANED = b"pin-index-cleaned"  # in Table.RECORDS: how often something was removed from the index

@@ -22,6 +22,7 @@ from storage_node.reach import reachable
 MAX_NAME_BYTES = 255  # the pinning service API's limit
 MAX_METADATA_BYTES = 4096
 MAX_PINNED_CID_BYTES = 200
+TOUCH_BLOCKS = 1024
 
 _COUNTS_KEY = b"pin-counts"  # in Table.RECORDS: numbers of recursive and direct pins
 _COUNTS = struct.Struct(">QQ")
@@ -270,8 +271,13 @@ def protect(store: Blockstore, root: CID, recursive: bool = True, *, strict: boo
     (some may have come meanwhile), then call again until nothing is missing. Raises BlockRefused for a
     block that its CID's codec cannot read, with `strict`: what it links to is not known to be here.
     """
-    if not recursive:
-        return [root] if not root.is_identity and store.touch_many([root.multihash]) else []
+    return protect_many(store, [root], recursive, strict=strict)
+
+
+def protect_many(
+    store: Blockstore, roots: Iterable[CID], recursive: bool = True, *, strict: bool = False
+) -> list[CID]:
+    """As `protect`, for several DAGs; what they share is walked once."""
     missing: dict[bytes, CID] = {}
     by_multihash: dict[bytes, CID] = {}
 
@@ -285,9 +291,10 @@ def protect(store: Blockstore, root: CID, recursive: bool = True, *, strict: boo
 
     # A node that was absent when its links were wanted counts as missing even if another adder has put it
     # by the time it is touched: nobody has walked, and touched, what is below it.
-    for cid in reachable(store, [root], lambda absent: missing.update({absent.multihash: absent}), refuse):
+    below = reachable(store, roots, lambda absent: missing.update({absent.multihash: absent}), refuse)
+    for cid in below if recursive else (root for root in roots if not root.is_identity):
         by_multihash[cid.multihash] = cid
-        if len(by_multihash) >= 1024:
+        if len(by_multihash) >= TOUCH_BLOCKS:
             flush()
     flush()
     return list(missing.values())
