@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storage_node.errors import LockHeld
@@ -37,10 +37,9 @@ def daemon_lock(
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _acquire(path, handle, sleep, patience_s, on_wait)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+        _write_pid(handle, b"%d" % os.getpid())
         yield
-        os.ftruncate(handle, 0)
+        _write_pid(handle, b"")
     finally:
         os.close(handle)
 
@@ -112,6 +111,12 @@ def holder(path: Path) -> int | None:
         return pid
     finally:
         os.close(handle)
+
+
+def _write_pid(handle: int, pid: bytes) -> None:
+    """Always as many bytes, so that a full disk has room for them from the second time on."""
+    with suppress(OSError):  # nobody learns who holds it, but it must be had to make room
+        os.pwrite(handle, pid.ljust(MAX_PID_BYTES, b"\n"), 0)
 
 
 def _read_pid(handle: int) -> int | None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Final
 
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.blockstore.verify import VerifyReport, heal, verify, verify_groups
-from storage_node.errors import BlockNotFound, DamagedBlock
+from storage_node.errors import BlockNotFound, DamagedBlock, StoreFull
 from storage_node.meta import Meta, MetaWrite, Table
 
 SAVE_EVERY_S: Final = 5.0
@@ -64,8 +65,11 @@ class Rounds:
         return self._load(self._key + b"/last")
 
     def save(self, now: Round) -> None:
-        """Keep where a round is, durably; one that ended becomes the last one."""
-        with self._meta.write() as write:
+        """Keep where a round is, durably; one that ended becomes the last one.
+
+        A disk without room for that is no reason not to read on.
+        """
+        with suppress(StoreFull), self._meta.write() as write:
             if now.ended_s is None:
                 write.put(Table.RECORDS, self._key, _encode(now))
             else:
