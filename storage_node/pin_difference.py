@@ -16,7 +16,8 @@ def protect_difference(store: Blockstore, old: CID, new: CID) -> list[CID]:
     """As `pins.protect` of `new`, for what the DAG of `old` does not hold; returns what is missing of that.
 
     All of `old` must be here and stay pinned meanwhile: what it lacks of what both hold, `new` will lack.
-    Both are read level by level, so an edit deep inside a tree costs the nodes above it. Raises BlockRefused for a block that its CID's codec cannot read.
+    Both are read level by level, so an edit deep inside a tree costs the nodes above it.
+    Raises BlockRefused for a block that its CID's codec cannot read.
     """
     walk = _Difference(store)
     walk.hold([old])
