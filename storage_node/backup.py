@@ -12,7 +12,7 @@ from pathlib import Path
 from zlib import crc32
 
 from storage_node import backup_snapshot as snapshots
-from storage_node.backup_folder import MAX_PART_BYTES, BackupFolder, Part, parts_of_file
+from storage_node.backup_folder import MAX_PART_BYTES, PART_NAME, BackupFolder, Part, parts_of_file
 from storage_node.backup_pack import PACK_BYTES, Pack
 from storage_node.backup_snapshot import MAX_BITMAP_BYTES, PackUse, SavedFile, Snapshot
 from storage_node.backup_writer import PackWriter
@@ -323,7 +323,7 @@ def prune(folder: BackupFolder, keep: int | None = None) -> Pruned:
             (secret if file.is_secret else parts).update(part.sha256 for part in file.parts)
     for place, wanted in ((folder.parts, parts), (folder.keys, secret)):
         for path in place.iterdir():
-            if path.name not in wanted:
+            if PART_NAME.fullmatch(path.name) and path.name not in wanted:
                 freed += _unlink(path)
     return Pruned(tuple(going), len(gone), freed)
 

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ FORMAT_FILE = "format.json"
 LOCK_FILE = "lock"
 MAX_FORMAT_BYTES = 4096
 MAX_PART_BYTES = 4 * 1024 * 1024
+PART_NAME = re.compile(r"[0-9a-f]{64}")
 UNFINISHED = ".part"  # suffix of a file that is being written, or that a killed backup left
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -113,7 +115,8 @@ class BackupFolder:
 def make_folder(path: Path) -> BackupFolder:
     """The folder of backups at `path`, made first if it is absent or empty; its parent must be there.
 
-    Raises BackupRefused for a folder with other things, SnapshotNotFound without a parent, StoreFull.
+    Raises BackupRefused for a folder with other things, SnapshotNotFound without its parent, LockHeld and
+    StoreFull.
     """
     if not path.parent.is_dir():
         raise SnapshotNotFound(f"{path.parent}: there is no such folder to make a backup in")
@@ -121,21 +124,27 @@ def make_folder(path: Path) -> BackupFolder:
         raise BackupRefused(f"{path} is not a folder: choose another name for the backup")
     folder = BackupFolder(path)
     if not (path / FORMAT_FILE).exists():
-        ours = {FORMAT_FILE + UNFINISHED, LOCK_FILE, *(each.name for each in folder.folders())}
-        strange = (
-            sorted(each.name for each in path.iterdir() if each.name not in ours) if path.exists() else []
-        )
-        if strange:
-            raise BackupRefused(f"{path} holds other things ({strange[0]}): choose a new or empty folder")
+        ours = {path / FORMAT_FILE, path / (FORMAT_FILE + UNFINISHED), path / LOCK_FILE, *folder.folders()}
+        for strange in sorted({*path.rglob("*")} - ours):
+            raise BackupRefused(
+                f"{path} holds other things ({strange.relative_to(path)}): choose a new or empty folder"
+            )
         with writing(path):
             path.mkdir(mode=0o700, exist_ok=True)
             for each in folder.folders():
                 each.mkdir(mode=0o700, exist_ok=True)
             os.close(os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            # Last: what was killed before this is done again.
-            write_new(path / FORMAT_FILE, json.dumps({"format": FORMAT, "version": VERSION}).encode() + b"\n")
-            fsync_folder(path)
+        _write_format(folder)
     return open_folder(path)
+
+
+def _write_format(folder: BackupFolder) -> None:
+    """The last step of making a folder: what is killed before it is done again."""
+    with folder.lock(alone=True):  # or LockHeld: another backup makes the folder, or has it already
+        file = folder.path / FORMAT_FILE
+        if not file.exists():
+            write_new(file, json.dumps({"format": FORMAT, "version": VERSION}).encode() + b"\n")
+            fsync_folder(folder.path)
 
 
 def open_folder(path: Path) -> BackupFolder:

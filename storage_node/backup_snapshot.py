@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from storage_node.backup_folder import MAX_PART_BYTES, BackupFolder, Part, write_new
+from storage_node.backup_folder import MAX_PART_BYTES, PART_NAME, BackupFolder, Part, write_new
 from storage_node.backup_pack import PACK_BLOCKS
 from storage_node.blockstore.disk import fsync_folder
 from storage_node.blockstore.interface import BlockClass
@@ -27,7 +27,6 @@ MAX_SNAPSHOT_BYTES = 256 * 1024 * 1024
 MAX_BITMAP_BYTES = PACK_BLOCKS // 8
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{9}Z-[0-9a-f]{16}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 # Nothing else is ever written into a restored home, whatever a snapshot says.
 _PATHS = re.compile(
     r"config\.toml|keys/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\.key|pieces/[A-Za-z0-9_-]{1,200}\.piece"
@@ -169,7 +168,7 @@ def _decode(name: str, document: dict[str, Any]) -> Snapshot:
     uses = []
     for pack, blocks in document["packs"].items():
         classes = {BlockClass[each.upper()]: _unpressed(bits) for each, bits in blocks.items()}
-        uses.append(PackUse(_checked(_SHA256, pack), classes))
+        uses.append(PackUse(_checked(PART_NAME, pack), classes))
     files = tuple(
         SavedFile(_checked(_PATHS, path), tuple(map(_part, parts)))
         for path, parts in document["files"].items()
@@ -205,7 +204,7 @@ def _part(value: list[Any]) -> Part:
     sha256, size_bytes = value
     if _number(size_bytes) > MAX_PART_BYTES:
         raise ValueError("a part is too long")
-    return Part(_checked(_SHA256, sha256), size_bytes)
+    return Part(_checked(PART_NAME, sha256), size_bytes)
 
 
 def _checked(pattern: re.Pattern[str], text: object) -> str:
