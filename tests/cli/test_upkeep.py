@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)
 
 FILES = {"a": some_bytes(60_000), "b": some_bytes(9_000, 2)}
 PATIENCE_S = 30.0
-LOOK_S = 0.05
+LOOK_S = 0.2
 
 
 async def holdfast(env: dict[str, str], *arguments: str, code: int = 0) -> Any:
@@ -145,6 +145,28 @@ async def test_the_worker_of_a_server_finds_and_heals_damage_and_ends_with_it(st
         server.child.kill()
         server.end()
     await until(lambda: not is_running(worker), "the worker ends with its server")
+
+
+async def test_a_lost_ledger_and_damage_are_noticed(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home", {})
+    env = environment(home.path, HOLDFAST_MAINTENANCE_ENABLED="false")
+    block = some_bytes(1000)
+    with home:
+        home.open_store().put_many([(CID.of(block).multihash, block)])
+        home.open_store().replace(CID.of(block).multihash, bytes(1000))
+    await holdfast(env, "repo", "verify", code=4)
+    server = Process(env, "gateway", "--json")
+    try:
+        url = next(server.lines())["gateway"]
+        assert await holdfast(env, "healthcheck") == {"gateway": url, "damaged": 1}
+    finally:
+        server.end(15)
+    server = Process(env, "gateway", "--json", "--ledger", "http://127.0.0.1:9")
+    try:
+        assert next(server.lines())
+        await holdfast(env, "healthcheck", code=1)
+    finally:
+        server.end(15)
 
 
 async def test_no_worker_runs_where_the_settings_want_none(tmp_path: Path) -> None:
