@@ -105,7 +105,8 @@ def collect(
     steps of marking and sweeping. Raises IncompleteDag, having freed nothing, if links of a pin or root
     cannot be read: what hangs below a missing block is unknown.
 
-    Without a journal, or where the disk has no room for one, marks are in memory and nothing can be resumed.
+    Without a journal marks are in memory and nothing can be resumed. Where the disk has no room for one, or
+    errors, OSError is raised: collect again without, with roots that are read anew.
     """
     run = _Run(store, pins, roots, turns, partial_roots, deals, dry_run, on_freed, stop, progress)
     if journal is None:
@@ -116,7 +117,7 @@ def collect(
         except OSError:  # of the journal's files: the store has errors of its own
             if not dry_run:
                 journal.discard()
-    return run.work_in(Workspace.unrecorded(run.limit(), store.stat().blocks))
+            raise  # and not go on from here: roots that were read are used up
 
 
 def _recorded(journal: GcJournal, run: _Run) -> GcReport:

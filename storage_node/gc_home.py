@@ -70,20 +70,26 @@ class Collector:
                 commitments.drop_many(multihashes)
             on_freed(multihashes)
 
-        try:
-            report = collect(
+        def collected(journal: GcJournal | None) -> GcReport:
+            return collect(
                 self.store,
                 self.pins,
                 roots=mfs.roots(self.meta),
                 turns=partial,
                 partial_roots=pin_jobs.roots(self.meta),
                 deals=self._pieces(),
-                journal=GcJournal(self.folder, self.meta),
+                journal=journal,
                 dry_run=dry_run,
                 on_freed=freed,
                 stop=stop,
                 progress=progress,
             )
+
+        try:
+            try:
+                report = collected(GcJournal(self.folder, self.meta))
+            except OSError:
+                report = collected(None)  # it is to help where the disk is full; roots are read anew
         except IncompleteDag as error:
             raise self._explained(error) from error
         if report.complete and not dry_run:

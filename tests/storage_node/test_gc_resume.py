@@ -13,14 +13,14 @@ import pytest
 
 from merkledag.block import Block
 from merkledag.cid import CID
-from storage_node import gc
+from storage_node import gc, gc_journal, mfs
 from storage_node.blockstore.interface import BlockClass
 from storage_node.blockstore.store import Store, open_store
 from storage_node.errors import CorruptStore, IncompleteDag, LockHeld
 from storage_node.fingerprints import FingerprintTable
 from storage_node.gc_home import Collector
 from storage_node.gc_journal import GcJournal, Phase
-from storage_node.meta import Meta
+from storage_node.meta import Meta, Table
 from storage_node.pins import Pins, protect
 from storage_node.reach import reachable
 from tests.storage_node.blockstore_conformance import block, blocks
@@ -303,16 +303,30 @@ def test_a_journal_that_lost_a_file_is_made_anew(place: Place, name: str) -> Non
     assert set(place.store) == place.reached()
 
 
-def test_no_room_for_a_journal_is_no_obstacle(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param(os, "posix_fallocate", id="from the beginning"),
+        pytest.param(gc_journal, "write_durably", id="when everything has been marked"),
+    ],
+)
+def test_no_room_for_a_journal_is_no_obstacle(
+    place: Place, monkeypatch: pytest.MonkeyPatch, module: object, name: str
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     place.add(tree("kept"))
-    place.store.put_many(blocks(50))
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    assert place.steps(10_000, dry_run=True).blocks == 50
-    assert place.steps(10_000).blocks == 50
-    assert set(place.store) == place.reached()
+    mutable = pairs(tree("the mutable tree"))
+    place.store.put_many([*mutable, *blocks(50)])
+    place.meta.put(Table.RECORDS, mfs.ROOT_KEY, bytes(8) + bytes(tree("the mutable tree")[-1].cid))
+    monkeypatch.setattr(module, name, full)
+    collector = Collector(
+        place.store, place.meta, place.pins, place.folder / "pieces", place.folder / "gc", lambda: 7
+    )
+    assert collector.collect(dry_run=True).blocks == 50
+    assert collector.collect().blocks == 50
+    assert set(place.store) == place.reached() | {multihash for multihash, _ in mutable}
     assert not place.journal().unfinished()
 
 
