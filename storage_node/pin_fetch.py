@@ -40,7 +40,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fetch is: blocks and bytes that came, blocks that were here, and what it waits for."""
+    """How far a fetch is: blocks and bytes that came and are durable, blocks that were here before."""
 
     blocks: int = 0
     size_bytes: int = 0
@@ -171,7 +171,8 @@ class DagFetch:
 
     def _write(self) -> None:
         """Make what came durable; a damaged block that is here is replaced."""
-        came, self._came, self._came_bytes = self._came, [], 0
+        came, came_bytes = self._came, self._came_bytes
+        self._came, self._came_bytes = [], 0
         self._written_s = self._clock()
         if not came:
             return
@@ -181,6 +182,8 @@ class DagFetch:
                 if cid.multihash in self._damaged:
                     self._store.replace(cid.multihash, data)
                     self._damaged.discard(cid.multihash)
+        self._blocks += len(came)
+        self._size_bytes += came_bytes
 
     # --- from peers ---
 
@@ -224,8 +227,6 @@ class DagFetch:
         self._failures.pop(cid, None)
         self._came.append((cid, data))
         self._came_bytes += len(data)
-        self._blocks += 1
-        self._size_bytes += len(data)
         self._moved_s = self._clock()
         self._follow(cid, data)
 

@@ -397,9 +397,13 @@ async def test_pausing_elsewhere_stops_the_work_and_keeps_what_came(home: Home) 
         stuck = source.blocks.pop(str(dag[0].cid))
         working = asyncio.create_task(home.work(job, peers).run())
         await until(lambda: source.asked[str(dag[0].cid)])
-        home.clock.ahead_s += 10
-        await until(lambda: home.jobs.get(1).waiting_for == str(dag[0].cid))
-        assert home.jobs.get(1).blocks == len(dag) - 1
+
+        def reported() -> bool:
+            home.clock.ahead_s += 1
+            job = home.jobs.get(1)
+            return (job.blocks, job.waiting_for) == (len(dag) - 1, str(dag[0].cid))
+
+        await until(reported)
         assert home.jobs.get(1).is_running()
         home.jobs.change(1, lambda job: replace(job, state=JobState.PAUSED))
         home.clock.ahead_s += 10
