@@ -16,6 +16,7 @@ from storage_node.maintenance import Journal
 from storage_node.meta import Meta, Table
 from storage_node.mfs_partial import PartialNodes, path_to
 from storage_node.mfs_view import text
+from storage_node.pin_index import PinIndex
 from storage_node.pins import Pins
 
 DUTY = "gc"  # the name under which the last collection is noted, see `maintenance.Journal`
@@ -96,6 +97,7 @@ class Collector:
             if not report.resumed:
                 partial.forget_unseen(tree, mfs.ROOT_KEY)
             self._note(report, began_s)
+            PinIndex(self.meta, self.pins, self.store).clean(stop)
         return report
 
     def _pieces(self) -> Iterator[bytes]:
