@@ -67,16 +67,19 @@ async def _peers(stack: AsyncExitStack, home: Home, ledger_url: str | None, gate
 
 
 async def _nodes(stack: AsyncExitStack, home: Home, ledger_url: str) -> NetworkPeer:
-    from cli.compose import connected
+    from cli.compose import nodes_of
+    from cli.home import NODE_KEY
     from ledger.errors import LedgerError
+    from merkledag.peer import parse_peer
     from storage_node.errors import PeerUnreachable
     from storage_node.fetch import NetworkFetcher
     from storage_node.pin_peers import NetworkPeer
     from storage_node.providers import ProviderDirectory
 
-    wire = await stack.enter_async_context(connected(home, ledger_url))
-    directory = ProviderDirectory(wire.ledger, clock=time.monotonic, me=home.signer().public_key)
-    fetcher = NetworkFetcher(directory, wire.pool)
+    ledger, pool = await stack.enter_async_context(nodes_of(home, ledger_url))
+    keys = home.keystore()
+    me = parse_peer(keys.info(NODE_KEY).public) if keys.has(NODE_KEY) else None
+    fetcher = NetworkFetcher(ProviderDirectory(ledger, clock=time.monotonic, me=me), pool)
 
     async def fetch(cid: CID) -> bytes:
         try:

@@ -129,7 +129,7 @@ class Maintenance:
                 rest_s = duty.work(over)
         except LockHeld:
             return LOCKED_S
-        except StorageNodeError as error:
+        except (StorageNodeError, OSError) as error:
             return self._failed(duty, str(error))
         self._told.pop(duty.name, None)
         self._journal.solved(duty.name)  # it may have been another process that had the problem
