@@ -174,3 +174,14 @@ def test_migrate_says_what_it_found(holdfast: Holdfast) -> None:
         '{"format": "holdfast-blocks", "version": 99, "shards": 4}'
     )
     assert "upgrade" in holdfast.fails(4, "repo", "migrate")
+
+
+def test_a_command_waits_for_its_turn_and_says_for_whom(holdfast: Holdfast) -> None:
+    holdfast("block", "put", "-", stdin=b"block")
+    with Home(holdfast.home).daemon_lock():
+        waits = holdfast.process("repo", "compact", "--json")
+        assert waits.stderr is not None
+        assert f"waiting for process {os.getpid()}" in waits.stderr.readline().decode()
+        assert waits.poll() is None
+    out, _ = waits.communicate(timeout=PATIENCE_S)
+    assert (waits.returncode, b"freed_bytes" in out) == (0, True)
