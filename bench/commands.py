@@ -36,7 +36,8 @@ class Bench:
     """Seconds and peak anonymous memory by name, over all rounds. Bytecode goes to `compiled`.
 
     Processor seconds (user and system) suffer less than the wall's from what else the machine does. Memory
-    is anonymous (RssAnon, sampled), because the pages of LMDB's files are the system's cache.
+    is what no file stands behind (RssAnon and RssShmem, sampled): the pages of LMDB's files are the
+    system's cache.
     """
 
     def __init__(self, compiled: Path) -> None:
@@ -89,10 +90,9 @@ class Bench:
                 lines = status.read_text().splitlines()
             except OSError:
                 return
-            for line in lines:
-                if line.startswith("RssAnon:"):
-                    mib = int(line.split()[1]) / 1024
-                    self.peak_mib[name] = max(self.peak_mib.get(name, 0.0), mib)
+            kinds = ("RssAnon:", "RssShmem:")
+            mib = sum(int(line.split()[1]) for line in lines if line.startswith(kinds)) / 1024
+            self.peak_mib[name] = max(self.peak_mib.get(name, 0.0), mib)
             time.sleep(SAMPLE_S)
 
     def forget(self) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.importing import Added, Importer, ImportOptions
 from cli.importing_walk import total_bytes
-from cli.output import meter
+from cli.output import meter, note
 from cli.profile_options import named_profile
 
 if TYPE_CHECKING:
     from cli.home import Home
     from cli.output import Meter
     from merkledag.block import Block
+
+
+KEPT: Final = "holdfast: what came so far stays until the next `repo gc`: repeat this to go on from there"
 
 
 class Stored(NamedTuple):
@@ -68,6 +71,9 @@ def store_pinned(
     with store.lease():
         try:
             result = store.put_many(items())
+        except KeyboardInterrupt:
+            note(KEPT)
+            raise
         finally:
             blocks.close()
         if pin_name is not None:

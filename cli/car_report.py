@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from cli.output import invalid
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from merkledag.car_sections import CarHeader
     from merkledag.cid import CID
 
+HERE: Final = 1  # what is known of a block
+WANTED: Final = 2
 INDEX_NAMES: Final = {0x0400: "sorted", 0x0401: "multihash-sorted"}
 
 
@@ -50,44 +53,56 @@ def _root_multihashes(header: CarHeader | None) -> set[bytes]:
 
 
 class Below:
-    """Which blocks link to which, to tell what is missing below the roots."""
+    """Tells what is missing below the roots while blocks come, in any order.
 
-    def __init__(self) -> None:
-        self._here: dict[bytes, tuple[CID, ...]] = {}
+    About 50 bytes a block; and the links of those that come before anything links to them.
+    """
+
+    def __init__(self, roots: Iterable[CID]) -> None:
+        from storage_node.fingerprints import FingerprintTable
+
+        self._blocks = FingerprintTable()  # by multihash
+        self._links: dict[bytes, list[CID]] = {}  # of blocks that nothing wanted so far
+        self._awaited: dict[bytes, CID] = {}
+        self._want(list(roots))
 
     def add(self, block: Block, file: str) -> None:
         """One block of the archive; exit 4 if its links cannot be read."""
         from merkledag.errors import MerkledagError, UnsupportedCodec
 
-        links: tuple[CID, ...] = ()
+        links: list[CID] = []
         if block.cid.codec != codecs.RAW:
             try:
-                links = tuple(codecs.links(block.cid, block.data))
+                links = codecs.links(block.cid, block.data)
             except UnsupportedCodec:
-                links = ()
+                links = []
             except MerkledagError as error:
                 raise invalid(f"{file}: block {block.cid}: {error}") from None
         multihash = block.cid.multihash
-        if links or multihash not in self._here:
-            self._here[multihash] = links
+        before = self._blocks.add(multihash, HERE)
+        if before >= 0 and before & WANTED:
+            self._awaited.pop(multihash, None)
+            self._want(links)
+        elif links:
+            self._links[multihash] = links
 
-    def missing(self, roots: tuple[CID, ...]) -> list[CID]:
-        """The blocks below the roots that did not come; identity CIDs are followed."""
-        seen: set[bytes] = set()
-        absent: list[CID] = []
-        stack = list(roots)
+    def missing(self) -> list[CID]:
+        """The blocks below the roots that did not come."""
+        return list(self._awaited.values())
+
+    def _want(self, stack: list[CID]) -> None:
+        """These, and what hangs below those of them that came before; identity CIDs are followed."""
         while stack:
             cid = stack.pop()
-            if cid.multihash in seen:
+            before = self._blocks.add(cid.multihash, WANTED)
+            if before >= 0 and before & WANTED:
                 continue
-            seen.add(cid.multihash)
             if cid.is_identity:
                 stack += _inline_links(cid)
-            elif cid.multihash in self._here:
-                stack += self._here[cid.multihash]
+            elif before >= 0:
+                stack += self._links.pop(cid.multihash, ())
             else:
-                absent.append(cid)
-        return absent
+                self._awaited[cid.multihash] = cid
 
 
 def _inline_links(cid: CID) -> list[CID]:

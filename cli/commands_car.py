@@ -148,7 +148,13 @@ class _Imported:
     def run(self, home: Home) -> None:
         """Stores every block; what was stored before an error stays."""
         with closing(self._archive.blocks("imported")) as blocks:
-            self.result = home.open_store().put_many(self._counted(blocks))
+            try:
+                self.result = home.open_store().put_many(self._counted(blocks))
+            except KeyboardInterrupt:
+                from cli.adding import KEPT
+
+                note(KEPT)
+                raise
         self._archive.drain()
 
     def _counted(self, blocks: Iterable[Block]) -> Iterator[tuple[bytes, bytes]]:

@@ -118,23 +118,21 @@ def verify(
     from merkledag.car_index import CarIndex
 
     summary = Summary()
-    below = Below()
     with open_car(file, ReadOptions(null_padding=null_padding)) as archive:
+        header = archive.read_header()
         places: CarIndex | None = None
+        if header.v2 is not None and header.v2.has_index:
+            places = CarIndex(identity=header.v2.fully_indexed)
+        below = Below(header.roots) if full else None
         with closing(archive.sections("verified")) as sections:
             for block, offset in sections:
-                header = archive.header
-                if places is None and header is not None and header.v2 is not None and header.v2.has_index:
-                    places = CarIndex(identity=header.v2.fully_indexed)
                 if places is not None:
                     places.add(block.cid, offset)
                 summary.add(block.cid, len(block.data), header)
-                if full:
+                if below is not None:
                     below.add(block, file)
-        header = archive.header
-        assert header is not None
         kind = checked_index(archive, places or CarIndex())
-    if full and (missing := below.missing(header.roots)):
+    if below is not None and (missing := below.missing()):
         lacks = count_text(len(missing), "block")
         raise invalid(
             f"{file}: lacks {lacks} that it links to, for example {missing[0]} (--partial allows that)"

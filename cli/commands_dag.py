@@ -161,23 +161,29 @@ def stat(
     """Walk whole DAGs: distinct blocks and bytes of each, and what they share."""
     from merkledag.steps import iterate
     from merkledag.traverse import walk_dag
+    from storage_node.fingerprints import FingerprintSet
 
-    unique: dict[bytes, int] = {}  # multihash → bytes, over all roots
+    every = FingerprintSet()
+    blocks = total = 0  # of all roots, each block once
     rows: list[tuple[CID, int, int]] = []
     bar = meter("walked", None, wanted=progress)
     try:
         with Home.locate() as home:
             source = content_source(home)
             for root in [_root(home, source, path) for path in paths]:
-                seen: dict[bytes, int] = {}
+                seen = FingerprintSet()  # a block may have several CIDs
+                size_bytes = 0
                 for block in iterate(walk_dag(root), source.get):
-                    seen[block.cid.multihash] = len(block.data)
-                    bar.advance(len(block.data))
-                rows.append((root, len(seen), sum(seen.values())))
-                unique.update(seen)
+                    size = len(block.data)
+                    bar.advance(size)
+                    if seen.add(block.cid.multihash):
+                        size_bytes += size
+                        if every.add(block.cid.multihash):
+                            blocks, total = blocks + 1, total + size
+                rows.append((root, len(seen), size_bytes))
     finally:
         bar.finish()
-    _print_stat(rows, len(unique), sum(unique.values()), json_output=json_output)
+    _print_stat(rows, blocks, total, json_output=json_output)
 
 
 def _print_stat(rows: list[tuple[CID, int, int]], blocks: int, total: int, *, json_output: bool) -> None:

@@ -15,9 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cli.car_export import Exporter, ExportRequest
 from cli.car_input import ReadOptions, open_car
+from cli.car_report import Below
 from cli.output import CommandError, ExitCode
 from cli.sources import LocalSource
 from cli.target import Target
@@ -28,9 +31,10 @@ from merkledag.car_index import CarIndex, IndexKind
 from merkledag.car_sections import CarHeader, CarSections, Section
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR, RAW
+from merkledag.codecs import links as links_of
 from merkledag.dag_cbor import encode
 from merkledag.errors import HashMismatch
-from merkledag.multihash import IDENTITY
+from merkledag.multihash import IDENTITY, SHA2_256
 from merkledag.profile import UNIXFS_V1_2025
 from storage_node.blockstore.interface import BlockRow
 from storage_node.blockstore.shard import BlockView
@@ -423,8 +427,9 @@ class TestImport:
         while _stored(holdfast.home) == 0:
             assert time.monotonic() < deadline
         process.send_signal(number)
-        process.communicate(timeout=WAIT_S)
+        _, said = process.communicate(timeout=WAIT_S)
         assert process.returncode in (-number, 130)
+        assert (b"repeat this to go on" in said) == (number is signal.SIGINT)
         kept = _stored(holdfast.home)
         assert 0 < kept < 60
         assert holdfast("pin", "ls").text == ""
@@ -604,6 +609,32 @@ class TestVerify:
 
 
 class TestParts:
+    @given(st.data())
+    @settings(max_examples=40)
+    def test_what_is_missing_is_found_in_any_order(self, data: st.DataObject) -> None:
+        blocks = [*raw_blocks(4), Block(CID.of(b"inside", RAW, IDENTITY), b"inside")]
+        for number in range(data.draw(st.integers(0, 8))):
+            links = data.draw(st.lists(st.sampled_from(blocks), max_size=4))
+            value = encode([number, *(block.cid for block in links)])
+            hash_code = data.draw(st.sampled_from([SHA2_256, IDENTITY])) if len(value) <= 128 else SHA2_256
+            blocks.append(Block(CID.of(value, DAG_CBOR, hash_code), value))
+        roots = data.draw(st.lists(st.sampled_from(blocks), max_size=2))
+        came = data.draw(st.lists(st.sampled_from(blocks)))
+        below = Below([root.cid for root in roots])
+        for block in came:
+            below.add(block, "x.car")
+        here = {block.cid for block in came}
+        reached: set[CID] = set()
+        stack = [root.cid for root in roots]
+        by_cid = {block.cid: block for block in blocks}
+        while stack:
+            cid = stack.pop()
+            if cid not in reached:
+                reached.add(cid)
+                if cid in here or cid.is_identity:
+                    stack += links_of(cid, by_cid[cid].data)
+        assert set(below.missing()) == {cid for cid in reached - here if not cid.is_identity}
+
     def test_ls_root_and_get_block(self, holdfast: Holdfast, tmp_path: Path) -> None:
         blocks = raw_blocks(5, 200_000)
         plain = archive_of(blocks, [blocks[3].cid, blocks[1].cid])
