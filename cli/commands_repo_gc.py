@@ -90,7 +90,7 @@ class _Progress:
         if phase is not self._phase or self._meter is None:
             self.finish()
             label = "swept" if phase is Phase.SWEEP else "marked"
-            self._meter = meter(label, total, as_text=blocks_text)
+            self._meter = meter(label, total if phase is Phase.SWEEP else None, as_text=blocks_text)
             self._phase, self._done = phase, 0
         self._meter.advance(done - self._done)
         self._done = done

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage_node import mfs, pin_jobs
 from storage_node.blockstore.interface import Blockstore
 from storage_node.commitments import Commitments
-from storage_node.errors import CorruptStore, IncompleteDag
+from storage_node.errors import CorruptStore, IncompleteDag, StoreFull
 from storage_node.gc import GcReport, OnFreed, OnProgress, collect
 from storage_node.gc_journal import GcJournal
 from storage_node.maintenance import Journal
@@ -66,9 +67,15 @@ class Collector:
         partial = PartialNodes(self.meta)
         commitments = Commitments(self.meta)
 
+        stale = False
+
         def freed(multihashes: list[bytes]) -> None:
+            nonlocal stale
             if not dry_run:
-                commitments.drop_many(multihashes)
+                try:
+                    commitments.drop_many(multihashes)
+                except StoreFull:  # a collection that makes room must not end for lack of it
+                    stale = True
             on_freed(multihashes)
 
         def collected(journal: GcJournal | None) -> GcReport:
@@ -94,10 +101,13 @@ class Collector:
         except IncompleteDag as error:
             raise self._explained(error) from error
         if report.complete and not dry_run:
-            if not report.resumed:
-                partial.forget_unseen(tree, mfs.ROOT_KEY)
-            self._note(report, began_s)
-            PinIndex(self.meta, self.pins, self.store).clean(stop)
+            with suppress(StoreFull):  # as above
+                self._note(report, began_s)
+                if stale or report.resumed:  # one that was killed may not have dropped them
+                    commitments.prune(self.store)
+                if not report.resumed:
+                    partial.forget_unseen(tree, mfs.ROOT_KEY)
+                PinIndex(self.meta, self.pins, self.store).clean(stop)
         return report
 
     def _pieces(self) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ machine alone; once they are complete they are brought to the disk.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -26,7 +27,7 @@ from pathlib import Path
 
 from merkledag.cid import CID
 from storage_node.blockstore.disk import write_durably
-from storage_node.errors import CorruptStore, LockHeld
+from storage_node.errors import CorruptStore, LockHeld, StoreFull
 from storage_node.fingerprints import FingerprintTable
 from storage_node.meta import Meta, Table
 
@@ -187,8 +188,13 @@ class GcJournal:
         marks = FingerprintTable(self._folder / "marks", keys)
         queues = [Queue(self._open(name, "w+b")) for name in QUEUES]
         # A copy of the folder beside other records (a restored backup) must not be taken for theirs.
-        self._meta.put(Table.RECORDS, JOURNAL_KEY, state.id.encode())
-        return Workspace(state, marks, queues, self._state)
+        work = Workspace(state, marks, queues, self._state)
+        try:
+            self._meta.put(Table.RECORDS, JOURNAL_KEY, state.id.encode())
+        except StoreFull as error:
+            work.close()
+            raise OSError(errno.ENOSPC, str(error)) from error
+        return work
 
     def resume(self) -> Workspace | None:
         """The collection that was stopped or killed, None if there is none or it cannot go on."""

@@ -13,10 +13,12 @@ import pytest
 
 from merkledag.block import Block
 from merkledag.cid import CID
+from proofs.commitment import commit_block
 from storage_node import gc, gc_journal, mfs
 from storage_node.blockstore.interface import BlockClass
 from storage_node.blockstore.store import Store, open_store
-from storage_node.errors import CorruptStore, IncompleteDag, LockHeld
+from storage_node.commitments import Commitments
+from storage_node.errors import CorruptStore, IncompleteDag, LockHeld, StoreFull
 from storage_node.fingerprints import FingerprintTable
 from storage_node.gc_home import Collector
 from storage_node.gc_journal import GcJournal, Phase
@@ -399,6 +401,34 @@ def test_a_home_collects_anew_what_became_garbage_meanwhile(place: Place) -> Non
     assert (report.blocks, report.resumed, report.complete) == (42, True, True)
     assert not collector.unfinished()
     assert place.store.stat().blocks == 0
+
+
+def test_records_that_cannot_be_written_end_no_collection(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full; blocks are deleted all the same, since that is what makes room."""
+
+    def full(*_: object) -> None:
+        raise StoreFull("no room")
+
+    collector = Collector(
+        place.store, place.meta, place.pins, place.folder / "pieces", place.folder / "gc", lambda: 7
+    )
+    rows = Commitments(place.meta)
+    place.add(tree("kept"))
+    place.store.put_many(blocks(50))
+    rows.put_many({block(1)[0]: commit_block(block(1)[1])})
+    with monkeypatch.context() as patched:
+        patched.setattr(Meta, "put", full)
+        patched.setattr(Commitments, "drop_many", full)
+        assert collector.collect().blocks == 50
+    assert rows.get(block(1)[0]) is not None
+    place.store.put_many(blocks(2000, 8))
+    asked = iter([False, False, False])
+    assert not collector.collect(stop=lambda: next(asked, True)).complete
+    assert collector.collect().complete
+    assert rows.get(block(1)[0]) is None
+    assert set(place.store) == place.reached()
 
 
 # --- tables of marks ---
