@@ -23,6 +23,8 @@ from pathlib import Path
 from merkledag import multihash as mh
 from merkledag.cid import CID
 from storage_node import gc
+from storage_node.blockstore.check import check
+from storage_node.blockstore.interface import BlockClass
 from storage_node.blockstore.store import Store, open_store
 from storage_node.meta import Meta
 from storage_node.pins import Pins
@@ -142,6 +144,15 @@ def growth(folder: Path, count: int) -> Figures:
         "lease, us": statistics.median(seconds(lambda: _lease(store)) for _ in range(20)) * 1e6,
         "stat, us": statistics.median(seconds(store.stat) for _ in range(20)) * 1e6,
     }
+    cached = random_blocks(PROBES, 64)
+    store.put_many(((mh.digest(block), block) for block in cached), BlockClass.CACHE)
+    figures["use, us a block"] = (
+        seconds(lambda: store.use_many([mh.digest(block) for block in cached], int(time.time()) + 60))
+        / PROBES
+        * 1e6
+    )
+    figures["evict, us a block"] = seconds(lambda: store.evict(0)) / PROBES * 1e6
+    figures["check, us a block"] = seconds(lambda: check(store)) / count * 1e6
     figures["collect half, us a block"] = seconds(lambda: gc.collect(store, pins, roots=kept)) / count * 1e6
     store.close()
     return figures

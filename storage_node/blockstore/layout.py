@@ -6,7 +6,7 @@ import fcntl
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +65,8 @@ def _make(folder: Path, kind: str, file: str, made: _Format) -> list[Environment
         sync_file(environment.path)  # LMDB does not sync what it writes into a new file
     fsync_folder(folder)
     _write_format(folder, kind, made)
-    fsync_folder(folder.parent)
+    with suppress(PermissionError):  # a folder of somebody else's that we may not list
+        fsync_folder(folder.parent)
     return opened
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from storage_node.blockstore.migrations import add_deals_and_last_use
 from storage_node.blockstore.room import DEFAULT_RESERVE_BYTES, Room
 from storage_node.blockstore.shard import BlockView, Shard
 from storage_node.blockstore.tables import MAX_USE_S, Mark
+from storage_node.blockstore.writes import Writes
 from storage_node.errors import BlockNotFound, BlockRefused, QuotaExceeded, StoreFull
 
 DEFAULT_SHARDS = 4  # 1 GiB of 1 MiB blocks: 1.9 s with one environment, 1.4 s with four
@@ -147,7 +148,7 @@ class Store:
         """See Blockstore. At most two batches a shard are held: one being written, one being filled."""
         batches: list[dict[bytes, Buffer]] = [{} for _ in self._shards]
         sizes = [0] * len(self._shards)
-        writes = _Writes(self._pool)
+        writes = Writes(self._pool)
         total = 0
         try:
             for multihash, block in items:
@@ -373,29 +374,3 @@ def _is_wasteful(shard: Shard) -> bool:
 def _seconds(at_s: float) -> int:
     """A time that rows can keep."""
     return min(max(int(at_s), 0), MAX_USE_S)
-
-
-class _Writes:
-    """Batches under way in the pool, at most one a shard: that bounds the memory of a put."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._running: dict[int, Future[tuple[int, int]]] = {}
-        self._results: list[tuple[int, int]] = []
-
-    def start(self, shard: int, write: Callable[[], tuple[int, int]]) -> None:
-        """Begin a write once the shard's earlier one is done. Raises what that one raised."""
-        before = self._running.pop(shard, None)
-        if before is not None:
-            self._results.append(before.result())
-        self._running[shard] = self._pool.submit(write)
-
-    def here(self, write: Callable[[], tuple[int, int]]) -> None:
-        """Write in the calling thread: a single small batch needs no other."""
-        self._results.append(write())
-
-    def finish(self) -> list[tuple[int, int]]:
-        """Wait for all of them; returns (new blocks, new bytes) of each, or raises the first error."""
-        wait(self._running.values())
-        self._results += [each.result() for each in self._running.values()]
-        return self._results
