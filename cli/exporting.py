@@ -9,7 +9,6 @@ already, and still make the block of its CID, is neither fetched nor written.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, ExitCode, Meter, invalid, note, printable, size_text
-from cli.part import MAX_NAME_BYTES, Part, check_length, put_in_place, refuse_special
+from cli.part import MAX_NAME_BYTES, Part, check_length, full_disk, put_in_place, refuse_special
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.filenode import is_leaf
 from merkledag.reader import NodeStat, read_file
@@ -108,13 +107,6 @@ def check_room(target: Path, size_bytes: int) -> None:
         raise CommandError(
             f"{target}: {size_text(size_bytes)} do not fit into the {free} that are free", ExitCode.NO_SPACE
         )
-
-
-def full_disk(target: Path, error: OSError) -> CommandError | None:
-    """Exit 6 for an error that says that the disk is full, else None."""
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return None
-    return CommandError(f"{target}: {error.strerror}; what was written is removed again", ExitCode.NO_SPACE)
 
 
 def check_root(cid: CID, node: NodeStat) -> None:

@@ -15,12 +15,11 @@ from cli.exporting import (
     check_room,
     check_root,
     export,
-    full_disk,
     make_folder_of,
     refuse_existing,
 )
 from cli.output import Meter, invalid, meter, raw
-from cli.part import Part, put_in_place
+from cli.part import Part, full_disk, put_in_place
 from cli.streams import STDIO
 from merkledag.reader import stat as stat_node
 from merkledag.steps import Buffer

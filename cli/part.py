@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from cli.output import CommandError, invalid
+from cli.output import CommandError, ExitCode, invalid
 
 PRIVATE: Final = 0o700
 OWNER_WRITES: Final = 0o200
@@ -107,6 +108,13 @@ def check_length(target: Path) -> None:
         raise invalid(
             f"the name {target.name[:40]!r}… has more than {MAX_NAME_BYTES} bytes: choose one with -o"
         )
+
+
+def full_disk(target: Path, error: OSError) -> CommandError | None:
+    """Exit 6 for an error that says that the disk is full, else None."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return None
+    return CommandError(f"{target}: {error.strerror}; what was written is removed again", ExitCode.NO_SPACE)
 
 
 def refuse_special(path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import invalid, not_found, raw
-from cli.part import Part, check_length
+from cli.part import Part, check_length, full_disk
 from cli.streams import is_stdout
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Target:
         if len(data) >= LARGE_BLOCK_BYTES:
             self._flush()
             if self.is_file:
-                _write_at(self._handle, data, self.size_bytes)
+                self._write_at(data, self.size_bytes)
             else:
                 self._write(data)
             self.size_bytes += len(data)
@@ -128,7 +128,7 @@ class Target:
     def patch(self, offset: int, data: bytes) -> None:
         """Overwrites what was appended before, in a file."""
         self._settle()
-        _write_at(self._handle, data, offset)
+        self._write_at(data, offset)
 
     def _settle(self) -> None:
         self._flush()
@@ -139,7 +139,7 @@ class Target:
         if self._collected:
             collected, self._collected = self._collected, bytearray()
             if self.is_file:
-                _write_at(self._handle, collected, self.size_bytes - len(collected))
+                self._write_at(collected, self.size_bytes - len(collected))
             else:
                 self._write(collected)
 
@@ -153,7 +153,16 @@ class Target:
 
     def _copy(self, offset: int, view: View) -> None:
         with view as data:
-            _write_at(self._handle, data, offset)
+            self._write_at(data, offset)
+
+    def _write_at(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                count = os.pwrite(self._handle, rest, offset)
+                rest, offset = rest[count:], offset + count
+        except OSError as error:
+            raise (self._path and full_disk(self._path, error)) or error from None
 
 
 def _give_name(new: Path, path: Path) -> None:
@@ -164,10 +173,3 @@ def _give_name(new: Path, path: Path) -> None:
         raise invalid(f"{path} exists: choose another name with -o") from None
     except OSError:  # a file system without links
         new.rename(path)
-
-
-def _write_at(handle: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        count = os.pwrite(handle, rest, offset)
-        rest, offset = rest[count:], offset + count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -240,6 +241,21 @@ class TestExport:
         with Target(str(tmp_path / "x.car")) as target:
             target.append(b"whole")
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
+
+    def test_a_full_disk_is_told_and_leaves_nothing(
+        self, holdfast: Holdfast, tree: Tree, tmp_path: Path
+    ) -> None:
+        root = holdfast.add(tree({"large": os.urandom(6 * MIB), "small": b"x" * 1000}))
+        before = sorted(tmp_path.iterdir())
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        for size_bytes in (0, 4 * MIB, 6 * MIB + 500):  # a thread meets it, or whoever collects
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
+            try:
+                said = holdfast.fails(6, "car", "export", root, "-o", tmp_path / "x.car")
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert str(tmp_path / "x.car") in said
+            assert sorted(tmp_path.iterdir()) == before
 
     def test_names_that_cannot_be_are_told_before_anything_is_written(
         self, holdfast: Holdfast, tree: Tree, tmp_path: Path
