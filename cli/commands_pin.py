@@ -137,14 +137,14 @@ def _fetched(
     home: Home, job: Any, lacking: list[CID], *, fetch: bool, progress: bool, json_output: bool
 ) -> None:
     """Fetches what is missing and says what was pinned; exit 3 when there is nobody to ask."""
-    from cli.pinned_fetch import has_peers, open_jobs, run_job
+    from cli.pinned_fetch import has_peers, record_job, run_job
 
     lacks = f"{job.cid} cannot be pinned: it lacks {count_text(len(lacking), 'block')} here"
     if not fetch:
         raise not_found(f"{lacks}, for example {lacking[0]}")
     if not job.background and not has_peers(home, list(job.sources)):
         raise not_found(f"{lacks}, for example {lacking[0]}: --from URL fetches it, and a known ledger does")
-    recorded = open_jobs(home).create(job)
+    recorded = record_job(home, job)
     if job.background:
         background_job(home, recorded, json_output=json_output)
         return

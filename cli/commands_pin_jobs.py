@@ -10,7 +10,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag, ProgressFlag
-from cli.output import CommandError, count_text, emit, note, printable, size_text, text, usage
+from cli.output import count_text, emit, note, printable, size_text, text, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,23 +161,10 @@ def _resume(
     json_output: bool,
 ) -> None:
     from cli.commands_pin import said
-    from cli.pinned_fetch import open_jobs, run_job
-    from storage_node.pin_jobs import JobState
+    from cli.pinned_fetch import open_jobs, run_job, start_again
 
-    def resumed(current: PinJob) -> PinJob:
-        if current.is_running():
-            raise CommandError(f"process {current.runner_pid} works on job {current.number} already")
-        return replace(
-            current,
-            state=JobState.WAITING,
-            background=background,
-            error="",
-            sources=tuple(dict.fromkeys((*current.sources, *urls))),
-            timeout_s=timeout_s or current.timeout_s,
-        )
-
-    waiting = open_jobs(home).change(job.number, resumed)
-    assert waiting is not None
+    asked = replace(job, sources=tuple(urls), timeout_s=timeout_s, background=background)
+    waiting = start_again(open_jobs(home), job.number, asked)
     if background:
         background_job(home, waiting, json_output=json_output)
     else:

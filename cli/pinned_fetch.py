@@ -66,6 +66,43 @@ def has_peers(home: Home, sources: list[str]) -> bool:
     return bool(sources or known_ledger(home) or home.config.texts("names.routers"))
 
 
+def record_job(home: Home, job: PinJob) -> PinJob:
+    """Records a job; one for the same pin that was interrupted goes on under its number."""
+    jobs = open_jobs(home)
+    wanted = (job.cid.to_v1(), job.mode, job.replaces)
+    for known in jobs.ls():
+        if (known.cid.to_v1(), known.mode, known.replaces) == wanted:
+            return start_again(jobs, known.number, job)
+    return jobs.create(job)
+
+
+def start_again(jobs: PinJobs, number: int, asked: PinJob) -> PinJob:
+    """Lets a job wait for somebody to work on it, with what was asked for now: sources are added.
+
+    Exit 1 if somebody works on it.
+    """
+    from storage_node.pin_jobs import JobState
+
+    def again(known: PinJob) -> PinJob:
+        if known.is_running():
+            raise CommandError(f"process {known.runner_pid} works on job {number} already")
+        return replace(
+            known,
+            state=JobState.WAITING,
+            name=asked.name,
+            metadata=asked.metadata,
+            sources=tuple(dict.fromkeys((*known.sources, *asked.sources))),
+            timeout_s=asked.timeout_s or known.timeout_s,
+            background=asked.background,
+            unpin=asked.unpin,
+            error="",
+        )
+
+    waiting = jobs.change(number, again)
+    assert waiting is not None
+    return waiting
+
+
 def pin_runner(home: Home, ledger_url: str | None) -> PinRunner:
     """What works, in a daemon, on the jobs that were left to one."""
     from storage_node.pin_runner import PinRunner
