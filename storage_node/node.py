@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ from ledger.engine.errors import LedgerNotFound
 from ledger.engine.sender import Sender
 from ledger.records import ProviderRecord
 from ledger.transactions import Ask, Register
-from merkledag.cid import CID
-from merkledag.codecs import RAW
 from merkledag.ed25519 import Signer
 from merkledag.peer import peer_text
 from storage_node.acceptance import Acceptance
@@ -153,13 +151,6 @@ class StorageNode:
         )
         if asked != ask:
             await self._sender.send(Ask(*ask))
-
-    def held_roots(self) -> Iterator[CID]:
-        """What garbage collection must leave besides pins: every block of pieces held and coming in.
-
-        Each as a raw CID, so that nothing is read to mark it; give them to `gc.collect` as partial roots.
-        """
-        return (CID(1, RAW, multihash) for multihash in self.custody.protected())
 
     # What the routes need: see `server.Reception`.
 

@@ -18,6 +18,7 @@ from merkledag.steps import adrive_walk
 from merkledag.traverse import walk_dag
 from storage_node import commitments as commitments_module
 from storage_node.blockstore import environment
+from storage_node.blockstore.interface import BlockClass
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockNotFound, PlacementFailed, UploadRefused
 from storage_node.fetch import NetworkFetcher
@@ -179,20 +180,18 @@ async def test_client_and_node_may_share_one_store_and_its_garbage_collection(ne
     junk = client.store.put_many([(CID.of(b"junk").multihash, b"junk")])
     assert junk.new == 1
     deal = await stored(network, client, content, periods=2, code=(2, 3))
-    collect(
-        client.store,
-        Pins(Meta(client.folder / "pins"), network.clock),
-        partial_roots=own.node.held_roots(),
-    )
+    pins = Pins(Meta(client.folder / "pins"), network.clock)
+    collect(client.store, pins, deals=own.node.custody.protected())
     assert not client.store.has(CID.of(b"junk").multihash)
     (held,) = own.node.custody.held().values()
     assert held.deal == deal
-    assert all(client.store.has(multihash) for multihash in held.multihashes())
+    kept = [client.store.row(multihash) for multihash in held.multihashes()]
+    assert {row.block_class for row in kept if row is not None} == {BlockClass.DEAL}
+    assert None not in kept
     await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
     assert not network.seen("fault")
-    collect(
-        client.store, Pins(Meta(client.folder / "pins"), network.clock), partial_roots=own.node.held_roots()
-    )
+    await network.until(lambda: not own.node.custody.held(), "the released piece")
+    collect(client.store, pins, deals=own.node.custody.protected())
     assert list(client.store.keys()) == []
 
 
