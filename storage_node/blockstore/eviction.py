@@ -21,7 +21,7 @@ def evict(
 
     Reads and writes what it frees and a page of each shard's index; a bounded group at a time.
     """
-    candidates = heapq.merge(*(_of(shard) for shard in shards), key=lambda each: each[0])
+    candidates = heapq.merge(*(_of(shard) for shard in shards), key=lambda each: each[:2])
     blocks = freed_bytes = 0
     while freed_bytes < surplus_bytes and (group := _next(candidates, surplus_bytes - freed_bytes)):
         for shard in shards:

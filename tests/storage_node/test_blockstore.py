@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage_node.blockstore.check import check
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.blockstore.store import BATCH_BYTES, Store, open_store
@@ -284,30 +285,43 @@ def test_a_file_cut_short_is_an_error_and_no_crash(tmp_path: Path, kept_percent:
         assert int(done.stdout.split()[1]) > 0
 
 
-@settings(max_examples=30)
-@given(st.lists(st.tuples(st.sampled_from("padc"), st.integers(0, 12)), max_size=40))
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.sampled_from("pcdTtxruef"), st.integers(0, 12)), max_size=40))
 def test_both_stores_agree(operations: list[tuple[str, int]]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        disk, memory = open_store(Path(folder), reserve_bytes=0), MemoryStore()
+        clock = Clock()
+        disk, memory = open_store(Path(folder), reserve_bytes=0, clock=clock), MemoryStore(clock=clock)
         try:
             for name, number in operations:
-                multihash, _ = block(number)
-                for store in (disk, memory):
-                    if name == "p":
-                        store.put_many([block(number)])
-                    elif name == "a":
-                        store.put_many([block(number)], BlockClass.CACHE)
-                    elif name == "d":
-                        store.delete_many([multihash])
-                    else:
-                        store.free_many([multihash], store.begin_collection(), BlockClass.CACHE)
+                clock.now_s += number % 3
+                results = [operate(store, name, number) for store in (disk, memory)]
+                assert results[0] == results[1]
             assert dict(disk.rows()) == dict(memory.rows())
-            for field in ("blocks", "bytes", "cache_blocks", "cache_bytes"):
+            for field in ("blocks", "bytes", "cache_blocks", "cache_bytes", "deal_blocks", "deal_bytes"):
                 assert getattr(disk.stat(), field) == getattr(memory.stat(), field)
+            assert check(disk).clean
         finally:
             disk.close()
+
+
+def operate(store: Blockstore, name: str, number: int) -> object:
+    """One operation by its letter; what it returned."""
+    multihash, _ = block(number)
+    if name in "pcd":
+        return store.put_many([block(number)], BlockClass("pcd".index(name)))
+    if name in "Tt":
+        return store.touch_many([multihash], BlockClass.OWN if name == "T" else BlockClass.DEAL)
+    if name == "x":
+        return store.delete_many([multihash])
+    if name == "r":
+        return store.reclass_many([multihash], BlockClass(number % 3), store.lease_floor())
+    if name == "u":
+        store.use_many([multihash], 1000 + number)
+    if name == "e":
+        return store.evict(100 * number)
+    return store.free_many([multihash], store.begin_collection(), BlockClass.CACHE) if name == "f" else None
 
 
 def test_the_fingerprint_set_is_a_set() -> None:
