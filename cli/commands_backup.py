@@ -289,6 +289,8 @@ def restore(
             except KeyboardInterrupt:
                 note(GOES_ON)
                 raise
+            if lost.problems:
+                target.open_pins().recount()  # the counters may be there without the pins, or the other way
             release(target.path)
             pins = target.open_pins().count()
             keys = target.keystore().names()

@@ -224,7 +224,9 @@ def _load_records(folder: BackupFolder, snapshot: Snapshot, aside: Path, lost: L
         except DamagedBackup as error:
             if not partial:
                 raise DamagedBackup(f"{error} (pins, names and other records); {HOW_TO_GO_ON}") from error
-            lost.problems.append(f"{error}: pins, names or other records are lost")
+            lost.problems.append(
+                f"{error}: pins, names or other records are lost: pin what you need before you collect"
+            )
             continue
         try:
             meta.load(pairs)

@@ -22,11 +22,13 @@ import pytest
 
 from cli.home import Home
 from merkledag.cid import CID
+from merkledag.codecs import RAW
 from proofs.commitment import commit_block
 from storage_node import piece_file
 from storage_node.custody import Custody
 from storage_node.duties import ShardKey
 from storage_node.piece_file import PieceFile
+from storage_node.pins import Pin, PinMode
 from tests.cli.conftest import ROOT, Holdfast
 from tests.cli.processes import environment, spawn
 from tests.storage_node.content import add_files, encode, some_bytes
@@ -223,6 +225,29 @@ def test_a_damaged_snapshot_is_named_and_another_one_can_be_taken(
     assert second in holdfast.fails(4, "repo", "backup", folder, "--prune", "--keep", "1")
     holdfast("repo", "restore", folder, tmp_path / "new", "--snapshot", first)
     holdfast("repo", "backup", folder)  # the next one does not mind
+
+
+def pin_many(count: int) -> None:
+    with Home.locate() as home, home.open_pins().write() as write:
+        for number in range(count):
+            write.put(Pin(CID.of(b"%d" % number, RAW), PinMode.DIRECT, "a name"))
+
+
+def test_pins_that_are_left_of_damaged_records_are_counted_anew(
+    holdfast: Holdfast, folder: Path, tmp_path: Path, on: Callable[[Path], Holdfast]
+) -> None:
+    holdfast("init")
+    pin_many(12_000)
+    holdfast("repo", "backup", folder)
+    parts = sorted((folder / "parts").iterdir(), key=lambda path: path.stat().st_size)
+    assert len(parts) > 2
+    parts[-1].write_bytes(b"rotten")
+    assert str(parts[-1]) in holdfast.fails(4, "repo", "restore", folder, tmp_path / "new")
+    said = holdfast("repo", "restore", folder, tmp_path / "new", "--partial", "--json")
+    assert "are lost: pin what you need before you collect" in said.stderr
+    left = len(on(tmp_path / "new")("pin", "ls", "-q").text.splitlines())
+    assert 0 < left < 12_000
+    assert said.json["pins"] == left == holdfast("repo", "stat", "--json").json["pins"]
 
 
 def test_what_lives_somewhere_is_not_written_over(
