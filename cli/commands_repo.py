@@ -34,6 +34,8 @@ def init(
     keys = home.keystore()
     passphrase = None if keys.has(NODE_KEY) else new_passphrase(encrypt)
     made = [str(path) for path in home.create()]
+    if made:
+        home.open_meta()  # so that blocks without records, whoever put them, mean that the records were lost
     own = keys.create_once(NODE_KEY, ED25519, passphrase=passphrase)
     if own is not None:
         made.append(str(own.path))
