@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def pin_what_is_whole(
                     break
                 whole.append(cid)
         made = home.open_pins().add_many(whole, recursive, name, metadata) if whole else []
+    _forget_jobs(home, made)
     return made, lacking
 
 
@@ -55,7 +57,20 @@ def move_what_is_whole(home: Home, old: CID, new: CID, *, unpin: bool) -> tuple[
         if lacking:
             return None, lacking
         row = store.row(new.multihash)
-        return pins.update(old, new, unpin=unpin, epoch=0 if row is None else row.epoch), []
+        pin = pins.update(old, new, unpin=unpin, epoch=0 if row is None else row.epoch)
+    _forget_jobs(home, [pin])
+    return pin, []
+
+
+def _forget_jobs(home: Home, made: Collection[Pin]) -> None:
+    """Removes the jobs of pins that are made now, where they were interrupted with everything fetched."""
+    from storage_node.pin_jobs import PinJobs
+
+    pinned = {(pin.cid.to_v1(), pin.mode) for pin in made}
+    jobs = PinJobs(home.open_meta(), time.time)
+    for job in jobs.ls() if pinned else ():
+        if (job.cid.to_v1(), job.mode) in pinned and not job.is_running():
+            jobs.change(job.number, lambda _: None)
 
 
 def pin_complete(home: Home, cid: CID, *, recursive: bool, name: str) -> Pin:

@@ -131,6 +131,17 @@ def test_an_interrupted_job_goes_on_and_what_came_stays(holdfast: Holdfast, numb
     assert holdfast("pin", "jobs").text == ""
 
 
+def test_a_job_that_was_killed_with_everything_fetched_ends_with_the_pin(holdfast: Holdfast) -> None:
+    dag = tree("dag")
+    root = str(dag[-1].cid)
+    holdfast("pin", "add", "--background", "--from", "http://127.0.0.1:9", root)
+    store = open_store(holdfast.home / "blocks", reserve_bytes=0)
+    store.put_many((each.cid.multihash, each.data) for each in dag)
+    store.close()
+    assert holdfast("pin", "add", root).text == f"pinned {root} recursive"
+    assert holdfast("pin", "jobs").text == ""
+
+
 def test_a_job_whose_server_dies_says_how_to_go_on(holdfast: Holdfast) -> None:
     dag = tree("dag")
     with serving(gateway(dag, dies_after=9)) as source:
