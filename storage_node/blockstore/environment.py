@@ -132,13 +132,18 @@ class Environment:
         Costs two look-ups unless there is one, or a writer is in the middle of its commit: it is waited for.
         """
         try:
-            txn = self.begin()
-            seen, newest = txn.id(), self._generation().raw.info()["last_txnid"]
-            txn.abort()
-            if newest != seen:
+            if self._has_unseen_commit():
                 self.begin(write=True).abort()  # LMDB recovers the lock, and with it the commit
         except lmdb.Error as error:
             raise self.translated(error) from error
+
+    def _has_unseen_commit(self) -> bool:
+        """Whether the newest meta page is of a transaction that readers do not see. Raises lmdb.Error."""
+        txn = self.begin()
+        try:
+            return bool(self._generation().raw.info()["last_txnid"] != txn.id())
+        finally:
+            txn.abort()
 
     def translated(self, error: lmdb.Error) -> StorageNodeError:
         """Our error for one of LMDB's: lack of room, damage, or another failure; names the file."""
@@ -196,16 +201,18 @@ class Environment:
         now = self._generation()
         if not self._leftovers(now):
             return
-        with self.write() as txn:
-            # A commit that failed may be on the disk all the same, and be taken for good when the file is
-            # next opened. Had it marked this generation as retired, its successor must not go before the
-            # mark does: this commit takes its place.
-            txn.put(_TICK, b"")
-        with self.write():  # so that nobody compacts; nobody opens a copy of a file that is not retired
-            now = self._generation()
-            older = [self._file(number) for number in generations(self.base) if number < now.number]
-            for path in set(self._leftovers(now)).difference(older, map(_lock_file, older)):
-                path.unlink(missing_ok=True)
+        for _ in range(2):
+            with self.write() as txn:  # so that nobody compacts; nobody opens a copy of a file in force
+                now = self._generation()
+                if now.raw.info()["last_txnid"] < txn.id():
+                    older = [self._file(number) for number in generations(self.base) if number < now.number]
+                    for path in set(self._leftovers(now)).difference(older, map(_lock_file, older)):
+                        path.unlink(missing_ok=True)
+                    break
+                # A commit that failed is on the disk all the same, and would be taken for good when the
+                # file is next opened. Had it marked this generation as retired, its successor must not go
+                # before the mark does: this commit takes its place.
+                txn.put(_TICK, b"")
         self._remove_retired(below=now.number)
 
     def _leftovers(self, now: _Generation) -> list[Path]:
@@ -296,6 +303,8 @@ def _copy(now: _Generation, target: Path) -> None:
         partial.rename(target)
         fsync_folder(target.parent)
     except (lmdb.Error, OSError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), now.path):
             raise StoreFull(f"{partial}: no room for a compacted copy ({error})") from error
         raise StoreFailed(f"{partial}: no compacted copy ({error})") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -256,3 +258,33 @@ def test_readers_and_writers_go_on_while_a_store_is_compacted(tmp_path: Path) ->
     assert failures == []
     assert check(store).clean
     store.close()
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from storage_node.blockstore.store import open_store
+print(len(list(open_store(Path(sys.argv[1])))))
+"""
+
+
+def test_a_mark_that_failed_to_commit_does_not_come_back_when_its_copy_is_gone(tmp_path: Path) -> None:
+    """Given a commit that LMDB reported as failed although its meta page reached the disk."""
+    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    store.put_many(blocks(20))
+    live, copy = store.folder / "shard-00.1.mdb", store.folder / "shard-00.2.mdb"
+    shutil.copytree(store.folder, tmp_path / "aside")
+    aside = open_store(tmp_path / "aside")
+    with aside.shards[0].environment.write() as txn:
+        txn.put(b"\0retired", b"2")
+    copy.write_bytes(live.read_bytes())
+    with live.open("r+b") as file:
+        file.write((tmp_path / "aside" / live.name).read_bytes())
+    assert len(list(store)) == 20, "readers do not see the mark"
+    store.shards[0].environment.remove_leftovers()
+    assert not copy.exists()
+    aside.close()
+    store.close()
+    del store, aside, txn
+    gc.collect()  # the file is closed, and opened as it is on the disk
+    assert run_python(COUNT, str(tmp_path / "blocks")).stdout == "20\n"
