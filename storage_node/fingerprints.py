@@ -118,6 +118,10 @@ class FingerprintTable:
         """Bring a file to the disk."""
         self._map.flush()
 
+    def digest(self) -> bytes:
+        """A hash of all of it."""
+        return blake2b(self._map, digest_size=16).digest()
+
     def close(self) -> None:
         """Let go of the memory; the table is not usable afterwards."""
         self._words.release()

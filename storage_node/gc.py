@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from merkledag.cid import CID
 from storage_node.blockstore.interface import BlockClass, BlockRow, Blockstore
-from storage_node.errors import DamagedBlock, IncompleteDag
+from storage_node.errors import CorruptStore, DamagedBlock, IncompleteDag
 from storage_node.gc_journal import GcJournal, Phase, Workspace
 from storage_node.gc_mark import NEEDED, Marker, Turns
 from storage_node.pins import PinMode, Pins
@@ -129,7 +129,7 @@ def _recorded(journal: GcJournal, run: _Run) -> GcReport:
         work = journal.begin(run.limit(), run.store.stat().blocks)
     try:
         report = run.work_in(work)
-    except IncompleteDag:
+    except (IncompleteDag, CorruptStore):
         journal.discard()
         raise
     if report.complete:

@@ -8,7 +8,7 @@ moment a good one to be killed at:
 - the head of a queue moves in `state`, after everything that its nodes link to is queued or marked.
 
 A power cut may lose writes in any order, so while marks are being made the folder counts for this boot of the
-machine alone; once they are complete they are brought to the disk.
+machine alone; once they are complete they are brought to the disk, and after a boot compared with their hash.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from merkledag.cid import CID
+from merkledag.errors import InvalidCID
 from storage_node.blockstore.disk import write_durably
 from storage_node.errors import CorruptStore, LockHeld, StoreFull
 from storage_node.fingerprints import FingerprintTable
@@ -58,6 +59,8 @@ class State:
     phase: Phase = Phase.PINS
     pin: str = ""  # the last pin that was read
     heads: list[int] = field(default_factory=lambda: [0, 0])  # where the queues go on
+    ends: list[int] = field(default_factory=lambda: [0, 0])  # up to where at least they are whole
+    marks: str = ""  # what the complete marks hash to
     cursor: str = ""  # the last multihash that the sweep has passed
     kept: list[int] = field(default_factory=lambda: [0, 0])  # blocks, bytes
     freed: dict[str, list[int]] = field(default_factory=dict)  # blocks, bytes by the name of their class
@@ -65,17 +68,23 @@ class State:
 
 
 class Queue:
-    """CIDs in the order in which they came, in a file that only grows. `head` is where `take` goes on."""
+    """CIDs in the order in which they came, in a file that only grows.
 
-    def __init__(self, file: io.FileIO | io.BytesIO, head: int = 0) -> None:
+    `head` is where `take` goes on; up to `end` records are whole.
+    """
+
+    def __init__(self, file: io.FileIO | io.BytesIO, head: int = 0, end: int = 0) -> None:
+        """The queue in a file, which is known to be whole up to `end`. Raises CorruptStore if it is not."""
+        if file.seek(0, os.SEEK_END) < end or not 0 <= head <= end:
+            raise CorruptStore("a queue of the collection lost its end")
         self._file = file
         self.head = head
-        self._next = head
-        self._end = head
+        self._next = self.end = end
         while self.take():
-            self._end = self._next
+            continue
+        self.end = self._next
         self._next = head
-        file.truncate(self._end)  # a record that was cut off
+        file.truncate(self.end)  # a record that was cut off
 
     def push(self, cids: Iterable[CID]) -> None:
         """Append; what this returned from is in the file. Raises OSError for no room."""
@@ -83,14 +92,17 @@ class Queue:
         for cid in cids:
             raw = bytes(cid)
             records += len(raw).to_bytes(2, "big") + raw
-        self._file.seek(self._end)
+        self._file.seek(self.end)
         view = memoryview(records)
         while view:
             view = view[self._file.write(view) :]
-        self._end += len(records)
+        self.end += len(records)
 
     def take(self) -> list[tuple[CID, int]]:
-        """The next ones, a bounded number, each with the place behind it; empty at the end."""
+        """The next ones, a bounded number, each with the place behind it; empty at the end.
+
+        Raises CorruptStore.
+        """
         self._file.seek(self._next)
         data = self._file.read(TAKE_BYTES)
         found: list[tuple[CID, int]] = []
@@ -99,8 +111,13 @@ class Queue:
             end = at + 2 + int.from_bytes(data[at : at + 2], "big")
             if end > len(data):
                 break
-            found.append((CID.decode(data[at + 2 : end]), self._next + end))
+            try:
+                found.append((CID.decode(data[at + 2 : end]), self._next + end))
+            except InvalidCID as error:
+                raise CorruptStore(f"a queue of the collection is damaged: {error}") from error
             at = end
+        if at == 0 and self._next < self.end:
+            raise CorruptStore("a queue of the collection is damaged")
         self._next += at
         return found
 
@@ -137,6 +154,7 @@ class Workspace:
         if self._path is None:
             return
         self.state.heads = [queue.head for queue in self.queues]
+        self.state.ends = [queue.end for queue in self.queues]
         text = json.dumps(asdict(self.state)).encode()
         partial = self._path.with_name("state.tmp")
         partial.write_bytes(text)
@@ -147,6 +165,7 @@ class Workspace:
         self.state.phase = Phase.SWEEP
         if self._path is not None:
             self.marks.sync()
+            self.state.marks = self.marks.digest().hex()
             write_durably(self._path, json.dumps(asdict(self.state)).encode())
 
     def close(self) -> None:
@@ -199,20 +218,25 @@ class GcJournal:
     def resume(self) -> Workspace | None:
         """The collection that was stopped or killed, None if there is none or it cannot go on."""
         try:
-            with self._state.open("rb") as file:
-                state = State(**json.loads(file.read(MAX_STATE_BYTES)))
+            with self._state.open("rb") as source:
+                state = State(**json.loads(source.read(MAX_STATE_BYTES)))
             state.phase = Phase(state.phase)
             _ = bytes.fromhex(state.cursor), bytes.fromhex(state.pin)
             if self._meta.get(Table.RECORDS, JOURNAL_KEY) != state.id.encode():
                 return None
-            if state.phase is not Phase.SWEEP and (not state.boot or state.boot != _boot()):
+            same_boot = bool(state.boot) and state.boot == _boot()
+            if not same_boot and state.phase is not Phase.SWEEP:
                 return None
             with ExitStack() as opened:
                 marks = FingerprintTable.open(self._folder / "marks")
                 opened.callback(marks.close)
+                if not same_boot and marks.digest().hex() != state.marks:
+                    return None
+                state.boot = _boot()
                 queues: list[Queue] = []
-                for name, head in zip(QUEUES, state.heads, strict=True):
-                    queues.append(Queue(opened.enter_context(self._open(name, "r+b")), head))
+                for name, head, end in zip(QUEUES, state.heads, state.ends, strict=True):
+                    file = opened.enter_context(self._open(name, "r+b"))
+                    queues.append(Queue(file, head, end))
                 opened.pop_all()
         except (FileNotFoundError, ValueError, TypeError, CorruptStore):
             return None

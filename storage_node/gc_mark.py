@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR, DAG_JSON, DAG_PB
@@ -37,7 +38,9 @@ class Marker:
 
     def blocks_of_deals(self, multihashes: Iterable[bytes]) -> None:
         """Mark blocks that only deals need."""
-        self._work.marks.add_many(multihashes)
+        left = iter(multihashes)
+        while group := list(islice(left, LINKS_AT_ONCE)):
+            self._work.marks.add_many(group)
 
     def whole(self, roots: Iterable[CID], *, turn: bool = False) -> None:
         """Mark roots and queue those with links, whose DAGs must be here; with `turn` ask `turns` of each."""

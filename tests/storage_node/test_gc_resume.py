@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,11 @@ def test_marks_that_a_power_cut_may_have_hurt_are_made_anew(place: Place) -> Non
             assert (work is not None) is counts
             if work is not None:
                 work.close()
+    with (place.folder / "gc" / "marks").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"x")
+    with place.journal() as journal:
+        assert journal.resume() is None
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "[]", "nonsense", '{"id": 1}'])
@@ -303,6 +309,35 @@ def test_a_journal_that_lost_a_file_is_made_anew(place: Place, name: str) -> Non
     (place.folder / "gc" / name).unlink()
     assert not place.steps(10_000).resumed
     assert set(place.store) == place.reached()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("damage", [_cut, _zero, Path.touch])
+def test_a_journal_whose_queue_is_damaged_frees_nothing_that_is_needed(
+    place: Place, damage: Callable[[Path], None]
+) -> None:
+    """What is marked as queued and is in no queue would never be followed."""
+    for number in range(4):
+        place.add(tree(f"kept {number}"))
+    place.store.put_many(blocks(50))
+    for _ in range(3):
+        assert not place.steps(1).complete
+    queue = place.folder / "gc" / "whole"
+    assert queue.stat().st_size > 0
+    damage(queue)
+    for _ in range(3):
+        with suppress(CorruptStore):
+            place.steps(10_000)
+    assert set(place.store) == place.reached()
+    assert place.store.stat().blocks == 84
 
 
 @pytest.mark.parametrize(
