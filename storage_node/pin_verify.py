@@ -8,18 +8,16 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from merkledag import multihash as mh
 from merkledag.cid import CID
-from merkledag.errors import UnsupportedHash
 from storage_node.blockstore.interface import Blockstore
+from storage_node.blockstore.verify import GROUP_BLOCKS, VerifyReport, verify_group
 from storage_node.errors import DamagedBlock
 from storage_node.fingerprints import FingerprintSet
 from storage_node.pins import Pin, PinMode, may_link
 from storage_node.reach import node_links
 
 MAX_NAMED = 1000  # blocks named for one pin
-GROUP_BLOCKS = 64  # hashed by a thread at once
-MAX_GROUPS = 32  # that wait to be hashed
+MAX_GROUPS = 32  # of blocks that wait to be hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class _Walked:
     """A pin whose DAG was walked, and the groups of blocks that are being hashed for it."""
 
     pin: Pin
-    groups: list[Future[list[bytes]]] = field(default_factory=list)
+    groups: deque[Future[VerifyReport]] = field(default_factory=deque)
 
     @property
     def is_done(self) -> bool:
@@ -94,9 +92,8 @@ class _Check:
 
     def result(self, walked: _Walked) -> PinCheck:
         """The answer for a pin, as soon as its blocks are hashed."""
-        for group in walked.groups:
-            self._damaged.update(group.result())
-            self.groups_waiting -= 1
+        while walked.groups:
+            self._await_first(walked)
         pin = walked.pin
         if not self._missing and not self._damaged:
             return PinCheck(pin, [], [])
@@ -126,22 +123,11 @@ class _Check:
 
     def _hash(self, walked: _Walked, group: list[bytes]) -> None:
         assert self._threads is not None
-        walked.groups.append(self._threads.submit(_damaged_of, self._store, group))
+        walked.groups.append(self._threads.submit(verify_group, self._store, group))
         self.groups_waiting += 1
+        if self.groups_waiting > MAX_GROUPS:
+            self._await_first(walked)
 
-
-def _damaged_of(store: Blockstore, group: list[bytes]) -> list[bytes]:
-    """Those of a group whose bytes do not hash to their multihash."""
-    damaged: list[bytes] = []
-    for multihash in group:
-        view = store.find(multihash)
-        if view is None:
-            continue  # it went this very moment: the pin was removed and collected
-        with view as data:
-            try:
-                intact = mh.verify(multihash, data)
-            except UnsupportedHash:
-                intact = True
-        if not intact:
-            damaged.append(multihash)
-    return damaged
+    def _await_first(self, walked: _Walked) -> None:
+        self._damaged.update(walked.groups.popleft().result().damaged)
+        self.groups_waiting -= 1

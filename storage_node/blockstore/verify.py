@@ -60,7 +60,7 @@ def verify_groups(
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
         try:
             for group in _groups(store, multihashes):
-                ahead.append((group[-1], pool.submit(_check_group, store, group)))
+                ahead.append((group[-1], pool.submit(verify_group, store, group)))
                 if len(ahead) > threads:
                     last, report = ahead.popleft()
                     yield last, report.result()
@@ -92,7 +92,8 @@ def _groups(store: Blockstore, multihashes: Iterable[bytes]) -> Iterator[list[by
         yield group
 
 
-def _check_group(store: Blockstore, group: list[bytes]) -> VerifyReport:
+def verify_group(store: Blockstore, group: Iterable[bytes]) -> VerifyReport:
+    """Hash these blocks again, one after the other; absent ones are passed over."""
     blocks = size_bytes = unverifiable = 0
     damaged: list[bytes] = []
     for multihash in group:

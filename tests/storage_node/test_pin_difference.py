@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 from storage_node import gc, pin_jobs
 from storage_node.blockstore.memory import MemoryStore
+from storage_node.blockstore.store import open_store
+from storage_node.blockstore.tables import ROWS, unpack_row
+from storage_node.blockstore.verify import GROUP_BLOCKS
 from storage_node.errors import BlockRefused, PinNotFound
 from storage_node.meta import Meta, Table
 from storage_node.pin_difference import protect_difference
-from storage_node.pin_verify import verify_pins
+from storage_node.pin_verify import MAX_GROUPS, _Check, verify_pins
 from storage_node.pins import Pin, PinMode, Pins
 from storage_node.reach import reachable
 from tests.storage_node.dags import leaf, node, pairs, tree
@@ -179,6 +183,34 @@ def test_a_damaged_node_is_found_without_hashing_and_hides_what_is_below() -> No
     store.replace(dag[4].cid.multihash, b"\xff damaged")
     (check,) = verify_pins(store, [Pin(dag[-1].cid, PinMode.RECURSIVE)])
     assert (check.missing, check.damaged) == ([], [dag[4].cid])
+
+
+def test_a_block_that_lost_its_bytes_is_named(tmp_path: Path) -> None:
+    store = open_store(tmp_path, reserve_bytes=0)
+    dag = tree("dag")
+    store.put_many(pairs(dag))
+    lost = dag[0].cid
+    shard = store.shards[lost.multihash[-1] % len(store.shards)]
+    with shard.environment.write() as txn:
+        row = unpack_row(txn.get(ROWS + lost.multihash))
+        assert row is not None
+        txn.delete(row.data_key)
+    (check,) = verify_pins(store, [Pin(dag[-1].cid, PinMode.RECURSIVE)], hashed=True)
+    assert (check.missing, check.damaged) == ([], [lost])
+    store.close()
+
+
+def test_the_groups_that_wait_to_be_hashed_are_bounded() -> None:
+    store = MemoryStore()
+    leaves = [leaf(str(number)) for number in range(GROUP_BLOCKS * MAX_GROUPS * 2)]
+    root = node(*(each.cid for each in leaves))
+    store.put_many(pairs([*leaves, root]))
+    store.replace(leaves[7].cid.multihash, b"damaged")
+    with ThreadPoolExecutor(1) as threads:
+        check = _Check(store, threads)
+        walked = check.walk(Pin(root.cid, PinMode.RECURSIVE))
+        assert len(walked.groups) <= MAX_GROUPS
+        assert check.result(walked).damaged == [leaves[7].cid]
 
 
 def test_many_pins_are_verified_in_their_order() -> None:
