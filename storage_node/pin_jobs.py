@@ -166,7 +166,7 @@ class PinJobs:
             if job.replaces is not None:
                 pin = pins.move(job.replaces, job.cid, pin.created_s, unpin=job.unpin, epoch=epoch)
             else:
-                pins.put(pin)
+                pin = pins.put(pin)
             pins.close()
         return pin
 

@@ -56,10 +56,11 @@ class Pins:
     def add(
         self, cid: CID, recursive: bool = True, name: str = "", metadata: dict[str, str] | None = None
     ) -> Pin:
-        """Pin a CID, durably; pinning again replaces mode, name and metadata.
+        """Pin a CID, durably; a name or metadata that are empty leave what the pin has already.
 
         Its blocks come first: put (or `touch_many`) them under a `lease()` that is dropped after this
-        call (`protect` does it for what is here). Raises BlockRefused for what is too long.
+        call (`protect` does it for what is here). Raises BlockRefused for what is too long, and for a direct
+        pin in the place of a recursive one: whoever asks for more protection must not get less.
         """
         return self.add_many([cid], recursive, name, metadata)[0]
 
@@ -74,9 +75,7 @@ class Pins:
         mode, now_s = PinMode.RECURSIVE if recursive else PinMode.DIRECT, int(self._now())
         pins = [Pin(cid, mode, name, metadata or {}, now_s) for cid in cids]
         with self.write() as write:
-            for pin in pins:
-                write.put(pin)
-        return pins
+            return [write.put(pin) for pin in pins]
 
     def rm(self, cid: CID, recursive: bool | None = None) -> Pin:
         """Remove a pin and return it. Raises PinNotFound, also if its mode is not the one named."""
@@ -180,16 +179,29 @@ class PinWrite:
         counted = write.get(Table.RECORDS, _COUNTS_KEY)
         self._recursive, self._direct = self._count() if counted is None else _COUNTS.unpack(counted)
 
-    def put(self, pin: Pin) -> None:
-        """Set a pin. Raises BlockRefused for what is too long."""
-        key, value = pin_key(pin.cid), _encode(pin)
-        self._remove(key)
+    def put(self, pin: Pin) -> Pin:
+        """Set a pin as `Pins.add` does; returns it as it is kept."""
+        key = pin_key(pin.cid)
+        before = self._remove(key)
+        if before is not None:
+            if before.mode is PinMode.RECURSIVE and pin.mode is PinMode.DIRECT:
+                raise BlockRefused(
+                    f"{pin.cid} is pinned recursively: `holdfast pin rm {pin.cid}` first, to keep it alone"
+                )
+            pin = replace(
+                pin,
+                name=pin.name or before.name,
+                metadata=pin.metadata or before.metadata,
+                created_s=before.created_s,
+            )
+        value = _encode(pin)
         self.meta.put(Table.PINS, key, value)
         if pin.name:
             self.meta.put(Table.PIN_NAMES, _name_prefix(pin.name) + key, b"")
         self._counted(pin, 1)
         if pin.mode is PinMode.RECURSIVE and may_link(pin.cid):
             self.meta.put(Table.PIN_QUEUE, key, b"")
+        return pin
 
     def get(self, cid: CID) -> Pin | None:
         """A pin as this transaction has it."""
@@ -213,7 +225,7 @@ class PinWrite:
         pin = replace(before, cid=new, created_s=now_s)
         if unpin:
             self.remove(old)
-        self.put(pin)
+        pin = self.put(pin)
         if epoch is not None:
             for key, value in list(self.meta.items(Table.PIN_MOVES)):
                 if int.from_bytes(value) < epoch:  # a later collection has begun since

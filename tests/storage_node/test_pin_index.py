@@ -236,6 +236,8 @@ def test_it_says_what_walking_says(home: Home, seed: int) -> None:
         chosen = chance.choice(blocks)
         doing = chance.randrange(6)
         if doing < 3:
+            if home.pins.get(chosen.cid) is not None:
+                home.pins.rm(chosen.cid)
             home.pins.add(chosen.cid, recursive=chance.random() < 0.8)
         elif doing == 3 and (pinned := list(home.pins.ls())):
             home.pins.rm(chance.choice(pinned).cid)

@@ -39,12 +39,22 @@ def test_a_pin_is_found_with_what_it_was_given(pins: Pins) -> None:
     assert pins.count() == 1
 
 
-def test_pinning_again_replaces(pins: Pins) -> None:
-    pins.add(cid(1), name="old")
-    pins.add(cid(1), recursive=False, name="new")
-    assert [(pin.mode, pin.name) for pin in pins.ls()] == [(PinMode.DIRECT, "new")]
+def test_pinning_again_replaces_what_is_given_and_keeps_the_rest(pins: Pins) -> None:
+    pins.add(cid(1), recursive=False, name="old", metadata={"from": "me"})
+    kept = pins.add(cid(1))
+    assert (kept.mode, kept.name, kept.metadata) == (PinMode.RECURSIVE, "old", {"from": "me"})
+    assert pins.add(cid(1), name="new").metadata == {"from": "me"}
+    assert [(pin.mode, pin.name) for pin in pins.ls()] == [(PinMode.RECURSIVE, "new")]
     assert list(pins.ls(name="old")) == []
     assert len(list(pins.ls(name="new"))) == 1
+
+
+def test_a_direct_pin_does_not_take_the_place_of_a_recursive_one(pins: Pins) -> None:
+    kept = pins.add(cid(2))
+    with pytest.raises(BlockRefused, match="pinned recursively"):
+        pins.add_many([cid(1), cid(2)], recursive=False)
+    assert list(pins.ls()) == [kept]
+    assert pins.counts() == (1, 0)
 
 
 def test_both_versions_of_a_cid_are_one_pin(pins: Pins) -> None:
