@@ -100,8 +100,6 @@ def jobs(
 
     Resuming works here and now unless --background; --from and --timeout change the job.
     """
-    from cli.pinned_fetch import open_jobs
-
     if action not in ACTIONS:
         raise usage(f"{action!r}: choose one of {', '.join(ACTIONS)}")
     if action != "ls" and not numbers:
@@ -112,7 +110,7 @@ def jobs(
     with Home.locate() as home:
         if not home.exists() and not numbers:
             return
-        records = open_jobs(home)
+        records = home.open_pin_jobs()
         chosen = [records.get(number) for number in numbers] if numbers else records.ls()
         if action == "ls":
             for job in chosen:
@@ -161,10 +159,10 @@ def _resume(
     json_output: bool,
 ) -> None:
     from cli.commands_pin import said
-    from cli.pinned_fetch import open_jobs, run_job, start_again
+    from cli.pinned_fetch import run_job, start_again
 
     asked = replace(job, sources=tuple(urls), timeout_s=timeout_s, background=background)
-    waiting = start_again(open_jobs(home), job.number, asked)
+    waiting = start_again(home.open_pin_jobs(), job.number, asked)
     if background:
         background_job(home, waiting, json_output=json_output)
     else:

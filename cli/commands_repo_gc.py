@@ -13,25 +13,7 @@ from cli.output import Meter, blocks_text, count_text, emit, meter, note, size_t
 
 if TYPE_CHECKING:
     from storage_node.gc import GcReport
-    from storage_node.gc_home import Collector
     from storage_node.gc_journal import Phase
-
-JOURNAL_FOLDER = "gc"
-
-
-def collector(home: Home) -> Collector:
-    """What collects in a home; hold its lock meanwhile."""
-    from cli.compose import PIECES_FOLDER
-    from storage_node.gc_home import Collector
-
-    return Collector(
-        home.open_store(),
-        home.open_meta(),
-        home.open_pins(),
-        home.meta / PIECES_FOLDER,
-        home.run / JOURNAL_FOLDER,
-        time.time,
-    )
 
 
 def gc(
@@ -56,7 +38,7 @@ def gc(
             text(str(CID(1, RAW, multihash)))
 
     with Home.locate() as home, home.daemon_lock():
-        works = collector(home)
+        works = home.open_collector()
         if works.unfinished() and not dry_run:
             note("going on with a collection that was interrupted")
         began_s = time.monotonic()

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 GENESIS_FILE: Final = "genesis.json"
 ISSUED_UNITS: Final = 1_000_000_000 * HOLD
-PIECES_FOLDER: Final = "pieces"
 UNPAID_READS_PER_S: Final = 200.0
 
 
@@ -233,7 +232,7 @@ async def node_service(
             ),
             store=store,
             rows=home.open_rows(),
-            folder=home.meta / PIECES_FOLDER,
+            folder=home.pieces,
             ledger=wire.ledger,
             sender=wire.sender,
             signer=home.signer(),
@@ -260,7 +259,7 @@ def held_by_node(home: Home) -> frozenset[bytes]:
     from storage_node.errors import CorruptStore
 
     try:
-        return frozenset(blocks_of_pieces(home.meta / PIECES_FOLDER))
+        return frozenset(blocks_of_pieces(home.pieces))
     except (CorruptStore, OSError) as error:
         raise CommandError(
             f"a piece file is damaged, so nothing may be deleted: {error}", ExitCode.INVALID

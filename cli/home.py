@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from merkledag.ed25519 import Ed25519Signer
     from proofs.bls import BlsSigner
     from storage_node.blockstore.store import Store
+    from storage_node.gc_home import Collector
     from storage_node.meta import Meta
+    from storage_node.pin_jobs import PinJobs
     from storage_node.pins import Pins
     from storage_node.rows import ProofRows
 
@@ -43,6 +45,7 @@ class Home:
         self.keys = path / "keys"
         self.blocks = path / "blocks"
         self.meta = path / "meta"
+        self.pieces = self.meta / "pieces"
         self.ledger = path / "ledger"
         self.run = path / "run"
         self.lock_file = self.run / "daemon.lock"
@@ -128,12 +131,26 @@ class Home:
 
         return Pins(self.open_meta(), time.time)
 
+    def open_pin_jobs(self) -> PinJobs:
+        """The pins that are still being fetched."""
+        from storage_node.pin_jobs import PinJobs
+
+        return PinJobs(self.open_meta(), time.time)
+
     def open_rows(self) -> ProofRows:
         """The proof rows of the store's blocks."""
         from storage_node.commitments import Commitments
         from storage_node.rows import ProofRows
 
         return ProofRows(self.open_store(), Commitments(self.open_meta()))
+
+    def open_collector(self) -> Collector:
+        """What frees the blocks that nothing here needs; hold `daemon_lock` while it does."""
+        from storage_node.gc_home import Collector
+
+        return Collector(
+            self.open_store(), self.open_meta(), self.open_pins(), self.pieces, self.run / "gc", time.time
+        )
 
     def keystore(self) -> Keystore:
         """The key files."""
@@ -208,7 +225,7 @@ class Home:
 
     @contextmanager
     def daemon_lock(self) -> Iterator[None]:
-        """Holds run/daemon.lock: whoever has it alone collects, compacts, scrubs, evicts and migrates.
+        """Holds run/daemon.lock: whoever has it alone collects, evicts, compacts, repairs and saves.
 
         Waits for a server's slice of work, with a line on stderr. Raises LockHeld (exit 1) when another
         process keeps it.

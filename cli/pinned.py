@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -64,10 +63,8 @@ def move_what_is_whole(home: Home, old: CID, new: CID, *, unpin: bool) -> tuple[
 
 def _forget_jobs(home: Home, made: Collection[Pin]) -> None:
     """Removes the jobs of pins that are made now, where they were interrupted with everything fetched."""
-    from storage_node.pin_jobs import PinJobs
-
     pinned = {(pin.cid.to_v1(), pin.mode) for pin in made}
-    jobs = PinJobs(home.open_meta(), time.time)
+    jobs = home.open_pin_jobs()
     for job in jobs.ls() if pinned else ():
         if (job.cid.to_v1(), job.mode) in pinned and not job.is_running():
             jobs.change(job.number, lambda _: None)
@@ -114,7 +111,7 @@ def in_mutable_tree(home: Home, cids: Collection[CID]) -> Iterator[CID]:
 
 def held_for_others(home: Home) -> frozenset[bytes]:
     """What the storage node of this home keeps for others; its code is not imported where there is none."""
-    if not (home.meta / "pieces").is_dir():
+    if not home.pieces.is_dir():
         return frozenset()
     from cli.compose import held_by_node
 

@@ -24,13 +24,6 @@ WAIT_NOTE_S: Final = 5  # then it is said what is waited for …
 WAIT_NOTE_EVERY_S: Final = 30
 
 
-def open_jobs(home: Home) -> PinJobs:
-    """The pin jobs of a home."""
-    from storage_node.pin_jobs import PinJobs
-
-    return PinJobs(home.open_meta(), time.time)
-
-
 @asynccontextmanager
 async def job_peers(home: Home, job: PinJob, ledger_url: str | None) -> AsyncIterator[Peers]:
     """Whom a job asks: the gateways that it names, a ledger's nodes, and whom the home's routers name."""
@@ -68,7 +61,7 @@ def has_peers(home: Home, sources: list[str]) -> bool:
 
 def record_job(home: Home, job: PinJob) -> PinJob:
     """Records a job; one for the same pin that was interrupted goes on under its number."""
-    jobs = open_jobs(home)
+    jobs = home.open_pin_jobs()
     wanted = (job.cid.to_v1(), job.mode, job.replaces)
     for known in jobs.ls():
         if (known.cid.to_v1(), known.mode, known.replaces) == wanted:
@@ -108,7 +101,7 @@ def pin_runner(home: Home, ledger_url: str | None) -> PinRunner:
     from storage_node.pin_runner import PinRunner
 
     return PinRunner(
-        open_jobs(home),
+        home.open_pin_jobs(),
         home.open_store(),
         lambda job: job_peers(home, job, ledger_url),
         clock=time.monotonic,
@@ -125,7 +118,7 @@ def run_job(home: Home, number: int, *, progress: bool) -> Pin:
     from cli.serve import run_once
     from storage_node.pin_runner import JobStopped
 
-    jobs = open_jobs(home)
+    jobs = home.open_pin_jobs()
     job = jobs.claim(number)
     if job is None:
         raise CommandError(f"pin job {number} is {jobs.get(number).label}: `holdfast pin jobs` shows it")
@@ -150,7 +143,7 @@ async def _work(home: Home, job: PinJob, *, progress: bool) -> Pin:
     try:
         async with job_peers(home, patient, known_ledger(home)) as peers:
             work = JobWork(
-                open_jobs(home),
+                home.open_pin_jobs(),
                 home.open_store(),
                 patient,
                 peers,

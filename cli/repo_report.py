@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def sizes(home: Home) -> dict[str, Any]:
     """Blocks by class, files, disk, quota, pins."""
     from storage_node.gc_policy import room_bytes
-    from storage_node.pin_jobs import PinJobs
 
     store = home.open_store().stat()
     room = room_bytes(store)
@@ -41,7 +40,7 @@ def sizes(home: Home) -> dict[str, Any]:
         "gc_low_percent": home.config.number("storage.gc_low_percent"),
         "cache_max_bytes": home.config.number("storage.cache_bytes"),
         "pins": home.open_pins().count(),
-        "pin_jobs": sum(1 for _ in PinJobs(home.open_meta(), time.time).ls()),
+        "pin_jobs": sum(1 for _ in home.open_pin_jobs().ls()),
     }
 
 

@@ -88,15 +88,13 @@ def _heal(home: Home) -> Callable[[Stop], float]:
 
 def _make_room(home: Home) -> Callable[[Stop], float]:
     """Evicts cache and collects garbage when `gc_policy` says so, and goes on with what was interrupted."""
-    from cli.commands_repo_gc import collector
-
     config = home.config
     marks = Watermarks(
         config.number("storage.gc_high_percent"),
         config.number("storage.gc_low_percent"),
         config.number("storage.cache_bytes"),
     )
-    store, rows, collects = home.open_store(), home.open_rows(), collector(home)
+    store, rows, collects = home.open_store(), home.open_rows(), home.open_collector()
     journal = Journal(home.open_meta())
 
     def work(stop: Stop) -> float:
