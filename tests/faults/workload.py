@@ -43,12 +43,13 @@ class Refused(Exception):
 class Program:
     """Command lines run within this process, which does nothing else; their output goes through a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backup: Path | None = None) -> None:
         self._out = os.memfd_create("out")
         self._err = os.memfd_create("err")
         os.dup2(self._out, 1)
         os.dup2(self._err, 2)
         self.folder = folder
+        self.backup = folder / BACKUP if backup is None else backup
 
     def __call__(self, *arguments: str) -> str:
         """What the command prints on stdout. Raises Refused."""
@@ -119,16 +120,23 @@ Say = Callable[[str, dict[str, Any]], None]
 
 
 class Life:
-    """One process's doings, by chance from a seed."""
+    """One process's doings, by chance from a seed. Its files begin with `mark`, as nobody else's do."""
 
     def __init__(
-        self, program: Program, chance: random.Random, known: Ledger, say: Say, peer: dict[str, Any] | None
+        self,
+        program: Program,
+        chance: random.Random,
+        known: Ledger,
+        say: Say,
+        peer: dict[str, Any] | None,
+        mark: bytes = b"",
     ) -> None:
         self._do = program
         self._chance = chance
         self._known = known
         self._say = say
         self._peer = peer
+        self._mark = mark
 
     def turn(self) -> None:
         """One command. Raises Refused."""
@@ -141,6 +149,10 @@ class Life:
         while left := [step for step, _ in self._steps() if step.__name__ not in done]:
             done.add(left[0].__name__)
             left[0]()
+
+    def possible(self) -> set[str]:
+        """The names of what can be done now."""
+        return {step.__name__ for step, _ in self._steps()} | {"back_up"}
 
     def _steps(self) -> list[tuple[Callable[[], None], int]]:
         steps = [
@@ -169,7 +181,7 @@ class Life:
 
     def _data(self) -> str:
         size = int(MAX_FILE_BYTES * self._chance.random() ** 3)
-        return self._do.file(self._chance.randbytes(size))
+        return self._do.file(self._mark + self._chance.randbytes(size))
 
     def _chunker(self) -> str:
         return f"--chunker={self._chance.choice(CHUNKERS)}"
@@ -285,7 +297,7 @@ class Life:
 
     def back_up(self) -> None:
         """Saves the home."""
-        backup = str(self._do.folder / BACKUP)
+        backup = str(self._do.backup)
 
         def done() -> dict[str, Any]:
             self._do("repo", "backup", "--keep", "3", backup)

@@ -13,7 +13,7 @@ from storage_node.meta import Meta
 from storage_node.pins import Pins, protect
 from tests.storage_node.processes import run_python, start_python
 
-KILLS = 24
+KILLS = 10  # thousands: `python -m bench.crash`
 
 WORKER = """
 import random, sys
