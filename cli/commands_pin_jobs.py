@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.durations import roughly
 from cli.home import Home
 from cli.options import JsonFlag, ProgressFlag
 from cli.output import count_text, emit, note, printable, size_text, text, usage
@@ -29,6 +30,7 @@ BackgroundFlag = Annotated[
     bool, typer.Option("--background", help="Leave the fetching to the daemon of this home.")
 ]
 ACTIONS = ("ls", "pause", "resume", "cancel")
+WORTH_SAYING_S = 2  # a job that goes well waits for some block all the time
 
 
 def source_urls(urls: list[str] | None) -> list[str]:
@@ -135,8 +137,9 @@ def _show(job: PinJob, *, json_output: bool) -> None:
         return
     came = f"{count_text(job.blocks, 'block')} and {size_text(job.size_bytes)} came"
     line = f"{job.number} {job.cid} {job.label} {printable(job.name)}".rstrip() + f": {came}"
-    if job.waiting_for and job.is_running():
-        line += f", waiting for {job.waiting_for} since {max(0, int(time.time()) - job.waiting_since_s)} s"
+    waits_s = int(time.time()) - job.waiting_since_s
+    if job.waiting_for and job.is_running() and waits_s >= WORTH_SAYING_S:
+        line += f", waiting for {job.waiting_for} for {roughly(waits_s)}"
     if job.error:
         line += f"; {printable(job.error)}"
     text(line)

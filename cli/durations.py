@@ -53,3 +53,11 @@ def duration_text(span_s: int) -> str:
         if span_s and span_s % size == 0:
             return f"{span_s // size} {name}"
     return f"{span_s} s"
+
+
+def roughly(span_s: int) -> str:
+    """As `duration_text`, without what does not matter beside the rest: two and more of a unit are whole."""
+    for size_s in (86_400, 3600, 60):
+        if span_s >= 2 * size_s:
+            return duration_text(span_s - span_s % size_s)
+    return duration_text(span_s)

@@ -82,8 +82,8 @@ def start_again(jobs: PinJobs, number: int, asked: PinJob) -> PinJob:
         return replace(
             known,
             state=JobState.WAITING,
-            name=asked.name,
-            metadata=asked.metadata,
+            name=asked.name or known.name,
+            metadata=asked.metadata or known.metadata,
             sources=tuple(dict.fromkeys((*known.sources, *asked.sources))),
             timeout_s=asked.timeout_s or known.timeout_s,
             background=asked.background,
@@ -192,7 +192,7 @@ class _Shown:
         if progress.waiting_s < WAIT_NOTE_S:
             self._said_s = float(WAIT_NOTE_S)
         elif self._wanted and progress.waiting_s >= self._said_s:
-            note(f"waiting for {progress.waiting_for} since {progress.waiting_s:.0f} s")
+            note(f"waiting for {progress.waiting_for} for {progress.waiting_s:.0f} s")
             self._said_s = progress.waiting_s + WAIT_NOTE_EVERY_S
 
     def finish(self) -> None:

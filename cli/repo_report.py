@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cli.durations import duration_text
+from cli.durations import roughly
 from cli.output import size_text
 
 if TYPE_CHECKING:
@@ -109,9 +109,4 @@ def _fact(name: str, value: Any) -> str:
 
 def _age(at_s: int) -> str:
     """`3 h ago`."""
-    age_s = max(0, int(time.time()) - at_s)
-    for size_s in (86_400, 3600, 60):
-        if age_s >= 2 * size_s:
-            age_s -= age_s % size_s
-            break
-    return f"{duration_text(age_s)} ago"
+    return f"{roughly(max(0, int(time.time()) - at_s))} ago"

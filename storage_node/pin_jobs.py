@@ -143,7 +143,13 @@ class PinJobs:
                 raise _NotOurs
             pid = os.getpid()
             return replace(
-                job, state=JobState.RUNNING, error="", runner_pid=pid, runner_start=process_start(pid) or ""
+                job,
+                state=JobState.RUNNING,
+                error="",
+                waiting_for="",
+                waiting_since_s=0,
+                runner_pid=pid,
+                runner_start=process_start(pid) or "",
             )
 
         try:

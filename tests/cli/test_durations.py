@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.durations import MAX_NS, duration_text, nanoseconds, seconds
+from cli.durations import MAX_NS, duration_text, nanoseconds, roughly, seconds
 from cli.output import CommandError, ExitCode
 
 
@@ -49,3 +49,8 @@ def test_durations_for_people() -> None:
         "2 h",
         "30 days",
     ]
+
+
+def test_durations_for_people_leave_out_what_is_small() -> None:
+    spans = (0, 90, 125, 7300, 90_000, 200_000)
+    assert [roughly(span_s) for span_s in spans] == ["0 s", "90 s", "2 min", "2 h", "25 h", "2 days"]

@@ -107,7 +107,7 @@ def test_an_interrupted_job_goes_on_and_what_came_stays(holdfast: Holdfast, numb
     dag = tree("dag", 8)
     root = str(dag[-1].cid)
     with serving(gateway(dag[5:])) as source:
-        child = holdfast.process("pin", "add", "--from", source.url, "--timeout", "1h", root)
+        child = holdfast.process("pin", "add", "--from", source.url, "--timeout", "1h", "-n", "kept", root)
         until(lambda: source.asked[str(dag[0].cid)] > 1)
         until(
             lambda: [
@@ -128,6 +128,7 @@ def test_an_interrupted_job_goes_on_and_what_came_stays(holdfast: Holdfast, numb
         assert holdfast("pin", *again).text == f"pinned {root} recursive"
         assert all(source.asked[str(each.cid)] == asked[str(each.cid)] for each in dag[5:])
     assert holdfast("pin", "verify", "--verbose").text == f"{root} is whole\nevery pin is whole"
+    assert holdfast("pin", "ls", "--json").json["name"] == "kept"
     assert holdfast("pin", "jobs").text == ""
 
 
