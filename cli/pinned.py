@@ -55,8 +55,7 @@ def move_what_is_whole(home: Home, old: CID, new: CID, *, unpin: bool) -> tuple[
         lacking = protect_difference(store, old, new)
         if lacking:
             return None, lacking
-        row = store.row(new.multihash)
-        pin = pins.update(old, new, unpin=unpin, epoch=0 if row is None else row.epoch)
+        pin = pins.update(old, new, unpin=unpin)
     _forget_jobs(home, [pin])
     return pin, []
 

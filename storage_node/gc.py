@@ -23,13 +23,14 @@ touched it, which stamps it with an epoch that is no lower than the limit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from merkledag.cid import CID
 from storage_node.blockstore.interface import BlockClass, BlockRow, Blockstore
-from storage_node.errors import CorruptStore, DamagedBlock, IncompleteDag
+from storage_node.errors import CorruptStore, DamagedBlock, IncompleteDag, StoreFull
 from storage_node.gc_journal import GcJournal, Phase, Workspace
 from storage_node.gc_mark import NEEDED, Marker, Turns
 from storage_node.pins import PinMode, Pins
@@ -111,13 +112,13 @@ def collect(
     run = _Run(store, pins, roots, turns, partial_roots, deals, dry_run, on_freed, stop, progress)
     if journal is None:
         return run.work_in(Workspace.unrecorded(run.limit(), store.stat().blocks))
-    with journal:
-        try:
+    try:
+        with journal:
             return _recorded(journal, run)
-        except OSError:  # of the journal's files: the store has errors of its own
-            if not dry_run:
-                journal.discard()
-            raise  # and not go on from here: roots that were read are used up
+    except OSError:  # of the journal's files: the store has errors of its own
+        if not dry_run:
+            journal.discard()
+        raise  # and not go on from here: roots that were read are used up
 
 
 def _recorded(journal: GcJournal, run: _Run) -> GcReport:
@@ -183,6 +184,9 @@ class _Run:
 
         self.pins.settle()
         if state.phase is Phase.PINS:
+            if not state.pin and not self.dry_run:
+                with suppress(StoreFull):  # a collection that makes room must not end for lack of it
+                    self.pins.forget_moves()
             if not self._read_pins(work, marker, go_on) or not marker.follow_whole(go_on):
                 return False
             state.phase = Phase.ROOTS

@@ -24,7 +24,7 @@ class Table(Enum):
     COMMITMENTS = b"\x03"  # multihash → proof row
     RECORDS = b"\x04"  # any name → any bytes: folders' roots, name records, a daemon's notes
     PIN_JOBS = b"\x05"  # u64be number → pin job (pin_jobs.py)
-    PIN_MOVES = b"\x06"  # binary CIDv1 → u64be epoch: roots pinned by difference (pin_jobs.py)
+    PIN_MOVES = b"\x06"  # binary CIDv1 → nothing: roots to which pins moved lately (pins.py)
     PIN_EDGES = b"\x07"  # child ‖ parent, digests → nothing; derived (pin_index.py)
     PIN_NODES = b"\x08"  # digest of a node whose DAG is in PIN_EDGES → binary CIDv1; derived
     PIN_QUEUE = b"\x09"  # binary CIDv1 of a pin that is not in PIN_EDGES yet → nothing; derived
@@ -38,9 +38,7 @@ class Meta:
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The value of a key, None if there is none."""
-        with self._environment.read() as txn:
-            value = txn.get(table.value + key)
-            return None if value is None else bytes(value)
+        return self._environment.get(table.value + key)
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Set one value, durably."""

@@ -157,10 +157,10 @@ class PinJobs:
         except (_NotOurs, JobNotFound):
             return None
 
-    def finish(self, job: PinJob, epoch: int) -> Pin:
+    def finish(self, job: PinJob) -> Pin:
         """Make the job's pin and remove the job, in one step, under the lease that protects its blocks.
 
-        `epoch` as in `PinWrite.move`. Raises JobNotFound if it was cancelled or paused meanwhile.
+        Raises JobNotFound if it was cancelled or paused meanwhile.
         """
         pin = Pin(job.cid, job.mode, job.name, job.metadata, int(self._now()))
         with self._meta.write() as write:
@@ -170,7 +170,7 @@ class PinJobs:
             write.delete(Table.PIN_JOBS, _key(job.number))
             pins = PinWrite(write)
             if job.replaces is not None:
-                pin = pins.move(job.replaces, job.cid, pin.created_s, unpin=job.unpin, epoch=epoch)
+                pin = pins.move(job.replaces, job.cid, pin.created_s, unpin=job.unpin)
             else:
                 pin = pins.put(pin)
             pins.close()
@@ -184,8 +184,8 @@ class _NotOurs(Exception):
 def roots(meta: Meta) -> Iterator[CID]:
     """What a collection must keep besides pins, as far as it is here: give it to `collect` as partial roots.
 
-    These are the roots of unfinished jobs, and those that were pinned by difference lately (`PinWrite.move`):
-    a collection reads them when it has read the pins, not before.
+    These are the roots of unfinished jobs, and those to which pins moved lately (`PinWrite.move`): a
+    collection reads them when it has read the pins, not before.
     """
     for key, value in meta.items(Table.PIN_JOBS):
         yield _decode(key, value).cid

@@ -145,9 +145,8 @@ class JobWork:
             missing = self._missing()
             if missing:
                 return None, missing
-            row = self._store.row(self._job.cid.multihash)
             with self._committing:
-                pin = self._jobs.finish(self._job, 0 if row is None else row.epoch)
+                pin = self._jobs.finish(self._job)
                 self._finished = True
         return pin, []
 

@@ -94,14 +94,23 @@ class Pins:
                 removed.append(pin)
         return removed
 
-    def update(self, old: CID, new: CID, *, unpin: bool = True, epoch: int | None = None) -> Pin:
+    def update(self, old: CID, new: CID, *, unpin: bool = True) -> Pin:
         """Move the recursive pin of `old`, its name and metadata to `new` in one step.
 
-        With `unpin` False the old pin stays. Raises PinNotFound. What `add` says of blocks holds here;
-        `epoch` as in `PinWrite.move`.
+        With `unpin` False the old pin stays. Raises PinNotFound. What `add` says of blocks holds here for
+        those that `old` does not hold.
         """
         with self.write() as write:
-            return write.move(old, new, int(self._now()), unpin=unpin, epoch=epoch)
+            return write.move(old, new, int(self._now()), unpin=unpin)
+
+    def forget_moves(self) -> None:
+        """Pins that moved until now need no mention beside the others: for a collection before it lists them.
+
+        See `PinWrite.move`.
+        """
+        with self._meta.write() as write:
+            for key, _ in list(write.items(Table.PIN_MOVES)):
+                write.delete(Table.PIN_MOVES, key)
 
     @contextmanager
     def write(self) -> Iterator[PinWrite]:
@@ -212,12 +221,12 @@ class PinWrite:
         """Remove a pin; returns it, None if there was none."""
         return self._remove(pin_key(cid))
 
-    def move(self, old: CID, new: CID, now_s: int, *, unpin: bool, epoch: int | None = None) -> Pin:
+    def move(self, old: CID, new: CID, now_s: int, *, unpin: bool) -> Pin:
         """Pin `new` as `old` is pinned, which goes if `unpin`. Raises PinNotFound.
 
-        Whoever touched only those blocks of `new` that `old` does not hold gives the store's collection
-        `epoch` of that time: a collection under way lists pins page by page and might see neither pin, so
-        `new` is among the other roots (`pin_jobs.roots`), which it reads after the pins, until it is over.
+        Of `new` perhaps only those blocks were touched that `old` does not hold, and a collection under way
+        lists pins page by page and might see neither pin. So `new` is also among the other roots
+        (`pin_jobs.roots`), which it reads after the pins, until the next collection begins.
         """
         before = self.get(old)
         if before is None or before.mode is not PinMode.RECURSIVE:
@@ -226,11 +235,7 @@ class PinWrite:
         if unpin:
             self.remove(old)
         pin = self.put(pin)
-        if epoch is not None:
-            for key, value in list(self.meta.items(Table.PIN_MOVES)):
-                if int.from_bytes(value) < epoch:  # a later collection has begun since
-                    self.meta.delete(Table.PIN_MOVES, key)
-            self.meta.put(Table.PIN_MOVES, pin_key(new), epoch.to_bytes(8))
+        self.meta.put(Table.PIN_MOVES, pin_key(new), b"")
         return pin
 
     def close(self) -> None:

@@ -123,9 +123,7 @@ def test_a_collection_that_saw_neither_pin_keeps_what_they_share(tmp_path: Path)
         def ls(self, *_: object, **__: object) -> Iterator[Pin]:
             with store.lease():
                 assert protect_difference(store, old.cid, new.cid) == []
-                row = store.row(new.cid.multihash)
-                assert row is not None
-                pins.update(old.cid, new.cid, epoch=row.epoch)
+                pins.update(old.cid, new.cid)
             yield from ()
 
     gc.collect(store, Moving(meta, lambda: 0), partial_roots=pin_jobs.roots(meta))
@@ -138,15 +136,47 @@ def test_a_collection_that_saw_neither_pin_keeps_what_they_share(tmp_path: Path)
     assert store.stat().blocks == 0
 
 
-def test_entries_of_earlier_collections_go_with_the_next_update(tmp_path: Path) -> None:
+def test_what_was_stamped_before_a_collection_may_be_moved_in_it_and_others_after_it(tmp_path: Path) -> None:
+    meta = Meta(tmp_path / "meta")
+    pins, store = Pins(meta, lambda: 0), MemoryStore()
+    shared, one, two = tree("shared"), leaf("one"), leaf("two")
+    old, new = node(shared[-1].cid, label="old"), node(shared[-1].cid, label="new")
+    store.put_many(pairs([*shared, old, new, one, two]))
+    pins.add_many([old.cid, one.cid])
+    store.begin_collection()
+
+    class Moving(Pins):
+        """Two pins are moved while a collection lists pins."""
+
+        def ls(self, *_: object, **__: object) -> Iterator[Pin]:
+            pins.update(old.cid, new.cid)
+            with store.lease():
+                assert protect_difference(store, one.cid, two.cid) == []
+                pins.update(one.cid, two.cid)
+            yield from ()
+
+    with store.lease():
+        assert protect_difference(store, old.cid, new.cid) == []
+        gc.collect(store, Moving(meta, lambda: 0), partial_roots=pin_jobs.roots(meta))
+    assert all(store.has(each.cid.multihash) for each in [*shared, new, two])
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_next_collection_forgets_what_moved_before_it(tmp_path: Path, dry_run: bool) -> None:
     meta = Meta(tmp_path / "meta")
     pins = Pins(meta, lambda: 0)
     pins.add(leaf("0").cid)
     for number in range(3):
-        pins.update(leaf(str(number)).cid, leaf(str(number + 1)).cid, unpin=False, epoch=number // 2)
-    assert [key for key, _ in meta.items(Table.PIN_MOVES)] == [bytes(leaf("3").cid)]
+        pins.update(leaf(str(number)).cid, leaf(str(number + 1)).cid, unpin=number == 1)
+    moved = [bytes(leaf(each).cid) for each in "23"]
+    assert sorted(key for key, _ in meta.items(Table.PIN_MOVES)) == sorted(moved)
+    store = MemoryStore()
+    store.put_many(pairs([leaf(str(number)) for number in range(4)]))
+    gc.collect(store, pins, partial_roots=pin_jobs.roots(meta), dry_run=dry_run)
+    assert bool(list(meta.items(Table.PIN_MOVES))) is dry_run
+    assert [store.has(leaf(each).cid.multihash) for each in "0123"] == [True, dry_run, True, True]
     with pytest.raises(PinNotFound):
-        pins.update(leaf("elsewhere").cid, leaf("1").cid, epoch=9)
+        pins.update(leaf("elsewhere").cid, leaf("1").cid)
 
 
 # --- verification ---

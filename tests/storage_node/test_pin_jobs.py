@@ -447,10 +447,10 @@ def test_a_paused_or_cancelled_job_is_not_finished(home: Home) -> None:
     job = home.job(leaf("a").cid)
     home.jobs.change(1, lambda job: replace(job, state=JobState.PAUSED))
     with pytest.raises(JobNotFound):
-        home.jobs.finish(job, 0)
+        home.jobs.finish(job)
     home.jobs.change(1, lambda _: None)
     with pytest.raises(JobNotFound):
-        home.jobs.finish(job, 0)
+        home.jobs.finish(job)
     assert home.pins.count() == 0
 
 
