@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from merkledag.cid import CID
-from merkledag.errors import DecodeError
 from merkledag.steps import inline
 from storage_node.blockstore.interface import Blockstore
-from storage_node.errors import BlockRefused, DamagedBlock
+from storage_node.errors import DamagedBlock
 from storage_node.fingerprints import FingerprintSet
 from storage_node.pins import TOUCH_BLOCKS, may_link
-from storage_node.reach import node_links
+from storage_node.reach import node_links, refuse_unreadable
 
 
 def protect_difference(store: Blockstore, old: CID, new: CID) -> list[CID]:
@@ -93,10 +92,7 @@ class _Difference:
         def absent(cid: CID) -> None:
             self.missing[cid.multihash] = cid
 
-        def refuse(cid: CID, error: DecodeError) -> None:
-            raise BlockRefused(f"what block {cid} links to cannot be read: {error}")
-
-        return node_links(self._store, cid, absent, refuse)
+        return node_links(self._store, cid, absent, refuse_unreadable)
 
     def old_links(self, cid: CID) -> list[CID]:
         """The links of a node of the old DAG, as far as they can be read."""

@@ -19,10 +19,10 @@ from merkledag.codecs import links
 from merkledag.errors import DecodeError, LimitExceeded, UnsupportedCodec
 from merkledag.steps import inline
 from storage_node.blockstore.interface import Blockstore
-from storage_node.errors import BlockNotFound, BlockRefused, DamagedBlock, PeerUnreachable
+from storage_node.errors import BlockNotFound, DamagedBlock, PeerUnreachable
 from storage_node.fingerprints import FingerprintSet
 from storage_node.pins import may_link
-from storage_node.reach import node_links
+from storage_node.reach import node_links, refuse_unreadable
 
 MAX_REQUESTS = 48
 LOOK_BLOCKS = 512  # looked at in the store at once
@@ -162,7 +162,7 @@ class DagFetch:
             return True
         gone: list[CID] = []
         try:
-            found = node_links(self._store, cid, gone.append, _refuse)
+            found = node_links(self._store, cid, gone.append, refuse_unreadable)
         except DamagedBlock:
             self._damaged.add(cid.multihash)
             return False
@@ -246,7 +246,7 @@ class DagFetch:
         except UnsupportedCodec:
             return  # as a collection has it: what it refers to is not known
         except DecodeError as error:
-            _refuse(cid, error)
+            refuse_unreadable(cid, error)
 
     def _extend(self, found: list[CID]) -> None:
         found.reverse()
@@ -257,7 +257,3 @@ class DagFetch:
 
 async def _asked(ask: Ask, cid: CID) -> bytes:
     return await ask(cid)
-
-
-def _refuse(cid: CID, error: DecodeError) -> None:
-    raise BlockRefused(f"what block {cid} links to cannot be read: {error}")

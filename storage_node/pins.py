@@ -13,11 +13,10 @@ import cbor2
 
 from merkledag.cid import CID
 from merkledag.codecs import WITHOUT_LINKS
-from merkledag.errors import DecodeError
 from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import BlockRefused, CorruptStore, PinNotFound
 from storage_node.meta import Meta, MetaWrite, Table
-from storage_node.reach import reachable
+from storage_node.reach import reachable, refuse_unreadable
 
 MAX_NAME_BYTES = 255  # the pinning service API's limit
 MAX_METADATA_BYTES = 4096
@@ -302,13 +301,14 @@ def protect_many(
         missing.update((each, by_multihash[each]) for each in store.touch_many(by_multihash))
         by_multihash.clear()
 
-    def refuse(cid: CID, error: DecodeError) -> None:
-        if strict:
-            raise BlockRefused(f"what block {cid} links to cannot be read: {error}")
-
     # A node that was absent when its links were wanted counts as missing even if another adder has put it
     # by the time it is touched: nobody has walked, and touched, what is below it.
-    below = reachable(store, roots, lambda absent: missing.update({absent.multihash: absent}), refuse)
+    below = reachable(
+        store,
+        roots,
+        lambda absent: missing.update({absent.multihash: absent}),
+        refuse_unreadable if strict else lambda *_: None,
+    )
     for cid in below if recursive else (root for root in roots if not root.is_identity):
         by_multihash[cid.multihash] = cid
         if len(by_multihash) >= TOUCH_BLOCKS:

@@ -10,7 +10,7 @@ from merkledag.codecs import RAW, links
 from merkledag.errors import DecodeError, UnsupportedCodec, UnsupportedHash
 from merkledag.steps import inline
 from storage_node.blockstore.interface import Blockstore, Buffer
-from storage_node.errors import DamagedBlock
+from storage_node.errors import BlockRefused, DamagedBlock
 from storage_node.fingerprints import FingerprintSet
 
 Missing = Callable[[CID], None]  # called for a block that links are needed from and that is not here
@@ -59,6 +59,11 @@ def node_links(
         return []
     with view as block:
         return _decoded(cid, block, unreadable)
+
+
+def refuse_unreadable(cid: CID, error: DecodeError) -> None:
+    """An `Unreadable` for whoever must know that everything is here. Raises BlockRefused."""
+    raise BlockRefused(f"what block {cid} links to cannot be read: {error}")
 
 
 def _decoded(cid: CID, block: Buffer, unreadable: Unreadable) -> list[CID]:
