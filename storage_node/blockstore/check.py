@@ -156,7 +156,7 @@ def _check_shard(notes: _Notes, environment: Environment) -> None:
     try:
         with environment.read_settled() as txn:
             counted = _check_rows(notes, name, txn)
-            for block_class, of_class in counted.by_class.items():
+            for block_class, of_class in zip(BlockClass, counted.by_class, strict=True):
                 notes.counted.add(of_class.blocks, of_class.bytes, block_class)
             _check_counters(notes, name, txn, counted)
             _check_index(notes, name, txn)
@@ -203,7 +203,7 @@ def _check_counters(notes: _Notes, name: str, txn: Txn, counted: Counters) -> No
 def _text(counters: Counters) -> str:
     return ", ".join(
         f"{block_class.name} {of_class.blocks} blocks of {of_class.bytes} bytes"
-        for block_class, of_class in counters.by_class.items()
+        for block_class, of_class in zip(BlockClass, counters.by_class, strict=True)
     )
 
 

@@ -61,6 +61,6 @@ def _index_rows(txn: Txn, after: bytes) -> bytes | None:
     for key in cached:
         row = unpack_row(txn.get(key))
         assert row is not None
-        txn.put(key, pack_row(row))
+        txn.put(key, pack_row(*row))
         txn.put(use_key(key[1:], row.used_s), b"")
     return last + b"\0" if seen == ROWS_PER_TRANSACTION else None

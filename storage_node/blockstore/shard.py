@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -79,8 +80,7 @@ class Shard:
 
     def row(self, multihash: bytes) -> BlockRow | None:
         """The block's row, None if it is not here."""
-        with self.environment.read() as txn:
-            row = unpack_row(txn.get(ROWS + multihash))
+        row = unpack_row(self.environment.get(ROWS + multihash))
         return None if row is None else row.public
 
     def rows(self, after: bytes | None = None) -> Iterator[tuple[bytes, BlockRow]]:
@@ -98,13 +98,14 @@ class Shard:
         """Rows, a bounded number in each transaction."""
         while True:
             found: list[tuple[bytes, Row | None]] = []
-            with self.environment.read() as txn, txn.cursor() as cursor:
+            with self.environment.read(buffers=False) as txn, txn.cursor() as cursor:
                 there = cursor.set_range(ROWS + (after or b""))
-                if there and after is not None and bytes(cursor.key()) == ROWS + after:
+                if there and after is not None and cursor.key() == ROWS + after:
                     there = cursor.next()
-                while there and cursor.key()[:1] == ROWS and len(found) < ROWS_PER_TRANSACTION:
-                    found.append((bytes(cursor.key()[1:]), unpack_row(cursor.value())))
-                    there = cursor.next()
+                for key, value in islice(cursor.iternext(), ROWS_PER_TRANSACTION if there else 0):
+                    if key[:1] != ROWS:
+                        break
+                    found.append((key[1:], unpack_row(value)))
             yield from found
             if len(found) < ROWS_PER_TRANSACTION:
                 return

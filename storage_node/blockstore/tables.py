@@ -64,11 +64,11 @@ def unpack_row(value: Buffer | None) -> Row | None:
     return None
 
 
-def pack_row(row: Row) -> bytes:
-    """A row as it is stored."""
-    if row.block_class is BlockClass.CACHE:
-        return _CACHE_ROW.pack(*row)
-    return _ROW.pack(*row[:4])
+def pack_row(data_key: bytes, epoch: int, length: int, block_class: BlockClass, used_s: int = 0) -> bytes:
+    """The fields of a Row as they are stored; a last use is kept of cached blocks only."""
+    if block_class is BlockClass.CACHE:
+        return _CACHE_ROW.pack(data_key, epoch, length, block_class, used_s)
+    return _ROW.pack(data_key, epoch, length, block_class)
 
 
 def use_key(multihash: bytes, used_s: int) -> bytes:
@@ -105,7 +105,7 @@ class Counters:
     __slots__ = ("by_class",)
 
     def __init__(self) -> None:
-        self.by_class = {each: Sum() for each in BlockClass}
+        self.by_class = tuple(Sum() for _ in _CLASSES)  # by the classes' numbers
 
     @classmethod
     def read(cls, txn: Txn) -> Counters:
@@ -116,15 +116,14 @@ class Counters:
             if len(value) != _COUNTERS.size:
                 raise CorruptStore(f"counters of {len(value)} bytes in a shard; run `holdfast repo fsck`")
             numbers = iter(_COUNTERS.unpack(value))
-            for each in found.by_class.values():
+            for each in found.by_class:
                 each.blocks, each.bytes = next(numbers), next(numbers)
         return found
 
     def write(self, txn: Txn) -> None:
         """Into the write transaction `txn`."""
-        sums = self.by_class.values()
         # Wrong counters (a damaged file) must not stop a deletion: they stay at zero until they are repaired.
-        numbers = (max(0, number) for each in sums for number in (each.blocks, each.bytes))
+        numbers = (max(0, number) for each in self.by_class for number in (each.blocks, each.bytes))
         txn.put(COUNTERS_KEY, _COUNTERS.pack(*numbers))
 
     def add(self, blocks: int, size_bytes: int, block_class: BlockClass) -> None:
@@ -136,12 +135,12 @@ class Counters:
     @property
     def blocks(self) -> int:
         """Number of all blocks."""
-        return sum(each.blocks for each in self.by_class.values())
+        return sum(each.blocks for each in self.by_class)
 
     @property
     def bytes(self) -> int:
         """Bytes of all blocks."""
-        return sum(each.bytes for each in self.by_class.values())
+        return sum(each.bytes for each in self.by_class)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Counters) and self.by_class == other.by_class
@@ -168,7 +167,7 @@ class Work:
 
     def insert(self, multihash: bytes, row: Row) -> None:
         """Set the row of a block that is not counted yet, count it, and list it if it is cached."""
-        self.txn.put(ROWS + multihash, pack_row(row))
+        self.txn.put(ROWS + multihash, pack_row(*row))
         self.counters.add(1, row.length, row.block_class)
         if row.block_class is BlockClass.CACHE:
             self.txn.put(use_key(multihash, row.used_s), b"")
@@ -178,7 +177,7 @@ class Work:
         if after == before:
             return
         if (before.block_class, before.used_s) == (after.block_class, after.used_s):
-            self.txn.put(ROWS + multihash, pack_row(after))
+            self.txn.put(ROWS + multihash, pack_row(*after))
             self.counters.add(0, after.length - before.length, after.block_class)
             return
         self._forget(multihash, before)
@@ -207,7 +206,7 @@ class Mark(NamedTuple):
         """The row of a present block once it is put or touched."""
         kept = stronger(row.block_class, self.block_class)
         used_s = max(row.used_s, self.now_s) if kept is BlockClass.CACHE else 0
-        return row._replace(epoch=max(row.epoch, self.epoch), block_class=kept, used_s=used_s)
+        return Row(row.data_key, max(row.epoch, self.epoch), row.length, kept, used_s)
 
     def changes(self, row: Row) -> bool:
         """Whether `on` gives another row, told quickly."""
@@ -216,11 +215,6 @@ class Mark(NamedTuple):
         if row.block_class is self.block_class:
             return row.used_s < self.now_s and row.block_class is BlockClass.CACHE
         return self.on(row) != row
-
-    def new(self, data_key: bytes, length: int) -> Row:
-        """The row of a block that was not here."""
-        used_s = self.now_s if self.block_class is BlockClass.CACHE else 0
-        return Row(data_key, self.epoch, length, self.block_class, used_s)
 
 
 def recount(txn: Txn) -> Counters:
@@ -254,15 +248,18 @@ def next_epoch(work: Work) -> int:
     return epoch
 
 
-def insert_blocks(work: Work, blocks: Mapping[bytes, Buffer], new: Iterable[bytes], mark: Mark) -> None:
+def insert_blocks(work: Work, blocks: Mapping[bytes, Buffer], new: list[bytes], mark: Mark) -> None:
     """Store the bytes and rows of blocks that are not here."""
-    txn, next_id = work.txn, _next_id(work.txn)
-    for multihash in new:
+    txn, size_bytes = work.txn, 0
+    for number, multihash in enumerate(new, _next_id(txn)):
         block = blocks[multihash]
-        key = data_key(next_id)
+        key = data_key(number)
         txn.put(key, block, append=True)
-        work.insert(multihash, mark.new(key, len(block)))
-        next_id += 1
+        txn.put(ROWS + multihash, pack_row(key, mark.epoch, len(block), mark.block_class, mark.now_s))
+        if mark.block_class is BlockClass.CACHE:
+            txn.put(use_key(multihash, mark.now_s), b"")
+        size_bytes += len(block)
+    work.counters.add(len(new), size_bytes, mark.block_class)
 
 
 def touch(work: Work, multihashes: Iterable[bytes], mark: Mark) -> list[bytes]:
