@@ -32,7 +32,7 @@ from merkledag.cid import CID
 from storage_node.blockstore.interface import BlockClass, BlockRow, Blockstore
 from storage_node.errors import CorruptStore, DamagedBlock, IncompleteDag, StoreFull
 from storage_node.gc_journal import GcJournal, Phase, Workspace
-from storage_node.gc_mark import NEEDED, Marker, Turns
+from storage_node.gc_mark import NEEDED, IsPartial, Marker
 from storage_node.pins import PinMode, Pins
 
 BLOCKS_PER_SWEEP = 1024  # at most this many, and these bytes, before the next look at `stop`
@@ -88,7 +88,7 @@ def collect(
     pins: Pins,
     *,
     roots: Iterable[CID] = (),
-    turns: Turns = lambda _: False,
+    is_partial: IsPartial | None = None,
     partial_roots: Iterable[CID] = (),
     deals: Iterable[bytes] = (),
     journal: GcJournal | None = None,
@@ -99,8 +99,8 @@ def collect(
 ) -> GcReport:
     """Free every block that neither pins nor roots reach, or go on with what the journal says is unfinished.
 
-    `roots` are kept like recursive pins, except that below a node of which `turns` says so whatever part is
-    here is kept, as of `partial_roots`; `deals` are multihashes of blocks that are kept each for itself, and
+    `roots` are kept like recursive pins, except that below a node that `is_partial` whatever part is here is
+    kept, as of `partial_roots`; `deals` are multihashes of blocks that are kept each for itself, and
     become DEAL where nothing else needs them. They are read once, after the epoch began, so an iterable that
     looks them up late is best. `on_freed` is told the multihashes that went. `stop` is asked between bounded
     steps of marking and sweeping. Raises IncompleteDag, having freed nothing, if links of a pin or root
@@ -109,7 +109,7 @@ def collect(
     Without a journal marks are in memory and nothing can be resumed. Where the disk has no room for one, or
     errors, OSError is raised: collect again without, with roots that are read anew.
     """
-    run = _Run(store, pins, roots, turns, partial_roots, deals, dry_run, on_freed, stop, progress)
+    run = _Run(store, pins, roots, is_partial, partial_roots, deals, dry_run, on_freed, stop, progress)
     if journal is None:
         return run.work_in(Workspace.unrecorded(run.limit(), store.stat().blocks))
     try:
@@ -145,7 +145,7 @@ class _Run:
     store: Blockstore
     pins: Pins
     roots: Iterable[CID]
-    turns: Turns
+    is_partial: IsPartial | None
     partial_roots: Iterable[CID]
     deals: Iterable[bytes]
     dry_run: bool
@@ -174,7 +174,7 @@ class _Run:
 
     def _mark(self, work: Workspace) -> bool:
         """Mark what is to stay; False if `stop` said so."""
-        state, marker = work.state, Marker(self.store, work, self.turns)
+        state, marker = work.state, Marker(self.store, work)
         total = self.store.stat().blocks
 
         def go_on() -> bool:
@@ -192,8 +192,8 @@ class _Run:
             state.phase = Phase.ROOTS
         # Read again when resumed: what is marked already costs a look-up.
         if state.phase is Phase.ROOTS:
-            marker.whole(self.roots, turn=True)
-            if not marker.follow_whole(go_on, turn=True):
+            marker.whole(self.roots, self.is_partial)
+            if not marker.follow_whole(go_on, self.is_partial):
                 return False
             state.phase = Phase.PARTIAL
         marker.partial(self.partial_roots)

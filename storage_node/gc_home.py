@@ -83,7 +83,7 @@ class Collector:
                 self.store,
                 self.pins,
                 roots=mfs.roots(self.meta),
-                turns=partial,
+                is_partial=partial,
                 partial_roots=pin_jobs.roots(self.meta),
                 deals=self._pieces(),
                 journal=journal,

@@ -16,21 +16,19 @@ NEEDED = 1  # somebody here needs the block; without it only deals do
 _QUEUED = {DAG_PB: 2, DAG_CBOR: 4, DAG_JSON: 8}  # its links as this codec's block are, or will be, read
 LINKS_AT_ONCE = 1 << 14
 
-Turns = Callable[[CID], bool]
+IsPartial = Callable[[CID], bool]
 
 
 class Marker:
     """Puts nodes into the workspace's queues and follows them.
 
-    A queue of whole DAGs refuses what is missing (IncompleteDag), one of partial DAGs passes over it. Where
-    `turns` says so, a walk of a whole DAG goes on as one of a partial DAG.
+    A queue of whole DAGs refuses what is missing (IncompleteDag), one of partial DAGs passes over it.
     """
 
-    def __init__(self, store: Blockstore, work: Workspace, turns: Turns = lambda _: False) -> None:
+    def __init__(self, store: Blockstore, work: Workspace) -> None:
         self._store = store
         self._work = work
         self._whole, self._partial = work.queues
-        self._turns = turns
 
     def block(self, multihash: bytes) -> None:
         """Mark a block alone, for its own sake."""
@@ -42,16 +40,16 @@ class Marker:
         while group := list(islice(left, LINKS_AT_ONCE)):
             self._work.marks.add_many(group)
 
-    def whole(self, roots: Iterable[CID], *, turn: bool = False) -> None:
-        """Mark roots and queue those with links, whose DAGs must be here; with `turn` ask `turns` of each."""
-        if turn:
-            straight: list[CID] = []
+    def whole(self, roots: Iterable[CID], is_partial: IsPartial | None = None) -> None:
+        """Mark roots and queue those with links: their DAGs must be here, except those that are partial."""
+        if is_partial is not None:
+            whole: list[CID] = []
             for cid in roots:
-                if cid.codec in _QUEUED and self._turns(cid):
+                if cid.codec in _QUEUED and is_partial(cid):
                     self.partial([cid])
                 else:
-                    straight.append(cid)
-            roots = straight
+                    whole.append(cid)
+            roots = whole
         self._queue(self._whole, roots)
 
     def partial(self, roots: Iterable[CID]) -> None:
@@ -73,10 +71,10 @@ class Marker:
             queue.push(fresh.values())  # before they are marked: see gc_journal
             marks.add_many(fresh, NEEDED | queued)
 
-    def follow_whole(self, go_on: Callable[[], bool], *, turn: bool = False) -> bool:
+    def follow_whole(self, go_on: Callable[[], bool], is_partial: IsPartial | None = None) -> bool:
         """Follow the queue of whole DAGs to its end; False if `go_on` said no between two steps.
 
-        Raises IncompleteDag, DamagedBlock.
+        A node that is partial goes over to the other queue. Raises IncompleteDag, DamagedBlock.
         """
 
         def refuse(cid: CID) -> None:
@@ -86,7 +84,7 @@ class Marker:
                 cid,
             )
 
-        return self._follow(self._whole, refuse, lambda cids: self.whole(cids, turn=turn), go_on)
+        return self._follow(self._whole, refuse, lambda cids: self.whole(cids, is_partial), go_on)
 
     def follow_partial(self, go_on: Callable[[], bool]) -> bool:
         """Follow the queue of partial DAGs to its end; False if `go_on` said no. Raises DamagedBlock."""

@@ -24,7 +24,7 @@ MAX_REMEMBERED = 1 << 16
 
 
 class PartialNodes:
-    """The nodes that are noted; called with a CID it says whether that one is (`gc.Turns`)."""
+    """The nodes that are noted; called with a CID it says whether that one is (`gc_mark.IsPartial`)."""
 
     def __init__(self, meta: Meta) -> None:
         self._meta = meta

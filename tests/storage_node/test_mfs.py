@@ -58,7 +58,7 @@ class Tree:
             self.store,
             Pins(self.meta, lambda: 0.0),
             roots=roots(self.meta),
-            turns=PartialNodes(self.meta),
+            is_partial=PartialNodes(self.meta),
         )
 
     def read(self, path: str) -> bytes:
@@ -432,10 +432,10 @@ def test_nodes_that_left_the_tree_are_forgotten(tree: Tree) -> None:
     assert len(noted) == 6
     partial = PartialNodes(tree.meta)
     before = tree.meta.get(Table.RECORDS, ROOT_KEY)
-    collect(tree.store, Pins(tree.meta, lambda: 0), roots=roots(tree.meta), turns=partial)
+    collect(tree.store, Pins(tree.meta, lambda: 0), roots=roots(tree.meta), is_partial=partial)
     tree.mfs.mkdir(("late",))
     assert partial.forget_unseen(before, ROOT_KEY) == 0
-    collect(tree.store, Pins(tree.meta, lambda: 0), roots=roots(tree.meta), turns=partial)
+    collect(tree.store, Pins(tree.meta, lambda: 0), roots=roots(tree.meta), is_partial=partial)
     assert partial.forget_unseen(tree.meta.get(Table.RECORDS, ROOT_KEY), ROOT_KEY) == 5
     tree.collect()
 
