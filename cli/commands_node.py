@@ -66,9 +66,9 @@ def run_node(
 ) -> int:
     """Run a storage node: take pieces for pay, prove them, serve them."""
     from cli.compose import node_service
+    from cli.maintenance import maintenance
     from cli.serve import address, run_forever, until
     from cli.servers import ledger_url
-    from cli.upkeep import upkeep
 
     home = Home.locate()
     at = home.config.text("node.listen", listen)
@@ -78,7 +78,7 @@ def run_node(
 
     async def main(stop: asyncio.Event) -> None:
         offer = terms(home, capacity=capacity, stake=stake, price=price, endpoint=endpoint)
-        async with node_service(home, at, url, offer) as running, upkeep(home, url):
+        async with node_service(home, at, url, offer) as running, maintenance(home, url):
             if json_output:
                 emit({"node": running.url, "account": _account(home), "ledger": url})
                 await until(stop)

@@ -25,8 +25,8 @@ def compact(json_output: JsonFlag = False) -> None:
 
     Needs room for a copy of one file at a time (exit 6). Interrupted, what is done stays done.
     """
-    from cli.upkeep_duties import COMPACTION, compaction_facts
-    from storage_node.maintenance import Journal
+    from cli.maintenance_duties import compaction_facts
+    from storage_node.maintenance import COMPACTION, DutyRecords
 
     with Home.locate() as home, home.daemon_lock():
         store, meta = home.open_store(), home.open_meta()
@@ -45,7 +45,7 @@ def compact(json_output: JsonFlag = False) -> None:
         finally:
             bar.finish()
         facts = compaction_facts(shrunk_bytes, time.monotonic() - began_s)
-        Journal(meta).note(COMPACTION, facts)
+        DutyRecords(meta).note(COMPACTION, facts)
         file_bytes = store.stat().file_bytes
     if json_output:
         return emit({"freed_bytes": shrunk_bytes, "file_bytes": file_bytes, "seconds": facts["seconds"]})

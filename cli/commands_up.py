@@ -43,8 +43,8 @@ def up(listen: ListenFlag = None, json_output: JsonFlag = False) -> int:
 async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool) -> None:
     from cli.commands_node import terms
     from cli.compose import gateway_service, genesis_file, init_ledger, ledger_service, node_service
+    from cli.maintenance import maintenance
     from cli.serve import until
-    from cli.upkeep import upkeep
     from ledger.genesis import Params
 
     config = home.config
@@ -60,7 +60,7 @@ async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool
             await _fund_first_time(home, url, offer)
         node = await running.enter_async_context(node_service(home, config.text("node.listen"), url, offer))
         gateway = await running.enter_async_context(gateway_service(home, listen, url))
-        await running.enter_async_context(upkeep(home, url))
+        await running.enter_async_context(maintenance(home, url))
         if json_output:
             emit({"gateway": gateway, "node": node.url, "ledger": url, "home": str(home.path)})
         else:
@@ -87,9 +87,9 @@ async def _fund_first_time(home: Home, url: str, offer: NodeTerms) -> None:
 def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: JsonFlag = False) -> int:
     """Run the gateway alone, over the local store and the nodes of a ledger if one is known."""
     from cli.compose import gateway_service
+    from cli.maintenance import maintenance
     from cli.serve import address, run_forever, until
     from cli.servers import known_ledger
-    from cli.upkeep import upkeep
 
     home = Home.locate()
     at = home.config.text("gateway.listen", listen)
@@ -97,7 +97,7 @@ def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: Jso
 
     async def main(stop: asyncio.Event) -> None:
         known = known_ledger(home, ledger)
-        async with gateway_service(home, at, known) as url, upkeep(home, known):
+        async with gateway_service(home, at, known) as url, maintenance(home, known):
             if json_output:
                 emit({"gateway": url})
             else:

@@ -46,14 +46,14 @@ def sizes(home: Home) -> dict[str, Any]:
 
 def kept_well(home: Home) -> dict[str, Any]:
     """Damaged blocks, and what maintenance did last or could not do."""
-    from cli.upkeep import lock_file
+    from cli.maintenance import lock_file
     from storage_node.daemon_lock import holder
     from storage_node.errors import LockHeld
-    from storage_node.maintenance import Journal
+    from storage_node.maintenance import COMPACTION, GC, HEAL, SCRUB, DutyRecords
     from storage_node.scrub import Damaged, Rounds
 
     meta = home.open_meta()
-    journal, rounds = Journal(meta), Rounds(meta, "scrub")
+    records, rounds = DutyRecords(meta), Rounds(meta, SCRUB)
     current, last = rounds.current(), rounds.last()
     try:
         pid = holder(lock_file(home))
@@ -66,10 +66,10 @@ def kept_well(home: Home) -> dict[str, Any]:
         "last_scrub": None
         if last is None
         else {"at_s": last.ended_s, "blocks": last.blocks, "damaged": last.damaged},
-        "last_heal": journal.last("heal"),
-        "last_gc": journal.last("gc"),
-        "last_compaction": journal.last("compaction"),
-        "problems": journal.problems(),
+        "last_heal": records.last(HEAL),
+        "last_gc": records.last(GC),
+        "last_compaction": records.last(COMPACTION),
+        "problems": records.problems(),
     }
 
 

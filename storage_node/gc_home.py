@@ -13,14 +13,12 @@ from storage_node.commitments import Commitments
 from storage_node.errors import CorruptStore, IncompleteDag, StoreFull
 from storage_node.gc import GcReport, OnFreed, OnProgress, collect
 from storage_node.gc_journal import GcJournal
-from storage_node.maintenance import Journal
+from storage_node.maintenance import GC, DutyRecords
 from storage_node.meta import Meta, Table
 from storage_node.mfs_partial import PartialNodes, path_to
 from storage_node.mfs_view import text
 from storage_node.pin_index import PinIndex
 from storage_node.pins import Pins
-
-DUTY = "gc"  # the name under which the last collection is noted, see `maintenance.Journal`
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +143,4 @@ class Collector:
             "kept_blocks": report.kept.blocks,
             "kept_bytes": report.kept.bytes,
         }
-        Journal(self.meta).note(DUTY, facts)
+        DutyRecords(self.meta).note(GC, facts)

@@ -1,6 +1,6 @@
 """What a server does for its store by itself: duties that take turns, one short slice of work at a time.
 
-Nothing here knows what the duties are. Each works in slices; between them, and as soon as somebody else
+Nothing here knows what the duties do. Each works in slices; between them, and as soon as somebody else
 waits for it, the lock of the maintenance is free, so that no command waits for long. What each did last, or
 why it could not, is kept in the meta store for `repo stat`.
 """
@@ -22,6 +22,10 @@ BREATH_S: Final = 0.1  # the lock stays free for so long: longer than the pauses
 RETRY_S: Final = 600.0
 LOCKED_S: Final = 1.0
 LONGEST_NAP_S: Final = 60.0
+HEAL: Final = "heal"  # the names of a server's duties, also where others note that they did one
+GC: Final = "gc"
+COMPACTION: Final = "compaction"
+SCRUB: Final = "scrub"
 _KEY: Final = b"maintenance/"
 _PROBLEM: Final = b"maintenance-problem/"
 
@@ -41,7 +45,7 @@ class Duty:
     locked: bool
 
 
-class Journal:
+class DutyRecords:
     """What each duty did last, and what stood in its way since, as small documents."""
 
     def __init__(self, meta: Meta) -> None:
@@ -84,7 +88,7 @@ class Maintenance:
     def __init__(
         self,
         duties: Sequence[Duty],
-        journal: Journal,
+        records: DutyRecords,
         *,
         lock: Callable[[], AbstractContextManager[None]],
         is_wanted: Stop,
@@ -95,7 +99,7 @@ class Maintenance:
         tell: Callable[[str], object],
     ) -> None:
         self._duties = duties
-        self._journal = journal
+        self._records = records
         self._lock = lock
         self._is_wanted = is_wanted
         self._clock = clock
@@ -127,12 +131,12 @@ class Maintenance:
         try:
             with self._lock() if duty.locked else nullcontext():
                 rest_s = duty.work(over)
+            self._records.solved(duty.name)  # it may have been another process that had the problem
         except LockHeld:
             return LOCKED_S
         except (StorageNodeError, OSError) as error:
             return self._failed(duty, str(error))
         self._told.pop(duty.name, None)
-        self._journal.solved(duty.name)  # it may have been another process that had the problem
         return rest_s
 
     def _failed(self, duty: Duty, problem: str) -> float:
@@ -141,7 +145,7 @@ class Maintenance:
             self._told[duty.name] = problem
             self._tell(f"{duty.name}: {problem}")
             try:
-                self._journal.problem(duty.name, int(self._wall_clock()), problem)
+                self._records.problem(duty.name, int(self._wall_clock()), problem)
             except StorageNodeError as error:
                 self._tell(f"{duty.name}: this could not be recorded: {error}")
         return RETRY_S

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from storage_node.daemon_lock import daemon_lock, is_wanted
-from storage_node.errors import IncompleteDag, LockHeld
-from storage_node.maintenance import LOCKED_SLICE_S, RETRY_S, SLICE_S, Duty, Journal, Maintenance, Stop
+from storage_node.errors import IncompleteDag, LockHeld, StoreFull
+from storage_node.maintenance import LOCKED_SLICE_S, RETRY_S, SLICE_S, Duty, DutyRecords, Maintenance, Stop
 from storage_node.meta import Meta
 
 
@@ -24,7 +24,7 @@ class Worker:
         self.busy: Callable[[], bool] = lambda: False
         self.wanted: Callable[[], bool] = lambda: False
         self.told: list[str] = []
-        self.journal = Journal(Meta(folder / "meta"))
+        self.records = DutyRecords(Meta(folder / "meta"))
 
     def nap(self, seconds: float) -> None:
         self.now_s += seconds
@@ -40,7 +40,7 @@ class Worker:
     def run(self, *duties: Duty) -> None:
         Maintenance(
             duties,
-            self.journal,
+            self.records,
             lock=self.lock,
             is_wanted=lambda: self.wanted(),
             clock=lambda: self.now_s,
@@ -99,16 +99,37 @@ def test_what_fails_is_told_once_recorded_and_tried_again(tmp_path: Path) -> Non
         tries.append(worker.now_s)
         if len(tries) < 4:
             raise IncompleteDag("block X is missing")
-        worker.journal.note("gc", {"at_s": int(worker.now_s)})
+        worker.records.note("gc", {"at_s": int(worker.now_s)})
         return 10
 
     worker.run(Duty("gc", work, locked=True))
     assert worker.told == ["gc: block X is missing"]
-    assert worker.journal.problems()["gc"]["problem"] == "block X is missing"
+    assert worker.records.problems()["gc"]["problem"] == "block X is missing"
     worker.until_s += RETRY_S
     worker.run(Duty("gc", work, locked=True))
-    assert worker.journal.problems() == {}
-    assert worker.journal.last("gc") is not None
+    assert worker.records.problems() == {}
+    assert worker.records.last("gc") is not None
+
+
+def test_a_full_disk_that_nothing_can_be_recorded_on_ends_no_maintenance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(tmp_path, until_s=RETRY_S + 1)
+    worker.records.problem("gc", 0, "no room")
+    tries: list[float] = []
+
+    def work(_: Stop) -> float:
+        tries.append(worker.now_s)
+        return 10
+
+    def full(*_: object) -> None:
+        raise StoreFull("no room")
+
+    monkeypatch.setattr(worker.records, "solved", full)
+    monkeypatch.setattr(worker.records, "problem", full)
+    worker.run(Duty("gc", work, locked=True))
+    assert len(tries) == 2
+    assert worker.told == ["gc: no room", "gc: this could not be recorded: no room"]
 
 
 def test_a_lock_that_others_hold_is_waited_for(tmp_path: Path) -> None:

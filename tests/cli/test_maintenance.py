@@ -133,7 +133,7 @@ async def test_the_worker_of_a_server_finds_and_heals_damage_and_ends_with_it(st
     server = Process(stored.env, "gateway", "--json")
     try:
         await until(lambda: stored.is_well(leaf), "the damaged block is healed")
-        worker = holder(stored.home.run / "upkeep.lock")
+        worker = holder(stored.home.run / "maintenance.lock")
         assert worker is not None
         assert is_running(worker)
         report = await holdfast(stored.env, "repo", "stat")
@@ -176,7 +176,7 @@ async def test_no_worker_runs_where_the_settings_want_none(tmp_path: Path) -> No
     try:
         assert next(server.lines())["gateway"]
         assert (await holdfast(env, "repo", "stat"))["maintenance_pid"] is None
-        assert not (home.run / "upkeep.lock").exists()
+        assert not (home.run / "maintenance.lock").exists()
     finally:
         assert server.end(15)[0] == 0
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from cli.healing import finder
 from cli.servers import known_ledger
-from storage_node.gc_home import DUTY as GC
 from storage_node.gc_policy import LastCollection, Watermarks, plan
-from storage_node.maintenance import Duty, Journal
+from storage_node.maintenance import COMPACTION, GC, HEAL, SCRUB, Duty, DutyRecords
 from storage_node.scrub import Damaged, Pace, Rounds, heal_listed, scrub
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ HEAL_AGAIN_S: Final = 900.0
 DAY_S: Final = 86_400
 EVICTED_AT_ONCE_BYTES: Final = 1 << 30
 COMPACT_EVERY_S: Final = 300.0
-COMPACTION: Final = "compaction"
-SCRUB: Final = "scrub"
-HEAL: Final = "heal"
 
 Nap = Callable[[float], object]
 
@@ -62,7 +58,7 @@ def _scrub(home: Home, period_s: int, nap: Nap) -> Callable[[Stop], float]:
 
 def _heal(home: Home) -> Callable[[Stop], float]:
     store, meta = home.open_store(), home.open_meta()
-    damaged, journal = Damaged(meta), Journal(meta)
+    damaged, records = Damaged(meta), DutyRecords(meta)
     after: bytes | None = None
 
     def work(stop: Stop) -> float:
@@ -72,7 +68,7 @@ def _heal(home: Home) -> Callable[[Stop], float]:
         with finder(home, known_ledger(home)) as find:
             done = heal_listed(store, damaged, find, stop, after)
         after = done.after
-        journal.note(
+        records.note(
             HEAL,
             {
                 "at_s": int(time.time()),
@@ -95,10 +91,10 @@ def _make_room(home: Home) -> Callable[[Stop], float]:
         config.number("storage.cache_bytes"),
     )
     store, rows, collects = home.open_store(), home.open_rows(), home.open_collector()
-    journal = Journal(home.open_meta())
+    records = DutyRecords(home.open_meta())
 
     def work(stop: Stop) -> float:
-        stat, noted = store.stat(), journal.last(GC)
+        stat, noted = store.stat(), records.last(GC)
         last = None if noted is None else LastCollection(noted["at_s"], noted["kept_bytes"])
         now = plan(stat, marks, last, time.time())
         left = stat.cache_bytes
@@ -114,14 +110,14 @@ def _make_room(home: Home) -> Callable[[Stop], float]:
 
 def _compact(home: Home) -> Callable[[Stop], float]:
     """Compacts files that hold much free space; and frees what killed processes left behind."""
-    store, journal = home.open_store(), Journal(home.open_meta())
+    store, records = home.open_store(), DutyRecords(home.open_meta())
 
     def work(stop: Stop) -> float:
         store.tidy()
         if store.wants_compaction():
             began_s = time.monotonic()
             shrunk_bytes = store.compact(only_wasteful=True, stop=stop)
-            journal.note(COMPACTION, compaction_facts(shrunk_bytes, time.monotonic() - began_s))
+            records.note(COMPACTION, compaction_facts(shrunk_bytes, time.monotonic() - began_s))
         return COMPACT_EVERY_S
 
     return work

@@ -1,8 +1,8 @@
-"""The process that keeps a home's store well while its servers run: `python -m cli.upkeep`, started by them.
+"""The process that keeps a home's store well beside its servers, which start it: `python -m cli.maintenance`.
 
 A process of its own, so that hashing and collecting never hold up a server's event loop; niced, and ending
 with the server that started it (`cli.serve.LIFELINE`). One works in a home at a time: it holds
-run/upkeep.lock.
+run/maintenance.lock.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ TURN_S: Final = 5.0  # how often one that waits for its turn looks
 
 def lock_file(home: Home) -> Path:
     """Held by the process that works."""
-    return home.run / "upkeep.lock"
+    return home.run / "maintenance.lock"
 
 
 @asynccontextmanager
-async def upkeep(home: Home, ledger_url: str | None) -> AsyncIterator[None]:
+async def maintenance(home: Home, ledger_url: str | None) -> AsyncIterator[None]:
     """Keeps the worker of this home running for as long as the context lasts, if the settings want one."""
     if not home.config.truth("maintenance.enabled"):
         yield
@@ -53,7 +53,7 @@ async def upkeep(home: Home, ledger_url: str | None) -> AsyncIterator[None]:
     async def supervise() -> None:
         nonlocal worker
         while True:
-            worker = await spawn("cli.upkeep", (), lifeline, environ)
+            worker = await spawn("cli.maintenance", (), lifeline, environ)
             code = await worker.wait()
             note(f"the maintenance of the store ended with {code}; it starts again in {RESTART_S:.0f} s")
             await asyncio.sleep(RESTART_S)
@@ -72,17 +72,17 @@ async def upkeep(home: Home, ledger_url: str | None) -> AsyncIterator[None]:
 
 def work(home: Home, stop: threading.Event) -> None:
     """Does the duties of a home until `stop`, as soon as no other process does them."""
-    from cli.upkeep_duties import duties
+    from cli.maintenance_duties import duties
     from storage_node.daemon_lock import daemon_lock, is_wanted
     from storage_node.errors import LockHeld
-    from storage_node.maintenance import Journal, Maintenance
+    from storage_node.maintenance import DutyRecords, Maintenance
 
     while not stop.is_set():
         try:
             with daemon_lock(lock_file(home)):
                 Maintenance(
                     duties(home, stop.wait),
-                    Journal(home.open_meta()),
+                    DutyRecords(home.open_meta()),
                     lock=lambda: daemon_lock(home.lock_file),
                     is_wanted=lambda: is_wanted(home.lock_file),
                     clock=time.monotonic,
