@@ -5,30 +5,23 @@ docs/backup.md gives the order of writing and why a crash at any point leaves th
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 from storage_node import backup_snapshot as snapshots
-from storage_node.backup_folder import MAX_PART_BYTES, PART_NAME, BackupFolder, Part, parts_of_file
-from storage_node.backup_pack import PACK_BYTES, Pack
-from storage_node.backup_snapshot import MAX_BITMAP_BYTES, PackUse, SavedFile, Snapshot
+from storage_node.backup_folder import PART_NAME, BackupFolder, parts_of_file
+from storage_node.backup_pack import MAX_BITMAP_BYTES, PACK_BYTES, Pack, is_set, pack_names, set_bit
+from storage_node.backup_records import save_records
+from storage_node.backup_snapshot import PIECES_FOLDER, PackUse, Progress, SavedFile, Snapshot
 from storage_node.backup_writer import PackWriter
 from storage_node.blockstore.disk import fsync_folder
 from storage_node.blockstore.interface import BlockClass, BlockRow
 from storage_node.blockstore.store import Store
-from storage_node.errors import BackupRefused, DamagedBackup
+from storage_node.errors import DamagedBackup
 from storage_node.meta import Meta
 
 RUN_BLOCKS = 1 << 16  # of the store, compared with the packs at once
-PIECES_FOLDER = "pieces"
-CUT_EVERY = 1 << 10  # records, on average, between two cuts
-MIN_RECORDS_BYTES = 256 * 1024
-PAIR = struct.Struct(">HI")  # of a record in a part: length of its key, of its value
-
-Progress = Callable[[int], None]  # so many bytes more are done
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,6 @@ def back_up(
         name="",
         created_ms=max(now_ms, _last_ms(folder) + 1),
         home=str(source.home),
-        epoch=source.store.epoch(),
         blocks=known.blocks + writer.blocks,
         block_bytes=known.block_bytes + writer.block_bytes,
         with_keys=source.with_keys,
@@ -119,35 +111,6 @@ def back_up(
     return BackupReport(
         snapshot.save(folder), writer.blocks, writer.block_bytes, tuple(writer.damaged), tuple(notes)
     )
-
-
-# --- records and files ---
-
-
-def save_records(meta: Meta, folder: BackupFolder) -> tuple[Part, ...]:
-    """Every record at one moment, as parts; those that have not changed since are there already.
-
-    A cut follows a key whose own digest says so: a changed record changes the part that it is in, no other.
-    """
-    parts: list[Part] = []
-    with meta.snapshot() as pairs:
-        gathered = bytearray()
-        for key, value in pairs:
-            size_bytes = PAIR.size + len(key) + len(value)
-            if size_bytes > MAX_PART_BYTES:
-                raise BackupRefused(f"a record of {len(value)} bytes is too long for a backup")
-            if len(gathered) + size_bytes > MAX_PART_BYTES:
-                parts.append(folder.save_part(bytes(gathered)))
-                gathered.clear()
-            gathered += PAIR.pack(len(key), len(value))
-            gathered += key
-            gathered += value
-            if len(gathered) >= MIN_RECORDS_BYTES and crc32(key) % CUT_EVERY == 0:
-                parts.append(folder.save_part(bytes(gathered)))
-                gathered.clear()
-        if gathered:
-            parts.append(folder.save_part(bytes(gathered)))
-    return tuple(parts)
 
 
 def _save_files(source: Source, folder: BackupFolder) -> tuple[SavedFile, ...]:
@@ -163,11 +126,6 @@ def _save_files(source: Source, folder: BackupFolder) -> tuple[SavedFile, ...]:
 
 
 # --- what the folder has already ---
-
-
-def pack_names(folder: BackupFolder) -> list[str]:
-    """The names of all packs, also of those that lack their archive or their index."""
-    return sorted({path.stem for kind in ("*.car", "*.index") for path in folder.packs.glob(kind)})
 
 
 def _usable_packs(folder: BackupFolder) -> tuple[list[Pack], list[str]]:
@@ -241,9 +199,11 @@ class _Known:
             if 0 < live_bytes * 2 < pack.pack_bytes:
                 marks = self._marks.pop(pack.name)
                 self._given_up.append(pack)
-                for multihash, _, block_class in marked(pack, marks):
-                    self.blocks -= 1
-                    yield multihash, block_class
+                for number, row in enumerate(pack.rows()):
+                    for block_class, bitmap in marks.items():
+                        if is_set(bitmap, number):
+                            self.blocks -= 1
+                            yield row.multihash, block_class
                 self.block_bytes -= live_bytes
 
     def take_back(self, damaged: dict[bytes, BlockClass]) -> None:
@@ -261,22 +221,12 @@ class _Known:
         bitmap = marks.get(block_class)
         if bitmap is None:
             bitmap = marks[block_class] = bytearray(MAX_BITMAP_BYTES)
-        bitmap[number >> 3] |= 1 << (number & 7)
+        set_bit(bitmap, number)
 
     def uses(self) -> Iterator[PackUse]:
         """The packs that the home needs, and which blocks of them."""
         for name, marks in self._marks.items():
             yield PackUse(name, {each: bytes(bitmap) for each, bitmap in marks.items()})
-
-
-def marked(
-    pack: Pack, marks: Mapping[BlockClass, bytes | bytearray]
-) -> Iterator[tuple[bytes, int, BlockClass]]:
-    """Multihash, number and class of the blocks of a pack that bitmaps mark."""
-    for number, row in enumerate(pack.rows()):
-        for block_class, bitmap in marks.items():
-            if bitmap[number >> 3] >> (number & 7) & 1:
-                yield row.multihash, number, block_class
 
 
 def _runs(rows: Iterable[tuple[bytes, BlockRow]]) -> Iterator[dict[bytes, BlockRow]]:

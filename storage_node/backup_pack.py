@@ -28,6 +28,7 @@ from storage_node.errors import DamagedBackup
 
 PACK_BYTES = 128 * 1024 * 1024
 PACK_BLOCKS = 1 << 16
+MAX_BITMAP_BYTES = PACK_BLOCKS // 8
 WINDOW_BYTES = 4 * 1024 * 1024  # read and hashed at once
 
 MAGIC = b"HFPACK1\n"
@@ -37,6 +38,16 @@ _RAW_CID = bytes((1, RAW))  # what a CIDv1 of codec raw puts before its multihas
 _SECTION_HEAD_BYTES = varint.MAX_VARINT_BYTES + len(_RAW_CID) + MAX_MULTIHASH_BYTES
 _READ_BYTES = 1024 * 1024
 _SHA2_256 = bytes((mh.SHA2_256, 32))
+
+
+def is_set(bitmap: bytes | bytearray, number: int) -> bool:
+    """Whether a bitmap over the rows of a pack marks this one."""
+    return bool(bitmap[number >> 3] >> (number & 7) & 1)
+
+
+def set_bit(bitmap: bytearray, number: int) -> None:
+    """Mark a row."""
+    bitmap[number >> 3] |= 1 << (number & 7)
 
 
 class Row(NamedTuple):
@@ -161,6 +172,11 @@ class Pack:
         return index
 
 
+def pack_names(folder: BackupFolder) -> list[str]:
+    """The names of all packs, also of those that lack their archive or their index."""
+    return sorted({path.stem for kind in ("*.car", "*.index") for path in folder.packs.glob(kind)})
+
+
 def _unpadded(padded: bytes) -> bytes:
     """A multihash without the zeros behind it: it says its own length."""
     if padded[:2] == _SHA2_256:
@@ -199,7 +215,7 @@ def windows(pack: Pack, wanted: bytes | None = None) -> Iterator[Window]:
     """The sections of a pack in stretches of about WINDOW_BYTES; with a bitmap, only those it marks."""
     rows = list(enumerate(pack.rows()))
     if wanted is not None:
-        rows = [each for each in rows if wanted[each[0] >> 3] >> (each[0] & 7) & 1]
+        rows = [each for each in rows if is_set(wanted, each[0])]
     rows.sort(key=lambda each: each[1].offset)
     group: list[tuple[int, Row]] = []
     start = end = 0

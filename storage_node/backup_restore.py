@@ -14,10 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage_node.backup import PAIR, PIECES_FOLDER, Progress, pack_names
 from storage_node.backup_folder import BackupFolder, write_file
-from storage_node.backup_pack import Pack, Window, read_window, windows
-from storage_node.backup_snapshot import PackUse, SavedFile, Snapshot
+from storage_node.backup_pack import (
+    MAX_BITMAP_BYTES,
+    Pack,
+    Window,
+    is_set,
+    pack_names,
+    read_window,
+    set_bit,
+    windows,
+)
+from storage_node.backup_records import pairs_of
+from storage_node.backup_snapshot import PIECES_FOLDER, PackUse, Progress, SavedFile, Snapshot
 from storage_node.backup_target import ASIDE, announce_records
 from storage_node.blockstore.disk import fsync_folder
 from storage_node.blockstore.interface import BlockClass
@@ -27,7 +36,6 @@ from storage_node.meta import Meta
 
 THREADS = 2
 WINDOWS_AHEAD = 4
-MAX_EPOCHS = 1 << 20
 HOW_TO_GO_ON = "restore what is intact with --partial, or another snapshot with --snapshot"
 
 Block = tuple[bytes, memoryview]
@@ -98,10 +106,6 @@ def restore_blocks(
             raise DamagedBackup(f"{problem}: {len(bad)} blocks of this snapshot are lost; {HOW_TO_GO_ON}")
         lost.problems.append(f"{problem}: {len(bad)} blocks are lost")
         lost.blocks += sorted(bad)
-    if snapshot.epoch > MAX_EPOCHS:
-        raise DamagedBackup(f"snapshot {snapshot.name} is of epoch {snapshot.epoch}, which cannot be")
-    while store.epoch() < snapshot.epoch:  # records name epochs of the home's collection
-        store.begin_collection()
 
 
 def _restore_pack(
@@ -115,7 +119,7 @@ def _restore_pack(
     for block_class, bitmap in use.blocks.items():
         missing = bytearray(bitmap)
         for number, row in enumerate(pack.rows() if resumed else ()):
-            if missing[number >> 3] >> (number & 7) & 1 and store.has(row.multihash):
+            if is_set(missing, number) and store.has(row.multihash):
                 missing[number >> 3] &= ~(1 << (number & 7))
                 progress(row.length)
         if any(missing):
@@ -150,7 +154,7 @@ def _restore_from_others(
         row.multihash: block_class
         for number, row in enumerate(but.rows())
         for block_class, bitmap in use.blocks.items()
-        if row.multihash in bad and bitmap[number >> 3] >> (number & 7) & 1
+        if row.multihash in bad and is_set(bitmap, number)
     }
     for name in pack_names(folder):
         if name == but.name:
@@ -159,14 +163,14 @@ def _restore_from_others(
             other = Pack(folder, name)
         except DamagedBackup:
             continue
-        marks: dict[BlockClass, bytes] = {}
+        marks: dict[BlockClass, bytearray] = {}
         for number, row in enumerate(other.rows()):
             block_class = classes.get(row.multihash)
             if block_class is not None:
-                bits = int.from_bytes(marks.get(block_class, b""), "little") | 1 << number
-                marks[block_class] = bits.to_bytes(len(next(iter(use.blocks.values()))), "little")
+                set_bit(marks.setdefault(block_class, bytearray(MAX_BITMAP_BYTES)), number)
         if marks:
-            _restore_pack(other, PackUse(name, marks), store, lambda _: None)
+            there = PackUse(name, {each: bytes(bitmap) for each, bitmap in marks.items()})
+            _restore_pack(other, there, store, lambda _: None)
     return {multihash for multihash in bad if store.has(multihash)}
 
 
@@ -220,7 +224,7 @@ def _load_records(folder: BackupFolder, snapshot: Snapshot, aside: Path, lost: L
     meta = Meta(aside)
     for part in snapshot.records:
         try:
-            pairs = list(_pairs(folder.load_part(part)))
+            pairs = list(pairs_of(folder.load_part(part)))
         except DamagedBackup as error:
             if not partial:
                 raise DamagedBackup(f"{error} (pins, names and other records); {HOW_TO_GO_ON}") from error
@@ -232,17 +236,3 @@ def _load_records(folder: BackupFolder, snapshot: Snapshot, aside: Path, lost: L
             meta.load(pairs)
         except ValueError as error:
             raise DamagedBackup(f"snapshot {snapshot.name} has a record that cannot be: {error}") from error
-
-
-def _pairs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 0
-    while at < len(data):
-        if at + PAIR.size > len(data):
-            raise DamagedBackup("a part with records is cut")
-        key_bytes, value_bytes = PAIR.unpack_from(data, at)
-        at += PAIR.size
-        key, value = data[at : at + key_bytes], data[at + key_bytes : at + key_bytes + value_bytes]
-        at += key_bytes + value_bytes
-        if at > len(data):
-            raise DamagedBackup("a part with records is cut")
-        yield key, value

@@ -10,13 +10,14 @@ import hashlib
 import json
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from storage_node.backup_folder import MAX_PART_BYTES, PART_NAME, BackupFolder, Part, write_new
-from storage_node.backup_pack import PACK_BLOCKS
+from storage_node.backup_pack import MAX_BITMAP_BYTES
 from storage_node.blockstore.disk import fsync_folder
 from storage_node.blockstore.interface import BlockClass
 from storage_node.errors import BackupRefused, DamagedBackup, SnapshotNotFound
@@ -24,7 +25,9 @@ from storage_node.errors import BackupRefused, DamagedBackup, SnapshotNotFound
 FORMAT = "holdfast-snapshot"
 VERSION = 1
 MAX_SNAPSHOT_BYTES = 256 * 1024 * 1024
-MAX_BITMAP_BYTES = PACK_BLOCKS // 8
+PIECES_FOLDER = "pieces"  # in a home's `meta/`, and in the paths of saved files
+
+Progress = Callable[[int], None]  # so many bytes more are done
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{9}Z-[0-9a-f]{16}")
 # Nothing else is ever written into a restored home, whatever a snapshot says.
@@ -68,7 +71,6 @@ class Snapshot:
     name: str  # "" as long as it is not written
     created_ms: int  # Unix time
     home: str
-    epoch: int  # of the home's garbage collection
     blocks: int
     block_bytes: int
     with_keys: bool
@@ -148,7 +150,6 @@ def _encode(snapshot: Snapshot) -> dict[str, Any]:
         "version": VERSION,
         "created_ms": snapshot.created_ms,
         "home": snapshot.home,
-        "epoch": snapshot.epoch,
         "blocks": snapshot.blocks,
         "block_bytes": snapshot.block_bytes,
         "with_keys": snapshot.with_keys,
@@ -177,7 +178,6 @@ def _decode(name: str, document: dict[str, Any]) -> Snapshot:
         name=name,
         created_ms=_number(document["created_ms"]),
         home=str(document["home"]),
-        epoch=_number(document["epoch"]),
         blocks=_number(document["blocks"]),
         block_bytes=_number(document["block_bytes"]),
         with_keys=document["with_keys"] is True,

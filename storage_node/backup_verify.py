@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 
 from storage_node import backup_snapshot as snapshots
-from storage_node.backup import Progress
 from storage_node.backup_folder import BackupFolder, Part
 from storage_node.backup_pack import Pack, windows
 from storage_node.backup_restore import ahead
+from storage_node.backup_snapshot import Progress
 from storage_node.errors import BackupRefused, DamagedBackup
 
 GIVE_UP = "a new `repo backup` saves again what the home still has"

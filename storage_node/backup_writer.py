@@ -12,6 +12,7 @@ from merkledag.errors import MerkledagError, UnsupportedHash
 from merkledag.multihash import verify
 from storage_node.backup_folder import UNFINISHED, BackupFolder, write_new, writing
 from storage_node.backup_pack import (
+    MAX_BITMAP_BYTES,
     PACK_BLOCKS,
     PACK_BYTES,
     Pack,
@@ -20,9 +21,10 @@ from storage_node.backup_pack import (
     pack_header,
     read_window,
     section_head,
+    set_bit,
     windows,
 )
-from storage_node.backup_snapshot import MAX_BITMAP_BYTES, PackUse
+from storage_node.backup_snapshot import PackUse
 from storage_node.blockstore.disk import fsync_folder
 from storage_node.blockstore.interface import BlockClass, Blockstore, Buffer
 from storage_node.errors import DamagedBackup, DamagedBlock
@@ -226,7 +228,7 @@ class _Open:
         marks: dict[BlockClass, bytearray] = {}
         for number, row in enumerate(pack.rows()):
             bitmap = marks.setdefault(self.classes[row.multihash], bytearray(MAX_BITMAP_BYTES))
-            bitmap[number >> 3] |= 1 << (number & 7)
+            set_bit(bitmap, number)
         return {each: bytes(bitmap) for each, bitmap in marks.items()}
 
     def discard(self) -> None:

@@ -110,7 +110,6 @@ def test_a_restored_store_and_its_records_are_those_that_were_saved(place: Place
     assert content(store) == blocks
     assert not verify_store(store).damaged
     assert everything(meta) == everything(place.meta)
-    assert store.epoch() == place.store.epoch()
     assert not lost.problems
     assert verify(place.folder).problems == ()
 
