@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.rounds import ERRORS, KILLS
-from tests.faults.shim import library
+from tests.faults.shim import compiler
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS_PER_PROCESS = 100
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to try")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    if library() is None:
+    if compiler() is None:
         parser.error("needs Linux and a C compiler")
     failed = False
     document: dict[str, Any] = {"seed": options.seed}

@@ -14,11 +14,9 @@ import random
 import shutil
 import struct
 import subprocess
-import tempfile
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,28 +57,11 @@ class Action(enum.IntEnum):
     ENOMEM = errno.ENOMEM
 
 
-@lru_cache(maxsize=1)
-def library() -> Path | None:
-    """The compiled library, None where there is no C compiler or no Linux; kept for this process."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or not Path("/proc/self/fd").is_dir():
+def compiler() -> str | None:
+    """What compiles the library, None where there is no C compiler or no Linux."""
+    if not Path("/proc/self/fd").is_dir():
         return None
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-shim-"))
-    made = folder / "shim.so"
-    command = [
-        compiler,
-        "-O1",
-        "-shared",
-        "-fPIC",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-o",
-        str(made),
-        str(SOURCE),
-    ]
-    subprocess.run(command, check=True, timeout=COMPILE_TIMEOUT_S)
-    return made
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
 class Faults:
@@ -98,8 +79,12 @@ class Faults:
 
     def environment(self) -> dict[str, str]:
         """What a child's environment needs on top."""
-        made = library()
-        assert made is not None, "no C compiler: skip before coming here"
+        made = self._file.with_name("shim.so")
+        if not made.exists():
+            program = compiler()
+            assert program is not None, "no C compiler: skip before coming here"
+            command = [program, "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", str(made)]
+            subprocess.run([*command, str(SOURCE)], check=True, timeout=COMPILE_TIMEOUT_S)
         more = {"LD_PRELOAD": str(made), "HOLDFAST_FAULTS": str(self._file)}
         return more if self.undo is None else more | {"HOLDFAST_FAULTS_UNDO": str(self.undo)}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.checker import recount
-from tests.faults.shim import Action, Call, Faults, library
+from tests.faults.shim import Action, Call, Faults, compiler
 from tests.red_team.support import Machine
 from tests.storage_node.processes import run_python
 
@@ -52,7 +52,7 @@ def test_a_full_map_is_an_error_and_what_is_deleted_makes_room(tmp_path: Path) -
     assert recount(tmp_path / "home", dags=False).findings == ["there are blocks, and no records"]
 
 
-@pytest.mark.skipif(library() is None, reason="needs Linux and a C compiler")
+@pytest.mark.skipif(compiler() is None, reason="needs Linux and a C compiler")
 @pytest.mark.parametrize(
     ("action", "calls", "codes"),
     [

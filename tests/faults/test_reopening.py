@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.shim import Faults, library
+from tests.faults.shim import Faults, compiler
 from tests.storage_node.processes import TIMEOUT_S, environment
 
 LAST_PAGE = """
@@ -48,7 +48,7 @@ print("fine")
 """
 
 
-@pytest.mark.skipif(library() is None, reason="needs Linux and a C compiler")
+@pytest.mark.skipif(compiler() is None, reason="needs Linux and a C compiler")
 @pytest.mark.parametrize("action", ["EIO", "ENOSPC"])
 def test_the_file_is_opened_anew_even_while_the_error_is_handled(action: str, tmp_path: Path) -> None:
     done = subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.shim import library
+from tests.faults.shim import compiler
 from tests.storage_node.processes import ROOT
 
 TIMEOUT_S = 150
@@ -35,7 +35,7 @@ def rounds(folder: Path, how: str, number: int, seed: str) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(
-    library() is None, reason="needs Linux and a C compiler, for the library that makes calls fail"
+    compiler() is None, reason="needs Linux and a C compiler, for the library that makes calls fail"
 )
 @pytest.mark.parametrize(
     ("how", "number"),
