@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, invalid, not_found, printable, unreachable, usage
 from cli.streams import STDIO
+from cli.urls import WEB, is_web_url
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
     from urllib.error import HTTPError
 
-WEB: Final = ("http://", "https://")
 URL_TIMEOUT_S: Final = 60.0
 PIPE_BYTES: Final = 1 << 20  # asked of the system for pipes, whose default is 64 KiB
 CAR_MEDIA_TYPE: Final = "application/vnd.ipld.car"
@@ -36,14 +36,7 @@ def check_there(name: str) -> None:
 
 
 def _check_url(url: str) -> None:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0 and url.isascii() and url.isprintable()
-    except ValueError:
-        whole = False
-    if not whole or " " in url:
+    if not is_web_url(url):
         raise usage(
             f"{printable(url)}: this is no URL; spaces and other letters are written as %20 and so on"
         )

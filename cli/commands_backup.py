@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.home import Home
+from cli.home import Home, folder_argument
 from cli.options import JsonFlag
 from cli.output import ExitCode, count_text, emit, meter, not_found, note, size_text, text, usage
 
@@ -60,7 +60,7 @@ def backup(
         raise usage("--snapshot goes with --verify; `repo restore --snapshot` restores one")
     if no_keys and (verify or prune or list_only):
         raise usage("--no-keys goes with a backup")
-    path = Path(folder).expanduser().absolute()
+    path = folder_argument(folder)
     if list_only:
         return _list(path, json_output)
     if verify:
@@ -276,7 +276,7 @@ def restore(
     from storage_node.backup_target import claim, refuse_used, release
 
     began_s = time.monotonic()
-    opened = open_folder(Path(folder).expanduser().absolute())
+    opened = open_folder(folder_argument(folder))
     with opened.lock(alone=False), _target(home) as target:
         saved = snapshots.load(opened, snapshots.find(opened, snapshot))
         refuse_used(target.path, saved.name)
@@ -321,7 +321,7 @@ def restore(
 
 
 def _target(home: str) -> Home:
-    return Home(Path(home).expanduser().absolute()) if home else Home.locate()
+    return Home(folder_argument(home)) if home else Home.locate()
 
 
 def _restore_into(

@@ -196,7 +196,7 @@ def ls(
         if not home.exists() and not paths:
             return
         rows = _named(home, paths, kind) if paths else _all(home, kind, name, after)
-        for row in islice(rows, limit or None):
+        for row in islice(rows, min(limit, sys.maxsize) or None):
             if json_output:
                 emit(row)
             elif quiet:

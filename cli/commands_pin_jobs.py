@@ -12,6 +12,7 @@ from cli.durations import roughly
 from cli.home import Home
 from cli.options import JsonFlag, ProgressFlag
 from cli.output import count_text, emit, note, printable, size_text, text, usage
+from cli.urls import is_web_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,15 +36,8 @@ WORTH_SAYING_S = 2  # a job that goes well waits for some block all the time
 
 def source_urls(urls: list[str] | None) -> list[str]:
     """The URLs of --from; exit 2 for what is none."""
-    from urllib.parse import urlsplit
-
     for url in urls or ():
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or parts.query or parts.fragment:
+        if not is_web_url(url) or "?" in url or "#" in url:
             raise usage(f"--from {url}: write the URL of a gateway, such as https://example.net")
     return [url.rstrip("/") for url in urls or ()]
 

@@ -9,7 +9,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import ExitCode, count_text, emit, meter, note, size_text, text, unreachable, usage
+from cli.output import ExitCode, count_text, emit, meter, note, size_text, text, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,12 +42,13 @@ def verify(
     json_output: JsonFlag = False,
 ) -> int:
     """Hash every stored block again; exit 4 when some stay damaged."""
+    from cli.commands_pin_jobs import source_urls
     from cli.money import parse_size
     from storage_node.scrub import Damaged, Rounds
 
     pace_bytes = parse_size(rate)
     heal = heal or bool(sources)
-    gateways = sources or []
+    gateways = source_urls(sources)
     with Home.locate() as home:
         url = _ledger(home, ledger, gateways) if heal else None
         began_s = time.monotonic()
@@ -63,10 +64,6 @@ def verify(
 def _ledger(home: Home, flag: str, sources: Sequence[str]) -> str | None:
     """Known before anything is read: whoever asks for healing without a place to heal from learns it now."""
     from cli.servers import known_ledger
-
-    for each in sources:
-        if not each.startswith(("http://", "https://")):
-            raise usage(f"--from {each}: write a URL that begins with http:// or https://")
 
     url = known_ledger(home, flag)
     if url is None and not sources:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from cli.output import CommandError, ExitCode, invalid, usage
+from cli.urls import is_web_url
 
 Value = str | int | bool | list[str]
 MAX_CONFIG_BYTES: Final = 1 << 20
@@ -30,8 +31,8 @@ def _listen(value: Value) -> str | None:
 
 
 def _url(value: Value) -> str | None:
-    if value and not str(value).startswith(("http://", "https://")):
-        return "write a URL that begins with http:// or https://"
+    if value and not is_web_url(str(value)):
+        return "write a URL that begins with http:// or https:// and names a host"
     return None
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.config import Config
-from cli.output import invalid, note, usage
+from cli.output import invalid, note, printable, usage
 
 if TYPE_CHECKING:
     from cli.keystore import Keystore
@@ -59,9 +59,9 @@ class Home:
         named = environ.get("HOLDFAST_HOME")
         if named is not None and not named.strip():
             raise usage("HOLDFAST_HOME is empty: unset it, or name a folder")
-        path = Path(named).expanduser().absolute() if named else Path.home() / ".holdfast"
+        path = folder_argument(named) if named else Path.home() / ".holdfast"
         for place in (path, path.parent):
-            if place.exists() and not place.is_dir():
+            if os.path.lexists(place) and not place.is_dir():
                 raise invalid(f"{place} is not a folder: point HOLDFAST_HOME at one")
         return cls(path, environ)
 
@@ -239,6 +239,19 @@ class Home:
         self.ensure()
         with daemon_lock(self.lock_file, patience_s=LOCK_PATIENCE_S, on_wait=waiting):
             yield
+
+
+def folder_argument(text: str) -> Path:
+    """The folder that `text` names, absolute; `~` and `~name` stand for homes. Exit 2 for ones there are not.
+
+    It need not exist.
+    """
+    if not text.strip():
+        raise usage("a folder's name is empty")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise usage(f"{printable(text)}: nobody here is called so: write a path") from None
 
 
 def _has_format(folder: Path) -> bool:

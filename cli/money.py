@@ -10,9 +10,9 @@ from cli.output import usage
 DECIMALS: Final = 9
 HOLD: Final = 10**DECIMALS
 MAX_UNITS: Final = 2**63 - 1
-_AMOUNT = re.compile(r"(\d{1,12})(?:\.(\d{1,9}))?\s*(?:hold)?", re.IGNORECASE)
-_UNITS = re.compile(r"(\d{1,19})\s*units?", re.IGNORECASE)
-_SIZE = re.compile(r"(\d{1,15})\s*(?:([kmgt])i?b?|b)?", re.IGNORECASE)
+_AMOUNT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?\s*(?:hold)?", re.IGNORECASE)
+_UNITS = re.compile(r"([0-9]{1,19})\s*units?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15})\s*(?:([kmgt])i?b?|b)?", re.IGNORECASE)
 
 
 def parse_amount(text: str) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cli.home import NODE_KEY, Home
 from cli.output import unreachable, usage
+from cli.urls import is_web_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,8 +50,8 @@ def node_url(home: Home, flag: str = "") -> tuple[str, str]:
 
 
 def _url(flag: str) -> str:
-    if not flag.startswith(("http://", "https://")):
-        raise usage(f"{flag!r} is no URL: it begins with http:// or https://")
+    if not is_web_url(flag):
+        raise usage(f"{flag!r} is no URL: write it as http://HOST:PORT or https://HOST")
     return flag.rstrip("/")
 
 

@@ -313,7 +313,7 @@ def _copy(now: _Generation, target: Path) -> None:
     """Bring a compacted copy of a file to the disk under its name. Raises StoreFull, StoreFailed."""
     partial = target.with_name(target.name + ".tmp")
     try:
-        now.raw.copy(str(partial), compact=True)
+        now.raw.copy(os.fsencode(partial), compact=True)
         sync_file(partial)
         partial.rename(target)
         fsync_folder(target.parent)
@@ -335,7 +335,7 @@ def _open_raw(path: Path, create: bool) -> Any:
     for pause_s in (*REOPEN_PAUSES_S, None):
         try:
             return lmdb.open(
-                str(path), subdir=False, map_size=MAP_BYTES, max_readers=MAX_READERS,
+                os.fsencode(path), subdir=False, map_size=MAP_BYTES, max_readers=MAX_READERS,
                 max_spare_txns=SPARE_TRANSACTIONS, create=create, mode=0o600,
             )  # fmt: skip
         except lmdb.Error as error:

@@ -113,6 +113,7 @@ def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
         ("gateway.listen", "8080"),
         ("gateway.listen", "127.0.0.1:99999"),
         ("ledger.url", "ftp://x"),
+        ("ledger.url", "http://"),
         ("import.profile", "unixfs-v9"),
     ],
 )

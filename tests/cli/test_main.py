@@ -282,3 +282,25 @@ def test_an_odd_run_file_counts_as_no_server(holdfast: Holdfast, content: str) -
     holdfast("init")
     (holdfast.home / "run" / "node.json").write_text(content)
     assert "holdfast up" in holdfast.fails(5, "node", "status")
+
+
+def test_a_home_may_have_any_name(holdfast: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").write_bytes(b"hello")
+    for name in ("with space", "new\nline", "\N{SNOWMAN}", "\udcff"):
+        monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / name))
+        cid = holdfast.add(tmp_path / "f")
+        holdfast("repo", "compact", "--json")
+        assert holdfast("cat", cid).stdout == b"hello"
+
+
+def test_a_home_that_cannot_be_one_is_told_in_a_line(
+    holdfast: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    homes = {"~nobody-is-called-so/home": 2, " ": 2}
+    homes |= {str(tmp_path / name): 4 for name in ("file", "file/home", "nowhere", "circle")}
+    for home, code in homes.items():
+        monkeypatch.setenv("HOLDFAST_HOME", home)
+        holdfast.fails(code, "repo", "stat", "--json")

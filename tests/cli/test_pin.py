@@ -180,6 +180,7 @@ def test_many_pins_are_made_listed_in_pages_and_removed(holdfast: Holdfast) -> N
     assert [each["cid"] for each in page] == everything[:120]
     rest = holdfast("pin", "ls", "--after", page[-1]["cid"], "-q", "-s").text.split()
     assert rest == everything[120:]
+    assert holdfast("pin", "ls", "-q", "--limit", 10**40).text.split() == everything
     assert holdfast("repo", "stat", "--json").json["pins"] == 300
     unknown = str(leaf("x").cid)
     assert "nothing was changed" in holdfast.fails(3, "pin", "rm", *everything[:9], unknown)

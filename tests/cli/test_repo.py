@@ -85,6 +85,10 @@ def test_a_block_that_is_put_again_is_damaged_no_more(holdfast: Holdfast) -> Non
         (("--from", "ftp://host"), 2),
         (("--heal",), 5),
         (("--heal", "--ledger", "nowhere"), 2),
+        (("--heal", "--ledger", "http://[::1"), 2),
+        (("--from", "http://"), 2),
+        (("--from", "http://a b/"), 2),
+        (("--rate", "\u0661"), 2),  # a digit, but none that anybody here means
     ],
 )
 def test_verify_refuses_what_it_cannot_do_before_it_reads(

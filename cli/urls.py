@@ -1,0 +1,18 @@
+"""What counts as the URL of a server, wherever one is named: options, arguments, settings."""
+
+from __future__ import annotations
+
+WEB = ("http://", "https://")
+
+
+def is_web_url(text: str) -> bool:
+    """Whether `text` is an http(s) URL with a host; spaces and other letters have to be written as %20 …"""
+    from urllib.parse import urlsplit
+
+    if not text.startswith(WEB) or not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
