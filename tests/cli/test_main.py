@@ -284,7 +284,9 @@ def test_an_odd_run_file_counts_as_no_server(holdfast: Holdfast, content: str) -
     assert "holdfast up" in holdfast.fails(5, "node", "status")
 
 
-def test_a_home_may_have_any_name(holdfast: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_may_have_any_name(
+    holdfast: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "f").write_bytes(b"hello")
     for name in ("with space", "new\nline", "\N{SNOWMAN}", "\udcff"):
         monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / name))
