@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from cli.healing import finder
 from cli.servers import known_ledger
 from storage_node.gc_policy import LastCollection, Watermarks, plan
-from storage_node.maintenance import COMPACTION, GC, HEAL, SCRUB, Duty, DutyRecords
+from storage_node.maintenance import COMPACTION, GC, HEAL, INDEX, SCRUB, Duty, DutyRecords
+from storage_node.pin_index import PinIndex
 from storage_node.scrub import Damaged, Pace, Rounds, heal_listed, scrub
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ HEAL_AGAIN_S: Final = 900.0
 DAY_S: Final = 86_400
 EVICTED_AT_ONCE_BYTES: Final = 1 << 30
 COMPACT_EVERY_S: Final = 300.0
+INDEX_AGAIN_S: Final = 600.0
 
 Nap = Callable[[float], object]
 
@@ -32,6 +34,7 @@ def duties(home: Home, nap: Nap) -> list[Duty]:
         Duty(HEAL, _heal(home), locked=False),
         Duty(GC, _make_room(home), locked=True),
         Duty(COMPACTION, _compact(home), locked=True),
+        Duty(INDEX, _index_pins(home), locked=False),
     ]
     if days := home.config.number("storage.scrub_days"):
         found.append(Duty(SCRUB, _scrub(home, days * DAY_S, nap), locked=False))
@@ -119,6 +122,26 @@ def _compact(home: Home) -> Callable[[Stop], float]:
             shrunk_bytes = store.compact(only_wasteful=True, stop=stop)
             records.note(COMPACTION, compaction_facts(shrunk_bytes, time.monotonic() - began_s))
         return COMPACT_EVERY_S
+
+    return work
+
+
+def _index_pins(home: Home) -> Callable[[Stop], float]:
+    """Brings new pins into the index, so that whoever asks which pins need a block need not wait for that."""
+    index = PinIndex(home.open_meta(), home.open_pins(), home.open_store())
+    after = b""
+    unfinished = 0
+
+    def work(stop: Stop) -> float:
+        nonlocal after, unfinished
+        before, caught = after, index.catch_up(stop, after)
+        unfinished += caught.unfinished
+        if caught.after is not None:
+            after = caught.after
+            return 0.0 if after != before else LOOK_EVERY_S  # in a DAG that is larger than a slice
+        pause_s = INDEX_AGAIN_S if unfinished else LOOK_EVERY_S
+        after, unfinished = b"", 0
+        return pause_s
 
     return work
 

@@ -26,6 +26,7 @@ HEAL: Final = "heal"  # the names of a server's duties, also where others note t
 GC: Final = "gc"
 COMPACTION: Final = "compaction"
 SCRUB: Final = "scrub"
+INDEX: Final = "index"
 _KEY: Final = b"maintenance/"
 _PROBLEM: Final = b"maintenance-problem/"
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from typing import NamedTuple
 
 from merkledag import varint
 from merkledag.cid import CID
@@ -28,6 +29,16 @@ ROWS_PER_WRITE = 100_000  # of the index, in one transaction: others who write t
 _DIGEST_BYTES = 16
 _PARTLY, _WHOLE = b"\0", b"\1"
 _CLEANED = b"pin-index-cleaned"  # in Table.RECORDS: how often something was removed from the index
+
+
+class CaughtUp(NamedTuple):
+    """How many pins lack blocks, or have damaged ones, and are tried again next time.
+
+    `after` is where to go on if it was stopped, None at the end.
+    """
+
+    unfinished: int
+    after: bytes | None
 
 
 class PinIndex:
@@ -57,24 +68,28 @@ class PinIndex:
                 seen.add(pin_key(above))
                 yield pin
 
-    def catch_up(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Walk the DAGs of pins that are not in the index yet; returns how many of them stay unfinished.
+    def catch_up(self, stop: Callable[[], bool] = lambda: False, after: bytes = b"") -> CaughtUp:
+        """Walk the DAGs of pins that are not in the index yet, from where an earlier call said.
 
-        Those have blocks that are missing or damaged, and are tried again next time. `stop` is asked
-        between nodes; what was walked until then is kept.
+        `stop` is asked between nodes; what was walked until then is kept.
         """
         self._pins.counts()  # a store from before there was an index queues all its pins now
         walk = _Walk(self._meta, self._store, stop)
-        unfinished = 0
-        for key, _ in self._meta.items(Table.PIN_QUEUE):
+        unfinished, go_on = 0, None
+        for key, _ in self._meta.items(Table.PIN_QUEUE, after=after):
             if stop():
+                go_on = after
                 break
             if walk.whole(CID.decode(key)):
                 walk.finished.append(key)
+            elif stop():
+                go_on = after  # this one was left in the middle
+                break
             else:
                 unfinished += 1
+            after = key
         walk.flush()
-        return unfinished
+        return CaughtUp(unfinished, go_on)
 
     def clean(self, stop: Callable[[], bool] = lambda: False) -> int:
         """Forget the links of nodes that no pin needs any more and whose blocks were collected.

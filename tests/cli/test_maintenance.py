@@ -14,14 +14,18 @@ from typing import Any
 import pytest
 
 from cli.home import Home
+from cli.maintenance_duties import duties
 from merkledag.cid import CID
 from merkledag.steps import iterate
 from merkledag.traverse import walk_dag
 from storage_node.blockstore import environment as lmdb_environment
 from storage_node.blockstore.interface import BlockClass
 from storage_node.daemon_lock import holder
+from storage_node.maintenance import INDEX
+from storage_node.meta import Table
 from tests.cli.processes import Process, environment, is_running
 from tests.storage_node.content import add_files, some_bytes
+from tests.storage_node.dags import pairs, tree
 from tests.storage_node.network import Network, a_network
 
 pytestmark = pytest.mark.timeout(120)
@@ -208,6 +212,23 @@ async def test_the_worker_collects_when_the_room_is_taken(tmp_path: Path) -> Non
         assert (await holdfast(env, "repo", "stat"))["last_gc"]["freed_bytes"] == 180_000
     finally:
         assert server.end(15)[0] == 0
+
+
+def test_new_pins_are_brought_into_the_index_and_those_that_lack_blocks_wait(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home", {})
+    whole, lacking = tree("whole"), tree("lacking")
+    with home:
+        home.open_store().put_many(pairs([*whole, *lacking[:4], *lacking[5:]]))
+        pins, meta = home.open_pins(), home.open_meta()
+        index = next(duty for duty in duties(home, lambda _: None) if duty.name == INDEX)
+        pins.add(whole[-1].cid)
+        assert index.work(lambda: True) > 0
+        assert [key for key, _ in meta.items(Table.PIN_QUEUE)] == [bytes(whole[-1].cid)]
+        soon_s = index.work(lambda: False)
+        assert not list(meta.items(Table.PIN_QUEUE))
+        pins.add(lacking[-1].cid)
+        assert index.work(lambda: False) > soon_s
+        assert [key for key, _ in meta.items(Table.PIN_QUEUE)] == [bytes(lacking[-1].cid)]
 
 
 def has(home: Home, data: bytes) -> bool:

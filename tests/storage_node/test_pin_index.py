@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_a_lattice_with_a_hole_is_walked_once(home: Home) -> None:
         home.put([level])
     home.pins.add(level.cid)
     assert home.holders(hole.cid) == [level.cid]
-    assert home.index.catch_up() == 1
+    assert home.index.catch_up() == (1, None)
 
 
 def test_a_deep_dag_needs_no_deep_stack(home: Home) -> None:
@@ -165,9 +166,27 @@ def test_a_walk_that_was_stopped_goes_on(home: Home) -> None:
     home.put(dag)
     home.pins.add(dag[-1].cid)
     asked = iter([False] * 3)
-    assert home.index.catch_up(stop=lambda: next(asked, True)) == 1
+    assert home.index.catch_up(stop=lambda: next(asked, True)) == (0, b"")
     assert home.queued() == 1
     assert home.holders(dag[0].cid) == [dag[-1].cid]
+
+
+def test_slices_come_past_pins_that_lack_blocks(home: Home) -> None:
+    dags = [tree(str(number)) for number in range(10)]
+    for number, dag in enumerate(dags):
+        home.put(dag if number % 2 else [each for each in dag if each is not dag[4]])
+    home.pins.add_many([dag[-1].cid for dag in dags])
+    after: bytes | None = b""
+    lacking = slices = 0
+    while after is not None:
+        asked = iter([False] * 10)
+        caught = home.index.catch_up(partial(next, asked, True), after)
+        after = caught.after
+        lacking += caught.unfinished
+        slices += 1
+        assert slices < 100
+    assert slices > 5
+    assert lacking == home.queued() == 5
 
 
 def test_cleaning_forgets_what_was_collected_and_nothing_else(home: Home) -> None:
