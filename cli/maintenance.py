@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from cli.output import note, report
@@ -42,6 +42,7 @@ async def maintenance(home: Home, ledger_url: str | None) -> AsyncIterator[None]
     if not home.config.truth("maintenance.enabled"):
         yield
         return
+    from cli.compose import running
     from cli.processes import Lifeline, end, spawn
 
     environ = {**os.environ, **home.environ, "HOLDFAST_HOME": str(home.path)}
@@ -58,13 +59,10 @@ async def maintenance(home: Home, ledger_url: str | None) -> AsyncIterator[None]
             note(f"the maintenance of the store ended with {code}; it starts again in {RESTART_S:.0f} s")
             await asyncio.sleep(RESTART_S)
 
-    task = asyncio.create_task(supervise())
     try:
-        yield
+        async with running(supervise()):
+            yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         lifeline.cut()
         if worker is not None:
             await end(worker, STOP_TIMEOUT_S)

@@ -101,7 +101,7 @@ _CODES: dict[str, ExitCode] = {
     "builtins.ConnectionError": ExitCode.UNREACHABLE,
     "builtins.FileNotFoundError": ExitCode.NOT_FOUND,
 }
-_NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def exit_code(error: BaseException) -> ExitCode:
@@ -110,7 +110,7 @@ def exit_code(error: BaseException) -> ExitCode:
         return error.code
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    if isinstance(error, OSError) and error.errno in _NO_SPACE_ERRNOS:
+    if isinstance(error, OSError) and error.errno in NO_SPACE_ERRNOS:
         return ExitCode.NO_SPACE
     return _listed(error) or ExitCode.FAILED
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -11,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from cli.output import CommandError, ExitCode, invalid
+from cli.output import NO_SPACE_ERRNOS, CommandError, ExitCode, invalid
 
 PRIVATE: Final = 0o700
 OWNER_WRITES: Final = 0o200
@@ -112,7 +111,7 @@ def check_length(target: Path) -> None:
 
 def full_disk(target: Path, error: OSError) -> CommandError | None:
     """Exit 6 for an error that says that the disk is full, else None."""
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if error.errno not in NO_SPACE_ERRNOS:
         return None
     return CommandError(f"{target}: {error.strerror}; what was written is removed again", ExitCode.NO_SPACE)
 

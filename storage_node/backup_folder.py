@@ -5,7 +5,6 @@ docs/backup.md says what lies where and in which order it is written.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from storage_node.blockstore.disk import fsync_folder
+from storage_node.blockstore.disk import NO_ROOM_ERRNOS, fsync_folder
 from storage_node.errors import BackupRefused, DamagedBackup, LockHeld, SnapshotNotFound, StoreFull
 
 FORMAT = "holdfast-backup"
@@ -27,8 +26,6 @@ MAX_FORMAT_BYTES = 4096
 MAX_PART_BYTES = 4 * 1024 * 1024
 PART_NAME = re.compile(r"[0-9a-f]{64}")
 UNFINISHED = ".part"  # suffix of a file that is being written, or that a killed backup left
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Part(NamedTuple):
@@ -86,7 +83,7 @@ class BackupFolder:
                 return part
         except OSError:
             pass  # absent or unreadable: it is written anew
-        write_new(path, data)
+        write_new(path, [data])
         return part
 
     def load_part(self, part: Part, *, secret: bool = False) -> bytes:
@@ -143,7 +140,7 @@ def _write_format(folder: BackupFolder) -> None:
     with folder.lock(alone=True):  # or LockHeld: another backup makes the folder, or has it already
         file = folder.path / FORMAT_FILE
         if not file.exists():
-            write_new(file, json.dumps({"format": FORMAT, "version": VERSION}).encode() + b"\n")
+            write_new(file, [json.dumps({"format": FORMAT, "version": VERSION}).encode(), b"\n"])
             fsync_folder(folder.path)
 
 
@@ -177,7 +174,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM_ERRNOS:
             raise
         raise StoreFull(
             f"{path}: no room on the disk ({error.strerror}); make room and do the same again, "
@@ -185,8 +182,12 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write a file (0600) whole, replacing an older one; its bytes are durable, its name soon."""
+def write_new(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file (0600) out of its pieces, whole, replacing an older one.
+
+    Its bytes are durable then, its name when its folder is synced. Raises StoreFull, and what `pieces`
+    raises: nothing is left of the new file then.
+    """
     partial = path.with_name(path.name + UNFINISHED)
     with writing(path.parent):
         try:
@@ -194,7 +195,7 @@ def write_new(path: Path, data: bytes) -> None:
                 partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
@@ -208,18 +209,3 @@ def parts_of_file(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(MAX_PART_BYTES):
             yield piece
-
-
-def write_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a restored file (0600), durably and whole, out of its pieces. Raises StoreFull."""
-    partial = path.with_name(path.name + UNFINISHED)
-    with writing(path.parent):
-        partial.unlink(missing_ok=True)
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        fsync_folder(path.parent)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage_node.backup_folder import BackupFolder, write_file
+from storage_node.backup_folder import BackupFolder, write_new
 from storage_node.backup_pack import (
     MAX_BITMAP_BYTES,
     Pack,
@@ -189,7 +189,8 @@ def restore_files(
             continue
         try:
             pieces = (folder.load_part(part, secret=file.is_secret) for part in file.parts)
-            write_file(target, pieces)
+            write_new(target, pieces)
+            fsync_folder(target.parent)
         except DamagedBackup as error:
             if not partial:
                 raise DamagedBackup(f"{error} (a part of {file.path}); {HOW_TO_GO_ON}") from error

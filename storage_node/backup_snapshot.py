@@ -83,7 +83,7 @@ class Snapshot:
         """Write it durably and return it with its name. Raises StoreFull."""
         data = json.dumps(_encode(self), separators=(",", ":")).encode() + b"\n"
         name = f"{_time_text(self.created_ms)}-{hashlib.sha256(data).hexdigest()[:16]}"
-        write_new(folder.snapshots / f"{name}.json", data)
+        write_new(folder.snapshots / f"{name}.json", [data])
         fsync_folder(folder.snapshots)
         return _decode(name, json.loads(data))
 

@@ -79,7 +79,7 @@ def _first_file(home: Path) -> Path | None:
 
 
 def _mark(home: Path, content: dict[str, str]) -> None:
-    write_new(home / MARKER, json.dumps(content).encode() + b"\n")
+    write_new(home / MARKER, [json.dumps(content).encode(), b"\n"])
     fsync_folder(home)
 
 

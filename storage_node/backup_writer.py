@@ -207,7 +207,7 @@ class _Open:
             os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
         self._index = encode_index(self.rows, self._size)
         name = sha256(self._index).hexdigest()
-        write_new(self._folder.packs / f"{name}.index", self._index)
+        write_new(self._folder.packs / f"{name}.index", [self._index])
         pack = Pack(self._folder, name)
         bad = [
             multihash

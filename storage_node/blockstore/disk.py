@@ -9,7 +9,9 @@ from pathlib import Path
 
 NEARLY_FULL_BYTES = 64 * 1024 * 1024
 
-_NO_ROOM = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+NO_ROOM_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_NO_ROOM = tuple(map(os.strerror, NO_ROOM_ERRNOS))
 _IO_ERROR = os.strerror(errno.EIO)
 
 
