@@ -1,4 +1,4 @@
-"""`run/daemon.lock`: whoever holds it alone collects, compacts, heals, evicts and migrates.
+"""`run/daemon.lock`: whoever holds it alone collects, evicts, compacts, repairs and saves.
 
 A server takes it for one slice of work at a time and lets go early when somebody `is_wanted`: whoever waits
 holds `daemon.waiting` shared meanwhile. The system drops both when a process dies.
