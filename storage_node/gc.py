@@ -35,7 +35,7 @@ from storage_node.gc_journal import GcJournal, Phase, Workspace
 from storage_node.gc_mark import NEEDED, IsPartial, Marker
 from storage_node.pins import PinMode, Pins
 
-BLOCKS_PER_SWEEP = 1024  # at most this many, and these bytes, before the next look at `stop`
+BLOCKS_PER_SWEEP = 4096  # at most this many, and these bytes, before the next look at `stop`
 BYTES_PER_SWEEP = 256 * 1024 * 1024
 PINS_PER_STEP = 1024
 

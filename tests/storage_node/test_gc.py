@@ -159,7 +159,8 @@ def test_a_deep_dag_needs_no_deep_stack(store: Blockstore, pins: Pins) -> None:
     assert gc.collect(store, pins).blocks == 0
 
 
-def test_it_stops_when_told(store: Blockstore, pins: Pins) -> None:
+def test_it_stops_when_told(store: Blockstore, pins: Pins, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage_node.gc.BLOCKS_PER_SWEEP", 1000)
     store.put_many(blocks(3000, 8))
     asked = iter([False, False, True])
     pins.add(tree("dag")[0].cid)
