@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from storage_node.blockstore.interface import Evicted
 from storage_node.blockstore.shard import Shard
 
-BLOCKS_AT_ONCE = 1024
+BLOCKS_AT_ONCE = 4096
 BYTES_AT_ONCE = 64 * 1024 * 1024
 
 _Candidate = tuple[int, bytes, int, Shard]  # last use, multihash, length, where
@@ -21,12 +21,13 @@ def evict(
 
     Reads and writes what it frees and a page of each shard's index; a bounded group at a time.
     """
-    candidates = heapq.merge(*(_of(shard) for shard in shards), key=lambda each: each[:2])
+    candidates = heapq.merge(*(_of(shard) for shard in shards))  # no two have the same multihash
     blocks = freed_bytes = 0
     while freed_bytes < surplus_bytes and (group := _next(candidates, surplus_bytes - freed_bytes)):
         for shard in shards:
             mine = [(multihash, used_s) for used_s, multihash, _, where in group if where is shard]
             if mine:
+                mine.sort()  # as the rows lie: neighbours share pages
                 freed = shard.evict(mine)
                 blocks += len(freed.multihashes)
                 freed_bytes += freed.bytes
