@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.home import NODE_KEY, OPERATOR_KEY, Home
-from cli.output import CommandError, ExitCode, invalid, not_found, note
+from cli.output import CommandError, invalid, not_found, note
 from cli.serve import listening
 from ledger.genesis import HOLD, Genesis, Params
 
@@ -251,19 +251,6 @@ async def node_service(
                 yield RunningNode(url, node)
             finally:
                 await node.stop()
-
-
-def held_by_node(home: Home) -> frozenset[bytes]:
-    """The multihashes of the pieces that this home's storage node keeps for others, running or not."""
-    from storage_node.custody import blocks_of_pieces
-    from storage_node.errors import CorruptStore
-
-    try:
-        return frozenset(blocks_of_pieces(home.pieces))
-    except (CorruptStore, OSError) as error:
-        raise CommandError(
-            f"a piece file is damaged, so nothing may be deleted: {error}", ExitCode.INVALID
-        ) from error
 
 
 # -- the gateway ---------------------------------------------------------------------------------------------

@@ -109,9 +109,9 @@ def in_mutable_tree(home: Home, cids: Collection[CID]) -> Iterator[CID]:
 
 
 def held_for_others(home: Home) -> frozenset[bytes]:
-    """What the storage node of this home keeps for others; its code is not imported where there is none."""
+    """The multihashes of what the storage node of this home keeps for others, running or not."""
     if not home.pieces.is_dir():
         return frozenset()
-    from cli.compose import held_by_node
+    from storage_node.piece_file import blocks_of_pieces
 
-    return held_by_node(home)
+    return frozenset(blocks_of_pieces(home.pieces))

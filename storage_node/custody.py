@@ -1,9 +1,9 @@
-"""The pieces in this node's care: those that arrive, those it holds, and what collection must leave."""
+"""The pieces in this node's care: those that arrive and those it holds."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,18 +158,3 @@ class Custody:
             self._held.pop(key, None)
             self._intakes.pop(key, None)
         (self._folder / piece_file.file_name(key.deal, key.shard)).unlink(missing_ok=True)
-
-    def protected(self) -> Iterator[bytes]:
-        """The multihashes that garbage collection must leave."""
-        with self._lock:
-            held, intakes = list(self._held.values()), list(self._intakes.values())
-        for piece in held:
-            yield from piece.multihashes()
-        for intake in intakes:
-            yield from intake.protected()
-
-
-def blocks_of_pieces(folder: Path) -> Iterator[bytes]:
-    """The multihashes of every held piece, whether a node runs or not. Raises CorruptStore, OSError."""
-    for path in sorted(folder.glob("*.piece")):
-        yield from piece_file.load(path).multihashes()

@@ -10,7 +10,7 @@ from pathlib import Path
 from storage_node import mfs, pin_jobs
 from storage_node.blockstore.interface import Blockstore
 from storage_node.commitments import Commitments
-from storage_node.errors import CorruptStore, IncompleteDag, StoreFull
+from storage_node.errors import IncompleteDag, StoreFull
 from storage_node.gc import GcReport, OnFreed, OnProgress, collect
 from storage_node.gc_journal import GcJournal
 from storage_node.maintenance import GC, DutyRecords
@@ -112,12 +112,9 @@ class Collector:
         """The blocks of pieces in the care of this home's node, running or not."""
         if not self.pieces.is_dir():
             return
-        from storage_node.custody import blocks_of_pieces  # with the code of the node, which most homes lack
+        from storage_node.piece_file import blocks_of_pieces  # code of the node, which most homes lack
 
-        try:
-            yield from blocks_of_pieces(self.pieces)
-        except (CorruptStore, OSError) as error:
-            raise CorruptStore(f"a piece file is damaged, so nothing may be collected: {error}") from error
+        yield from blocks_of_pieces(self.pieces)
 
     def _explained(self, error: IncompleteDag) -> IncompleteDag:
         """Where in the mutable tree the missing block belongs, if it does."""

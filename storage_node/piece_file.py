@@ -132,6 +132,20 @@ def load(path: Path) -> PieceFile:
         raise CorruptStore(f"{path} is damaged: {error}") from error
 
 
+def blocks_of_pieces(folder: Path) -> Iterator[bytes]:
+    """The multihashes of every piece in a folder, whether its node runs or not.
+
+    Raises CorruptStore for a damaged one: nobody knows what it needs.
+    """
+    for path in sorted(folder.glob("*.piece")):
+        try:
+            yield from load(path).multihashes()
+        except FileNotFoundError:
+            continue  # its node has just let go of it
+        except (CorruptStore, OSError) as error:
+            raise CorruptStore(f"{error}; nothing may be deleted, as nobody knows what it needs") from error
+
+
 def _parse(view: memoryview) -> PieceFile:
     at = len(MAGIC)
     if view[:at] != MAGIC:

@@ -109,13 +109,6 @@ class PieceIntake:
                 return 0
             return max(0, self._expected.data_bytes + self._expected.meta_bytes - self._meta_bytes)
 
-    def protected(self) -> list[bytes]:
-        """The multihashes that garbage collection must leave while the upload is under way."""
-        with self._lock:
-            if self.layout is None:
-                return list(self._order)
-            return [*self.layout.meta, *self.layout.data]
-
     def take(self, blocks: Iterable[Block]) -> None:
         """Store verified blocks of the piece. Raises UploadRefused for others, and what the store does."""
         with self._lock:

@@ -163,7 +163,7 @@ def test_a_collection_leaves_what_the_node_keeps_for_others(
     other = holdfast("block", "put", "-", stdin=b"garbage").text
     holdfast("repo", "stat")
     (holdfast.home / "meta" / "pieces").mkdir()
-    monkeypatch.setattr("storage_node.custody.blocks_of_pieces", lambda folder: iter([held.multihash]))
+    monkeypatch.setattr("storage_node.piece_file.blocks_of_pieces", lambda folder: iter([held.multihash]))
     assert "paid to keep" in holdfast.fails(4, "block", "rm", held)
     assert holdfast("repo", "gc", "--json").json["freed_blocks"] == 1
     assert holdfast("block", "get", held).stdout == b"paid for"

@@ -24,6 +24,7 @@ from storage_node.errors import BlockNotFound, PlacementFailed, UploadRefused
 from storage_node.fetch import NetworkFetcher
 from storage_node.gc import collect
 from storage_node.meta import Meta
+from storage_node.piece_file import blocks_of_pieces
 from storage_node.pins import Pins
 from storage_node.storing import LEDGER_PATIENCE_S, PROBE_S
 from storage_node.wire import ShardPhase
@@ -181,7 +182,7 @@ async def test_client_and_node_may_share_one_store_and_its_garbage_collection(ne
     assert junk.new == 1
     deal = await stored(network, client, content, periods=2, code=(2, 3))
     pins = Pins(Meta(client.folder / "pins"), network.clock)
-    collect(client.store, pins, deals=own.node.custody.protected())
+    collect(client.store, pins, deals=blocks_of_pieces(client.folder / "pieces"))
     assert not client.store.has(CID.of(b"junk").multihash)
     (held,) = own.node.custody.held().values()
     assert held.deal == deal
@@ -191,7 +192,7 @@ async def test_client_and_node_may_share_one_store_and_its_garbage_collection(ne
     await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
     assert not network.seen("fault")
     await network.until(lambda: not own.node.custody.held(), "the released piece")
-    collect(client.store, pins, deals=own.node.custody.protected())
+    collect(client.store, pins, deals=blocks_of_pieces(client.folder / "pieces"))
     assert list(client.store.keys()) == []
 
 

@@ -13,7 +13,7 @@ from proofs.errors import UndecodableGroup
 from storage_node import piece_file
 from storage_node.errors import CorruptStore, IncompleteDag
 from storage_node.manifests import ManifestShelf
-from storage_node.piece_file import PieceFile
+from storage_node.piece_file import PieceFile, blocks_of_pieces
 from storage_node.restore import restore_share
 from storage_node.survey import survey
 from tests.storage_node.content import Encoded, a_store, add_files, encode, some_bytes
@@ -56,6 +56,22 @@ def test_a_damaged_piece_file_is_named(source: Encoded, tmp_path: Path) -> None:
         path.write_bytes(damage)
         with pytest.raises(CorruptStore, match=path.name):
             piece_file.load(path)
+        with pytest.raises(CorruptStore, match="nothing may be deleted"):
+            list(blocks_of_pieces(tmp_path))
+
+
+def test_blocks_of_all_pieces_are_listed_while_the_node_drops_some(source: Encoded, tmp_path: Path) -> None:
+    paths = []
+    for shard in range(3):
+        meta, data = source.trees(shard)
+        piece = PieceFile(DEAL, shard, source.content, source.root, meta, data)
+        paths.append(piece_file.save(tmp_path, piece))
+    layout = source.layout(0)
+    blocks = blocks_of_pieces(tmp_path)
+    listed = [next(blocks)]
+    for path in paths[1:]:
+        path.unlink()
+    assert [*listed, *blocks] == [*layout.meta, *layout.data]
 
 
 async def test_every_share_can_be_restored_from_any_others_that_suffice(source: Encoded) -> None:
