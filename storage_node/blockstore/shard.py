@@ -207,7 +207,16 @@ class Shard:
         with self.environment.read_settled() as txn:
             if all(txn.get(ROWS + multihash) is None for multihash in multihashes):
                 return Freed([], 0)  # no sync for nothing
-        return self._commits.run(lambda work: tables.free(work, multihashes, before_epoch, only_class))
+        try:
+            return self._commits.run(lambda work: tables.free(work, multihashes, before_epoch, only_class))
+        except StoreFull:
+            if len(multihashes) == 1:
+                raise
+        # Deleting writes pages too, fewer in smaller steps; what one step frees serves the next but one.
+        half = len(multihashes) // 2
+        first = self.free(multihashes[:half], before_epoch, only_class)
+        rest = self.free(multihashes[half:], before_epoch, only_class)
+        return Freed([*first.multihashes, *rest.multihashes], first.bytes + rest.bytes)
 
     def evict(self, candidates: list[tuple[bytes, int]]) -> Freed:
         """Delete cached blocks, given with the last use that `least_used` told, unless they changed."""

@@ -45,6 +45,32 @@ store.close()
 print("fine")
 """
 
+NEARLY_FULL = """
+import sys
+from pathlib import Path
+from storage_node.blockstore import environment
+from storage_node.blockstore.store import open_store
+from tests.storage_node.blockstore_conformance import block
+environment.MAP_BYTES = 2 << 20
+store = open_store(Path(sys.argv[1]) / "blocks", reserve_bytes=0)
+number, stored = 0, []
+while max(each.environment.file_bytes() for each in store.shards) < environment.MAP_BYTES - 100_000:
+    group = [block(number + each, 900) for each in range(40)]
+    store.put_many(group)
+    stored += [multihash for multihash, _ in group]
+    number += 40
+assert number > 4000, number
+assert len(store.delete_many(stored).multihashes) == number
+assert store.put_many(group).new == store.stat().blocks == 40
+store.close()
+print("fine")
+"""
+
+
+def test_what_is_deleted_finds_room_in_a_file_that_is_nearly_full(tmp_path: Path) -> None:
+    done = run_python(NEARLY_FULL, str(tmp_path))
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
 
 def test_a_full_map_is_an_error_and_what_is_deleted_makes_room(tmp_path: Path) -> None:
     done = run_python(MAP_FULL, str(tmp_path))
