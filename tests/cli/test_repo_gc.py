@@ -12,9 +12,10 @@ import pytest
 
 from merkledag.cid import CID
 from storage_node.blockstore.store import open_store
+from storage_node.gc import BLOCKS_PER_SWEEP
 from tests.cli.conftest import Holdfast
 
-GARBAGE = 4000  # the CIDs of so many blocks are more than a pipe holds: `repo gc -q` stands still half-way
+GARBAGE = 2 * BLOCKS_PER_SWEEP  # the CIDs of one sweep are more than a pipe holds: `repo gc -q` stands still
 
 
 @pytest.fixture
