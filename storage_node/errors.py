@@ -57,11 +57,15 @@ class BlockRefused(StorageNodeError, ValueError):
 
 
 class LockHeld(StorageNodeError):
-    """Another process holds `run/daemon.lock`; `.pid` is its process ID, None if unknown."""
+    """Another process holds the lock that this needs; `.pid` is its process ID, None if unknown."""
 
     def __init__(self, message: str, pid: int | None) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+class FileInUse(StorageNodeError):
+    """Another process has a file of the store open that nobody else may use just now."""
 
 
 # --- names ---

@@ -134,7 +134,8 @@ class Damaged:
 def _count(write: MetaWrite, change: int) -> None:
     record = write.get(Table.RECORDS, _DAMAGED_COUNT)
     before = 0 if record is None else _U64.unpack(record)[0]
-    write.put(Table.RECORDS, _DAMAGED_COUNT, _U64.pack(before + change))
+    # A restored home may have lost the count and not the list.
+    write.put(Table.RECORDS, _DAMAGED_COUNT, _U64.pack(max(0, before + change)))
 
 
 class Pace:

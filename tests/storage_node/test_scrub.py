@@ -10,7 +10,7 @@ import pytest
 from merkledag.cid import CID
 from storage_node.blockstore.interface import BlockClass
 from storage_node.blockstore.store import Store
-from storage_node.meta import Meta
+from storage_node.meta import Meta, Table
 from storage_node.scrub import Damaged, Pace, Round, Rounds, heal_listed, recheck, scrub
 from tests.storage_node.content import a_store, some_bytes
 
@@ -154,3 +154,12 @@ def test_the_pace_holds_over_slices(scrubbed: Scrubbed) -> None:
     before_s = scrubbed.time()
     pace.spend(10, stop=lambda: False)
     assert scrubbed.time() - before_s == pytest.approx(11)
+
+
+def test_a_list_that_lost_its_count_is_worked_off_all_the_same(tmp_path: Path) -> None:
+    meta = Meta(tmp_path / "meta")
+    damaged = Damaged(meta)
+    damaged.add([b"one", b"two"], 1)
+    meta.delete(Table.RECORDS, b"damaged-count")
+    damaged.remove([b"one"])
+    assert (list(damaged), damaged.count()) == ([b"two"], 0)
