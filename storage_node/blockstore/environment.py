@@ -18,11 +18,9 @@ back as an empty one, openers share a lock (`NAME.lock`) and whoever unlinks a g
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,16 +30,11 @@ from weakref import WeakValueDictionary
 import lmdb
 
 from storage_node.blockstore.disk import fsync_folder, is_lack_of_room, sync_file
+from storage_node.blockstore.lmdb_file import MAP_BYTES, PAGE_BYTES, fill_cut_tail, lock_file, open_file
 from storage_node.errors import CorruptStore, StorageNodeError, StoreFailed, StoreFull
 
-MAP_BYTES = 1 << 40  # address space only; never resized while open (a live view would be SIGBUS)
-MAX_READERS = 4096
-SPARE_TRANSACTIONS = 16
-PAGE_BYTES = 4096
-REOPEN_PAUSES_S = (0.001, 0.01, 0.1, 1.0)
-
 STATE = b"\0"  # first byte of the keys of small values about the file itself; tables use the other bytes
-_RETIRED = STATE + b"retired"
+RETIRED = STATE + b"retired"
 _TICK = STATE + b"tick"
 
 _DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
@@ -91,7 +84,7 @@ class Environment:
                 self._forget(now)
                 del now  # or the file could not be opened anew
                 continue
-            if raw.get(_RETIRED) is None:
+            if raw.get(RETIRED) is None:
                 return raw
             raw.abort()
             self._move_on(now)
@@ -202,7 +195,7 @@ class Environment:
                 target = self._file(now.number + 1)
                 _copy(now, target)
                 after = target.stat().st_size
-                txn.put(_RETIRED, b"%d" % (now.number + 1))
+                txn.put(RETIRED, b"%d" % (now.number + 1))
         except StorageNodeError:
             with suppress(StorageNodeError, OSError):
                 self.remove_leftovers()
@@ -221,7 +214,7 @@ class Environment:
                 now = self._generation()
                 if now.raw.info()["last_txnid"] < txn.id():
                     older = [self._file(number) for number in generations(self.base) if number < now.number]
-                    for path in set(self._leftovers(now)).difference(older, map(_lock_file, older)):
+                    for path in set(self._leftovers(now)).difference(older, map(lock_file, older)):
                         path.unlink(missing_ok=True)
                     break
                 # A commit that failed is on the disk all the same, and would be taken for good when the
@@ -232,7 +225,7 @@ class Environment:
 
     def _leftovers(self, now: _Generation) -> list[Path]:
         """Files beside the live one: older generations, copies not taken into use, unfinished copies."""
-        mine = {now.path, _lock_file(now.path)}
+        mine = {now.path, lock_file(now.path)}
         return [path for path in self.base.parent.glob(f"{self.base.name}.*.mdb*") if path not in mine]
 
     # --- generations ---
@@ -285,18 +278,18 @@ class Environment:
         if not create and path.stat().st_size == 0:
             raise CorruptStore(f"{path}: empty; restore it from a backup")
         try:
-            raw = _open_raw(path, create)
-        except lmdb.Error as error:
+            raw = open_file(path, create)
+        except (lmdb.Error, OSError) as error:
             if isinstance(error, _DAMAGE):
                 raise CorruptStore(f"{path}: not an intact store file ({error}); restore a backup") from error
             if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), path):
                 raise StoreFull(f"{path}: no room to open it ({error})") from error
             raise StoreFailed(f"{path}: cannot be opened ({error})") from error
         try:
-            _fill_cut_tail(raw, path)
+            fill_cut_tail(raw, path)
             raw.reader_check()
             with raw.begin() as txn:
-                retired = txn.get(_RETIRED) is not None
+                retired = txn.get(RETIRED) is not None
         except lmdb.Error as error:
             raise CorruptStore(f"{path}: damaged ({error}); restore it from a backup") from error
         return None if retired else _Generation(number, path, raw)
@@ -306,7 +299,7 @@ class Environment:
             for number in generations(self.base):
                 if number < below:
                     self._file(number).unlink(missing_ok=True)
-                    _lock_file(self._file(number)).unlink(missing_ok=True)
+                    lock_file(self._file(number)).unlink(missing_ok=True)
 
 
 def _copy(now: _Generation, target: Path) -> None:
@@ -325,38 +318,6 @@ def _copy(now: _Generation, target: Path) -> None:
         raise StoreFailed(f"{partial}: no compacted copy ({error})") from error
 
 
-def _open_raw(path: Path, create: bool) -> Any:
-    """Open one file. Raises lmdb.Error.
-
-    py-lmdb knows open files by inode and forgets one a moment after it is closed. Within that moment a new
-    file may have got the inode of a retired generation that another thread has just let go: try again.
-    A handle that broke may live on in the frames of the error that it ended with: those let go of it first.
-    """
-    for pause_s in (*REOPEN_PAUSES_S, None):
-        try:
-            return lmdb.open(
-                os.fsencode(path), subdir=False, map_size=MAP_BYTES, max_readers=MAX_READERS,
-                max_spare_txns=SPARE_TRANSACTIONS, create=create, mode=0o600,
-            )  # fmt: skip
-        except lmdb.Error as error:
-            if pause_s is None or "already open" not in str(error):
-                raise
-            _let_go(error)
-        gc.collect()
-        time.sleep(pause_s)
-    raise AssertionError("the last try returns or raises")
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Empty the ended frames of an error and of those that are being handled meanwhile."""
-    import traceback  # 10 ms, and only where a disk has failed
-
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        _let_go(error.__cause__)
-        error = error.__context__
-
-
 def generations(base: Path) -> list[int]:
     """The generation numbers of the files beside `base`, ascending."""
     pattern = re.compile(re.escape(base.name) + r"\.([1-9][0-9]{0,9})\.mdb")
@@ -367,26 +328,6 @@ def generations(base: Path) -> list[int]:
 def _is_half_made(path: Path) -> bool:
     """Whether a file that was being made when the power went holds LMDB's first two pages at most."""
     return path.exists() and path.stat().st_size <= 2 * PAGE_BYTES
-
-
-def _lock_file(path: Path) -> Path:
-    return path.with_name(path.name + "-lock")
-
-
-def _fill_cut_tail(raw: Any, path: Path) -> None:
-    """Make a file that was cut short as long as LMDB believes it is.
-
-    Reading a mapped page behind the end of the file kills the process (SIGBUS); a page of zeros is an
-    error that verification finds. LMDB itself may leave its last pages unwritten, so a short file is no
-    proof of damage.
-    """
-    expected = (raw.info()["last_pgno"] + 1) * PAGE_BYTES
-    if path.stat().st_size >= expected:
-        return
-    with raw.begin(write=True):  # nobody else grows the file meanwhile
-        expected = (raw.info()["last_pgno"] + 1) * PAGE_BYTES
-        if path.stat().st_size < expected:
-            os.truncate(path, expected)
 
 
 _open_environments: WeakValueDictionary[tuple[int, str], Environment] = WeakValueDictionary()
@@ -406,3 +347,8 @@ def open_environment(base: Path, create: bool = False) -> Environment:
                 base.parent.mkdir(mode=0o700, parents=True)
             environment = _open_environments[key] = Environment(base, create)
         return environment
+
+
+def is_open_here(base: Path) -> bool:
+    """Whether this process has the files `base.N.mdb` open."""
+    return (os.getpid(), str(base.parent.resolve() / base.name)) in _open_environments

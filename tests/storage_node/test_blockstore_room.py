@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_node.blockstore import environment
+from storage_node.blockstore import environment, lmdb_file
 from storage_node.blockstore.check import check
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.blockstore.memory import MemoryStore
@@ -288,3 +288,21 @@ def test_a_mark_that_failed_to_commit_does_not_come_back_when_its_copy_is_gone(t
     del store, aside, txn
     gc.collect()  # the file is closed, and opened as it is on the disk
     assert run_python(COUNT, str(tmp_path / "blocks")).stdout == "20\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot allocate pages of files")
+def test_no_page_of_a_lock_file_waits_for_room(tmp_path: Path) -> None:
+    """LMDB writes to it through a map, where a full disk is SIGBUS."""
+    run_python(
+        "import sys; from pathlib import Path; from storage_node.blockstore.store import open_store;"
+        "open_store(Path(sys.argv[1]), reserve_bytes=0)",
+        str(tmp_path / "store"),
+    )
+    locks = sorted((tmp_path / "store").glob("*-lock"))
+    assert len(locks) == 4
+    for path in locks[1:]:  # as a copy of the folder or an earlier version may have it
+        os.truncate(path, 0)
+        os.truncate(path, lmdb_file.LOCK_FILE_BYTES)
+    open_store(tmp_path / "store", reserve_bytes=0).close()
+    for path in locks:
+        assert path.stat().st_blocks * 512 >= path.stat().st_size == lmdb_file.LOCK_FILE_BYTES
