@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol, TextIO
 
+from storage_node.sizes import size_text as size_text
+
 PROGRESS_EVERY_S = 0.1
 
 
@@ -212,15 +214,6 @@ def note(line: str) -> None:
 def count_text(count: int, noun: str) -> str:
     """`1 block`, `2 blocks`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def size_text(size_bytes: float) -> str:
-    """`1.5 GiB`: a size for people, in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.1f} TiB"
 
 
 class Meter(Protocol):

@@ -23,6 +23,7 @@ from storage_node.blockstore.environment import Environment
 from storage_node.blockstore.group_commit import MAX_GROUP_BYTES
 from storage_node.blockstore.tables import Counters, Work
 from storage_node.errors import QuotaExceeded, StoreFull
+from storage_node.sizes import size_text
 
 DEFAULT_RESERVE_BYTES = 512 * 1024 * 1024
 PAGE_OVERHEAD_BYTES = 64 * 1024  # tree pages that a small transaction rewrites
@@ -76,16 +77,17 @@ class Room:
         if new_bytes == 0:
             return
         if work.most_bytes is not None and work.counters.bytes + new_bytes > work.most_bytes:
+            quota = size_text(self.max_bytes or 0)
             raise QuotaExceeded(
-                f"the store's quota of {self.max_bytes} bytes has no room for {new_bytes} more: "
-                "free blocks (`holdfast repo gc`) or raise the quota"
+                f"the store's quota of {quota} has no room for {size_text(new_bytes)} more: "
+                "unpin content and collect (`holdfast repo gc`), or raise storage.max_bytes"
             )
         needed = new_bytes + PAGE_OVERHEAD_BYTES
         free = free_bytes(self._folder)
         if free - needed < self.reserve_bytes and needed > self._environments[shard].reusable_bytes(work.txn):
             raise StoreFull(
-                f"{self._folder}: {free} bytes free on the disk, {self.reserve_bytes} are kept in reserve: "
-                "free some space"
+                f"{self._folder}: {size_text(free)} free on the disk, "
+                f"{size_text(self.reserve_bytes)} are the reserve (storage.reserve_bytes): free some space"
             )
 
     def demand(self, size_bytes: int) -> None:
@@ -93,8 +95,8 @@ class Room:
         free = free_bytes(self._folder)
         if free - size_bytes < self.reserve_bytes:
             raise StoreFull(
-                f"{self._folder}: {free} bytes free on the disk; {size_bytes} are needed and "
-                f"{self.reserve_bytes} kept in reserve: free some space"
+                f"{self._folder}: {size_text(free)} free on the disk; {size_text(size_bytes)} are needed, "
+                f"{size_text(self.reserve_bytes)} are the reserve (storage.reserve_bytes): free some space"
             )
 
     def _is_far(self, shard: int, shard_bytes: int) -> bool:
