@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.arguments import path_argument
 from cli.commands_pin_jobs import (
     BackgroundFlag,
     FromOption,
@@ -24,11 +23,11 @@ from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag, ProgressFlag
 from cli.output import count_text, emit, not_found, printable, text, usage
-from cli.streams import STDIO
+from cli.pinned import document_of_pin, say_pinned
+from cli.sources import cid_at, cids_at
 
 if TYPE_CHECKING:
     from merkledag.cid import CID
-    from storage_node.pins import Pin
 
 app = new_app("Pins: what garbage collection leaves alone.")
 app.command("jobs")(jobs)
@@ -47,36 +46,6 @@ NamedOption = Annotated[str, typer.Option("--name", help="Those of exactly this 
 MetaOption = Annotated[
     list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Anything else to note; repeatable.")
 ]
-
-
-def cids_at(home: Home, paths: list[str]) -> Iterator[CID]:
-    """The CIDs at paths; a bare CID need not be here. `-` stands for the lines of standard input."""
-    for path in paths:
-        if path != STDIO:
-            yield _cid(home, path)
-            continue
-        for line in sys.stdin:
-            if line.strip():
-                yield _cid(home, line.strip())
-
-
-def _cid(home: Home, path: str) -> CID:
-    parsed = path_argument(path)
-    if parsed.namespace == "ipfs" and not parsed.segments:
-        return parsed.cid
-    from cli.sources import content_source, unixfs_node
-
-    return unixfs_node(home, content_source(home), parsed)
-
-
-def _document(pin: Pin) -> dict[str, Any]:
-    return {
-        "cid": str(pin.cid),
-        "mode": str(pin.mode),
-        "name": pin.name,
-        "metadata": pin.metadata,
-        "created_s": pin.created_s,
-    }
 
 
 def _metadata(pairs: list[str] | None) -> dict[str, str]:
@@ -117,20 +86,12 @@ def add(
             while group:
                 made, lacking = pin_what_is_whole(home, group, mode, name, metadata)
                 for pin in made:
-                    said(pin, json_output=json_output)
+                    say_pinned(pin, json_output=json_output)
                 if lacking is None:
                     break
                 job = PinJob(0, group[len(made)], mode, name, metadata, tuple(urls), timeout_s, background)
                 _fetched(home, job, lacking, fetch=fetch, progress=progress, json_output=json_output)
                 group = group[len(made) + 1 :]
-
-
-def said(pin: Pin, *, json_output: bool) -> None:
-    """Says what was pinned."""
-    if json_output:
-        emit(_document(pin))
-    else:
-        text(f"pinned {pin.cid} {pin.mode}")
 
 
 def _fetched(
@@ -148,7 +109,7 @@ def _fetched(
     if job.background:
         background_job(home, recorded, json_output=json_output)
         return
-    said(run_job(home, recorded.number, progress=progress), json_output=json_output)
+    say_pinned(run_job(home, recorded.number, progress=progress), json_output=json_output)
 
 
 @app.command("rm")
@@ -164,7 +125,7 @@ def rm(
         removed = home.open_pins().rm_many(dict.fromkeys(cids_at(home, paths)), recursive)
         for pin in removed:
             if json_output:
-                emit(_document(pin))
+                emit(document_of_pin(pin))
             else:
                 text(f"unpinned {pin.cid}")
 
@@ -213,7 +174,7 @@ def _all(home: Home, kind: str, name: str, after: str) -> Iterator[dict[str, Any
     if kind != "indirect":
         mode = PinMode(kind) if kind in {"recursive", "direct"} else None
         for pin in pins.ls(mode, name or None, cid_argument(after) if after else None):
-            yield _document(pin)
+            yield document_of_pin(pin)
     if kind in {"all", "indirect"} and not name:
         yield from _indirect(home)
 
@@ -243,7 +204,7 @@ def _named(home: Home, paths: list[str], kind: str) -> Iterator[dict[str, Any]]:
     for cid in cids_at(home, paths):
         pin = pins.get(cid)
         if pin is not None and kind in {"", "all", str(pin.mode)}:
-            yield _document(pin)
+            yield document_of_pin(pin)
             continue
         holders = needed_by(home, [cid]) if kind in {"", "all", "indirect"} else iter(())
         through = next((each for _, each in holders if each.cid.multihash != cid.multihash), None)
@@ -269,10 +230,10 @@ def update(
 
     urls, timeout_s = source_urls(sources), timeout_seconds(timeout)
     with Home.locate() as home:
-        before, after = _cid(home, old), _cid(home, new)
+        before, after = cid_at(home, old), cid_at(home, new)
         pin, lacking = move_what_is_whole(home, before, after, unpin=unpin)
         if pin is not None:
-            return said(pin, json_output=json_output)
+            return say_pinned(pin, json_output=json_output)
         job = PinJob(
             0,
             after,

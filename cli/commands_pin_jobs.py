@@ -155,7 +155,7 @@ def _resume(
     progress: bool,
     json_output: bool,
 ) -> None:
-    from cli.commands_pin import said
+    from cli.pinned import say_pinned
     from cli.pinned_fetch import run_job, start_again
 
     asked = replace(job, sources=tuple(urls), timeout_s=timeout_s, background=background)
@@ -163,4 +163,4 @@ def _resume(
     if background:
         background_job(home, waiting, json_output=json_output)
     else:
-        said(run_job(home, job.number, progress=progress), json_output=json_output)
+        say_pinned(run_job(home, job.number, progress=progress), json_output=json_output)

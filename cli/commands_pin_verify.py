@@ -52,7 +52,7 @@ def verify(
 
 
 def _chosen(home: Home, paths: list[str]) -> Iterator[Pin]:
-    from cli.commands_pin import cids_at
+    from cli.sources import cids_at
 
     pins = home.open_pins()
     for cid in cids_at(home, paths):

@@ -1,11 +1,11 @@
-"""Pinning what is here whole, and telling which pins need a block."""
+"""Pinning what is here whole, telling what was pinned, and which pins need a block."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cli.output import count_text, not_found
+from cli.output import count_text, emit, not_found, text
 from merkledag.cid import CID
 from storage_node.pins import PinMode, protect, protect_many
 from storage_node.reach import reachable
@@ -58,6 +58,25 @@ def move_what_is_whole(home: Home, old: CID, new: CID, *, unpin: bool) -> tuple[
         pin = pins.update(old, new, unpin=unpin)
     _forget_jobs(home, [pin])
     return pin, []
+
+
+def document_of_pin(pin: Pin) -> dict[str, Any]:
+    """A pin as programs read it."""
+    return {
+        "cid": str(pin.cid),
+        "mode": str(pin.mode),
+        "name": pin.name,
+        "metadata": pin.metadata,
+        "created_s": pin.created_s,
+    }
+
+
+def say_pinned(pin: Pin, *, json_output: bool) -> None:
+    """Says what was pinned."""
+    if json_output:
+        emit(document_of_pin(pin))
+    else:
+        text(f"pinned {pin.cid} {pin.mode}")
 
 
 def _forget_jobs(home: Home, made: Collection[Pin]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from cli.arguments import path_argument
+from cli.streams import STDIO
 from merkledag.block import verify_block
 from merkledag.steps import Buffer, run
 from storage_node.errors import BlockNotFound
@@ -75,6 +79,25 @@ def content_source(home: Home) -> ContentSource:
     from cli.remote import GatewayClient
 
     return NetworkSource(local, GatewayClient(str(gateway["url"])))
+
+
+def cids_at(home: Home, paths: Iterable[str]) -> Iterator[CID]:
+    """The CIDs at paths, as `cid_at`. `-` stands for the lines of standard input."""
+    for path in paths:
+        if path != STDIO:
+            yield cid_at(home, path)
+            continue
+        for line in sys.stdin:
+            if line.strip():
+                yield cid_at(home, line.strip())
+
+
+def cid_at(home: Home, path: str) -> CID:
+    """The CID at a path; a bare CID need not be here. Exit 2 for what is no path."""
+    parsed = path_argument(path)
+    if parsed.namespace == "ipfs" and not parsed.segments:
+        return parsed.cid
+    return unixfs_node(home, content_source(home), parsed)
 
 
 def resolve_path(home: Home, source: ContentSource, path: ContentPath) -> Resolved:
