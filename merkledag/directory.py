@@ -18,9 +18,7 @@ from merkledag.profile import ImportProfile
 from merkledag.unixfs import Data, Kind, Mtime
 
 MAX_NAME_BYTES = 1_024
-FIRST_LOOK = (
-    4_096  # entries of a folder when it is first looked whether they make a HAMT, and at twice as many
-)
+FIRST_LOOK = 4_096  # entries of a growing folder when it is first looked whether they make a HAMT
 
 _PACKED = struct.Struct(">QQHH")  # hash, tsize, length of the name, length of the CID; both follow
 

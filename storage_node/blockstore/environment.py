@@ -161,7 +161,7 @@ class Environment:
         if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), path):
             return StoreFull(f"{path}: no room on the disk ({error}); nothing was lost, free some space")
         if isinstance(error, _DAMAGE):
-            return CorruptStore(f"{path}: damaged ({error}); run `holdfast repo verify` or restore a backup")
+            return CorruptStore(f"{path}: damaged ({error}); see `holdfast repo fsck`, or restore a backup")
         return StoreFailed(f"{path}: {error}")
 
     def file_bytes(self) -> int:

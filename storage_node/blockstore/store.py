@@ -327,10 +327,8 @@ class Store:
                 shards = self._shards if for_quota else [self._shards[number]]
                 if not self._make_room(shards, wanted_bytes):
                     raise
-                if not for_quota:
-                    wanted_bytes *= (
-                        2  # some of the free pages may be too few in a row, or in a reader's sight
-                    )
+                if not for_quota:  # some of the free pages may be too few in a row, or in a reader's sight
+                    wanted_bytes *= 2
         return self._shards[number].put(batch, self._mark(block_class))
 
     def _make_room(self, shards: list[Shard], wanted_bytes: int) -> bool:
