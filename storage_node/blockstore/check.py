@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from merkledag import multihash as mh
+from merkledag import varint
+from merkledag.errors import MerkledagError
 from storage_node.blockstore.environment import Environment, Txn
 from storage_node.blockstore.interface import BlockClass
 from storage_node.blockstore.layout import is_ours
 from storage_node.blockstore.store import Store
 from storage_node.blockstore.tables import (
     DATA,
+    LOST,
     ROWS,
     USES,
     Counters,
+    Row,
     data_id,
     data_key,
+    epoch_of,
+    pack_row,
     recount,
     split_use_key,
     unpack_row,
@@ -40,9 +48,10 @@ class Kind(enum.Enum):
     """What can be wrong."""
 
     FILE = "file"  # LMDB cannot read it: restore a backup
-    ROW = "row"  # cannot be decoded; repaired by deletion: the block is absent then
+    ROW = "row"  # cannot be decoded; repaired with the block's bytes if they are here, else it becomes LOST
     NO_BYTES = "no_bytes"  # a row whose bytes are missing or of another length; repaired like ROW
-    NO_ROW = "no_row"  # bytes that no row refers to; repaired by deletion
+    LOST = "lost"  # a block that was here and whose bytes are lost: heal it, put it, or drop it (`verify.py`)
+    NO_ROW = "no_row"  # bytes that no row refers to; repaired: they come back under their hash, or go
     SHARED = "shared"  # two rows refer to the same bytes: `verify` says which block is damaged
     INDEX = "index"  # the index of cached blocks and their rows differ; repaired
     COUNTERS = "counters"  # differ from the rows; repaired
@@ -51,7 +60,7 @@ class Kind(enum.Enum):
     LEASE = "lease"  # of a process that is gone; repaired by deletion
 
 
-REPAIRABLE = frozenset(Kind) - {Kind.FILE, Kind.SHARED, Kind.FOREIGN}
+REPAIRABLE = frozenset(Kind) - {Kind.FILE, Kind.LOST, Kind.SHARED, Kind.FOREIGN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +111,8 @@ def check(store: Store, progress: Callable[[int], None] | None = None) -> CheckR
 def repair(store: Store, progress: Callable[[int], None] | None = None) -> CheckReport:
     """Take away what can be repaired; returns how the store is then.
 
-    Blocks whose row or bytes are damaged are deleted, so that they can be put again. Writers of a shard wait
-    while it is repaired. Run it alone: under `run/daemon.lock`. Raises StoreFull, StoreFailed.
+    Blocks whose bytes are nowhere are noted as LOST, cached ones forgotten. Writers of a shard wait while it
+    is repaired. Run it alone: under `run/daemon.lock`. Raises StoreFull, StoreFailed.
     """
     repaired = 0
     before = check(store, progress)
@@ -111,7 +120,7 @@ def repair(store: Store, progress: Callable[[int], None] | None = None) -> Check
         for shard in store.shards:
             mine = [each for each in before.findings if each.file == shard.environment.path.name]
             if any(each.repairable for each in mine):
-                _repair_shard(shard.environment, mine)
+                _repair_shard(shard.environment, mine, shard.number, len(store.shards))
         _remove_strays(store)
         store.leases.oldest()  # removes those of dead processes
         after = check(store)
@@ -171,6 +180,9 @@ def _check_rows(notes: _Notes, name: str, txn: Txn) -> Counters:
         notes.count_row()
         key, row = bytes(view), unpack_row(value)
         block = f"block {key[1:].hex()}"
+        if value == LOST:
+            notes.add(Kind.LOST, name, f"{block} is lost", key)
+            continue
         if row is None:
             notes.add(Kind.ROW, name, f"the row of {block} is damaged", key)
             continue
@@ -303,33 +315,69 @@ def _remove_strays(store: Store) -> None:
 # --- repair ---
 
 
-def _repair_shard(environment: Environment, findings: list[Finding]) -> None:
+def _repair_shard(environment: Environment, findings: list[Finding], number: int, shards: int) -> None:
     """Repair what was found in a shard, if it is still so, in one transaction."""
     keys = {kind: [each.key for each in findings if each.kind is kind] for kind in Kind}
     with environment.write() as txn:
         for key in (*keys[Kind.ROW], *keys[Kind.NO_BYTES]):
-            _drop_row(txn, key)
+            _lose_bytes(txn, key)
+        orphans = set(keys[Kind.NO_ROW])
+        if orphans:
+            codes = {mh.SHA2_256}
+            for view, value in _items(txn, ROWS):
+                row = unpack_row(value)
+                if row is not None:
+                    orphans.discard(row.data_key)
+                codes.add(_code(view))
+            for key in orphans:
+                data = bytes(txn.get(key) or b"")
+                names = [name for name in _names(data, codes) if name[-1] % shards == number]
+                names.sort(key=lambda name: txn.get(ROWS + name) is None)  # a block that misses them first
+                if not any(_adopt(txn, name, key, data) for name in names):
+                    txn.delete(key)
         for key in keys[Kind.INDEX]:
             if _is_right_use(txn, key):
                 txn.put(key, b"")
             else:
                 txn.delete(key)
-        orphans = set(keys[Kind.NO_ROW])
-        if orphans:
-            for _, value in _items(txn, ROWS):
-                row = unpack_row(value)
-                if row is not None:
-                    orphans.discard(row.data_key)
-            for key in orphans:
-                txn.delete(key)
         recount(txn).write(txn)
 
 
-def _drop_row(txn: Txn, key: bytes) -> None:
-    """Delete a row that is of no use; bytes that then belong to no block are the next look's finding."""
-    row = unpack_row(txn.get(key))
+def _lose_bytes(txn: Txn, key: bytes) -> None:
+    """Note that a block whose row is of no use is lost; a cached one is forgotten."""
+    value = txn.get(key)
+    row = unpack_row(value)
     data = None if row is None else txn.get(row.data_key)
-    if row is None or data is None or len(data) != row.length:
+    if value is None or (row is not None and data is not None and len(data) == row.length):
+        return
+    if row is not None and row.block_class is BlockClass.CACHE:
         txn.delete(key)
-        if row is not None:
-            txn.delete(use_key(key[1:], row.used_s))
+        txn.delete(use_key(key[1:], row.used_s))
+    else:
+        txn.put(key, LOST)
+
+
+def _code(key: memoryview) -> int:
+    """The hash function of a row's block."""
+    try:
+        return varint.decode(key, 1)[0]
+    except MerkledagError:
+        return mh.SHA2_256
+
+
+def _names(data: bytes, codes: Iterable[int]) -> Iterator[bytes]:
+    """The multihashes of a block under hash functions, as far as they are known."""
+    for code in codes:
+        with suppress(MerkledagError):
+            yield mh.digest(data, code)
+
+
+def _adopt(txn: Txn, multihash: bytes, key: bytes, data: bytes) -> bool:
+    """Give bytes without a row back to the block that they are, unless it has its bytes."""
+    row = unpack_row(txn.get(ROWS + multihash))
+    if row is None:
+        row = Row(key, epoch_of(txn), len(data), BlockClass.OWN)
+    elif txn.get(row.data_key) == data:
+        return False
+    txn.put(ROWS + multihash, pack_row(*row._replace(data_key=key, length=len(data))))
+    return True

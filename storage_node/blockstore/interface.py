@@ -67,6 +67,7 @@ class BlockRow(NamedTuple):
     epoch: int  # GC epoch of its last put or touch
     block_class: BlockClass
     used_s: int = 0  # when a CACHE block was last used, in seconds of the store's clock; 0 for the others
+    is_damaged: bool = False  # nothing is known of the block but that it was here; in `rows` only
 
 
 class PutResult(NamedTuple):
@@ -193,7 +194,10 @@ class Blockstore(Protocol):
         ...
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
-        """Overwrite a damaged block with `data`, which the caller has verified. Raises BlockNotFound."""
+        """Overwrite a damaged block with `data`, which the caller has verified. Raises BlockNotFound.
+
+        One whose row is damaged becomes OWN.
+        """
         ...
 
     def keys(self, after: bytes | None = None) -> Iterator[bytes]:
@@ -219,7 +223,10 @@ class Blockstore(Protocol):
         ...
 
     def rows(self, after: bytes | None = None) -> Iterator[tuple[bytes, BlockRow]]:
-        """Blocks' rows in the order of `keys()`, from the one behind `after` on; no snapshot."""
+        """Blocks' rows in the order of `keys()`, from the one behind `after` on; no snapshot.
+
+        Blocks whose rows are damaged come too, as `is_damaged`: they were here, and `has` denies them.
+        """
         ...
 
     def begin_collection(self) -> int:

@@ -17,6 +17,7 @@ from storage_node.blockstore.tables import ROWS, USES, Counters, Mark, Row, Work
 from storage_node.errors import BlockNotFound, DamagedBlock, QuotaExceeded, StoreFull
 
 ROWS_PER_TRANSACTION = 1024
+DAMAGED = BlockRow(0, 0, BlockClass.OWN, is_damaged=True)
 USES_PER_TRANSACTION = 256
 
 Admit = Callable[[Work, int], None]  # (work, bytes to be added); raises StoreFull or QuotaExceeded
@@ -84,10 +85,9 @@ class Shard:
         return None if row is None else row.public
 
     def rows(self, after: bytes | None = None) -> Iterator[tuple[bytes, BlockRow]]:
-        """Rows by ascending multihash behind `after`, without damaged ones."""
+        """Rows by ascending multihash behind `after`, with a stand-in for each damaged one."""
         for multihash, row in self._pages(after):
-            if row is not None:
-                yield multihash, row.public
+            yield multihash, DAMAGED if row is None else row.public
 
     def keys(self, after: bytes | None = None) -> Iterator[bytes]:
         """Multihashes in ascending order behind `after`, those of damaged rows too."""
@@ -207,6 +207,7 @@ class Shard:
         with self.environment.read_settled() as txn:
             if all(txn.get(ROWS + multihash) is None for multihash in multihashes):
                 return Freed([], 0)  # no sync for nothing
+        del txn  # it keeps the file open, which may have to be opened anew
         try:
             return self._commits.run(lambda work: tables.free(work, multihashes, before_epoch, only_class))
         except StoreFull:
@@ -254,7 +255,12 @@ class Shard:
     def _replace(self, work: Work, multihash: bytes, data: Buffer) -> None:
         row = work.row(multihash)
         if row is None:
-            raise BlockNotFound(f"block {multihash.hex()} is not in this store")
+            if work.txn.get(ROWS + multihash) is None:
+                raise BlockNotFound(f"block {multihash.hex()} is not in this store")
+            self._admit(work, len(data))
+            epoch = tables.epoch_of(work.txn)
+            return tables.insert_blocks(work, {multihash: data}, [multihash], Mark(epoch, BlockClass.OWN, 0))
         self._admit(work, max(0, len(data) - row.length))
         work.txn.put(row.data_key, data)
         work.change(multihash, row, row._replace(length=len(data)))
+        return None

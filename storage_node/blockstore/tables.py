@@ -31,8 +31,9 @@ _DATA_KEY = struct.Struct(">cQ")
 _USE_KEY = struct.Struct(">2sI")
 _NUMBER = struct.Struct(">Q")
 _COUNTERS = struct.Struct(">QQQQQQ")
-_EPOCH_KEY = STATE + b"epoch"
+EPOCH_KEY = STATE + b"epoch"
 COUNTERS_KEY = STATE + b"counters"
+LOST = b""  # in a row's place: the block was here and its bytes are lost; counts as damaged
 _CLASSES = tuple(BlockClass)
 
 
@@ -232,8 +233,18 @@ def recount(txn: Txn) -> Counters:
 
 def epoch_of(txn: Txn) -> int:
     """The GC epoch kept in this shard."""
-    value = txn.get(_EPOCH_KEY)
+    value = txn.get(EPOCH_KEY)
     return 1 if value is None else int(_NUMBER.unpack(value)[0])
+
+
+def pack_epoch(epoch: int) -> bytes:
+    """An epoch as it is stored."""
+    return _NUMBER.pack(epoch)
+
+
+def unpack_epoch(value: bytes) -> int | None:
+    """An epoch, None if it is damaged."""
+    return int(_NUMBER.unpack(value)[0]) if len(value) == _NUMBER.size else None
 
 
 def tick(work: Work) -> None:
@@ -244,7 +255,7 @@ def tick(work: Work) -> None:
 def next_epoch(work: Work) -> int:
     """Begin a new GC epoch and return it."""
     epoch = epoch_of(work.txn) + 1
-    work.txn.put(_EPOCH_KEY, _NUMBER.pack(epoch))
+    work.txn.put(EPOCH_KEY, pack_epoch(epoch))
     return epoch
 
 
@@ -302,13 +313,13 @@ def free(
 ) -> Freed:
     """Delete blocks; with `before_epoch` only of a lower stamp, with `only_class` only of that class.
 
-    Without either a row that is damaged goes too.
+    Without a class a row that is damaged goes too: whoever relies on its block puts it, which heals the row.
     """
     freed, freed_bytes = [], 0
     for multihash in multihashes:
         row = work.row(multihash)
         if row is None:
-            if before_epoch is None and only_class is None and work.txn.delete(ROWS + multihash):
+            if only_class is None and work.txn.delete(ROWS + multihash):
                 freed.append(multihash)
             continue
         if before_epoch is not None and row.epoch >= before_epoch:

@@ -53,7 +53,7 @@ def damage_row(store: Store) -> tuple[int, int]:
         store.get(multihash)
     assert multihash in list(store)
     assert verify(store).damaged == (multihash,)
-    return 1, 70
+    return 0, 0
 
 
 def write(store: Store, multihash: bytes):  # type: ignore[no-untyped-def]
@@ -66,7 +66,7 @@ def lose_bytes(store: Store) -> tuple[int, int]:
             row = unpack_row(txn.get(ROWS + multihash))
             assert row is not None
             txn.delete(row.data_key)
-    return 2, 140
+    return 2, 140  # the cached one is forgotten, the other noted
 
 
 def cut_bytes(store: Store) -> tuple[int, int]:
@@ -82,7 +82,7 @@ def lose_row(store: Store) -> tuple[int, int]:
     for multihash, _ in (OWN[3], CACHED[3]):
         with write(store, multihash) as txn:
             txn.delete(ROWS + multihash)
-    return 2, 140
+    return 0, 0
 
 
 def spoil_index(store: Store) -> tuple[int, int]:
@@ -113,30 +113,33 @@ def lose_counters(store: Store) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "found"),
+    ("damage", "found", "lost"),
     [
-        (damage_row, {Kind.ROW: 1, Kind.NO_ROW: 1, Kind.COUNTERS: 1}),
-        (lose_bytes, {Kind.NO_BYTES: 2}),
-        (cut_bytes, {Kind.NO_BYTES: 1}),
-        (lose_row, {Kind.NO_ROW: 2, Kind.INDEX: 1, Kind.COUNTERS: None}),
-        (spoil_index, {Kind.INDEX: 23}),
-        (miscount, {Kind.COUNTERS: 4}),
-        (lose_counters, {Kind.COUNTERS: 1}),
+        (damage_row, {Kind.ROW: 1, Kind.NO_ROW: 1, Kind.COUNTERS: 1}, ()),
+        (lose_bytes, {Kind.NO_BYTES: 2}, (OWN[5][0],)),
+        (cut_bytes, {Kind.NO_BYTES: 1}, (OWN[7][0],)),
+        (lose_row, {Kind.NO_ROW: 2, Kind.INDEX: 1, Kind.COUNTERS: None}, ()),
+        (spoil_index, {Kind.INDEX: 23}, ()),
+        (miscount, {Kind.COUNTERS: 4}, ()),
+        (lose_counters, {Kind.COUNTERS: 1}, ()),
     ],
 )
 def test_damage_is_found_and_repaired(
-    store: Store, damage: Callable[[Store], tuple[int, int]], found: dict[Kind, int | None]
+    store: Store,
+    damage: Callable[[Store], tuple[int, int]],
+    found: dict[Kind, int | None],
+    lost: tuple[bytes, ...],
 ) -> None:
     blocks_lost, bytes_lost = damage(store)
     report = check(store)
     assert {kind: None if found.get(kind, 0) is None else n for kind, n in report.counts.items()} == found
     assert all(finding.repairable and finding.file.endswith(".mdb") for finding in report.findings)
     after = repair(store)
-    assert after.clean
+    assert after.counts == ({Kind.LOST: len(lost)} if lost else {})
     assert after.repaired >= len(report.findings)
     assert (after.blocks, after.bytes) == (130 - blocks_lost, 9100 - bytes_lost)
     assert (store.stat().blocks, store.stat().bytes) == (after.blocks, after.bytes)
-    assert verify(store).damaged == ()
+    assert verify(store).damaged == lost
     store.put_many([*OWN, *CACHED])
     assert check(store).clean
     assert all(store.get(multihash) == data for multihash, data in [*OWN, *CACHED])
@@ -152,17 +155,19 @@ def test_more_than_one_pass_finds_lists_and_repairs(store: Store, monkeypatch: p
     assert report.counts[Kind.NO_ROW] == 40
     assert len([each for each in report.findings if each.kind is Kind.NO_ROW]) == 12
     assert repair(store).clean
-    assert store.stat().blocks == 90
+    assert store.stat().blocks == 130
+    assert all(store.get(multihash) == data for multihash, data in OWN)
 
 
-def test_bytes_of_two_blocks_are_found_and_left_to_verification(store: Store) -> None:
+def test_bytes_of_two_blocks_are_found_and_given_back_if_they_are_here(store: Store) -> None:
     first, second = [multihash for multihash, _ in OWN if multihash[-1] % 4 == 1][:2]
     with write(store, first) as txn:
         row = txn.get(ROWS + first)
         txn.put(ROWS + second, bytes(row or b""))
     assert check(store).counts == {Kind.SHARED: 1, Kind.NO_ROW: 1}
-    assert repair(store).counts == {Kind.SHARED: 1}
     assert verify(store).damaged == (second,)
+    assert repair(store).clean
+    assert verify(store).damaged == ()
 
 
 LEAVE_A_LEASE = """
