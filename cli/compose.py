@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ledger.engine.sender import Sender
     from storage_node.names_resolver import NameResolver as Resolver
     from storage_node.node import StorageNode
+    from storage_node.pin_peers import NetworkPeer
     from storage_node.pool import NodePool
     from storage_node.source import LocalSource
 
@@ -163,6 +164,18 @@ async def nodes_of(home: Home, url: str) -> AsyncIterator[tuple[LedgerClient, No
         ) as ledger,
     ):
         yield ledger, NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=private)
+
+
+@asynccontextmanager
+async def network_peer(home: Home, ledger_url: str, me: bytes | None = None) -> AsyncIterator[NetworkPeer]:
+    """The nodes that a ledger names, but not the one of account `me`, to be asked for blocks."""
+    from storage_node.fetch import NetworkFetcher
+    from storage_node.pin_peers import NetworkPeer
+    from storage_node.providers import ProviderDirectory
+
+    async with nodes_of(home, ledger_url) as (ledger, pool):
+        directory = ProviderDirectory(ledger, clock=time.monotonic, me=me)
+        yield NetworkPeer(NetworkFetcher(directory, pool).fetch)
 
 
 def is_private(home: Home, ledger_url: str) -> bool:

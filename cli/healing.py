@@ -14,7 +14,7 @@ from merkledag.codecs import RAW
 
 if TYPE_CHECKING:
     from cli.home import Home
-    from storage_node.pin_peers import NetworkPeer, Peer, Peers
+    from storage_node.pin_peers import Peer, Peers
     from storage_node.scrub import Find
 
 
@@ -53,12 +53,13 @@ async def _block(peers: Peers, multihash: bytes) -> bytes | None:
 
 
 async def _peers(stack: AsyncExitStack, home: Home, ledger_url: str | None, gateways: Sequence[str]) -> Peers:
+    from cli.compose import network_peer
     from storage_node.endpoints import open_session
     from storage_node.pin_peers import GatewayPeer, Peers
 
     found: list[Peer] = []
     if ledger_url is not None:
-        found.append(await _nodes(stack, home, ledger_url))
+        found.append(await stack.enter_async_context(network_peer(home, ledger_url, _own_account(home))))
     if gateways:
         # Whoever names a private address means it.
         session = await stack.enter_async_context(open_session(allow_private=True))
@@ -66,25 +67,9 @@ async def _peers(stack: AsyncExitStack, home: Home, ledger_url: str | None, gate
     return Peers(found, clock=time.monotonic)
 
 
-async def _nodes(stack: AsyncExitStack, home: Home, ledger_url: str) -> NetworkPeer:
-    from cli.compose import nodes_of
+def _own_account(home: Home) -> bytes | None:
     from cli.home import NODE_KEY
-    from ledger.errors import LedgerError
     from merkledag.peer import parse_peer
-    from storage_node.errors import PeerUnreachable
-    from storage_node.fetch import NetworkFetcher
-    from storage_node.pin_peers import NetworkPeer
-    from storage_node.providers import ProviderDirectory
 
-    ledger, pool = await stack.enter_async_context(nodes_of(home, ledger_url))
     keys = home.keystore()
-    me = parse_peer(keys.info(NODE_KEY).public) if keys.has(NODE_KEY) else None
-    fetcher = NetworkFetcher(ProviderDirectory(ledger, clock=time.monotonic, me=me), pool)
-
-    async def fetch(cid: CID) -> bytes:
-        try:
-            return await fetcher.fetch(cid)
-        except LedgerError as error:
-            raise PeerUnreachable(f"the ledger at {ledger_url}: {error}") from error
-
-    return NetworkPeer(fetch)
+    return parse_peer(keys.info(NODE_KEY).public) if keys.has(NODE_KEY) else None

@@ -27,11 +27,9 @@ WAIT_NOTE_EVERY_S: Final = 30
 @asynccontextmanager
 async def job_peers(home: Home, job: PinJob, ledger_url: str | None) -> AsyncIterator[Peers]:
     """Whom a job asks: the gateways that it names, a ledger's nodes, and whom the home's routers name."""
-    from cli.compose import is_loopback, nodes_of
+    from cli.compose import is_loopback, network_peer
     from storage_node.endpoints import open_session
-    from storage_node.fetch import NetworkFetcher
-    from storage_node.pin_peers import GatewayPeer, NetworkPeer, Peer, Peers, ProviderRouter, open_gateway
-    from storage_node.providers import ProviderDirectory
+    from storage_node.pin_peers import GatewayPeer, Peer, Peers, ProviderRouter, open_gateway
 
     routers = home.config.texts("names.routers")
     # Whoever has a router on this machine has a network on it.
@@ -41,9 +39,7 @@ async def job_peers(home: Home, job: PinJob, ledger_url: str | None) -> AsyncIte
         strangers = await stack.enter_async_context(open_session(allow_private=private))
         peers: list[Peer] = [GatewayPeer(named, url) for url in job.sources]
         if ledger_url is not None:
-            ledger, pool = await stack.enter_async_context(nodes_of(home, ledger_url))
-            directory = ProviderDirectory(ledger, clock=time.monotonic)
-            peers.append(NetworkPeer(NetworkFetcher(directory, pool).fetch))
+            peers.append(await stack.enter_async_context(network_peer(home, ledger_url)))
         yield Peers(
             peers,
             clock=time.monotonic,
