@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,9 +99,26 @@ def _save(path: Path, keep: int | None, with_keys: bool, json_output: bool) -> i
                 raise
             bar.finish()
             pruned = prune_folder(folder, keep) if keep is not None else None
+            _note(home, report, path)
         _warn(report, source, home)
     _report_saved(report, pruned, path, round(time.monotonic() - began_s, 3), json_output)
     return ExitCode.INVALID if report.damaged else ExitCode.DONE
+
+
+def _note(home: Home, report: BackupReport, path: Path) -> None:
+    """For `repo stat`: the last backup that holds all of the home."""
+    from storage_node.errors import StoreFull
+    from storage_node.maintenance import BACKUP, DutyRecords
+
+    if report.damaged:
+        return
+    facts: dict[str, int | str] = {
+        "at_s": int(time.time()),
+        "folder": str(path.resolve()),
+        "snapshot": report.snapshot.name,
+    }
+    with suppress(StoreFull):  # on the home's disk: the backup itself is whole
+        DutyRecords(home.open_meta()).note(BACKUP, facts)
 
 
 def _refuse_nested(path: Path, home: Home) -> None:
@@ -178,8 +196,12 @@ def _pruned(pruned: Pruned) -> dict[str, Any]:
 
 
 def _print_pruned(pruned: Pruned) -> None:
+    if not pruned.snapshots and not pruned.packs and not pruned.bytes:
+        return text("nothing to delete")
     gone = count_text(len(pruned.snapshots), "snapshot")
-    text(f"deleted {gone}, {count_text(pruned.packs, 'pack')}: {size_text(pruned.bytes)} are free again")
+    return text(
+        f"deleted {gone}, {count_text(pruned.packs, 'pack')}: {size_text(pruned.bytes)} are free again"
+    )
 
 
 def _prune(path: Path, keep: int | None, json_output: bool) -> int:

@@ -119,6 +119,8 @@ class Home:
 
             self.ensure()
             if _has_format(self.blocks) and not _has_format(self.meta):
+                if (self.path / "restore.json").exists():
+                    raise invalid(f"the restore of {self.path} was interrupted: the same command goes on")
                 raise invalid(
                     f"{self.meta} with the pins is missing, the blocks are not: restore it from a backup"
                 )

@@ -49,7 +49,7 @@ def kept_well(home: Home) -> dict[str, Any]:
     from cli.maintenance import lock_file
     from storage_node.daemon_lock import holder
     from storage_node.errors import LockHeld
-    from storage_node.maintenance import COMPACTION, GC, HEAL, SCRUB, DutyRecords
+    from storage_node.maintenance import BACKUP, COMPACTION, GC, HEAL, SCRUB, DutyRecords
     from storage_node.scrub import Damaged, Rounds
 
     meta = home.open_meta()
@@ -69,6 +69,7 @@ def kept_well(home: Home) -> dict[str, Any]:
         "last_heal": records.last(HEAL),
         "last_gc": records.last(GC),
         "last_compaction": records.last(COMPACTION),
+        "last_backup": records.last(BACKUP),
         "problems": records.problems(),
     }
 

@@ -25,7 +25,7 @@ def refuse_used(home: Path, snapshot: str) -> None:
         living = _first_file(home)
         if living is not None:
             raise BackupRefused(
-                f"{home} is in use ({living.relative_to(home)}): restore into a new or empty folder"
+                f"{home} is not empty ({living.relative_to(home)}): restore into a new or empty folder"
             )
         return
     begun = _read(marker)["snapshot"]
@@ -88,7 +88,7 @@ def _read(marker: Path) -> dict[str, str]:
         with marker.open("rb") as file:
             content = json.loads(file.read(MAX_MARKER_BYTES))
         return {"snapshot": str(content["snapshot"]), "records": str(content.get("records"))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BackupRefused(
             f"{marker} is damaged: delete the folder {marker.parent} and restore anew"
         ) from None

@@ -27,6 +27,7 @@ GC: Final = "gc"
 COMPACTION: Final = "compaction"
 SCRUB: Final = "scrub"
 INDEX: Final = "index"
+BACKUP: Final = "backup"  # no server does that, but a server's home should be asked for it
 _KEY: Final = b"maintenance/"
 _PROBLEM: Final = b"maintenance-problem/"
 
@@ -52,7 +53,7 @@ class DutyRecords:
     def __init__(self, meta: Meta) -> None:
         self._meta = meta
 
-    def note(self, duty: str, facts: Mapping[str, int | float]) -> None:
+    def note(self, duty: str, facts: Mapping[str, int | float | str]) -> None:
         """A duty did its work; nothing stands in its way any more."""
         with self._meta.write() as write:
             write.put(Table.RECORDS, _KEY + duty.encode(), json.dumps(dict(facts)).encode())

@@ -93,6 +93,8 @@ def test_a_restored_home_has_all_that_the_old_one_had(
     saved = holdfast("repo", "backup", folder, "--json").json
     restored = holdfast("repo", "restore", folder, tmp_path / "new", "--json").json
 
+    last = holdfast("repo", "stat", "--json").json["last_backup"]
+    assert (last["folder"], last["snapshot"]) == (str(folder), saved["snapshot"])
     assert saved["new_blocks"] == saved["blocks"] == restored["blocks"]
     assert sorted(saved["keys"]) == restored["keys"] == ["sealed", "self"]
     assert restored["pins"] == 1
@@ -264,8 +266,8 @@ def test_what_lives_somewhere_is_not_written_over(
         3, "repo", "restore", tmp_path / "tree", tmp_path / "new"
     )
     holdfast("repo", "backup", folder)
-    assert "is in use" in holdfast.fails(4, "repo", "restore", folder)
-    assert "is in use" in holdfast.fails(4, "repo", "restore", folder, tmp_path / "photos")
+    assert "is not empty" in holdfast.fails(4, "repo", "restore", folder)
+    assert "is not empty" in holdfast.fails(4, "repo", "restore", folder, tmp_path / "photos")
     assert "is not a folder" in holdfast.fails(4, "repo", "restore", folder, tmp_path / "tree" / "f")
     assert "no snapshot" in holdfast.fails(
         3, "repo", "restore", folder, tmp_path / "new", "--snapshot", "1999"
@@ -360,7 +362,7 @@ def test_a_restore_that_is_killed_anywhere_goes_on_and_is_no_home_before(
             kills += 1
         child.communicate()
         if (new / "blocks" / "format.json").exists() and not (new / "meta" / "format.json").exists():
-            on(new).fails(4, "repo", "gc")
+            assert "was interrupted" in on(new).fails(4, "repo", "gc")
             on(holdfast.home)
     if (new / "restore.json").exists() or not (new / "meta" / "format.json").exists():
         holdfast("repo", "restore", folder, new)
