@@ -1,4 +1,4 @@
-"""`holdfast repo compact`, `migrate` and `fsck`: the files of the block store themselves."""
+"""`holdfast repo compact`, `migrate`, `version` and `fsck`: the files of the block store themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import ExitCode, count_text, emit, meter, note, size_text, text
+from cli.output import ExitCode, count_text, emit, meter, not_found, note, size_text, text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,12 +73,32 @@ def migrate(json_output: JsonFlag = False) -> None:
     return None
 
 
+def version(
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print the number of the blocks' format alone.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Print the versions of the formats on the disk; opens and migrates nothing. Exit 3 where no store is."""
+    home = Home.locate()
+    versions = {folder.name: _version(folder) for folder in (home.blocks, home.meta)}
+    if versions["blocks"] is None:
+        raise not_found(f"there is no store in {home.path}, or its format.json is damaged")
+    if json_output:
+        emit(versions)
+    elif quiet:
+        text(str(versions["blocks"]))
+    else:
+        for name, number in versions.items():
+            text(f"{name}: version {number}")
+
+
 def _version(folder: Path) -> int | None:
     """The version in a folder's format file, None without one; what is wrong with it, opening says."""
     try:
         document = json.loads((folder / "format.json").read_bytes())
         return int(document["version"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

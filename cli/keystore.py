@@ -220,7 +220,7 @@ class Keystore:
             raise not_found(f"no key is called {name}; `holdfast key ls` lists them") from None
         try:
             document = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if (
             not isinstance(document, dict)

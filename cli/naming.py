@@ -92,7 +92,7 @@ def static_links(home: Home) -> dict[str, str]:
     try:
         domains = json.loads(Path(name).read_bytes())["domains"]
         return {str(domain).lower(): str(path) for domain, path in domains.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise invalid(f'{name}: write {{"domains": {{"NAME": "/ipfs/…"}}}}') from None
 
 

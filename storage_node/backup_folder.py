@@ -153,7 +153,7 @@ def open_folder(path: Path) -> BackupFolder:
         kind, version = document["format"], document["version"]
     except (FileNotFoundError, NotADirectoryError):
         raise SnapshotNotFound(f"{path} is no folder of backups: {FORMAT_FILE} is not there") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DamagedBackup(
             f'{file} is damaged: write {{"format": "{FORMAT}", "version": {VERSION}}} into it'
         ) from None

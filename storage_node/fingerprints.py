@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storage_node.errors import CorruptStore
 
+FEW_KEYS = 1 << 17  # of a set in memory: up to 18 MB
 FLAG_BITS = 4
 ALL_FLAGS = (1 << FLAG_BITS) - 1
 
@@ -21,6 +22,7 @@ _COUNT = 3  # the header in words of 8 bytes: magic, salt (two), number of keys
 _FIRST = _HEADER_BYTES // 8
 _SLOT_BYTES = 16
 _MIN_SLOTS = 1 << 10
+_RECOUNTED_WORDS = 1 << 16
 _split = struct.Struct("<QQ").unpack
 
 
@@ -84,27 +86,25 @@ class FingerprintTable:
 
     def add(self, key: bytes, flags: int = 0) -> int:
         """Set flags of a key; returns those it had, -1 if it was not here."""
-        return self.add_many((key,), flags)[0]
+        words = self._words
+        if words[_COUNT] * 3 >= self._slots * 2:
+            self._grow()
+            words = self._words
+        first, second = self._fingerprint(key)
+        at = self._find(first, second)
+        if words[at]:
+            held = words[at + 1]
+            if flags & ~held:
+                words[at + 1] = held | flags
+            return held & ALL_FLAGS
+        words[at + 1] = second | flags
+        words[at] = first  # last: a slot counts from here on
+        words[_COUNT] += 1
+        return -1
 
     def add_many(self, keys: Iterable[bytes], flags: int = 0) -> list[int]:
         """As `add`, for many keys."""
-        before: list[int] = []
-        for key in keys:
-            if len(self) * 3 >= self._slots * 2:
-                self._grow()
-            first, second = self._fingerprint(key)
-            words, at = self._words, self._find(first, second)
-            if words[at]:
-                held = words[at + 1]
-                before.append(held & ALL_FLAGS)
-                if flags & ~held:
-                    words[at + 1] = held | flags
-            else:
-                before.append(-1)
-                words[at + 1] = second | flags
-                words[at] = first  # last: a slot counts from here on
-                words[_COUNT] += 1
-        return before
+        return [self.add(key, flags) for key in keys]
 
     def flags(self, key: bytes) -> int:
         """The flags of a key, -1 if it is not here."""
@@ -113,6 +113,14 @@ class FingerprintTable:
 
     def __contains__(self, key: bytes) -> bool:
         return bool(self._words[self._find(*self._fingerprint(key))])
+
+    def recount(self) -> int:
+        """The number of keys, counted: fewer than there were if a part of the file was lost."""
+        count = 0
+        for at in range(_FIRST, len(self._words), _RECOUNTED_WORDS):
+            firsts = self._words[at : at + _RECOUNTED_WORDS : 2].tolist()
+            count += len(firsts) - firsts.count(0)
+        return count
 
     def sync(self) -> None:
         """Bring a file to the disk."""
@@ -181,17 +189,27 @@ def _allocated(path: Path | None, slots: int) -> mmap.mmap:
 
 
 class FingerprintSet:
-    """Remembers keys in memory; see FingerprintTable for what it keeps of them."""
+    """Remembers keys in memory: a few as they are, which is quick, many in a FingerprintTable."""
 
     def __init__(self) -> None:
-        self._table = FingerprintTable()
+        self._few: set[bytes] = set()
+        self._many: FingerprintTable | None = None
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._few) if self._many is None else len(self._many)
 
     def add(self, key: bytes) -> bool:
         """Remember `key`; False if it was known."""
-        return self._table.add(key) < 0
+        if self._many is not None:
+            return self._many.add(key) < 0
+        if key in self._few:
+            return False
+        self._few.add(key)
+        if len(self._few) > FEW_KEYS:
+            self._many = FingerprintTable(keys=len(self._few))
+            self._many.add_many(self._few)
+            self._few.clear()
+        return True
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._table
+        return key in self._few if self._many is None else key in self._many

@@ -60,6 +60,7 @@ class State:
     pin: str = ""  # the last pin that was read
     heads: list[int] = field(default_factory=lambda: [0, 0])  # where the queues go on
     ends: list[int] = field(default_factory=lambda: [0, 0])  # up to where at least they are whole
+    marked: int = 0  # at least so many keys have marks
     marks: str = ""  # what the complete marks hash to
     cursor: str = ""  # the last multihash that the sweep has passed
     kept: list[int] = field(default_factory=lambda: [0, 0])  # blocks, bytes
@@ -155,6 +156,7 @@ class Workspace:
             return
         self.state.heads = [queue.head for queue in self.queues]
         self.state.ends = [queue.end for queue in self.queues]
+        self.state.marked = len(self.marks)
         text = json.dumps(asdict(self.state)).encode()
         partial = self._path.with_name("state.tmp")
         partial.write_bytes(text)
@@ -230,7 +232,11 @@ class GcJournal:
             with ExitStack() as opened:
                 marks = FingerprintTable.open(self._folder / "marks")
                 opened.callback(marks.close)
-                if not same_boot and marks.digest().hex() != state.marks:
+                if state.phase is Phase.SWEEP:
+                    intact = marks.digest().hex() == state.marks
+                else:
+                    intact = marks.recount() >= state.marked
+                if not intact:
                     return None
                 state.boot = _boot()
                 queues: list[Queue] = []
@@ -238,7 +244,7 @@ class GcJournal:
                     file = opened.enter_context(self._open(name, "r+b"))
                     queues.append(Queue(file, head, end))
                 opened.pop_all()
-        except (FileNotFoundError, ValueError, TypeError, CorruptStore):
+        except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError, CorruptStore):
             return None
         return Workspace(state, marks, queues, self._state)
 

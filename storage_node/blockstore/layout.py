@@ -20,7 +20,7 @@ MAX_SHARDS = 64
 
 _OURS = re.compile(
     r"(format\.json\.tmp|(init|quota)\.lock|leases|[a-z]+-[0-9]{2}\.lock"
-    r"|[a-z]+(-[0-9]{2})?\.[0-9]+\.mdb(-lock|\.tmp)?)"
+    r"|[a-z]+(-[0-9]{2})?\.[0-9]+\.(mdb(-lock|\.tmp)?|damaged))"
 )
 
 Migration = Callable[[Environment], None]  # brings one file to the next version; may be begun anew
@@ -54,7 +54,16 @@ def open_folder(
                 return _make(folder, kind, file, _Format(version, shards))
             if found.version < version or found.migrating_from is not None:
                 _migrate(folder, kind, file, found, migrations)
+    _refuse_more_shards(folder, file, found.shards)
     return [_open(folder, file, number, False) for number in range(found.shards)]
+
+
+def _refuse_more_shards(folder: Path, file: str, shards: int) -> None:
+    """A format file that names too few would make blocks seem to be missing."""
+    beyond = folder / f"{file}-{shards:02d}.lock"  # made when the shard is first opened
+    if beyond.exists():
+        path = folder / FORMAT_FILE
+        raise CorruptStore(f"{path}: {shards} shards, but there is {beyond.name}; restore it from a backup")
 
 
 def _make(folder: Path, kind: str, file: str, made: _Format) -> list[Environment]:
@@ -114,7 +123,7 @@ def _read_format(folder: Path, kind: str, known: int) -> _Format | None:
         content = json.loads(text)
         found, version, shards = content["format"], content["version"], content["shards"]
         migrating_from = content.get("migrating_from")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptStore(f"{path}: not a format file of Holdfast; restore it from a backup") from error
     if found != kind:
         raise CorruptStore(f"{path}: describes {found!r}, not {kind!r}; choose another folder")
@@ -128,6 +137,12 @@ def _read_format(folder: Path, kind: str, known: int) -> _Format | None:
             f"{path}: version {version!r} with {shards!r} shards is impossible; restore a backup"
         )
     return _Format(version, shards, migrating_from)
+
+
+def bases(folder: Path, kind: str, file: str, known: int) -> list[Path]:
+    """What the names of a store's files begin with, none before it is made. Raises CorruptStore."""
+    found = _read_format(folder, kind, known)
+    return [folder / f"{file}-{number:02d}" for number in range(0 if found is None else found.shards)]
 
 
 def is_ours(name: str) -> bool:

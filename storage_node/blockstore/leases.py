@@ -74,7 +74,7 @@ def _live_epoch(path: Path) -> int | None:
         with path.open("rb") as file:
             content = json.loads(file.read(MAX_LEASE_BYTES))
         pid, start, epoch = content["pid"], content["start"], content["epoch"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None  # dropped meanwhile, or left unfinished when the power went
     return epoch if type(pid) is int and type(epoch) is int and process_start(pid) == start else None
 

@@ -223,7 +223,8 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
      '{"format": "holdfast-blocks", "version": 2, "shards": 4, "migrating_from": "1"}',
      '{"format": "holdfast-blocks", "version": "1", "shards": 4}',
      '{"format": "holdfast-blocks", "version": 1, "shards": 0}',
-     '{"format": "holdfast-blocks", "version": 1, "shards": 1e9}'],
+     '{"format": "holdfast-blocks", "version": 1, "shards": 1e9}',
+     '{"format": "holdfast-blocks", "version": 2, "shards": 2}', "[" * 50_000],
 )  # fmt: skip
 def test_an_impossible_format_file_is_refused(tmp_path: Path, text: str) -> None:
     folder = closed_store(tmp_path)
@@ -324,7 +325,9 @@ def operate(store: Blockstore, name: str, number: int) -> object:
     return store.free_many([multihash], store.begin_collection(), BlockClass.CACHE) if name == "f" else None
 
 
-def test_the_fingerprint_set_is_a_set() -> None:
+@pytest.mark.parametrize("few", [10, 4999, 5000])
+def test_the_fingerprint_set_is_a_set(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage_node.fingerprints.FEW_KEYS", few)
     known = FingerprintSet()
     keys = [block(number)[0] for number in range(5000)]
     assert all(known.add(key) for key in keys)
