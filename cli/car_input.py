@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.car_ahead import SMALL_BLOCK_BYTES, Ahead
-from cli.car_opening import CAR_MEDIA_TYPE, WEB, check_there, open_url, widen_pipe
+from cli.car_opening import CAR_MEDIA_TYPE, check_there, open_url, widen_pipe
 from cli.output import CommandError, invalid, meter, printable, unreachable
 from cli.streams import STDIO
+from cli.urls import WEB
 from merkledag.block import Block, verify_block
 from merkledag.car_sections import (
     HEADS_ONLY,
