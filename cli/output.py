@@ -83,6 +83,7 @@ _CODES: dict[str, ExitCode] = {
     "storage_node.errors.SnapshotNotFound": ExitCode.NOT_FOUND,
     "storage_node.errors.NameNotFound": ExitCode.NOT_FOUND,
     "storage_node.errors.LockHeld": ExitCode.FAILED,
+    "storage_node.errors.FileInUse": ExitCode.FAILED,
     "storage_node.errors.StorageNodeError": ExitCode.INVALID,
     "ledger.engine.errors.LedgerUnreachable": ExitCode.UNREACHABLE,
     "ledger.engine.errors.LedgerRefused": ExitCode.LEDGER,

@@ -12,6 +12,7 @@ from storage_node.blockstore.environment import STATE, Txn
 from storage_node.blockstore.layout import open_folder
 
 FORMAT = "holdfast-meta"
+FILE = "meta"
 MAX_KEY_BYTES = 500  # LMDB's limit is 511
 ITEMS_PER_TRANSACTION = 512
 
@@ -34,7 +35,7 @@ class Meta:
     """Tables of bytes. Raises StoreFull, CorruptStore and StoreFailed."""
 
     def __init__(self, folder: Path) -> None:
-        (self._environment,) = open_folder(folder, FORMAT, "meta", 1)
+        (self._environment,) = open_folder(folder, FORMAT, FILE, 1)
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The value of a key, None if there is none."""

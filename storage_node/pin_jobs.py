@@ -27,7 +27,7 @@ MAX_JOB_BYTES = 16 * 1024
 MAX_SOURCES = 32
 MAX_SOURCE_CHARS = 1024
 MAX_ERROR_CHARS = 500
-_NUMBER = b"pin-job-number"  # in Table.RECORDS: the last number given away
+NUMBER_KEY = b"pin-job-number"  # in Table.RECORDS: the last number given away
 _NUMBER_BYTES = 8
 
 
@@ -99,9 +99,9 @@ class PinJobs:
             raise StorageNodeError(f"at most {MAX_SOURCES} sources of {MAX_SOURCE_CHARS} characters")
         now_s = int(self._now())
         with self._meta.write() as write:
-            last = write.get(Table.RECORDS, _NUMBER)
+            last = write.get(Table.RECORDS, NUMBER_KEY)
             number = 1 + (0 if last is None else int.from_bytes(last))
-            write.put(Table.RECORDS, _NUMBER, number.to_bytes(_NUMBER_BYTES))
+            write.put(Table.RECORDS, NUMBER_KEY, number.to_bytes(_NUMBER_BYTES))
             job = replace(job, number=number, created_s=now_s, changed_s=now_s)
             _write(write, job)
         return job
@@ -111,12 +111,12 @@ class PinJobs:
         value = self._meta.get(Table.PIN_JOBS, _key(number))
         if value is None:
             raise _absent(number)
-        return _decode(_key(number), value)
+        return decode_job(_key(number), value)
 
     def ls(self) -> Iterator[PinJob]:
         """Every job, the oldest first."""
         for key, value in self._meta.items(Table.PIN_JOBS):
-            yield _decode(key, value)
+            yield decode_job(key, value)
 
     def change(self, number: int, changed: Callable[[PinJob], PinJob | None]) -> PinJob | None:
         """Replace a job by `changed(job)` in one step, or remove it where that is None.
@@ -127,7 +127,7 @@ class PinJobs:
             value = write.get(Table.PIN_JOBS, _key(number))
             if value is None:
                 raise _absent(number)
-            job = changed(_decode(_key(number), value))
+            job = changed(decode_job(_key(number), value))
             if job is None:
                 write.delete(Table.PIN_JOBS, _key(number))
                 return None
@@ -165,7 +165,7 @@ class PinJobs:
         pin = Pin(job.cid, job.mode, job.name, job.metadata, int(self._now()))
         with self._meta.write() as write:
             value = write.get(Table.PIN_JOBS, _key(job.number))
-            if value is None or _decode(_key(job.number), value).state is not JobState.RUNNING:
+            if value is None or decode_job(_key(job.number), value).state is not JobState.RUNNING:
                 raise _absent(job.number)
             write.delete(Table.PIN_JOBS, _key(job.number))
             pins = PinWrite(write)
@@ -188,7 +188,7 @@ def roots(meta: Meta) -> Iterator[CID]:
     collection reads them when it has read the pins, not before.
     """
     for key, value in meta.items(Table.PIN_JOBS):
-        yield _decode(key, value).cid
+        yield decode_job(key, value).cid
     for key, _ in meta.items(Table.PIN_MOVES):
         yield CID.decode(key)
 
@@ -218,7 +218,8 @@ def _write(write: MetaWrite, job: PinJob) -> None:
     write.put(Table.PIN_JOBS, _key(job.number), value)
 
 
-def _decode(key: bytes, value: bytes) -> PinJob:
+def decode_job(key: bytes, value: bytes) -> PinJob:
+    """A job as it is kept. Raises CorruptStore."""
     try:
         fields: dict[str, Any] = cbor2.loads(value)
         fields["number"] = int.from_bytes(key)

@@ -23,7 +23,7 @@ MAX_METADATA_BYTES = 4096
 MAX_PINNED_CID_BYTES = 200
 TOUCH_BLOCKS = 1024
 
-_COUNTS_KEY = b"pin-counts"  # in Table.RECORDS: numbers of recursive and direct pins
+COUNTS_KEY = b"pin-counts"  # in Table.RECORDS: numbers of recursive and direct pins
 _COUNTS = struct.Struct(">QQ")
 
 
@@ -126,7 +126,7 @@ class Pins:
     def get(self, cid: CID) -> Pin | None:
         """The pin of this very CID (not an indirect one), None if there is none."""
         value = self._meta.get(Table.PINS, pin_key(cid))
-        return None if value is None else _decode(pin_key(cid), value)
+        return None if value is None else decode_pin(pin_key(cid), value)
 
     def ls(
         self, mode: PinMode | None = None, name: str | None = None, after: CID | None = None
@@ -136,7 +136,7 @@ class Pins:
         Lazy: a page is `itertools.islice` of it, and the last CID of a page begins the next.
         """
         for key, value in self._entries(name, None if after is None else pin_key(after)):
-            pin = _decode(key, value)
+            pin = decode_pin(key, value)
             if mode is None or pin.mode is mode:
                 yield pin
 
@@ -147,13 +147,13 @@ class Pins:
 
     def counts(self) -> tuple[int, int]:
         """How many pins are recursive and direct, without a walk."""
-        value = self._meta.get(Table.RECORDS, _COUNTS_KEY)
+        value = self._meta.get(Table.RECORDS, COUNTS_KEY)
         if value is None:
             if next(self._meta.items(Table.PINS), None) is None:
                 return 0, 0
             with self.write():
                 pass  # a store from before there were counters gets them now
-            value = self._meta.get(Table.RECORDS, _COUNTS_KEY)
+            value = self._meta.get(Table.RECORDS, COUNTS_KEY)
             assert value is not None
         recursive, direct = _COUNTS.unpack(value)
         return recursive, direct
@@ -162,7 +162,7 @@ class Pins:
         """Count the pins one by one and set the counters right; returns (recursive, direct) before, now."""
         before = self.counts()
         with self._meta.write() as write:
-            write.delete(Table.RECORDS, _COUNTS_KEY)
+            write.delete(Table.RECORDS, COUNTS_KEY)
             PinWrite(write).close()
         return before, self.counts()
 
@@ -184,7 +184,7 @@ class PinWrite:
 
     def __init__(self, write: MetaWrite) -> None:
         self.meta = write
-        counted = write.get(Table.RECORDS, _COUNTS_KEY)
+        counted = write.get(Table.RECORDS, COUNTS_KEY)
         self._recursive, self._direct = self._count() if counted is None else _COUNTS.unpack(counted)
 
     def put(self, pin: Pin) -> Pin:
@@ -202,7 +202,7 @@ class PinWrite:
                 metadata=pin.metadata or before.metadata,
                 created_s=before.created_s,
             )
-        value = _encode(pin)
+        value = encode_pin(pin)
         self.meta.put(Table.PINS, key, value)
         if pin.name:
             self.meta.put(Table.PIN_NAMES, _name_prefix(pin.name) + key, b"")
@@ -214,7 +214,7 @@ class PinWrite:
     def get(self, cid: CID) -> Pin | None:
         """A pin as this transaction has it."""
         value = self.meta.get(Table.PINS, pin_key(cid))
-        return None if value is None else _decode(pin_key(cid), value)
+        return None if value is None else decode_pin(pin_key(cid), value)
 
     def remove(self, cid: CID) -> Pin | None:
         """Remove a pin; returns it, None if there was none."""
@@ -239,13 +239,13 @@ class PinWrite:
 
     def close(self) -> None:
         """Write the counters, at the end of the transaction."""
-        self.meta.put(Table.RECORDS, _COUNTS_KEY, _COUNTS.pack(self._recursive, self._direct))
+        self.meta.put(Table.RECORDS, COUNTS_KEY, _COUNTS.pack(self._recursive, self._direct))
 
     def _remove(self, key: bytes) -> Pin | None:
         value = self.meta.get(Table.PINS, key)
         if value is None:
             return None
-        pin = _decode(key, value)
+        pin = decode_pin(key, value)
         self.meta.delete(Table.PINS, key)
         if pin.name:
             self.meta.delete(Table.PIN_NAMES, _name_prefix(pin.name) + key)
@@ -264,7 +264,7 @@ class PinWrite:
         """The pins of a store that has no counters yet; all of them are queued for the index as well."""
         recursive = direct = 0
         for key, value in self.meta.items(Table.PINS):
-            pin = _decode(key, value)
+            pin = decode_pin(key, value)
             if pin.mode is PinMode.DIRECT:
                 direct += 1
                 continue
@@ -325,6 +325,11 @@ def pin_key(cid: CID) -> bytes:
     return key
 
 
+def name_key(pin: Pin) -> bytes | None:
+    """The key of a pin in the index by name, None without a name. Raises BlockRefused."""
+    return _name_prefix(pin.name) + pin_key(pin.cid) if pin.name else None
+
+
 def _name_prefix(name: str) -> bytes:
     encoded = name.encode()
     if len(encoded) > MAX_NAME_BYTES or b"\0" in encoded:
@@ -336,17 +341,19 @@ def check_pin(pin: Pin) -> None:
     """Raises BlockRefused for a pin that is too long to be kept."""
     pin_key(pin.cid)
     _name_prefix(pin.name)
-    _encode(pin)
+    encode_pin(pin)
 
 
-def _encode(pin: Pin) -> bytes:
+def encode_pin(pin: Pin) -> bytes:
+    """A pin as it is kept. Raises BlockRefused for what is too long."""
     value = cbor2.dumps([bytes(pin.cid), str(pin.mode), pin.name, pin.metadata, pin.created_s])
     if len(value) > MAX_METADATA_BYTES:
         raise BlockRefused(f"a pin of {len(value)} bytes with its metadata; at most {MAX_METADATA_BYTES}")
     return value
 
 
-def _decode(key: bytes, value: bytes) -> Pin:
+def decode_pin(key: bytes, value: bytes) -> Pin:
+    """A pin as it is kept. Raises CorruptStore."""
     try:
         fields: Any = cbor2.loads(value)
         raw, mode, name, metadata, created_s = fields

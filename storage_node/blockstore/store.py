@@ -41,6 +41,7 @@ EVICT_AHEAD_PART = 32  # that is, one 32nd
 WORTHWHILE_BYTES = 64 * 1024 * 1024  # compaction of a shard that gives back less is not wanted ...
 WORTHWHILE_PART = 4  # ... nor of one of whose file less than a quarter is free
 FORMAT = "holdfast-blocks"
+FILE = "shard"
 MIGRATIONS = (add_deals_and_last_use,)  # one for each version behind the first
 
 
@@ -68,7 +69,7 @@ class Store:
     ) -> None:
         self.folder = folder
         self._clock = clock
-        environments = open_folder(folder, FORMAT, "shard", DEFAULT_SHARDS, MIGRATIONS)
+        environments = open_folder(folder, FORMAT, FILE, DEFAULT_SHARDS, MIGRATIONS)
         self._room = Room(folder, environments, max_bytes, reserve_bytes)
         self._shards = [
             Shard(environment, number, partial(self._room.admit, number), partial(self._room.writing, number))
