@@ -33,6 +33,10 @@ class _Format(NamedTuple):
     shards: int
     migrating_from: int | None = None
 
+    def is_older(self, version: int) -> bool:
+        """Whether some file may be of an older version than this."""
+        return self.version < version or self.migrating_from is not None
+
 
 def open_folder(
     folder: Path, kind: str, file: str, shards: int, migrations: Sequence[Migration] = ()
@@ -47,12 +51,12 @@ def open_folder(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     version = 1 + len(migrations)
     found = _read_format(folder, kind, version)
-    if found != _Format(version, 0 if found is None else found.shards):
+    if found is None or found.is_older(version):
         with _creation_lock(folder):
             found = _read_format(folder, kind, version)  # another process may have done it meanwhile
             if found is None:
                 return _make(folder, kind, file, _Format(version, shards))
-            if found.version < version or found.migrating_from is not None:
+            if found.is_older(version):
                 _migrate(folder, kind, file, found, migrations)
     _refuse_more_shards(folder, file, found.shards)
     return [_open(folder, file, number, False) for number in range(found.shards)]
