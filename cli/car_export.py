@@ -22,6 +22,7 @@ from merkledag.steps import Want, inline, run
 from merkledag.traverse import Scope
 from merkledag.unixfs import Kind
 from storage_node.errors import BlockNotFound
+from storage_node.fingerprints import FingerprintSet
 
 if TYPE_CHECKING:
     from cli.sources import ContentSource
@@ -94,21 +95,20 @@ class Exporter:
 
     def _blocks(self, request: ExportRequest) -> Iterator[tuple[Block, View | None]]:
         """Each block, and a view of it, to be entered, where its bytes were left in the store."""
-        seen: set[CID] = set()
+        seen = FingerprintSet()
         many = len(request.roots) > 1 and not request.dups
         for root in request.roots:
             walk = walk_scope(
                 root,
                 request.scope,
                 request.entity_bytes,
-                skip=seen.__contains__ if many else None,
+                skip=(lambda cid: bytes(cid) in seen) if many else None,
                 dedupe=not request.dups,
+                is_new=FingerprintSet().add,
             )
             for block, view in self._drive(root, walk, sees_raw=request.entity_bytes is not None):
-                if many:
-                    if block.cid in seen:  # in parts of files, of which all bytes are seen: there is no view
-                        continue
-                    seen.add(block.cid)
+                if many and not seen.add(bytes(block.cid)):
+                    continue  # in parts of files, of which all bytes are seen: there is no view
                 yield block, view
 
     def _drive(

@@ -298,6 +298,7 @@ def _local_document(home: Home, cid: CID) -> dict[str, Any]:
     from cli.sources import local_source
     from merkledag.steps import iterate
     from merkledag.traverse import walk_dag
+    from storage_node.fingerprints import FingerprintSet
 
     store = home.open_store()
     source = local_source(home)
@@ -309,7 +310,7 @@ def _local_document(home: Home, cid: CID) -> dict[str, Any]:
         missing += gone
         return gone
 
-    for block in iterate(walk_dag(cid, skip=absent), source.get):
+    for block in iterate(walk_dag(cid, skip=absent, is_new=FingerprintSet().add), source.get):
         blocks += 1
         size_bytes += len(block.data)
     return {"local": missing == 0, "local_blocks": blocks, "local_bytes": size_bytes}

@@ -173,7 +173,7 @@ def stat(
             for root in [_root(home, source, path) for path in paths]:
                 seen = FingerprintSet()  # a block may have several CIDs
                 size_bytes = 0
-                for block in iterate(walk_dag(root), source.get):
+                for block in iterate(walk_dag(root, is_new=FingerprintSet().add), source.get):
                     size = len(block.data)
                     bar.advance(size)
                     if seen.add(block.cid.multihash):

@@ -10,7 +10,7 @@ from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.reader import read_file, stat
 from merkledag.steps import Walk, Want, need
-from merkledag.traverse import Scope, walk_dag
+from merkledag.traverse import IsNew, Scope, walk_dag
 
 MAX_DIGITS = 19  # 2⁶³ − 1 has 19
 
@@ -58,21 +58,23 @@ def walk_scope(
     *,
     skip: Callable[[CID], bool] | None = None,
     dedupe: bool = True,
+    is_new: IsNew | None = None,
 ) -> Walk[Block]:
     """Yields the blocks in `scope` as `traverse.walk_dag` does, or those that a part of a file takes.
 
     `entity_bytes` asks for the entity whatever `scope` says. It is ignored for what is no file, and a part
-    that lies outside the file is the root block alone, which shows why. `skip` applies to whole scopes only.
-    Raises what `walk_dag` and `reader.read_file` raise.
+    that lies outside the file is the root block alone, which shows why. `skip` and `is_new` apply to whole
+    scopes only. Raises what `walk_dag` and `reader.read_file` raise.
     """
     if entity_bytes is None or root.codec not in (RAW, DAG_PB):
-        yield from walk_dag(root, scope=scope if entity_bytes is None else "entity", skip=skip, dedupe=dedupe)
+        scope = scope if entity_bytes is None else "entity"
+        yield from walk_dag(root, scope=scope, skip=skip, dedupe=dedupe, is_new=is_new)
         return
     facts = yield from stat(root)
     if facts.kind in ("file", "raw"):
         yield from file_blocks(root, *entity_bytes.span(facts.size_bytes), dedupe=dedupe)
     else:
-        yield from walk_dag(root, scope="entity", skip=skip, dedupe=dedupe)
+        yield from walk_dag(root, scope="entity", skip=skip, dedupe=dedupe, is_new=is_new)
 
 
 def file_blocks(root: CID, start: int = 0, end: int | None = None, *, dedupe: bool = True) -> Walk[Block]:

@@ -19,6 +19,7 @@ MAX_PENDING_LINKS = 2**18  # links seen and not yet followed, on all levels toge
 AHEAD = 16  # how many following blocks a Want announces
 
 Scope = Literal["all", "block", "entity"]
+IsNew = Callable[[bytes], bool]  # remembers a binary CID; False if it was known
 
 
 def walk_dag(
@@ -27,20 +28,22 @@ def walk_dag(
     scope: Scope = "all",
     skip: Callable[[CID], bool] | None = None,
     dedupe: bool = True,
+    is_new: IsNew | None = None,
 ) -> Walk[Block]:
     """Yields the blocks of a DAG in depth-first pre-order.
 
     `scope`: everything; the root "block" alone; or the "entity" (trustless gateway spec): a file with all its
     chunks, a directory without what its entries hold, any other node alone. `skip(cid)` true leaves out a
-    node and what hangs below it, unfetched. With `dedupe` each CID comes once, for about 100 bytes of memory
-    a block; without it a small hostile DAG can be endless. Blocks inside identity CIDs are followed, not
-    yielded. Codecs without known links are leaves.
+    node and what hangs below it, unfetched. With `dedupe` each CID comes once; without it a small hostile DAG
+    can be endless. `is_new` is what remembers them, by default a set of about 100 bytes a block. Blocks
+    inside identity CIDs are followed, not yielded. Codecs without known links are leaves.
 
     Raises DecodeError for blocks that are not what their codec says, LimitExceeded past `MAX_DAG_DEPTH` or
     `MAX_PENDING_LINKS`.
     """
     links_of = _LINKS[scope]
-    seen: set[bytes] = set()
+    if is_new is None:
+        is_new = _Seen().add
     stack = [[root]]
     pending = 1
     while stack:
@@ -50,11 +53,8 @@ def walk_dag(
             continue
         cid = row.pop()
         pending -= 1
-        if dedupe:
-            key = bytes(cid)
-            if key in seen:
-                continue
-            seen.add(key)
+        if dedupe and not is_new(bytes(cid)):
+            continue
         if skip is not None and skip(cid):
             continue
         data = bytes(need((yield Want(cid, tuple(row[: -AHEAD - 1 : -1])))))
@@ -69,6 +69,19 @@ def walk_dag(
                 raise LimitExceeded(f"{cid}: more than {MAX_PENDING_LINKS} links wait to be followed")
             links.reverse()
             stack.append(links)
+
+
+class _Seen:
+    """Remembers keys."""
+
+    def __init__(self) -> None:
+        self._keys: set[bytes] = set()
+
+    def add(self, key: bytes) -> bool:
+        if key in self._keys:
+            return False
+        self._keys.add(key)
+        return True
 
 
 def _all_links(cid: CID, data: bytes) -> list[CID]:
