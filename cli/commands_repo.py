@@ -8,7 +8,7 @@ import typer
 
 from cli.commands_backup import backup, restore
 from cli.commands_repo_gc import gc
-from cli.commands_repo_store import compact, fsck, migrate
+from cli.commands_repo_store import compact, fsck, migrate, version
 from cli.commands_repo_verify import verify
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home
@@ -56,6 +56,7 @@ def stat(
     size_only: Annotated[
         bool, typer.Option("--size-only", "-s", help="Only the store's size and quota.")
     ] = False,
+    human: Annotated[bool, typer.Option("-H", "--human", help="Sizes for people alone: 1.5 GiB.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Print how much is stored, how much room there is, and how the store was kept; instant."""
@@ -69,7 +70,7 @@ def stat(
             document |= kept_well(home)
     if json_output:
         return emit(document)
-    for line in shown(document):
+    for line in shown(document, human=human):
         text(line)
     return None
 
@@ -79,3 +80,4 @@ app.command("verify")(verify)
 app.command("fsck")(fsck)
 app.command("compact")(compact)
 app.command("migrate")(migrate)
+app.command("version")(version)

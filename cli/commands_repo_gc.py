@@ -12,14 +12,21 @@ from cli.options import JsonFlag
 from cli.output import Meter, blocks_text, count_text, emit, meter, note, size_text, text, usage
 
 if TYPE_CHECKING:
+    from storage_node.blockstore.interface import StoreStat
     from storage_node.gc import GcReport
     from storage_node.gc_journal import Phase
+
+MUCH_BYTES = 16 * 1024 * 1024
 
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; free nothing.")] = False,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Print the CIDs of the blocks alone, one a line.")
+    ] = False,
+    silent: Annotated[bool, typer.Option("--silent", help="Print nothing.")] = False,
+    stream_errors: Annotated[
+        bool, typer.Option("--stream-errors", hidden=True, help="As it is anyway; kubo has it.")
     ] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -30,8 +37,8 @@ def gc(
     from merkledag.cid import CID
     from merkledag.codecs import RAW
 
-    if quiet and json_output:
-        raise usage("use either --quiet or --json")
+    if quiet + silent + json_output > 1:
+        raise usage("use one of --quiet, --silent and --json")
 
     def listed(multihashes: list[bytes]) -> None:
         for multihash in multihashes if quiet else ():
@@ -52,9 +59,18 @@ def gc(
             raise
         progress.finish()
         took_s = time.monotonic() - began_s
+        store = home.open_store().stat()
+    if report.blocks and not dry_run and not silent and _is_much(store):
+        free = size_text(store.reusable_bytes)
+        note(f"the files keep {free} for new blocks; `holdfast repo compact` gives that back to the disk")
     if json_output:
         return emit(_document(report, took_s))
-    return None if quiet else _say(report, took_s)
+    return None if quiet or silent else _say(report, took_s)
+
+
+def _is_much(store: StoreStat) -> bool:
+    """Whether somebody who collects to make room on the disk would wonder where it is."""
+    return store.reusable_bytes >= MUCH_BYTES and 2 * store.reusable_bytes >= store.file_bytes
 
 
 class _Progress:

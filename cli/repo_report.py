@@ -84,28 +84,30 @@ def damaged_blocks(home: Home) -> int:
         return Damaged(home.open_meta()).count()
 
 
-def shown(document: Mapping[str, Any]) -> Iterator[str]:
-    """The document as lines for people."""
+def shown(document: Mapping[str, Any], *, human: bool = False) -> Iterator[str]:
+    """The document as lines; sizes in bytes and for people, or for people alone."""
     for field, value in document.items():
         if field == "problems":
             for duty, problem in value.items():
                 yield f"problem: {duty}, {_age(problem['at_s'])}: {problem['problem']}"
         elif isinstance(value, dict):
             facts = [
-                _age(each) if name == "at_s" else f"{name.removesuffix('_s')}: {_fact(name, each)}"
+                _age(each) if name == "at_s" else f"{name.removesuffix('_s')}: {_fact(name, each, human)}"
                 for name, each in value.items()
             ]
             yield f"{field}: {', '.join(facts)}"
         else:
-            yield f"{field}: {_fact(field, value)}"
+            yield f"{field}: {_fact(field, value, human)}"
 
 
-def _fact(name: str, value: Any) -> str:
+def _fact(name: str, value: Any, human: bool) -> str:
     if value is None:
         return "none"
     if name == "began_s":
         return _age(value)
-    return f"{value} ({size_text(value)})" if name.endswith("_bytes") else str(value)
+    if not name.endswith("_bytes"):
+        return str(value)
+    return size_text(value) if human else f"{value} ({size_text(value)})"
 
 
 def _age(at_s: int) -> str:

@@ -50,6 +50,8 @@ def test_stat_tells_classes_room_and_marks(holdfast: Holdfast, tree: Tree) -> No
     assert holdfast("repo", "stat", "--json").json["last_gc"]["kept_blocks"] == 2
     assert re.search(r"^last_gc: \d+ s ago", holdfast("repo", "stat").text, re.MULTILINE)
     assert set(holdfast("repo", "stat", "-s", "--json").json) == {"block_bytes", "file_bytes", "max_bytes"}
+    assert "max_bytes: 1024 (1.0 KiB)" in holdfast("repo", "stat", "-s").text.splitlines()
+    assert "max_bytes: 1.0 KiB" in holdfast("repo", "stat", "-s", "--human").text.splitlines()
 
 
 def test_what_is_damaged_is_named_counted_and_dropped(holdfast: Holdfast, tree: Tree) -> None:
@@ -158,8 +160,10 @@ def test_what_a_killed_process_left_is_no_damage(holdfast: Holdfast) -> None:
 
 def test_compaction_gives_free_pages_back_and_keeps_every_block(holdfast: Holdfast, tree: Tree) -> None:
     kept = holdfast.add(tree({"f": b"kept"}))
-    holdfast("block", "put", "-", stdin=os.urandom(2_000_000))
-    holdfast("repo", "gc")
+    for _ in range(9):
+        holdfast("block", "put", "-", stdin=os.urandom(2_000_000))
+    assert "`holdfast repo compact` gives that back" in holdfast("repo", "gc").stderr
+    assert holdfast("repo", "gc").stderr == ""
     before = holdfast("repo", "stat", "--json").json
     done = holdfast("repo", "compact", "--json").json
     after = holdfast("repo", "stat", "--json").json
@@ -171,8 +175,12 @@ def test_compaction_gives_free_pages_back_and_keeps_every_block(holdfast: Holdfa
 
 
 def test_migrate_says_what_it_found(holdfast: Holdfast) -> None:
+    assert "no store" in holdfast.fails(3, "repo", "version")
     holdfast("block", "put", "-", stdin=b"block")
+    assert holdfast("repo", "version", "-q").text == "2"
+    assert holdfast("repo", "version").text == "blocks: version 2\nmeta: version 1"
     told = holdfast("repo", "migrate", "--json").json
+    assert holdfast("repo", "version", "--json").json == {each: found["to"] for each, found in told.items()}
     assert told["blocks"]["from"] == told["blocks"]["to"] == 2
     assert "up to date" in holdfast("repo", "migrate").text
     (holdfast.home / "blocks" / "format.json").write_text(

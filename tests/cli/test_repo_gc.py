@@ -63,7 +63,8 @@ def test_what_would_go_is_what_goes(holdfast: Holdfast, littered: str) -> None:
     assert sorted(gone) == sorted(said)
     assert counted["freed_blocks"] == len(gone) == GARBAGE
     assert littered not in gone
-    assert "1 block" in holdfast("repo", "gc").text
+    assert "1 block" in holdfast("repo", "gc", "--stream-errors").text
+    assert holdfast("repo", "gc", "--silent").stdout == b""
     holdfast.fails(2, "repo", "gc", "-q", "--json")
 
 
