@@ -21,7 +21,8 @@ from merkledag.traverse import walk_dag
 from storage_node.blockstore import environment as lmdb_environment
 from storage_node.blockstore.interface import BlockClass
 from storage_node.daemon_lock import holder
-from storage_node.maintenance import INDEX
+from storage_node.errors import StoreFull
+from storage_node.maintenance import GC, INDEX
 from storage_node.meta import Table
 from tests.cli.processes import Process, environment, is_running
 from tests.storage_node.content import add_files, some_bytes
@@ -212,6 +213,23 @@ async def test_the_worker_collects_when_the_room_is_taken(tmp_path: Path) -> Non
         assert (await holdfast(env, "repo", "stat"))["last_gc"]["freed_bytes"] == 180_000
     finally:
         assert server.end(15)[0] == 0
+
+
+def test_cache_goes_where_the_disk_has_no_room_for_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreFull("no room")
+
+    monkeypatch.setattr("storage_node.rows.ProofRows.forget", full)
+    with Home(tmp_path / "home") as home:
+        home.config.set("storage.cache_bytes", 1000)
+        store = home.open_store()
+        cached = (some_bytes(1000, number) for number in range(100))
+        store.put_many(((CID.of(data).multihash, data) for data in cached), BlockClass.CACHE)
+        gc = next(duty for duty in duties(home, lambda _: None) if duty.name == GC)
+        gc.work(lambda: False)
+        assert store.stat().cache_bytes <= 1000
 
 
 def test_new_pins_are_brought_into_the_index_and_those_that_lack_blocks_wait(tmp_path: Path) -> None:
