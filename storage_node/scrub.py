@@ -181,7 +181,8 @@ def scrub(
     now = rounds.current() or Round(began_s=int(clock()))
     saved_s = 0.0
     try:
-        for last, report in verify_groups(store, store.keys(now.after), threads):
+        blocks = ((multihash, row.length) for multihash, row in store.rows(now.after))
+        for last, report in verify_groups(store, blocks, threads):
             if report.damaged:
                 damaged.add(report.damaged, int(clock()))
             now = _advanced(now, last, report)

@@ -14,6 +14,7 @@ from storage_node.blockstore.interface import (
     BlockRow,
     Buffer,
     Evicted,
+    Find,
     Freed,
     PutResult,
     StoreStat,
@@ -52,6 +53,16 @@ class MemoryStore:
         if found is None:
             raise BlockNotFound(f"block {multihash.hex()} is not in this store")
         return found[0]
+
+    @contextmanager
+    def reading(self) -> Iterator[Find]:
+        """See Blockstore."""
+
+        def find(multihash: bytes) -> memoryview | None:
+            found = self._blocks.get(multihash) if storable(multihash) else None
+            return None if found is None else memoryview(found[0])
+
+        yield find
 
     def row(self, multihash: bytes) -> BlockRow | None:
         """See Blockstore."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -10,9 +12,9 @@ from typing import Any
 import lmdb
 
 from storage_node.blockstore import tables
-from storage_node.blockstore.environment import Environment
+from storage_node.blockstore.environment import Environment, Txn
 from storage_node.blockstore.group_commit import GroupCommit, Writing
-from storage_node.blockstore.interface import BlockClass, BlockRow, Buffer, Freed
+from storage_node.blockstore.interface import BlockClass, BlockRow, Buffer, Find, Freed
 from storage_node.blockstore.tables import ROWS, USES, Counters, Mark, Row, Work, unpack_row
 from storage_node.errors import BlockNotFound, DamagedBlock, QuotaExceeded, StoreFull
 
@@ -63,21 +65,23 @@ class Shard:
         """The block in a read transaction of its own. Raises DamagedBlock if its row has no bytes."""
         try:
             txn = self.environment.begin()
-            value = txn.get(ROWS + multihash)
-            if value is None:
+            try:
+                data = _bytes_of(txn, multihash)
+            except BaseException:
+                txn.abort()
+                raise
+            if data is None:
                 txn.abort()
                 return None
-            row = unpack_row(value)
-            if row is not None:
-                data = txn.get(row.data_key)
-                if data is not None and len(data) == row.length:
-                    return BlockView(self.environment, txn, data)
-            txn.abort()
+            return BlockView(self.environment, txn, data)
         except lmdb.Error as error:
             raise self.environment.translated(error) from error
-        raise DamagedBlock(
-            f"block {multihash.hex()} has lost its bytes; run `holdfast repo verify`", multihash
-        )
+
+    @contextmanager
+    def reading(self) -> Iterator[Find]:
+        """Finds blocks in one read transaction. Raises DamagedBlock as `find` does."""
+        with self.environment.read() as txn:
+            yield partial(_bytes_of, txn)
 
     def row(self, multihash: bytes) -> BlockRow | None:
         """The block's row, None if it is not here."""
@@ -264,3 +268,16 @@ class Shard:
         work.txn.put(row.data_key, data)
         work.change(multihash, row, row._replace(length=len(data)))
         return None
+
+
+def _bytes_of(txn: Txn, multihash: bytes) -> memoryview | None:
+    """A block's bytes, None if it is not here. Raises DamagedBlock if its row has none, lmdb.Error."""
+    value = txn.get(ROWS + multihash)
+    if value is None:
+        return None
+    row = unpack_row(value)
+    if row is not None:
+        data: memoryview | None = txn.get(row.data_key)
+        if data is not None and len(data) == row.length:
+            return data
+    raise DamagedBlock(f"block {multihash.hex()} has lost its bytes; run `holdfast repo verify`", multihash)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from storage_node.blockstore.interface import (
     BlockRow,
     Buffer,
     Evicted,
+    Find,
     Freed,
     PutResult,
     StoreStat,
@@ -95,6 +96,23 @@ class Store:
         """See Blockstore."""
         with self.view(multihash) as block:
             return bytes(block)
+
+    @contextmanager
+    def reading(self) -> Iterator[Find]:
+        """See Blockstore."""
+        with ExitStack() as entered:
+            finders: list[Find | None] = [None] * len(self._shards)
+
+            def find(multihash: bytes) -> memoryview | None:
+                if not storable(multihash):
+                    return None
+                number = multihash[-1] % len(finders)
+                finder = finders[number]
+                if finder is None:
+                    finder = finders[number] = entered.enter_context(self._shards[number].reading())
+                return finder(multihash)
+
+            yield find
 
     def row(self, multihash: bytes) -> BlockRow | None:
         """See Blockstore."""

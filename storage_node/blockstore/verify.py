@@ -39,7 +39,11 @@ def verify(
     """
     blocks = size_bytes = unverifiable = 0
     damaged: list[bytes] = []
-    for _, report in verify_groups(store, store.keys() if multihashes is None else multihashes):
+    if multihashes is None:
+        found = ((multihash, row.length) for multihash, row in store.rows())
+    else:
+        found = ((multihash, store.size(multihash) or 0) for multihash in multihashes)
+    for _, report in verify_groups(store, found):
         blocks += report.blocks
         size_bytes += report.size_bytes
         damaged += report.damaged
@@ -50,16 +54,17 @@ def verify(
 
 
 def verify_groups(
-    store: Blockstore, multihashes: Iterable[bytes], threads: int = THREADS
+    store: Blockstore, blocks: Iterable[tuple[bytes, int]], threads: int = THREADS
 ) -> Iterator[tuple[bytes, VerifyReport]]:
     """The last multihash of each group of blocks and what was found in the group, in the order given.
 
-    Groups are checked by several threads at once, `threads` ahead of the consumer at most.
+    `blocks` are multihashes with the lengths of their blocks, as far as known. Groups are checked by several
+    threads at once, `threads` ahead of the consumer at most.
     """
     ahead: deque[tuple[bytes, Future[VerifyReport]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
         try:
-            for group in _groups(store, multihashes):
+            for group in _groups(blocks):
                 ahead.append((group[-1], pool.submit(verify_group, store, group)))
                 if len(ahead) > threads:
                     last, report = ahead.popleft()
@@ -79,12 +84,12 @@ def heal(store: Blockstore, multihash: bytes, data: bytes) -> None:
     store.replace(multihash, data)
 
 
-def _groups(store: Blockstore, multihashes: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _groups(blocks: Iterable[tuple[bytes, int]]) -> Iterator[list[bytes]]:
     group: list[bytes] = []
     size_bytes = 0
-    for multihash in multihashes:
+    for multihash, length in blocks:
         group.append(multihash)
-        size_bytes += store.size(multihash) or 0
+        size_bytes += length
         if len(group) >= GROUP_BLOCKS or size_bytes >= GROUP_BYTES:
             yield group
             group, size_bytes = [], 0
@@ -96,18 +101,18 @@ def verify_group(store: Blockstore, group: Iterable[bytes]) -> VerifyReport:
     """Hash these blocks again, one after the other; absent ones are passed over."""
     blocks = size_bytes = unverifiable = 0
     damaged: list[bytes] = []
-    for multihash in group:
-        try:
-            view = store.find(multihash)
-            if view is None:
-                continue
-            with view as block:
+    with store.reading() as find:
+        for multihash in group:
+            try:
+                block = find(multihash)
+                if block is None:
+                    continue
                 size_bytes += len(block)
                 if not mh.verify(multihash, block):
                     damaged.append(multihash)
-        except UnsupportedHash:
-            unverifiable += 1
-        except (DamagedBlock, MerkledagError):
-            damaged.append(multihash)
-        blocks += 1
+            except UnsupportedHash:
+                unverifiable += 1
+            except (DamagedBlock, MerkledagError):
+                damaged.append(multihash)
+            blocks += 1
     return VerifyReport(blocks, size_bytes, tuple(damaged), unverifiable)

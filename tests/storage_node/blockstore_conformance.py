@@ -79,6 +79,19 @@ class BlockstoreConformance:
         with pytest.raises(BlockNotFound):
             store.replace(absent, b"x")
 
+    def test_many_are_found_within_one_context(self, store: Blockstore) -> None:
+        some = dict(blocks(20))
+        store.put_many(some.items())
+        with store.reading() as find:
+            for multihash, data in some.items():
+                found = find(multihash)
+                assert found is not None
+                assert bytes(found) == data
+            assert find(block(99)[0]) is None
+            assert find(b"\0\1x") is None
+        with store.reading() as find:
+            assert find(next(iter(some))) is not None
+
     def test_putting_again_stores_nothing_twice(self, store: Blockstore) -> None:
         store.put_many(blocks(10))
         assert store.put_many(blocks(12)) == PutResult(2, 10, 200)

@@ -49,6 +49,8 @@ def damage_row(store: Store) -> tuple[int, int]:
     multihash = OWN[5][0]
     with write(store, multihash) as txn:
         txn.put(ROWS + multihash, b"\x02" + b"\xff" * 21)
+    with store.reading() as find, pytest.raises(DamagedBlock):
+        find(multihash)
     with pytest.raises(DamagedBlock):
         store.get(multihash)
     assert multihash in list(store)
