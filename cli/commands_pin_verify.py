@@ -8,7 +8,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import ExitCode, count_text, emit, not_found, text, usage
+from cli.output import ExitCode, count_text, emit, not_found, note, text, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,9 @@ def verify(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the pins that are whole too.")] = False,
     json_output: JsonFlag = False,
 ) -> int:
-    """Check that every block of every pin is here; exit 4 when some are not, or are damaged."""
+    """Check that every block of every pin is here (--hash: and is whole); exit 4 when some are not."""
     from storage_node.pin_verify import verify_pins
+    from storage_node.scrub import Damaged
 
     if quiet and verbose:
         raise usage("--quiet does not go with --verbose")
@@ -46,6 +47,9 @@ def verify(
                 text(str(check.pin.cid) if quiet else _sentence(check))
             elif verbose:
                 text(f"{check.pin.cid} is whole")
+        known = 0 if hashed else Damaged(home.open_meta()).count()
+    if known:
+        note(f"{count_text(known, 'damaged block')} known: --hash says which pins have them")
     if not json_output and not quiet and not broken:
         text("every pin is whole" if not paths else f"{count_text(checked, 'pin')}: whole")
     return ExitCode.INVALID if broken else ExitCode.DONE

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cli.home import Home
+from cli.home import Home, folder_argument
 from cli.options import JsonFlag
 from cli.output import ExitCode, count_text, emit, meter, note, size_text, text, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from storage_node.scrub import Damaged, Healed, Round, Rounds
 
@@ -28,7 +29,12 @@ def verify(
         ),
     ] = False,
     sources: Annotated[
-        list[str] | None, typer.Option("--from", metavar="URL", help="Heal from this trustless gateway too.")
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            help="Heal from this gateway or folder of backups too; repeatable.",
+        ),
     ] = None,
     drop: Annotated[
         bool,
@@ -43,20 +49,29 @@ def verify(
 ) -> int:
     """Hash every stored block again; exit 4 when some stay damaged."""
     from cli.commands_pin_jobs import source_urls
+    from cli.maintenance_duties import healing_facts
     from cli.money import parse_size
+    from storage_node.backup_folder import open_folder
+    from storage_node.maintenance import HEAL, DutyRecords
     from storage_node.scrub import Damaged, Rounds
 
     pace_bytes = parse_size(rate)
     heal = heal or bool(sources)
-    gateways = source_urls(sources)
+    folders = {each: folder_argument(each) for each in sources or () if "://" not in each}
+    backups = [folder for folder in folders.values() if folder.is_dir()]
+    gateways = source_urls([each for each in sources or () if folders.get(each) not in backups])
+    for folder in backups:
+        open_folder(folder)  # what is none is said before anything is read
     with Home.locate() as home:
-        url = _ledger(home, ledger, gateways) if heal else None
+        url = _ledger(home, ledger, sources or ()) if heal else None
         began_s = time.monotonic()
         damaged = Damaged(home.open_meta())
         done = _round(home, Rounds(home.open_meta(), NAME), damaged, pace_bytes, resume=resume)
-        healed = _heal(home, damaged, url, gateways) if heal and damaged.count() else None
+        healed = _heal(home, damaged, url, gateways, backups) if heal and damaged.count() else None
         dropped = _drop(home, damaged) if drop else 0
         left = list(damaged)
+        if healed is not None:
+            DutyRecords(home.open_meta()).note(HEAL, healing_facts(healed))
     took_s = time.monotonic() - began_s
     return _report(done, left, healed, dropped, took_s, json_output=json_output)
 
@@ -68,7 +83,7 @@ def _ledger(home: Home, flag: str, sources: Sequence[str]) -> str | None:
     url = known_ledger(home, flag)
     if url is None and not sources:
         raise unreachable(
-            "nothing to heal from: name a gateway with --from URL, or a ledger with --ledger URL"
+            "nothing to heal from: --from names a gateway or a folder of backups, --ledger a ledger"
         )
     return url
 
@@ -101,11 +116,13 @@ def _round(home: Home, rounds: Rounds, damaged: Damaged, rate: int, *, resume: b
         bar.finish()
 
 
-def _heal(home: Home, damaged: Damaged, url: str | None, sources: Sequence[str]) -> Healed:
+def _heal(
+    home: Home, damaged: Damaged, url: str | None, gateways: Sequence[str], backups: Sequence[Path]
+) -> Healed:
     from cli.healing import finder
     from storage_node.scrub import heal_listed
 
-    with finder(home, url, sources) as find:
+    with finder(home, url, gateways, backups) as find:
         return heal_listed(home.open_store(), damaged, find)
 
 
@@ -149,5 +166,8 @@ def _report(
         return ExitCode.DONE
     for cid in cids[:SHOWN]:
         note(f"damaged: {cid}")
-    note("holdfast: `repo verify --heal` replaces damaged blocks from the network, --drop deletes them")
+    if healed is None:
+        note("holdfast: `repo verify --heal` replaces them from the network, `--from FOLDER` from a backup")
+    else:
+        note("holdfast: nobody had them whole: --from names others, --drop deletes them; see `pin verify`")
     return ExitCode.INVALID

@@ -1,16 +1,19 @@
-"""Where good bytes for damaged blocks come from: the nodes of a ledger, parity, gateways that are named."""
+"""Where good bytes for damaged blocks come from: the nodes of a ledger, parity, gateways, backups."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.output import note
 from merkledag.cid import CID
 from merkledag.codecs import RAW
+from storage_node.backup_blocks import find_blocks
+from storage_node.backup_folder import BackupFolder, open_folder
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -19,14 +22,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def finder(home: Home, ledger_url: str | None, gateways: Sequence[str] = ()) -> Iterator[Find]:
-    """Asks the nodes of the ledger, without this home's own, for blocks or their parity, and the gateways.
+def finder(
+    home: Home, ledger_url: str | None, gateways: Sequence[str] = (), backups: Sequence[Path] = ()
+) -> Iterator[Find]:
+    """Looks into backups, then asks gateways and the ledger's nodes but this home's own, for parity as well.
 
     All is verified. Who cannot be reached counts as having nothing, with a line on stderr at the end. For use
     outside of a loop.
     """
     stack = AsyncExitStack()
-    with asyncio.Runner() as runner:
+    with ExitStack() as held, asyncio.Runner() as runner:
+        folders = [_held(held, path) for path in backups]
         peers = runner.run(_peers(stack, home, ledger_url, gateways))
 
         async def all_of(multihashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
@@ -34,12 +40,25 @@ def finder(home: Home, ledger_url: str | None, gateways: Sequence[str] = ()) -> 
             pairs = zip(multihashes, answers, strict=True)
             return {multihash: data for multihash, data in pairs if data is not None}
 
+        def find(multihashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+            saved: dict[bytes, bytes] = {}
+            for folder in folders:
+                saved |= find_blocks(folder, [each for each in multihashes if each not in saved])
+            others = [each for each in multihashes if each not in saved]
+            return {**saved, **runner.run(all_of(others))} if others else saved
+
         try:
-            yield lambda multihashes: runner.run(all_of(multihashes))
+            yield find
         finally:
             runner.run(stack.aclose())
             if peers.troubles:
                 note(peers.trouble())
+
+
+def _held(stack: ExitStack, path: Path) -> BackupFolder:
+    folder = open_folder(path)
+    stack.enter_context(folder.lock(alone=False))
+    return folder
 
 
 async def _block(peers: Peers, multihash: bytes) -> bytes | None:

@@ -13,7 +13,7 @@ from storage_node.errors import StoreFull
 from storage_node.gc_policy import LastCollection, Watermarks, plan
 from storage_node.maintenance import COMPACTION, GC, HEAL, INDEX, SCRUB, Duty, DutyRecords
 from storage_node.pin_index import PinIndex
-from storage_node.scrub import Damaged, Pace, Rounds, heal_listed, scrub
+from storage_node.scrub import Damaged, Healed, Pace, Rounds, heal_listed, scrub
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -73,15 +73,7 @@ def _heal(home: Home) -> Callable[[Stop], float]:
         with finder(home, known_ledger(home)) as find:
             done = heal_listed(store, damaged, find, stop, after)
         after = done.after
-        records.note(
-            HEAL,
-            {
-                "at_s": int(time.time()),
-                "healed": done.healed,
-                "dropped": done.dropped,
-                "not_found": len(done.lost),
-            },
-        )
+        records.note(HEAL, healing_facts(done))
         return 0.0 if after is not None else HEAL_AGAIN_S if done.lost else NOTICE_S
 
     return work
@@ -150,6 +142,16 @@ def _index_pins(home: Home) -> Callable[[Stop], float]:
         return pause_s
 
     return work
+
+
+def healing_facts(done: Healed) -> dict[str, int]:
+    """What `repo stat` says of the last healing."""
+    return {
+        "at_s": int(time.time()),
+        "healed": done.healed,
+        "dropped": done.dropped,
+        "not_found": len(done.lost),
+    }
 
 
 def compaction_facts(shrunk_bytes: int, took_s: float) -> dict[str, int | float]:

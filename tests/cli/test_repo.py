@@ -70,6 +70,25 @@ def test_what_is_damaged_is_named_counted_and_dropped(holdfast: Holdfast, tree: 
     assert holdfast("repo", "verify", "--json").json["found"] == 0
 
 
+def test_damaged_blocks_are_healed_from_a_backup(holdfast: Holdfast, tree: Tree, tmp_path: Path) -> None:
+    root = holdfast.add(tree({"f": b"one", "g": b"two"}))
+    leaves = [holdfast("dag", "resolve", f"{root}/{name}").text for name in "fg"]
+    assert "format.json is not there" in holdfast.fails(3, "repo", "verify", "--from", tmp_path)
+    holdfast("repo", "backup", tmp_path / "backup")
+    later = holdfast("block", "put", "-", stdin=b"after the backup").text
+    for each in (*leaves, later):
+        spoil(holdfast, each)
+    (pack,) = (tmp_path / "backup" / "packs").glob("*.car")
+    pack.write_bytes(pack.read_bytes().replace(b"two", b"tow"))
+    done = holdfast("repo", "verify", "--from", tmp_path / "backup", code=4)
+    assert "2 damaged, 1 healed" in done.text
+    assert "nobody had them whole" in done.stderr
+    assert holdfast("cat", f"{root}/f").stdout == b"one"
+    last = holdfast("repo", "stat", "--json").json["last_heal"]
+    assert (last["healed"], last["not_found"]) == (1, 2)
+    assert "2 damaged blocks known: --hash says" in holdfast("pin", "verify").stderr
+
+
 def test_a_block_that_is_put_again_is_damaged_no_more(holdfast: Holdfast) -> None:
     cid = holdfast("block", "put", "-", stdin=b"block").text
     spoil(holdfast, cid)
