@@ -55,7 +55,7 @@ def export(
     with Home.locate() as home:
         source = content_source(home)
         roots = list(dict.fromkeys(unixfs_node(home, source, path_argument(path)) for path in paths))
-        exporter = Exporter(home.open_store(), source, verify=home.config.truth("storage.verify_on_read"))
+        exporter = Exporter(home.open_store(), source, verify=home.hashes_reads())
         request = ExportRequest(roots, wanted_scope, part, dups, version, kind)
         done = exporter.write(request, output, progress=not is_stdout(output))
     if json_output:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from storage_node.scrub import Damaged, Healed, Round, Rounds
 
-NAME: Final = "verify"
 SHOWN: Final = 10
 
 
@@ -52,7 +51,7 @@ def verify(
     from cli.maintenance_duties import healing_facts
     from cli.money import parse_size
     from storage_node.backup_folder import open_folder
-    from storage_node.maintenance import HEAL, DutyRecords
+    from storage_node.maintenance import HEAL, VERIFY, DutyRecords
     from storage_node.scrub import Damaged, Rounds
 
     pace_bytes = parse_size(rate)
@@ -66,7 +65,7 @@ def verify(
         url = _ledger(home, ledger, sources or ()) if heal else None
         began_s = time.monotonic()
         damaged = Damaged(home.open_meta())
-        done = _round(home, Rounds(home.open_meta(), NAME), damaged, pace_bytes, resume=resume)
+        done = _round(home, Rounds(home.open_meta(), VERIFY), damaged, pace_bytes, resume=resume)
         healed = _heal(home, damaged, url, gateways, backups) if heal and damaged.count() else None
         dropped = _drop(home, damaged) if drop else 0
         left = list(damaged)

@@ -346,7 +346,7 @@ class GatewayNames:
 def _local_source(home: Home) -> LocalSource:
     from storage_node.source import LocalSource
 
-    return LocalSource(home.open_store(), home.config.truth("storage.verify_on_read"))
+    return LocalSource(home.open_store(), home.hashes_reads())
 
 
 @asynccontextmanager

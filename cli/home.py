@@ -127,6 +127,12 @@ class Home:
             self._meta = Meta(self.meta)
         return self._meta
 
+    def hashes_reads(self) -> bool:
+        """Whether blocks are hashed again when they are read: by setting, and while some are damaged."""
+        from storage_node.scrub import Damaged
+
+        return self.config.truth("storage.verify_on_read") or Damaged(self.open_meta()).count() > 0
+
     def open_pins(self) -> Pins:
         """The pins."""
         from storage_node.pins import Pins

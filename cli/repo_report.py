@@ -49,12 +49,12 @@ def kept_well(home: Home) -> dict[str, Any]:
     from cli.maintenance import lock_file
     from storage_node.daemon_lock import holder
     from storage_node.errors import LockHeld
-    from storage_node.maintenance import BACKUP, COMPACTION, GC, HEAL, SCRUB, DutyRecords
+    from storage_node.maintenance import BACKUP, COMPACTION, GC, HEAL, SCRUB, VERIFY, DutyRecords
     from storage_node.scrub import Damaged, Rounds
 
     meta = home.open_meta()
     records, rounds = DutyRecords(meta), Rounds(meta, SCRUB)
-    current, last = rounds.current(), rounds.last()
+    current, last, verified = rounds.current(), rounds.last(), Rounds(meta, VERIFY).last()
     try:
         pid = holder(lock_file(home))
     except LockHeld:
@@ -66,6 +66,9 @@ def kept_well(home: Home) -> dict[str, Any]:
         "last_scrub": None
         if last is None
         else {"at_s": last.ended_s, "blocks": last.blocks, "damaged": last.damaged},
+        "last_verify": None
+        if verified is None
+        else {"at_s": verified.ended_s, "blocks": verified.blocks, "damaged": verified.damaged},
         "last_heal": records.last(HEAL),
         "last_gc": records.last(GC),
         "last_compaction": records.last(COMPACTION),

@@ -67,7 +67,7 @@ class NetworkSource:
 
 def local_source(home: Home) -> LocalSource:
     """The home's own store alone."""
-    return LocalSource(home.open_store(), verify=home.config.truth("storage.verify_on_read"))
+    return LocalSource(home.open_store(), verify=home.hashes_reads())
 
 
 def content_source(home: Home) -> ContentSource:

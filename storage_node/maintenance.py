@@ -27,7 +27,8 @@ GC: Final = "gc"
 COMPACTION: Final = "compaction"
 SCRUB: Final = "scrub"
 INDEX: Final = "index"
-BACKUP: Final = "backup"  # no server does that, but a server's home should be asked for it
+BACKUP: Final = "backup"  # these no server does, but people ask when they were done last
+VERIFY: Final = "verify"
 _KEY: Final = b"maintenance/"
 _PROBLEM: Final = b"maintenance-problem/"
 

@@ -70,6 +70,26 @@ def test_what_is_damaged_is_named_counted_and_dropped(holdfast: Holdfast, tree: 
     assert holdfast("repo", "verify", "--json").json["found"] == 0
 
 
+def test_while_damage_is_known_nothing_damaged_is_handed_out(
+    holdfast: Holdfast, tree: Tree, tmp_path: Path
+) -> None:
+    root = holdfast.add(tree({"f": b"one", "g": b"two"}))
+    leaf = holdfast("dag", "resolve", f"{root}/f").text
+    spoil(holdfast, leaf)
+    holdfast("repo", "verify", code=4)
+    for command in (
+        ("cat", f"{root}/f"),
+        ("get", root, "-o", tmp_path / "out"),
+        ("car", "export", root, "-o", tmp_path / "out.car"),
+        ("block", "get", leaf),
+    ):
+        assert leaf in holdfast.fails(4, *command), command
+    assert holdfast("cat", f"{root}/g").stdout == b"two"
+    holdfast("repo", "verify", "--drop")
+    holdfast("block", "put", "-", stdin=b"one")
+    assert holdfast("cat", f"{root}/f").stdout == b"one"
+
+
 def test_damaged_blocks_are_healed_from_a_backup(holdfast: Holdfast, tree: Tree, tmp_path: Path) -> None:
     root = holdfast.add(tree({"f": b"one", "g": b"two"}))
     leaves = [holdfast("dag", "resolve", f"{root}/{name}").text for name in "fg"]
@@ -86,6 +106,7 @@ def test_damaged_blocks_are_healed_from_a_backup(holdfast: Holdfast, tree: Tree,
     assert holdfast("cat", f"{root}/f").stdout == b"one"
     last = holdfast("repo", "stat", "--json").json["last_heal"]
     assert (last["healed"], last["not_found"]) == (1, 2)
+    assert holdfast("repo", "stat", "--json").json["last_verify"]["damaged"] == 3
     assert "2 damaged blocks known: --hash says" in holdfast("pin", "verify").stderr
 
 
