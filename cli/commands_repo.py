@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from cli.commands_backup import backup, restore
+from cli.commands_repo_fsck import fsck
 from cli.commands_repo_gc import gc
-from cli.commands_repo_store import compact, fsck, migrate, version
+from cli.commands_repo_store import compact, migrate, version
 from cli.commands_repo_verify import verify
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home

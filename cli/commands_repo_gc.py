@@ -28,6 +28,9 @@ def gc(
     stream_errors: Annotated[
         bool, typer.Option("--stream-errors", hidden=True, help="As it is anyway; kubo has it.")
     ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Collect although a salvage found that records are missing.")
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Free every block that no pin, no file of the mutable tree and no deal of this home's node needs.
@@ -46,6 +49,8 @@ def gc(
 
     with Home.locate() as home, home.daemon_lock():
         works = home.open_collector()
+        if accept_loss and not dry_run:
+            works.accept_loss()
         if works.unfinished() and not dry_run:
             note("going on with a collection that was interrupted")
         began_s = time.monotonic()

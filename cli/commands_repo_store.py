@@ -1,23 +1,19 @@
-"""`holdfast repo compact`, `migrate`, `version` and `fsck`: the files of the block store themselves."""
+"""`holdfast repo compact`, `migrate` and `version`: the files of the block store themselves."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import ExitCode, count_text, emit, meter, not_found, note, size_text, text
+from cli.output import emit, meter, not_found, size_text, text
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from storage_node.blockstore.check import CheckReport
-
-SHOWN: Final = 10
 
 
 def compact(json_output: JsonFlag = False) -> None:
@@ -100,64 +96,3 @@ def _version(folder: Path) -> int | None:
         return int(document["version"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-
-
-def fsck(
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Repair what can be: damaged rows go, counters are recounted.")
-    ] = False,
-    json_output: JsonFlag = False,
-) -> int:
-    """Check that the store's files agree with each other, without hashing blocks; exit 4 for damage.
-
-    `repo verify` hashes them.
-    """
-    from storage_node.blockstore import check
-
-    with Home.locate() as home:
-        store = home.open_store()
-        if repair:
-            with home.daemon_lock():
-                report = check.repair(store)
-        else:
-            report = check.check(store)
-    harmless = {check.Kind.STRAY, check.Kind.FOREIGN, check.Kind.LEASE}
-    damaged = any(kind not in harmless for kind in report.counts)
-    if json_output:
-        emit(_document(report, damaged=damaged))
-    else:
-        _say(report, repair=repair)
-    return ExitCode.INVALID if damaged else ExitCode.DONE
-
-
-def _document(report: CheckReport, *, damaged: bool) -> dict[str, Any]:
-    return {
-        "blocks": report.blocks,
-        "size_bytes": report.bytes,
-        "clean": report.clean,
-        "damaged": damaged,
-        "repaired": report.repaired,
-        "counts": {kind.value: count for kind, count in report.counts.items()},
-        "findings": [
-            {
-                "kind": finding.kind.value,
-                "file": finding.file,
-                "message": finding.message,
-                "repairable": finding.repairable,
-            }
-            for finding in report.findings
-        ],
-    }
-
-
-def _say(report: CheckReport, *, repair: bool) -> None:
-    found = sum(report.counts.values())
-    what = "nothing is wrong" if report.clean else f"{count_text(found, 'finding')}"
-    fixed = f", {report.repaired} repaired" if report.repaired else ""
-    text(f"{count_text(report.blocks, 'block')}, {size_text(report.bytes)}: {what}{fixed}")
-    for finding in report.findings[:SHOWN]:
-        note(f"{finding.kind.value}: {finding.file}: {finding.message}")
-    if found > SHOWN:
-        note(f"and {found - SHOWN} more (--json lists them)")
-    if not repair and any(finding.repairable for finding in report.findings):
-        note("holdfast: `repo fsck --repair` takes away what can be repaired")

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage_node import mfs, pin_jobs
+from storage_node import meta_salvage, mfs, pin_jobs
 from storage_node.blockstore.interface import Blockstore
 from storage_node.commitments import Commitments
-from storage_node.errors import IncompleteDag, StoreFull
+from storage_node.errors import CorruptStore, IncompleteDag, StoreFull
 from storage_node.gc import GcReport, OnFreed, OnProgress, collect
 from storage_node.gc_journal import GcJournal
 from storage_node.maintenance import GC, DutyRecords
@@ -38,6 +38,10 @@ class Collector:
         """Whether a collection was stopped or killed and can go on."""
         return GcJournal(self.folder, self.meta).unfinished()
 
+    def accept_loss(self) -> None:
+        """Collect from now on although a salvage found that records of pins or files may be missing."""
+        meta_salvage.accept_loss(self.meta)
+
     def collect(
         self,
         *,
@@ -50,7 +54,7 @@ class Collector:
         """Go on with an unfinished collection, or make a new one; with `anew` always a new one at the end.
 
         What became garbage after an unfinished one had begun goes with the new one only. See `gc.collect`,
-        which raises IncompleteDag; also CorruptStore for a damaged piece file.
+        which raises IncompleteDag; CorruptStore for a damaged piece file, or while records may be missing.
         """
         report = self._once(dry_run, on_freed, stop, progress)
         if anew and report.resumed and report.complete:
@@ -60,6 +64,11 @@ class Collector:
     def _once(
         self, dry_run: bool, on_freed: OnFreed, stop: Callable[[], bool], progress: OnProgress
     ) -> GcReport:
+        if not dry_run and (file := meta_salvage.loss(self.meta)) is not None:
+            raise CorruptStore(
+                f"{file} was damaged, and pins or files may be missing since; nothing was freed: look at "
+                "`pin ls` and `files ls`, pin what is missing, then call `holdfast repo gc --accept-loss`"
+            )
         began_s = self.clock()
         tree = self.meta.get(Table.RECORDS, mfs.ROOT_KEY)
         partial = PartialNodes(self.meta)

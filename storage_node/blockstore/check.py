@@ -47,7 +47,7 @@ ROWS_PER_STEP = 8192  # between two calls of `progress`
 class Kind(enum.Enum):
     """What can be wrong."""
 
-    FILE = "file"  # LMDB cannot read it: restore a backup
+    FILE = "file"  # its pages are damaged: salvage takes what is intact into a new one (`salvage.py`)
     ROW = "row"  # cannot be decoded; repaired with the block's bytes if they are here, else it becomes LOST
     NO_BYTES = "no_bytes"  # a row whose bytes are missing or of another length; repaired like ROW
     LOST = "lost"  # a block that was here and whose bytes are lost: heal it, put it, or drop it (`verify.py`)
@@ -57,10 +57,13 @@ class Kind(enum.Enum):
     COUNTERS = "counters"  # differ from the rows; repaired
     STRAY = "stray"  # a file left by something that was killed; repaired by deletion
     FOREIGN = "foreign"  # a file that is none of ours; left alone
+    ASIDE = "aside"  # a damaged file that a salvage has left: for whoever misses something
     LEASE = "lease"  # of a process that is gone; repaired by deletion
+    PIN = "pin"  # cannot be read; repaired: its key says what was pinned (`meta_salvage.py`)
 
 
-REPAIRABLE = frozenset(Kind) - {Kind.FILE, Kind.LOST, Kind.SHARED, Kind.FOREIGN}
+REPAIRABLE = frozenset(Kind) - {Kind.FILE, Kind.LOST, Kind.SHARED, Kind.FOREIGN, Kind.ASIDE}
+HARMLESS = frozenset((Kind.STRAY, Kind.FOREIGN, Kind.ASIDE, Kind.LEASE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +299,8 @@ def _check_files(notes: _Notes, store: Store) -> None:
     for entry in sorted(store.folder.iterdir()):
         if not is_ours(entry.name):
             notes.add(Kind.FOREIGN, entry.name, "not a file of a Holdfast store")
+        elif entry.name.endswith(".damaged"):
+            notes.add(Kind.ASIDE, entry.name, "kept when it was salvaged; delete it when nothing is missed")
         elif _is_stray(entry, expected):
             notes.add(Kind.STRAY, entry.name, "left by something that was killed")
 

@@ -161,7 +161,7 @@ class Environment:
         if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), path):
             return StoreFull(f"{path}: no room on the disk ({error}); nothing was lost, free some space")
         if isinstance(error, _DAMAGE):
-            return CorruptStore(f"{path}: damaged ({error}); see `holdfast repo fsck`, or restore a backup")
+            return CorruptStore(f"{path}: damaged ({error}); run `holdfast repo fsck --repair`")
         return StoreFailed(f"{path}: {error}")
 
     def file_bytes(self) -> int:
@@ -263,7 +263,9 @@ class Environment:
                     if (opened := self._open_file(number, create)) is not None:
                         return opened
                     above = number
-        raise CorruptStore(f"{self._file(above + 1)}: missing; restore it from a backup")
+        raise CorruptStore(
+            f"{self._file(above + 1)}: missing; restore a backup, or `holdfast repo fsck --repair`"
+        )
 
     @contextmanager
     def _files_lock(self, how: int) -> Iterator[None]:
@@ -276,12 +278,14 @@ class Environment:
         """The generation in one file, None if it is retired."""
         path = self._file(number)
         if not create and path.stat().st_size == 0:
-            raise CorruptStore(f"{path}: empty; restore it from a backup")
+            raise CorruptStore(f"{path}: empty; restore a backup, or `holdfast repo fsck --repair`")
         try:
             raw = open_file(path, create)
         except (lmdb.Error, OSError) as error:
             if isinstance(error, _DAMAGE):
-                raise CorruptStore(f"{path}: not an intact store file ({error}); restore a backup") from error
+                raise CorruptStore(
+                    f"{path}: not an intact store file ({error}); run `holdfast repo fsck --repair`"
+                ) from error
             if isinstance(error, lmdb.DiskError) or is_lack_of_room(str(error), path):
                 raise StoreFull(f"{path}: no room to open it ({error})") from error
             raise StoreFailed(f"{path}: cannot be opened ({error})") from error
@@ -291,7 +295,7 @@ class Environment:
             with raw.begin() as txn:
                 retired = txn.get(RETIRED) is not None
         except lmdb.Error as error:
-            raise CorruptStore(f"{path}: damaged ({error}); restore it from a backup") from error
+            raise CorruptStore(f"{path}: damaged ({error}); run `holdfast repo fsck --repair`") from error
         return None if retired else _Generation(number, path, raw)
 
     def _remove_retired(self, below: int) -> None:

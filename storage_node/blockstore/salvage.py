@@ -27,10 +27,12 @@ from storage_node.blockstore.page_entries import Trust, entries, worth_reading
 from storage_node.blockstore.page_survey import Bitmap, KeyRange, Survey
 from storage_node.blockstore.pages import Big, Damage, Leaf, PageFile
 from storage_node.blockstore.tables import (
+    COUNTERS_KEY,
     DATA,
     EPOCH_KEY,
     LOST,
     ROWS,
+    Counters,
     Row,
     data_key,
     pack_epoch,
@@ -40,6 +42,7 @@ from storage_node.blockstore.tables import (
     unpack_row,
     use_key,
 )
+from storage_node.errors import CorruptStore
 
 EPOCHS_AHEAD: Final = 1 << 20  # more than there were collections: what is not known may be no older than this
 MAX_LENGTHS: Final = 1 << 16  # of blocks looked for, that are told apart
@@ -62,7 +65,8 @@ Progress = Callable[[int], None]  # so many blocks were found so far
 class Salvaged:
     """What came out of a shard. `old` of the blocks were found where the file no longer used them; `adopted`
     came back by their hash, without a row. `lost` are multihashes whose bytes were not found, MAX_LISTED at
-    most of `lost_count`; cached blocks that were lost are only counted.
+    most of `lost_count`; cached blocks that were lost are only counted. At least `unaccounted` more were
+    counted in the file, and nothing of them was found.
     """
 
     blocks: int = 0
@@ -72,6 +76,7 @@ class Salvaged:
     lost: list[bytes] = field(default_factory=list)
     lost_count: int = 0
     lost_cached: int = 0
+    unaccounted: int = 0
 
 
 class Writer:
@@ -156,6 +161,7 @@ class ShardSalvage:
         self._wanted = 0
         self._next_id = 1
         self._stamp = 1  # the highest that is certain
+        self._counted = 0
         self._epoch, self._epoch_is_certain = 1, False
         self.result = Salvaged()
 
@@ -172,6 +178,8 @@ class ShardSalvage:
             self._gather_bytes(Trust.OLD)
         self._look_at_runs()
         self._write_rows()
+        found = self.result.blocks + self.result.lost_count + self.result.lost_cached
+        self.result.unaccounted = max(0, self._counted - found)
         return self.result
 
     # --- rows ---
@@ -184,6 +192,9 @@ class ShardSalvage:
                 self._take_row(entry, trust)
             elif entry.key == EPOCH_KEY and isinstance(entry.value, bytes):
                 self._take_epoch(entry.value, trust)
+            elif entry.key == COUNTERS_KEY and isinstance(entry.value, bytes) and not self._counted:
+                with suppress(CorruptStore):
+                    self._counted = Counters.unpack(entry.value).blocks
 
     def _take_row(self, entry: Leaf, trust: Trust) -> None:
         multihash = entry.key[1:]

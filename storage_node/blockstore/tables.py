@@ -111,14 +111,17 @@ class Counters:
     @classmethod
     def read(cls, txn: Txn) -> Counters:
         """As last committed, or as this write transaction has them."""
-        found = cls()
         value = txn.get(COUNTERS_KEY)
-        if value is not None:
-            if len(value) != _COUNTERS.size:
-                raise CorruptStore(f"counters of {len(value)} bytes in a shard; run `holdfast repo fsck`")
-            numbers = iter(_COUNTERS.unpack(value))
-            for each in found.by_class:
-                each.blocks, each.bytes = next(numbers), next(numbers)
+        return cls() if value is None else cls.unpack(value)
+
+    @classmethod
+    def unpack(cls, value: Buffer) -> Counters:
+        """As they are stored. Raises CorruptStore."""
+        if len(value) != _COUNTERS.size:
+            raise CorruptStore(f"counters of {len(value)} bytes in a shard; run `holdfast repo fsck`")
+        found, numbers = cls(), iter(_COUNTERS.unpack(value))
+        for each in found.by_class:
+            each.blocks, each.bytes = next(numbers), next(numbers)
         return found
 
     def write(self, txn: Txn) -> None:
