@@ -140,9 +140,10 @@ def demo(
 def healthcheck(json_output: JsonFlag = False) -> None:
     """Exit 0 when every server that this home announces answers, and the ledger that they need.
 
-    For containers and monitors. Damaged blocks are told, on stderr, and do not fail the check.
+    For containers and monitors. Damaged blocks, and what stands in the way of the maintenance, are told on
+    stderr and do not fail the check: a restart would not help.
     """
-    from cli.repo_report import damaged_blocks
+    from cli.repo_report import troubles
 
     home = Home.locate()
     paths = {"gateway": "/healthz", "node": "/v1/status", "ledger": "/v1/status"}
@@ -157,11 +158,13 @@ def healthcheck(json_output: JsonFlag = False) -> None:
             text(f"{role} ok")
     for url in needed - set(urls.values()):
         _require_answer("the ledger", f"{url}{paths['ledger']}")
-    damaged = damaged_blocks(home)
+    damaged, problems = troubles(home)
     if json_output:
-        emit({**urls, "damaged": damaged})
+        emit({**urls, "damaged": damaged, "problems": problems})
     if damaged:
         note(f"{count_text(damaged, 'block')} damaged: see `holdfast repo verify --heal`")
+    for duty, problem in problems.items():
+        note(f"{duty}: {problem}")
 
 
 def _require_answer(what: str, url: str) -> None:

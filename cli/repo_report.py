@@ -79,12 +79,20 @@ def kept_well(home: Home) -> dict[str, Any]:
 
 def damaged_blocks(home: Home) -> int:
     """How many blocks of a home are known to be damaged; makes nothing where there is no store yet."""
+    return troubles(home)[0]
+
+
+def troubles(home: Home) -> tuple[int, dict[str, str]]:
+    """How many blocks are known to be damaged, and what stands in the way of the maintenance, by duty."""
+    from storage_node.maintenance import DutyRecords
     from storage_node.scrub import Damaged
 
     if not (home.meta / "format.json").exists():
-        return 0
+        return 0, {}
     with home:
-        return Damaged(home.open_meta()).count()
+        meta = home.open_meta()
+        problems = DutyRecords(meta).problems()
+        return Damaged(meta).count(), {duty: each["problem"] for duty, each in problems.items()}
 
 
 def shown(document: Mapping[str, Any], *, human: bool = False) -> Iterator[str]:

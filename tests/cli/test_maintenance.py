@@ -22,7 +22,7 @@ from storage_node.blockstore import environment as lmdb_environment
 from storage_node.blockstore.interface import BlockClass
 from storage_node.daemon_lock import holder
 from storage_node.errors import StoreFull
-from storage_node.maintenance import GC, INDEX
+from storage_node.maintenance import GC, INDEX, DutyRecords
 from storage_node.meta import Table
 from tests.cli.processes import Process, environment, is_running
 from tests.storage_node.content import add_files, some_bytes
@@ -159,11 +159,13 @@ async def test_a_lost_ledger_and_damage_are_noticed(tmp_path: Path) -> None:
     with home:
         home.open_store().put_many([(CID.of(block).multihash, block)])
         home.open_store().replace(CID.of(block).multihash, bytes(1000))
+        DutyRecords(home.open_meta()).problem(GC, int(time.time()), "a pin lacks a block")
     await holdfast(env, "repo", "verify", code=4)
     server = Process(env, "gateway", "--json")
     try:
         url = next(server.lines())["gateway"]
-        assert await holdfast(env, "healthcheck") == {"gateway": url, "damaged": 1}
+        problems = {"gc": "a pin lacks a block"}
+        assert await holdfast(env, "healthcheck") == {"gateway": url, "damaged": 1, "problems": problems}
     finally:
         server.end(15)
     server = Process(env, "gateway", "--json", "--ledger", "http://127.0.0.1:9")
