@@ -33,14 +33,14 @@ ParentsOption = Annotated[bool, typer.Option("-p", "--parents", help="Make the f
 
 
 @contextmanager
-def opened() -> Iterator[tuple[Home, Mfs]]:
-    """The tree of this home."""
+def opened(*, limited: bool = True) -> Iterator[tuple[Home, Mfs]]:
+    """The tree of this home; `limited` as for `Home.open_store`."""
     from cli.profile_options import named_profile
     from cli.sources import content_source
     from storage_node.mfs import Mfs
 
     with Home.locate() as home:
-        store, meta = home.open_store(), home.open_meta()
+        store, meta = home.open_store(limited=limited), home.open_meta()
         profile = named_profile(home.config.text("import.profile"))
         yield home, Mfs(store, meta, profile, content_source(home).get, time.time_ns)
 
@@ -205,7 +205,7 @@ def rm(
     from merkledag.errors import NoSuchLink, NotADirectory
 
     parsed = [_parsed(path) for path in paths]
-    with opened() as (_, mfs):
+    with opened(limited=False) as (_, mfs):  # a full store could not be emptied otherwise
         for path in parsed:
             try:
                 mfs.remove(path, recursive=recursive or force)

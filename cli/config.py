@@ -339,7 +339,7 @@ def _read(path: Path) -> dict[str, Value]:
 
     try:
         document = tomllib.loads(data.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid(f"{path} is not TOML: {error}") from None
     values: dict[str, Value] = {}
     for table, content in document.items():

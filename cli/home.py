@@ -97,8 +97,12 @@ class Home:
         if store is not None:
             store.close()
 
-    def open_store(self) -> Store:
-        """The blockstore, opened once a process; makes the home on first use."""
+    def open_store(self, *, limited: bool = True) -> Store:
+        """The blockstore, opened once a process; makes the home on first use.
+
+        Not `limited`, it may pass the quota and take of the disk's reserve: for the few nodes of a command
+        that lets go of content, which a full store would keep for ever otherwise.
+        """
         if self._store is None:
             from storage_node.blockstore.store import open_store
 
@@ -107,8 +111,8 @@ class Home:
                 self.open_meta()  # first, so that blocks without records mean that the records were lost
             self._store = open_store(
                 self.blocks,
-                max_bytes=self.config.number("storage.max_bytes") or None,
-                reserve_bytes=self.config.number("storage.reserve_bytes"),
+                max_bytes=self.config.number("storage.max_bytes") or None if limited else None,
+                reserve_bytes=self.config.number("storage.reserve_bytes") if limited else 0,
             )
         return self._store
 

@@ -54,7 +54,12 @@ COMMANDS: Final[dict[str, Entry]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits the process with the contract's exit code."""
     _open_closed_streams()
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before there was anybody to report it, or while it was reported
+        sys.stderr.write("holdfast: interrupted\n")
+        code = 130
+    sys.exit(code)
 
 
 def _open_closed_streams() -> None:

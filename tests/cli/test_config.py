@@ -67,6 +67,7 @@ def test_every_text_survives_the_file(tmp_path_factory: pytest.TempPathFactory, 
         ("[gateway]\nlitsen = 'x'\n", "did you mean gateway.listen"),
         ("speed = 3\n", "no setting"),
         ("\xff", "not TOML"),
+        ("a = " + "[" * 50_000, "not TOML"),
     ],
 )
 def test_a_bad_file_is_invalid_data(tmp_path: Path, content: str, says: str) -> None:

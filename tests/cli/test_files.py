@@ -223,3 +223,18 @@ def test_a_tree_whose_root_is_lost_is_not_collected_but_can_be_given_up(holdfast
     assert holdfast("files", "ls").text == ""
     holdfast("repo", "gc")
     holdfast.fails(3, "block", "get", cid)
+
+
+def test_a_full_store_lets_go_of_what_is_in_the_tree(holdfast: Holdfast, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(os.urandom(100_000))
+    cid = holdfast.add(tmp_path / "f", "--no-pin")
+    holdfast("files", "mkdir", "/d")
+    for name in ("a", "b"):
+        holdfast("files", "cp", f"/ipfs/{cid}", f"/d/{name}")
+    holdfast("config", "set", "storage.max_bytes", 50_000)
+    holdfast.fails(6, "files", "mkdir", "/e")
+    holdfast("files", "rm", "/d/a")
+    holdfast("files", "rm", "-r", "/d")
+    holdfast("repo", "gc")
+    holdfast("files", "mkdir", "/e")
+    assert holdfast("repo", "stat", "--json").json["block_bytes"] < 1000

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli import groups, output
-from cli.main import COMMANDS, Entry
+from cli.main import COMMANDS, Entry, main
 from cli.output import CommandError, ExitCode, describe, exit_code, printable, size_text
 from cli.version import VERSION
 from merkledag.errors import DecodeError, HashMismatch, InvalidCID, NoSuchLink, NotAFile
@@ -306,3 +306,16 @@ def test_a_home_that_cannot_be_one_is_told_in_a_line(
     for home, code in homes.items():
         monkeypatch.setenv("HOLDFAST_HOME", home)
         holdfast.fails(code, "repo", "stat", "--json")
+
+
+def test_an_interrupt_before_anything_is_there_to_report_it_is_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.main.run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["ls"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "holdfast: interrupted\n"
