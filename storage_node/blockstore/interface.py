@@ -145,7 +145,7 @@ class Blockstore(Protocol):
         ...
 
     def reading(self) -> AbstractContextManager[Find]:
-        """What finds blocks within one context, each for about half of what `find` costs.
+        """What finds many blocks within one context, at a lower cost each than `find`.
 
         Their bytes are valid until the context ends. Leave it soon, as a view's, and do not write meanwhile:
         it may not see what comes after it was entered. Finding raises DamagedBlock.
