@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -122,7 +123,8 @@ def _note(home: Home, report: BackupReport, path: Path) -> None:
 
 
 def _refuse_nested(path: Path, home: Home) -> None:
-    inside, outside = path.resolve(), home.path.resolve()
+    # Not `resolve`, which fails for links that lead in a circle.
+    inside, outside = (Path(os.path.realpath(each)) for each in (path, home.path))
     if inside == outside or outside in inside.parents:
         raise usage(
             f"{path} is inside the home {home.path}: choose a folder outside, on another disk if there is one"

@@ -55,7 +55,9 @@ class BackupFolder:
 
         Raises LockHeld at once if that is not possible.
         """
-        handle = os.open(self.path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        path = self.path / LOCK_FILE
+        missing = 0 if path.exists() else os.O_CREAT  # a copy may lack it: it is empty
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | missing, 0o600)
         try:
             try:
                 fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -117,15 +119,11 @@ def make_folder(path: Path) -> BackupFolder:
     """
     if not path.parent.is_dir():
         raise SnapshotNotFound(f"{path.parent}: there is no such folder to make a backup in")
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not path.is_dir():
         raise BackupRefused(f"{path} is not a folder: choose another name for the backup")
     folder = BackupFolder(path)
     if not (path / FORMAT_FILE).exists():
-        ours = {path / FORMAT_FILE, path / (FORMAT_FILE + UNFINISHED), path / LOCK_FILE, *folder.folders()}
-        for strange in sorted({*path.rglob("*")} - ours):
-            raise BackupRefused(
-                f"{path} holds other things ({strange.relative_to(path)}): choose a new or empty folder"
-            )
+        _refuse_others(folder)
         with writing(path):
             path.mkdir(mode=0o700, exist_ok=True)
             for each in folder.folders():
@@ -133,6 +131,17 @@ def make_folder(path: Path) -> BackupFolder:
             os.close(os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         _write_format(folder)
     return open_folder(path)
+
+
+def _refuse_others(folder: BackupFolder) -> None:
+    """Refuse what is not the beginning of a folder of backups, without a walk: it may be a whole disk."""
+    path = folder.path
+    ours = {path / FORMAT_FILE, path / (FORMAT_FILE + UNFINISHED), path / LOCK_FILE, *folder.folders()}
+    for place in (path, *folder.folders()):
+        for strange in sorted({*place.iterdir()} - ours) if place.is_dir() else ():
+            raise BackupRefused(
+                f"{path} holds other things ({strange.relative_to(path)}): choose a new or empty folder"
+            )
 
 
 def _write_format(folder: BackupFolder) -> None:

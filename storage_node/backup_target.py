@@ -18,7 +18,7 @@ HARMLESS = frozenset(("daemon.lock", "daemon.waiting"))  # what waiting for the 
 
 def refuse_used(home: Path, snapshot: str) -> None:
     """Raise BackupRefused unless nothing lives in `home`, or an unfinished restore of this snapshot."""
-    if home.exists() and not home.is_dir():
+    if os.path.lexists(home) and not home.is_dir():
         raise BackupRefused(f"{home} is not a folder: choose another place to restore into")
     marker = home / MARKER
     if not marker.exists():

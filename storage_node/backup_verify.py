@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from operator import attrgetter
 
 from storage_node import backup_snapshot as snapshots
 from storage_node.backup_folder import BackupFolder, Part
-from storage_node.backup_pack import Pack, windows
+from storage_node.backup_pack import Pack, pack_header, windows
 from storage_node.backup_restore import ahead
 from storage_node.backup_snapshot import Progress
 from storage_node.errors import BackupRefused, DamagedBackup
@@ -71,12 +72,23 @@ def verify(
             if number not in bad:
                 blocks += 1
                 block_bytes += row.length
+        if not bad and not _is_framed(pack):
+            problems.append(
+                f"{pack.path}: its blocks are whole, but what stands before or behind them is not as written"
+            )
         if bad:
             problems.append(
                 f"{pack.path}: {len(bad)} of {pack.count} blocks are damaged: delete it, then {GIVE_UP}"
             )
             damaged.update(user for user, marks in uses if any(marks >> number & 1 for number in bad))
     return VerifyReport(len(names), tuple(sorted(damaged)), blocks, block_bytes, tuple(problems))
+
+
+def _is_framed(pack: Pack) -> bool:
+    """Whether nothing but the right header stands before the blocks, and nothing behind them."""
+    first = min(pack.rows(), key=attrgetter("offset"))
+    with pack.path.open("rb") as file:
+        return pack.is_there() and file.read(first.offset) == pack_header(first.multihash)
 
 
 def _damaged_rows(pack: Pack, progress: Progress) -> set[int]:

@@ -451,3 +451,11 @@ def test_on_a_terminal_it_shows_progress_and_can_be_interrupted(
     assert code == 0, seen
     assert b"going on with the restore" in seen
     assert on(tmp_path / "new")("repo", "stat", "--json").json["blocks"] == 256
+
+
+def test_places_that_lead_in_a_circle_are_refused(holdfast: Holdfast, tmp_path: Path) -> None:
+    holdfast("init")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert "not a folder" in holdfast.fails(4, "repo", "backup", tmp_path / "circle")
+    holdfast("repo", "backup", tmp_path / "backup")
+    assert "not a folder" in holdfast.fails(4, "repo", "restore", tmp_path / "backup", tmp_path / "circle")

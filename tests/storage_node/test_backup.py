@@ -19,7 +19,6 @@ from merkledag.codecs import RAW
 from storage_node import backup_snapshot as snapshots
 from storage_node.backup import BackupReport, Source, back_up, prune
 from storage_node.backup_folder import BackupFolder, make_folder
-from storage_node.backup_pack import Pack
 from storage_node.backup_restore import Lost, restore_blocks, restore_records
 from storage_node.backup_verify import verify
 from storage_node.blockstore.interface import BlockClass
@@ -252,13 +251,13 @@ def test_every_flipped_byte_of_a_pack_and_its_index_is_found(place: Place) -> No
     (pack,) = packs(place.folder)
     index = pack.with_suffix(".index")
     data = pack.read_bytes()
-    header_bytes = next(Pack(place.folder, pack.stem).rows(0, 1)).offset
-    first = min(row.offset for row in Pack(place.folder, pack.stem).rows())
-    for at in range(first, len(data)):
+    for at in range(len(data)):
         flip(pack, at)
         assert verify(place.folder).problems, f"byte {at}"
         flip(pack, at)
-    assert header_bytes >= first
+    pack.write_bytes(data + b"x")
+    assert verify(place.folder).problems, "something behind the blocks"
+    pack.write_bytes(data)
     assert verify(place.folder).problems == ()
     saved = index.read_bytes()
     for at in range(0, len(saved), 7):
@@ -392,6 +391,24 @@ def test_only_one_writes_into_a_folder(place: Place) -> None:
             pass
         with pytest.raises(LockHeld), place.folder.lock(alone=True):
             pass
+
+
+def test_a_copy_without_the_empty_lock_is_whole(place: Place) -> None:
+    place.store.put_many(blocks_of(3, 3, 60).items())
+    place.save()
+    (place.folder.path / "lock").unlink()
+    with place.folder.lock(alone=False):
+        assert verify(place.folder).problems == ()
+
+
+def test_a_folder_that_cannot_be_one_of_backups_is_refused_without_a_walk(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(BackupRefused, match="not a folder"):
+        make_folder(tmp_path / "circle")
+    (tmp_path / "disk" / "packs").mkdir(parents=True)
+    (tmp_path / "disk" / "packs" / "suitcase").touch()
+    with pytest.raises(BackupRefused, match="suitcase"):
+        make_folder(tmp_path / "disk")
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
