@@ -225,7 +225,10 @@ class Blockstore(Protocol):
         ...
 
     def lease(self) -> AbstractContextManager[None]:
-        """Held from before the first put or touch until behind the pin: no collection frees those blocks."""
+        """Held from before the first put or touch until behind the pin: no collection frees those blocks.
+
+        What this thread or task puts or touches as CACHE meanwhile is not evicted either.
+        """
         ...
 
     # --- for garbage collection (storage_node/gc.py) ---

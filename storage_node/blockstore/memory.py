@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from merkledag.block import MAX_BLOCK_BYTES
 from storage_node.blockstore.interface import (
@@ -34,7 +36,7 @@ class MemoryStore:
         self._blocks: dict[bytes, tuple[bytes, BlockRow]] = {}
         self._bytes = 0
         self._epoch = 1
-        self._leases: list[int] = []
+        self._leases: list[_Lease] = []
 
     def find(self, multihash: bytes) -> _MemoryView | None:
         """See Blockstore."""
@@ -118,6 +120,7 @@ class MemoryStore:
         self, items: Iterable[tuple[bytes, Buffer]], block_class: BlockClass = BlockClass.OWN
     ) -> PutResult:
         """See Blockstore."""
+        self._cover(block_class)
         new = present = new_bytes = 0
         for multihash, block in items:
             if not storable(multihash):
@@ -142,14 +145,21 @@ class MemoryStore:
             return
         cache_bytes = self.stat().cache_bytes
         wanted = self._bytes + new_bytes - self._max_bytes
-        if wanted > cache_bytes:
+        if wanted > cache_bytes or self.evict(cache_bytes - wanted).bytes < wanted:
             raise QuotaExceeded(f"the store's quota of {self._max_bytes} bytes has no room for {new_bytes}")
-        self.evict(cache_bytes - wanted)
+
+    def _cover(self, block_class: BlockClass) -> None:
+        """Keep cached blocks that are used from now on from eviction, under the leases there are."""
+        with self._lock:
+            for lease in self._leases:
+                if block_class is BlockClass.CACHE and lease.cached_s is None:
+                    lease.cached_s = int(self._clock())
 
     def touch_many(
         self, multihashes: Iterable[bytes], block_class: BlockClass = BlockClass.OWN
     ) -> list[bytes]:
         """See Blockstore."""
+        self._cover(block_class)
         with self._lock:
             return [each for each in multihashes if storable(each) and not self._touch(each, block_class)]
 
@@ -180,10 +190,12 @@ class MemoryStore:
                 if row.block_class is BlockClass.CACHE
             ]
             surplus = sum(length for _, _, length in cached) - target_bytes
+            covered = [each.cached_s for each in self._leases if each.cached_s is not None]
+            kept_since = min(covered, default=math.inf)
             gone: list[bytes] = []
             freed_bytes = 0
             for _, multihash, length in sorted(cached):
-                if freed_bytes >= surplus:
+                if freed_bytes >= surplus or self._blocks[multihash][1].used_s >= kept_since:
                     break
                 del self._blocks[multihash]
                 gone.append(multihash)
@@ -244,27 +256,35 @@ class MemoryStore:
     def lease(self) -> Iterator[None]:
         """See Blockstore."""
         with self._lock:
-            epoch = self._epoch
-            self._leases.append(epoch)
+            lease = _Lease(self._epoch)
+            self._leases.append(lease)
         try:
             yield
         finally:
             with self._lock:
-                self._leases.remove(epoch)
+                self._leases.remove(lease)
 
     def begin_collection(self) -> int:
         """See Blockstore."""
         with self._lock:
             self._epoch += 1
-            return min([self._epoch, *self._leases])
+            return min([self._epoch, *(each.epoch for each in self._leases)])
 
     def lease_floor(self) -> int:
         """See Blockstore."""
         with self._lock:
-            return min([self._epoch + 1, *self._leases])
+            return min([self._epoch + 1, *(each.epoch for each in self._leases)])
 
     def close(self) -> None:
         """See Blockstore."""
+
+
+@dataclass(slots=True, eq=False)
+class _Lease:
+    """Blocks stamped `epoch` or later are not collected, cached ones used from `cached_s` on not evicted."""
+
+    epoch: int
+    cached_s: int | None = None
 
 
 class _MemoryView:

@@ -223,9 +223,9 @@ class Shard:
         rest = self.free(multihashes[half:], before_epoch, only_class)
         return Freed([*first.multihashes, *rest.multihashes], first.bytes + rest.bytes)
 
-    def evict(self, candidates: list[tuple[bytes, int]]) -> Freed:
+    def evict(self, candidates: list[tuple[bytes, int]], kept_since: Callable[[], int | None]) -> Freed:
         """Delete cached blocks, given with the last use that `least_used` told, unless they changed."""
-        return self._commits.run(lambda work: tables.evict(work, candidates))
+        return self._commits.run(lambda work: tables.evict(work, candidates, kept_since()))
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
         """Write a present block's bytes anew. Raises BlockNotFound."""

@@ -165,6 +165,7 @@ class Store:
         self, items: Iterable[tuple[bytes, Buffer]], block_class: BlockClass = BlockClass.OWN
     ) -> PutResult:
         """See Blockstore. At most two batches a shard are held: one being written, one being filled."""
+        self._cover(block_class)
         batches: list[dict[bytes, Buffer]] = [{} for _ in self._shards]
         sizes = [0] * len(self._shards)
         writes = Writes(self._pool)
@@ -199,6 +200,7 @@ class Store:
         self, multihashes: Iterable[bytes], block_class: BlockClass = BlockClass.OWN
     ) -> list[bytes]:
         """See Blockstore."""
+        self._cover(block_class)
         absent: list[bytes] = []
         for number, keys in self._by_shard(multihashes):
             absent += self._shards[number].touch(keys, self._mark(block_class))
@@ -211,7 +213,8 @@ class Store:
 
     def evict(self, target_bytes: int, on_freed: Callable[[list[bytes]], None] | None = None) -> Evicted:
         """See Blockstore."""
-        return eviction.evict(self._shards, self._cache_bytes(self._shards) - target_bytes, on_freed)
+        surplus_bytes = self._cache_bytes(self._shards) - target_bytes
+        return eviction.evict(self._shards, surplus_bytes, self._leases.cached_since, on_freed)
 
     def delete_many(self, multihashes: Iterable[bytes]) -> Freed:
         """See Blockstore."""
@@ -246,11 +249,8 @@ class Store:
         """See Blockstore."""
         # Whoever collects raises the epoch first and lists the leases then. A lease that the list does
         # not show was written after the raise, so the puts that follow it carry the new epoch.
-        lease = self._leases.take(self.epoch())
-        try:
+        with self._leases.hold(self.epoch()):
             yield
-        finally:
-            self._leases.drop(lease)
 
     def epoch(self) -> int:
         """The current GC epoch, kept in the first shard."""
@@ -334,6 +334,10 @@ class Store:
     def _mark(self, block_class: BlockClass) -> Mark:
         return Mark(self.epoch(), block_class, _seconds(self._clock()))
 
+    def _cover(self, block_class: BlockClass) -> None:
+        if block_class is BlockClass.CACHE:
+            self._leases.cover_cache(_seconds(self._clock()))
+
     def _put_batch(self, number: int, batch: dict[bytes, Buffer], block_class: BlockClass) -> tuple[int, int]:
         """Store a batch; where there is no room, cached blocks make some."""
         wanted_bytes = sum(len(block) for block in batch.values())
@@ -354,7 +358,7 @@ class Store:
         """Evict cached blocks; False if there are none."""
         cache_bytes = self._cache_bytes(shards)
         ahead = cache_bytes // EVICT_AHEAD_PART if cache_bytes >= EVICT_AHEAD_FROM_BYTES else 0
-        return eviction.evict(shards, wanted_bytes + ahead).blocks > 0
+        return eviction.evict(shards, wanted_bytes + ahead, self._leases.cached_since).blocks > 0
 
     def _cache_bytes(self, shards: list[Shard]) -> int:
         return sum(shard.counters().by_class[BlockClass.CACHE].bytes for shard in shards)

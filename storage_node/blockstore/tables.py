@@ -213,11 +213,12 @@ class Mark(NamedTuple):
         return Row(row.data_key, max(row.epoch, self.epoch), row.length, kept, used_s)
 
     def changes(self, row: Row) -> bool:
-        """Whether `on` gives another row, told quickly."""
+        """Whether `on` may give another row, told quickly."""
         if row.epoch < self.epoch:
             return True
         if row.block_class is self.block_class:
-            return row.used_s < self.now_s and row.block_class is BlockClass.CACHE
+            # Whoever evicts the block just now is waited for.
+            return row.block_class is BlockClass.CACHE
         return self.on(row) != row
 
 
@@ -335,12 +336,14 @@ def free(
     return Freed(freed, freed_bytes)
 
 
-def evict(work: Work, candidates: Iterable[tuple[bytes, int]]) -> Freed:
-    """Delete cached blocks whose last use is still the one that is given with each."""
+def evict(work: Work, candidates: Iterable[tuple[bytes, int]], kept_since: int | None) -> Freed:
+    """Delete cached blocks whose last use is still the one that is given with each, before `kept_since`."""
     freed, freed_bytes = [], 0
     for multihash, used_s in candidates:
         row = work.row(multihash)
         if row is None or row.block_class is not BlockClass.CACHE or row.used_s != used_s:
+            continue
+        if kept_since is not None and used_s >= kept_since:
             continue
         work.remove(multihash, row)
         freed.append(multihash)

@@ -241,6 +241,19 @@ class BlockstoreConformance:
         assert store.evict(0) == Evicted(0, 0)
         assert (store.stat().blocks, store.stat().cache_bytes) == (10, 0)
 
+    def test_what_is_cached_under_a_lease_is_not_evicted_before_it_ends(
+        self, store: Blockstore, clock: Clock
+    ) -> None:
+        store.put_many(blocks(10), CACHE)
+        clock.now_s += 1
+        with store.lease():
+            store.put_many(blocks(10, first=10), CACHE)
+            assert store.touch_many([block(4)[0]], CACHE) == []
+            assert store.evict(0) == Evicted(9, 900)
+            clock.now_s += 100
+            assert store.evict(0) == Evicted(0, 0)
+        assert store.evict(0) == Evicted(11, 1100)
+
     def test_what_became_stronger_or_was_deleted_is_not_evicted(self, store: Blockstore) -> None:
         store.put_many(blocks(4), CACHE)
         store.touch_many([block(0)[0]])

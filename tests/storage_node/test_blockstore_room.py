@@ -71,6 +71,58 @@ def test_own_blocks_take_the_place_of_the_whole_cache_and_of_nothing_else(small:
     assert (stat.blocks, stat.cache_blocks, stat.deal_blocks) == (10, 0, 4)
 
 
+def test_a_put_never_evicts_what_a_live_lease_covers(small: Blockstore, clock: Clock) -> None:
+    """Given parity that a running `store` has cached, when others need room, then it stays till that ends."""
+    small.put_many(blocks(4, first=10), CACHE)
+    clock.now_s += 1
+    with small.lease():
+        small.put_many(blocks(6), CACHE)
+        assert small.put_many(blocks(4, first=20)).new == 4
+        with pytest.raises(QuotaExceeded):
+            small.put_many([block(30)])
+        assert classes(small, 6) == 6 * [CACHE]
+    assert small.put_many([block(30)]).new == 1
+
+
+def test_a_lease_covers_the_cache_of_its_own_thread_alone(tmp_path: Path) -> None:
+    """Given a long upload, when readers' blocks are cached beside it, then they can be evicted as ever."""
+    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    with store.lease():
+        store.put_many(blocks(5), DEAL)
+        reader = threading.Thread(target=store.put_many, args=(blocks(5, first=10), CACHE))
+        reader.start()
+        reader.join()
+        assert store.evict(0).blocks == 5
+    store.close()
+
+
+COVER = """
+import sys
+from pathlib import Path
+from storage_node.blockstore.interface import BlockClass
+from storage_node.blockstore.store import open_store
+from tests.storage_node.blockstore_conformance import blocks
+store = open_store(Path(sys.argv[1]), reserve_bytes=0)
+with store.lease():
+    store.put_many(blocks(5), BlockClass.CACHE)
+    print("cached", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_lease_of_another_process_keeps_its_cached_blocks(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "blocks", reserve_bytes=0)
+    store.put_many(blocks(5, first=10), OWN)
+    other = start_python(COVER, str(tmp_path / "blocks"))
+    assert other.stdout is not None
+    other.stdout.readline()
+    assert store.evict(0).blocks == 0
+    other.kill()
+    other.communicate()
+    assert store.evict(0).blocks == 5
+    store.close()
+
+
 def test_what_is_larger_than_the_quota_is_refused(small: Blockstore) -> None:
     small.put_many([block(0)])
     with pytest.raises(QuotaExceeded):
