@@ -18,7 +18,7 @@ from cli.maintenance_duties import duties
 from merkledag.cid import CID
 from merkledag.steps import iterate
 from merkledag.traverse import walk_dag
-from storage_node.blockstore import environment as lmdb_environment
+from storage_node.blockstore import lmdb_file
 from storage_node.blockstore.interface import BlockClass
 from storage_node.daemon_lock import holder
 from storage_node.errors import StoreFull
@@ -98,7 +98,7 @@ class Stored:
 
 @pytest.fixture
 async def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stored]:
-    monkeypatch.setattr(lmdb_environment, "MAP_BYTES", 1 << 28)
+    monkeypatch.setattr(lmdb_file, "MAP_BYTES", 1 << 28)
     async with a_network(tmp_path) as network:
         made = Stored(network, tmp_path)
         await made.make()

@@ -16,11 +16,11 @@ from tests.storage_node.processes import run_python
 MAP_FULL = """
 import sys
 from pathlib import Path
-from storage_node.blockstore import environment
+from storage_node.blockstore import lmdb_file
 from storage_node.blockstore.store import open_store
 from storage_node.errors import StoreFull
 from tests.storage_node.blockstore_conformance import block
-environment.MAP_BYTES = 2 << 20
+lmdb_file.MAP_BYTES = 2 << 20
 store = open_store(Path(sys.argv[1]) / "home" / "blocks", reserve_bytes=0)
 stored, refused = [], 0
 for number in range(150):
@@ -48,13 +48,13 @@ print("fine")
 NEARLY_FULL = """
 import sys
 from pathlib import Path
-from storage_node.blockstore import environment
+from storage_node.blockstore import lmdb_file
 from storage_node.blockstore.store import open_store
 from tests.storage_node.blockstore_conformance import block
-environment.MAP_BYTES = 2 << 20
+lmdb_file.MAP_BYTES = 2 << 20
 store = open_store(Path(sys.argv[1]) / "blocks", reserve_bytes=0)
 number, stored = 0, []
-while max(each.environment.file_bytes() for each in store.shards) < environment.MAP_BYTES - 100_000:
+while max(each.environment.file_bytes() for each in store.shards) < lmdb_file.MAP_BYTES - 100_000:
     group = [block(number + each, 900) for each in range(40)]
     store.put_many(group)
     stored += [multihash for multihash, _ in group]

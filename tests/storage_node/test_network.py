@@ -17,7 +17,7 @@ from merkledag.cid import CID
 from merkledag.steps import adrive_walk
 from merkledag.traverse import walk_dag
 from storage_node import commitments as commitments_module
-from storage_node.blockstore import environment
+from storage_node.blockstore import lmdb_file
 from storage_node.blockstore.interface import BlockClass
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockNotFound, PlacementFailed, UploadRefused
@@ -37,7 +37,7 @@ FILES = {"a": some_bytes(150_000), "b": some_bytes(20_000, 2), "c": b"tiny", "d"
 @pytest.fixture
 async def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Network]:
     # Five participants a test with a terabyte of address space a file would use up all there is.
-    monkeypatch.setattr(environment, "MAP_BYTES", 1 << 28)
+    monkeypatch.setattr(lmdb_file, "MAP_BYTES", 1 << 28)
     async with a_network(tmp_path) as made:
         yield made
 
@@ -324,7 +324,7 @@ async def test_the_ledger_may_go_away_for_a_while(network: Network) -> None:
 async def test_a_store_ends_when_the_ledger_stays_away_and_goes_on_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "MAP_BYTES", 1 << 28)
+    monkeypatch.setattr(lmdb_file, "MAP_BYTES", 1 << 28)
     async with a_network(tmp_path, replace(PARAMS, accept_timeout_s=100_000)) as network:
         (node,) = await network.add_providers(1)
         client = await a_client(network)
@@ -349,7 +349,7 @@ async def test_a_store_ends_when_the_ledger_stays_away_and_goes_on_when_it_is_ba
 async def test_a_store_outlives_a_ledger_that_is_often_away_for_less(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "MAP_BYTES", 1 << 28)
+    monkeypatch.setattr(lmdb_file, "MAP_BYTES", 1 << 28)
     async with a_network(tmp_path, replace(PARAMS, accept_timeout_s=100_000)) as network:
         (node,) = await network.add_providers(1)
         client = await a_client(network)
