@@ -104,7 +104,7 @@ def _fetched(
     if not fetch:
         raise not_found(f"{lacks}, for example {lacking[0]}")
     if not job.background and not has_peers(home, list(job.sources)):
-        raise not_found(f"{lacks}, for example {lacking[0]}: --from URL fetches it, and a known ledger does")
+        raise not_found(f"{lacks}, for example {lacking[0]}; `--from URL` fetches from a gateway or node")
     recorded = record_job(home, job)
     if job.background:
         background_job(home, recorded, json_output=json_output)

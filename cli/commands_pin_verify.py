@@ -8,7 +8,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag
-from cli.output import ExitCode, count_text, emit, not_found, note, text, usage
+from cli.output import ExitCode, blocks_text, count_text, emit, meter, not_found, note, text, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,8 @@ def verify(
     broken = checked = 0
     with Home.locate() as home:
         pins = _chosen(home, paths) if paths else home.open_pins().ls()
-        for check in verify_pins(home.open_store(), pins, hashed=hashed):
+        bar = meter("looked at", None, as_text=blocks_text)
+        for check in verify_pins(home.open_store(), pins, hashed=hashed, progress=bar.advance):
             checked += 1
             broken += not check.is_whole
             if json_output:
@@ -47,6 +48,7 @@ def verify(
                 text(str(check.pin.cid) if quiet else _sentence(check))
             elif verbose:
                 text(f"{check.pin.cid} is whole")
+        bar.finish()
         known = 0 if hashed else Damaged(home.open_meta()).count()
     if known:
         note(f"{count_text(known, 'damaged block')} known: --hash says which pins have them")

@@ -51,7 +51,7 @@ def duration_text(span_s: int) -> str:
     """`30 days`, `4 s`: a duration for people, in its largest whole unit."""
     for name, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if span_s and span_s % size == 0:
-            return f"{span_s // size} {name}"
+            return "1 day" if span_s == 86_400 else f"{span_s // size} {name}"
     return f"{span_s} s"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -34,14 +34,20 @@ class PinCheck:
         return not self.missing and not self.damaged
 
 
-def verify_pins(store: Blockstore, pins: Iterable[Pin], *, hashed: bool = False) -> Iterator[PinCheck]:
+def verify_pins(
+    store: Blockstore,
+    pins: Iterable[Pin],
+    *,
+    hashed: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[PinCheck]:
     """Check pins one after the other; what several of them share is read once.
 
     With `hashed` every block's bytes are hashed, on all cores. Blocks of hash functions that are not known
-    here count as intact.
+    here count as intact. `progress` is told of so many more blocks.
     """
     with ThreadPoolExecutor(os.cpu_count() or 1, "pin-verify") as threads:
-        check = _Check(store, threads if hashed else None)
+        check = _Check(store, threads if hashed else None, progress)
         waiting: deque[_Walked] = deque()
         for pin in pins:
             waiting.append(check.walk(pin))
@@ -66,9 +72,12 @@ class _Walked:
 class _Check:
     """What is known in the middle of a verification. Pins are walked and answered in the same order."""
 
-    def __init__(self, store: Blockstore, threads: ThreadPoolExecutor | None) -> None:
+    def __init__(
+        self, store: Blockstore, threads: ThreadPoolExecutor | None, progress: Callable[[int], None]
+    ) -> None:
         self._store = store
         self._threads = threads
+        self._progress = progress
         self._seen = FingerprintSet()
         self._missing: set[bytes] = set()
         self._damaged: set[bytes] = set()
@@ -79,6 +88,7 @@ class _Check:
         walked = _Walked(pin)
         group: list[bytes] = []
         for cid in self._below(pin, self._seen):
+            self._progress(1)
             if not self._store.has(cid.multihash):
                 self._missing.add(cid.multihash)
             elif self._threads is not None:

@@ -42,11 +42,12 @@ def test_whole_seconds() -> None:
 
 
 def test_durations_for_people() -> None:
-    assert [duration_text(span_s) for span_s in (0, 4, 120, 7200, 2_592_000)] == [
+    assert [duration_text(span_s) for span_s in (0, 4, 120, 7200, 86_400, 2_592_000)] == [
         "0 s",
         "4 s",
         "2 min",
         "2 h",
+        "1 day",
         "30 days",
     ]
 

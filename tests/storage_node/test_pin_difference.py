@@ -211,8 +211,10 @@ def test_a_damaged_node_is_found_without_hashing_and_hides_what_is_below() -> No
     dag = tree("dag")
     store.put_many(pairs(dag))
     store.replace(dag[4].cid.multihash, b"\xff damaged")
-    (check,) = verify_pins(store, [Pin(dag[-1].cid, PinMode.RECURSIVE)])
+    seen: list[int] = []
+    (check,) = verify_pins(store, [Pin(dag[-1].cid, PinMode.RECURSIVE)], progress=seen.append)
     assert (check.missing, check.damaged) == ([], [dag[4].cid])
+    assert 1 < sum(seen) < len(dag)
 
 
 def test_a_block_that_lost_its_bytes_is_named(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_the_groups_that_wait_to_be_hashed_are_bounded() -> None:
     store.put_many(pairs([*leaves, root]))
     store.replace(leaves[7].cid.multihash, b"damaged")
     with ThreadPoolExecutor(1) as threads:
-        check = _Check(store, threads)
+        check = _Check(store, threads, lambda _: None)
         walked = check.walk(Pin(root.cid, PinMode.RECURSIVE))
         assert len(walked.groups) <= MAX_GROUPS
         assert check.result(walked).damaged == [leaves[7].cid]
