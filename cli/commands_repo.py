@@ -76,6 +76,22 @@ def stat(
     return None
 
 
+@app.command("ls")
+def ls(json_output: JsonFlag = False) -> None:
+    """List every block of the store as a raw CID; --json tells its size and class (own, cache, deal) too."""
+    from merkledag.cid import CID
+    from merkledag.codecs import RAW
+
+    with Home.locate() as home:
+        for multihash, row in home.open_store().rows() if home.exists() else ():
+            cid = str(CID(1, RAW, multihash))
+            if json_output:
+                kept_as = None if row.is_damaged else row.block_class.name.lower()
+                emit({"cid": cid, "size_bytes": None if row.is_damaged else row.length, "class": kept_as})
+            else:
+                text(cid)
+
+
 app.command("gc")(gc)
 app.command("verify")(verify)
 app.command("fsck")(fsck)

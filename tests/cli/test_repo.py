@@ -54,6 +54,18 @@ def test_stat_tells_classes_room_and_marks(holdfast: Holdfast, tree: Tree) -> No
     assert "max_bytes: 1.0 KiB" in holdfast("repo", "stat", "-s", "--human").text.splitlines()
 
 
+def test_every_block_is_listed(holdfast: Holdfast) -> None:
+    assert holdfast("repo", "ls").text == ""
+    cid = holdfast("block", "put", "-", stdin=b"block").text
+    cached = b"cached"
+    with Home(holdfast.home) as home:
+        home.open_store().put_many([(CID.of(cached).multihash, cached)], BlockClass.CACHE)
+    assert sorted(holdfast("repo", "ls").text.splitlines()) == sorted([cid, str(CID.of(cached))])
+    listed = {each["cid"]: each for each in holdfast("repo", "ls", "--json").json_lines}
+    assert listed[cid] == {"cid": cid, "size_bytes": 5, "class": "own"}
+    assert listed[str(CID.of(cached))] == {"cid": str(CID.of(cached)), "size_bytes": 6, "class": "cache"}
+
+
 def test_what_is_damaged_is_named_counted_and_dropped(holdfast: Holdfast, tree: Tree) -> None:
     root = holdfast.add(tree({"f": b"one", "g": b"two"}))
     leaf = holdfast("dag", "resolve", f"{root}/f").text
