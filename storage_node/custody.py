@@ -19,6 +19,7 @@ from storage_node.piece import PieceLayout, piece_tree
 from storage_node.piece_file import PieceFile
 from storage_node.rows import ProofRows
 from storage_node.upload import PieceIntake
+from storage_node.upload_file import note_upload, upload_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,16 @@ class Custody:
         with self._lock:
             return self._intakes.setdefault(terms.key, intake)
 
+    def note(self, terms: ShardTerms, intake: PieceIntake) -> None:
+        """A client has gone, or all is here: no collection takes what came before it is kept as a piece."""
+        with self._lock:
+            known = self._intakes.get(terms.key) is intake
+        if known:
+            note_upload(self._upload_path(terms.key), intake.wanted())
+
+    def _upload_path(self, key: ShardKey) -> Path:
+        return upload_path(self._folder, key.deal, key.shard)
+
     def reset(self, key: ShardKey) -> None:
         """Forget an upload's state; what is in the store is found again."""
         with self._lock:
@@ -150,6 +161,7 @@ class Custody:
         with self._lock:
             self._held[terms.key] = mapped
             self._intakes.pop(terms.key, None)
+        self._upload_path(terms.key).unlink(missing_ok=True)
         return mapped
 
     def drop(self, key: ShardKey) -> None:
@@ -157,4 +169,5 @@ class Custody:
         with self._lock:
             self._held.pop(key, None)
             self._intakes.pop(key, None)
+        self._upload_path(key).unlink(missing_ok=True)
         (self._folder / piece_file.file_name(key.deal, key.shard)).unlink(missing_ok=True)

@@ -122,8 +122,10 @@ class Collector:
         if not self.pieces.is_dir():
             return
         from storage_node.piece_file import blocks_of_pieces  # code of the node, which most homes lack
+        from storage_node.upload_file import blocks_of_uploads
 
         yield from blocks_of_pieces(self.pieces)
+        yield from blocks_of_uploads(self.pieces, self.clock())
 
     def _explained(self, error: IncompleteDag) -> IncompleteDag:
         """Where in the mutable tree the missing block belongs, if it does."""

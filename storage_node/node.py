@@ -175,6 +175,10 @@ class StorageNode:
         """See Reception."""
         return self._store.lease()
 
+    def ended(self, terms: ShardTerms, intake: PieceIntake) -> None:
+        """See Reception."""
+        self.custody.note(terms, intake)
+
     def failed(self, key: ShardKey) -> None:
         """See Reception."""
         self.custody.reset(key)

@@ -49,6 +49,9 @@ class Reception(Protocol):
     def uploading(self) -> Any:
         """A context manager held while blocks come in, so that garbage collection leaves them."""
 
+    def ended(self, terms: ShardTerms, intake: PieceIntake) -> None:
+        """A connection ended, complete or not: what came is kept for the next one, for a bounded time."""
+
     async def arrived(self, terms: ShardTerms, intake: PieceIntake) -> bool:
         """The piece is complete: check it and accept it. True once the ledger knows, False when that must
         wait.
@@ -137,7 +140,10 @@ class NodeServer:
             await self._reception.reserve(terms, intake)
             await _go_ahead(request)
             with self._reception.uploading():
-                await self._receive(request, key, intake)
+                try:
+                    await self._receive(request, key, intake)
+                finally:  # while the lease still holds
+                    await asyncio.shield(asyncio.to_thread(self._reception.ended, terms, intake))
         finally:
             self._uploads[key] -= 1
             if not self._uploads[key]:

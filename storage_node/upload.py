@@ -109,6 +109,13 @@ class PieceIntake:
                 return 0
             return max(0, self._expected.data_bytes + self._expected.meta_bytes - self._meta_bytes)
 
+    def wanted(self) -> list[bytes]:
+        """The multihashes of the blocks that the upload needs, as far as they are known, here or not."""
+        with self._lock:
+            if self.layout is None:
+                return list(self._order)
+            return [*self.layout.meta, *self.layout.data]
+
     def take(self, blocks: Iterable[Block]) -> None:
         """Store verified blocks of the piece. Raises UploadRefused for others, and what the store does."""
         with self._lock:

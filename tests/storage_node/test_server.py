@@ -27,12 +27,15 @@ from storage_node.custody import Custody, ShardTerms
 from storage_node.duties import ShardKey
 from storage_node.endpoints import open_session
 from storage_node.errors import PeerUnreachable, QuotaExceeded, UploadRefused
+from storage_node.gc import collect
 from storage_node.httpsig import Message, sign_request
 from storage_node.meta import Meta
+from storage_node.pins import Pins
 from storage_node.placement import commitment_of
 from storage_node.rows import ProofRows
 from storage_node.server import NodeServer, ServerSettings
 from storage_node.upload import PieceIntake
+from storage_node.upload_file import KEEP_S, blocks_of_uploads
 from storage_node.wire import ShardPhase
 from tests.storage_node.content import Encoded, add_files, encode, some_bytes
 
@@ -97,6 +100,9 @@ class House:
         assert intake.layout is not None
         await asyncio.to_thread(self.custody.keep, terms, intake.layout)
         return True
+
+    def ended(self, terms: ShardTerms, intake: PieceIntake) -> None:
+        self.custody.note(terms, intake)
 
     def failed(self, key: ShardKey) -> None:
         self.custody.reset(key)
@@ -256,6 +262,40 @@ async def test_a_client_that_vanishes_leaves_what_it_brought(world: World) -> No
     state = await world.client.shard_state(KEY.deal, KEY.shard)
     assert state.phase is ShardPhase.BLOCKS
     assert state.missing
+
+
+async def test_a_collection_between_two_connections_leaves_what_came(world: World, tmp_path: Path) -> None:
+    """Given a client that vanished, when garbage is collected, then it sends only what was missing before."""
+    house, pieces = world.house, tmp_path / "pieces"
+    layout = world.source.layout(KEY.shard)
+    late = set(layout.data[3:])
+    await world.upload(world.source.car(KEY.shard, skip=late))
+    came = set(house.store)
+    (note,) = pieces.glob("*.upload")
+    pins = Pins(Meta(tmp_path / "pins"), lambda: 0)
+    now_s = note.stat().st_mtime
+    assert collect(house.store, pins, deals=blocks_of_uploads(pieces, now_s + KEEP_S - 1)).blocks == 0
+    with note.open("r+b") as file:
+        file.truncate(note.stat().st_size - 1)  # the last one cannot be read, and is not here yet
+    assert collect(house.store, pins, deals=blocks_of_uploads(pieces, now_s)).blocks == 0
+    order = {*layout.meta, *layout.data}
+    state = await world.upload(world.source.car(KEY.shard, skip=order - late))
+    assert state.phase is ShardPhase.HELD
+    assert came < set(house.store)
+    assert list(pieces.glob("*.upload")) == []
+
+
+async def test_an_upload_that_nobody_goes_on_with_is_garbage_after_a_day(
+    world: World, tmp_path: Path
+) -> None:
+    layout = world.source.layout(KEY.shard)
+    await world.upload(world.source.car(KEY.shard, skip=set(layout.data)))
+    (note,) = (tmp_path / "pieces").glob("*.upload")
+    late_s = note.stat().st_mtime + KEEP_S
+    pins = Pins(Meta(tmp_path / "pins"), lambda: 0)
+    collect(world.house.store, pins, deals=blocks_of_uploads(tmp_path / "pieces", late_s))
+    assert list(world.house.store) == []
+    assert not note.exists()
 
 
 async def test_another_media_type_or_a_malformed_path_is_refused(world: World) -> None:
