@@ -138,7 +138,7 @@ def rm(
         if absent and not force:
             raise not_found(f"block {absent[0]} is not in the local store (-f ignores that)")
         present = [cid for cid in parsed if cid not in absent]
-        freed = _freed(home, present)
+        freed = home.freeing(lambda: _freed(home, present))
         if json_output:
             emit({"removed": [str(cid) for cid in present], "freed_bytes": freed.bytes})
             return

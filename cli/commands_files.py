@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,10 +206,10 @@ def rm(
     from merkledag.errors import NoSuchLink, NotADirectory
 
     parsed = [_parsed(path) for path in paths]
-    with opened(limited=False) as (_, mfs):  # a full store could not be emptied otherwise
+    with opened(limited=False) as (home, mfs):  # a full store could not be emptied otherwise
         for path in parsed:
             try:
-                mfs.remove(path, recursive=recursive or force)
+                home.freeing(partial(mfs.remove, path, recursive=recursive or force))
             except (NoSuchLink, NotADirectory):
                 if not force:
                     raise

@@ -122,7 +122,8 @@ def rm(
 ) -> None:
     """Remove pins, all or none; the blocks go with the next `repo gc`."""
     with Home.locate() as home:
-        removed = home.open_pins().rm_many(dict.fromkeys(cids_at(home, paths)), recursive)
+        cids = dict.fromkeys(cids_at(home, paths))
+        removed = home.freeing(lambda: home.open_pins().rm_many(cids, recursive))
         for pin in removed:
             if json_output:
                 emit(document_of_pin(pin))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,7 +57,8 @@ def gc(
         began_s = time.monotonic()
         progress = _Progress()
         try:
-            report = works.collect(dry_run=dry_run, on_freed=listed, progress=progress)
+            collect = partial(works.collect, dry_run=dry_run, on_freed=listed, progress=progress)
+            report = home.freeing(collect, partial(collect, recorded=False))
         except KeyboardInterrupt:
             progress.finish()
             if works.unfinished() and not dry_run:
@@ -65,6 +67,7 @@ def gc(
         progress.finish()
         took_s = time.monotonic() - began_s
         store = home.open_store().stat()
+        home.keep_ballast()
     if report.blocks and not dry_run and not silent and _is_much(store):
         free = size_text(store.reusable_bytes)
         note(f"the files keep {free} for new blocks; `holdfast repo compact` gives that back to the disk")

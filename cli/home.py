@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cli.config import Config
 from cli.output import invalid, note, printable, usage
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cli.keystore import Keystore
     from merkledag.ed25519 import Ed25519Signer
     from proofs.bls import BlsSigner
+    from storage_node.blockstore.ballast import Ballast
     from storage_node.blockstore.store import Store
     from storage_node.gc_home import Collector
     from storage_node.meta import Meta
@@ -33,6 +34,7 @@ BEACON_KEY: Final = "beacon"
 OPERATOR_KEY: Final = "operator"
 MAX_RUN_FILE_BYTES: Final = 1 << 16
 LOCK_PATIENCE_S: Final = 300.0
+T = TypeVar("T")
 
 
 class Home:
@@ -114,7 +116,40 @@ class Home:
                 max_bytes=self.config.number("storage.max_bytes") or None if limited else None,
                 reserve_bytes=self.config.number("storage.reserve_bytes") if limited else 0,
             )
+            if not (self.blocks / "ballast").exists():
+                self.keep_ballast()
         return self._store
+
+    def _ballast(self) -> Ballast:
+        from storage_node.blockstore.ballast import Ballast
+
+        return Ballast(self.blocks, self.config.number("storage.reserve_bytes"))
+
+    def keep_ballast(self) -> None:
+        """Sets a little of the disk aside for `freeing`, if there is plenty."""
+        self._ballast().keep(self.open_store().stat().file_bytes)
+
+    def freeing(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+        """What `work` returns, which frees blocks or lets go of them.
+
+        That takes a little room itself: where the disk has none left, the ballast is given up for another
+        try, of `again` if it is given, and set aside again as far as it is left.
+        """
+        from storage_node.errors import QuotaExceeded, StoreFull
+
+        try:
+            return work()
+        except QuotaExceeded:
+            raise
+        except StoreFull:
+            given_up = self._ballast().give_up()
+            if not given_up:
+                raise
+        note("the disk is full: using the room that was set aside for this")
+        try:
+            return (again or work)()
+        finally:
+            self._ballast().take_back(given_up)
 
     def open_meta(self) -> Meta:
         """The small records (pins, proof rows), opened once a process; makes the home on first use."""
@@ -218,8 +253,9 @@ class Home:
     def announce(self, role: str, document: Mapping[str, Any]) -> Path:
         """Writes run/<role>.json (0600) in one step, for other commands to find the server.
 
-        Returns its path.
+        Returns its path. On a full disk a server can do without, and says so.
         """
+        import errno
         import json
 
         self.ensure()
@@ -232,7 +268,10 @@ class Home:
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            path.unlink(missing_ok=True)
+            note(f"{path}: no room on the disk: other commands will not find this server by themselves")
         return path
 
     @contextmanager

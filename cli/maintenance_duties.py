@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cli.healing import finder
@@ -101,9 +102,12 @@ def _make_room(home: Home) -> Callable[[Stop], float]:
         left = stat.cache_bytes
         while now.evict_to_bytes is not None and left > now.evict_to_bytes and not stop():
             left = max(now.evict_to_bytes, left - EVICTED_AT_ONCE_BYTES)
-            store.evict(left, forget)
+            home.freeing(partial(store.evict, left, forget))
         if now.collect or collects.unfinished():
-            return LOOK_EVERY_S if collects.collect(anew=False, stop=stop).complete else 0.0
+            collect = partial(collects.collect, anew=False, stop=stop)
+            done = home.freeing(collect, partial(collect, recorded=False))
+            return LOOK_EVERY_S if done.complete else 0.0
+        home.keep_ballast()
         return LOOK_EVERY_S
 
     return work

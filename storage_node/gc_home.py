@@ -47,22 +47,31 @@ class Collector:
         *,
         anew: bool = True,
         dry_run: bool = False,
+        recorded: bool = True,
         on_freed: OnFreed = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
         progress: OnProgress = lambda *_: None,
     ) -> GcReport:
         """Go on with an unfinished collection, or make a new one; with `anew` always a new one at the end.
 
-        What became garbage after an unfinished one had begun goes with the new one only. See `gc.collect`,
+        What became garbage after an unfinished one had begun goes with the new one only. Not `recorded`, it
+        takes no room on the disk, forgets an unfinished one, and cannot be gone on with. See `gc.collect`,
         which raises IncompleteDag; CorruptStore for a damaged piece file, or while records may be missing.
         """
-        report = self._once(dry_run, on_freed, stop, progress)
+        if not recorded:
+            GcJournal(self.folder, self.meta).discard()
+        report = self._once(dry_run, recorded, on_freed, stop, progress)
         if anew and report.resumed and report.complete:
-            report = self._once(dry_run, on_freed, stop, progress).after(report)
+            report = self._once(dry_run, recorded, on_freed, stop, progress).after(report)
         return report
 
     def _once(
-        self, dry_run: bool, on_freed: OnFreed, stop: Callable[[], bool], progress: OnProgress
+        self,
+        dry_run: bool,
+        recorded: bool,
+        on_freed: OnFreed,
+        stop: Callable[[], bool],
+        progress: OnProgress,
     ) -> GcReport:
         if not dry_run and (file := meta_salvage.loss(self.meta)) is not None:
             raise CorruptStore(
@@ -102,7 +111,7 @@ class Collector:
 
         try:
             try:
-                report = collected(GcJournal(self.folder, self.meta))
+                report = collected(GcJournal(self.folder, self.meta) if recorded else None)
             except OSError:
                 report = collected(None)  # it is to help where the disk is full; roots are read anew
         except IncompleteDag as error:

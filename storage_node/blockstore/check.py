@@ -314,7 +314,8 @@ def _is_stray(entry: Path, expected: set[str]) -> bool:
 def _remove_strays(store: Store) -> None:
     for shard in store.shards:
         shard.environment.remove_leftovers()
-    (store.folder / "format.json.tmp").unlink(missing_ok=True)
+    for name in ("format.json.tmp", "ballast.tmp"):
+        (store.folder / name).unlink(missing_ok=True)
 
 
 # --- repair ---

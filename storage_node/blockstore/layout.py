@@ -19,7 +19,7 @@ MAX_FORMAT_BYTES = 64 * 1024
 MAX_SHARDS = 64
 
 _OURS = re.compile(
-    r"(format\.json\.tmp|(init|quota)\.lock|leases|[a-z]+-[0-9]{2}\.lock"
+    r"((format\.json|ballast)\.tmp|ballast|(init|quota)\.lock|leases|[a-z]+-[0-9]{2}\.lock"
     r"|[a-z]+(-[0-9]{2})?\.[0-9]+\.(mdb(-lock|\.tmp)?|damaged))"
 )
 

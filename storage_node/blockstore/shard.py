@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 
 from storage_node.blockstore import tables
+from storage_node.blockstore.disk import free_bytes
 from storage_node.blockstore.environment import Environment, Txn
 from storage_node.blockstore.group_commit import GroupCommit, Writing
 from storage_node.blockstore.interface import BlockClass, BlockRow, Buffer, Find, Freed
@@ -21,7 +22,10 @@ from storage_node.errors import BlockNotFound, DamagedBlock, QuotaExceeded, Stor
 ROWS_PER_TRANSACTION = 1024
 DAMAGED = BlockRow(0, 0, BlockClass.OWN, is_damaged=True)
 USES_PER_TRANSACTION = 256
+TIGHT_BYTES = 32 * 1024 * 1024  # of disk that is not for the pages that a deletion writes
+DELETION_BYTES = 128 * 1024  # of new pages for each block, until those are free that it gives back
 
+T = TypeVar("T")
 Admit = Callable[[Work, int], None]  # (work, bytes to be added); raises StoreFull or QuotaExceeded
 
 
@@ -212,20 +216,42 @@ class Shard:
             if all(txn.get(ROWS + multihash) is None for multihash in multihashes):
                 return Freed([], 0)  # no sync for nothing
         del txn  # it keeps the file open, which may have to be opened anew
-        try:
-            return self._commits.run(lambda work: tables.free(work, multihashes, before_epoch, only_class))
-        except StoreFull:
-            if len(multihashes) == 1:
-                raise
-        # Deleting writes pages too, fewer in smaller steps; what one step frees serves the next but one.
-        half = len(multihashes) // 2
-        first = self.free(multihashes[:half], before_epoch, only_class)
-        rest = self.free(multihashes[half:], before_epoch, only_class)
-        return Freed([*first.multihashes, *rest.multihashes], first.bytes + rest.bytes)
+        return self._in_steps(
+            multihashes, lambda work, some: tables.free(work, some, before_epoch, only_class)
+        )
 
     def evict(self, candidates: list[tuple[bytes, int]], kept_since: Callable[[], int | None]) -> Freed:
         """Delete cached blocks, given with the last use that `least_used` told, unless they changed."""
-        return self._commits.run(lambda work: tables.evict(work, candidates, kept_since()))
+        return self._in_steps(candidates, lambda work, some: tables.evict(work, some, kept_since()))
+
+    def _in_steps(self, items: list[T], delete: Callable[[Work, list[T]], Freed]) -> Freed:
+        """Delete in one transaction; where the disk has little room, in ones that the file has room for.
+
+        Deleting writes pages before it gives others back, fewer in smaller steps; what one step frees serves
+        the next but one. A step that fails takes room as well, for the file has grown by then.
+        """
+        freed: list[bytes] = []
+        size_bytes = done = 0
+        most = len(items)
+        while done < len(items):
+            some = items[done : done + max(1, min(most, self._affordable()))]
+            try:
+                gone = self._commits.run(partial(_swapped, delete, some))
+            except StoreFull:
+                if len(some) == 1:
+                    raise
+                most = len(some) // 2
+                continue
+            freed += gone.multihashes
+            size_bytes += gone.bytes
+            done += len(some)
+            most *= 2
+        return Freed(freed, size_bytes)
+
+    def _affordable(self) -> int:
+        """How many blocks can be deleted at once without taking much of a disk that has little room."""
+        room_bytes = max(self.reusable_bytes(), free_bytes(self.environment.path.parent) - TIGHT_BYTES)
+        return room_bytes // DELETION_BYTES
 
     def replace(self, multihash: bytes, data: Buffer) -> None:
         """Write a present block's bytes anew. Raises BlockNotFound."""
@@ -268,6 +294,10 @@ class Shard:
         work.txn.put(row.data_key, data)
         work.change(multihash, row, row._replace(length=len(data)))
         return None
+
+
+def _swapped(delete: Callable[[Work, list[T]], Freed], items: list[T], work: Work) -> Freed:
+    return delete(work, items)
 
 
 def _bytes_of(txn: Txn, multihash: bytes) -> memoryview | None:
