@@ -20,12 +20,13 @@ from typing import Final, TypeVar
 import lmdb
 
 from storage_node.blockstore.disk import free_bytes, fsync_folder, is_lack_of_room, sync_file
-from storage_node.blockstore.environment import RETIRED, generations, is_open_here
+from storage_node.blockstore.environment import RETIRED, STATE, generations, is_open_here
 from storage_node.blockstore.page_survey import Survey, survey, survey_in_use
 from storage_node.blockstore.pages import Damage, PageFile, lookup
 from storage_node.blockstore.salvage import Writer
 from storage_node.errors import FileInUse, StoreFailed, StoreFull
 
+SALVAGED: Final = STATE + b"salvaged"  # in a new file: the number of the one that it was made of
 SCRATCH_BYTES: Final = 16 * 1024 * 1024  # more than a salvage takes beside the new file, for most
 T = TypeVar("T")
 
@@ -55,7 +56,13 @@ def find_damage(base: Path) -> FileDamage | None:
         return FileDamage(base, f"{base.name}.1.mdb", ("the file is missing",), 0)
     with PageFile(path) as file:
         found = survey_in_use(file)
-    return FileDamage(base, path.name, tuple(found.damage), found.damaged) if found.damaged else None
+    if found.damaged:
+        return FileDamage(base, path.name, tuple(found.damage), found.damaged)
+    for number in generations(base):
+        if number < _number(base, path) and _is_retired(_file(base, number)) is None:
+            why = f"it cannot be read that {path.name} took its place"
+            return FileDamage(base, _file(base, number).name, (why,), 1)
+    return None
 
 
 def replace_file(base: Path, fill: Callable[[PageFile, Survey, Writer, Writer], T]) -> tuple[Replaced, T]:
@@ -65,18 +72,21 @@ def replace_file(base: Path, fill: Callable[[PageFile, Survey, Writer, Writer], 
     """
     with _alone(base), ExitStack() as held:
         old = live_file(base)
-        number = 1 if old is None else _number(base, old) + 1
-        new = base.with_name(f"{base.name}.{number}.mdb")
-        partial, scratch = (base.with_name(f"{base.name}.{n}.mdb.tmp") for n in (number, number + 1))
+        before = 0 if old is None else _number(base, old)
+        new, scratch = _file(base, before + 1), _file(base, before + 2)
+        partial, scratch = (path.with_name(path.name + ".tmp") for path in (new, scratch))
         source = held.enter_context(_source(old, scratch))
         found = survey(source)
         _demand(base.parent, source)
         try:
-            result = _fill(fill, source, found, partial, scratch)
+            result = _fill(fill, source, found, partial, scratch, before)
             sync_file(partial)
             partial.rename(new)
             fsync_folder(base.parent)
-            aside = None if old is None else _put_aside(old)
+            aside = None
+            for number in generations(base):  # all, or one of them would be taken for the one in force
+                if number <= before:
+                    aside = _put_aside(_file(base, number))
         except (OSError, lmdb.Error) as error:
             if is_lack_of_room(str(error), base.parent):
                 raise StoreFull(f"{partial}: no room for what is salvaged ({error})") from error
@@ -95,25 +105,40 @@ def live_file(base: Path) -> Path | None:
     """
     numbers = generations(base)
     for index, number in enumerate(numbers):
-        path = base.with_name(f"{base.name}.{number}.mdb")
-        with PageFile(path) as file:
-            newest = file.newest
-            try:
-                retired = newest is not None and lookup(file, newest.main, RETIRED) is not None
-            except Damage:
-                newest = None
-                retired = False
-        if not retired and (newest is not None or not _was_written(base, numbers[index + 1 :])):
-            return path
+        retired = _is_retired(_file(base, number))
+        if retired is False or (
+            retired is None
+            and not any(_took_over(_file(base, later), number) for later in numbers[index + 1 :])
+        ):
+            return _file(base, number)
     return None
 
 
-def _was_written(base: Path, later: list[int]) -> bool:
-    for number in later:
-        with PageFile(base.with_name(f"{base.name}.{number}.mdb")) as file:
-            if file.newest is not None and file.newest.txn > 1:  # a copy begins with transaction 1
-                return True
-    return False
+def _is_retired(path: Path) -> bool | None:
+    """Whether a file says that a later one took its place; None if that cannot be read."""
+    with PageFile(path) as file:
+        try:
+            return None if file.newest is None else lookup(file, file.newest.main, RETIRED) is not None
+        except Damage:
+            return None
+
+
+def _took_over(path: Path, earlier: int) -> bool:
+    """Whether a file is in force rather than `earlier`: a copy begins with transaction 1, so this was used.
+
+    One that was made of `earlier` by a salvage, which was killed before it put that aside, is not.
+    """
+    with PageFile(path) as file:
+        try:
+            newest = file.newest
+            made_of = None if newest is None else lookup(file, newest.main, SALVAGED)
+        except Damage:
+            return False
+        return newest is not None and newest.txn > 1 and made_of != b"%d" % earlier
+
+
+def _file(base: Path, number: int) -> Path:
+    return base.with_name(f"{base.name}.{number}.mdb")
 
 
 def _number(base: Path, path: Path) -> int:
@@ -144,6 +169,7 @@ def _fill(
     found: Survey,
     partial: Path,
     scratch_path: Path,
+    number: int,
 ) -> T:
     fresh = Writer(partial)
     try:
@@ -152,6 +178,7 @@ def _fill(
             result = fill(source, found, fresh, scratch)
         finally:
             scratch.give_up()
+        fresh.put(SALVAGED, b"%d" % number)
         fresh.finish()
     except BaseException:
         fresh.give_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from merkledag import multihash as mh
 from merkledag.cid import CID
+from storage_node.blockstore import replacing
 from storage_node.blockstore.check import Kind, check, repair
 from storage_node.blockstore.interface import BlockClass, BlockRow
 from storage_node.blockstore.page_entries import Trust, entries
@@ -370,3 +372,40 @@ def test_the_record_of_a_loss_names_the_file(home: Home) -> None:
     meta = home.meta()
     assert list(PinJobs(meta, lambda: 0).ls()) == []
     assert json.loads(meta.get(Table.RECORDS, b"records-lost") or b"") == {"at_s": 1000, "file": path.name}
+
+
+def test_a_salvage_that_was_killed_begins_anew(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a new file beside the damaged one, when it is salvaged again, then that comes to its end."""
+    path = home.files()[1]
+    spoil(path, pages_of(path)["branch"], "zero", random.Random(1))
+    with monkeypatch.context() as killed:
+        killed.setattr(replacing, "_put_aside", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            home.salvage()
+    assert {each.name for each in home.files()} >= {"shard-01.1.mdb", "shard-01.2.mdb"}
+    (done,) = home.salvage()
+    assert done.damage.file == "shard-01.1.mdb"
+    store = home.store()
+    assert set(store) == set(home.blocks)
+    assert check(store).counts == {Kind.ASIDE: 1}
+
+
+def test_a_retired_file_that_was_damaged_does_not_stand_for_its_successor(home: Home, tmp_path: Path) -> None:
+    """Given a compaction that was killed before it unlinked the old file, when that is damaged, then what was
+    put since is not lost."""
+    path = home.files()[1]
+    shutil.copy(path, tmp_path / "old")
+    store = home.store()
+    store.compact()
+    late = [(mh.digest(b"%d" % n), b"%d" % n) for n in range(20)]
+    store.put_many(late)
+    store.close()
+    del store
+    gc.collect()
+    shutil.copy(tmp_path / "old", path)
+    spoil(path, list(range(2, 40)), "zero", random.Random(1))
+    (done,) = home.salvage()
+    assert done.damage.file == path.name
+    store = home.store()
+    assert set(store) == set(home.blocks) | {multihash for multihash, _ in late}
+    assert check(store).counts.keys() <= {Kind.ASIDE, Kind.STRAY}
