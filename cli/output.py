@@ -111,11 +111,17 @@ def exit_code(error: BaseException) -> ExitCode:
     """The contract's exit code for an exception of any package."""
     if isinstance(error, CommandError):
         return error.code
-    if isinstance(error, KeyboardInterrupt):
+    if _interrupted(error):
         return ExitCode.INTERRUPTED
     if isinstance(error, OSError) and error.errno in NO_SPACE_ERRNOS:
         return ExitCode.NO_SPACE
     return _listed(error) or ExitCode.FAILED
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C, or what a lock said that Ctrl-C had struck while it was being taken."""
+    interrupt = error.__context__ if type(error) is RuntimeError else error
+    return isinstance(interrupt, KeyboardInterrupt)
 
 
 def _listed(error: BaseException) -> ExitCode | None:
@@ -128,7 +134,7 @@ def _listed(error: BaseException) -> ExitCode | None:
 
 def describe(error: BaseException) -> str:
     """One line that says what went wrong, for people."""
-    if isinstance(error, KeyboardInterrupt):
+    if _interrupted(error):
         return "interrupted"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror

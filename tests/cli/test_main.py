@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -319,3 +320,20 @@ def test_an_interrupt_before_anything_is_there_to_report_it_is_130(
         main(["ls"])
     assert ended.value.code == 130
     assert capsys.readouterr().err == "holdfast: interrupted\n"
+
+
+def test_an_interrupt_that_strikes_a_lock_is_an_interrupt() -> None:
+    lock = threading.Lock()
+
+    def struck() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            lock.release()
+
+    with pytest.raises(RuntimeError) as found:
+        struck()
+    assert (exit_code(found.value), describe(found.value)) == (ExitCode.INTERRUPTED, "interrupted")
+    with pytest.raises(RuntimeError) as found:
+        lock.release()
+    assert exit_code(found.value) == ExitCode.FAILED
