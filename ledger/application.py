@@ -20,7 +20,7 @@ from ledger import (
 from ledger.context import Context
 from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction
 from ledger.events import Event
-from ledger.genesis import Genesis
+from ledger.genesis import Genesis, Params
 from ledger.index import DealIndex
 from ledger.mempool import Pending, Reader, check_envelope
 from ledger.records import AccountRecord, ChainRecord, DealRecord, ProposerRecord, TotalsRecord
@@ -87,6 +87,7 @@ def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
     return {
         keys.GENESIS: genesis.encode(),
         keys.CHAIN: ChainRecord(0, genesis.time_s, genesis.time_s, genesis.beacon, 0).encode(),
+        keys.params(1): genesis.params.encode(),
         keys.TOTALS: TotalsRecord(issued, balances=issued, escrow=0, collateral=0, burned=0).encode(),
         keys.proposer(genesis.operator): ProposerRecord(genesis.bls_key).encode(),
         keys.account(genesis.operator): AccountRecord(balance=issued).encode(),
@@ -107,6 +108,7 @@ class Application(Queries):
         stored = stored or genesis_items(genesis)
         self._state = State(stored.items())
         self._chain = self._restored_chain()
+        self._params = self._params_in_force()
         self._tree = StateTree(stored.items())
         self._app_hash = self._tree.root
         self._index = DealIndex(
@@ -123,6 +125,12 @@ class Application(Queries):
         if chain is None or self._state.committed_bytes(keys.GENESIS) != self.genesis.encode():
             raise CorruptState("the stored state belongs to another genesis, or is incomplete")
         return chain
+
+    def _params_in_force(self) -> Params:
+        found = self._state.committed(keys.params(self._chain.params_version), Params)
+        if found is None:
+            raise CorruptState("the stored state lacks the parameters in force")
+        return found
 
     # Transactions before they are in a block.
 
@@ -253,7 +261,7 @@ class Application(Queries):
         due.run(ctx, HANDLERS)
         rules_draw.run_draws(ctx)
         results = (TxResult(Code.OK), *(execute.run(ctx, raw, self._reader) for raw in block.txs[1:]))
-        chain = replace(chain, open_deals=ctx.open_deals)
+        chain = ctx.chain
         self._state.put(keys.CHAIN, chain)
         self._state.put(keys.TOTALS, ctx.totals.record())
         changes = self._state.changes()
@@ -272,6 +280,7 @@ class Application(Queries):
         self._unfinished = None
         self._state.commit(done.changes)
         self._chain, self._app_hash = done.chain, self._tree.root
+        self._params = self._params_in_force()
         for key in done.changes:
             if key.startswith(keys.DEAL):
                 self._index.update(key, self._state.committed(key, DealRecord))
@@ -335,10 +344,7 @@ class Application(Queries):
             totals=money.Totals.of(self.totals()),
             proofs=self._proofs,
             chain_id=self.chain_id,
-            height=chain.height,
-            time=chain.time,
-            beacon=chain.beacon,
-            open_deals=chain.open_deals,
+            chain=chain,
+            params_version=self._chain.params_version,
             budget=limits.MAX_DUE_PER_BLOCK,
-            stalled_s=chain.stalled_s,
         )

@@ -11,7 +11,7 @@ from ledger import keys, limits, money
 from ledger.errors import Refusal
 from ledger.events import Attribute, Event
 from ledger.genesis import Params
-from ledger.records import AccountRecord, DatasetRecord, DealRecord, ProviderRecord, ShardRecord
+from ledger.records import AccountRecord, ChainRecord, DatasetRecord, DealRecord, ProviderRecord, ShardRecord
 from ledger.result import Code
 from ledger.state import State
 from merkledag.cid import CID
@@ -27,25 +27,61 @@ class ProofChecker(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """One block in the making. `time` is ledger time; `budget` what due work may still do in this block."""
+    """One block in the making. `chain` is what will be kept of it; `budget` what due work may still do in it.
+
+    `params` are those in force (version `params_version`) for all of the block: what governance changes in
+    it holds from the next block on, and shows in `chain` alone.
+    """
 
     state: State
     params: Params
     totals: money.Totals
     proofs: ProofChecker
     chain_id: str
-    height: int
-    time: int
-    beacon: bytes
-    open_deals: int
+    chain: ChainRecord
+    params_version: int
     budget: int
-    stalled_s: int
     deals_created: int = 0
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # One is for looking at a dataset, the other for a piece of it: with less its turn would never end.
         assert self.budget >= 2, "a block does at least two pieces of due work"
+
+    @property
+    def height(self) -> int:
+        """The block's height."""
+        return self.chain.height
+
+    @property
+    def time(self) -> int:
+        """Ledger time of the block, seconds."""
+        return self.chain.time
+
+    @property
+    def beacon(self) -> bytes:
+        """The beacon value that the block adds, 32 bytes."""
+        return self.chain.beacon
+
+    @property
+    def stalled_s(self) -> int:
+        """All ledger time that passed before blocks that came late, this one's included."""
+        return self.chain.stalled_s
+
+    @property
+    def open_deals(self) -> int:
+        """How many deals are open."""
+        return self.chain.open_deals
+
+    @open_deals.setter
+    def open_deals(self, count: int) -> None:
+        self.chain = replace(self.chain, open_deals=count)
+
+    def terms(self, version: int) -> Params:
+        """A version of the parameters: that in force when a deal or dataset was made."""
+        found = self.state.record(keys.params(version), Params)
+        assert found is not None, "every version that was in force is kept"
+        return found
 
     def emit(self, event: str, **attributes: Attribute) -> None:
         """Notes an event; a trailing underscore of a name is dropped (`from_`)."""
@@ -59,14 +95,14 @@ class Context:
     def attempt(self) -> Iterator[None]:
         """What happens inside is kept as a whole, or, if it raises, leaves no trace."""
         totals = self.totals.record()
-        open_deals, deals_created, events = self.open_deals, self.deals_created, len(self.events)
+        chain, deals_created, events = self.chain, self.deals_created, len(self.events)
         self.state.begin()
         try:
             yield
         except BaseException:
             self.state.drop()
             self.totals = money.Totals.of(totals)
-            self.open_deals, self.deals_created = open_deals, deals_created
+            self.chain, self.deals_created = chain, deals_created
             del self.events[events:]
             raise
         self.state.keep()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from ledger import limits
 from ledger.errors import InvalidGenesis
 from ledger.fields import Account, Digest, FieldError, Positive, Wire, blob, nested, text, uint
+from ledger.records import Record
 from merkledag import dag_cbor
 from merkledag.errors import MerkledagError
 
@@ -20,7 +21,7 @@ CHAIN_ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Params(Wire):
+class Params(Record):
     """The chain's parameters; the annotations are their hard bounds. Money in base units, times in seconds.
 
     period_s, window_s: a proving period and the window at its end (at most half of it).
@@ -28,13 +29,17 @@ class Params(Wire):
     challenges, meta_challenges: leaves drawn a period from data (the default and least) and from metadata.
     accept_timeout_s, max_rounds: how long an offered shard waits, and how many offers there are before it
     is given up.
-    base_fee, proof_fee: least fee of a transaction, and of a Prove transaction.
+    base_fee, fee_per_kib: least fee of a transaction, and what each KiB begun adds to it; proof_fee: of a
+    proof.
     deposit: held for each record (deal, shard, dataset, provider). account_minimum: what opens an account.
     min_stake: what a provider registers with. collateral_periods: a shard locks its price times this.
     fault_fee_percent: of the period's price. grace_periods: so many clean periods make the next fault free.
-    terminate_after: faults in a row that end a dataset's shards.
+    terminate_after: faults in a row that end a dataset's shards; fault_limit faults within the last
+    fault_window periods do so too.
     repair_reward_periods: the reward is at most the shard's price times this, and at most what was forfeited.
-    retention_periods: how long a finished deal stays readable.
+    retention_periods: how long a finished deal or proposal stays readable.
+    proposal_deposit: locked for a proposal. vote_s, timelock_s: how long a vote on it lasts, and how long
+    after that what was agreed comes into force.
     """
 
     period_s: Annotated[int, uint(2, 31 * DAY_S)] = DAY_S
@@ -45,6 +50,7 @@ class Params(Wire):
     accept_timeout_s: Annotated[int, uint(1, 7 * DAY_S)] = 3_600
     max_rounds: Annotated[int, uint(1, limits.MAX_ROUNDS)] = 8
     base_fee: Annotated[int, uint(1, HOLD)] = 1_000
+    fee_per_kib: Annotated[int, uint(0, HOLD)] = 100
     proof_fee: Annotated[int, uint(1, HOLD)] = 2_000
     deposit: Annotated[int, uint(1, 1_000 * HOLD)] = HOLD // 1_000
     account_minimum: Annotated[int, uint(0, HOLD)] = 10_000
@@ -53,18 +59,33 @@ class Params(Wire):
     fault_fee_percent: Annotated[int, uint(0, 500)] = 100
     grace_periods: Annotated[int, uint(1, 1_000)] = 30
     terminate_after: Annotated[int, uint(1, 30)] = 3
+    fault_limit: Annotated[int, uint(1, limits.HISTORY_PERIODS)] = 5
+    fault_window: Annotated[int, uint(1, limits.HISTORY_PERIODS)] = 30
     repair_reward_periods: Annotated[int, uint(0, 1_000)] = 10
     retention_periods: Annotated[int, uint(1, 10_000)] = 32
+    proposal_deposit: Annotated[int, uint(0, 1_000_000 * HOLD)] = 10 * HOLD
+    vote_s: Annotated[int, uint(1, 90 * DAY_S)] = 7 * DAY_S
+    timelock_s: Annotated[int, uint(1, 90 * DAY_S)] = 2 * DAY_S
 
     def check(self) -> Params:
-        """Itself; raises FieldError for a value out of its bounds or a window longer than half a period."""
+        """Itself; raises FieldError for a value out of its bounds, or values that do not go together."""
         checked = type(self).from_map(self.to_map())
         if self.window_s * 2 > self.period_s:
             raise FieldError("window_s: more than half of period_s")
+        if self.fault_limit > self.fault_window:
+            raise FieldError("fault_limit: more than fault_window")
         return checked
 
 
-DEMO_PARAMS = Params(period_s=4, window_s=2, accept_timeout_s=10, min_stake=HOLD // 10)
+DEMO_PARAMS = Params(
+    period_s=4,
+    window_s=2,
+    accept_timeout_s=10,
+    min_stake=HOLD // 10,
+    proposal_deposit=HOLD // 100,
+    vote_s=20,
+    timelock_s=10,
+)
 
 
 @dataclass(frozen=True, slots=True)

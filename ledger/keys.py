@@ -11,6 +11,7 @@
     genesis                                  Genesis
     join/ dataset, u64 number                SlotRecord: a piece that waits to join the dataset
     node/ dataset, u8 tree, u8 level, u32 i  u64 sum ‖ hash: a node of a slot tree (tree 0 data, 1 metadata)
+    params/ u32 version                      Params: the parameters of deals made under this version
     proposer/ account                        ProposerRecord
     provider/ account                        ProviderRecord
     shard/ deal, u16 shard                   ShardRecord
@@ -33,6 +34,7 @@ END = b"end/"
 FREE = b"free/"
 JOIN = b"join/"
 NODE = b"node/"
+PARAMS = b"params/"
 PROPOSER = b"proposer/"
 PROVIDER = b"provider/"
 SHARD = b"shard/"
@@ -73,6 +75,11 @@ def provider(account: bytes) -> bytes:
 def proposer(account: bytes) -> bytes:
     """The key of a proposer's BLS key."""
     return PROPOSER + account
+
+
+def params(version: int) -> bytes:
+    """The key of a version of the parameters."""
+    return PARAMS + u32(version)
 
 
 def deal(deal: CID) -> bytes:

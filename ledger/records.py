@@ -239,7 +239,8 @@ class SlotRecord(Record):
 class ChainRecord(Record):
     """Where the chain stands. `block_time_s` is the last block's own time, `time` ledger time.
 
-    `stalled_s` is all ledger time so far that passed before blocks that came late.
+    `stalled_s` is all ledger time so far that passed before blocks that came late. `params_version` is that
+    of the parameters in force from the next block on.
     """
 
     height: Uint
@@ -248,6 +249,7 @@ class ChainRecord(Record):
     beacon: Digest
     open_deals: Uint
     stalled_s: Uint = 0
+    params_version: Uint = 1
 
 
 @dataclass(frozen=True, slots=True)

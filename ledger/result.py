@@ -46,12 +46,22 @@ class Code(IntEnum):
     OFFER_EXPIRED = 44
     NO_CAPACITY = 45
     DATASET_FULL = 46
+    NOT_ACTIVE = 47
+    HANDOVER_RUNS = 48
+    NOTHING_TO_DO = 49
     UNKNOWN_DATASET = 50
     TOO_EARLY = 51
     TOO_LATE = 52
     ALREADY_PROVEN = 53
     INVALID_PROOF = 54
+    SPOT_OPEN = 55
+    NO_SPOT = 56
     NOTHING_DUE = 60
+    TOO_MANY_PROPOSALS = 61
+    UNKNOWN_PROPOSAL = 62
+    VOTE_CLOSED = 63
+    ALREADY_VOTED = 64
+    NO_STAKE = 65
     STAKE_LOCKED = 70
     INSUFFICIENT_STAKE = 71
     INSUFFICIENT_FUNDS = 72
@@ -85,12 +95,22 @@ EXPLANATIONS: dict[Code, str] = {
     Code.OFFER_EXPIRED: "the time to accept the shard is over, or too little is left to serve a period",
     Code.NO_CAPACITY: "the provider has no room for the piece",
     Code.DATASET_FULL: "the dataset holds as many pieces as it may",
+    Code.NOT_ACTIVE: "the shard is not active: nobody proves and is paid for it now",
+    Code.HANDOVER_RUNS: "the shard is being handed over to another provider",
+    Code.NOTHING_TO_DO: "what is asked for is so already",
     Code.UNKNOWN_DATASET: "no such dataset",
     Code.TOO_EARLY: "the proving window is not open",
     Code.TOO_LATE: "the proving window has closed",
     Code.ALREADY_PROVEN: "the period is already proven",
     Code.INVALID_PROOF: "the proof does not show the drawn leaves",
+    Code.SPOT_OPEN: "a spot challenge of the shard is open",
+    Code.NO_SPOT: "no spot challenge of the shard waits for an answer",
     Code.NOTHING_DUE: "no proven period is unpaid",
+    Code.TOO_MANY_PROPOSALS: "as many proposals are open as may be",
+    Code.UNKNOWN_PROPOSAL: "no such proposal, or it is long over",
+    Code.VOTE_CLOSED: "the vote on the proposal is over",
+    Code.ALREADY_VOTED: "the provider has voted on the proposal",
+    Code.NO_STAKE: "the provider has no stake, or had none when the vote began",
     Code.STAKE_LOCKED: "the stake asked for is locked as collateral",
     Code.INSUFFICIENT_STAKE: "the unlocked stake does not cover what is asked of it",
     Code.INSUFFICIENT_FUNDS: "the balance does not cover the amount",

@@ -107,6 +107,7 @@ class Queries:
     _tree: StateTree
     _index: DealIndex
     _chain: ChainRecord
+    _params: Params
     _app_hash: bytes
 
     @property
@@ -116,8 +117,8 @@ class Queries:
 
     @property
     def params(self) -> Params:
-        """The parameters in force."""
-        return self.genesis.params
+        """The parameters in force for the next block."""
+        return self._params
 
     @property
     def height(self) -> int:
