@@ -33,6 +33,7 @@ class Place(Enum):
     DATASET_DEPOSIT = ("escrow", DatasetRecord, "deposit")
     ESCROW = ("escrow", ShardRecord, "escrow")
     REWARD = ("escrow", ShardRecord, "reward")
+    BOUNTY = ("escrow", ShardRecord, "bounty")
     BURNED = ("burned", None, "")
 
 
@@ -79,6 +80,11 @@ def escrow(deal: CID, shard: int) -> Purse:
 def reward(deal: CID, shard: int) -> Purse:
     """What whoever repairs a shard gets."""
     return Purse(Place.REWARD, keys.shard(deal, shard))
+
+
+def bounty(deal: CID, shard: int) -> Purse:
+    """What others add to the reward for repairing a shard."""
+    return Purse(Place.BOUNTY, keys.shard(deal, shard))
 
 
 @dataclass(slots=True)
@@ -152,7 +158,8 @@ def audit(items: Iterable[tuple[bytes, bytes]]) -> TotalsRecord:
                     if owner is cls:
                         sums[total] += getattr(record, field)
                 locked += record.locked if isinstance(record, ProviderRecord) else 0
-                locked -= record.collateral if isinstance(record, ShardRecord) else 0
+                if isinstance(record, ShardRecord):
+                    locked -= record.collateral + record.next_collateral
     if noted is None:
         raise ValueError("the state has no totals")
     found = replace(noted, **sums)

@@ -58,7 +58,12 @@ class AccountRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class ProviderRecord(Record):
-    """A storage provider. `stake` includes `locked`, the collateral of its shards; `deposit` is apart."""
+    """A storage provider. `stake` includes `locked`, the collateral of its shards; `deposit` is apart.
+
+    Its history: when it registered, periods proven and faults over all its datasets, shards taken from it,
+    and `served`, the shard-periods that it was paid for. `stake_mark` is the last proposal that its present
+    stake was noted for.
+    """
 
     account: Account
     payout: Account
@@ -72,6 +77,12 @@ class ProviderRecord(Record):
     min_piece_bytes: Uint
     max_piece_bytes: Uint
     open: Flag
+    registered_at: Uint = 0
+    proven_total: Uint = 0
+    fault_total: Uint = 0
+    terminated_total: Uint = 0
+    served: Uint = 0
+    stake_mark: Uint = 0
 
     @property
     def unlocked(self) -> int:
@@ -93,7 +104,11 @@ class DealStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DealRecord(Record):
-    """A deal. `holders` has the provider, if any, of each shard, offered or kept; open until `ended_at`."""
+    """A deal, open until `ended_at`. `ending`: its client gave notice, it ends earlier than agreed.
+
+    `holders` has the provider, if any, of each shard, offered or kept; `successors` whom the shard is being
+    handed over to, if anyone. `terms` is the version of the parameters that was in force when it was made.
+    """
 
     client: Account
     content: Link
@@ -112,6 +127,14 @@ class DealRecord(Record):
     open_shards: Uint
     refunded: Uint
     holders: Annotated[tuple[bytes, ...], sequence(account(optional=True), limits.MAX_SHARDS)]
+    successors: Annotated[tuple[bytes, ...], sequence(account(optional=True), limits.MAX_SHARDS)]
+    terms: Uint
+    ending: Flag = False
+
+    @property
+    def parties(self) -> tuple[bytes, ...]:
+        """Every provider that a shard is offered to, kept by or handed over to; b"" stands for none."""
+        return (*self.holders, *self.successors)
 
 
 class ShardStatus(Enum):
@@ -141,8 +164,13 @@ class ShardRecord(Record):
     is accepted and when it is closed) in the periods `first`…`last`; `mark` is the dataset's `proven_total`
     up to which it is paid. `ends_at` is the
     ledger time up to which the client pays, 0 before the first acceptance takes effect. `escrow` is the
-    client's money left, `reward` what the one who repairs it gets, `collateral` the part of the provider's
-    stake that is locked, `paid` all pay so far.
+    client's money left, `reward` what the one who repairs it gets, and `bounty` what others add to that;
+    `collateral` the part of the provider's stake that is locked, `paid` all pay so far.
+
+    While an active shard is `handing_over` to another provider, `successor` is whom it is offered to, `round`,
+    `expires_at` and `tried` are of that offer, and `next_collateral` is what the successor has locked once
+    `successor_accepted`. `giving_up`: it leaves after the next proven period. `struck`: it is taken away at
+    the end of this period, for `missed` spot challenges in a row, and not paid meanwhile.
     """
 
     piece: Annotated[PieceCommitment, nested(PieceCommitment)]
@@ -161,6 +189,14 @@ class ShardRecord(Record):
     reward: Uint
     collateral: Uint
     paid: Uint
+    bounty: Uint = 0
+    handing_over: Flag = False
+    successor: AccountOrNone = b""
+    successor_accepted: Flag = False
+    next_collateral: Uint = 0
+    giving_up: Flag = False
+    struck: Flag = False
+    missed: Uint = 0
 
 
 class Phase(Enum):
@@ -170,6 +206,7 @@ class Phase(Enum):
     RESTING = "resting"  # nothing to prove in this period; pieces join at its end
     WAITING = "waiting"  # for its window to open
     OPEN = "open"  # the seed is out: a proof is due
+    DECLARED = "declared"  # its provider declared a fault: no window; waits for the period's end
     VOID = "void"  # the window could not be opened in time; waits for the period's end
     TURNING = "turning"  # between two periods: pieces leave and join
 
@@ -181,10 +218,11 @@ class DatasetRecord(Record):
     `period` is the one that the trees stand for; `seed` (b"" unless a window was opened), `seed_time` and
     `stalled_s` (the chain's at that time) belong to it, as does `proven`. `in_a_row` counts faults since
     the last proof, `clean` proofs since the last fault; `history` has bit i set if the period 1 + i before
-    `period` was proven. `slots` is how many slots were ever used, `pieces` how many hold a piece,
+    `period` was proven, `faults` if it was a fault; `faulted` is that of `period`. `slots` is how many slots were ever used, `pieces` how many hold a piece,
     `price_total` their price a period. `data_*` and `meta_*` are the roots of the two slot trees, `depth`
-    the height of both. `joins` numbers the pieces that ever waited to join, `joining` those that wait now.
-    `terminating`: every piece leaves at the turn of the period.
+    the height of both. `joins` numbers the pieces that ever waited to join, `joining` those that wait now;
+    `expected` those that will, once another provider has handed them over. `terminating`: every piece leaves
+    at the turn of the period. `terms` is the version of the parameters of the deals in it.
     """
 
     KIND: ClassVar[str] = "merkle"
@@ -192,6 +230,7 @@ class DatasetRecord(Record):
     client: Account
     provider: Account
     challenges: Uint
+    terms: Uint
     deposit: Uint
     phase: Annotated[Phase, choice(Phase)] = Phase.IDLE
     period: Uint = 0
@@ -204,6 +243,8 @@ class DatasetRecord(Record):
     in_a_row: Uint = 0
     clean: Uint = 0
     history: Uint = 0
+    faults: Uint = 0
+    faulted: Flag = False
     terminating: Flag = False
     slots: Uint = 0
     pieces: Uint = 0
@@ -215,6 +256,7 @@ class DatasetRecord(Record):
     meta_leaves: Uint = 0
     joins: Uint = 0
     joining: Uint = 0
+    expected: Uint = 0
 
     @property
     def data(self) -> SumNode:

@@ -19,7 +19,7 @@ from itertools import islice, takewhile
 from ledger import due, keys, limits, money
 from ledger.context import Context
 from ledger.genesis import Params
-from ledger.records import DatasetRecord, Phase, ShardRecord, ShardStatus, SlotRecord
+from ledger.records import DatasetRecord, DealRecord, Phase, ShardRecord, ShardStatus, SlotRecord
 from ledger.rules_faults import fault, terminate_shard
 from ledger.rules_settlement import close_shard, pay, release
 from ledger.state import State
@@ -33,9 +33,9 @@ DATASET_TAG = b"holdfast/dataset/1\x00"
 OFFSET_TAG = b"holdfast/period-offset/1\x00"
 
 
-def identify(client: bytes, provider: bytes, challenges: int) -> bytes:
-    """The ID of a dataset, 32 bytes. Its parameter version is the number of challenges."""
-    what = dag_cbor.encode([client, provider, DatasetRecord.KIND, challenges])
+def identify(client: bytes, provider: bytes, challenges: int, terms: int) -> bytes:
+    """The ID of a dataset, 32 bytes; `terms` is the version of the parameters that its deals are under."""
+    what = dag_cbor.encode([client, provider, DatasetRecord.KIND, challenges, terms])
     return hashlib.sha256(DATASET_TAG + what).digest()
 
 
@@ -90,10 +90,10 @@ class StateNodes:
             self._state.put(key, keys.u64(node.sum) + node.hash)
 
 
-def create(ctx: Context, dataset: bytes, client: bytes, provider: bytes, challenges: int) -> None:
-    """Makes an empty dataset; its provider pays the deposit."""
-    ctx.put_dataset(dataset, DatasetRecord(client, provider, challenges, deposit=0))
-    ctx.move(money.balance(provider), money.dataset_deposit(dataset), ctx.params.deposit)
+def create(ctx: Context, dataset: bytes, deal: DealRecord, provider: bytes) -> None:
+    """Makes an empty dataset for a deal's pieces on a provider, which pays the deposit."""
+    ctx.put_dataset(dataset, DatasetRecord(deal.client, provider, deal.challenges, deal.terms, deposit=0))
+    ctx.move(money.balance(provider), money.dataset_deposit(dataset), ctx.terms(deal.terms).deposit)
 
 
 def queue_join(ctx: Context, dataset: bytes, deal: CID, shard: int) -> None:

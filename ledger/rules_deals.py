@@ -83,6 +83,8 @@ def _new_deal(ctx: Context, client: bytes, body: CreateDeal) -> DealRecord:
         open_shards=len(body.pieces),
         refunded=0,
         holders=(b"",) * len(body.pieces),
+        successors=(b"",) * len(body.pieces),
+        terms=ctx.params_version,
     )
 
 
@@ -119,7 +121,7 @@ def accept(ctx: Context, sender: bytes, body: Accept) -> None:
         raise Refusal(Code.NOT_OFFERED, f"the shard is {shard.status.value}")
     if ctx.time > shard.expires_at:
         raise Refusal(Code.OFFER_EXPIRED, f"the offer ran out at {shard.expires_at}")
-    dataset = rules_datasets.identify(deal.client, sender, deal.challenges)
+    dataset = rules_datasets.identify(deal.client, sender, deal.challenges, deal.terms)
     if shard.ends_at and rules_datasets.next_start(ctx, dataset) + ctx.params.period_s > shard.ends_at:
         raise Refusal(Code.OFFER_EXPIRED, f"no whole period is left before the deal ends at {shard.ends_at}")
     if shard.piece.size_bytes > provider.free_bytes:
@@ -141,6 +143,6 @@ def accept(ctx: Context, sender: bytes, body: Accept) -> None:
     )
     ctx.put_shard(body.deal, body.shard, accepted)
     if known is None:
-        rules_datasets.create(ctx, dataset, deal.client, sender, deal.challenges)
+        rules_datasets.create(ctx, dataset, deal, sender)
     rules_datasets.queue_join(ctx, dataset, body.deal, body.shard)
     ctx.emit("shard_accepted", deal=body.deal, shard=body.shard, provider=sender, dataset=dataset)

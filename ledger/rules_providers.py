@@ -32,7 +32,7 @@ def register(ctx: Context, sender: bytes, body: Register) -> None:
     if known is None and body.stake < ctx.params.min_stake:
         raise Refusal(Code.INSUFFICIENT_STAKE, f"a provider's stake is at least {ctx.params.min_stake} units")
     if known is None:
-        known = _new_provider(sender)
+        known = _new_provider(ctx, sender)
         ctx.put_provider(known)
         ctx.move(money.balance(sender), money.provider_deposit(sender), ctx.params.deposit)
     ctx.move(money.balance(sender), money.stake(sender), body.stake)
@@ -52,7 +52,7 @@ def _is_endpoint(text: str) -> bool:
     return host != text and bool(host) and text.isascii() and text.isprintable() and " " not in text
 
 
-def _new_provider(account: bytes) -> ProviderRecord:
+def _new_provider(ctx: Context, account: bytes) -> ProviderRecord:
     """A provider without stake that takes nothing until it asks."""
     return ProviderRecord(
         account=account,
@@ -67,6 +67,7 @@ def _new_provider(account: bytes) -> ProviderRecord:
         min_piece_bytes=0,
         max_piece_bytes=0,
         open=False,
+        registered_at=ctx.time,
     )
 
 

@@ -175,7 +175,7 @@ def test_a_repair_with_no_whole_period_left_is_not_accepted(early_s: int) -> Non
     world.block()
     shard = world.shard(deal)
     assert shard.provider == key("second")
-    dataset = identify(key("client"), key("second"), PARAMS.challenges)
+    dataset = identify(key("client"), key("second"), PARAMS.challenges, 1)
     clock = Clock.of(dataset, world.params)
     last_start = clock.starts_at(clock.period_at(shard.ends_at - PARAMS.period_s))
     assert world.app.time < last_start

@@ -105,7 +105,7 @@ RECORDS: list[Wire] = [
     AccountRecord(5, 6),
     ProviderRecord(key("a"), key("b"), "http://x", 1, 2, 3, 4, 5, 6, 7, 8, True),
     SlotRecord(MANIFEST, 3),
-    DatasetRecord(key("a"), key("b"), 30, 5, seed=b"\x05" * 32, price_total=7),
+    DatasetRecord(key("a"), key("b"), 30, 1, 5, seed=b"\x05" * 32, price_total=7),
     PARAMS,
 ]
 
