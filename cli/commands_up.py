@@ -118,7 +118,7 @@ def demo(
     json_output: JsonFlag = False,
 ) -> int:
     """Play the whole story on a local network: store for pay, prove, lose a node, repair, browse."""
-    from cli.demo import MAX_NODES, MIN_NODES, run_demo
+    from cli.demo import MAX_NODES, MIN_NODES, Stage, run_demo
     from cli.demo_story import Story
     from cli.serve import run_forever
 
@@ -128,13 +128,13 @@ def demo(
         raise usage(f"--engine {engine}: this version has the embedded engine alone")
     if path and not Path(path).exists():
         raise not_found(f"{path}: no such file or folder")
-    story = Story(json_output=json_output)
+    story, stage = Story(json_output=json_output), Stage()
     source = Path(path).resolve() if path else None
 
     async def main(stop: asyncio.Event) -> None:
-        await run_demo(source, nodes, stop, story, once=once)
+        await run_demo(source, nodes, stop, story, stage, once=once)
 
-    return run_forever(main)
+    return run_forever(main, stage.clear)
 
 
 def healthcheck(json_output: JsonFlag = False) -> None:

@@ -54,25 +54,45 @@ class Demo:
     operator_home: Home
 
 
-async def run_demo(path: Path | None, nodes: int, stop: asyncio.Event, story: Story, *, once: bool) -> None:
+class Stage:
+    """What a demo makes on this machine: its folder, and the processes that run there."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.network: Network | None = None
+
+    def clear(self) -> None:
+        """Ends and removes all of it at once, for whoever does not wait for the clean end."""
+        if self.network is not None:
+            self.network.kill_all()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+async def run_demo(
+    path: Path | None, nodes: int, stop: asyncio.Event, story: Story, stage: Stage, *, once: bool
+) -> None:
     """Plays the whole of it. Leaves no process, port or file behind, however it ends.
 
     Raises CommandError (exit 130) when `stop` is set before the end.
     """
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-demo-"))
+    stage.folder = folder = Path(tempfile.mkdtemp(prefix="holdfast-demo-"))
     try:
         source = path or own_files(folder)
-        async with Network(folder) as network:
-            await _interruptible(_play(network, folder, source, nodes, story), stop)
-            if not once:
-                story.say("Ctrl-C ends the demo and removes all it made.", event="waiting")
-                await stop.wait()
+        async with Network(folder) as stage.network:
+            url = await _interruptible(_play(stage.network, folder, source, nodes, story), stop)
+            if once:
+                story.begin("done", "Everything is back and paid for. What was made for it is removed.")
+                return
+            story.begin("done", f"Everything is back and paid for. {source.name} is at {url}")
+            story.say("Ctrl-C ends the demo and removes all it made.", event="waiting", url=url)
+            await stop.wait()
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
 
 
-async def _interruptible(play: Coroutine[None, None, None], stop: asyncio.Event) -> None:
-    """Runs the play until it ends or `stop` is set; then it is cancelled, and the exit code 130."""
+async def _interruptible(play: Coroutine[None, None, str], stop: asyncio.Event) -> str:
+    """What the play returns at its end; when `stop` is set before, it is cancelled, and the exit code 130."""
     playing = asyncio.create_task(play)
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -83,7 +103,7 @@ async def _interruptible(play: Coroutine[None, None, None], stop: asyncio.Event)
         await asyncio.gather(playing, stopping, return_exceptions=True)
     if playing.cancelled():
         raise CommandError("interrupted", ExitCode.INTERRUPTED)
-    playing.result()
+    return playing.result()
 
 
 def own_files(folder: Path) -> Path:
@@ -111,7 +131,8 @@ def own_files(folder: Path) -> Path:
     return target
 
 
-async def _play(network: Network, folder: Path, path: Path, nodes: int, story: Story) -> None:
+async def _play(network: Network, folder: Path, path: Path, nodes: int, story: Story) -> str:
+    """All steps but the last; returns the URL of what was stored."""
     demo, names = await _start(network, folder, path, nodes, story)
     watch = Watch(story, names)
     imported_s = time.time()
@@ -129,8 +150,7 @@ async def _play(network: Network, folder: Path, path: Path, nodes: int, story: S
         finally:
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
-    url = f"{demo.gateway.url}/ipfs/{root}/"
-    story.begin("done", f"Everything is back and paid for. {path.name} is at {url}")
+    return f"{demo.gateway.url}/ipfs/{root}/"
 
 
 async def _start(

@@ -95,10 +95,12 @@ async def until(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-def run_forever(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+def run_forever(
+    main: Callable[[asyncio.Event], Awaitable[None]], at_once: Callable[[], None] | None = None
+) -> int:
     """Runs `main(stop)` on a fast event loop; `stop` is set by SIGINT, SIGTERM or a parent's end.
 
-    Returns exit code 0 after a clean stop. A second signal ends the process at once.
+    Returns exit code 0 after a clean stop. A second signal ends the process at once, after `at_once`.
     """
 
     async def guarded() -> None:
@@ -107,7 +109,11 @@ def run_forever(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
         def asked(number: int) -> None:
             if stop.is_set():
-                os._exit(128 + number)
+                try:
+                    if at_once is not None:
+                        at_once()
+                finally:
+                    os._exit(128 + number)
             note("stopping (once more ends it at once)")
             stop.set()
 

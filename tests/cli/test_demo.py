@@ -99,6 +99,7 @@ def test_the_whole_story(tmp_path: Path, site: Path, start: Callable[..., Proces
     parts = [line["units"] for line in seen if line["event"] == "total"]
     assert sum(parts) == total["issued"]
     pids, urls = servers(seen)
+    assert not [line for line in seen[events.index("sum") :] if "http" in line["text"]], "a dead link"
     assert not [pid for pid in pids if is_running(pid)]
     assert not [url for url in urls if accepts_connections(url)]
     assert not list((tmp_path / "tmp").iterdir())
@@ -116,6 +117,21 @@ def test_an_interrupted_demo_leaves_nothing(
     assert "Traceback" not in said
     assert not [pid for pid in pids if is_running(pid)]
     assert not [url for url in urls if accepts_connections(url)]
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_whoever_does_not_wait_for_the_clean_end_leaves_nothing_either(
+    tmp_path: Path, start: Callable[..., Process]
+) -> None:
+    demo = start()
+    pids, _ = servers(demo.until("ledger"))
+    os.kill(pids[0], signal.SIGSTOP)  # it takes no notice of being asked to end
+    demo.child.send_signal(signal.SIGINT)
+    while "stopping" not in demo.stderr():
+        assert demo.child.poll() is None
+    code, said = demo.end(signal.SIGINT)
+    assert code == 130, said
+    assert not [pid for pid in pids if is_running(pid)]
     assert not list((tmp_path / "tmp").iterdir())
 
 
