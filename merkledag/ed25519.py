@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
@@ -10,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+MAX_REMEMBERED_KEYS = 16_384
 
 _P = 2**255 - 19
 _L = 2**252 + 27742317777372353535851937790883648493
 _Y_MASK = 2**255 - 1
+_D = -121665 * pow(121666, -1, _P) % _P
 # The y coordinates of all eight points whose order divides 8; no other point has one of them.
 _ORDER_8_Y = int.from_bytes(
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
@@ -62,14 +65,14 @@ def _is_usable_point(encoded: bytes) -> bool:
     return y < _P and y not in _SMALL_ORDER_Y
 
 
+@lru_cache(MAX_REMEMBERED_KEYS)
 def is_usable_key(public_key: bytes) -> bool:
     """Whether `public_key` can ever verify a signature: canonical, on the curve, not of small order."""
     if len(public_key) != PUBLIC_KEY_BYTES or not _is_usable_point(public_key):
         return False
     y2 = pow(int.from_bytes(public_key, "little") & _Y_MASK, 2, _P)
-    d = -121665 * pow(121666, -1, _P) % _P
-    x2 = (y2 - 1) * pow(d * y2 + 1, -1, _P) % _P
-    return pow(x2, (_P - 1) // 2, _P) == 1
+    # x² = (y² − 1) / (d·y² + 1), and a quotient is a square where the product is.
+    return pow((y2 - 1) * (_D * y2 + 1), (_P - 1) // 2, _P) == 1
 
 
 def verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
