@@ -12,8 +12,9 @@ from ledger import (
     keys,
     limits,
     money,
-    rules_datasets,
     rules_draw,
+    rules_offers,
+    rules_periods,
     rules_settlement,
     transactions,
 )
@@ -35,8 +36,8 @@ from proofs.errors import InvalidBeacon
 
 HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
     {
-        due.What.DATASET: rules_datasets.on_due,
-        due.What.OFFER: rules_draw.on_offer_due,
+        due.What.DATASET: rules_periods.on_due,
+        due.What.OFFER: rules_offers.on_offer_due,
         due.What.FORGET: rules_settlement.forget,
     }
 )

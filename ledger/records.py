@@ -167,10 +167,10 @@ class ShardRecord(Record):
     client's money left, `reward` what the one who repairs it gets, and `bounty` what others add to that;
     `collateral` the part of the provider's stake that is locked, `paid` all pay so far.
 
-    While an active shard is `handing_over` to another provider, `successor` is whom it is offered to, `round`,
-    `expires_at` and `tried` are of that offer, and `next_collateral` is what the successor has locked once
-    `successor_accepted`. `giving_up`: it leaves after the next proven period. `struck`: it is taken away at
-    the end of this period, for `missed` spot challenges in a row, and not paid meanwhile.
+    While an active shard is `handing_over` to another provider, `successor` is whom it is offered to;
+    `round`, `expires_at` and `tried` are of that offer, and `next_collateral` is what the successor has
+    locked once `successor_accepted`. `giving_up`: it leaves after the next proven period. `struck`: it is
+    taken away at the end of this period, for `missed` spot challenges in a row, and not paid meanwhile.
     """
 
     piece: Annotated[PieceCommitment, nested(PieceCommitment)]
@@ -218,9 +218,9 @@ class DatasetRecord(Record):
     `period` is the one that the trees stand for; `seed` (b"" unless a window was opened), `seed_time` and
     `stalled_s` (the chain's at that time) belong to it, as does `proven`. `in_a_row` counts faults since
     the last proof, `clean` proofs since the last fault; `history` has bit i set if the period 1 + i before
-    `period` was proven, `faults` if it was a fault; `faulted` is that of `period`. `slots` is how many slots were ever used, `pieces` how many hold a piece,
-    `price_total` their price a period. `data_*` and `meta_*` are the roots of the two slot trees, `depth`
-    the height of both. `joins` numbers the pieces that ever waited to join, `joining` those that wait now;
+    `period` was proven, `faults` if it was a fault; `faulted` is that of `period`. `slots` is how many slots
+    were ever used, `pieces` how many hold a piece, `price_total` their price a period. `data_*` and `meta_*`
+    are the roots of the two slot trees, `depth` the height of both. `joins` numbers the pieces that ever waited to join, `joining` those that wait now;
     `expected` those that will, once another provider has handed them over. `terminating`: every piece leaves
     at the turn of the period. `terms` is the version of the parameters of the deals in it.
     """

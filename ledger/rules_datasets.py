@@ -1,32 +1,21 @@
-"""Datasets: the trees of what one client keeps on one provider, and the periods they go through.
+"""Datasets: what one client keeps on one provider; their IDs, clocks, slot trees and queues of pieces.
 
-A dataset has at most one entry in the queue of due work, for what its phase waits for:
-
-    RESTING, VOID, OPEN ── period's end ──► TURNING ──► WAITING ── opens_at ──► OPEN, or VOID if late
-                                               └──────► dropped (nothing left)
-
-The first piece that is accepted makes the dataset, IDLE for that moment.
-
-Pieces join and leave only while TURNING, so from then to the period's end the trees stand still.
+Pieces join and leave only while a period turns (`rules_periods`); until then they wait in a queue.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from itertools import islice, takewhile
 
-from ledger import due, keys, limits, money
+from ledger import due, keys, money
 from ledger.context import Context
 from ledger.genesis import Params
-from ledger.records import DatasetRecord, DealRecord, Phase, ShardRecord, ShardStatus, SlotRecord
-from ledger.rules_faults import fault, terminate_shard
-from ledger.rules_settlement import close_shard, pay, release
+from ledger.records import DatasetRecord, DealRecord, Phase, ShardRecord, SlotRecord
 from ledger.state import State
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from proofs import slot_tree
-from proofs.challenge import period_seed
 from proofs.commitment import EMPTY, SumNode
 
 DATASET_TAG = b"holdfast/dataset/1\x00"
@@ -117,172 +106,7 @@ def next_start(ctx: Context, dataset: bytes) -> int:
     return clock.starts_at(current + 1 if known is None else max(current, known.period + 1))
 
 
-def on_due(ctx: Context, dataset: bytes) -> None:
-    """Does what the dataset's phase has waited for."""
-    record = ctx.get_dataset(dataset)
-    clock = Clock.of(dataset, ctx.params)
-    if record.phase is Phase.WAITING:
-        _open_window(ctx, dataset, record, clock)
-        return
-    if record.phase is Phase.OPEN and not record.proven:
-        if 2 * (ctx.stalled_s - record.stalled_s) >= clock.window_s:
-            _emit_void(ctx, dataset, record)  # for want of blocks: nobody's fault
-        else:
-            record = fault(ctx, dataset, record)
-    _turn(ctx, dataset, record, clock)
-
-
-def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
-    """Draws the seed from this block's beacon. Past half of the window the period is void: nobody's fault."""
-    period = record.period
-    due.add(ctx.state, clock.closes_at(period) + 1, due.What.DATASET, dataset)
-    if 2 * (ctx.time - clock.opens_at(period)) > clock.window_s:
-        ctx.put_dataset(dataset, replace(record, phase=Phase.VOID))
-        _emit_void(ctx, dataset, record)
-        return
-    seed = period_seed(ctx.chain_id, dataset, record.provider, period, ctx.beacon)
-    record = replace(record, phase=Phase.OPEN, seed=seed, seed_time=ctx.time, stalled_s=ctx.stalled_s)
-    ctx.put_dataset(dataset, record)
-    ctx.emit(
-        "window_opened",
-        dataset=dataset,
-        provider=record.provider,
-        period=period,
-        seed=seed,
-        closes_at=clock.closes_at(period),
-    )
-
-
-def _emit_void(ctx: Context, dataset: bytes, record: DatasetRecord) -> None:
-    period = record.period
-    ctx.emit("period_void", dataset=dataset, provider=record.provider, period=period, until=period)
-
-
-def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
-    """Lets pieces leave and join, as many as the block's budget allows; the rest in the next block."""
-    record = replace(record, phase=Phase.TURNING)
-    current = clock.period_at(ctx.time)
-    before = record
-    record = _terminate_pieces(ctx, dataset, record) if record.terminating else record
-    record = _end_pieces(ctx, dataset, record, current)
-    record = _join_pieces(ctx, dataset, record, clock, current)
-    if record != before:
-        ctx.emit(
-            "dataset_changed",
-            dataset=dataset,
-            provider=record.provider,
-            period=current,
-            pieces=record.pieces,
-        )
-    if ctx.budget <= 0 and _has_leftovers(ctx, dataset, record, current):
-        ctx.put_dataset(dataset, record)
-        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
-        return
-    _begin_period(ctx, dataset, record, clock, current)
-
-
-def _has_leftovers(ctx: Context, dataset: bytes, record: DatasetRecord, current: int) -> bool:
-    return record.terminating or record.joining > 0 or bool(_ended_keys(ctx, dataset, current, 1))
-
-
-def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, current: int) -> None:
-    if record.pieces == 0:
-        _drop(ctx, dataset, record, clock)
-        return
-    skipped = current - record.period - 1
-    shift = min(skipped, limits.HISTORY_PERIODS)
-    history = ((record.history << 1 | record.proven) << shift) % (1 << limits.HISTORY_PERIODS)
-    if skipped > 0:
-        ctx.emit(
-            "period_void",
-            dataset=dataset,
-            provider=record.provider,
-            period=record.period + 1,
-            until=current - 1,
-        )
-    record = replace(
-        record,
-        phase=Phase.WAITING,
-        period=current,
-        seed=b"",
-        seed_time=0,
-        stalled_s=0,
-        proven=False,
-        history=history,
-    )
-    ctx.put_dataset(dataset, record)
-    due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)
-
-
-def _drop(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
-    """Forgets a dataset in which nothing is left, and gives its deposit back to its provider.
-
-    The marks of its free slots go first, highest first, so that at any time all slots below `slots` are
-    free: where the block's budget ends, the next block goes on, also if a piece was accepted meanwhile. Its
-    trees have left no nodes.
-    """
-    assert record.joining == 0, "a dataset that pieces wait for goes on"
-    count = min(record.slots, max(0, ctx.budget))
-    ctx.budget -= count
-    for slot in range(record.slots - count, record.slots):
-        ctx.state.delete(keys.free(dataset, slot))
-    record = replace(record, slots=record.slots - count)
-    ctx.put_dataset(dataset, record)
-    if record.slots > 0:
-        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
-        return
-    ctx.move(money.dataset_deposit(dataset), money.balance(record.provider), record.deposit)
-    ctx.state.delete(keys.dataset(dataset))
-
-
-def _terminate_pieces(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
-    """Every piece leaves, with its provider's collateral."""
-    slots = list(islice(ctx.state.scan(keys.SLOT + dataset), max(0, ctx.budget)))
-    for key in slots:
-        ctx.budget -= 1
-        place = ctx.state.record(key, SlotRecord)
-        assert place is not None
-        shard = ctx.get_shard(place.deal, place.shard)
-        record = _leave(ctx, dataset, record, place, shard)
-        terminate_shard(ctx, place.deal, place.shard)
-    if record.pieces == 0:
-        record = replace(record, terminating=False, in_a_row=0)
-    return record
-
-
-def _ended_keys(ctx: Context, dataset: bytes, current: int, count: int) -> list[bytes]:
-    """The first `count` queue keys of pieces whose last period is over."""
-    prefix = keys.END + dataset
-    limit = prefix + keys.u64(current)
-    return list(islice(takewhile(lambda key: key < limit, ctx.state.scan(prefix)), max(0, count)))
-
-
-def _end_pieces(ctx: Context, dataset: bytes, record: DatasetRecord, current: int) -> DatasetRecord:
-    """Pieces whose last period is over are paid and leave."""
-    for key in _ended_keys(ctx, dataset, current, ctx.budget):
-        ctx.budget -= 1
-        place = ctx.state.record(keys.SLOT + dataset + key[-4:], SlotRecord)
-        assert place is not None
-        shard = ctx.get_shard(place.deal, place.shard)
-        record = _leave(ctx, dataset, record, place, shard)
-        pay(ctx, place.deal, place.shard)
-        release(ctx, place.deal, place.shard)
-        close_shard(ctx, place.deal, place.shard, ShardStatus.ENDED)
-    return record
-
-
-def _leave(
-    ctx: Context, dataset: bytes, record: DatasetRecord, place: SlotRecord, shard: ShardRecord
-) -> DatasetRecord:
-    ctx.state.delete(keys.end(dataset, shard.last, shard.slot))
-    ctx.state.delete(keys.slot(dataset, shard.slot))
-    ctx.state.put(keys.free(dataset, shard.slot), b"")
-    record = _set_slot(ctx, dataset, record, shard.slot, EMPTY, EMPTY)
-    price = ctx.get_deal(place.deal).price
-    return replace(record, pieces=record.pieces - 1, price_total=record.price_total - price)
-
-
-def _set_slot(
+def set_slot(
     ctx: Context, dataset: bytes, record: DatasetRecord, slot: int, data: SumNode, meta: SumNode
 ) -> DatasetRecord:
     data_nodes = StateNodes(ctx.state, dataset, keys.DATA_TREE)
@@ -304,45 +128,20 @@ def _set_slot(
     )
 
 
-def _join_pieces(
-    ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, current: int
-) -> DatasetRecord:
-    """Accepted pieces take the lowest free slots; they are drawn and paid from the period that begins."""
-    for key in list(islice(ctx.state.scan(keys.JOIN + dataset), max(0, ctx.budget))):
-        ctx.budget -= 1
-        place = ctx.state.record(key, SlotRecord)
-        assert place is not None
-        ctx.state.delete(key)
-        record = replace(record, joining=record.joining - 1)
-        shard = ctx.get_shard(place.deal, place.shard)
-        deal = ctx.get_deal(place.deal)
-        starts_at = clock.starts_at(current)
-        periods = (shard.ends_at - starts_at) // clock.period_s if shard.ends_at else deal.periods
-        if periods <= 0:  # a repair that came too late for one more period
-            release(ctx, place.deal, place.shard)
-            close_shard(ctx, place.deal, place.shard, ShardStatus.TERMINATED)
-            continue
-        slot, record = _take_slot(ctx, dataset, record)
-        record = _set_slot(ctx, dataset, record, slot, shard.piece.data, shard.piece.meta)
-        record = replace(record, pieces=record.pieces + 1, price_total=record.price_total + deal.price)
-        shard = replace(
-            shard,
-            status=ShardStatus.ACTIVE,
-            slot=slot,
-            first=current,
-            last=current + periods - 1,
-            mark=record.proven_total,
-            ends_at=shard.ends_at or starts_at + periods * clock.period_s,
-        )
-        ctx.put_shard(place.deal, place.shard, shard)
-        ctx.state.put(keys.slot(dataset, slot), place)
-        ctx.state.put(keys.end(dataset, shard.last, slot), b"")
-    return record
-
-
-def _take_slot(ctx: Context, dataset: bytes, record: DatasetRecord) -> tuple[int, DatasetRecord]:
+def take_slot(ctx: Context, dataset: bytes, record: DatasetRecord) -> tuple[int, DatasetRecord]:
     key = ctx.state.first(keys.FREE + dataset)
     if key is None:
         return record.slots, replace(record, slots=record.slots + 1)
     ctx.state.delete(key)
     return int.from_bytes(key[-4:], "big"), record
+
+
+def leave(
+    ctx: Context, dataset: bytes, record: DatasetRecord, place: SlotRecord, shard: ShardRecord
+) -> DatasetRecord:
+    ctx.state.delete(keys.end(dataset, shard.last, shard.slot))
+    ctx.state.delete(keys.slot(dataset, shard.slot))
+    ctx.state.put(keys.free(dataset, shard.slot), b"")
+    record = set_slot(ctx, dataset, record, shard.slot, EMPTY, EMPTY)
+    price = ctx.get_deal(place.deal).price
+    return replace(record, pieces=record.pieces - 1, price_total=record.price_total - price)

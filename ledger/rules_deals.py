@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import limits, money, rules_datasets, rules_draw
+from ledger import limits, money, rules_datasets, rules_offers
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.records import DealRecord, DealStatus, ShardRecord, ShardStatus
@@ -43,9 +43,9 @@ def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> Non
     ctx.emit("deal_created", deal=deal, client=sender, shards=shards)
     for index in range(shards):
         if body.providers:
-            rules_draw.offer(ctx, deal, index, body.providers[index])
+            rules_offers.offer(ctx, deal, index, body.providers[index])
         else:
-            rules_draw.enqueue(ctx, deal, index)
+            rules_offers.enqueue(ctx, deal, index)
 
 
 def _check_terms(ctx: Context, body: CreateDeal) -> None:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice, takewhile
 
-from ledger import due, keys, limits
+from ledger import keys, limits
 from ledger.context import Context
 from ledger.records import DealRecord, ProviderRecord, ShardRecord, ShardStatus
+from ledger.rules_offers import offer
 from ledger.rules_providers import is_eligible
 from ledger.rules_settlement import close_shard
 from merkledag.cid import CID
 
 DRAW_TAG = b"holdfast/draw/1\x00"
-
-
-def enqueue(ctx: Context, deal: CID, index: int) -> None:
-    """Puts a shard up for a draw with the beacon of a later block."""
-    ctx.state.put(keys.draw(ctx.height, deal, index), b"")
 
 
 def run_draws(ctx: Context) -> None:
@@ -76,37 +71,3 @@ def _pick(ctx: Context, deal: CID, index: int, round_: int, pool: Sequence[Provi
         if ticket < 0:
             return provider
     raise AssertionError("a ticket is below the sum of all stakes")
-
-
-def offer(ctx: Context, deal: CID, index: int, provider: bytes) -> None:
-    """Offers a shard to a provider, or, if there is none (b""), lets it wait as long as an offer."""
-    shard = ctx.get_shard(deal, index)
-    expires_at = ctx.time + ctx.params.accept_timeout_s
-    ctx.assign(deal, index, replace(shard, provider=provider, round=shard.round + 1, expires_at=expires_at))
-    due.add(ctx.state, expires_at + 1, due.What.OFFER, due.shard_subject(deal, index))
-    if provider:
-        repair = shard.status is ShardStatus.REPAIR
-        ctx.emit(
-            "shard_assigned", deal=deal, shard=index, provider=provider, repair=repair, expires_at=expires_at
-        )
-
-
-def on_offer_due(ctx: Context, subject: bytes) -> None:
-    """An offer may have run out: the shard is drawn again, or given up after `max_rounds`.
-
-    Providers that the client named are not replaced by others: then its money comes back at once.
-    """
-    deal, index = due.read_shard_subject(subject)
-    shard = ctx.find_shard(deal, index)
-    if shard is None or not 0 < shard.expires_at < ctx.time:
-        return  # accepted meanwhile, or a later offer runs
-    ctx.emit("offer_expired", deal=deal, shard=index, provider=shard.provider)
-    tried = shard.tried
-    if shard.provider and shard.provider not in tried:
-        tried = (*tried, shard.provider)
-    ctx.assign(deal, index, replace(shard, provider=b"", expires_at=0, tried=tried))
-    is_repair = shard.status is ShardStatus.REPAIR
-    if shard.round >= ctx.params.max_rounds or (ctx.get_deal(deal).named and not is_repair):
-        close_shard(ctx, deal, index, ShardStatus.TERMINATED if is_repair else ShardStatus.REFUNDED)
-    else:
-        enqueue(ctx, deal, index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import money, rules_draw
+from ledger import money, rules_offers
 from ledger.context import Context
 from ledger.records import DatasetRecord, ShardStatus
 from ledger.rules_settlement import pay, release
@@ -68,4 +68,4 @@ def terminate_shard(ctx: Context, deal: CID, index: int) -> None:
         mark=0,
     )
     ctx.assign(deal, index, lost)
-    rules_draw.enqueue(ctx, deal, index)
+    rules_offers.enqueue(ctx, deal, index)
