@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.durations import duration_text, seconds
+from cli.commands_ledger_join import join, leave
 from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
 
 app = new_app("The shared ledger.")
+app.command("join")(join)
+app.command("leave")(leave)
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 EngineFlag = Annotated[str, typer.Option("--engine", help="embedded.")]
 
@@ -32,28 +34,48 @@ def init(
     chain: Annotated[
         str, typer.Option("--chain-id", help="Name of the chain; by default a random one.")
     ] = "",
-    period: Annotated[str, typer.Option("--period", help="Length of a proving period.")] = "1d",
-    window: Annotated[str, typer.Option("--window", help="Length of the proving window.")] = "2h",
+    period: Annotated[
+        str, typer.Option("--period", help="Length of a proving period; by default 1d.", show_default=False)
+    ] = "",
+    window: Annotated[
+        str, typer.Option("--window", help="Length of the proving window; by default 2h.", show_default=False)
+    ] = "",
+    issued: Annotated[str, typer.Option("--issued", help="HOLD that there are, all the operator's.")] = "",
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", help="NAME=VALUE of any parameter (repeatable).", show_default=False),
+    ] = None,
     engine: EngineFlag = "embedded",
     json_output: JsonFlag = False,
 ) -> None:
     """Make a new ledger in this home, with its operator's keys."""
-    from cli.compose import genesis_file, init_ledger
+    from cli.compose import ISSUED_UNITS, genesis_file, init_ledger
+    from cli.durations import seconds
+    from cli.ledger_params import parse_params
+    from cli.money import parse_amount
     from ledger.errors import InvalidGenesis
     from ledger.fields import FieldError
     from ledger.genesis import Params
+    from merkledag.peer import peer_text
 
     _embedded_alone(engine)
     home = Home.locate()
+    chosen = parse_params(param or (), Params().to_json())
+    for name, flag, given in (("period_s", "--period", period), ("window_s", "--window", window)):
+        if given and name in chosen:
+            raise usage(f"{flag} and --param {name} say the same: give one of them")
+        if given:
+            chosen[name] = seconds(given, flag)
     try:
-        params = Params(period_s=seconds(period, "--period"), window_s=seconds(window, "--window")).check()
-        genesis = init_ledger(home, params, chain or None)
+        params = Params(**chosen).check()
+        genesis = init_ledger(home, params, chain or None, parse_amount(issued) if issued else ISSUED_UNITS)
     except (FieldError, InvalidGenesis) as error:
         raise usage(f"these parameters do not do: {error}") from None
     if json_output:
-        emit(genesis.to_json())
-    else:
-        text(f"made chain {genesis.chain_id} in {genesis_file(home)}; `holdfast ledger start` runs it")
+        return emit(genesis.to_json())
+    text(f"made chain {genesis.chain_id} in {genesis_file(home)}; `holdfast ledger start` runs it")
+    text(f"others join with --chain {genesis.chain_id} --operator {peer_text(genesis.operator)}")
+    return None
 
 
 @app.command()
@@ -116,13 +138,14 @@ def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
 @app.command()
 def params(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
     """List the chain's parameters."""
+    from cli.ledger_params import params_lines
+
     found = _ask(ledger, lambda client: client.params()).to_json()
     if json_output:
         emit(found)
         return
-    for name, value in found.items():
-        shown = f"  ({duration_text(value)})" if name.endswith("_s") else ""
-        text(f"{name:24} {value}{shown}")
+    for line in params_lines(found):
+        text(line)
 
 
 @app.command()

@@ -44,13 +44,11 @@ def genesis_file(home: Home) -> Path:
     return home.ledger / GENESIS_FILE
 
 
-def init_ledger(home: Home, params: Params, chain_id: str | None = None) -> Genesis:
+def init_ledger(
+    home: Home, params: Params, chain_id: str | None = None, issued: int = ISSUED_UNITS
+) -> Genesis:
     """Makes the operator's keys and a genesis that gives it all money. Exit 1 when there is one already."""
-    path = genesis_file(home)
-    if path.exists():
-        raise CommandError(
-            f"{path} exists: this home has a ledger already; start it with `holdfast ledger start`"
-        )
+    require_no_ledger(home)
     home.ensure()
     keys = home.keystore()
     if not keys.has(OPERATOR_KEY):
@@ -62,13 +60,32 @@ def init_ledger(home: Home, params: Params, chain_id: str | None = None) -> Gene
         operator=home.signer(OPERATOR_KEY).public_key,
         bls_key=beacon.public_key,
         bls_possession=beacon.prove_possession(),
-        issued=ISSUED_UNITS,
+        issued=issued,
         params=params,
     )
+    write_genesis(home, genesis)
+    return genesis
+
+
+def require_no_ledger(home: Home) -> None:
+    """Exit 1 when this home has a ledger of its own, or belongs to somebody else's."""
+    path = genesis_file(home)
+    if path.exists():
+        raise CommandError(
+            f"{path} exists: this home has a ledger already; start it with `holdfast ledger start`"
+        )
+    if joined := home.config.text("ledger.url"):
+        raise CommandError(
+            f"this home belongs to the ledger at {joined}: choose another HOLDFAST_HOME for a new one"
+        )
+
+
+def write_genesis(home: Home, genesis: Genesis) -> None:
+    """Makes `genesis` that of this home's own ledger."""
+    path = genesis_file(home)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(genesis.dumps(), encoding="utf-8")
     temporary.replace(path)
-    return genesis
 
 
 def read_genesis(home: Home) -> Genesis:
@@ -88,6 +105,7 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
     from ledger.engine.embedded import EmbeddedEngine
     from ledger.engine.rpc import build_rpc
     from ledger.engine.storage import LedgerStorage
+    from merkledag.peer import peer_text
 
     genesis = read_genesis(home)
     operator, beacon = home.signer(OPERATOR_KEY), home.bls_signer()
@@ -103,7 +121,7 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
         await engine.start()
         watch = asyncio.create_task(_stop_when_ended(engine, stop))
         try:
-            details = {"chain_id": genesis.chain_id}
+            details = {"chain_id": genesis.chain_id, "operator": peer_text(genesis.operator)}
             async with listening(build_rpc(engine), home, "ledger", listen, details) as url:
                 yield url
         finally:
@@ -147,21 +165,16 @@ async def connected(home: Home, url: str, key: str = NODE_KEY) -> AsyncIterator[
 @asynccontextmanager
 async def nodes_of(home: Home, url: str) -> AsyncIterator[tuple[LedgerClient, NodePool]]:
     """As `connected`, for those who only read: without a key."""
+    from cli.ledger_pin import pin_of
     from ledger.engine.client import LedgerClient
-    from merkledag.peer import parse_peer
     from storage_node.endpoints import open_session
     from storage_node.pool import NodePool
 
-    config = home.config
-    operator = config.text("ledger.operator")
+    pin = pin_of(home, url)
     private = is_private(home, url)
     async with (
         open_session(allow_private=private) as session,
-        LedgerClient(
-            url,
-            expect_chain=config.text("ledger.chain_id") or None,
-            expect_operator=parse_peer(operator) if operator else None,
-        ) as ledger,
+        LedgerClient(url, expect_chain=pin.chain, expect_operator=pin.operator) as ledger,
     ):
         yield ledger, NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=private)
 

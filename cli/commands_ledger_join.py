@@ -1,0 +1,142 @@
+"""`holdfast ledger join` and `leave`: which ledger this home belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.home import Home
+from cli.ledger_pin import CHAIN_KEY, OPERATOR_KEY, URL_KEY, Pin, pin_of
+from cli.options import JsonFlag
+from cli.output import CommandError, emit, invalid, note, text, usage
+from cli.streams import require_yes
+from cli.urls import is_web_url
+
+if TYPE_CHECKING:
+    from ledger.genesis import Genesis
+
+UNASKED = "this trusts an operator: add --yes, or --chain ID and --operator KEY as the operator told you them"
+
+
+def join(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The ledger's URL.")],
+    chain: Annotated[str, typer.Option("--chain", help="The chain ID that it must have.")] = "",
+    operator: Annotated[str, typer.Option("--operator", help="The operator's key that it must have.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Leave the ledger of before.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Make this home belong to a ledger: pins its URL, chain ID and operator.
+
+    Every command refuses (exit 4) a server of another chain or operator from then on. With --chain and
+    --operator, got from the operator on another way, nothing is asked.
+    """
+    from cli.compose import genesis_file
+
+    if not is_web_url(url):
+        raise usage(f"{url!r} is no URL: write it as http://HOST:PORT or https://HOST")
+    url = url.rstrip("/")
+    home = Home.locate()
+    wanted = Pin(chain or None, _operator(operator))
+    if genesis_file(home).exists():
+        raise CommandError(
+            f"this home runs a ledger of its own ({genesis_file(home)}): choose another HOLDFAST_HOME"
+        )
+    before = pin_of(home)
+    genesis, document = _asked(url, wanted)
+    found = Pin(genesis.chain_id, genesis.operator)
+    is_known = before == found
+    if not is_known and not replace and (before.chain or before.operator):
+        raise invalid(
+            f"{url} runs chain {genesis.chain_id} of another operator or name than this home belongs to "
+            f"({before.chain}): --replace leaves that one"
+        )
+    if not json_output:
+        _show(document)
+    if not is_known and (not chain or not operator) and not yes:
+        require_yes(
+            "join this ledger and trust its operator with the order of transactions?",
+            without_terminal=UNASKED,
+            declined="nothing was joined",
+        )
+    home.ensure()
+    _pin(home, url, document["chain_id"], document["operator"])
+    if json_output:
+        emit(document)
+    else:
+        note(f"joined: {home.config_file} holds the URL, the chain and its operator")
+
+
+def leave(json_output: JsonFlag = False) -> None:
+    """Forget the ledger that this home belongs to. Keys, content and deals stay where they are."""
+    home = Home.locate()
+    left = {"url": home.config.text(URL_KEY), "chain_id": home.config.text(CHAIN_KEY)}
+    if not any(left.values()):
+        raise CommandError("this home belongs to no ledger")
+    _pin(home, "", "", "")
+    if json_output:
+        emit(left)
+    else:
+        text(f"left {left['chain_id'] or left['url']}")
+
+
+def _pin(home: Home, url: str, chain: str, operator: str) -> None:
+    for key, value in ((URL_KEY, url), (CHAIN_KEY, chain), (OPERATOR_KEY, operator)):
+        home.config.set(key, value)
+        if home.config.text(key) != value:
+            raise usage(f"{home.config.origin(key)} says otherwise: unset it first")
+    home.config.save()
+
+
+def _operator(words: str) -> bytes | None:
+    from cli.commands_wallet import account_argument
+
+    return account_argument(words) if words else None
+
+
+def _asked(url: str, wanted: Pin) -> tuple[Genesis, dict[str, Any]]:
+    """The server's genesis, checked in itself and against its last block, and what is to be shown of it."""
+    from cli.compose import is_loopback
+    from cli.serve import run_once
+    from ledger.engine.client import LedgerClient
+
+    async def asked() -> tuple[Genesis, dict[str, Any]]:
+        async with LedgerClient(url, expect_chain=wanted.chain, expect_operator=wanted.operator) as client:
+            genesis = (await client.genesis()).validated()
+            status = await client.status()
+            if status["height"]:
+                await client.block()  # verified: a genesis alone can be copied
+            return genesis, _document(url, genesis, status, (await client.params()).to_json())
+
+    if not url.startswith("https://") and not is_loopback(url):
+        note(
+            f"{url} is not encrypted: whoever is in between sees what you send, and may keep it from arriving"
+        )
+    found: tuple[Genesis, dict[str, Any]] = run_once(asked())
+    return found
+
+
+def _document(url: str, genesis: Genesis, status: dict[str, Any], params: dict[str, int]) -> dict[str, Any]:
+    from merkledag.peer import peer_text
+
+    return {
+        "url": url,
+        "chain_id": genesis.chain_id,
+        "operator": peer_text(genesis.operator),
+        "height": status["height"],
+        "time": status["time"],
+        "issued": genesis.issued,
+        "params": params,
+    }
+
+
+def _show(document: dict[str, Any]) -> None:
+    from cli.ledger_params import params_lines
+    from cli.money import amount_text
+
+    for name in ("url", "chain_id", "operator", "height", "time"):
+        text(f"{name:24} {document[name]}")
+    text(f"{'issued':24} {amount_text(document['issued'])}")
+    for line in params_lines(document["params"]):
+        text(line)

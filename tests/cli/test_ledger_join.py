@@ -1,0 +1,134 @@
+"""`holdfast ledger init`, `join`, `leave`: a home belongs to one chain of one operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.compose import init_ledger, ledger_service
+from cli.home import Home
+from ledger.genesis import DEMO_PARAMS
+from merkledag.peer import peer_text
+from tests.cli.background import serving
+from tests.cli.conftest import Holdfast
+
+
+class Server:
+    """A ledger that runs: its URL, and what one has to know of it."""
+
+    def __init__(self, home: Home, url: str) -> None:
+        from cli.compose import read_genesis
+
+        self.home, self.url = home, url
+        genesis = read_genesis(home)
+        self.chain, self.operator = genesis.chain_id, peer_text(genesis.operator)
+
+
+def started(folder: Path, chain: str, port: int = 0) -> Any:
+    """A ledger of chain `chain` in a home of its own."""
+    home = Home(folder, {})
+    init_ledger(home, DEMO_PARAMS, chain)
+    return ledger_service(home, f"127.0.0.1:{port}", asyncio.Event())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(started(tmp_path / "operator", "town")) as url:
+        yield Server(Home(tmp_path / "operator", {}), url)
+
+
+def test_a_home_joins_and_finds_its_ledger_from_then_on(holdfast: Holdfast, server: Server) -> None:
+    pinned = ("--chain", server.chain, "--operator", server.operator)
+    joined = holdfast("ledger", "join", f"{server.url}/", *pinned, "--json").json
+    assert joined["chain_id"] == "town"
+    assert joined["params"]["period_s"] == DEMO_PARAMS.period_s
+    assert holdfast("config", "get", "ledger.url").text == server.url
+    assert holdfast("config", "get", "ledger.operator").text == server.operator
+    assert holdfast("ledger", "status", "--json").json["chain_id"] == "town"
+    holdfast("ledger", "join", server.url)  # again: nothing to ask
+    assert holdfast("ledger", "leave").text == "left town"
+    holdfast.fails(5, "ledger", "status")
+    holdfast.fails(1, "ledger", "leave")
+
+
+def test_joining_asks_unless_all_is_pinned(holdfast: Holdfast, server: Server) -> None:
+    assert "add --yes" in holdfast.fails(2, "ledger", "join", server.url)
+    assert "add --yes" in holdfast.fails(2, "ledger", "join", server.url, "--chain", "town")
+    assert not holdfast.home.exists()
+    shown = holdfast("ledger", "join", server.url, "--yes").text
+    assert server.operator in shown
+    assert "period_s" in shown
+
+
+def test_another_chain_or_operator_than_was_told_is_not_joined(holdfast: Holdfast, server: Server) -> None:
+    someone = holdfast("wallet", "new", "someone").text
+    assert "runs chain town" in holdfast.fails(4, "ledger", "join", server.url, "--chain", "city", "--yes")
+    assert "belongs to" in holdfast.fails(4, "ledger", "join", server.url, "--operator", someone, "--yes")
+    holdfast.fails(2, "ledger", "join", server.url, "--operator", "me")
+    holdfast.fails(2, "ledger", "join", "here:4181")
+    holdfast.fails(5, "ledger", "join", "http://127.0.0.1:9")
+    holdfast.fails(5, "ledger", "status")
+
+
+def test_every_command_refuses_an_operator_that_changed(
+    holdfast: Holdfast, server: Server, tmp_path: Path
+) -> None:
+    holdfast("ledger", "join", server.url, "--yes")
+    with serving(started(tmp_path / "impostor", "town")) as other:
+        holdfast("config", "set", "ledger.url", other)
+        own = holdfast("wallet", "new", "mine").text
+        for command in (
+            ["ledger", "status"],
+            ["ledger", "params"],
+            ["ledger", "block"],
+            ["wallet", "balance"],
+            ["wallet", "send", own, "1", "--yes"],
+            ["deal", "ls"],
+        ):
+            assert "not to the operator that was pinned" in holdfast.fails(4, *command)
+        assert "--replace" in holdfast.fails(4, "ledger", "join", other, "--yes")
+        holdfast("ledger", "join", other, "--yes", "--replace")
+        holdfast("ledger", "status")
+
+
+def test_a_home_belongs_to_one_ledger(holdfast: Holdfast, server: Server) -> None:
+    holdfast("ledger", "join", server.url, "--yes")
+    assert "another HOLDFAST_HOME" in holdfast.fails(1, "ledger", "init")
+    holdfast("ledger", "leave")
+    holdfast("ledger", "init", "--chain-id", "own")
+    assert "ledger of its own" in holdfast.fails(1, "ledger", "join", server.url, "--yes")
+
+
+def test_init_takes_every_parameter(holdfast: Holdfast) -> None:
+    words = ("--param", "accept_timeout_s=10m", "--param", "base_fee=0.000002", "--param", "challenges=20")
+    made = holdfast(
+        "ledger", "init", "--period", "1h", "--window", "10m", "--issued", "500", *words, "--json"
+    )
+    assert made.json["issued"] == 500 * 10**9
+    params = made.json["params"]
+    assert (params["period_s"], params["window_s"], params["accept_timeout_s"]) == (3_600, 600, 600)
+    assert (params["base_fee"], params["challenges"]) == (2_000, 20)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--param", "period=1"),
+        ("--param", "challenges"),
+        ("--param", "challenges=many"),
+        ("--param", "challenges=65"),
+        ("--param", "challenges=9", "--param", "challenges=9"),
+        ("--period", "1h", "--param", "period_s=7200"),
+        ("--period", "1h", "--window", "1h"),
+        ("--chain-id", "Town Hall"),
+        ("--issued", "0"),
+        ("--engine", "other"),
+    ],
+)
+def test_init_refuses(holdfast: Holdfast, words: tuple[str, ...]) -> None:
+    holdfast.fails(2, "ledger", "init", *words)
+    assert not (holdfast.home / "ledger" / "genesis.json").exists()
