@@ -197,8 +197,13 @@ class LedgerClient:
         provider: bytes | None = None,
         content: CID | None = None,
         active: bool | None = None,
+        *,
+        limit: int | None = None,
     ) -> list[DealView]:
-        """The deals that match all that is given; `provider` holds or is offered a shard of them."""
+        """The deals that match all that is given; `provider` holds or is offered a shard of them.
+
+        With `limit`, the first so many.
+        """
         query = {
             "client": None if client is None else peer_text(client),
             "provider": None if provider is None else peer_text(provider),
@@ -206,7 +211,7 @@ class LedgerClient:
             "active": None if active is None else str(active).lower(),
         }
         given = {name: text for name, text in query.items() if text is not None}
-        return [_typed(DealView, item) async for item in self._pages("/v1/deals", given)]
+        return [_typed(DealView, item) async for item in self._pages("/v1/deals", given, limit)]
 
     async def dataset(self, dataset: bytes) -> DatasetRecord:
         """One dataset; raises LedgerNotFound."""
@@ -230,12 +235,15 @@ class LedgerClient:
         await self._check()
         return await self._http.get(path, query)
 
-    async def _pages(self, path: str, query: dict[str, str]) -> AsyncIterator[Any]:
+    async def _pages(self, path: str, query: dict[str, str], most: int | None = None) -> AsyncIterator[Any]:
         cursor: str | None = ""
-        while cursor is not None:
-            page = {**query, "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
+        given = 0
+        while cursor is not None and (most is None or given < most):
+            size = PAGE if most is None else min(PAGE, most - given)
+            page = {**query, "limit": str(size), **({"cursor": cursor} if cursor else {})}
             answer = await self._get(path, page)
-            for item in _field(answer, "items"):
+            for item in _field(answer, "items")[:size]:
+                given += 1
                 yield item
             cursor = answer.get("next")
 
