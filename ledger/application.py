@@ -9,6 +9,7 @@ from types import MappingProxyType
 from ledger import (
     due,
     execute,
+    journal,
     keys,
     limits,
     money,
@@ -23,6 +24,7 @@ from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction
 from ledger.events import Event
 from ledger.genesis import Genesis, Params
 from ledger.index import DealIndex
+from ledger.journal import Entry
 from ledger.mempool import Pending, Reader, check_envelope
 from ledger.records import AccountRecord, ChainRecord, DealRecord, ProposerRecord, TotalsRecord
 from ledger.result import Code, TxResult
@@ -60,13 +62,15 @@ class BlockResult:
     """What a block did. `time` is ledger time; `tx_results` is one per transaction, the beacon's included.
 
     `changes` are all keys of the state with new values (None: deleted), for the engine to persist with the
-    height. Those of the first block hold the whole state, what genesis made included.
+    height. Those of the first block hold the whole state, what genesis made included. `entries` are the
+    journal's, those of the first block with what the accounts had from genesis.
     """
 
     height: int
     time: int
     tx_results: tuple[TxResult, ...]
     events: tuple[Event, ...]
+    entries: tuple[Entry, ...]
     app_hash: bytes
     changes: Mapping[bytes, bytes | None]
 
@@ -270,8 +274,17 @@ class Application(Queries):
         app_hash = self._tree.apply(changes)
         self._unfinished = _Unfinished(chain, results, block.txs, changes, undo)
         to_keep = {**dict(self.items()), **changes} if self.height == 0 else changes
+        entries = tuple(journal.entries(ctx.moves))
+        if self.height == 0:
+            entries = (*journal.genesis_entries(dict(self.items())), *entries)
         return BlockResult(
-            block.height, chain.time, results, tuple(ctx.events), app_hash, MappingProxyType(to_keep)
+            block.height,
+            chain.time,
+            results,
+            tuple(ctx.events),
+            entries,
+            app_hash,
+            MappingProxyType(to_keep),
         )
 
     def commit(self) -> None:

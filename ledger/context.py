@@ -11,6 +11,7 @@ from ledger import keys, limits, money
 from ledger.errors import Refusal
 from ledger.events import Attribute, Event
 from ledger.genesis import Params
+from ledger.journal import Move
 from ledger.records import AccountRecord, ChainRecord, DatasetRecord, DealRecord, ProviderRecord, ShardRecord
 from ledger.result import Code
 from ledger.state import State
@@ -43,6 +44,8 @@ class Context:
     budget: int
     deals_created: int = 0
     events: list[Event] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    tx_id: CID | None = None
 
     def __post_init__(self) -> None:
         # One is for looking at a dataset, the other for a piece of it: with less its turn would never end.
@@ -87,15 +90,21 @@ class Context:
         """Notes an event; a trailing underscore of a name is dropped (`from_`)."""
         self.events.append(Event(event, {name.rstrip("_"): value for name, value in attributes.items()}))
 
-    def move(self, source: money.Purse, target: money.Purse, amount: int) -> None:
-        """Moves money; see `money.move`."""
+    def move(self, source: money.Purse, target: money.Purse, amount: int, why: str = "") -> None:
+        """Moves money (see `money.move`) and notes it for the journal.
+
+        `why` is one word, needed where `journal.reason` does not say what it is from the two places alone.
+        """
         money.move(self.state, self.totals, source, target, amount)
+        if amount and source != target:
+            self.moves.append(Move(source, target, amount, why, self.tx_id))
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """What happens inside is kept as a whole, or, if it raises, leaves no trace."""
         totals = self.totals.record()
-        chain, deals_created, events = self.chain, self.deals_created, len(self.events)
+        chain, deals_created = self.chain, self.deals_created
+        events, moves = len(self.events), len(self.moves)
         self.state.begin()
         try:
             yield
@@ -103,7 +112,7 @@ class Context:
             self.state.drop()
             self.totals = money.Totals.of(totals)
             self.chain, self.deals_created = chain, deals_created
-            del self.events[events:]
+            del self.events[events:], self.moves[moves:]
             raise
         self.state.keep()
 

@@ -20,6 +20,7 @@ def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
     refused = check_envelope(found, ctx.params, ctx.time)
     if refused is not None:
         return refused
+    ctx.tx_id = found.tx_id
     try:
         with ctx.attempt():
             _charge(ctx, found)

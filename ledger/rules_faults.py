@@ -43,7 +43,7 @@ def terminate_shard(ctx: Context, deal: CID, index: int) -> None:
     ceiling = ctx.get_deal(deal).price * ctx.params.repair_reward_periods
     added = min(forfeited, max(0, ceiling - shard.reward))
     ctx.move(money.stake(shard.provider), money.reward(deal, index), added)
-    ctx.move(money.stake(shard.provider), money.BURNED, forfeited - added)
+    ctx.move(money.stake(shard.provider), money.BURNED, forfeited - added, "forfeit")
     release(ctx, deal, index)
     reward = shard.reward + added
     ctx.emit(

@@ -36,7 +36,7 @@ def pay(ctx: Context, deal: CID, index: int) -> None:
     payout = money.balance(ctx.get_provider(shard.provider).payout)
     amount = periods * ctx.get_deal(deal).price
     ctx.put_shard(deal, index, replace(shard, mark=shard.mark + periods, paid=shard.paid + amount))
-    ctx.move(money.escrow(deal, index), payout, amount)
+    ctx.move(money.escrow(deal, index), payout, amount, "payment")
     ctx.move(money.reward(deal, index), payout, shard.reward)
     ctx.emit("paid", deal=deal, shard=index, provider=shard.provider, amount=amount, reward=shard.reward)
 

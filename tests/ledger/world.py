@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from ledger import money, state_tree
+from ledger import keys, money, state_tree
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.events import Attribute, Event
 from ledger.genesis import HOLD, Genesis, Params
 from ledger.mempool import least_fee
-from ledger.records import Phase, ShardRecord
+from ledger.journal import Entry
+from ledger.records import AccountRecord, Phase, ProviderRecord, ShardRecord
 from ledger.result import Code, TxResult
 from ledger.transactions import (
     Accept,
@@ -140,6 +142,9 @@ class World:
     pieces: dict[tuple[CID, int], Piece] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(1))
 
+    entries: list[Entry] = field(default_factory=list)
+    held: Counter[tuple[bytes, str]] = field(default_factory=Counter)
+
     def __post_init__(self) -> None:
         self.app = Application(genesis(self.params))
 
@@ -166,7 +171,21 @@ class World:
                 self.stored[name] = value
         self.events += result.events
         money.audit(self.app.items())
+        self.check_journal(result)
         return result
+
+    def check_journal(self, result: BlockResult) -> None:
+        """The journal's entries so far sum to what every account has."""
+        self.entries += result.entries
+        for entry in result.entries:
+            self.held[entry.account, entry.place] += entry.amount
+        has: dict[tuple[bytes, str], int] = {}
+        for name, raw in self.app.items():
+            if name.startswith(keys.ACCOUNT):
+                has[name[len(keys.ACCOUNT) :], "balance"] = AccountRecord.decode(raw).balance
+            elif name.startswith(keys.PROVIDER):
+                has[name[len(keys.PROVIDER) :], "stake"] = ProviderRecord.decode(raw).stake
+        assert {each: n for each, n in self.held.items() if n} == {each: n for each, n in has.items() if n}
 
     def restored(self) -> Application:
         """Another application from what an engine would have stored."""
