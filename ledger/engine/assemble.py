@@ -103,27 +103,33 @@ def load_application(storage: LedgerStorage, genesis: Genesis | None = None) -> 
             f"{(storage.app_hash() or b'').hex()} at {storage.height()}; restore it from a backup"
         )
     for record in storage.pending():
-        _replay(app, storage, record.height, record.payload)
+        raw_block, txs = decode_log_payload(record.payload)
+        made = run_again(app, raw_block, txs, record.height, "of the write-ahead log")
+        storage.apply(made.stored)
+        app.commit()
     return app
 
 
-def _replay(app: Application, storage: LedgerStorage, height: int, payload: bytes) -> None:
-    raw_block, txs = decode_log_payload(payload)
+def run_again(app: Application, raw: bytes, txs: tuple[bytes, ...], height: int, where: str) -> Assembled:
+    """What a block that was made before changes, run again on `app`: the caller stores it, then commits.
+
+    Raises CorruptStore for a block that is not `height`'s as the operator signed it, ReplayMismatch when it
+    does not run, or gives another app hash than its header says; `where` tells in messages whose block it is.
+    """
     try:
-        block = Block.decode(raw_block)
+        block = Block.decode(raw)
     except ValueError as error:
-        raise CorruptStore(f"block {height} of the write-ahead log does not decode: {error}") from error
-    if block.height != height or not block.verify() or block.txs != tuple(node_cid(raw) for raw in txs):
-        raise CorruptStore(f"block {height} of the write-ahead log is not what its operator signed")
+        raise CorruptStore(f"block {height} {where} does not decode: {error}") from error
+    if block.height != height or not block.verify() or block.txs != tuple(node_cid(tx) for tx in txs):
+        raise CorruptStore(f"block {height} {where} is not what its operator signed")
     try:
         result = app.finalize_block(BlockInput(height, block.block_time_s, block.account, txs))
     except InvalidBlock as error:
-        raise ReplayMismatch(f"block {height} of the write-ahead log does not run again: {error}") from error
+        raise ReplayMismatch(f"block {height} {where} does not run again: {error}") from error
     if result.app_hash != block.app_hash:
         app.abort()
         raise ReplayMismatch(
-            f"replaying block {height} gave app hash {result.app_hash.hex()}, its header says "
+            f"replaying block {height} gave app hash {result.app_hash.hex()}, its header {where} says "
             f"{block.app_hash.hex()}; use the release that wrote it, or restore the ledger from a backup"
         )
-    storage.apply(_stored(block, txs, result).stored)
-    app.commit()
+    return _stored(block, txs, result)
