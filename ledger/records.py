@@ -220,9 +220,10 @@ class DatasetRecord(Record):
     the last proof, `clean` proofs since the last fault; `history` has bit i set if the period 1 + i before
     `period` was proven, `faults` if it was a fault; `faulted` is that of `period`. `slots` is how many slots
     were ever used, `pieces` how many hold a piece, `price_total` their price a period. `data_*` and `meta_*`
-    are the roots of the two slot trees, `depth` the height of both. `joins` numbers the pieces that ever waited to join, `joining` those that wait now;
-    `expected` those that will, once another provider has handed them over. `terminating`: every piece leaves
-    at the turn of the period. `terms` is the version of the parameters of the deals in it.
+    are the roots of the two slot trees, `depth` the height of both. `joins` numbers the pieces that ever
+    waited to join, `joining` counts those that wait now, `expected` those that will once another provider has
+    handed them over. `terminating`: every piece leaves at the turn of the period. `terms` is the version of
+    the parameters that its deals are under.
     """
 
     KIND: ClassVar[str] = "merkle"

@@ -91,16 +91,16 @@ def queue_join(ctx: Context, dataset: bytes, deal: CID, shard: int) -> None:
     ctx.state.put(keys.join(dataset, record.joins), SlotRecord(deal, shard))
     record = replace(record, joins=record.joins + 1, joining=record.joining + 1)
     if record.phase is Phase.IDLE:
-        clock = Clock.of(dataset, ctx.params)
+        clock = Clock.of(dataset, ctx.terms(record.terms))
         record = replace(record, phase=Phase.RESTING, period=clock.period_at(ctx.time))
         due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
     ctx.put_dataset(dataset, record)
 
 
-def next_start(ctx: Context, dataset: bytes) -> int:
-    """When the period begins that a piece accepted now would join in."""
-    clock = Clock.of(dataset, ctx.params)
-    current = clock.period_at(ctx.time)
+def next_start(ctx: Context, dataset: bytes, terms: Params, after: int) -> int:
+    """When the period begins that a piece would join in that is accepted at a time, now or later."""
+    clock = Clock.of(dataset, terms)
+    current = clock.period_at(after)
     known = ctx.find_dataset(dataset)
     # While its pieces still leave and join, the period that they do so for is the next one.
     return clock.starts_at(current + 1 if known is None else max(current, known.period + 1))

@@ -114,7 +114,8 @@ def accept(ctx: Context, sender: bytes, body: Accept) -> None:
     provider = ctx.need_provider(sender)
     deal = ctx.need_deal(body.deal)
     shard = ctx.need_shard(body.deal, body.shard)
-    locks = collateral(ctx, deal.price)
+    terms = ctx.terms(deal.terms)
+    locks = collateral(terms, deal.price)
     if shard.provider != sender:
         raise Refusal(Code.NOT_YOURS, "the shard is not offered to this provider")
     if shard.status not in (ShardStatus.OFFERED, ShardStatus.REPAIR):
@@ -122,7 +123,8 @@ def accept(ctx: Context, sender: bytes, body: Accept) -> None:
     if ctx.time > shard.expires_at:
         raise Refusal(Code.OFFER_EXPIRED, f"the offer ran out at {shard.expires_at}")
     dataset = rules_datasets.identify(deal.client, sender, deal.challenges, deal.terms)
-    if shard.ends_at and rules_datasets.next_start(ctx, dataset) + ctx.params.period_s > shard.ends_at:
+    joins_at = rules_datasets.next_start(ctx, dataset, terms, ctx.time)
+    if shard.ends_at and joins_at + terms.period_s > shard.ends_at:
         raise Refusal(Code.OFFER_EXPIRED, f"no whole period is left before the deal ends at {shard.ends_at}")
     if shard.piece.size_bytes > provider.free_bytes:
         raise Refusal(Code.NO_CAPACITY, f"{provider.free_bytes} bytes are free")

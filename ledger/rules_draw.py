@@ -12,6 +12,7 @@ from itertools import islice, takewhile
 
 from ledger import keys, limits
 from ledger.context import Context
+from ledger.genesis import Params
 from ledger.records import DealRecord, ProviderRecord, ShardRecord, ShardStatus
 from ledger.rules_offers import offer
 from ledger.rules_providers import is_eligible
@@ -43,21 +44,22 @@ def _open_providers(ctx: Context) -> list[ProviderRecord]:
 def _draw(ctx: Context, deal: CID, index: int, everyone: Sequence[ProviderRecord]) -> None:
     shard = ctx.get_shard(deal, index)
     record = ctx.get_deal(deal)
-    if shard.status is ShardStatus.REPAIR and ctx.time + ctx.params.period_s > shard.ends_at:
+    terms = ctx.terms(record.terms)
+    if shard.status is ShardStatus.REPAIR and ctx.time + terms.period_s > shard.ends_at:
         close_shard(ctx, deal, index, ShardStatus.TERMINATED)  # too late for one more period
         return
-    pool = _pool(ctx, record, shard, everyone)
+    pool = _pool(terms, record, shard, everyone)
     offer(ctx, deal, index, _pick(ctx, deal, index, shard.round, pool).account if pool else b"")
 
 
 def _pool(
-    ctx: Context, deal: DealRecord, shard: ShardRecord, everyone: Sequence[ProviderRecord]
+    terms: Params, deal: DealRecord, shard: ShardRecord, everyone: Sequence[ProviderRecord]
 ) -> list[ProviderRecord]:
     """Who may be drawn: eligible, without a shard of the deal, and untried unless all were tried."""
     eligible = [
         provider
         for provider in everyone
-        if provider.account not in deal.holders and is_eligible(ctx, provider, shard.piece, deal.price)
+        if provider.account not in deal.parties and is_eligible(terms, provider, shard.piece, deal.price)
     ]
     return [provider for provider in eligible if provider.account not in shard.tried] or eligible
 

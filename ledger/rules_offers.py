@@ -19,7 +19,7 @@ def enqueue(ctx: Context, deal: CID, index: int) -> None:
 def offer(ctx: Context, deal: CID, index: int, provider: bytes) -> None:
     """Offers a shard to a provider, or, if there is none (b""), lets it wait as long as an offer."""
     shard = ctx.get_shard(deal, index)
-    expires_at = ctx.time + ctx.params.accept_timeout_s
+    expires_at = ctx.time + ctx.terms(ctx.get_deal(deal).terms).accept_timeout_s
     ctx.assign(deal, index, replace(shard, provider=provider, round=shard.round + 1, expires_at=expires_at))
     due.add(ctx.state, expires_at + 1, due.What.OFFER, due.shard_subject(deal, index))
     if provider:
@@ -44,7 +44,8 @@ def on_offer_due(ctx: Context, subject: bytes) -> None:
         tried = (*tried, shard.provider)
     ctx.assign(deal, index, replace(shard, provider=b"", expires_at=0, tried=tried))
     is_repair = shard.status is ShardStatus.REPAIR
-    if shard.round >= ctx.params.max_rounds or (ctx.get_deal(deal).named and not is_repair):
+    record = ctx.get_deal(deal)
+    if shard.round >= ctx.terms(record.terms).max_rounds or (record.named and not is_repair):
         close_shard(ctx, deal, index, ShardStatus.TERMINATED if is_repair else ShardStatus.REFUNDED)
     else:
         enqueue(ctx, deal, index)

@@ -27,7 +27,7 @@ from proofs.challenge import period_seed
 def on_due(ctx: Context, dataset: bytes) -> None:
     """Does what the dataset's phase has waited for."""
     record = ctx.get_dataset(dataset)
-    clock = Clock.of(dataset, ctx.params)
+    clock = Clock.of(dataset, ctx.terms(record.terms))
     if record.phase is Phase.WAITING:
         _open_window(ctx, dataset, record, clock)
         return
@@ -97,8 +97,7 @@ def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Cl
         _drop(ctx, dataset, record, clock)
         return
     skipped = current - record.period - 1
-    shift = min(skipped, limits.HISTORY_PERIODS)
-    history = ((record.history << 1 | record.proven) << shift) % (1 << limits.HISTORY_PERIODS)
+    shift, size = min(skipped, limits.HISTORY_PERIODS), 1 << limits.HISTORY_PERIODS
     if skipped > 0:
         ctx.emit(
             "period_void",
@@ -115,7 +114,9 @@ def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Cl
         seed_time=0,
         stalled_s=0,
         proven=False,
-        history=history,
+        faulted=False,
+        history=((record.history << 1 | record.proven) << shift) % size,
+        faults=((record.faults << 1 | record.faulted) << shift) % size,
     )
     ctx.put_dataset(dataset, record)
     due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)
@@ -153,7 +154,7 @@ def _terminate_pieces(ctx: Context, dataset: bytes, record: DatasetRecord) -> Da
         record = leave(ctx, dataset, record, place, shard)
         terminate_shard(ctx, place.deal, place.shard)
     if record.pieces == 0:
-        record = replace(record, terminating=False, in_a_row=0)
+        record = replace(record, terminating=False, in_a_row=0, faults=0, faulted=False)
     return record
 
 

@@ -36,7 +36,7 @@ class RememberingChecker:
             self._passed.popitem(last=False)
 
 
-def challenge_of(record: DatasetRecord, params: Params) -> Challenge:
+def challenge_of(record: DatasetRecord, terms: Params) -> Challenge:
     """What the dataset's open window asks for."""
     return Challenge(
         seed=record.seed,
@@ -45,7 +45,7 @@ def challenge_of(record: DatasetRecord, params: Params) -> Challenge:
         meta=record.meta,
         meta_depth=record.depth,
         k=record.challenges,
-        meta_k=params.meta_challenges,
+        meta_k=terms.meta_challenges,
     )
 
 
@@ -66,9 +66,10 @@ def prove(ctx: Context, sender: bytes, body: Prove) -> None:
         raise Refusal(Code.NOT_YOURS, "the dataset is another provider's")
     if record is None:
         raise Refusal(Code.UNKNOWN_DATASET, "no such dataset")
-    check_timing(record, Clock.of(body.dataset, ctx.params), body.period, ctx.time)
+    terms = ctx.terms(record.terms)
+    check_timing(record, Clock.of(body.dataset, terms), body.period, ctx.time)
     try:
-        ctx.proofs.verify(challenge_of(record, ctx.params), body.proof)
+        ctx.proofs.verify(challenge_of(record, terms), body.proof)
     except InvalidProof as error:
         raise Refusal(Code.INVALID_PROOF, str(error)) from None
     record = replace(
@@ -79,4 +80,6 @@ def prove(ctx: Context, sender: bytes, body: Prove) -> None:
         clean=record.clean + 1,
     )
     ctx.put_dataset(body.dataset, record)
+    provider = ctx.get_provider(sender)
+    ctx.put_provider(replace(provider, proven_total=provider.proven_total + 1))
     ctx.emit("proof_accepted", dataset=body.dataset, provider=sender, period=body.period)

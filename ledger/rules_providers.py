@@ -106,9 +106,9 @@ def price_floor(params: Params, periods: int) -> int:
     return params.proof_fee - (-2 * params.base_fee // periods)
 
 
-def collateral(ctx: Context, price: int) -> int:
+def collateral(terms: Params, price: int) -> int:
     """What a provider locks for a shard of this price."""
-    return min(limits.MAX_UINT, price * ctx.params.collateral_periods)
+    return min(limits.MAX_UINT, price * terms.collateral_periods)
 
 
 def takes(provider: ProviderRecord, piece: PieceCommitment, price: int) -> bool:
@@ -117,7 +117,7 @@ def takes(provider: ProviderRecord, piece: PieceCommitment, price: int) -> bool:
     return provider.open and fits and asked_price(provider, piece.size_bytes) <= price
 
 
-def is_eligible(ctx: Context, provider: ProviderRecord, piece: PieceCommitment, price: int) -> bool:
+def is_eligible(terms: Params, provider: ProviderRecord, piece: PieceCommitment, price: int) -> bool:
     """Whether a shard may be offered to the provider: ask, room and unlocked stake."""
     room = piece.size_bytes <= provider.free_bytes
-    return takes(provider, piece, price) and room and 0 < provider.unlocked >= collateral(ctx, price)
+    return takes(provider, piece, price) and room and 0 < provider.unlocked >= collateral(terms, price)

@@ -33,7 +33,9 @@ def pay(ctx: Context, deal: CID, index: int) -> None:
     periods = unpaid_periods(ctx, shard)
     if periods == 0:
         return
-    payout = money.balance(ctx.get_provider(shard.provider).payout)
+    provider = ctx.get_provider(shard.provider)
+    payout = money.balance(provider.payout)
+    ctx.put_provider(replace(provider, served=provider.served + periods))
     amount = periods * ctx.get_deal(deal).price
     ctx.put_shard(deal, index, replace(shard, mark=shard.mark + periods, paid=shard.paid + amount))
     ctx.move(money.escrow(deal, index), payout, amount, "payment")
@@ -83,7 +85,8 @@ def _end_deal(ctx: Context, deal: CID) -> None:
     ctx.move(money.deal_deposit(deal), money.balance(record.client), record.deposit)
     ctx.open_deals -= 1
     ctx.emit("deal_ended", deal=deal, client=record.client, refund=refund)
-    kept_s = ctx.params.retention_periods * ctx.params.period_s
+    terms = ctx.terms(record.terms)
+    kept_s = terms.retention_periods * terms.period_s
     due.add(ctx.state, ctx.time + kept_s, due.What.FORGET, bytes(deal))
 
 

@@ -120,6 +120,12 @@ class Queries:
         """The parameters in force for the next block."""
         return self._params
 
+    def terms(self, version: int) -> Params:
+        """A version of the parameters: that in force when a deal or dataset was made."""
+        found = self._state.committed(keys.params(version), Params)
+        assert found is not None, "every version that was in force is kept"
+        return found
+
     @property
     def height(self) -> int:
         """The last committed block's height; 0 before the first."""
@@ -195,14 +201,15 @@ class Queries:
         record = self._state.committed(keys.dataset(dataset), DatasetRecord)
         if record is None:
             return None
-        clock = Clock.of(dataset, self.params)
+        terms = self.terms(record.terms)
+        clock = Clock.of(dataset, terms)
         return DatasetInfo(
             id=dataset,
             record=record,
             period_starts_at=max(0, clock.starts_at(record.period)),
             opens_at=clock.opens_at(record.period),
             closes_at=clock.closes_at(record.period),
-            challenge=challenge_of(record, self.params) if record.phase is Phase.OPEN else None,
+            challenge=challenge_of(record, terms) if record.phase is Phase.OPEN else None,
         )
 
     def datasets(self, *, provider: bytes | None = None, client: bytes | None = None) -> list[DatasetInfo]:

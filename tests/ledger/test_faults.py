@@ -313,3 +313,55 @@ def test_withdrawing_leaves_what_is_locked(world: World) -> None:
     world.do("node", Withdraw(80 * HOLD))
     assert world.balance("node") == before + 80 * HOLD - PARAMS.base_fee
     world.refuses("node", Withdraw(1), Code.STAKE_LOCKED)
+
+
+def test_five_faults_of_thirty_end_it_though_no_three_are_in_a_row(world: World) -> None:
+    deal, dataset = world.active("client", "node", periods=40, price=PRICE)
+    for number in range(4):
+        miss(world, dataset)
+        miss(world, dataset) if number == 1 else None
+        world.prove("node", dataset)
+        if number < 3:
+            assert world.shard(deal).status is ShardStatus.ACTIVE
+        if number == 2:
+            break
+    assert world.dataset(dataset).record.faults.bit_count() == 4
+    miss(world, dataset)
+    assert last(world.events, "fault")["in_a_row"] == 1
+    assert last(world.events, "shard_terminated")["forfeited"] == 20 * PRICE
+    assert world.shard(deal).status is ShardStatus.REPAIR
+    provider = world.app.provider(key("node"))
+    assert provider is not None
+    assert (provider.fault_total, provider.terminated_total, provider.proven_total) == (5, 1, 3)
+
+
+def test_faults_older_than_the_window_do_not_count() -> None:
+    world = World(replace(PARAMS, fault_limit=2, fault_window=3))
+    world.fund("client")
+    world.provider("node")
+    deal, dataset = world.active("client", "node", periods=40, price=PRICE)
+    for _ in range(3):  # a fault, two proofs: the fault three periods ago has left the window
+        miss(world, dataset)
+        world.prove("node", dataset)
+        world.prove("node", dataset)
+    assert world.shard(deal).status is ShardStatus.ACTIVE
+    miss(world, dataset)
+    world.prove("node", dataset)
+    assert world.shard(deal).status is ShardStatus.ACTIVE
+    miss(world, dataset)
+    assert world.shard(deal).status is ShardStatus.REPAIR
+
+
+def test_a_void_period_ages_faults_and_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(replace(PARAMS, period_s=4, window_s=2, accept_timeout_s=60, fault_limit=2, fault_window=3))
+    world.fund("client")
+    world.provider("node")
+    deal, dataset = world.active("client", "node", periods=40, price=PRICE)
+    miss(world, dataset)
+    world.block(step=9)  # two periods pass unseen
+    assert world.dataset(dataset).record.faults & 0b11 == 0
+    miss(world, dataset)
+    assert world.dataset(dataset).record.faults & 1 == 1
+    assert world.shard(deal).status is ShardStatus.ACTIVE
+    miss(world, dataset)
+    assert world.shard(deal).status is ShardStatus.REPAIR

@@ -15,7 +15,7 @@ from ledger.events import Attribute, Event
 from ledger.genesis import HOLD, Genesis, Params
 from ledger.mempool import least_fee
 from ledger.journal import Entry
-from ledger.records import AccountRecord, Phase, ProviderRecord, ShardRecord
+from ledger.records import AccountRecord, ChainRecord, Phase, ProviderRecord, ShardRecord
 from ledger.result import Code, TxResult
 from ledger.transactions import (
     Accept,
@@ -189,7 +189,7 @@ class World:
 
     def restored(self) -> Application:
         """Another application from what an engine would have stored."""
-        return Application(genesis(self.params), self.stored.items())
+        return Application(self.app.genesis, self.stored.items())
 
     def pass_time(self, seconds: int) -> list[Event]:
         """Blocks at every due instant, and at least every `max_step_s`; returns what happened."""
@@ -204,6 +204,16 @@ class World:
     def pass_until(self, time: int) -> list[Event]:
         """`pass_time` up to a ledger time."""
         return self.pass_time(time - self.app.time)
+
+    def govern(self, params: Params) -> None:
+        """Puts another version of the parameters in force, as a vote would; not a block's doing."""
+        items = dict(self.app.items())
+        chain = ChainRecord.decode(items[keys.CHAIN])
+        version = chain.params_version + 1
+        items[keys.CHAIN] = replace(chain, params_version=version).encode()
+        items[keys.params(version)] = params.check().encode()
+        self.stored, self.params = items, params
+        self.app = Application(self.app.genesis, items.items())
 
     # Transactions.
 
