@@ -114,6 +114,7 @@ def test_11_locked_escrow_and_collateral_stay(world: World) -> None:
     world.refuses("node", Withdraw(1), Code.STAKE_LOCKED)
     world.refuses("client", Withdraw(1), Code.NOT_REGISTERED)
     world.refuses("client", Transfer(key("node"), world.balance("client") + 1), Code.INSUFFICIENT_FUNDS)
+    world.refuses("client", Withdraw(0), Code.AMOUNT_OUT_OF_RANGE)  # the smallest code comes first
     assert world.shard(deal).escrow == 15 * HOLD
 
 
@@ -146,6 +147,7 @@ def _without_chain(app: Application) -> dict[bytes, bytes]:
 def test_12_sums_that_overflow_are_refused(world: World) -> None:
     most = limits.MAX_UINT
     world.refuses("client", Transfer(key("node"), most), Code.INSUFFICIENT_FUNDS)
+    world.refuses("client", Transfer(key("client"), most), Code.INSUFFICIENT_FUNDS)  # not to oneself either
     body = world.deal_body([Piece.random(world.rng)], periods=limits.MAX_DEAL_PERIODS, price=most)
     world.refuses("client", body, Code.INSUFFICIENT_FUNDS)
     world.refuses("node", Register("http://node.example", most, key("node"), most), Code.INSUFFICIENT_FUNDS)

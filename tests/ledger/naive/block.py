@@ -1,0 +1,106 @@
+"""Blocks of the plain ledger: time, due work, draws, then one transaction after the other."""
+
+from __future__ import annotations
+
+from ledger import limits, transactions
+from ledger.errors import InvalidTransaction
+from ledger.result import Code
+from ledger.transactions import Transaction
+from merkledag.cid import CID
+from proofs import beacon
+from tests.ledger.naive import offers, periods
+from tests.ledger.naive.kinds import KINDS
+from tests.ledger.naive.state import Plain
+
+
+def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]:
+    """One block whose beacon is right; returns the result codes. `s.events` are this block's alone."""
+    s.events = []
+    step = max(0, block_time_s - s.block_time)
+    moved = min(step, s.params.max_step_s)
+    if came_late(s, step):
+        s.stalled_s += moved
+    s.time += moved
+    s.block_time += step
+    s.height += 1
+    s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
+    s.budget, s.deals_made = limits.MAX_DUE_PER_BLOCK, 0
+    due_work(s)
+    offers.draw_all(s)
+    return [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]
+
+
+def next_due(s: Plain) -> int | None:
+    """The next due instant; now, if shards wait to be drawn."""
+    times = [time for time, _, _ in s.alarms] + [s.time] * bool(s.put_up)
+    return max(s.time, min(times)) if times else None
+
+
+def came_late(s: Plain, step: int) -> bool:
+    """Whether a block came a second or more after it was due, and more than one after the block before."""
+    due = next_due(s)
+    return due is not None and step > 1 and step > min(due - s.time, s.params.max_step_s)
+
+
+def due_work(s: Plain) -> None:
+    """In rounds: all that is due now, earliest first; then what fell due by that; while the budget lasts."""
+    while ready := sorted(alarm for alarm in s.alarms if alarm[0] <= s.time):
+        for alarm in ready:
+            if s.budget <= 0:
+                return
+            s.budget -= 1
+            s.alarms.discard(alarm)
+            _, what, whose = alarm
+            if what == periods.DATASET:
+                periods.wake(s, whose)
+            elif what == offers.OFFER:
+                offers.round_over(s, (CID.decode(whose[:-2]), int.from_bytes(whose[-2:], "big")))
+            else:
+                forget(s, CID.decode(whose))
+
+
+def forget(s: Plain, deal: CID) -> None:
+    for place in [place for place in s.shards if place[0] == deal]:
+        del s.shards[place]
+    del s.deals[deal]
+
+
+def run_transaction(s: Plain, raw: bytes) -> Code:
+    """The smallest of the codes that the transaction earns; OK, and its effects, if there is none."""
+    if len(raw) > limits.MAX_TX_BYTES:
+        return Code.TOO_LARGE
+    try:
+        tx = transactions.decode(raw)
+    except InvalidTransaction:
+        return Code.MISPLACED if transactions.is_beacon(raw) else Code.MALFORMED
+    refused = envelope(s, tx)
+    if refused:
+        return min(refused)
+    account = s.accounts[tx.account]
+    account["balance"] -= tx.fee  # what the rule may spend
+    found = list(KINDS[tx.body.kind](s, tx.account, tx.body, tx.id))
+    codes = [each for each in found if isinstance(each, Code)]
+    if codes:
+        account["balance"] += tx.fee
+        return min(codes)
+    account["nonce"] += 1
+    s.burned += tx.fee
+    for each in found:
+        assert not isinstance(each, Code)
+        each()
+    return Code.OK
+
+
+def envelope(s: Plain, tx: Transaction) -> set[Code]:
+    account = s.accounts.get(tx.account, {"balance": 0, "nonce": 0})
+    least = s.params.proof_fee if tx.body.kind == "prove" else s.params.base_fee
+    wrong = {
+        Code.WRONG_CHAIN: tx.chain != s.genesis.chain_id,
+        Code.EXPIRED: s.time > tx.expiry,
+        Code.FEE_TOO_LOW: tx.fee < least,
+        Code.BAD_SIGNATURE: not transactions.verify(tx),
+        Code.NONCE_USED: tx.nonce < account["nonce"],
+        Code.NONCE_GAP: tx.nonce > account["nonce"],
+        Code.FEE_NOT_COVERED: tx.fee > account["balance"],
+    }
+    return {code for code, is_so in wrong.items() if is_so}

@@ -1,0 +1,217 @@
+"""People who do right and wrong at random, from a seed: what they send, and how time passes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ledger.genesis import HOLD, Params
+from ledger.records import ShardStatus
+from ledger.result import Code
+from ledger.transactions import Accept, Ask, Body, Prove, Register, Settle, Transfer, Withdraw, decode
+from merkledag.cid import CID
+from tests.ledger.naive.twin import TwinWorld
+from tests.ledger.world import GIB, Piece, key
+
+PEOPLE = ("ann", "bob", "cy", "dee", "eve", "flo")
+HUGE = 2**63 - 1
+
+
+def random_params(rng: random.Random) -> Params:
+    """Parameters with which much happens in few blocks."""
+    period_s = rng.choice([4, 10, 40])
+    return Params(
+        period_s=period_s,
+        window_s=rng.randint(1, period_s // 2),
+        max_step_s=rng.choice([3, 30]),
+        accept_timeout_s=rng.choice([1, 5, 15]),
+        max_rounds=rng.choice([1, 2, 4]),
+        min_stake=rng.choice([0, 1_000, HOLD]),
+        collateral_periods=rng.choice([1, 2, 20]),
+        fault_fee_percent=rng.choice([0, 33, 100, 500]),
+        grace_periods=rng.choice([1, 3, 30]),
+        terminate_after=rng.choice([1, 2, 3]),
+        repair_reward_periods=rng.choice([0, 1, 10, 1_000]),
+        retention_periods=rng.choice([1, 3]),
+        challenges=rng.choice([1, 3]),
+        deposit=rng.choice([1, HOLD // 1_000]),
+    )
+
+
+@dataclass
+class Crowd:
+    """`step` makes one block of what these people send; both ledgers of `world` must agree on it."""
+
+    seed: int
+    rng: random.Random = field(init=False)
+    world: TwinWorld = field(init=False)
+    deals: list[CID] = field(default_factory=list)
+    codes: Counter[tuple[str, Code]] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    batch: list[bytes] = field(default_factory=list)
+    nonces: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        rng = self.rng = random.Random(self.seed)
+        self.world = TwinWorld(random_params(rng), rng=rng)
+        self.world.fund(*PEOPLE, amount=rng.choice([5 * HOLD, 1_000 * HOLD]))
+        self.lazy = {name: rng.choice([0.0, 0.0, 0.1, 0.5, 1.0]) for name in PEOPLE}
+        for name in PEOPLE[2:]:
+            stake = self.world.params.min_stake + rng.choice([10, 5_000_000, 2 * HOLD])
+            payout = key(rng.choice([name, "purse"]))
+            self.send(name, Register("http://a.example", rng.choice([10_000, GIB]), payout, stake))
+            self.send(name, Ask(rng.choice([0, 1_000]), 0, GIB, True))
+        self.flush(0)
+
+    def send(self, name: str, body: Body, **how: int) -> bytes:
+        """Puts a transaction into the next block."""
+        nonce = self.world.app.account(key(name)).nonce + self.nonces[name]
+        raw = self.world.tx(name, body, **{"nonce": nonce, **how})
+        self.nonces[name] += 1
+        self.batch.append(raw)
+        return raw
+
+    def flush(self, step: int) -> None:
+        """One block of what was sent."""
+        batch, self.batch, self.nonces = self.batch, [], Counter()
+        result = self.world.block(*batch, step=step)
+        self.seen.update(event.kind for event in result.events)
+        for raw, done in zip(batch, result.tx_results[1:], strict=True):
+            kind = decode(raw).body.kind if done.code not in (Code.MALFORMED, Code.TOO_LARGE) else "none"
+            self.codes[kind, done.code] += 1
+
+    def name_of(self, account: bytes) -> str:
+        return next(name for name in PEOPLE if key(name) == account)
+
+    # What they send.
+
+    def transfer(self, name: str) -> None:
+        balance = self.world.balance(name)
+        to = key(self.rng.choice([*PEOPLE, f"new {self.rng.randrange(9)}"]))
+        to = self.rng.choice([to, to, to, key(name), bytes(32)])
+        self.send(name, Transfer(to, self.rng.choice([0, 1, 10_000, HOLD // 7, balance, balance + 1, HUGE])))
+
+    def envelope(self, name: str) -> None:
+        """Something is wrong with the envelope."""
+        rng, world = self.rng, self.world
+        nonce = world.app.account(key(name)).nonce + self.nonces[name]
+        how = rng.choice(
+            [
+                {"fee": 0},
+                {"fee": HUGE},
+                {"expiry": world.app.time - rng.randint(-1, 1)},
+                {"nonce": nonce + 1},
+                {"nonce": max(0, nonce - 1)},
+            ]
+        )
+        raw = self.send(name, Transfer(key(rng.choice(PEOPLE)), 1), **how)
+        tx = decode(raw)
+        forged = [raw, raw[:-1], raw + b"\0", replace(tx, chain="other").encode()]
+        self.batch[-1] = rng.choice([raw, raw, *forged, replace(tx, sig=bytes(64)).encode()])
+
+    def register(self, name: str) -> None:
+        rng = self.rng
+        endpoint = rng.choice(
+            ["http://b.example", "https://c", "ftp://d", "http://", "http://é", "http://a b"]
+        )
+        payout = rng.choice([key(name), key("purse"), key(rng.choice(PEOPLE)), bytes(32)])
+        stake = rng.choice([0, 1, 1_000, HOLD, self.world.balance(name)])
+        self.send(name, Register(endpoint, rng.choice([0, 10_000, GIB, HUGE]), payout, stake))
+
+    def ask(self, name: str) -> None:
+        rng = self.rng
+        least, most = rng.choice([(0, GIB), (0, GIB), (0, GIB), (0, 0), (5_000, GIB), (2, 1), (0, HUGE)])
+        self.send(name, Ask(rng.choice([0, 1, 10**9, HUGE]), least, most, rng.random() < 0.9))
+
+    def withdraw(self, name: str) -> None:
+        found = self.world.app.provider(key(name))
+        stake, free = (found.stake, found.unlocked) if found else (3, 1)
+        self.send(name, Withdraw(self.rng.choice([0, 1, free, free + 1, stake, stake + 1])))
+
+    def deal(self, name: str) -> None:
+        rng = self.rng
+        pieces = [Piece.random(rng, 1, 3_000, rng.randint(0, 1)) for _ in range(rng.randint(1, 3))]
+        named = rng.choices(PEOPLE[1:], k=len(pieces)) if rng.random() < 0.4 else []
+        price = rng.choice([2_000, 2_001, 4_000, 100_000, 100_000, HOLD // 10, HOLD, 2**62, HUGE])
+        body = self.world.deal_body(
+            pieces, k=1, periods=rng.choice([1, 1, 2, 3, 8, 20]), price=price, providers=named
+        )
+        if rng.random() < 0.15:
+            wrong: list[dict[str, Any]] = [{"k": 9}, {"challenges": 65}, {"challenges": 0}, {"m": 9}]
+            body = replace(body, **rng.choice(wrong))
+        if rng.random() < 0.05:
+            wrong = [{"meta_leaves": 0}, {"data_bytes": 1 << 30}]
+            body = replace(body, pieces=(replace(body.pieces[0], **rng.choice(wrong)), *body.pieces[1:]))
+        if rng.random() < 0.1:
+            body = replace(body, k=2, m=len(pieces) + 1, replicated=True)
+        deal = decode(self.send(name, body)).id
+        self.world.pieces |= {(deal, index): piece for index, piece in enumerate(pieces)}
+        self.deals.append(deal)
+
+    def some_shard(self) -> tuple[CID, int]:
+        deal = self.rng.choice(self.deals) if self.deals else CID.of(b"none")
+        return deal, self.rng.choice([0, 0, 0, 1, 2, 3, 2**40])
+
+    def wrong_accept(self, name: str) -> None:
+        self.send(name, Accept(*self.some_shard()))
+
+    def wrong_prove(self, name: str) -> None:
+        sets = self.world.app.datasets()
+        if not sets:
+            return
+        info = self.rng.choice(sets)
+        dataset = self.rng.choice([info.id, info.id, info.id, bytes(32)])
+        period = info.record.period + self.rng.choice([-1, 0, 0, 1])
+        sender = self.rng.choice([name, self.name_of(info.record.provider)])
+        self.send(sender, Prove(dataset, period, b"\xa0"))
+
+    def settle(self, name: str) -> None:
+        self.send(name, Settle(*self.some_shard()))
+
+    # What they ought to do.
+
+    def duties(self) -> None:
+        """Most accept what they are offered and prove what is open."""
+        rng, app = self.rng, self.world.app
+        for deal in self.deals[-20:]:
+            info = app.deal(deal)
+            for index, shard in enumerate(info.shards if info else ()):
+                offered = shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR)
+                if shard.provider and offered and rng.random() < 0.7:
+                    self.send(self.name_of(shard.provider), Accept(deal, index))
+                if rng.random() < 0.05:
+                    self.send(rng.choice(PEOPLE), Settle(deal, index))
+        for info_ in app.datasets():
+            if info_.challenge is None or info_.record.proven:
+                continue
+            provider = self.name_of(info_.record.provider)
+            if rng.random() >= self.lazy[provider]:
+                self.send(provider, self.world.proof(info_.id))
+
+    def step(self) -> None:
+        """One block."""
+        rng, app = self.rng, self.world.app
+        acts = [self.transfer, self.envelope, self.register, self.ask, self.withdraw, self.wrong_accept]
+        acts += [self.wrong_prove, self.settle, *[self.deal] * 5]
+        for _ in range(rng.choice([0, 0, 1, 2, 4])):
+            rng.choice(acts)(rng.choice(PEOPLE))
+        self.duties()
+        if rng.random() < 0.1:
+            rng.shuffle(self.batch)
+        due = app.next_due()
+        step = rng.choice([0, 0, 1, 2, 5, 30, 400])
+        if due is not None and rng.random() < 0.7:
+            step = max(0, min(due - app.time, self.world.params.max_step_s))
+        self.flush(step)
+
+    def run_down(self) -> None:
+        """Nobody does anything any more: every deal comes to its end by itself."""
+        app = self.world.app
+        for _ in range(3_000):
+            due = app.next_due()
+            if due is None:
+                return
+            self.flush(max(0, min(due - app.time, self.world.params.max_step_s)))
+        raise AssertionError("deals that never end")

@@ -1,0 +1,179 @@
+"""Looking for providers, paying them, letting them go: the plain form of "The life of a deal"."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ledger import limits
+from tests.ledger.naive.state import CLOSED, LOOKING, NOBODY, Place, Plain, place_bytes
+
+GIB = 1 << 30
+OFFER, FORGET = 1, 2
+
+
+def takes(s: Plain, provider: bytes, size: int, price: int) -> bool:
+    """Whether a provider's ask is met: open, sizes, price (which is for a GiB)."""
+    ask = s.providers[provider]
+    return (
+        ask["open"] is True
+        and ask["min_piece_bytes"] <= size <= ask["max_piece_bytes"]
+        and int(ask["price_per_gib_period"]) * size <= price * GIB
+    )
+
+
+def collateral(s: Plain, place: Place) -> int:
+    return min(2**63 - 1, s.price(place) * s.terms(place).collateral_periods)
+
+
+def may_be_drawn(s: Plain, provider: bytes, place: Place) -> bool:
+    price = s.price(place)
+    return (
+        takes(s, provider, s.size(place), price)
+        and s.size(place) <= s.free_bytes(provider)
+        and s.unlocked(provider) > 0
+        and s.unlocked(provider) >= collateral(s, place)
+        and provider not in s.deals[place[0]]["holders"]
+    )
+
+
+def draw_all(s: Plain) -> None:
+    """Draws for the shards that were put up in earlier blocks, those that have waited longest first."""
+    waiting = sorted(
+        (height, place_bytes(place), place) for place, height in s.put_up.items() if height < s.height
+    )
+    for _, _, place in waiting[: limits.MAX_DRAWS_PER_BLOCK]:
+        del s.put_up[place]
+        shard = s.shards[place]
+        if shard["status"] == "repair-offered" and s.time + s.terms(place).period_s > shard["ends_at"]:
+            close(s, place, "terminated")
+            continue
+        fit = sorted(provider for provider in s.providers if may_be_drawn(s, provider, place))
+        pool = [provider for provider in fit if provider not in shard["tried"]] or fit
+        offer(s, place, pick(s, place, pool))
+
+
+def pick(s: Plain, place: Place, pool: list[bytes]) -> bytes:
+    if not pool:
+        return NOBODY
+    round_ = s.shards[place]["round"].to_bytes(2, "big")
+    digest = hashlib.sha256(b"holdfast/draw/1\0" + s.beacon + place_bytes(place) + round_).digest()
+    ticket = int.from_bytes(digest, "big") % sum(s.unlocked(each) for each in pool)
+    for provider in pool:
+        if ticket < s.unlocked(provider):
+            return provider
+        ticket -= s.unlocked(provider)
+    raise AssertionError
+
+
+def offer(s: Plain, place: Place, provider: bytes) -> None:
+    """A round begins; without a provider it only passes."""
+    shard = s.shards[place]
+    shard["provider"] = provider
+    shard["round"] += 1
+    shard["expires_at"] = s.time + s.terms(place).accept_timeout_s
+    s.deals[place[0]]["holders"][place[1]] = provider
+    s.alarms.add((shard["expires_at"] + 1, OFFER, place_bytes(place)))
+    if provider:
+        s.emit(
+            "shard_assigned",
+            deal=place[0],
+            shard=place[1],
+            provider=provider,
+            repair=shard["status"] == "repair-offered",
+            expires_at=shard["expires_at"],
+        )
+
+
+def round_over(s: Plain, place: Place) -> None:
+    """An offer's time may be over: another round, or the end of the search."""
+    shard = s.shards.get(place)
+    if shard is None or shard["status"] not in LOOKING or not 0 < shard["expires_at"] < s.time:
+        return
+    provider = shard["provider"]
+    s.emit("offer_expired", deal=place[0], shard=place[1], provider=provider)
+    if provider and provider not in shard["tried"]:
+        shard["tried"].append(provider)
+    shard["provider"], shard["expires_at"] = NOBODY, 0
+    s.deals[place[0]]["holders"][place[1]] = NOBODY
+    repair = shard["status"] == "repair-offered"
+    if not repair and s.deals[place[0]]["named"]:
+        close(s, place, "refunded")
+    elif shard["round"] >= s.terms(place).max_rounds:
+        close(s, place, "terminated" if repair else "refunded")
+    else:
+        s.put_up[place] = s.height
+
+
+def unpaid(s: Plain, place: Place) -> int:
+    shard = s.shards[place]
+    return int(s.datasets[shard["dataset"]]["proven_total"] - shard["mark"])
+
+
+def pay(s: Plain, place: Place) -> None:
+    """Proven periods, and with the first the reward of a repair, to the payout account."""
+    shard, count = s.shards[place], unpaid(s, place)
+    if not count:
+        return
+    amount, reward = count * s.price(place), shard["reward"]
+    shard["mark"] += count
+    shard["paid"] += amount
+    shard["escrow"] -= amount
+    shard["reward"] = 0
+    assert shard["escrow"] >= 0
+    s.give(s.providers[shard["provider"]]["payout"], amount + reward)
+    s.emit("paid", deal=place[0], shard=place[1], provider=shard["provider"], amount=amount, reward=reward)
+
+
+def let_go(s: Plain, place: Place) -> None:
+    """A provider is rid of a shard: collateral and room are free."""
+    shard = s.shards[place]
+    provider = s.providers[shard["provider"]]
+    provider["locked"] -= shard["collateral"]
+    provider["used_bytes"] -= s.size(place)
+    shard["collateral"] = 0
+
+
+def terminate(s: Plain, place: Place) -> None:
+    """A provider loses a shard and its collateral; the shard is put up for repair."""
+    pay(s, place)
+    shard, loser = s.shards[place], s.shards[place]["provider"]
+    lost = min(shard["collateral"], s.providers[loser]["stake"])
+    most = s.price(place) * s.terms(place).repair_reward_periods
+    reward = min(lost, max(0, most - shard["reward"]))
+    s.providers[loser]["stake"] -= lost
+    shard["reward"] += reward
+    s.burned += lost - reward
+    let_go(s, place)
+    s.emit(
+        "shard_terminated",
+        deal=place[0],
+        shard=place[1],
+        provider=loser,
+        forfeited=lost,
+        reward=shard["reward"],
+    )
+    shard.update(status="repair-offered", provider=NOBODY, round=0, expires_at=0, tried=[loser])
+    shard.update(dataset=NOBODY, slot=0, first=0, last=0, mark=0)
+    s.deals[place[0]]["holders"][place[1]] = NOBODY
+    s.put_up[place] = s.height
+
+
+def close(s: Plain, place: Place, status: str) -> None:
+    """A shard is over, and with the last one its deal."""
+    shard, deal = s.shards[place], s.deals[place[0]]
+    refund = shard["escrow"]
+    s.give(deal["client"], refund)
+    s.burned += shard["reward"]
+    shard.update(escrow=0, reward=0, status=status, dataset=NOBODY)
+    s.emit("shard_closed", deal=place[0], shard=place[1], status=status, refund=refund)
+    deal["refunded"] += refund
+    deal["open_shards"] = sum(
+        each["status"] not in CLOSED for (of, _), each in s.shards.items() if of == place[0]
+    )
+    if deal["open_shards"]:
+        return
+    s.give(deal["client"], deal["deposit"])
+    s.emit("deal_ended", deal=place[0], client=deal["client"], refund=deal["refunded"] + deal["deposit"])
+    deal.update(status="ended", ended_at=s.time, deposit=0)
+    kept_s = s.terms(place).retention_periods * s.terms(place).period_s
+    s.alarms.add((s.time + kept_s, FORGET, bytes(place[0])))
