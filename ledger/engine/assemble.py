@@ -10,6 +10,7 @@ from ledger.engine.blocks import (
     BlockEvents,
     Receipt,
     decode_log_payload,
+    encode_journal,
     encode_log_payload,
     encode_outcome,
     node_cid,
@@ -69,6 +70,7 @@ def _stored(block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assemb
             for raw, cid, receipt in zip(txs, block.txs, receipts, strict=True)
         ],
         events=dag_cbor.encode(events.to_map()),
+        journal=encode_journal(result.time, result.entries),
         state=result.changes,
         app_hash=result.app_hash,
         log_payload=encode_log_payload(raw_block, txs),

@@ -8,7 +8,7 @@ signature over `SIGN_TAG` ‖ the map without "sig". So blocks, and from them tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from ledger import limits
 from ledger.engine.errors import CorruptStore
 from ledger.events import Event
 from ledger.fields import Account, Digest, FieldError, Link, Spec, Uint, Wire, blob, sequence, text, uint
+from ledger.journal import Entry
 from ledger.result import TxResult
 from merkledag import dag_cbor, ed25519
 from merkledag.cid import CID
@@ -152,6 +153,24 @@ class BlockEvents:
             return cls(int(value["height"]), int(value["time"]), events)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the events of a block: {error!r}") from error
+
+
+def encode_journal(time: int, entries: Iterable[Entry]) -> dict[bytes, bytes]:
+    """What the store keeps of a block's journal: a row an account, [time, entries without the account]."""
+    rows: dict[bytes, list[list[Any]]] = {}
+    for one in entries:
+        row = [one.place, one.amount, one.why, one.counterparty, one.deal, one.tx_id]
+        rows.setdefault(one.account, []).append(row)
+    return {account: dag_cbor.encode([time, row]) for account, row in rows.items()}
+
+
+def decode_journal(raw: bytes, account: bytes) -> tuple[int, list[Entry]]:
+    """Ledger time of the block and the account's entries in it; raises CorruptStore."""
+    try:
+        time, row = dag_cbor.decode(raw)
+        return time, [Entry(account, *fields).check() for fields in row]
+    except (MerkledagError, ValueError, TypeError) as error:
+        raise CorruptStore(f"a row of the journal does not decode: {error}") from error
 
 
 def node_cid(raw: bytes) -> CID:

@@ -14,7 +14,7 @@ from ledger import transactions
 from ledger.engine.blocks import Block, BlockEvents, Receipt
 from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
-from ledger.engine.views import AccountView, DatasetView, DealView, SlotView
+from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
 from ledger.errors import InvalidTransaction
 from ledger.fields import FieldError, Wire
 from ledger.genesis import Genesis, Params
@@ -176,6 +176,11 @@ class LedgerClient:
     async def account(self, account: bytes) -> AccountRecord:
         """An account; one that was never used has nothing."""
         return _typed(AccountView, await self._get(f"/v1/account/{peer_text(account)}")).record
+
+    async def history(self, account: bytes) -> AsyncIterator[ChangeView]:
+        """Every change of an account's balance or stake, the newest first; pages are fetched as needed."""
+        async for item in self._pages(f"/v1/account/{peer_text(account)}/history", {}):
+            yield _typed(ChangeView, item)
 
     async def providers(self) -> list[ProviderRecord]:
         """Every registered provider."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ledger import transactions
-from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_outcome, node_cid
+from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_journal, decode_outcome, node_cid
 from ledger.engine.errors import CorruptStore
 from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidTransaction
+from ledger.journal import Entry
 from ledger.transactions import Beacon, Transaction
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -25,6 +26,16 @@ class CommittedTx:
     index: int
     tx: Transaction | Beacon
     receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of the journal: the block's height and ledger time, its number among the account's in it."""
+
+    height: int
+    index: int
+    time: int
+    entry: Entry
 
 
 class History:
@@ -55,6 +66,19 @@ class History:
         tx = _decode_tx(raw)
         tx_id = tx.id if isinstance(tx, Transaction) else node_cid(raw)
         return CommittedTx(place.height, place.index, tx, decode_outcome(receipt, tx_id, place.height))
+
+    def account(self, account: bytes, before: tuple[int, int], limit: int) -> list[Change]:
+        """At most `limit` changes of an account's balance or stake, the newest first, before a place."""
+        found: list[Change] = []
+        height, index = before
+        for at, raw in self._storage.journal(account, height):
+            time, entries = decode_journal(raw, account)
+            upto = min(index, len(entries)) if at == height else len(entries)
+            for number in reversed(range(upto)):
+                if len(found) == limit:
+                    return found
+                found.append(Change(at, number, time, entries[number]))
+        return found
 
     def events(self, height: int) -> BlockEvents | None:
         """The events of one block."""

@@ -20,7 +20,9 @@ from ledger.engine.rpc_common import (
     parse_limit,
     reply,
 )
-from ledger.engine.views import AccountView, DatasetView, DealView, SlotView
+from ledger.engine.storage import PLACE_BYTES, place_key, read_place
+from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
+from ledger.limits import MAX_UINT
 from ledger.views import DatasetInfo
 
 DATASET_ID_BYTES = 32
@@ -34,6 +36,7 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/v1/genesis", _genesis)
     router.add_get("/v1/params", _params)
     router.add_get("/v1/account/{account}", _account)
+    router.add_get("/v1/account/{account}/history", _history)
     router.add_get("/v1/providers", _providers)
     router.add_get("/v1/provider/{account}", _provider)
     router.add_get("/v1/deals", _deals)
@@ -99,6 +102,21 @@ async def _params(request: web.Request) -> web.StreamResponse:
 async def _account(request: web.Request) -> web.StreamResponse:
     account = parse_account(request.match_info["account"])
     return reply(request, AccountView(account, _app(request).account(account)))
+
+
+async def _history(request: web.Request) -> web.StreamResponse:
+    account = parse_account(request.match_info["account"])
+    limit, cursor = parse_limit(request), _cursor(request)
+    if len(cursor) not in (0, PLACE_BYTES):
+        raise web.HTTPBadRequest(text="cursor: not one that this list gave")
+    before = read_place(cursor) if cursor else (MAX_UINT, 0)
+    changes = request.app[ENGINE].history.account(account, before, limit + 1)
+    more = len(changes) > limit
+    last = changes[limit - 1] if more else None
+    following = None if last is None else place_key(last.height, last.index).hex()
+    return reply(
+        request, {"items": [ChangeView.of(change) for change in changes[:limit]], "next": following}
+    )
 
 
 async def _providers(request: web.Request) -> web.StreamResponse:

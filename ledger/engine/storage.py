@@ -3,7 +3,8 @@
 Tables: `meta` (format, genesis, height, app hash), `state` (key → value of the
 authenticated map), `blocks` (u64be height → signed block), `txs` and `receipts` (u64be height ‖ u32be index →
 signed transaction, receipt), `events` (u64be height → events), `index` (SHA-256 digest of a block, a signed
-transaction or an unsigned one → where it is). Values are opaque here; the engine gives them their shape.
+transaction or an unsigned one → where it is), `journal` (account ‖ u64be height → what changed its balance
+and stake in that block). Values are opaque here; the engine gives them their shape.
 
 LMDB runs with `metasync=False`: power loss may undo its last transaction, which the log then replays.
 """
@@ -27,11 +28,13 @@ from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no
 FORMAT = 1
 MAP_SIZE_BYTES = 64 << 30
 MAX_READERS = 512
-TABLES = (b"meta", b"state", b"blocks", b"txs", b"receipts", b"events", b"index")
+TABLES = (b"meta", b"state", b"blocks", b"txs", b"receipts", b"events", b"index", b"journal")
 LOCK_FILE = "ledger.lock"
 
 _HEIGHT = struct.Struct(">Q")
+_MAX_HEIGHT = (1 << 63) - 1
 _PLACE = struct.Struct(">QI")
+PLACE_BYTES = _PLACE.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class StoredBlock:
     block_digest: bytes
     txs: Sequence[StoredTx]
     events: bytes
+    journal: Mapping[bytes, bytes]
     state: Mapping[bytes, bytes | None]
     app_hash: bytes
     log_payload: bytes
@@ -67,9 +71,20 @@ class Place:
     index: int
 
 
+def journal_key(account: bytes, height: int) -> bytes:
+    """The key of an account's journal of one block."""
+    return account + _HEIGHT.pack(height)
+
+
 def place_key(height: int, index: int) -> bytes:
     """The key of a transaction and its receipt."""
     return _PLACE.pack(height, index)
+
+
+def read_place(key: bytes) -> tuple[int, int]:
+    """(height, index) of a key that `place_key` made."""
+    height, index = _PLACE.unpack(key)
+    return height, index
 
 
 @contextmanager
@@ -209,6 +224,15 @@ class LedgerStorage:
         """The events of one block."""
         return self._get(b"events", _HEIGHT.pack(height)) if 0 <= height < 1 << 63 else None
 
+    def journal(self, account: bytes, height: int) -> Iterator[tuple[int, bytes]]:
+        """The account's journal, (height, row) with the newest block first, from `height` down."""
+        with _translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"journal"]) as cursor:
+            following = journal_key(account, min(height, _MAX_HEIGHT) + 1)
+            found = cursor.prev() if cursor.set_range(following) else cursor.last()
+            while found and cursor.key().startswith(account):
+                yield _HEIGHT.unpack_from(cursor.key(), len(account))[0], cursor.value()
+                found = cursor.prev()
+
     def find(self, digest: bytes) -> Place | None:
         """Where the node with this SHA-256 digest is."""
         value = self._get(b"index", digest) if digest else None
@@ -342,6 +366,8 @@ class LedgerStorage:
         for digest, place in sorted(index):
             txn.put(digest, place, db=self._tables[b"index"])
         txn.put(height, block.events, db=self._tables[b"events"], append=True)
+        for account, row in sorted(block.journal.items()):
+            txn.put(journal_key(account, block.height), row, db=self._tables[b"journal"])
         meta = self._tables[b"meta"]
         txn.put(b"height", height, db=meta)
         txn.put(b"app_hash", block.app_hash, db=meta)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from ledger import limits
-from ledger.fields import Account, Digest, Link, Uint, Wire, nested, sequence
+from ledger.fields import Account, AccountOrNone, Digest, Link, Uint, Wire, nested, sequence, text
+from ledger.journal import CHANGE, LINK_OR_NONE, MAX_WHY_CHARS
 from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord
 from ledger.views import DealInfo
+from merkledag.cid import CID
+
+if TYPE_CHECKING:
+    from ledger.engine.history import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,26 @@ class AccountView(Wire):
 
     account: Account
     record: Annotated[AccountRecord, nested(AccountRecord)]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView(Wire):
+    """One change of an account's balance or stake; see `ledger.journal.Entry`."""
+
+    height: Uint
+    time: Uint
+    account: Account
+    place: Annotated[str, text(8)]
+    amount: Annotated[int, CHANGE]
+    why: Annotated[str, text(MAX_WHY_CHARS)]
+    counterparty: AccountOrNone
+    deal: Annotated[CID | None, LINK_OR_NONE]
+    tx_id: Annotated[CID | None, LINK_OR_NONE]
+
+    @classmethod
+    def of(cls, change: Change) -> ChangeView:
+        """From the journal."""
+        return cls(change.height, change.time, **change.entry.to_map())
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def _block(height: int, txs: int = 2, state: dict[bytes, bytes | None] | None = 
             for n in range(txs)
         ],
         events=b"events %d" % height,
+        journal={b"a" * 32: b"row %d" % height},
         state={b"height": b"%d" % height} if state is None else state,
         app_hash=_digest(f"app {height}"),
         log_payload=b"payload %d" % height,
@@ -58,6 +59,8 @@ def test_a_committed_block_is_found_by_height_place_and_digest(tmp_path: Path) -
     assert list(store.state_items(b"c")) == [(b"c", b"3")]
     assert store.block(1) == b"block 1"
     assert (store.tx(1, 1), store.receipt(1, 1), store.tx(1, 2)) == (b"tx 1", b"receipt 1", None)
+    assert list(store.journal(b"a" * 32, 5)) == [(1, b"row 1")]
+    assert list(store.journal(b"a" * 32, 0)) == list(store.journal(b"b" * 32, 5)) == []
     assert store.txs(1) == [b"tx 0", b"tx 1"]
     assert (store.events(1), store.events(2), store.block(-1), store.txs(1 << 64)) == (
         b"events 1",
