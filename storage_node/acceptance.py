@@ -137,7 +137,7 @@ class Acceptance:
 
     async def _complete(self, terms: ShardTerms) -> PieceLayout:
         """Fetch or rebuild every block of a piece that is not here."""
-        self._fetcher.expect(terms.content)
+        await self._fetcher.expect(terms.key.deal)
         intake = await asyncio.to_thread(self._custody.intake, terms)
         while intake.layout is None:
             wanted = intake.wanted_manifest_block
@@ -169,6 +169,9 @@ class Acceptance:
 
     async def heal(self, multihash: bytes) -> None:
         """Fetch a block that we hold for somebody and lost, or whose bytes changed, and store it again."""
+        deal = await asyncio.to_thread(self._custody.deal_with, multihash)
+        if deal is not None:
+            await self._fetcher.expect(deal)
         data = await self._fetcher.fetch(CID(1, RAW, multihash))
         await asyncio.to_thread(self._put_back, multihash, data)
 

@@ -85,6 +85,13 @@ class Custody:
         with self._lock:
             return self._held.get(key)
 
+    def deal_with(self, multihash: bytes) -> CID | None:
+        """A deal of which a held piece has this block. Reads the pieces' rows, so call it in a thread."""
+        for key, piece in self.held().items():
+            if any(each == multihash for each in piece.multihashes()):
+                return key.deal
+        return None
+
     def intake(self, terms: ShardTerms) -> PieceIntake:
         """The upload state of an offered shard, made from what is in the store if there is none yet."""
         with self._lock:

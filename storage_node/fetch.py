@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import AsyncGenerator, Container, Iterable
+from contextlib import aclosing, suppress
 
+from ledger.errors import LedgerError
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.errors import MerkledagError
@@ -15,7 +17,7 @@ from proofs.manifest import decode_manifest
 from storage_node.errors import BlockNotFound, EndpointRefused, PeerMisbehaved, PeerUnreachable
 from storage_node.manifests import ManifestShelf, Shelved
 from storage_node.pool import NodePool
-from storage_node.providers import Directory, Holding
+from storage_node.providers import Directory
 from storage_node.restore import restore_share
 
 HEDGE_S = 0.5
@@ -87,68 +89,119 @@ class NetworkFetcher:
         finally:
             del self._running[cid.multihash]
 
-    def expect(self, content: CID) -> None:
-        """Blocks of this content will be asked for next: its deals' manifests are the first to be read."""
+    async def expect(self, deal: CID) -> None:
+        """Blocks of this deal will be asked for next: its manifest is the first to be read.
+
+        Raises LedgerNotFound, and what else the ledger client raises.
+        """
+        self._remember_root(await self._directory.learn_deal(deal))
+
+    def _remember_root(self, content: CID) -> None:
         self._roots.pop(content, None)
         self._roots[content] = None
         while len(self._roots) > MAX_RECENT_ROOTS:
             self._roots.popitem(last=False)
 
     async def _fetch(self, cid: CID) -> bytes:
-        holdings = await self._directory.holdings()
-        data = await self._find(cid, holdings)
-        if data is None:
-            before = {holding.endpoint for holding in holdings}
-            holdings = await self._directory.holdings(max_age_s=0.0)
-            if any(holding.endpoint not in before for holding in holdings):
-                data = await self._find(cid, holdings)
+        manifests = set(self._shelf.locate(cid.multihash))
+        with suppress(LedgerError):  # whoever is known can be asked without it
+            await self._directory.refresh(manifests)
+        data = await self._find(cid)
+        if data is None and manifests and await self._directory.refresh(manifests, max_age_s=0.0):
+            data = await self._find(cid)
         if data is None:
             raise BlockNotFound(f"no reachable node has {cid}")
-        if any(holding.content == cid for holding in holdings):
-            self.expect(cid)
+        if any(holding.content == cid for holding in self._directory.holdings()):
+            self._remember_root(cid)
+        elif not manifests:
+            with suppress(LedgerError):
+                await self._learn_of_finder()
         if self._misses >= MISSES_PER_MANIFEST:
             self._misses = 0
-            await self._shelf_next(holdings)
+            await self._shelf_next()
         return data
 
-    async def _find(self, cid: CID, holdings: tuple[Holding, ...]) -> bytes | None:
-        """Ask the nodes, then restore; the other way round when no node is known to hold what we know of."""
+    async def _learn_of_finder(self) -> None:
+        """A node that was asked by chance had a block: the rest may be of one of its deals."""
+        useful = self._pool.useful()[:1]
+        if useful and all(holding.endpoint != useful[0] for holding in self._directory.holdings()):
+            await self._directory.learn_node(useful[0])
+
+    async def _find(self, cid: CID) -> bytes | None:
+        """Ask the nodes that should have the block, then restore it; what no manifest names, ask everybody.
+
+        When nobody is known to hold what a manifest names, restoring comes first.
+        """
         known = self._shelf.locate(cid.multihash)
-        orphaned = bool(known) and not self._exact(known, holdings)
-        if orphaned and (data := await self._restore(cid, holdings)) is not None:
+        if not known:
+            data = await self._ask(cid, self._unlocated(cid))
+            return data if data is not None else await self._restore(cid)
+        exact = self._exact(known)
+        if exact and (data := await self._ask(cid, _each(exact))) is not None:
             return data
-        data = await self._ask(cid, self._candidates(cid, holdings))
-        if data is None and not orphaned:
-            data = await self._restore(cid, holdings)
-        return data
+        if (data := await self._restore(cid)) is not None:
+            return data
+        return await self._ask(cid, self._unlocated(cid, besides=exact))
 
-    def _exact(self, known: dict[CID, Container[int]], holdings: tuple[Holding, ...]) -> list[str]:
+    def _exact(self, known: dict[CID, Container[int]]) -> list[str]:
         """The endpoints of the shards that hold a block, by the manifests on the shelf."""
+        return self._pool.ranked(
+            holding.endpoint
+            for holding in self._directory.holdings()
+            if (shards := known.get(holding.manifest)) is not None and holding.shard in shards
+        )
+
+    async def _unlocated(self, cid: CID, besides: Iterable[str] = ()) -> AsyncGenerator[str, None]:
+        """Endpoints to ask for a block that may be anywhere, the likeliest first, MAX_ASKED at most.
+
+        The ledger is asked no sooner than the first of them had nothing. What it raises is raised when there
+        is nobody left whom one knows without it.
+        """
+        given = set(besides)
+
+        def fresh(endpoints: Iterable[str]) -> list[str]:
+            found = [each for each in self._pool.ranked(endpoints) if each not in given]
+            found = found[: MAX_ASKED - len(given)]
+            given.update(found)
+            return found
+
+        for endpoint in fresh(self._of_deal(cid) or self._pool.useful()[:1]):
+            yield endpoint
+        trouble: LedgerError | None = None
+        try:
+            await self._directory.learn_content(cid)
+        except LedgerError as error:
+            trouble = error
+        alive = [holding.endpoint for holding in self._directory.holdings()]
+        useful = [endpoint for endpoint in self._pool.useful() if endpoint in set(alive)]
+        for endpoint in fresh([*self._of_deal(cid), *useful, *alive]):
+            yield endpoint
+        if trouble is not None:
+            raise trouble
+        for endpoint in fresh(await self._directory.endpoints()):
+            yield endpoint
+
+    def _of_deal(self, cid: CID) -> list[str]:
+        """The nodes of the known deals whose content or manifest this is."""
         return [
             holding.endpoint
-            for holding in holdings
-            if (shards := known.get(holding.manifest)) is not None and holding.shard in shards
+            for holding in self._directory.holdings()
+            if cid in (holding.content, holding.manifest)
         ]
 
-    def _candidates(self, cid: CID, holdings: tuple[Holding, ...]) -> list[str]:
-        """Endpoints to ask for a block, the likeliest first."""
-        exact = self._exact(self._shelf.locate(cid.multihash), holdings)
-        of_deal = [holding.endpoint for holding in holdings if cid in (holding.content, holding.manifest)]
-        alive = {holding.endpoint for holding in holdings}
-        useful = [endpoint for endpoint in self._pool.useful() if endpoint in alive]
-        every = [holding.endpoint for holding in holdings]
-        return self._pool.ranked([*exact, *of_deal, *useful, *every])[:MAX_ASKED]
-
-    async def _ask(self, cid: CID, endpoints: list[str]) -> bytes | None:
+    async def _ask(self, cid: CID, endpoints: AsyncGenerator[str, None]) -> bytes | None:
         """The block from the first node that has it; another is asked on a miss, or when one is slow."""
-        waiting: Iterator[str] = iter(endpoints)
+        async with aclosing(endpoints):
+            return await self._first(cid, endpoints)
+
+    async def _first(self, cid: CID, endpoints: AsyncGenerator[str, None]) -> bytes | None:
         tasks: set[asyncio.Task[bytes | None]] = set()
         parallel = 1
         exhausted = False
         try:
             while True:
                 while not exhausted and len(tasks) < parallel:
-                    endpoint = next(waiting, None)
+                    endpoint = await anext(endpoints, None)
                     if endpoint is None:
                         exhausted = True
                     else:
@@ -179,20 +232,20 @@ class NetworkFetcher:
             self._pool.was_useful(endpoint)
         return data
 
-    async def _shelf_next(self, holdings: tuple[Holding, ...]) -> None:
+    async def _shelf_next(self) -> None:
         """Read the manifest of the deal that is the likeliest to be asked for next."""
-        for root in self._likely_manifests(holdings):
+        for root in self._likely_manifests():
             if root not in self._shelf:
-                await self._read_manifest(root, holdings)
+                await self._read_manifest(root)
                 return
 
-    def _likely_manifests(self, holdings: tuple[Holding, ...]) -> list[CID]:
+    def _likely_manifests(self) -> list[CID]:
         """Manifest roots: of content whose root was fetched lately, then of nodes that were useful."""
         roots = list(reversed(self._roots))
         useful = self._pool.useful()
         rank = {endpoint: position for position, endpoint in enumerate(useful)}
         ordered = sorted(
-            holdings,
+            self._directory.holdings(),
             key=lambda holding: (
                 roots.index(holding.content) if holding.content in self._roots else len(roots),
                 rank.get(holding.endpoint, len(rank)),
@@ -200,14 +253,14 @@ class NetworkFetcher:
         )
         return list(dict.fromkeys(holding.manifest for holding in ordered))
 
-    async def _read_manifest(self, root: CID, holdings: tuple[Holding, ...]) -> Shelved | None:
+    async def _read_manifest(self, root: CID) -> Shelved | None:
         """A deal's manifest from the shelf or the network; None when it cannot be had or is not one."""
         if (known := self._shelf.get(root)) is not None:
             return known
-        endpoints = self._pool.ranked(holding.endpoint for holding in holdings if holding.manifest == root)
+        endpoints = self._pool.ranked(self._of_deal(root))
 
         async def get(cid: CID) -> bytes:
-            data = await self._ask(cid, endpoints)
+            data = await self._ask(cid, _each(endpoints))
             if data is None:
                 raise BlockNotFound(f"no reachable node has {cid}")
             return data
@@ -217,25 +270,31 @@ class NetworkFetcher:
         except (BlockNotFound, MerkledagError, ProofsError):
             return None
 
-    async def _restore(self, cid: CID, holdings: tuple[Holding, ...]) -> bytes | None:
+    async def _restore(self, cid: CID) -> bytes | None:
         """Rebuild a block from the rest of its erasure group, if a manifest names it."""
-        for root in self._likely_manifests(holdings)[:MAX_MANIFESTS_TRIED]:
-            shelved = await self._read_manifest(root, holdings)
+        for root in self._likely_manifests()[:MAX_MANIFESTS_TRIED]:
+            shelved = await self._read_manifest(root)
             place = shelved.place(cid.multihash) if shelved is not None else None
             if shelved is None or place is None:
                 continue
-            at = {holding.shard: holding.endpoint for holding in holdings if holding.manifest == root}
+            holdings = [holding for holding in self._directory.holdings() if holding.manifest == root]
+            at = {holding.shard: holding.endpoint for holding in holdings}
 
             async def get(share: int, multihash: bytes, at: dict[int, str] = at) -> bytes | None:
-                wanted = CID(1, RAW, multihash)
                 first = [at[share]] if share in at else []
-                return await self._ask(wanted, [*first, *self._candidates(wanted, holdings)])
+                others = self._exact(self._shelf.locate(multihash))
+                return await self._ask(CID(1, RAW, multihash), _each(dict.fromkeys([*first, *others])))
 
             try:
                 return await restore_share(shelved.manifest, *place, get)
             except UndecodableGroup:
                 continue
         return None
+
+
+async def _each(endpoints: Iterable[str]) -> AsyncGenerator[str, None]:
+    for endpoint in endpoints:
+        yield endpoint
 
 
 def _is_cancelled() -> bool:

@@ -100,7 +100,7 @@ class StorageNode:
             self._acceptance,
             me=self.account,
             heal=settings.heal,
-            on_change=self.directory.invalidate,
+            note=self.directory.note,
             sleep=sleep,
         )
         self._accepting: dict[ShardKey, asyncio.Task[bool]] = {}

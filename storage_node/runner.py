@@ -44,10 +44,6 @@ MAX_REPAIRS = 2
 
 _log = logging.getLogger(__name__)
 
-# Events after which other nodes hold other things.
-CHANGES = frozenset(
-    {"shard_accepted", "shard_closed", "shard_terminated", "deal_ended", "provider_registered"}
-)
 # Refusals of a proof that no second try can change.
 FINAL = frozenset({Code.TOO_LATE, Code.ALREADY_PROVEN, Code.UNKNOWN_DATASET, Code.NOT_YOURS})
 
@@ -77,7 +73,7 @@ class DutyRunner:
         *,
         me: bytes,
         heal: bool,
-        on_change: Callable[[], None],
+        note: Callable[[Event], None],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._ledger = ledger
@@ -85,7 +81,7 @@ class DutyRunner:
         self._prover = prover
         self._acceptance = acceptance
         self._heal = heal
-        self._on_change = on_change
+        self._note = note
         self._sleep = sleep
         self._me = me
         self.duties = Duties(me)
@@ -117,8 +113,8 @@ class DutyRunner:
                 self.caught_up.set()
                 async for block in self._ledger.events(height + 1):
                     self._run(self.duties.on_events(block.events))
-                    if any(event.kind in CHANGES for event in block.events):
-                        self._on_change()
+                    for event in block.events:
+                        self._note(event)
                     self._count(block.events)
             except (LedgerError, StorageNodeError) as error:
                 self._problem(f"the ledger cannot be followed: {error}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import aiohttp
 import pytest
@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.app import add_trustless_routes
 from merkledag.cid import CID
-from merkledag.codecs import RAW
+from merkledag.codecs import DAG_PB, RAW
 from merkledag.steps import adrive_walk
 from merkledag.traverse import walk_dag
 from storage_node.blockstore.memory import MemoryStore
@@ -29,19 +29,39 @@ FILES = {"a": some_bytes(120_000), "b": some_bytes(30_000, 2), "c": b"tiny"}
 
 
 class Holdings:
-    """A directory that tests fill."""
+    """A directory that tests fill. Like the ledger's, it knows of the deal once its content was asked for."""
 
     def __init__(self, source: Encoded) -> None:
         self.source = source
-        self.endpoints: dict[int, str] = {}
-        self.asked = 0
+        self.at: dict[int, str] = {}
+        self.asked: list[CID] = []
+        self.refreshed = 0
 
-    async def holdings(self, *, max_age_s: float = 5.0) -> tuple[Holding, ...]:
-        self.asked += max_age_s == 0.0
+    def holdings(self) -> tuple[Holding, ...]:
+        if self.source.content not in self.asked:
+            return ()
         return tuple(
             Holding(DEAL, self.source.content, self.source.root, shard, bytes([shard]) * 32, endpoint)
-            for shard, endpoint in self.endpoints.items()
+            for shard, endpoint in self.at.items()
         )
+
+    async def refresh(self, manifests: Collection[CID], *, max_age_s: float = 60.0) -> bool:
+        self.refreshed += max_age_s == 0.0
+        return False
+
+    async def learn_content(self, content: CID) -> bool:
+        self.asked.append(content)
+        return content == self.source.content
+
+    async def learn_deal(self, deal: CID) -> CID:
+        await self.learn_content(self.source.content)
+        return self.source.content
+
+    async def learn_node(self, endpoint: str) -> bool:
+        return await self.learn_content(self.source.content)
+
+    async def endpoints(self) -> tuple[str, ...]:
+        return tuple(self.at.values())
 
 
 class Network:
@@ -93,7 +113,7 @@ class Network:
         await site.start()
         self._runners[shard] = runner
         host, port = runner.addresses[0][:2]
-        self.directory.endpoints[shard] = f"http://{host}:{port}"
+        self.directory.at[shard] = f"http://{host}:{port}"
 
     async def kill(self, shard: int) -> None:
         await self._runners.pop(shard).cleanup()
@@ -167,7 +187,7 @@ async def test_a_node_that_does_not_answer_is_hedged(network: Network) -> None:
         return web.Response()
 
     await network.add_handler(7, hang)
-    network.directory.endpoints = dict(reversed(network.directory.endpoints.items()))
+    network.directory.at = dict(reversed(network.directory.at.items()))
     for shard in range(3):
         await network.add_node(shard)
     cid = network.source.content
@@ -193,7 +213,7 @@ async def test_an_endless_body_is_cut_off_and_another_node_asked(network: Networ
 
 async def test_a_redirect_is_not_followed(network: Network) -> None:
     await network.add_node(1)
-    target = network.directory.endpoints.pop(1)
+    target = network.directory.at.pop(1)
 
     async def redirect(request: web.Request) -> web.Response:
         raise web.HTTPFound(target + request.path_qs)
@@ -242,12 +262,39 @@ async def test_a_cancelled_caller_does_not_take_the_others_with_it(network: Netw
         await first
 
 
-async def test_what_nobody_has_is_not_found_after_looking_for_new_nodes(network: Network) -> None:
+async def test_what_nobody_has_is_not_found_after_the_ledger_and_everybody_were_asked(
+    network: Network,
+) -> None:
     for shard in range(3):
         await network.add_node(shard)
+    nowhere = CID.of(b"nowhere", RAW)
     with pytest.raises(BlockNotFound):
-        await network.fetcher().fetch(CID.of(b"nowhere", RAW))
-    assert network.directory.asked == 1
+        await network.fetcher().fetch(nowhere)
+    assert network.directory.asked == [nowhere]
+    assert sorted(shard for shard, _, _ in network.requests) == [0, 1, 2]
+
+
+async def test_a_part_of_content_is_found_without_its_root_and_restored_too(network: Network) -> None:
+    for shard in range(3):
+        await network.add_node(shard)
+    fetcher = network.fetcher()
+    interior = CID(1, DAG_PB, network.source.manifest.interior[1])
+    assert await fetcher.fetch(interior) == network.source.store.get(interior.multihash)
+    await network.kill(0)
+    leaf = next(multihash for multihash, _ in network.source.manifest.piece(0))
+    assert await fetcher.fetch(CID(1, RAW, leaf)) == network.source.store.get(leaf)
+
+
+async def test_once_the_manifest_is_known_the_ledger_is_asked_no_more(network: Network) -> None:
+    for shard in range(3):
+        await network.add_node(shard)
+    fetcher = network.fetcher()
+    await read_all(fetcher, network.source)
+    asked = len(network.directory.asked)
+    assert asked <= 8
+    await network.kill(1)
+    await read_all(fetcher, network.source)
+    assert len(network.directory.asked) == asked
 
 
 async def test_an_identity_cid_needs_nobody(network: Network) -> None:
