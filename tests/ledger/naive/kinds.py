@@ -256,6 +256,7 @@ def prove(s: Plain, sender: bytes, body: Prove, _: CID) -> Iterator[Code | Does]
     def do() -> None:
         record["proven"] = True
         record["proven_total"] += 1
+        s.providers[sender]["proven_total"] += 1
         record["clean"] += 1
         record["in_a_row"] = 0
         s.emit("proof_accepted", dataset=body.dataset, provider=sender, period=body.period)

@@ -119,6 +119,7 @@ def pay(s: Plain, place: Place) -> None:
     shard["paid"] += amount
     shard["escrow"] -= amount
     shard["reward"] = 0
+    s.providers[shard["provider"]]["served"] += count
     assert shard["escrow"] >= 0
     s.give(s.providers[shard["provider"]]["payout"], amount + reward)
     s.emit("paid", deal=place[0], shard=place[1], provider=shard["provider"], amount=amount, reward=reward)
@@ -141,6 +142,7 @@ def terminate(s: Plain, place: Place) -> None:
     most = s.price(place) * s.terms(place).repair_reward_periods
     reward = min(lost, max(0, most - shard["reward"]))
     s.providers[loser]["stake"] -= lost
+    s.providers[loser]["terminated_total"] += 1
     shard["reward"] += reward
     s.burned += lost - reward
     let_go(s, place)

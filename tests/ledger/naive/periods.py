@@ -152,7 +152,11 @@ def fault(s: Plain, dataset: bytes, record: Map) -> None:
     record["in_a_row"] += 1
     record["fault_total"] += 1
     record["clean"] = 0
-    record["terminating"] = record["in_a_row"] >= terms(s, dataset).terminate_after
+    record["faulted"] = True
+    provider["fault_total"] += 1
+    p = terms(s, dataset)
+    before = sum(record["faults"] >> i & 1 for i in range(p.fault_window - 1))
+    record["terminating"] = record["in_a_row"] >= p.terminate_after or before + 1 >= p.fault_limit
     s.emit(
         "fault",
         dataset=dataset,
@@ -173,7 +177,7 @@ def turn(s: Plain, dataset: bytes, record: Map) -> None:
             s.budget -= 1
             terminate(s, place)
         if not s.in_dataset(dataset):
-            record.update(terminating=False, in_a_row=0)
+            record.update(terminating=False, in_a_row=0, faults=0, faulted=False)
     for place in over(s, dataset, current)[: max(0, s.budget)]:
         s.budget -= 1
         pay(s, place)
@@ -242,13 +246,14 @@ def measure(s: Plain, dataset: bytes) -> None:
 
 def begin(s: Plain, dataset: bytes, record: Map, current: int) -> None:
     """The next period, or, if periods have passed between two blocks, a later one; those are void."""
-    bits = [record["proven"], *(record["history"] >> i & 1 for i in range(KEPT_PERIODS))]
     skipped = current - record["period"] - 1
-    bits = [*[0] * min(skipped, KEPT_PERIODS), *bits][:KEPT_PERIODS]
     if skipped:
         void(s, dataset, record["period"] + 1, current - 1)
-    record.update(phase="waiting", period=current, seed=b"", seed_time=0, stalled_s=0, proven=False)
-    record["history"] = sum(bit << i for i, bit in enumerate(bits))
+    record.update(phase="waiting", period=current, seed=b"", seed_time=0, stalled_s=0)
+    for of, row in (("proven", "history"), ("faulted", "faults")):
+        bits = [record[of], *(record[row] >> i & 1 for i in range(KEPT_PERIODS))]
+        bits = [*[0] * min(skipped, KEPT_PERIODS), *bits][:KEPT_PERIODS]
+        record.update({of: False, row: sum(bit << i for i, bit in enumerate(bits))})
     s.alarms.add((opens_at(terms(s, dataset), dataset, current), DATASET, dataset))
 
 
