@@ -94,6 +94,7 @@ def send(
     """Send money; shows the fee and asks first."""
     from cli.serve import run_once
     from cli.servers import wired
+    from ledger.fees import small_fee
     from ledger.transactions import Transfer
     from merkledag.peer import peer_text
 
@@ -102,7 +103,7 @@ def send(
 
     async def sent() -> Any:
         async with wired(home, ledger, key) as wire:
-            fee = (await wire.ledger.params()).base_fee
+            fee = small_fee(await wire.ledger.params())
             confirm(f"send {amount_text(units)} to {peer_text(receiver)}, fee {amount_text(fee)}?", yes=yes)
             return await wire.sender.send(Transfer(receiver, units), fee=fee)
 

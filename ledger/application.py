@@ -31,7 +31,7 @@ from ledger.result import Code, TxResult
 from ledger.rules_proofs import RememberingChecker
 from ledger.state import State
 from ledger.state_tree import StateProof, StateTree
-from ledger.transactions import Prove
+from ledger.transactions import is_proof
 from ledger.views import Queries
 from proofs import beacon
 from proofs.errors import InvalidBeacon
@@ -168,14 +168,15 @@ class Application(Queries):
     def prepare_proposal(self, candidates: Sequence[bytes], *, max_bytes: int) -> list[bytes]:
         """Those of the candidates, in their order, that pass on the present state and fit.
 
-        Half of `max_bytes` is reserved for Prove transactions. The beacon transaction is not among them: the
+        Half of `max_bytes` is kept for proofs. The beacon transaction is not among them: the
         engine puts it first (count its bytes). What was dropped for good is in `dropped`; what is in neither
         stays pending for a later block.
         """
         assert self._unfinished is None, "commit or abort the last block first"
         self._dropped = {}
         chosen: list[bytes] = []
-        room, other_room = max_bytes, max_bytes // 2
+        room = min(max_bytes, limits.MAX_BLOCK_BYTES)
+        other_room = room // 2
         self._state.begin()
         try:
             ctx = self._context(replace(self._chain, height=self.height + 1))
@@ -199,7 +200,7 @@ class Application(Queries):
 
     def _is_proof(self, raw: bytes) -> bool:
         found = self._reader.read(raw)
-        return not isinstance(found, TxResult) and isinstance(found.tx.body, Prove)
+        return not isinstance(found, TxResult) and is_proof(found.tx.body)
 
     @property
     def dropped(self) -> Mapping[bytes, TxResult]:
@@ -207,7 +208,7 @@ class Application(Queries):
         return MappingProxyType(self._dropped)
 
     def process_proposal(self, block: BlockInput) -> TxResult:
-        """Whether another proposer's block is acceptable: height, time, size, beacon, form and signatures."""
+        """Whether another proposer's block is acceptable: height, time, size, beacon, form, signatures."""
         try:
             self._check_head(block)
         except InvalidBlock as error:
@@ -220,6 +221,8 @@ class Application(Queries):
             result = self.verify_signature(raw)
             if not result.ok:
                 return result
+        if sum(len(raw) for raw in block.txs[1:] if not self._is_proof(raw)) > limits.MAX_BLOCK_BYTES // 2:
+            return TxResult(Code.TOO_LARGE, "half of a block's bytes are kept for proofs")
         return TxResult(Code.OK)
 
     # Blocks.

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 from ledger import limits, transactions
 from ledger.errors import InvalidTransaction
+from ledger.fees import least_fee
 from ledger.genesis import Params
 from ledger.records import AccountRecord
 from ledger.result import Code, TxResult
-from ledger.transactions import Prove, Transaction
+from ledger.transactions import Transaction
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 
 
 @dataclass(slots=True)
 class ReadTx:
-    """A transaction that decoded; `signed` is None until its signature was checked."""
+    """A transaction that decoded from `size_bytes`; `signed` is None until its signature was checked."""
 
     tx: Transaction
+    size_bytes: int
     tx_id: CID
     unsigned: bytes
     signed: bool | None = None
@@ -79,7 +81,7 @@ class Reader:
         tx_id = CID.of(unsigned, codec=DAG_CBOR)
         if tx.chain != self._chain_id:
             return TxResult(Code.WRONG_CHAIN, f"this chain is {self._chain_id}", tx_id)
-        return ReadTx(tx, tx_id, unsigned)
+        return ReadTx(tx, len(raw), tx_id, unsigned)
 
     def _remember(self, raw: bytes, found: ReadTx) -> None:
         self._known[raw] = found
@@ -89,18 +91,14 @@ class Reader:
             self._size_bytes -= len(oldest)
 
 
-def least_fee(tx: Transaction, params: Params) -> int:
-    """The least fee of a transaction, by its kind."""
-    return params.proof_fee if isinstance(tx.body, Prove) else params.base_fee
-
-
 def check_envelope(found: ReadTx, params: Params, time: int) -> TxResult | None:
     """Refuses what is expired, pays too little or is not signed; None if nothing is wrong."""
     tx = found.tx
     if time > tx.expiry:
         return TxResult(Code.EXPIRED, f"expired at {tx.expiry}; ledger time is {time}", found.tx_id)
-    if tx.fee < least_fee(tx, params):
-        return TxResult(Code.FEE_TOO_LOW, f"the fee is at least {least_fee(tx, params)} units", found.tx_id)
+    least = least_fee(tx, found.size_bytes, params)
+    if tx.fee < least:
+        return TxResult(Code.FEE_TOO_LOW, f"the fee is at least {least} units", found.tx_id)
     if not found.is_signed():
         return TxResult(Code.BAD_SIGNATURE, "the signature does not verify", found.tx_id)
     return None

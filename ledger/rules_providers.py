@@ -7,6 +7,7 @@ from dataclasses import replace
 from ledger import limits, money
 from ledger.context import Context
 from ledger.errors import Refusal
+from ledger.fees import small_fee
 from ledger.genesis import Params
 from ledger.records import ProviderRecord
 from ledger.result import Code
@@ -103,7 +104,7 @@ def price_floor(params: Params, periods: int) -> int:
 
     It covers what serving one shard costs in fees: a proof a period, one acceptance and one settlement.
     """
-    return params.proof_fee - (-2 * params.base_fee // periods)
+    return params.proof_fee - (-2 * small_fee(params) // periods)
 
 
 def collateral(terms: Params, price: int) -> int:

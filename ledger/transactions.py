@@ -174,6 +174,11 @@ BODIES: dict[str, type[Body]] = {
 }
 
 
+def is_proof(body: Body) -> bool:
+    """Whether it is the proof that a challenge asks for: half of every block is kept free for such."""
+    return isinstance(body, Prove)
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """One transaction. `expiry` is the last ledger time (seconds) at which it may enter a block."""

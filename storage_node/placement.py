@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ledger.engine.client import LedgerClient
+from ledger.fees import fee_of
 from ledger.genesis import Params
 from ledger.records import ProviderRecord
 from ledger.rules_providers import price_floor
-from ledger.transactions import PieceCommitment
+from ledger.transactions import CreateDeal, PieceCommitment
 from merkledag.cid import CID
 from proofs.commitment import PieceTree
 from proofs.manifest import (
@@ -70,6 +71,22 @@ class StorePlan:
         """Bytes that go to all nodes together."""
         return sum(piece.size_bytes for piece in self.pieces)
 
+    @property
+    def body(self) -> CreateDeal:
+        """The deal that the client sends to the ledger."""
+        return CreateDeal(
+            content=self.request.content,
+            manifest=self.manifest_root,
+            k=self.manifest.k,
+            m=self.manifest.m,
+            replicated=self.manifest.replicated,
+            periods=self.quote.periods,
+            price=self.quote.price,
+            challenges=self.challenges,
+            pieces=self.pieces,
+            providers=self.request.named,
+        )
+
     def layout(self, shard: int) -> PieceLayout:
         """The blocks of one shard."""
         return PieceLayout(self.meta, tuple(multihash for multihash, _ in self.manifest.piece(shard)))
@@ -98,12 +115,14 @@ async def plan_store(
     Raises IncompleteDag when content is missing here, PlacementFailed when the nodes or the price do not do,
     StoreFull, and what the ledger client raises.
     """
-    params = await ledger.params()
+    params, chain = await ledger.params(), await ledger.chain_id()
     providers = await ledger.providers()
     held = ExitStack()
     try:
         held.enter_context(store.lease())
-        return await asyncio.to_thread(_plan, store, rows, request, params, providers, progress, held)
+        plan = await asyncio.to_thread(_plan, store, rows, request, params, providers, progress, held)
+        plan.quote = replace(plan.quote, fee=fee_of(plan.body, chain, params))
+        return plan
     except BaseException:
         held.close()
         raise
@@ -146,7 +165,7 @@ def _plan(
         periods=request.periods,
         floor=price_floor(params, request.periods),
         deposit=params.deposit * (1 + len(pieces)),
-        fee=params.base_fee,
+        fee=0,  # follows from the deal's size, once its terms are known
         max_price=request.max_price,
     )
     return StorePlan(

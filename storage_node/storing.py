@@ -13,7 +13,6 @@ from ledger.engine.errors import ChainMismatch, LedgerUnreachable
 from ledger.engine.sender import Sender
 from ledger.errors import LedgerError
 from ledger.records import ShardRecord, ShardStatus
-from ledger.transactions import CreateDeal
 from merkledag import car
 from merkledag.block import Block
 from merkledag.cid import CID
@@ -142,21 +141,7 @@ class StoreRun:
             raise
 
     async def _create(self) -> CID:
-        plan = self._plan
-        receipt = await self._sender.send(
-            CreateDeal(
-                content=plan.request.content,
-                manifest=plan.manifest_root,
-                k=plan.manifest.k,
-                m=plan.manifest.m,
-                replicated=plan.manifest.replicated,
-                periods=plan.quote.periods,
-                price=plan.quote.price,
-                challenges=plan.challenges,
-                pieces=plan.pieces,
-                providers=plan.request.named,
-            )
-        )
+        receipt = await self._sender.send(self._plan.body)
         return receipt.tx_id
 
     async def _follow(self, deal: CID, height: int) -> None:

@@ -13,9 +13,10 @@ from ledger.engine.blocks import Receipt
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerRefused, LedgerUnreachable
 from ledger.engine.transport import backoff
+from ledger.fees import with_least_fee
 from ledger.genesis import Params
 from ledger.result import Code
-from ledger.transactions import Body, Prove, Transaction, sign
+from ledger.transactions import Body, Transaction, sign
 from merkledag.ed25519 import Signer
 
 MAX_IN_FLIGHT = 32
@@ -33,10 +34,6 @@ class _Place:
     params: Params
     nonce: int
     expiry: int
-
-
-def _least_fee(body: Body, params: Params) -> int:
-    return params.proof_fee if isinstance(body, Prove) else params.base_fee
 
 
 class Sender:
@@ -70,8 +67,8 @@ class Sender:
         """
         for attempt in range(MAX_ATTEMPTS):
             async with self._place() as place:
-                paid = _least_fee(body, place.params) if fee is None else fee
-                tx = Transaction(place.chain, self.account, place.nonce, paid, place.expiry, body)
+                tx = Transaction(place.chain, self.account, place.nonce, fee or 0, place.expiry, body)
+                tx = with_least_fee(tx, place.params) if fee is None else tx
                 raw = sign(tx, self._signer).encode()
                 try:
                     receipt = await self._patient(partial(self._client.submit, raw))

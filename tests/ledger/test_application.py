@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ledger import keys
+from ledger import keys, limits
 from ledger.application import Application, BlockInput
+from ledger.fees import fee_of, with_least_fee
 from ledger.genesis import HOLD
+from ledger.result import Code
 from ledger.state_tree import verify
-from ledger.transactions import Accept, Transfer
-from tests.ledger.world import CONTENT, PARAMS, START_S, World, genesis, key
+from ledger.transactions import Accept, Prove, Register, Transaction, Transfer, decode, sign
+from tests.ledger.world import CHAIN, CONTENT, FAR_S, PARAMS, START_S, Piece, World, genesis, key, signer
 
 
 def test_a_new_chain_gives_all_money_to_the_operator() -> None:
@@ -135,3 +139,51 @@ def test_cost_of_a_block_does_not_grow_with_the_deals(monkeypatch: pytest.Monkey
     for _ in range(30):
         world.deal("client", providers=("node",), blocks=1)
     assert reads() <= few + 2
+
+
+def test_a_fee_grows_with_the_size_and_a_proof_costs_the_same_at_any() -> None:
+    world = World()
+    world.fund("ann")
+    world.provider("node")
+    small = world.tx("ann", Transfer(key("node"), 1))
+    large = world.tx("ann", world.deal_body([Piece.random(world.rng, 1) for _ in range(14)]))
+    for raw, body in ((small, Transfer(key("node"), 1)), (large, decode(large).body)):
+        least = PARAMS.base_fee + PARAMS.fee_per_kib * -(-len(raw) // 1_024)
+        assert decode(raw).fee == least
+        assert fee_of(body, CHAIN, PARAMS) == least
+        assert world.app.check_tx(world.tx("ann", body, fee=least - 1)).code is Code.FEE_TOO_LOW
+        assert world.try_("ann", body, fee=least - 1).code is Code.FEE_TOO_LOW
+        assert world.try_("ann", body).ok
+    assert len(large) > 2 * 1_024 > 1_024 > len(small)
+    short, long = (Prove(bytes(32), 1, bytes(size)) for size in (10, 100_000))
+    assert fee_of(short, CHAIN, PARAMS) == fee_of(long, CHAIN, PARAMS) == PARAMS.proof_fee
+
+
+def test_the_least_fee_covers_the_bytes_that_it_takes_itself() -> None:
+    """At every length of an envelope around a KiB, the fee's own digits included."""
+    params = replace(PARAMS, base_fee=1, fee_per_kib=HOLD)
+    sizes = set()
+    for chars in range(700, 800):
+        body = Register("http://" + "n" * chars, 1, key("ann"), HOLD)
+        made = with_least_fee(Transaction(CHAIN, key("ann"), 0, 0, FAR_S, body), params)
+        size = len(sign(made, signer("ann")).encode())
+        assert made.fee == 1 + HOLD * -(-size // 1_024)
+        sizes.add(size)
+    assert min(sizes) < 1_000
+    assert max(sizes) > 1_040
+
+
+def test_32_half_of_a_proposed_block_is_kept_for_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.fund("ann")
+    raws = [world.tx("ann", Transfer(key("node"), HOLD), nonce=nonce) for nonce in range(4)]
+    proof = world.tx("ann", Prove(bytes(32), 1, bytes(len(raws[0]))), nonce=4)
+    monkeypatch.setattr(limits, "MAX_BLOCK_BYTES", 2 * sum(map(len, raws[:3])))
+
+    def verdict(*txs: bytes) -> Code:
+        block = BlockInput(world.app.height + 1, world.now, key("operator"), (world.beacon(), *txs))
+        return world.app.process_proposal(block).code
+
+    assert world.app.prepare_proposal(raws, max_bytes=10**9) == raws[:3]
+    assert verdict(*raws[:3]) is verdict(*raws[:3], proof) is Code.OK
+    assert verdict(*raws) is Code.TOO_LARGE

@@ -12,7 +12,7 @@ from ledger.records import DealStatus, Phase, ShardStatus
 from ledger.result import Code
 from ledger.rules_providers import price_floor
 from ledger.transactions import Accept, Ask, Settle
-from tests.ledger.world import GIB, MANIFEST, PARAMS, Piece, World, all_of, key, kinds, last
+from tests.ledger.world import FEE, GIB, MANIFEST, PARAMS, Piece, World, all_of, key, kinds, last
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_a_deal_is_kept_proven_and_paid_to_its_end(world: World) -> None:
     assert not world.app.has_live_deals()
     assert world.shard(deal).dataset == b""
     assert world.app.dataset(shard.dataset) is None
-    fees = 4 * PARAMS.base_fee + 3 * PARAMS.proof_fee  # the dataset's deposit has come back
-    assert world.balance("client") == before[0] - 300_000 - PARAMS.base_fee
+    fees = 4 * FEE + 3 * PARAMS.proof_fee  # the dataset's deposit has come back
+    assert world.balance("client") == before[0] - 300_000 - FEE
     assert world.balance("node") == before[1] + 300_000 - fees
     provider = world.app.provider(key("node"))
     assert provider is not None
@@ -149,7 +149,7 @@ def test_a_dataset_is_dropped_bit_by_bit_and_a_piece_may_come_between(
     world.pass_time(1)
     assert world.app.dataset(dataset) is None
     assert not [name for name in world.stored if dataset in name]
-    assert world.balance("node") == before - 8 * PARAMS.base_fee - 2 * PARAMS.proof_fee + 8 * 100_000
+    assert world.balance("node") == before - 8 * FEE - 2 * PARAMS.proof_fee + 8 * 100_000
     world.check_restores()
 
 
@@ -161,7 +161,7 @@ def test_nobody_eligible_means_offers_until_the_rounds_run_out_then_a_refund() -
     happened = world.pass_time(PARAMS.max_rounds * (PARAMS.accept_timeout_s + 2))
     assert len(all_of(happened, "offer_expired")) == 2 * PARAMS.max_rounds
     assert {world.shard(deal, index).status for index in (0, 1)} == {ShardStatus.REFUNDED}
-    assert world.balance("client") == before - PARAMS.base_fee
+    assert world.balance("client") == before - FEE
 
 
 def test_a_provider_that_comes_later_is_drawn_in_a_later_round() -> None:
@@ -210,13 +210,13 @@ def test_named_providers_skip_the_draw_and_are_not_replaced(world: World) -> Non
     assert world.shard(deal).provider == key("node")
     world.pass_time(PARAMS.accept_timeout_s + 2)
     assert world.shard(deal).status is ShardStatus.REFUNDED
-    assert world.balance("client") == before - PARAMS.base_fee
+    assert world.balance("client") == before - FEE
 
 
 @pytest.mark.parametrize("periods", [1, 3, 2_000, 2_001])
 def test_the_price_covers_the_fees_of_serving(world: World, periods: int) -> None:
     floor = price_floor(PARAMS, periods)
-    fees = periods * PARAMS.proof_fee + 2 * PARAMS.base_fee
+    fees = periods * PARAMS.proof_fee + 2 * FEE
     assert (floor - 1) * periods < fees <= floor * periods
     piece = Piece.random(world.rng)
     world.refuses("client", world.deal_body([piece], periods=periods, price=floor - 1), Code.PRICE_TOO_LOW)

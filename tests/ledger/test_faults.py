@@ -13,7 +13,7 @@ from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Settle, Withdraw
 from merkledag.cid import CID
-from tests.ledger.world import PARAMS, World, all_of, key, kinds, last
+from tests.ledger.world import FEE, PARAMS, World, all_of, key, kinds, last
 
 PRICE = 100_000
 
@@ -85,7 +85,7 @@ def test_three_faults_in_a_row_cost_the_collateral_and_the_shard(world: World) -
     assert (provider.stake, provider.locked, provider.used_bytes) == (before - fees - 20 * PRICE, 0, 0)
     shard = world.shard(deal)
     assert (shard.status, shard.reward, shard.tried) == (ShardStatus.REPAIR, 10 * PRICE, (key("node"),))
-    transactions = 2 * PARAMS.base_fee  # the deal's and the acceptance's
+    transactions = 2 * FEE  # the deal's and the acceptance's
     assert world.app.totals().burned == burned + fees + 10 * PRICE + transactions
     assert world.app.dataset(dataset) is None
     world.check_restores()
@@ -110,7 +110,7 @@ def test_a_repair_is_drawn_later_paid_at_its_first_proof_and_ends_with_the_deal(
     world.prove("second", dataset)
     assert world.settle("second", deal) == PRICE
     assert last(world.events, "paid")["reward"] == 10 * PRICE
-    fees = PARAMS.proof_fee + PARAMS.base_fee
+    fees = PARAMS.proof_fee + FEE
     assert world.balance("second") == before + 11 * PRICE - fees
     client = world.balance("client")
     while world.shard(deal).status is ShardStatus.ACTIVE:
@@ -311,7 +311,7 @@ def test_withdrawing_leaves_what_is_locked(world: World) -> None:
     world.refuses("node", Withdraw(0), Code.AMOUNT_OUT_OF_RANGE)
     before = world.balance("node")
     world.do("node", Withdraw(80 * HOLD))
-    assert world.balance("node") == before + 80 * HOLD - PARAMS.base_fee
+    assert world.balance("node") == before + 80 * HOLD - FEE
     world.refuses("node", Withdraw(1), Code.STAKE_LOCKED)
 
 

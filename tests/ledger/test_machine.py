@@ -65,7 +65,7 @@ class Ledger(RuleBasedStateMachine):
         name=WHO,
         shards=st.integers(1, 3),
         periods=st.integers(1, 6),
-        price=st.sampled_from((4_000, 10**6, HOLD)),
+        price=st.sampled_from((4_200, 10**6, HOLD)),
         named=st.booleans(),
     )
     def deal(self, name: str, shards: int, periods: int, price: int, named: bool) -> None:

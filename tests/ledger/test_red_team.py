@@ -20,6 +20,7 @@ from proofs.challenge import period_seed
 from tests.ledger.world import (
     CHAIN,
     FAR_S,
+    FEE,
     PARAMS,
     START_S,
     Piece,
@@ -125,7 +126,7 @@ AMOUNTS: list[Any] = [-1, 2**63, 2**64, 2**256, 1.0, True, False, None, "1", b"1
 @pytest.mark.parametrize("field", ["amount", "nonce", "fee", "expiry"])
 def test_12_amounts_that_are_none_are_refused(world: World, amount: Any, field: str) -> None:
     tx = Transaction(
-        CHAIN, key("client"), 0, PARAMS.base_fee, FAR_S, Transfer(key("node"), HOLD)
+        CHAIN, key("client"), 0, FEE, FAR_S, Transfer(key("node"), HOLD)
     ).unsigned_map()
     (tx["body"] if field == "amount" else tx)[field] = amount
     try:
@@ -181,7 +182,7 @@ SMALL_ORDER = [bytes(32), b"\x01" + bytes(31), bytes.fromhex("ecff" + "ff" * 29 
 @pytest.mark.parametrize("account", SMALL_ORDER, ids=bytes.hex)
 def test_13_a_key_of_small_order_signs_nothing(world: World, account: bytes) -> None:
     world.refuses("operator", Transfer(account, HOLD), Code.INVALID_TERMS)  # it would be lost
-    tx = Transaction(CHAIN, account, 0, PARAMS.base_fee, FAR_S, Transfer(key("node"), 1))
+    tx = Transaction(CHAIN, account, 0, FEE, FAR_S, Transfer(key("node"), 1))
     for sig in (bytes(64), account + bytes(32), b"\x01" + bytes(63)):
         assert world.app.check_tx(replace(tx, sig=sig).encode()).code is Code.BAD_SIGNATURE
 
@@ -254,7 +255,7 @@ def test_16_deals_cost_a_deposit_and_few_fit_into_a_block(
     assert not world.app.dropped  # the third waits
     codes = [result.code for result in world.block(*txs).tx_results]
     assert codes == [Code.OK, Code.OK, Code.OK, Code.BLOCK_FULL]
-    each = 300_000 + 2 * PARAMS.deposit + PARAMS.base_fee
+    each = 300_000 + 2 * PARAMS.deposit + FEE
     assert world.balance("client") == before - 2 * each
     assert world.try_("client", body).ok
 
@@ -355,7 +356,7 @@ def test_19_a_deal_with_oneself_costs_the_fees_and_mints_nothing() -> None:
     world.prove("self", dataset)
     world.pass_time(PARAMS.period_s)
     assert world.shard(deal).status is ShardStatus.ENDED
-    fees = 2 * PARAMS.base_fee + 2 * PARAMS.proof_fee
+    fees = 2 * FEE + 2 * PARAMS.proof_fee
     assert world.balance("self") == before - fees
 
 
@@ -368,7 +369,7 @@ def test_19_a_client_that_knocks_its_node_offline_gains_nothing(world: World) ->
     while world.app.has_live_deals():
         world.pass_time(PARAMS.accept_timeout_s)
     assert world.shard(deal).status is ShardStatus.TERMINATED
-    assert world.balance("client") == before - PARAMS.base_fee
+    assert world.balance("client") == before - FEE
 
 
 def test_22_no_fault_can_arise_before_acceptance(world: World) -> None:
@@ -445,7 +446,7 @@ def test_random_bytes_never_pass_and_never_raise(world: World) -> None:
 
 
 def test_a_signature_for_another_chain_is_refused(world: World) -> None:
-    tx = Transaction("other", key("client"), 0, PARAMS.base_fee, FAR_S, Transfer(key("node"), HOLD))
+    tx = Transaction("other", key("client"), 0, FEE, FAR_S, Transfer(key("node"), HOLD))
     assert world.app.check_tx(sign(tx, signer("client")).encode()).code is Code.WRONG_CHAIN
     renamed = replace(sign(tx, signer("client")), chain=CHAIN)
     assert world.app.check_tx(renamed.encode()).code is Code.BAD_SIGNATURE

@@ -12,8 +12,8 @@ from functools import cache
 from ledger import keys, money, state_tree
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.events import Attribute, Event
+from ledger.fees import small_fee, with_least_fee
 from ledger.genesis import HOLD, Genesis, Params
-from ledger.mempool import least_fee
 from ledger.journal import Entry
 from ledger.records import AccountRecord, ChainRecord, Phase, ProviderRecord, ShardRecord
 from ledger.result import Code, TxResult
@@ -45,6 +45,7 @@ START_S = 1_700_000_000
 FAR_S = 4_000_000_000
 GIB = 1 << 30
 PARAMS = Params(period_s=40, window_s=20, accept_timeout_s=15, min_stake=HOLD)
+FEE = small_fee(PARAMS)
 CONTENT = CID.of(b"content")
 MANIFEST = CID.of(b"manifest", codec=0x71)
 
@@ -229,7 +230,7 @@ class World:
             expiry=expiry,
             body=body,
         )
-        made = replace(made, fee=least_fee(made, self.params) if fee is None else fee)
+        made = with_least_fee(made, self.params) if fee is None else replace(made, fee=fee)
         return sign(made, signer(name)).encode()
 
     def try_(self, name: str, body: Body, *, fee: int | None = None) -> TxResult:

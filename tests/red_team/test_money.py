@@ -14,7 +14,7 @@ from ledger.records import DatasetRecord, Phase, ProviderRecord, ShardStatus
 from ledger.result import Code
 from ledger.transactions import Accept, Ask, Body, Register, Settle, Transfer, Withdraw, decode
 from merkledag.cid import CID
-from tests.ledger.world import GIB, PARAMS, START_S, Piece, World, all_of, key, last
+from tests.ledger.world import FEE, GIB, PARAMS, START_S, Piece, World, all_of, key, last
 
 PARTIES = ("alice", "both", "north", "south", "west")
 HUGE = limits.MAX_UINT
@@ -247,7 +247,7 @@ def test_one_period_is_paid_once_however_late_the_ledger_is(late: bool) -> None:
         world.pass_until(closes_at + 1)
     assert world.shard(deal).status is ShardStatus.ENDED
     world.refuses("node", Settle(deal, 0), Code.NOTHING_DUE)
-    assert world.balance("client") == client - PRICE - PARAMS.base_fee
+    assert world.balance("client") == client - PRICE - FEE
     assert sum(int(str(paid["amount"])) for paid in all_of(world.events, "paid")) == PRICE
 
 
