@@ -34,3 +34,14 @@ def path_argument(text: str) -> ContentPath:
         return parse_path(text)
     except InvalidPath as error:
         raise usage(str(error)) from None
+
+
+def account_argument(text: str) -> bytes:
+    """An account as people write it (k51…, 12D3Koo…); exit 2 for anything else."""
+    from merkledag.errors import InvalidCID
+    from merkledag.peer import parse_peer
+
+    try:
+        return parse_peer(text)
+    except InvalidCID as error:
+        raise usage(f"{text!r} is no account: {error}") from None

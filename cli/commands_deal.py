@@ -144,8 +144,8 @@ async def _store(
 
 async def _agree(plan: StorePlan, wire: Wire, params: Params, *, yes: bool) -> None:
     """Prints the quote and asks; exit 7 before anything is spent when the account cannot cover it."""
-    from cli.commands_wallet import confirm
     from cli.output import CommandError, ExitCode
+    from cli.spending import confirm
 
     quote, manifest = plan.quote, plan.manifest
     kind = f"shards, any {manifest.k} of which restore it"

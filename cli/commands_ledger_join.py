@@ -90,7 +90,7 @@ def _pin(home: Home, url: str, chain: str, operator: str) -> None:
 
 
 def _operator(words: str) -> bytes | None:
-    from cli.commands_wallet import account_argument
+    from cli.arguments import account_argument
 
     return account_argument(words) if words else None
 

@@ -1,43 +1,38 @@
-"""`holdfast wallet`: accounts and transfers."""
+"""`holdfast wallet`: accounts, what they hold, and transfers between them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.arguments import account_argument
+from cli.commands_wallet_history import history
+from cli.commands_wallet_keys import backup, restore
+from cli.commands_wallet_offline import sign, submit
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
-from cli.output import emit, note, text, usage
-from cli.streams import require_yes
+from cli.output import emit, note, text
+from cli.spending import (
+    Desk,
+    DryRunFlag,
+    Intent,
+    KeyFlag,
+    LedgerFlag,
+    Manner,
+    UnsignedOption,
+    YesFlag,
+    owner,
+    send,
+)
+
+if TYPE_CHECKING:
+    from cli.keystore import KeyInfo
+    from ledger.records import AccountRecord
 
 app = new_app("Accounts and transfers.")
-LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
-KeyFlag = Annotated[str, typer.Option("--key", help="Key that owns the account.")]
-YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-def account_argument(text_: str) -> bytes:
-    """An account as people write it (k51…, 12D3Koo…); exit 2 for anything else."""
-    from merkledag.errors import InvalidCID
-    from merkledag.peer import parse_peer
-
-    try:
-        return parse_peer(text_)
-    except InvalidCID as error:
-        raise usage(f"{text_!r} is no account: {error}") from None
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Asks on the terminal before money moves; without one, --yes is needed."""
-    if not yes:
-        require_yes(
-            question,
-            without_terminal="this spends money: add --yes to do it without being asked",
-            declined="nothing was spent",
-        )
 
 
 @app.command()
@@ -55,6 +50,37 @@ def new(
         text(made.public)
 
 
+@app.command("ls")
+def list_accounts(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
+    """List the accounts of this home's keys, with their balances if a ledger is known."""
+    from cli.keystore import ED25519
+    from cli.serve import run_once
+    from cli.servers import known_ledger
+
+    home = Home.locate()
+    keys = home.keystore()
+    own = [info for info in map(keys.info, keys.names()) if info.kind == ED25519]
+    url = known_ledger(home, ledger)
+    records = run_once(_records(home, url, own)) if url else {}
+    if not url:
+        note("no ledger is known here: balances are not shown")
+    for info in own:
+        record = records.get(info.name)
+        if json_output:
+            shown = {} if record is None else {"balance": record.balance, "nonce": record.nonce}
+            emit({"name": info.name, "account": info.public, "encrypted": info.sealed, **shown})
+        else:
+            held = "" if record is None else f"{amount_text(record.balance):>28}  "
+            text(f"{held}{info.public}  {info.name}")
+
+
+async def _records(home: Home, url: str, infos: list[KeyInfo]) -> dict[str, AccountRecord]:
+    from cli.compose import nodes_of
+
+    async with nodes_of(home, url) as (client, _):
+        return {info.name: await client.account(account_argument(info.public)) for info in infos}
+
+
 @app.command()
 def balance(
     account: Annotated[str, typer.Argument(help="Account; by default one's own.")] = "",
@@ -63,52 +89,67 @@ def balance(
     json_output: JsonFlag = False,
 ) -> None:
     """Say what an account holds."""
+    from cli.compose import nodes_of
     from cli.serve import run_once
-    from cli.servers import wired
+    from cli.servers import ledger_url
     from merkledag.peer import peer_text
 
     home = Home.locate()
-    owner = account_argument(account) if account else None
+    url = ledger_url(home, ledger)
+    whose = account_argument(account) if account else owner(home, key)
 
-    async def asked() -> tuple[bytes, Any]:
-        async with wired(home, ledger, key) as wire:
-            whose = owner or wire.sender.account
-            return whose, await wire.ledger.account(whose)
+    async def asked() -> Any:
+        async with nodes_of(home, url) as (client, _):
+            return await client.account(whose)
 
-    whose, record = run_once(asked())
+    record = run_once(asked())
     if json_output:
         emit({"account": peer_text(whose), "balance": record.balance, "nonce": record.nonce})
     else:
         text(f"{amount_text(record.balance)}  {peer_text(whose)}")
 
 
-@app.command()
-def send(
+@app.command("send")
+def send_money(
     to: Annotated[str, typer.Argument(help="Account that receives.")],
-    amount: Annotated[str, typer.Argument(help="HOLD, such as 1.5.")],
+    amount: Annotated[str, typer.Argument(help="HOLD, such as 1.5, or `250 units`.")],
     key: KeyFlag = NODE_KEY,
     ledger: LedgerFlag = "",
     yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    unsigned: UnsignedOption = "",
+    nonce: Annotated[
+        str, typer.Option("--nonce", help="With --unsigned: the account's order.", show_default=False)
+    ] = "",
+    valid_for: Annotated[
+        str, typer.Option("--valid-for", help="With --unsigned: how long, such as 30d.", show_default=False)
+    ] = "",
     json_output: JsonFlag = False,
 ) -> None:
-    """Send money; shows the fee and asks first."""
-    from cli.serve import run_once
-    from cli.servers import wired
-    from ledger.fees import small_fee
-    from ledger.transactions import Transfer
+    """Send money; shows the fee and what remains, and asks first."""
+    from cli.durations import seconds
+    from cli.transaction_files import checked_nonce
     from merkledag.peer import peer_text
 
     receiver, units = account_argument(to), parse_amount(amount)
-    home = Home.locate()
+    lasting_s = seconds(valid_for, "--valid-for") if valid_for else 0
+    manner = Manner(
+        key, ledger, yes, dry_run, unsigned, json_output, nonce=checked_nonce(nonce), lifetime_s=lasting_s
+    )
 
-    async def sent() -> Any:
-        async with wired(home, ledger, key) as wire:
-            fee = small_fee(await wire.ledger.params())
-            confirm(f"send {amount_text(units)} to {peer_text(receiver)}, fee {amount_text(fee)}?", yes=yes)
-            return await wire.sender.send(Transfer(receiver, units), fee=fee)
+    async def prepare(desk: Desk) -> Intent:
+        from ledger.transactions import Transfer
 
-    receipt = run_once(sent())
-    if json_output:
-        emit(receipt.to_json())
-    else:
-        text(f"sent in block {receipt.height}: {receipt.tx_id}")
+        effect = [f"send     {amount_text(units)} to {peer_text(receiver)}"]
+        if not (held := await desk.ledger.account(receiver)).balance and not held.nonce:
+            effect.append("         a new account: check it, what is sent to a wrong one is lost")
+        return Intent(Transfer(receiver, units), tuple(effect), units)
+
+    send(manner, prepare, lambda receipt: f"sent in block {receipt.height}: {receipt.tx_id}")
+
+
+app.command("history")(history)
+app.command("sign")(sign)
+app.command("submit")(submit)
+app.command("backup")(backup)
+app.command("restore")(restore)

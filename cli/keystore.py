@@ -3,8 +3,7 @@
 One JSON file a key, keys/NAME.key, 0600 in a 0700 folder, written in one step and never overwritten:
 
     {"format": "holdfast-key-1", "kind": "ed25519" | "bls12-381", "public": TEXT, "seed": HEX}
-    {"format": …, "kind": …, "public": …, "sealed": {"kdf": "scrypt", "n", "r", "p", "salt": HEX,
-     "cipher": "chacha20-poly1305", "nonce": HEX, "text": HEX}}
+    {"format": …, "kind": …, "public": …, "sealed": see cli/sealing.py}
 
 The associated data of the cipher is "holdfast-key-1\\0KIND\\0PUBLIC", so a sealed seed cannot be moved under
 another name of a key. The passphrase is the first line of the file that HOLDFAST_PASSPHRASE_FILE names, else
@@ -13,7 +12,6 @@ it is asked for on a terminal.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli.output import CommandError, invalid, not_found, usage
+from cli.sealing import seal, unseal
 
 ED25519: Final = "ed25519"
 BLS12_381: Final = "bls12-381"
@@ -33,9 +32,6 @@ SEED_BYTES: Final = 32
 FORMAT: Final = "holdfast-key-1"
 MAX_KEY_FILE_BYTES: Final = 1 << 14
 MAX_PASSPHRASE_BYTES: Final = 4096
-# 32 MiB and about 0.1 s; the bounds keep a hostile file from asking for more than 1 GiB.
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
-MAX_SCRYPT_N, MAX_SCRYPT_R, MAX_SCRYPT_P = 1 << 20, 16, 16
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
@@ -122,13 +118,13 @@ class Keystore:
         """
         path = self.path(name)
         seed = secrets.token_bytes(SEED_BYTES) if seed is None else seed
-        passphrase = self._from_file() if passphrase is None else passphrase
+        passphrase = self.given_passphrase() if passphrase is None else passphrase
         public = public_text(kind, seed)
         document: dict[str, Any] = {"format": FORMAT, "kind": kind, "public": public}
         if passphrase is None:
             document["seed"] = seed.hex()
         else:
-            document["sealed"] = _seal(seed, passphrase, _associated(kind, public))
+            document["sealed"] = seal(seed, passphrase, _associated(kind, public))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         _write_new(path, json.dumps(document, indent=1).encode() + b"\n", name)
@@ -155,7 +151,7 @@ class Keystore:
         try:
             if "sealed" in document:
                 associated = _associated(document["kind"], document["public"])
-                seed = _unseal(document["sealed"], self.passphrase(name), associated)
+                seed = unseal(document["sealed"], self.passphrase(name), associated)
             else:
                 seed = bytes.fromhex(document["seed"])
         except (KeyError, TypeError, ValueError):
@@ -188,7 +184,7 @@ class Keystore:
         Exit 4 when there is neither.
         """
         if self._passphrase is None:
-            self._passphrase = self._from_file()
+            self._passphrase = self.given_passphrase()
         if self._passphrase is None:
             if not sys.stdin.isatty():
                 raise invalid(
@@ -197,7 +193,8 @@ class Keystore:
             self._passphrase = ask_passphrase(f"Passphrase of key {name}: ")
         return self._passphrase
 
-    def _from_file(self) -> bytes | None:
+    def given_passphrase(self) -> bytes | None:
+        """The first line of the file that HOLDFAST_PASSPHRASE_FILE names; None if it names none."""
         named = self._environ.get("HOLDFAST_PASSPHRASE_FILE")
         if not named:
             return None
@@ -246,46 +243,6 @@ def ask_passphrase(prompt: str, *, confirm: bool = False) -> bytes:
 
 def _associated(kind: str, public: str) -> bytes:
     return "\0".join((FORMAT, kind, public)).encode()
-
-
-def _derive(passphrase: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(passphrase, salt=salt, n=n, r=r, p=p, maxmem=132 * n * r * p + (1 << 20), dklen=32)
-
-
-def _seal(seed: bytes, passphrase: bytes, associated: bytes) -> dict[str, Any]:
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
-    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-    key = _derive(passphrase, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P)
-    return {
-        "kdf": "scrypt", "n": SCRYPT_N, "r": SCRYPT_R, "p": SCRYPT_P, "salt": salt.hex(),
-        "cipher": "chacha20-poly1305", "nonce": nonce.hex(),
-        "text": ChaCha20Poly1305(key).encrypt(nonce, seed, associated).hex(),
-    }  # fmt: skip
-
-
-def _unseal(sealed: Any, passphrase: bytes, associated: bytes) -> bytes:
-    """The seed.
-
-    Raises KeyError, TypeError or ValueError for a damaged record, CommandError for a bad phrase.
-    """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
-    if sealed["kdf"] != "scrypt" or sealed["cipher"] != "chacha20-poly1305":
-        raise ValueError("unknown way of sealing")
-    n, r, p = (sealed[name] for name in "nrp")
-    if not all(type(x) is int and x > 0 for x in (n, r, p)):
-        raise ValueError("scrypt parameters are no numbers")
-    if n > MAX_SCRYPT_N or r > MAX_SCRYPT_R or p > MAX_SCRYPT_P or n * r * p > MAX_SCRYPT_N * 8:
-        raise ValueError("scrypt parameters are too large")
-    key = _derive(passphrase, bytes.fromhex(sealed["salt"]), n, r, p)
-    try:
-        return ChaCha20Poly1305(key).decrypt(
-            bytes.fromhex(sealed["nonce"]), bytes.fromhex(sealed["text"]), associated
-        )
-    except InvalidTag:
-        raise invalid("the passphrase is wrong, or the key file is damaged") from None
 
 
 def _write_new(path: Path, data: bytes, name: str) -> None:

@@ -1,4 +1,7 @@
-"""Amounts as people write them: decimal HOLD, exact to the base unit (10⁻⁹). Never a float."""
+"""Amounts as people write them: decimal HOLD, exact to the base unit (10⁻⁹). Never a float.
+
+What is printed can be read again: thousands are set apart by `_`, which no country takes for a decimal mark.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,24 @@ from cli.output import usage
 DECIMALS: Final = 9
 HOLD: Final = 10**DECIMALS
 MAX_UNITS: Final = 2**63 - 1
-_AMOUNT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?\s*(?:hold)?", re.IGNORECASE)
-_UNITS = re.compile(r"([0-9]{1,19})\s*units?", re.IGNORECASE)
+MAX_CHARS: Final = 64
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_AMOUNT = re.compile(rf"({_DIGITS})(?:\.([0-9]{{1,{DECIMALS}}}))?\s*(?:hold)?", re.IGNORECASE)
+_UNITS = re.compile(rf"({_DIGITS})\s*units?", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]{1,15})\s*(?:([kmgt])i?b?|b)?", re.IGNORECASE)
 
 
 def parse_amount(text: str) -> int:
-    """`1.5`, `1.5 HOLD` or `1500000000 units` in base units; exit 2 for anything else."""
-    if match := _UNITS.fullmatch(text.strip()):
+    """`1.5`, `1_000.5 HOLD` or `1_500 units` in base units; exit 2 for anything else."""
+    wanted = text.strip()
+    if len(wanted) > MAX_CHARS:
+        raise usage(f"an amount has at most {MAX_CHARS} characters")
+    if match := _UNITS.fullmatch(wanted):
         units = int(match[1])
-    elif match := _AMOUNT.fullmatch(text.strip()):
+    elif match := _AMOUNT.fullmatch(wanted):
         units = int(match[1]) * HOLD + int((match[2] or "").ljust(DECIMALS, "0"))
+    elif "," in wanted:
+        raise usage(f"{text!r} is no amount: the decimal mark is a point, thousands may be set apart by _")
     else:
         raise usage(f"{text!r} is no amount: write HOLD with at most 9 decimals, such as 1.5, or `250 units`")
     if units > MAX_UNITS:
@@ -29,10 +39,16 @@ def parse_amount(text: str) -> int:
 
 
 def amount_text(units: int) -> str:
-    """`1.5 HOLD`: base units for people, exact, without trailing zeros."""
+    """`1_234.5 HOLD`: base units for people, exact, without trailing zeros."""
     whole, rest = divmod(abs(units), HOLD)
     decimals = f".{rest:09d}".rstrip("0") if rest else ""
-    return f"{'-' if units < 0 else ''}{whole:,}{decimals} HOLD"
+    return f"{'-' if units < 0 else ''}{whole:_}{decimals} HOLD"
+
+
+def decimal_text(units: int) -> str:
+    """`-1234.500000000`: HOLD with all nine decimals and nothing else, for spreadsheets."""
+    whole, rest = divmod(abs(units), HOLD)
+    return f"{'-' if units < 0 else ''}{whole}.{rest:09d}"
 
 
 def parse_size(text: str) -> int:
