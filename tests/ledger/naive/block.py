@@ -73,7 +73,7 @@ def run_transaction(s: Plain, raw: bytes) -> Code:
         tx = transactions.decode(raw)
     except InvalidTransaction:
         return Code.MISPLACED if transactions.is_beacon(raw) else Code.MALFORMED
-    refused = envelope(s, tx)
+    refused = envelope(s, tx, len(raw))
     if refused:
         return min(refused)
     account = s.accounts[tx.account]
@@ -91,9 +91,11 @@ def run_transaction(s: Plain, raw: bytes) -> Code:
     return Code.OK
 
 
-def envelope(s: Plain, tx: Transaction) -> set[Code]:
+def envelope(s: Plain, tx: Transaction, size_bytes: int) -> set[Code]:
     account = s.accounts.get(tx.account, {"balance": 0, "nonce": 0})
-    least = s.params.proof_fee if tx.body.kind == "prove" else s.params.base_fee
+    least = s.params.base_fee + s.params.fee_per_kib * ((size_bytes + 1023) // 1024)
+    if tx.body.kind == "prove":
+        least = s.params.proof_fee
     wrong = {
         Code.WRONG_CHAIN: tx.chain != s.genesis.chain_id,
         Code.EXPIRED: s.time > tx.expiry,

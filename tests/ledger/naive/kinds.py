@@ -132,7 +132,8 @@ def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterato
             or piece.meta_bytes > 1024 * piece.meta_leaves
         ):
             yield Code.INVALID_TERMS
-    if body.price * body.periods < s.params.proof_fee * body.periods + 2 * s.params.base_fee:
+    small = s.params.base_fee + s.params.fee_per_kib
+    if body.price * body.periods < s.params.proof_fee * body.periods + 2 * small:
         yield Code.PRICE_TOO_LOW
     if len(set(body.providers)) < len(body.providers):
         yield Code.DUPLICATE_PROVIDER
