@@ -91,6 +91,8 @@ _CODES: dict[str, ExitCode] = {
     "ledger.engine.errors.LedgerProtocolError": ExitCode.UNREACHABLE,
     "ledger.engine.errors.ChainMismatch": ExitCode.INVALID,
     "ledger.engine.errors.CorruptStore": ExitCode.INVALID,
+    "ledger.engine.errors.InvalidArchive": ExitCode.INVALID,
+    "ledger.engine.errors.PrunedHistory": ExitCode.NOT_FOUND,
     "ledger.engine.errors.EngineError": ExitCode.FAILED,
     "ledger.errors.CorruptState": ExitCode.INVALID,
     "ledger.errors.InvalidGenesis": ExitCode.INVALID,

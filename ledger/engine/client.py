@@ -137,6 +137,13 @@ class LedgerClient:
             raise LedgerProtocolError(f"{self.url} gave other bytes than those of {cid}")
         return raw
 
+    async def stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        """A long answer's bytes as they come, until it ends whole; checking them is for the caller."""
+        await self._check()
+        async with aclosing(self._http.portions(path, query)) as portions:
+            async for data in portions:
+                yield data
+
     async def submit(self, raw: bytes) -> Receipt:
         """Sends a signed transaction; returns once it is in a block. Raises LedgerRefused if none takes it.
 

@@ -60,3 +60,11 @@ class LedgerNotFound(LedgerError, LookupError):
 
 class ChainMismatch(LedgerError):
     """The server runs another chain, or has another operator key, than the one that was pinned."""
+
+
+class InvalidArchive(LedgerError):
+    """The caller's: the bytes are not the archive of a ledger, or not a whole or sound one."""
+
+
+class PrunedHistory(LedgerError, LookupError):
+    """The caller's: this ledger no longer keeps the transactions of the block that was asked for."""

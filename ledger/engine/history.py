@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ledger import transactions
+from ledger.engine.archive import GivenBlock
 from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_journal, decode_outcome, node_cid
-from ledger.engine.errors import CorruptStore
+from ledger.engine.errors import CorruptStore, PrunedHistory
 from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidTransaction
 from ledger.journal import Entry
@@ -53,6 +54,16 @@ class History:
             return Block.decode(raw)
         except ValueError as error:
             raise CorruptStore(f"block {height} does not decode: {error}") from error
+
+    def given(self, height: int) -> GivenBlock | None:
+        """A block with all its transactions. Raises PrunedHistory when they are no longer kept."""
+        raw, block = self._storage.block(height), self.block(height)
+        if raw is None or block is None:
+            return None
+        txs = tuple(self._storage.txs(height))
+        if len(txs) != len(block.txs):
+            raise PrunedHistory(f"the transactions of block {height} are no longer kept here")
+        return GivenBlock(block, raw, txs)
 
     def tx(self, cid: CID) -> CommittedTx | None:
         """The transaction with this ID, or whose signed bytes have this CID."""

@@ -73,6 +73,12 @@ class Transport:
         async with self._open("POST", path, body=body) as response:
             return _decode(await _read(response))
 
+    async def portions(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+        """A long answer's bytes as they come, until it ends whole. Raises as `get`."""
+        async with self._open("GET", path, query=query, stream=True) as response:
+            while data := await response.content.read(READ_BYTES):
+                yield data
+
     async def frames(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Any, None]:
         """The decoded maps of a stream, until it ends. Raises as `get`."""
         async with self._open("GET", path, query=query, stream=True) as response:

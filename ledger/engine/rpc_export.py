@@ -1,0 +1,81 @@
+"""Handlers that hand out the chain's history as CARs, for archives and for whoever checks it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from ledger.engine.archive import CAR_TYPE, GivenBlock, sections
+from ledger.engine.blocks import node_cid
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.errors import PrunedHistory, TooManySubscribers
+from ledger.engine.rpc_common import ENGINE, SETTINGS, STREAMS, parse_uint
+from merkledag import car
+
+PORTION_BYTES = 256 << 10
+
+
+def add_routes(app: web.Application) -> None:
+    """Adds this module's routes."""
+    app.router.add_get("/v1/blocks", _blocks)
+
+
+async def _blocks(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/blocks?from=A&to=B`: a CAR of blocks A…B, each before its transactions; B is its root."""
+    engine = request.app[ENGINE]
+    first = parse_uint("from", request.query.get("from", "1"))
+    last = parse_uint("to", request.query.get("to", str(engine.app.height)))
+    if not 1 <= first <= last <= engine.app.height:
+        raise web.HTTPBadRequest(text=f"from, to: blocks 1 to {engine.app.height}, in this order")
+    streams = request.app[STREAMS]
+    if streams.active >= request.app[SETTINGS].max_streams or streams.closing:
+        raise TooManySubscribers("as many streams as allowed are open; try again later")
+    streams.active += 1
+    try:
+        return await _send(request, engine, first, last)
+    except ConnectionError:
+        return web.Response()  # nobody reads it
+    finally:
+        streams.active -= 1
+
+
+async def _send(request: web.Request, engine: EmbeddedEngine, first: int, last: int) -> web.StreamResponse:
+    root = engine.history.block(last)
+    assert root is not None, "the block at the chain's height is kept"
+    try:
+        portion = bytearray(sections(await _given(engine, first)))
+    except PrunedHistory as error:
+        raise web.HTTPNotFound(text=str(error)) from error
+    response = web.StreamResponse(headers={"Content-Type": f"{CAR_TYPE}; version=1"})
+    await response.prepare(request)
+    portion[:0] = car.header([node_cid(root.encode())])
+    for height in range(first + 1, last + 1):
+        if len(portion) >= PORTION_BYTES:
+            await _write(request, response, portion)
+            portion.clear()
+        portion += sections(await _given(engine, height))
+    await _write(request, response, portion)
+    await response.write_eof()
+    return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, portion: bytearray) -> None:
+    """Sends a portion, or breaks the connection off: an answer that ends early must not look whole."""
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].write_timeout_s):
+            await response.write(bytes(portion))
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the reader does not read") from error
+    if request.app[STREAMS].closing:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the ledger is stopping")
+
+
+async def _given(engine: EmbeddedEngine, height: int) -> GivenBlock:
+    found = await asyncio.to_thread(engine.history.given, height)
+    assert found is not None, "blocks up to the chain's height are kept"
+    return found
