@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -106,9 +106,10 @@ class LedgerClient:
         """The chain's ID."""
         return (await self.genesis()).chain_id
 
-    async def params(self) -> Params:
-        """The chain's parameters."""
-        return _typed(Params, await self._get("/v1/params"))
+    async def params(self, version: int | None = None) -> Params:
+        """The chain's parameters in force, or a version of them: a deal's or a dataset's `terms`."""
+        query = None if version is None else {"version": str(version)}
+        return _typed(Params, await self._get("/v1/params", query))
 
     async def block(self, height: int | None = None) -> Block:
         """The block at `height`, or the last one; its operator's signature is verified."""
@@ -151,6 +152,18 @@ class LedgerClient:
         """
         await self._check()
         return _receipt(await self._http.post("/v1/tx", raw))
+
+    async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
+        """Sends signed transactions together (at most 1,000 and 256 KiB); returns once all are decided.
+
+        Their receipts are in the same order; `height` is 0 and `code` says why where one is in no block.
+        """
+        await self._check()
+        answer = await self._http.post("/v1/txs", dag_cbor.encode(list(raws)))
+        receipts = [_receipt(each) for each in _field(answer, "receipts")]
+        if len(receipts) != len(raws):
+            raise LedgerProtocolError(f"{self.url} gave {len(receipts)} receipts for {len(raws)} transactions")
+        return receipts
 
     async def events(self, from_height: int) -> AsyncGenerator[BlockEvents, None]:
         """Every block's events from `from_height` on, in order, without end and without gaps.
@@ -216,6 +229,19 @@ class LedgerClient:
 
         With `limit`, the first so many.
         """
+        return [view async for view in self.each_deal(client, provider, content, active, limit=limit)]
+
+    async def each_deal(
+        self,
+        client: bytes | None = None,
+        provider: bytes | None = None,
+        content: CID | None = None,
+        active: bool | None = None,
+        *,
+        limit: int | None = None,
+        after: CID | None = None,
+    ) -> AsyncIterator[DealView]:
+        """As `deals`, but page by page as they are read; `after` is the deal that the list goes on behind."""
         query = {
             "client": None if client is None else peer_text(client),
             "provider": None if provider is None else peer_text(provider),
@@ -223,7 +249,9 @@ class LedgerClient:
             "active": None if active is None else str(active).lower(),
         }
         given = {name: text for name, text in query.items() if text is not None}
-        return [_typed(DealView, item) async for item in self._pages("/v1/deals", given, limit)]
+        cursor = "" if after is None else bytes(after).hex()
+        async for item in self._pages("/v1/deals", given, limit, cursor):
+            yield _typed(DealView, item)
 
     async def dataset(self, dataset: bytes) -> DatasetRecord:
         """One dataset; raises LedgerNotFound."""
@@ -247,8 +275,10 @@ class LedgerClient:
         await self._check()
         return await self._http.get(path, query)
 
-    async def _pages(self, path: str, query: dict[str, str], most: int | None = None) -> AsyncIterator[Any]:
-        cursor: str | None = ""
+    async def _pages(
+        self, path: str, query: dict[str, str], most: int | None = None, begin: str = ""
+    ) -> AsyncIterator[Any]:
+        cursor: str | None = begin
         given = 0
         while cursor is not None and (most is None or given < most):
             size = PAGE if most is None else min(PAGE, most - given)
@@ -315,7 +345,7 @@ def _field(value: Any, name: str) -> Any:
 
 def _receipt(value: Any) -> Receipt:
     if isinstance(value, dict):
-        value = {name: each for name, each in value.items() if name != "name"}
+        value = {name: each for name, each in value.items() if name not in ("name", "error")}
     return _typed(Receipt, value)
 
 

@@ -18,6 +18,7 @@ from ledger.engine.rpc_common import (
     parse_cid,
     parse_hex,
     parse_limit,
+    parse_uint,
     reply,
 )
 from ledger.engine.storage import PLACE_BYTES, place_key, read_place
@@ -96,7 +97,13 @@ async def _genesis(request: web.Request) -> web.StreamResponse:
 
 
 async def _params(request: web.Request) -> web.StreamResponse:
-    return reply(request, _app(request).params)
+    app, wanted = _app(request), request.query.get("version")
+    if wanted is None:
+        return reply(request, app.params)
+    version = parse_uint("version", wanted)
+    if not 1 <= version <= app.params_version:
+        raise web.HTTPNotFound(text=f"there is no version {version} of the parameters")
+    return reply(request, app.terms(version))
 
 
 async def _account(request: web.Request) -> web.StreamResponse:
@@ -114,9 +121,7 @@ async def _history(request: web.Request) -> web.StreamResponse:
     more = len(changes) > limit
     last = changes[limit - 1] if more else None
     following = None if last is None else place_key(last.height, last.index).hex()
-    return reply(
-        request, {"items": [ChangeView.of(change) for change in changes[:limit]], "next": following}
-    )
+    return reply(request, {"items": [ChangeView.of(one) for one in changes[:limit]], "next": following})
 
 
 async def _providers(request: web.Request) -> web.StreamResponse:

@@ -155,6 +155,8 @@ async def test_deals_and_datasets(client: LedgerClient, chain: Chain) -> None:
     assert await ids(content=CID.of(b"content 0")) == {deals[0], deals[2]}
     assert await ids(active=False) == set()
     assert [view.id for view in await client.deals(limit=2)] == [view.id for view in await client.deals()][:2]
+    first, *others = [view.id for view in await client.deals()]
+    assert [view.id async for view in client.each_deal(after=first)] == others
     assert await ids(limit=0) == set()
     ((dataset, record),) = await client.datasets(provider=node.account)
     assert (record.client, record.provider) == (bank.account, node.account)

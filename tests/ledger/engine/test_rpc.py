@@ -118,6 +118,9 @@ async def test_genesis_and_parameters(http: Http, chain: Chain) -> None:
     assert Genesis.from_json(await http.get("/v1/genesis")) == chain.genesis
     assert Genesis.from_map(await http.get_cbor("/v1/genesis")) == chain.genesis
     assert await http.get("/v1/params") == chain.genesis.params.to_json()
+    assert await http.get("/v1/params?version=1") == chain.genesis.params.to_json()
+    await http.get("/v1/params?version=2", status=404)
+    await http.get("/v1/params?version=x", status=400)
 
 
 async def test_providers_are_listed_in_pages(http: Http, chain: Chain) -> None:
