@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerNotFound
+from ledger.engine.views import DealView
 from ledger.records import DealStatus, ShardRecord
 from merkledag.cid import CID
 from storage_node.custody import ShardTerms
@@ -20,9 +21,14 @@ async def shard_terms(ledger: LedgerClient, key: ShardKey) -> tuple[ShardTerms, 
     view = await ledger.deal(key.deal)
     if key.shard >= len(view.shards):
         raise LedgerNotFound(f"deal {key.deal} has no shard {key.shard}")
-    deal, shard = view.deal, view.shards[key.shard]
-    terms = ShardTerms(
-        key,
+    return terms_of(view, key.shard), view.shards[key.shard]
+
+
+def terms_of(view: DealView, index: int) -> ShardTerms:
+    """The terms of one shard of a deal."""
+    deal, shard = view.deal, view.shards[index]
+    return ShardTerms(
+        ShardKey(view.id, index),
         deal.client,
         deal.content,
         deal.manifest,
@@ -33,7 +39,6 @@ async def shard_terms(ledger: LedgerClient, key: ShardKey) -> tuple[ShardTerms, 
         deal.price,
         deal.periods,
     )
-    return terms, shard
 
 
 async def my_shards(ledger: LedgerClient, provider: bytes) -> list[tuple[ShardKey, ShardRecord]]:
