@@ -9,6 +9,7 @@ from types import MappingProxyType
 from ledger import (
     due,
     execute,
+    index,
     journal,
     keys,
     limits,
@@ -23,14 +24,15 @@ from ledger.context import Context
 from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction
 from ledger.events import Event
 from ledger.genesis import Genesis, Params
-from ledger.index import DealIndex
+from ledger.ingest import memory_store
 from ledger.journal import Entry
 from ledger.mempool import Pending, Reader, check_envelope
-from ledger.records import AccountRecord, ChainRecord, DealRecord, ProposerRecord, TotalsRecord
+from ledger.records import AccountRecord, ChainRecord, ProposerRecord, TotalsRecord
 from ledger.result import Code, TxResult
 from ledger.rules_proofs import RememberingChecker
 from ledger.state import State
-from ledger.state_tree import StateProof, StateTree
+from ledger.state_tree import Staged, StateTree
+from ledger.store import Store, Writes
 from ledger.transactions import is_proof
 from ledger.views import Queries
 from proofs import beacon
@@ -61,9 +63,8 @@ class BlockInput:
 class BlockResult:
     """What a block did. `time` is ledger time; `tx_results` is one per transaction, the beacon's included.
 
-    `changes` are all keys of the state with new values (None: deleted), for the engine to persist with the
-    height. Those of the first block hold the whole state, what genesis made included. `entries` are the
-    journal's, those of the first block with what the accounts had from genesis.
+    `writes` is what the block changes in the store, for the engine to persist with the height. `entries` are
+    the journal's, those of the first block with what the accounts had from genesis.
     """
 
     height: int
@@ -72,7 +73,7 @@ class BlockResult:
     events: tuple[Event, ...]
     entries: tuple[Entry, ...]
     app_hash: bytes
-    changes: Mapping[bytes, bytes | None]
+    writes: Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ class _Unfinished:
     chain: ChainRecord
     results: tuple[TxResult, ...]
     txs: tuple[bytes, ...]
-    changes: Mapping[bytes, bytes | None]
-    undo: Mapping[bytes, bytes | None]
+    writes: Writes
+    tree: Staged
 
 
 def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
@@ -102,23 +103,19 @@ def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
 class Application(Queries):
     """A chain's state and its rules; queries (`views.Queries`) answer from the last committed block.
 
-    One thread drives it: finalize_block, then commit or abort. `items` restore a committed state (all keys as
-    persisted from `changes`); without items the chain is new, at height 0.
+    One thread drives it: finalize_block, then commit or abort. All of the state is read through `store`.
+    Without one the chain is new, at height 0 and in memory.
     """
 
-    def __init__(self, genesis: Genesis, items: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Raises InvalidGenesis, and CorruptState if the items are not a state of this genesis."""
-        stored = dict(items)
-        self.genesis = genesis if stored else genesis.validated()
-        stored = stored or genesis_items(genesis)
-        self._state = State(stored.items())
+    def __init__(self, genesis: Genesis, store: Store | None = None) -> None:
+        """Raises InvalidGenesis, and CorruptState if the store does not hold a state of this genesis."""
+        self.genesis = genesis if store is not None else genesis.validated()
+        self._store = memory_store(genesis_items(genesis).items()) if store is None else store
+        self._state = State(self._store.state)
         self._chain = self._restored_chain()
         self._params = self._params_in_force()
-        self._tree = StateTree(stored.items())
-        self._app_hash = self._tree.root
-        self._index = DealIndex(
-            (key, DealRecord.decode(raw)) for key, raw in stored.items() if key.startswith(keys.DEAL)
-        )
+        self._tree = StateTree(self._store.tree)
+        self._index = self._store.index
         self._reader = Reader(genesis.chain_id)
         self._pending = Pending()
         self._proofs = RememberingChecker()
@@ -273,34 +270,24 @@ class Application(Queries):
         self._state.put(keys.CHAIN, chain)
         self._state.put(keys.TOTALS, ctx.totals.record())
         changes = self._state.changes()
-        undo = {key: self._state.committed_bytes(key) for key in changes}
-        app_hash = self._tree.apply(changes)
-        self._unfinished = _Unfinished(chain, results, block.txs, changes, undo)
-        to_keep = {**dict(self.items()), **changes} if self.height == 0 else changes
+        tree = self._tree.stage(changes)
+        writes = Writes(changes, tree.rows, index.changes(changes, self._state.committed_bytes))
+        self._unfinished = _Unfinished(chain, results, block.txs, writes, tree)
         entries = tuple(journal.entries(ctx.moves))
         if self.height == 0:
             entries = (*journal.genesis_entries(dict(self.items())), *entries)
-        return BlockResult(
-            block.height,
-            chain.time,
-            results,
-            tuple(ctx.events),
-            entries,
-            app_hash,
-            MappingProxyType(to_keep),
-        )
+        return BlockResult(block.height, chain.time, results, tuple(ctx.events), entries, tree.root, writes)
 
     def commit(self) -> None:
-        """Keeps what `finalize_block` did."""
+        """Keeps what `finalize_block` did; a store on disk has been given its writes by now."""
         done = self._unfinished
         assert done is not None, "there is no block to commit"
         self._unfinished = None
-        self._state.commit(done.changes)
-        self._chain, self._app_hash = done.chain, self._tree.root
+        self._store.commit(done.writes)
+        self._state.commit(done.writes.state)
+        self._tree.commit(done.tree)
+        self._chain = done.chain
         self._params = self._params_in_force()
-        for key in done.changes:
-            if key.startswith(keys.DEAL):
-                self._index.update(key, self._state.committed(key, DealRecord))
         for raw, result in zip(done.txs[1:], done.results[1:], strict=True):
             found = self._reader.read(raw)
             if isinstance(found, TxResult):
@@ -315,21 +302,9 @@ class Application(Queries):
         assert done is not None, "there is no block to abort"
         self._unfinished = None
         self._state.drop()
-        self._tree.apply(done.undo)
-
-    def prove(self, key: bytes) -> StateProof:
-        """As in `Queries`; while a block waits for commit, still of the state before it."""
-        done = self._unfinished
-        if done is None:
-            return super().prove(key)
-        self._tree.apply(done.undo)
-        try:
-            return super().prove(key)
-        finally:
-            self._tree.apply(done.changes)
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
-        """Every key and value of the committed state, keys in order."""
+        """Every key and value of the committed state, keys in order; for small states and tests."""
         return self._state.items()
 
     def _check_head(self, block: BlockInput) -> bytes:

@@ -37,7 +37,7 @@ def time_of(key: bytes) -> int:
 
 def next_time(state: State) -> int | None:
     """When the earliest committed work falls due; None if there is none."""
-    key = next(state.scan(keys.DUE, committed=True), None)
+    key = next(state.committed_scan(keys.DUE), None)
     return None if key is None else time_of(key)
 
 

@@ -6,48 +6,66 @@ Records stay objects in the overlays and become bytes once a block. What is drop
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from heapq import merge
 from typing import TypeVar
 
 from ledger import limits
+from ledger.cache import RecentCache
 from ledger.records import Record
-from ledger.sorted_keys import SortedKeys
+from ledger.store import Changes, Rows
 
 R = TypeVar("R", bound=Record)
 Value = bytes | Record
+# Sorting so few late keys in one by one is cheaper than sorting all anew.
+FEW_LATE_KEYS = 16
 
 
 class _Layer:
-    """Changes on top of what is below: values, None where a key was deleted, and their keys in order."""
+    """Changes on top of what is below: values, None where a key was deleted. Keys are sorted late."""
 
-    __slots__ = ("keys", "values")
+    __slots__ = ("_late", "_ordered", "values")
 
     def __init__(self) -> None:
         self.values: dict[bytes, Value | None] = {}
-        self.keys: list[bytes] = []
+        self._ordered: list[bytes] = []
+        self._late: list[bytes] = []
 
     def set(self, key: bytes, value: Value | None) -> None:
         if key not in self.values:
-            insort(self.keys, key)
+            self._late.append(key)
         self.values[key] = value
 
-    def start_at(self, key: bytes) -> Iterator[bytes]:
-        return iter(self.keys[bisect_left(self.keys, key) :])
+    def ordered(self) -> list[bytes]:
+        """The keys in order."""
+        if len(self._late) <= FEW_LATE_KEYS:
+            for key in self._late:
+                insort(self._ordered, key)
+        else:
+            self._ordered.extend(self._late)
+            self._ordered.sort()
+        self._late.clear()
+        return self._ordered
+
+    def start_at(self, prefix: bytes) -> Iterator[bytes]:
+        keys = self.ordered()
+        at = bisect_left(keys, prefix)
+        while at < len(keys) and keys[at].startswith(prefix):
+            yield keys[at]
+            at += 1
 
 
 class State:
-    """A committed map and at most two overlays, the block's and the transaction's.
+    """The rows of the last committed block and at most two overlays, the block's and the transaction's.
 
-    Reads see the topmost overlay; `committed` ones the map below. `begin` opens an overlay, `keep` merges the
-    topmost into what is below it, `drop` forgets it; the block's is ended by `commit` or `drop`.
+    Reads see the topmost overlay; `committed` ones the rows below. `begin` opens an overlay, `keep` merges
+    the topmost into what is below it, `drop` forgets it; the block's is ended by `commit` or `drop`.
     """
 
-    def __init__(self, items: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._base: dict[bytes, bytes] = dict(items)
-        self._keys = SortedKeys(self._base)
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
         self._layers: list[_Layer] = []
-        self._records: dict[bytes, Record] = {}
+        self._records: RecentCache[bytes, Record] = RecentCache(limits.MAX_REMEMBERED_RECORDS // 2)
 
     def begin(self) -> None:
         """Opens an overlay."""
@@ -65,35 +83,33 @@ class State:
         """Forgets the topmost overlay."""
         self._layers.pop()
 
+    def touched(self, prefix: bytes) -> list[bytes]:
+        """The keys with a prefix that the block has set or deleted so far, in order."""
+        assert len(self._layers) == 1
+        return list(self._layers[0].start_at(prefix))
+
     def changes(self) -> dict[bytes, bytes | None]:
         """What the block's overlay changes, encoded, keys in order; values equal to the old ones left out."""
         assert len(self._layers) == 1
         changes: dict[bytes, bytes | None] = {}
-        for key in self._layers[0].keys:
-            value = self._layers[0].values[key]
+        layer, old = self._layers[0], self._rows.get
+        for key in layer.ordered():
+            value = layer.values[key]
             encoded = value.encode() if isinstance(value, Record) else value
-            if encoded != self._base.get(key):
+            if encoded != old(key):
                 changes[key] = encoded
         return changes
 
-    def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Ends the block: its `changes` become the map."""
+    def commit(self, changes: Changes) -> None:
+        """Ends the block, whose `changes` the rows have from now on."""
         values = self._layers.pop().values
         assert not self._layers
-        if len(self._records) > limits.MAX_REMEMBERED_RECORDS:
-            self._records.clear()
-        for key, encoded in changes.items():
-            if encoded is None:
-                del self._base[key]
-                self._keys.discard(key)
-                self._records.pop(key, None)
-                continue
-            if key not in self._base:
-                self._keys.add(key)
-            self._base[key] = encoded
+        for key in changes:
             value = values[key]
             if isinstance(value, Record):
-                self._records[key] = value
+                self._records.put(key, value)
+            else:
+                self._records.forget(key)
 
     def put(self, key: bytes, value: Value) -> None:
         """Sets a key."""
@@ -103,16 +119,13 @@ class State:
         """Deletes a key, which may be absent."""
         self._layers[-1].set(key, None)
 
-    def _find(self, key: bytes) -> Value | None:
-        for layer in reversed(self._layers):
-            if key in layer.values:
-                return layer.values[key]
-        return self._base.get(key)
-
     def get(self, key: bytes) -> bytes | None:
         """The bytes at a key, None if there are none."""
-        value = self._find(key)
-        return value.encode() if isinstance(value, Record) else value
+        for layer in reversed(self._layers):
+            if key in layer.values:
+                value = layer.values[key]
+                return value.encode() if isinstance(value, Record) else value
+        return self._rows.get(key)
 
     def record(self, key: bytes, cls: type[R]) -> R | None:
         """The record at a key, None if there is none."""
@@ -130,29 +143,39 @@ class State:
         known = self._records.get(key)
         if isinstance(known, cls):
             return known
-        raw = self._base.get(key)
+        raw = self._rows.get(key)
         if raw is None:
             return None
         found = cls.decode(raw)
-        if len(self._records) <= limits.MAX_REMEMBERED_RECORDS:
-            self._records[key] = found
+        self._records.put(key, found)
         return found
 
     def committed_bytes(self, key: bytes) -> bytes | None:
         """The bytes at a key as of the last committed block."""
-        return self._base.get(key)
+        return self._rows.get(key)
 
-    def scan(self, prefix: bytes, *, committed: bool = False) -> Iterator[bytes]:
-        """The keys with a prefix, in order. Nothing may be changed while the iterator is in use."""
-        layers = [] if committed else self._layers
-        sources = [self._keys.start_at(prefix), *(layer.start_at(prefix) for layer in layers)]
-        last = None
-        for key in merge(*sources) if layers else sources[0]:
+    def committed_scan(self, prefix: bytes, start: bytes = b"") -> Iterator[bytes]:
+        """The keys with a prefix, from `start` on, as of the last committed block, in order."""
+        for key in self._rows.scan(max(prefix, start)):
             if not key.startswith(prefix):
                 return
-            if key != last and (not layers or self._find(key) is not None):
+            yield key
+
+    def scan(self, prefix: bytes) -> Iterator[bytes]:
+        """The keys with a prefix, in order. Nothing may be changed while the iterator is in use."""
+        above = [layer.start_at(prefix) for layer in self._layers]
+        last = None
+        for key in merge(self.committed_scan(prefix), *above):
+            if key != last and self._is_present(key):
                 yield key
             last = key
+
+    def _is_present(self, key: bytes) -> bool:
+        """Whether a key that some overlay or the rows have is there, seen from the top."""
+        for layer in reversed(self._layers):
+            if key in layer.values:
+                return layer.values[key] is not None
+        return True
 
     def first(self, prefix: bytes) -> bytes | None:
         """The first key with a prefix."""
@@ -160,5 +183,7 @@ class State:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every committed key and its bytes, in order."""
-        for key in self._keys.start_at(b""):
-            yield key, self._base[key]
+        for key in self._rows.scan(b""):
+            value = self._rows.get(key)
+            assert value is not None, "rows have a value at each of their keys"
+            yield key, value

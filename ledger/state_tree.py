@@ -1,25 +1,37 @@
 """The state's Merkle tree: its root is the app hash, its proofs show that a key has a value or is absent.
 
-Keys fall into 65,536 buckets by the first two bytes of their SHA-256. A bucket is a simple Merkle tree (RFC
-6962, as CometBFT hashes it) over its keys in order; the state is one over all bucket roots. A leaf of
-either is `len(key) ‖ key ‖ 32 ‖ SHA-256(value)` with varint lengths, the value of a bucket being its root:
-two `simple:v` proof operations, which CometBFT's light client checks.
+Keys fall into 2^18 buckets by the first bits of their SHA-256. A bucket is a simple Merkle tree (RFC 6962, as
+CometBFT hashes it) over its keys in order; the state is one over all bucket roots. A leaf of either is
+`len(key) ‖ key ‖ 32 ‖ SHA-256(value)` with varint lengths; a bucket's key is "state" and its value its root:
+two `simple:v` proof operations, which CometBFT's light client checks under the path /state/key.
+
+The tree lives in rows (see `store`), so that neither its memory nor its opening grows with the state:
+
+    b ‖ u32 bucket   (u16 len ‖ key ‖ leaf) of each key in order
+    t ‖ u32 tile     the leaves of 16 buckets in the upper tree; all empty if there is no row
+    r ‖ u32 region   the root of the 512 buckets of a region, where not all are empty
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 
+from ledger.store import Changes, Rows
 from merkledag import varint
 
-BUCKET_BITS = 16
+BUCKET_BITS = 18
 BUCKETS = 1 << BUCKET_BITS
+BUCKET_KEY = b"state"
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
 MAX_BUCKET_KEYS = 1 << 32
+
+TILE = 16
+REGION_BITS = 9
+REGION_TILES = (1 << REGION_BITS) // TILE
 
 
 def leaf_hash(key: bytes, value_hash: bytes) -> bytes:
@@ -34,12 +46,12 @@ def inner_hash(left: bytes, right: bytes) -> bytes:
 
 def bucket_of(key: bytes) -> int:
     """Which bucket a key falls into."""
-    return int.from_bytes(sha256(key).digest()[:2], "big")
+    return int.from_bytes(sha256(key).digest()[:3], "big") >> 24 - BUCKET_BITS
 
 
-def bucket_key(bucket: int) -> bytes:
-    """The key of a bucket in the upper tree: its number, two bytes."""
-    return bucket.to_bytes(2, "big")
+def bucket_leaf(root: bytes) -> bytes:
+    """The leaf of a bucket in the upper tree."""
+    return leaf_hash(BUCKET_KEY, sha256(root).digest())
 
 
 def _split(count: int) -> int:
@@ -119,82 +131,174 @@ class StateProof:
     aunts: tuple[bytes, ...]
 
 
-@cache
-def _empty_levels() -> tuple[bytes, ...]:
-    nodes = [leaf_hash(bucket_key(bucket), sha256(EMPTY_ROOT).digest()) for bucket in range(BUCKETS)]
-    levels = [b"".join(nodes)]
-    while len(nodes) > 1:
-        nodes = [inner_hash(a, b) for a, b in zip(nodes[::2], nodes[1::2], strict=True)]
-        levels.append(b"".join(nodes))
-    return tuple(levels)
+def _empty_nodes() -> list[bytes]:
+    """The root of each height's empty subtree of the upper tree."""
+    nodes = [bucket_leaf(EMPTY_ROOT)]
+    for _ in range(BUCKET_BITS):
+        nodes.append(inner_hash(nodes[-1], nodes[-1]))
+    return nodes
+
+
+_EMPTY = _empty_nodes()
+
+
+def _row_key(kind: bytes, number: int) -> bytes:
+    return kind + number.to_bytes(4, "big")
+
+
+def _read_bucket(raw: bytes) -> dict[bytes, bytes]:
+    """The leaves of a bucket by key."""
+    found, at, end = {}, 0, len(raw)
+    while at < end:
+        start = at + 2
+        at = start + int.from_bytes(raw[at:start], "big")
+        key = raw[start:at]
+        found[key] = raw[at : at + HASH_BYTES]
+        at += HASH_BYTES
+    return found
+
+
+def _write_bucket(leaves: Mapping[bytes, bytes], order: list[bytes]) -> bytes:
+    return b"".join([part for key in order for part in (len(key).to_bytes(2, "big"), key, leaves[key])])
+
+
+class _Nodes:
+    """The upper tree between two levels, read into memory: `width` nodes at the bottom, their root on top."""
+
+    __slots__ = ("base", "levels")
+
+    def __init__(self, base: int, bottom: bytes) -> None:
+        """`bottom` are the nodes of level `base` of the upper tree."""
+        self.base = base
+        self.levels = [bytearray(bottom)]
+        while len(below := self.levels[-1]) > HASH_BYTES:
+            if below == _EMPTY[base + len(self.levels) - 1] * (len(below) // HASH_BYTES):
+                self.levels.append(
+                    bytearray(_EMPTY[base + len(self.levels)] * (len(below) // (2 * HASH_BYTES)))
+                )
+                continue
+            step = 2 * HASH_BYTES
+            pairs = range(0, len(below), step)
+            self.levels.append(
+                bytearray().join(sha256(b"\x01" + below[i : i + step]).digest() for i in pairs)
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What changes would make of a tree: its root, the rows to keep, and new nodes by level and index."""
+
+    root: bytes
+    rows: Changes
+    nodes: tuple[Mapping[int, bytes], ...]
 
 
 class StateTree:
-    """The tree of a state; a change costs its bucket and 16 hashes."""
+    """The tree of a committed state. A change costs its bucket and 18 hashes."""
 
-    def __init__(self, items: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._levels = [bytearray(level) for level in _empty_levels()]
-        self._buckets: dict[int, dict[bytes, bytes]] = {}
-        self.apply(dict(items))
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._regions: dict[int, _Nodes] = {}
+        regions = range(BUCKETS >> REGION_BITS)
+        roots = [rows.get(_row_key(b"r", region)) or _EMPTY[REGION_BITS] for region in regions]
+        self._top = _Nodes(REGION_BITS, b"".join(roots))
 
     @property
     def root(self) -> bytes:
         """The app hash, 32 bytes."""
-        return bytes(self._levels[-1])
+        return self._node(BUCKET_BITS, 0)
 
-    def apply(self, changes: Mapping[bytes, bytes | None]) -> bytes:
-        """Sets keys to values, or deletes them (None); returns the new root."""
-        touched = set()
-        for key, value in changes.items():
-            number = bucket_of(key)
-            touched.add(number)
-            bucket = self._buckets.setdefault(number, {})
-            if value is None:
-                bucket.pop(key, None)
-            else:
-                bucket[key] = sha256(value).digest()
-        for number in touched:
-            root = self._bucket_root(number)
-            self._set(0, number, leaf_hash(bucket_key(number), sha256(root).digest()))
+    def stage(self, changes: Changes) -> Staged:
+        """What setting keys to values, or deleting them (None), makes of the tree, which stays as it is."""
+        rows: dict[bytes, bytes | None] = {}
+        nodes = [self._stage_buckets(changes, rows)]
         for level in range(BUCKET_BITS):
-            touched = {index >> 1 for index in touched}
-            below = self._levels[level]
-            for index in touched:
-                at = index * 2 * HASH_BYTES
-                self._set(level + 1, index, sha256(b"\x01" + below[at : at + 2 * HASH_BYTES]).digest())
-        return self.root
+            below, above = nodes[level], dict[int, bytes]()
+            for index in {each >> 1 for each in below}:
+                left = below.get(2 * index) or self._node(level, 2 * index)
+                right = below.get(2 * index + 1) or self._node(level, 2 * index + 1)
+                above[index] = sha256(b"\x01" + left + right).digest()
+            nodes.append(above)
+        for tile in {each // TILE for each in nodes[0]}:
+            places = range(tile * TILE, tile * TILE + TILE)
+            leaves = b"".join([nodes[0].get(each) or self._node(0, each) for each in places])
+            rows[_row_key(b"t", tile)] = None if leaves == _EMPTY[0] * TILE else leaves
+        for region, root in nodes[REGION_BITS].items():
+            rows[_row_key(b"r", region)] = None if root == _EMPTY[REGION_BITS] else root
+        return Staged(nodes[-1].get(0) or self.root, rows, tuple(nodes))
+
+    def _stage_buckets(self, changes: Changes, rows: dict[bytes, bytes | None]) -> dict[int, bytes]:
+        """Adds the rows of the buckets that change to `rows`; returns their leaves in the upper tree."""
+        touched: dict[int, list[bytes]] = {}
+        for key in changes:
+            touched.setdefault(bucket_of(key), []).append(key)
+        leaves = {}
+        for number, changed in touched.items():
+            row = _row_key(b"b", number)
+            bucket = _read_bucket(self._rows.get(row) or b"")
+            for key in changed:
+                value = changes[key]
+                if value is None:
+                    bucket.pop(key, None)
+                else:
+                    bucket[key] = leaf_hash(key, sha256(value).digest())
+            order = sorted(bucket)
+            rows[row] = _write_bucket(bucket, order) if order else None
+            leaves[number] = bucket_leaf(simple_root([bucket[key] for key in order]))
+        return leaves
+
+    def commit(self, staged: Staged) -> None:
+        """The staged rows are those of the tree from now on."""
+        for level, nodes in enumerate(staged.nodes):
+            for index, node in nodes.items():
+                self._set(level, index, node)
 
     def _set(self, level: int, index: int, node: bytes) -> None:
-        self._levels[level][index * HASH_BYTES : (index + 1) * HASH_BYTES] = node
+        if level >= REGION_BITS:
+            place = self._top.levels[level - REGION_BITS]
+            place[index * HASH_BYTES : (index + 1) * HASH_BYTES] = node
+        if level <= REGION_BITS:
+            height = REGION_BITS - level
+            region = self._regions.get(index >> height)
+            if region is not None:
+                at = (index & (1 << height) - 1) * HASH_BYTES
+                region.levels[level][at : at + HASH_BYTES] = node
 
     def _node(self, level: int, index: int) -> bytes:
-        return bytes(self._levels[level][index * HASH_BYTES : (index + 1) * HASH_BYTES])
+        if level >= REGION_BITS:
+            at = index * HASH_BYTES
+            return bytes(self._top.levels[level - REGION_BITS][at : at + HASH_BYTES])
+        height = REGION_BITS - level
+        at = (index & (1 << height) - 1) * HASH_BYTES
+        return bytes(self._region(index >> height).levels[level][at : at + HASH_BYTES])
 
-    def _bucket_root(self, number: int) -> bytes:
-        bucket = self._buckets.get(number)
-        if not bucket:
-            self._buckets.pop(number, None)
-            return EMPTY_ROOT
-        return simple_root([leaf_hash(key, bucket[key]) for key in sorted(bucket)])
+    def _region(self, number: int) -> _Nodes:
+        found = self._regions.get(number)
+        if found is None:
+            first = number * REGION_TILES
+            tiles = [self._rows.get(_row_key(b"t", first + each)) for each in range(REGION_TILES)]
+            found = _Nodes(0, b"".join([tile or _EMPTY[0] * TILE for tile in tiles]))
+            self._regions[number] = found
+        return found
 
-    def prove(self, key: bytes, value: bytes | None) -> StateProof:
-        """That `key` has `value`, or is absent (None), in this tree."""
+    def prove(self, key: bytes, read: Callable[[bytes], bytes | None]) -> StateProof:
+        """What this tree has at `key`; `read` gives the value of a key of the state that the tree is of."""
         number = bucket_of(key)
-        bucket = self._buckets.get(number, {})
-        keys = sorted(bucket)
-        leaves = [leaf_hash(each, bucket[each]) for each in keys]
+        bucket = _read_bucket(self._rows.get(_row_key(b"b", number)) or b"")
+        keys = list(bucket)
+        leaves = list(bucket.values())
 
         def leaf(index: int) -> LeafProof | None:
             if not 0 <= index < len(keys):
                 return None
-            each = keys[index]
-            return LeafProof(each, bucket[each], index, len(keys), aunts(leaves, index))
+            value = read(keys[index])
+            assert value is not None, "the tree has the keys of the state"
+            return LeafProof(keys[index], sha256(value).digest(), index, len(keys), aunts(leaves, index))
 
         path = tuple(self._node(level, (number >> level) ^ 1) for level in range(BUCKET_BITS))
-        at = sum(each < key for each in keys)
+        at = bisect_left(keys, key)
         if key in bucket:
-            assert value is not None, "a value belongs to a key that is present"
-            return StateProof(key, value, leaf(at), None, None, path)
+            return StateProof(key, read(key), leaf(at), None, None, path)
         return StateProof(key, None, None, leaf(at - 1), leaf(at), path)
 
 
@@ -208,8 +312,7 @@ def verify(proof: StateProof, app_hash: bytes) -> bool:
     ):
         return False
     number = bucket_of(proof.key)
-    node = leaf_hash(bucket_key(number), sha256(root).digest())
-    return root_from_aunts(node, number, BUCKETS, proof.aunts) == app_hash
+    return root_from_aunts(bucket_leaf(root), number, BUCKETS, proof.aunts) == app_hash
 
 
 def _proven_bucket_root(proof: StateProof) -> bytes | None:

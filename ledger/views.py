@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from ledger import due, keys
+from ledger import due, index, keys, limits
 from ledger.genesis import Genesis, Params
-from ledger.index import DealIndex
+from ledger.index import Kind, Label
 from ledger.records import (
     AccountRecord,
     ChainRecord,
@@ -24,10 +25,48 @@ from ledger.rules_datasets import Clock
 from ledger.rules_proofs import challenge_of
 from ledger.state import State
 from ledger.state_tree import StateProof, StateTree
+from ledger.store import Rows
 from ledger.transactions import PieceCommitment
 from merkledag.cid import CID
 from merkledag.peer import peer_text
 from proofs.merkle_proof import Challenge
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, in order. `next` is the cursor (`after`) of the following page, None at the end.
+
+    A page looks at a bounded number of rows: with several conditions it may be short, even empty, and `next`
+    still tell where to go on.
+    """
+
+    items: tuple[T, ...]
+    next: bytes | None
+
+
+def _page(subjects: Iterable[bytes], show: Callable[[bytes], T | None], limit: int) -> Page[T]:
+    """The first `limit` of the subjects that `show` shows."""
+    items: list[T] = []
+    last = None
+    for examined, subject in enumerate(subjects):
+        if len(items) >= limit or examined >= limits.MAX_ROWS_PER_PAGE:
+            return Page(tuple(items), last)
+        last = subject
+        item = show(subject)
+        if item is not None:
+            items.append(item)
+    return Page(tuple(items), None)
+
+
+def _all(page: Callable[[bytes], Page[T]]) -> Iterator[T]:
+    """What is on all pages."""
+    after: bytes | None = b""
+    while after is not None:
+        found = page(after)
+        yield from found.items
+        after = found.next
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +144,9 @@ class Queries:
     genesis: Genesis
     _state: State
     _tree: StateTree
-    _index: DealIndex
+    _index: Rows
     _chain: ChainRecord
     _params: Params
-    _app_hash: bytes
 
     @property
     def chain_id(self) -> str:
@@ -149,7 +187,7 @@ class Queries:
     @property
     def app_hash(self) -> bytes:
         """The root of the state, 32 bytes."""
-        return self._app_hash
+        return self._tree.root
 
     @property
     def beacon(self) -> bytes:
@@ -158,7 +196,7 @@ class Queries:
 
     def next_due(self) -> int | None:
         """Ledger time of the next due item; the present time if work waits already; None if there is none."""
-        if next(self._state.scan(keys.DRAW, committed=True), None) is not None:
+        if next(self._state.committed_scan(keys.DRAW), None) is not None:
             return self.time
         at = due.next_time(self._state)
         return None if at is None else max(at, self.time)
@@ -177,8 +215,16 @@ class Queries:
 
     def providers(self) -> list[ProviderRecord]:
         """Every provider, by account."""
-        found = self._state.scan(keys.PROVIDER, committed=True)
-        return [record for key in found if (record := self._state.committed(key, ProviderRecord)) is not None]
+        return list(_all(self.providers_page))
+
+    def providers_page(self, after: bytes = b"", limit: int = limits.MAX_PAGE) -> Page[ProviderRecord]:
+        """The providers whose accounts come after `after`, by account."""
+        return _page(self._subjects(keys.PROVIDER, after), self.provider, limit)
+
+    def _subjects(self, prefix: bytes, after: bytes) -> Iterator[bytes]:
+        """What follows the prefix in the keys that have it, from behind `after` on."""
+        start = prefix + after + b"\x00" if after else prefix
+        return (key[len(prefix) :] for key in self._state.committed_scan(prefix, start))
 
     def deal(self, deal: CID) -> DealInfo | None:
         """A deal; those that ended are kept for `retention_periods`."""
@@ -197,9 +243,40 @@ class Queries:
         content: CID | None = None,
         active: bool | None = None,
     ) -> list[DealInfo]:
-        """The deals that meet every condition given. `provider`: who holds, or is offered, a shard."""
-        found = [self.deal(deal) for deal in self._index.find(client, provider, content, active)]
-        return [info for info in found if info is not None]
+        """The deals that meet every condition given, by ID."""
+        return list(_all(lambda after: self.deals_page(client, provider, content, active, after)))
+
+    def deals_page(
+        self,
+        client: bytes | None = None,
+        provider: bytes | None = None,
+        content: CID | None = None,
+        active: bool | None = None,
+        after: bytes = b"",
+        limit: int = limits.MAX_PAGE,
+    ) -> Page[DealInfo]:
+        """The deals that meet every condition given, by ID, from behind the ID `after` (its bytes) on.
+
+        `provider`: who holds, or is offered, a shard.
+        """
+        wanted = [
+            Label(kind, value)
+            for kind, value in (
+                (Kind.DEAL_CONTENT, None if content is None else content.multihash),
+                (Kind.DEAL_CLIENT, client),
+                (Kind.DEAL_PROVIDER, provider),
+            )
+            if value is not None
+        ] or [Label(Kind.DEAL)]
+        statuses = (index.ENDED, index.OPEN) if active is None else (index.OPEN if active else index.ENDED,)
+
+        def show(subject: bytes) -> DealInfo | None:
+            found = self.deal(CID.decode(subject))
+            assert found is not None, "the index has the deals of the state"
+            listed = index.of_deal(found.record)
+            return found if all(label.value in listed[label.kind] for label in wanted[1:]) else None
+
+        return _page(index.find(self._index, wanted[0], statuses, after), show, limit)
 
     def dataset(self, dataset: bytes) -> DatasetInfo | None:
         """A dataset by its ID (32 bytes)."""
@@ -219,14 +296,29 @@ class Queries:
 
     def datasets(self, *, provider: bytes | None = None, client: bytes | None = None) -> list[DatasetInfo]:
         """The datasets of a provider, a client, or all."""
-        found = []
-        for key in self._state.scan(keys.DATASET, committed=True):
-            info = self.dataset(key[len(keys.DATASET) :])
-            if info is None or provider not in (None, info.record.provider):
-                continue
-            if client in (None, info.record.client):
-                found.append(info)
-        return found
+        return list(_all(lambda after: self.datasets_page(provider, client, after)))
+
+    def datasets_page(
+        self,
+        provider: bytes | None = None,
+        client: bytes | None = None,
+        after: bytes = b"",
+        limit: int = limits.MAX_PAGE,
+    ) -> Page[DatasetInfo]:
+        """The datasets of a provider, a client, or all, by ID, from behind the ID `after` on."""
+        if provider is not None:
+            label = Label(Kind.DATASET_PROVIDER, provider)
+        elif client is not None:
+            label = Label(Kind.DATASET_CLIENT, client)
+        else:
+            return _page(self._subjects(keys.DATASET, after), self.dataset, limit)
+
+        def show(subject: bytes) -> DatasetInfo | None:
+            found = self.dataset(subject)
+            assert found is not None, "the index has the datasets of the state"
+            return found if client in (None, found.record.client) else None
+
+        return _page(index.find(self._index, label, (index.ENDED,), after), show, limit)
 
     def dataset_slots(self, dataset: bytes) -> list[SlotInfo]:
         """The pieces of a dataset: those in its trees by slot, then those that wait to join.
@@ -234,11 +326,20 @@ class Queries:
         The trees change only while a period turns (event dataset_changed), so what this returns in a period
         is what the period's challenge is about.
         """
-        joined = self._state.scan(keys.SLOT + dataset, committed=True)
-        waiting = self._state.scan(keys.JOIN + dataset, committed=True)
-        return [self._slot(key, int.from_bytes(key[-4:], "big")) for key in joined] + [
-            self._slot(key, None) for key in waiting
+        waiting = self._state.committed_scan(keys.JOIN + dataset)
+        return [
+            *_all(lambda after: self.slots_page(dataset, after)),
+            *(self._slot(key, None) for key in waiting),
         ]
+
+    def slots_page(self, dataset: bytes, after: bytes = b"", limit: int = limits.MAX_PAGE) -> Page[SlotInfo]:
+        """The pieces in a dataset's trees by slot, from behind the slot `after` (4 bytes, big-endian) on."""
+        prefix = keys.SLOT + dataset
+
+        def show(slot: bytes) -> SlotInfo:
+            return self._slot(prefix + slot, int.from_bytes(slot, "big"))
+
+        return _page(self._subjects(prefix, after), show, limit)
 
     def _slot(self, key: bytes, slot: int | None) -> SlotInfo:
         place = self._state.committed(key, SlotRecord)
@@ -282,4 +383,4 @@ class Queries:
 
     def prove(self, key: bytes) -> StateProof:
         """That the state of `app_hash` holds what it holds at `key`, or nothing; see `state_tree.verify`."""
-        return self._tree.prove(key, self._state.committed_bytes(key))
+        return self._tree.prove(key, self._state.committed_bytes)

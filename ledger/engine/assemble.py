@@ -19,6 +19,7 @@ from ledger.engine.errors import CorruptStore, ReplayMismatch
 from ledger.engine.storage import LedgerStorage, StoredBlock, StoredTx
 from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis
 from ledger.genesis import Genesis
+from ledger.ingest import memory_store
 from ledger.transactions import decode_beacon
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -71,7 +72,7 @@ def _stored(block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assemb
         ],
         events=dag_cbor.encode(events.to_map()),
         journal=encode_journal(result.time, result.entries),
-        state=result.changes,
+        state=result.writes.state,
         app_hash=result.app_hash,
         log_payload=encode_log_payload(raw_block, txs),
     )
@@ -89,12 +90,12 @@ def load_application(storage: LedgerStorage, genesis: Genesis | None = None) -> 
         if genesis is None:
             raise InvalidGenesis(f"{storage.folder} holds no ledger yet; it needs a genesis")
         app = Application(genesis)
-        storage.create(genesis.encode(), {}, app.app_hash)
+        storage.create(genesis.encode(), dict(app.items()), app.app_hash)
     else:
         if genesis is not None and genesis.encode() != kept:
             raise InvalidGenesis(f"{storage.folder} holds a ledger of another genesis")
         try:
-            app = Application(Genesis.decode(kept), storage.state_items() if storage.height() else ())
+            app = Application(Genesis.decode(kept), memory_store(storage.state_items()))
         except (CorruptState, InvalidGenesis) as error:
             raise CorruptStore(
                 f"the ledger's state is damaged ({error}); restore it from a backup"

@@ -454,9 +454,10 @@ def test_a_signature_for_another_chain_is_refused(world: World) -> None:
 
 def test_genesis_is_what_a_stored_state_belongs_to(world: World) -> None:
     from ledger.errors import CorruptState
+    from ledger.ingest import memory_store
 
     other = genesis(replace(PARAMS, base_fee=7))
     with pytest.raises(CorruptState):
-        Application(other, world.stored.items())
+        Application(other, memory_store(world.stored.items()))
     with pytest.raises(CorruptState):
-        Application(genesis(PARAMS), [(b"account/", b"")])
+        Application(genesis(PARAMS), memory_store([(b"account/", b"")]))

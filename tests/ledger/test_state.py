@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import state_tree
+from ledger.cache import RecentCache
 from ledger.records import AccountRecord, SlotRecord
 from ledger.sorted_keys import SortedKeys
 from ledger.state import State
-from ledger.state_tree import BUCKETS, EMPTY_ROOT, StateTree, bucket_of, leaf_hash, simple_root, verify
+from ledger.state_tree import EMPTY_ROOT, StateProof, StateTree, bucket_of, leaf_hash, simple_root, verify
+from ledger.store import MemoryRows
 from merkledag.cid import CID
 
 KEYS = st.binary(min_size=1, max_size=3)
@@ -25,7 +28,8 @@ CHANGES = st.dictionaries(KEYS, st.one_of(st.none(), st.binary(max_size=4)), max
 def test_the_overlays_are_a_map_and_what_is_dropped_leaves_no_trace(
     steps: list[tuple[bool, dict[bytes, bytes | None]]],
 ) -> None:
-    state, model = State(), dict[bytes, bytes]()
+    rows, model = MemoryRows(), dict[bytes, bytes]()
+    state = State(rows)
     state.begin()
     for keep, changes in steps:
         before = dict(model)
@@ -47,25 +51,51 @@ def test_the_overlays_are_a_map_and_what_is_dropped_leaves_no_trace(
             assert list(state.scan(prefix)) == sorted(key for key in model if key.startswith(prefix))
         assert all(state.get(key) == model.get(key) for key in {*changes, *model})
     assert list(state.items()) == []
-    state.commit(state.changes())
+    keep_block(state, rows)
     assert dict(state.items()) == model
 
 
+def keep_block(state: State, rows: MemoryRows) -> None:
+    changes = state.changes()
+    rows.apply(changes)
+    state.commit(changes)
+
+
 def test_records_are_bytes_once_committed() -> None:
-    state = State()
+    rows = MemoryRows()
+    state = State(rows)
     state.begin()
     state.put(b"a", AccountRecord(5, 1))
     assert state.get(b"a") == AccountRecord(5, 1).encode()
     assert state.record(b"a", AccountRecord) == AccountRecord(5, 1)
     assert state.committed(b"a", AccountRecord) is None
-    state.commit(state.changes())
+    keep_block(state, rows)
     assert dict(state.items()) == {b"a": AccountRecord(5, 1).encode()}
-    assert State(state.items()).committed(b"a", AccountRecord) == AccountRecord(5, 1)
+    assert State(rows).committed(b"a", AccountRecord) == AccountRecord(5, 1)
     state.begin()
     state.put(b"a", AccountRecord(5, 1))
     state.put(b"b", b"x")
     state.delete(b"b")
     assert state.changes() == {}  # nothing is different
+    state.put(b"a", AccountRecord(6, 1))
+    assert state.committed(b"a", AccountRecord) == AccountRecord(5, 1)
+    keep_block(state, rows)
+    assert state.committed(b"a", AccountRecord) == AccountRecord(6, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers()), max_size=60))
+def test_a_cache_is_bounded_and_never_wrong(steps: list[tuple[int, int]]) -> None:
+    cache, model = RecentCache[int, int](3), dict[int, int]()
+    for key, value in steps:
+        if value % 3 == 0:
+            cache.forget(key)
+            model.pop(key, None)
+        elif value % 3 == 1:
+            cache.put(key, value)
+            model[key] = value
+            assert cache.get(key) == value
+        assert cache.get(key) in (None, model.get(key))
+        assert len(cache) <= 6
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=2)), max_size=400))
@@ -125,14 +155,41 @@ def test_a_leaf_is_what_cometbft_hashes_for_a_value_operation() -> None:
 
 def full_root(items: dict[bytes, bytes]) -> bytes:
     """The app hash by its definition."""
-    buckets: list[dict[bytes, bytes]] = [{} for _ in range(BUCKETS)]
+    buckets: dict[int, dict[bytes, bytes]] = {}
     for key, value in items.items():
-        buckets[bucket_of(key)][key] = value
-    tops = []
-    for number, bucket in enumerate(buckets):
+        buckets.setdefault(int.from_bytes(hashlib.sha256(key).digest(), "big") >> 238, {})[key] = value
+    tops = [leaf_hash(b"state", hashlib.sha256(EMPTY_ROOT).digest())] * 2**18
+    for number, bucket in buckets.items():
         root = simple_tree([leaf_hash(k, hashlib.sha256(bucket[k]).digest()) for k in sorted(bucket)])
-        tops.append(leaf_hash(number.to_bytes(2, "big"), hashlib.sha256(root).digest()))
-    return simple_tree(tops)
+        tops[number] = leaf_hash(b"state", hashlib.sha256(root).digest())
+    return simple_root(tops)
+
+
+class Tree:
+    """A tree with its rows, and the state that it is of."""
+
+    def __init__(self, items: dict[bytes, bytes] | None = None) -> None:
+        self.items: dict[bytes, bytes] = {}
+        self.rows = MemoryRows()
+        self.tree = StateTree(self.rows)
+        self.apply(items or {})
+
+    @property
+    def root(self) -> bytes:
+        return self.tree.root
+
+    def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
+        before = self.root
+        staged = self.tree.stage(changes)
+        assert self.root == before
+        self.rows.apply(staged.rows)
+        self.tree.commit(staged)
+        assert self.root == staged.root == StateTree(self.rows).root
+        for key, value in changes.items():
+            self.items.pop(key, None) if value is None else self.items.update({key: value})
+
+    def prove(self, key: bytes) -> StateProof:
+        return self.tree.prove(key, self.items.get)
 
 
 def crowded(count: int) -> dict[bytes, bytes]:
@@ -147,7 +204,7 @@ def crowded(count: int) -> dict[bytes, bytes]:
 
 
 def test_the_tree_is_incremental_and_does_not_depend_on_history() -> None:
-    tree = StateTree()
+    tree = Tree()
     assert tree.root == full_root({})
     items = {b"key %d" % i: b"%d" % i for i in range(50)}
     tree.apply(items)
@@ -155,32 +212,53 @@ def test_the_tree_is_incremental_and_does_not_depend_on_history() -> None:
     tree.apply({b"key 3": None, b"key 4": b"other", b"new": b""})
     changed = {**items, b"key 4": b"other", b"new": b""}
     del changed[b"key 3"]
-    assert tree.root == full_root(changed) == StateTree(changed.items()).root
+    assert tree.root == full_root(changed) == Tree(changed).root
+    assert dict(all_rows(tree.rows)) == dict(all_rows(Tree(changed).rows))
     tree.apply(dict.fromkeys(changed))
-    assert tree.root == StateTree().root
+    assert tree.root == Tree().root
+    assert not dict(all_rows(tree.rows))
+
+
+def all_rows(rows: MemoryRows) -> Iterator[tuple[bytes, bytes | None]]:
+    return ((key, rows.get(key)) for key in rows.scan(b""))
+
+
+@given(st.lists(CHANGES, max_size=5))
+@settings(max_examples=20)
+def test_any_changes_lead_to_the_root_of_what_is_left(steps: list[dict[bytes, bytes | None]]) -> None:
+    tree = Tree()
+    for step, changes in enumerate(steps):
+        if step == 2:  # as if opened anew: regions are read from the rows
+            tree.tree = StateTree(tree.rows)
+        tree.apply(changes)
+    assert dict(all_rows(tree.rows)) == dict(all_rows(Tree(tree.items).rows))
+    for key in {key for changes in steps for key in changes}:
+        proof = tree.prove(key)
+        assert proof.value == tree.items.get(key)
+        assert verify(proof, tree.root)
 
 
 def test_presence_and_absence_are_proven_in_a_crowded_bucket() -> None:
     items = crowded(6)
     gone = sorted(items)[3]
     value = items.pop(gone)
-    tree = StateTree([*items.items(), (b"elsewhere", b"")])
-    for key, each in items.items():
-        proof = tree.prove(key, each)
+    tree = Tree({**items, b"elsewhere": b""})
+    for key in items:
+        proof = tree.prove(key)
         assert verify(proof, tree.root)
         assert not verify(replace(proof, value=b"other"), tree.root)
         assert not verify(replace(proof, value=None), tree.root)
         assert not verify(replace(proof, value=None, leaf=None), tree.root)
         assert not verify(proof, bytes(32))
         assert not verify(replace(proof, aunts=proof.aunts[:-1]), tree.root)
-    absent = tree.prove(gone, None)
+    absent = tree.prove(gone)
     assert absent.left is not None
     assert absent.right is not None
     assert verify(absent, tree.root)
     assert not verify(replace(absent, value=value), tree.root)
     assert not verify(replace(absent, left=None), tree.root)
     assert not verify(replace(absent, right=None), tree.root)
-    outer = tree.prove(sorted(items)[0], items[sorted(items)[0]])
+    outer = tree.prove(sorted(items)[0])
     assert outer.leaf is not None
     assert not verify(replace(absent, left=outer.leaf), tree.root)
 
@@ -189,18 +267,18 @@ def test_absence_is_proven_at_a_buckets_ends_and_in_an_empty_one() -> None:
     items = crowded(5)
     ordered = sorted(items)
     for missing in (ordered[0], ordered[-1]):
-        rest = {key: value for key, value in items.items() if key != missing}
-        tree = StateTree(rest.items())
-        proof = tree.prove(missing, None)
+        tree = Tree({key: value for key, value in items.items() if key != missing})
+        proof = tree.prove(missing)
         assert (proof.left is None) is (missing == ordered[0])
         assert verify(proof, tree.root)
-    tree = StateTree()
-    empty = tree.prove(b"anything", None)
+    empty = Tree().prove(b"anything")
     assert (empty.left, empty.right) == (None, None)
-    assert verify(empty, tree.root)
-    assert tree.root != EMPTY_ROOT
-    full = StateTree(items.items())
+    assert verify(empty, Tree().root)
+    assert Tree().root != EMPTY_ROOT
+    full = Tree(items)
+    # An empty bucket elsewhere shows nothing of this one, although all have the same key.
     assert not verify(replace(empty, key=ordered[0]), full.root)
+    assert not verify(replace(full.prove(b"anything"), key=ordered[0]), full.root)
 
 
 def test_a_slot_record_is_a_canonical_map() -> None:
