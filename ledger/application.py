@@ -165,21 +165,21 @@ class Application(Queries):
     def prepare_proposal(self, candidates: Sequence[bytes], *, max_bytes: int) -> list[bytes]:
         """Those of the candidates, in their order, that pass on the present state and fit.
 
-        Half of `max_bytes` is kept for proofs. The beacon transaction is not among them: the
-        engine puts it first (count its bytes). What was dropped for good is in `dropped`; what is in neither
-        stays pending for a later block.
+        Half of `max_bytes`, and half of the places, are kept for proofs. The beacon transaction is not among
+        them: the engine puts it first (count its bytes). What was dropped for good is in `dropped`; what is
+        in neither stays pending for a later block.
         """
         assert self._unfinished is None, "commit or abort the last block first"
         self._dropped = {}
         chosen: list[bytes] = []
         room = min(max_bytes, limits.MAX_BLOCK_BYTES)
-        other_room = room // 2
+        other_room, other_places = room // 2, limits.MAX_BLOCK_TXS // 2
         self._state.begin()
         try:
             ctx = self._context(replace(self._chain, height=self.height + 1))
             for raw in candidates:
                 is_proof = self._is_proof(raw)
-                fits = len(raw) <= room and (is_proof or len(raw) <= other_room)
+                fits = len(raw) <= room and (is_proof or (len(raw) <= other_room and other_places > 0))
                 if not fits or len(chosen) >= limits.MAX_BLOCK_TXS - 1:
                     continue
                 result = execute.run(ctx, raw, self._reader)
@@ -187,6 +187,7 @@ class Application(Queries):
                     chosen.append(raw)
                     room -= len(raw)
                     other_room -= 0 if is_proof else len(raw)
+                    other_places -= 0 if is_proof else 1
                 elif result.code not in PASSING:
                     self._dropped[raw] = result
         finally:
@@ -218,8 +219,9 @@ class Application(Queries):
             result = self.verify_signature(raw)
             if not result.ok:
                 return result
-        if sum(len(raw) for raw in block.txs[1:] if not self._is_proof(raw)) > limits.MAX_BLOCK_BYTES // 2:
-            return TxResult(Code.TOO_LARGE, "half of a block's bytes are kept for proofs")
+        others = [len(raw) for raw in block.txs[1:] if not self._is_proof(raw)]
+        if sum(others) > limits.MAX_BLOCK_BYTES // 2 or len(others) > limits.MAX_BLOCK_TXS // 2:
+            return TxResult(Code.TOO_LARGE, "half of a block's bytes and places are kept for proofs")
         return TxResult(Code.OK)
 
     # Blocks.

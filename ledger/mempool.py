@@ -11,7 +11,7 @@ from ledger.fees import least_fee
 from ledger.genesis import Params
 from ledger.records import AccountRecord
 from ledger.result import Code, TxResult
-from ledger.transactions import Transaction
+from ledger.transactions import Transaction, is_proof
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 
@@ -105,10 +105,14 @@ def check_envelope(found: ReadTx, params: Params, time: int) -> TxResult | None:
 
 
 class Pending:
-    """Nonces of transactions that wait for a block: consecutive ones, a bounded number an account."""
+    """Nonces of transactions that wait for a block: consecutive ones, a bounded number an account.
+
+    Half of the places are kept for proofs, so that no flood of others makes a provider miss its window.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, OrderedDict[int, tuple[CID, int]]] = {}
+        self._proofs: set[CID] = set()
         self._count = 0
 
     def admit(self, found: ReadTx, record: AccountRecord) -> TxResult:
@@ -125,14 +129,20 @@ class Pending:
             return TxResult(Code.NONCE_USED, f"the next nonce is {following}", found.tx_id)
         if tx.nonce > following:
             return TxResult(Code.NONCE_GAP, f"the next nonce is {following}", found.tx_id)
-        if len(waiting) >= limits.MAX_PENDING_PER_ACCOUNT or self._count >= limits.MAX_PENDING:
+        if len(waiting) >= limits.MAX_PENDING_PER_ACCOUNT or not self._has_place(tx):
             return TxResult(Code.POOL_FULL, "too many transactions are pending; send it again", found.tx_id)
         if sum(fee for _, fee in waiting.values()) + tx.fee > record.balance:
             return TxResult(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units", found.tx_id)
+        if is_proof(tx.body):
+            self._proofs.add(found.tx_id)
         waiting[tx.nonce] = (found.tx_id, tx.fee)
         self._waiting[tx.account] = waiting
         self._count += 1
         return TxResult(Code.OK, "", found.tx_id)
+
+    def _has_place(self, tx: Transaction) -> bool:
+        others = self._count - len(self._proofs)
+        return self._count < limits.MAX_PENDING and (is_proof(tx.body) or others < limits.MAX_PENDING // 2)
 
     def forget(self, found: ReadTx) -> None:
         """The transaction waits no more; its nonce is free."""
@@ -149,7 +159,8 @@ class Pending:
             self._drop(account, waiting, used)
 
     def _drop(self, account: bytes, waiting: OrderedDict[int, tuple[CID, int]], nonce: int) -> None:
-        del waiting[nonce]
+        tx_id, _ = waiting.pop(nonce)
+        self._proofs.discard(tx_id)
         self._count -= 1
         if not waiting:
             del self._waiting[account]

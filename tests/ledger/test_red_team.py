@@ -125,9 +125,7 @@ AMOUNTS: list[Any] = [-1, 2**63, 2**64, 2**256, 1.0, True, False, None, "1", b"1
 @pytest.mark.parametrize("amount", AMOUNTS, ids=repr)
 @pytest.mark.parametrize("field", ["amount", "nonce", "fee", "expiry"])
 def test_12_amounts_that_are_none_are_refused(world: World, amount: Any, field: str) -> None:
-    tx = Transaction(
-        CHAIN, key("client"), 0, FEE, FAR_S, Transfer(key("node"), HOLD)
-    ).unsigned_map()
+    tx = Transaction(CHAIN, key("client"), 0, FEE, FAR_S, Transfer(key("node"), HOLD)).unsigned_map()
     (tx["body"] if field == "amount" else tx)[field] = amount
     try:
         unsigned = dag_cbor.encode(tx)
@@ -412,6 +410,27 @@ def test_32_half_of_a_block_is_reserved_for_proofs(world: World) -> None:
     assert sum(map(len, chosen[:-1])) <= size // 2
     assert len(chosen) > 5
     assert not world.app.dropped
+
+
+def test_32_no_flood_of_small_transactions_takes_the_places_of_proofs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dataset = world.active("client", "node", periods=4, blocks=10)
+    world.open_window(dataset)
+    proof = world.tx("node", world.proof(dataset))
+    flood = [world.tx("client", Transfer(key("node"), 1), nonce=nonce) for nonce in range(1, 9)]
+    monkeypatch.setattr(limits, "MAX_BLOCK_TXS", 12)
+    assert world.app.prepare_proposal([*flood, proof], max_bytes=10**6) == [*flood[:6], proof]
+    height, head = world.app.height + 1, world.beacon()
+    crowded = BlockInput(height, world.now, key("operator"), (head, *flood[:7]))
+    assert world.app.process_proposal(crowded).code is Code.TOO_LARGE
+    assert world.app.process_proposal(replace(crowded, txs=(head, *flood[:6], proof))).ok
+    monkeypatch.setattr(limits, "MAX_PENDING", 12)
+    codes = [world.app.check_tx(raw).code for raw in flood[:7]]
+    assert codes == [Code.OK] * 6 + [Code.POOL_FULL]
+    assert world.app.check_tx(proof).ok
+    world.block(*flood[:1], proof)
+    assert world.app.check_tx(flood[6]).ok  # its place is free again
 
 
 def test_32_time_moves_by_the_clock_and_at_most_a_step_a_block(world: World) -> None:
