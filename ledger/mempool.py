@@ -77,7 +77,7 @@ class Reader:
             if transactions.is_beacon(raw):
                 return TxResult(Code.MISPLACED, "only a block's proposer makes a beacon transaction")
             return TxResult(Code.MALFORMED, str(error))
-        unsigned = tx.unsigned_bytes()
+        unsigned = transactions.unsigned_of(raw, tx)
         tx_id = CID.of(unsigned, codec=DAG_CBOR)
         if tx.chain != self._chain_id:
             return TxResult(Code.WRONG_CHAIN, f"this chain is {self._chain_id}", tx_id)

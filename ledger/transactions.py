@@ -35,6 +35,9 @@ from merkledag.errors import MerkledagError
 from proofs.commitment import EMPTY, LEAF_BYTES, SumNode
 
 SIGN_TAG = b"holdfast/transaction/1\x00"
+_SIX_KEYS = b"\xa6"  # the head of the map without "sig"
+_FEE_AT = len(b"\xa7\x63fee")
+_SIG_BYTES = len(b"\x63sig\x58\x40") + 64
 CHAIN = text(limits.MAX_CHAIN_ID_CHARS)
 ENDPOINT = text(limits.MAX_ENDPOINT_CHARS)
 PIECE_BYTES = uint(high=limits.MAX_PIECE_BYTES)
@@ -288,6 +291,12 @@ def decode(raw: bytes) -> Transaction:
         )
     except FieldError as error:
         raise InvalidTransaction(str(error)) from None
+
+
+def unsigned_of(raw: bytes, tx: Transaction) -> bytes:
+    """`tx.unsigned_bytes()`, cut out of the bytes that decoded to it: the keys begin with "fee", then "sig"."""
+    at = _FEE_AT + len(dag_cbor.encode(tx.fee))
+    return _SIX_KEYS + raw[1:at] + raw[at + _SIG_BYTES :]
 
 
 def is_beacon(raw: bytes) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -100,21 +100,53 @@ class Mempool:
         The same bytes sent twice share one outcome; cancelling the call does not take the transaction back.
         Raises MempoolFull, EngineStopped, StoreError.
         """
-        outcome = self._outcomes.get(raw)
-        if outcome is None:
-            if self._closed is not None:
-                raise self._closed
-            share = 1.0 if PROVE_MARK in raw else 0.75
-            is_full = len(self._outcomes) >= share * self._max_waiting
-            if is_full or self._size_bytes + len(raw) > share * MAX_WAITING_BYTES:
-                raise MempoolFull(f"{len(self._outcomes)} transactions are waiting already; send again later")
-            outcome = self._outcomes[raw] = asyncio.get_running_loop().create_future()
-            self._size_bytes += len(raw)
-            self._arrived.put_nowait(raw)
-        result = await asyncio.shield(outcome)
+        result = await asyncio.shield(self._enter(raw))
         if isinstance(result, EngineError):
             raise result
         return result
+
+    async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
+        """The receipts of many, in their order, once all are decided; they keep their order in the ledger.
+
+        What found no room has code POOL_FULL, which is no error of the others. Raises as `submit` otherwise,
+        and MempoolFull if there was room for none; sending all of them again tells what became of them.
+        """
+        entered: list[asyncio.Future[Outcome] | MempoolFull] = []
+        for raw in raws:
+            try:
+                entered.append(self._enter(raw))
+            except MempoolFull as error:
+                entered.append(error)
+        waiting = {each for each in entered if not isinstance(each, MempoolFull)}
+        if not waiting and entered:
+            raise MempoolFull("no room for any of them; send again later")
+        if waiting:
+            await asyncio.wait(waiting)
+        receipts = []
+        for raw, each in zip(raws, entered, strict=True):
+            outcome = each if isinstance(each, MempoolFull) else each.result()
+            if isinstance(outcome, MempoolFull):
+                outcome = Receipt.of(TxResult(Code.POOL_FULL, str(outcome)), 0, node_cid(raw))
+            if isinstance(outcome, EngineError):
+                raise outcome
+            receipts.append(outcome)
+        return receipts
+
+    def _enter(self, raw: bytes) -> asyncio.Future[Outcome]:
+        """What will be known of a transaction; one that is new is sent to be verified."""
+        outcome = self._outcomes.get(raw)
+        if outcome is not None:
+            return outcome
+        if self._closed is not None:
+            raise self._closed
+        share = 1.0 if PROVE_MARK in raw else 0.75
+        is_full = len(self._outcomes) >= share * self._max_waiting
+        if is_full or self._size_bytes + len(raw) > share * MAX_WAITING_BYTES:
+            raise MempoolFull(f"{len(self._outcomes)} transactions are waiting already; send again later")
+        outcome = self._outcomes[raw] = asyncio.get_running_loop().create_future()
+        self._size_bytes += len(raw)
+        self._arrived.put_nowait(raw)
+        return outcome
 
     def candidates(self, limit: int, max_bytes: int) -> list[bytes]:
         """The oldest admitted transactions, within the limits, in order; half of both is for proofs first."""

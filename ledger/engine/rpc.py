@@ -28,7 +28,12 @@ from ledger.engine.rpc_common import (
     reply,
 )
 from ledger.result import Code, explain
+from merkledag import dag_cbor
+from merkledag.errors import DecodeError
 
+MAX_BATCH_TXS = 1_000
+# Of all requests that are being read: each may have less than its own limit, but not all at once.
+MAX_BODIES_BYTES = 64 << 20
 NO_ENCODING = "send the transaction's own bytes, without a Content-Encoding"
 
 _log = logging.getLogger(__name__)
@@ -38,9 +43,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class _Load:
-    """Requests that are being answered."""
+    """Requests that are being answered, and the bytes of their bodies."""
 
     active: int = 0
+    bodies_bytes: int = 0
 
 
 _LOAD = web.AppKey("load", _Load)
@@ -58,6 +64,7 @@ def build_rpc(engine: EmbeddedEngine, settings: Settings | None = None) -> web.A
     app[STREAMS] = Streams()
     app[_LOAD] = _Load()
     app.router.add_post("/v1/tx", _submit)
+    app.router.add_post("/v1/txs", _submit_all)
     app.router.add_get("/v1/tx/{cid}", _tx)
     app.router.add_get("/v1/block/{height}", _block)
     app.router.add_get("/v1/node/{cid}", _node)
@@ -80,7 +87,11 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     load = request.app[_LOAD]
     if load.active >= request.app[SETTINGS].max_requests:
         return fail(503, "too many requests at once; try again later", retry=True)
+    body_bytes = _body_bytes(request)
+    if load.bodies_bytes + body_bytes > MAX_BODIES_BYTES:
+        return fail(503, "too many bytes are being sent at once; try again later", retry=True)
     load.active += 1
+    load.bodies_bytes += body_bytes
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -102,6 +113,15 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return fail(500, "the server failed; its log says why")
     finally:
         load.active -= 1
+        load.bodies_bytes -= body_bytes
+
+
+def _body_bytes(request: web.Request) -> int:
+    """How many bytes a request's body may take."""
+    if not request.body_exists:
+        return 0
+    stated = request.content_length
+    return limits.MAX_TX_BYTES if stated is None else min(stated, limits.MAX_TX_BYTES)
 
 
 def _http_reason(error: web.HTTPException) -> str:
@@ -138,12 +158,33 @@ async def _submit(request: web.Request) -> web.StreamResponse:
         raise web.HTTPBadRequest(text="wait: only 'commit' is known")
     raw = await _read_body(request)
     receipt = await request.app[ENGINE].submit(raw)
+    status = 200 if receipt.height else 429 if receipt.code == Code.POOL_FULL else 400
+    return reply(request, _answer(receipt), status=status)
+
+
+async def _submit_all(request: web.Request) -> web.StreamResponse:
+    raws = _parse_batch(await _read_body(request))
+    receipts = await request.app[ENGINE].submit_all(raws)
+    return reply(request, {"receipts": [_answer(receipt) for receipt in receipts]})
+
+
+def _parse_batch(body: bytes) -> list[bytes]:
+    try:
+        raws = dag_cbor.decode(body)
+    except DecodeError as error:
+        raise web.HTTPBadRequest(text=f"the body is not a list of transactions: {error}") from error
+    if not isinstance(raws, list) or not all(type(raw) is bytes for raw in raws):
+        raise web.HTTPBadRequest(text="the body is not a list of transactions, each a byte string")
+    if not 1 <= len(raws) <= MAX_BATCH_TXS:
+        raise web.HTTPBadRequest(text=f"{len(raws)} transactions; 1 to {MAX_BATCH_TXS} go together")
+    return raws
+
+
+def _answer(receipt: Receipt) -> dict[str, Any]:
     answer = receipt_map(receipt)
     if receipt.height == 0:
-        status = 429 if receipt.code == Code.POOL_FULL else 400
         answer["error"] = receipt.log or explain(receipt.code)
-        return reply(request, answer, status=status)
-    return reply(request, answer)
+    return answer
 
 
 def receipt_map(receipt: Receipt) -> dict[str, Any]:

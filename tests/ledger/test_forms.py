@@ -74,6 +74,12 @@ def test_a_transaction_decodes_to_itself_and_its_id_leaves_the_signature_out(bod
     assert type(body).from_json(shown) == body
 
 
+@pytest.mark.parametrize("fee", [0, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 0x63736967, 2**63 - 1])
+def test_the_unsigned_bytes_are_cut_out_of_the_signed_ones(fee: int) -> None:
+    tx = replace(example(BODY_EXAMPLES[0]), fee=fee, sig=b"\x63sig" * 16)
+    assert transactions.unsigned_of(tx.encode(), transactions.decode(tx.encode())) == tx.unsigned_bytes()
+
+
 def test_there_is_an_example_of_each_kind() -> None:
     assert [body.kind for body in BODY_EXAMPLES] == list(BODIES)
 
