@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.commands_ledger_archive import export, import_, verify_history
 from cli.commands_ledger_join import join, leave
 from cli.groups import new_app
 from cli.home import Home
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 app = new_app("The shared ledger.")
 app.command("join")(join)
 app.command("leave")(leave)
+app.command("export")(export)
+app.command("import")(import_)
+app.command("verify-history")(verify_history)
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 EngineFlag = Annotated[str, typer.Option("--engine", help="embedded.")]
 

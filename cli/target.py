@@ -86,7 +86,7 @@ class Target:
             if self._part is not None and self._path is not None:
                 try:
                     if kind is None:
-                        _give_name(self._part.content, self._path)
+                        give_name(self._part.content, self._path)
                 finally:
                     self._part.discard()
 
@@ -165,7 +165,7 @@ class Target:
             raise (self._path and full_disk(self._path, error)) or error from None
 
 
-def _give_name(new: Path, path: Path) -> None:
+def give_name(new: Path, path: Path) -> None:
     """Renames a file, but never over one that has come meanwhile: exit 4."""
     try:
         os.link(new, path)

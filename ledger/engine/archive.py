@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Annotated, BinaryIO, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, Protocol
 
 from ledger import limits
 from ledger.engine.blocks import PREVIOUS, Block, node_cid
@@ -75,6 +75,17 @@ class GivenBlock(NamedTuple):
         return len(self.raw) + sum(map(len, self.txs))
 
 
+def check_link(given: GivenBlock, genesis: Genesis, prev: CID | None) -> None:
+    """Raises InvalidArchive for a block that is not the operator's, or does not follow `prev`."""
+    block = given.block
+    if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
+        raise InvalidArchive(
+            f"block {block.height} is not of chain {genesis.chain_id}, signed by its operator"
+        )
+    if block.prev != prev:
+        raise InvalidArchive(f"block {block.height} does not follow the block that came before it")
+
+
 class Grouping:
     """Puts nodes in the order of an archive together into blocks with their transactions."""
 
@@ -130,13 +141,20 @@ def head(manifest: Manifest, genesis: Genesis) -> bytes:
     return car.header([node_cid(raw)]) + section(raw) + section(genesis.encode())
 
 
+class Readable(Protocol):
+    """A file, or whatever else gives its bytes in portions."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+
+
 class ArchiveReader:
     """Reads an archive from its beginning, once.
 
     Raises InvalidArchive, and MerkledagError for what is no CAR.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Readable) -> None:
         self._file = file
         self._decoder = car.CarDecoder()
         self._nodes = self._read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger.engine.archive import GivenBlock
+from ledger.engine.archive import GivenBlock, check_link
 from ledger.engine.assemble import load_application, run_again
 from ledger.engine.blocks import node_cid
 from ledger.engine.errors import InvalidArchive
@@ -39,11 +39,7 @@ class Replay:
         it is not what was signed, ReplayMismatch when it does not lead to the app hash of its header.
         """
         block, height = given.block, self.app.height + 1
-        genesis = self.app.genesis
-        if block.chain != genesis.chain_id or block.account != genesis.operator:
-            raise InvalidArchive(f"block {height} is not of chain {genesis.chain_id} and its operator")
-        if block.prev != self.tip:
-            raise InvalidArchive(f"block {height} does not follow the block {height - 1} that came before it")
+        check_link(given, self.app.genesis, self.tip)
         made = run_again(self.app, given.raw, given.txs, height, "of the history")
         stored = made.stored
         if not self._keep_history:

@@ -139,7 +139,7 @@ def _forged(chain: Chain, blocks: list[GivenBlock], /, **changes: object) -> Giv
                 b[2].txs,
             ),
             InvalidArchive,
-            "and its operator",
+            "signed by its operator",
         ),
     ],
 )

@@ -1,0 +1,164 @@
+"""Writes an archive of a ledger's history: into a stream, or a file that an interrupted one goes on with."""
+
+from __future__ import annotations
+
+import os
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from cli.ledger_sources import open_history
+from cli.output import blocks_text, invalid, meter, not_found, note, raw
+from cli.part import Part, check_length, full_disk
+from cli.streams import check_binary_stdout, is_stdout
+from cli.target import give_name
+
+if TYPE_CHECKING:
+    from cli.home import Home
+    from cli.ledger_sources import History
+    from ledger.engine.archive import Manifest
+    from merkledag.cid import CID
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class _Stdout:
+    def write(self, data: bytes) -> None:
+        raw(data)
+
+
+async def write_archive(
+    home: Home, source: str, ledger: str, file: str, progress: bool, json_output: bool
+) -> dict[str, Any]:
+    """Writes the archive; what is to be told of it. Exit 4 for a file that exists, 6 on a full disk."""
+    if is_stdout(file):
+        check_binary_stdout("an archive", json_output=json_output)
+        async with open_history(home, source, ledger) as history:
+            manifest = _manifest(history)
+            sink = _Stdout()
+            _begin(sink, history, manifest)
+            await _write_blocks(sink, history, manifest, 0, None, progress)
+            return _told(manifest)
+    target = _new_file(file)
+    async with open_history(home, source, ledger) as history:
+        try:
+            return await _write_file(history, target, progress)
+        except OSError as error:
+            raise full_disk(target, error) or error from None
+
+
+def _new_file(file: str) -> Path:
+    target = Path(file)
+    check_length(target)
+    if os.path.lexists(target):
+        raise invalid(f"{target} exists: choose another name")
+    if not target.parent.is_dir():
+        raise not_found(f"{target.parent}: there is no such folder to write into")
+    return target
+
+
+async def _write_file(history: History, target: Path, progress: bool) -> dict[str, Any]:
+    part = Part(target, str(_manifest(history).genesis))
+    try:
+        handle = os.open(part.content, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with os.fdopen(handle, "r+b") as file:
+            manifest, last, prev = _resume(file, history)
+            await _write_blocks(file, history, manifest, last, prev, progress)
+            file.flush()
+            os.fsync(file.fileno())
+        give_name(part.content, target)
+    except BaseException:
+        part.release()
+        raise
+    part.discard()
+    return _told(manifest)
+
+
+def _resume(file: BinaryIO, history: History) -> tuple[Manifest, int, CID | None]:
+    """What was written before, cut behind its last whole block; a new beginning where that is of no use."""
+    from ledger.engine.archive import ArchiveReader, check_link
+    from ledger.engine.blocks import node_cid
+    from ledger.engine.errors import InvalidArchive
+    from merkledag.errors import MerkledagError
+
+    last, prev = 0, None
+    try:
+        reader = ArchiveReader(file)
+        if reader.genesis != history.genesis or reader.manifest.last > history.last:
+            raise InvalidArchive("of another chain")
+    except (InvalidArchive, MerkledagError):
+        manifest = _manifest(history)
+        file.seek(0)
+        file.truncate()
+        _begin(file, history, manifest)
+        return manifest, 0, None
+    try:
+        for given in reader.blocks():
+            check_link(given, reader.genesis, prev)
+            last, prev = given.block.height, node_cid(given.raw)
+    except (InvalidArchive, MerkledagError):
+        note(f"going on after block {last}")
+    file.seek(reader.offset)
+    file.truncate()
+    return reader.manifest, last, prev
+
+
+def _manifest(history: History) -> Manifest:
+    from ledger.engine.archive import KIND, Manifest
+    from ledger.engine.blocks import node_cid
+
+    return Manifest(
+        kind=KIND,
+        chain=history.genesis.chain_id,
+        genesis=node_cid(history.genesis.encode()),
+        first=1,
+        last=history.last,
+        tip=history.tip,
+        app_hash=history.app_hash,
+        snapshot=None,
+    )
+
+
+def _begin(sink: _Sink, history: History, manifest: Manifest) -> None:
+    from ledger.engine.archive import head
+
+    sink.write(head(manifest, history.genesis))
+
+
+async def _write_blocks(
+    sink: _Sink, history: History, manifest: Manifest, done: int, prev: CID | None, progress: bool
+) -> None:
+    """Writes the blocks after `done` up to the manifest's last, each checked against the one before."""
+    from ledger.engine.archive import check_link, sections
+    from ledger.engine.blocks import node_cid
+
+    counted = meter("exporting", manifest.last - done, wanted=progress, as_text=blocks_text)
+    try:
+        if done < manifest.last:
+            async with aclosing(history.blocks(done + 1)) as blocks:
+                async for given in blocks:
+                    check_link(given, history.genesis, prev)
+                    prev = node_cid(given.raw)
+                    sink.write(sections(given))
+                    counted.advance(1)
+                    if given.block.height == manifest.last:
+                        break
+    finally:
+        counted.finish()
+    if prev != manifest.tip:
+        raise invalid(f"{history.name} gave another block {manifest.last} than when the export began")
+
+
+def _told(manifest: Manifest) -> dict[str, Any]:
+    from ledger.engine.blocks import node_cid
+
+    return {
+        "root": str(node_cid(manifest.encode())),
+        "chain_id": manifest.chain,
+        "first": manifest.first,
+        "last": manifest.last,
+        "tip": None if manifest.tip is None else str(manifest.tip),
+        "app_hash": manifest.app_hash.hex(),
+    }
