@@ -27,7 +27,7 @@ class Kind(Enum):
 
     DEAL = b"d"  # all deals; the value is empty
     DEAL_CLIENT = b"c"
-    DEAL_PROVIDER = b"p"  # who holds, or is offered, a shard
+    DEAL_PROVIDER = b"p"  # who holds, is offered or is handed a shard
     DEAL_CONTENT = b"r"  # the content root's multihash
     DATASET_CLIENT = b"C"
     DATASET_PROVIDER = b"P"
@@ -50,7 +50,7 @@ def of_deal(record: DealRecord) -> dict[Kind, frozenset[bytes]]:
     return {
         Kind.DEAL: frozenset({b""}),
         Kind.DEAL_CLIENT: frozenset({record.client}),
-        Kind.DEAL_PROVIDER: frozenset(holder for holder in record.holders if holder),
+        Kind.DEAL_PROVIDER: frozenset(party for party in record.parties if party),
         Kind.DEAL_CONTENT: frozenset({record.content.multihash}),
     }
 
