@@ -4,7 +4,9 @@ Run from the repository's root: `python -m bench.ledger [--count N] [--rounds N]
 JSON document on stdout and a table on stderr. Beside the figures stands the machine's own limit, Ed25519
 verifications a second (on one thread and on two), measured in the same run, in turns; every figure is a
 median. Transactions are signed before the clock starts; a figure counts only what came back with a receipt.
-The HTTP clients are processes of their own, on the same cores.
+The HTTP clients are processes of their own, on the same cores; they send each transaction in a request of its
+own, and (`http_batch`) many in one. `--before FOLDER` names a checkout of another commit: the rounds of the
+two alternate, and the figures of both are shown.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import asyncio
 import hashlib
 import json
 import multiprocessing
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import uvloop
 from aiohttp import ClientSession, web
 
 from ledger.engine.assemble import load_application
@@ -30,7 +35,7 @@ from ledger.engine.rpc import build_rpc
 from ledger.engine.storage import LedgerStorage
 from ledger.genesis import HOLD, Genesis, Params
 from ledger.transactions import Transaction, Transfer, sign
-from merkledag import ed25519
+from merkledag import dag_cbor, ed25519
 from merkledag.ed25519 import Ed25519Signer
 from proofs.bls import BlsSigner
 
@@ -38,6 +43,7 @@ CHAIN = "bench"
 SENDERS = 128
 IN_FLIGHT = 8  # of one sender in process
 CLIENTS = 2  # processes
+BATCHES = 4  # requests with many transactions at once, of one client
 EXPIRY_S = 4_000_000_000
 FEE = 2_000
 Batch = list[list[bytes]]  # one list of transactions a sender, in the order of their nonces
@@ -134,44 +140,67 @@ def http_client(url: str, batch: Batch, seconds: float) -> int:
 
         async with ClientSession(connector=TCPConnector(limit=0)) as session:
 
-            async def send(raw: bytes) -> bool:
-                async with session.post(url, data=raw) as response:
-                    await response.read()
-                    return response.status == 200
-
             async def one(raws: list[bytes]) -> int:
                 done = 0
                 for raw in raws:
                     if time.perf_counter() > until:
                         break
-                    done += await send(raw)
+                    async with session.post(f"{url}/v1/tx", data=raw) as response:
+                        await response.read()
+                        done += response.status == 200
                 return done
 
             until = time.perf_counter() + seconds
             return sum(await asyncio.gather(*(one(raws) for raws in batch)))
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
-async def over_http(bench: Bench, count: int, seconds: float) -> float:
-    """Transfers committed a second through POST /v1/tx, from `CLIENTS` processes."""
+def http_batch_client(url: str, batch: Batch, seconds: float) -> int:
+    """One client process: `BATCHES` connections, each `IN_FLIGHT` transactions of its senders a request."""
+
+    async def run() -> int:
+        async with ClientSession() as session:
+
+            async def one(part: Batch) -> int:
+                done = 0
+                for start in range(0, len(part[0]), IN_FLIGHT):
+                    if time.perf_counter() > until:
+                        break
+                    raws = [raw for sender in part for raw in sender[start : start + IN_FLIGHT]]
+                    async with session.post(f"{url}/v1/txs", data=dag_cbor.encode(raws)) as response:
+                        answer = json.loads(await response.read())
+                    done += sum(receipt["code"] == 0 for receipt in answer["receipts"])
+                return done
+
+            until = time.perf_counter() + seconds
+            return sum(await asyncio.gather(*(one(batch[number::BATCHES]) for number in range(BATCHES))))
+
+    return uvloop.run(run())
+
+
+async def over_http(
+    bench: Bench, count: int, seconds: float, name: str, client: Callable[[str, Batch, float], int]
+) -> dict[str, float]:
+    """Transfers committed a second over HTTP, sent by `CLIENTS` processes, and what they cost the server."""
     runner = web.AppRunner(build_rpc(bench.engine), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/tx"
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     batch = bench.batch(count)
     parts = [batch[number::CLIENTS] for number in range(CLIENTS)]
     loop = asyncio.get_running_loop()
     context = multiprocessing.get_context("spawn")
-    with context.Pool(CLIENTS) as pool:
-        pool.map(str, range(CLIENTS))  # the processes are there before the clock starts
-        start = time.perf_counter()
-        work = pool.starmap_async(http_client, [(url, part, seconds) for part in parts])
+    ready = context.Barrier(CLIENTS + 1)
+    with context.Pool(CLIENTS, ready.wait) as pool:
+        await loop.run_in_executor(None, ready.wait)  # the processes are there before the clock starts
+        start, cpu_start = time.perf_counter(), time.process_time()
+        work = pool.starmap_async(client, [(url, part, seconds) for part in parts])
         done = sum(await loop.run_in_executor(None, work.get, seconds + 60))
-        taken = time.perf_counter() - start
+        taken, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     await runner.cleanup()
-    return done / taken
+    return {f"{name}_tx_per_s": done / taken, f"{name}_server_cpu_us_per_tx": cpu / done * 1e6}
 
 
 def verifications(threads: int, count: int) -> float:
@@ -189,28 +218,42 @@ def verifications(threads: int, count: int) -> float:
         return count / (time.perf_counter() - start)
 
 
-async def run(count: int, rounds: int, seconds: float) -> dict[str, float]:
-    """The medians of all figures, taken in turns."""
-    taken: dict[str, list[float]] = {}
+async def one_round(count: int, seconds: float) -> dict[str, float]:
+    """Every figure once, over a new ledger."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder) / "ledger")
         await bench.start()
-        for _ in range(rounds):
-            figures = {
-                "ed25519_verify_per_s_1_thread": verifications(1, 4_000),
-                "ed25519_verify_per_s_2_threads": verifications(2, 8_000),
-                **await in_process(bench, count, seconds),
-                "http_tx_per_s": await over_http(bench, count, seconds),
-            }
-            for name, figure in figures.items():
-                taken.setdefault(name, []).append(figure)
-        medians = {name: round(statistics.median(figures), 1) for name, figures in taken.items()}
-        medians["blocks"] = bench.engine.app.height
+        figures = {
+            "ed25519_verify_per_s_1_thread": verifications(1, 4_000),
+            "ed25519_verify_per_s_2_threads": verifications(2, 8_000),
+            **await in_process(bench, count, seconds),
+            **await over_http(bench, count, seconds, "http", http_client),
+        }
+        if hasattr(bench.engine, "submit_all"):  # not so in older commits
+            figures |= await over_http(bench, count, seconds, "http_batch", http_batch_client)
+        figures["blocks"] = bench.engine.app.height
         await bench.stop()
-    medians["in_process_of_limit"] = round(
-        medians["in_process_tx_per_s"] / medians["ed25519_verify_per_s_1_thread"], 3
+    return figures
+
+
+def round_of(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """One round in a process of its own, with the code of a checkout."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", __file__, "--one"),
+            *("--count", str(arguments.count), "--seconds", str(arguments.seconds)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        check=True,
     )
-    return medians
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {name: round(statistics.median(one[name] for one in rounds), 1) for name in rounds[0]}
 
 
 def main() -> None:
@@ -218,12 +261,25 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8_192, help="transfers a round and way, at most 100,000")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0, help="at most so long a round and way")
+    parser.add_argument("--before", type=Path, help="a checkout of another commit to compare with")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    count = max(SENDERS, min(arguments.count, 100_000))
-    figures = asyncio.run(run(count, max(1, arguments.rounds), arguments.seconds))
-    print(json.dumps({"bench": "ledger", "transfers": count, **figures}))
-    for name, figure in figures.items():
-        print(f"{name:34} {figure:>12,.1f}", file=sys.stderr)
+    arguments.count = max(SENDERS, min(arguments.count, 100_000))
+    if arguments.one:
+        print(json.dumps(uvloop.run(one_round(arguments.count, arguments.seconds))))
+        return
+    trees = {"now": Path(__file__).parents[1]}
+    if arguments.before is not None:
+        trees = {"before": arguments.before, **trees}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
+    for _ in range(max(1, arguments.rounds)):
+        for name, folder in trees.items():
+            rounds[name].append(round_of(folder, arguments))
+    found = {name: medians(each) for name, each in rounds.items()}
+    print(json.dumps({"bench": "ledger", "transfers": arguments.count, **found}))
+    for figure in found["now"]:
+        columns = "".join(f"{each.get(figure, float('nan')):>12,.1f}" for each in found.values())
+        print(f"{figure:34} {columns}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ class LedgerClient:
         answer = await self._http.post("/v1/txs", dag_cbor.encode(list(raws)))
         receipts = [_receipt(each) for each in _field(answer, "receipts")]
         if len(receipts) != len(raws):
-            raise LedgerProtocolError(f"{self.url} gave {len(receipts)} receipts for {len(raws)} transactions")
+            raise LedgerProtocolError(f"{self.url} gave {len(receipts)} receipts for {len(raws)} sent")
         return receipts
 
     async def events(self, from_height: int) -> AsyncGenerator[BlockEvents, None]:
