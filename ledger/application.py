@@ -19,6 +19,7 @@ from ledger import (
     rules_periods,
     rules_settlement,
     transactions,
+    weights,
 )
 from ledger.context import Context
 from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction
@@ -269,6 +270,7 @@ class Application(Queries):
         rules_draw.run_draws(ctx)
         results = (TxResult(Code.OK), *(execute.run(ctx, raw, self._reader) for raw in block.txs[1:]))
         chain = ctx.chain
+        weights.reweigh(self._state)
         self._state.put(keys.CHAIN, chain)
         self._state.put(keys.TOTALS, ctx.totals.record())
         changes = self._state.changes()

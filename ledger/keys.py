@@ -14,9 +14,13 @@
     params/ u32 version                      Params: the parameters of deals made under this version
     proposer/ account                        ProposerRecord
     provider/ account                        ProviderRecord
+    seat/ u32 seat                           the provider of a seat in the draw
+    seat-of/ account                         u32 seat
+    seats                                    u32: how many there are
     shard/ deal, u16 shard                   ShardRecord
     slot/ dataset, u32 slot                  SlotRecord
     totals                                   TotalsRecord
+    weight/ u8 level, u32 i                  64 × u64: a row of the draw's weights (see `weights`)
 
 Numbers are big-endian, so that keys sort by them; a deal is the bytes of its CID.
 """
@@ -37,8 +41,12 @@ NODE = b"node/"
 PARAMS = b"params/"
 PROPOSER = b"proposer/"
 PROVIDER = b"provider/"
+SEAT = b"seat/"
+SEAT_OF = b"seat-of/"
+SEATS = b"seats"
 SHARD = b"shard/"
 SLOT = b"slot/"
+WEIGHT = b"weight/"
 CHAIN = b"chain"
 GENESIS = b"genesis"
 TOTALS = b"totals"
@@ -135,3 +143,18 @@ def read_draw(key: bytes) -> tuple[int, CID, int]:
         CID.decode(key[start:-2]),
         int.from_bytes(key[-2:], "big"),
     )
+
+
+def seat(seat: int) -> bytes:
+    """The key of a seat in the draw."""
+    return SEAT + u32(seat)
+
+
+def seat_of(account: bytes) -> bytes:
+    """The key of the number of a provider's seat."""
+    return SEAT_OF + account
+
+
+def weights(level: int, index: int) -> bytes:
+    """The key of a row of weights."""
+    return WEIGHT + level.to_bytes(1, "big") + u32(index)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ledger import limits
+from ledger import keys, limits, weights
 from ledger.genesis import HOLD
+from ledger.records import ProviderRecord
 from ledger.result import Code
 from ledger.rules_providers import price_floor
+from ledger.state import State
+from ledger.store import MemoryRows
 from ledger.transactions import Accept, Ask, Register
 from tests.ledger.world import GIB, PARAMS, Piece, World, all_of, key
 
@@ -33,6 +39,56 @@ def test_draws_follow_unlocked_stake() -> None:
     seen = drawn(world, 200)
     assert seen.total() == 200
     assert 105 <= seen[key("large")] <= 160  # 2/3 of 200, within four standard deviations
+
+
+def some_provider(number: int, stake: int) -> ProviderRecord:
+    account = hashlib.sha256(b"%d" % number).digest()
+    return ProviderRecord(account, account, "http://x", GIB, 0, stake, 0, 0, 0, 0, GIB, True)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 199), st.integers(0, 5)), max_size=80), max_size=5))
+@settings(max_examples=25)
+def test_the_weights_are_a_list_of_sums(blocks: list[list[tuple[int, int]]]) -> None:
+    rows = MemoryRows()
+    state = State(rows)
+    model: dict[bytes, int] = {}  # in order of seats
+    for block in blocks:
+        state.begin()
+        for number, stake in block:
+            provider = some_provider(number, stake)
+            state.put(keys.provider(provider.account), provider)
+        weights.reweigh(state)
+        changes = state.changes()
+        rows.apply(changes)
+        state.commit(changes)
+        latest = {some_provider(number, stake).account: stake for number, stake in block}
+        model.update({account: latest[account] for account in sorted(latest)})
+        assert weights.total(state) == sum(model.values())
+        assert [weights.account_at(state, seat) for seat in range(weights.count(state))] == list(model)
+        assert [weights.weight_at(state, seat) for seat in range(len(model))] == list(model.values())
+        owners = [seat for seat, weight in enumerate(model.values()) for _ in range(weight)]
+        assert [weights.find(state, ticket) for ticket in range(len(owners))] == owners
+
+
+def test_the_one_that_fits_is_found_beside_those_that_do_not() -> None:
+    """Given some who weigh much and ask too much, the tickets miss the one that fits, not the search."""
+    world = World()
+    world.fund("client", amount=100 * HOLD)
+    world.provider("dear", "dearer", stake=900 * HOLD)
+    world.provider("fits", stake=2 * HOLD)
+    for name in ("dear", "dearer"):
+        world.do(name, Ask(10**15, 0, GIB, True))
+    assert drawn(world, 20) == {key("fits"): 20}
+
+
+def test_draws_that_looked_at_many_leave_the_rest_to_the_next_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.fund("client")
+    world.provider("node")
+    monkeypatch.setattr(limits, "MAX_DRAW_LOOKS_PER_BLOCK", 2)
+    assert drawn(world, 5).total() == 2
+    assert world.app.next_due() == world.app.time
+    assert len(all_of(world.block().events, "shard_assigned")) == 2
 
 
 @pytest.mark.parametrize(

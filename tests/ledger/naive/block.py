@@ -27,7 +27,9 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.budget, s.deals_made = limits.MAX_DUE_PER_BLOCK, 0
     due_work(s)
     offers.draw_all(s)
-    return [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]
+    codes = [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]
+    offers.weigh(s)
+    return codes
 
 
 def next_due(s: Plain) -> int | None:

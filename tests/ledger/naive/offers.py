@@ -47,22 +47,42 @@ def draw_all(s: Plain) -> None:
         if shard["status"] == "repair-offered" and s.time + s.terms(place).period_s > shard["ends_at"]:
             close(s, place, "terminated")
             continue
-        fit = sorted(provider for provider in s.providers if may_be_drawn(s, provider, place))
-        pool = [provider for provider in fit if provider not in shard["tried"]] or fit
-        offer(s, place, pick(s, place, pool))
+        offer(s, place, pick(s, place))
 
 
-def pick(s: Plain, place: Place, pool: list[bytes]) -> bytes:
-    if not pool:
-        return NOBODY
+def weigh(s: Plain) -> None:
+    """At the end of a block: seats for the new ones, and what everybody weighs in the next block's draws."""
+    s.seats += sorted(s.providers.keys() - set(s.seats))
+    s.weights = [s.unlocked(each) if s.providers[each]["open"] else 0 for each in s.seats]
+
+
+def ticket(s: Plain, place: Place, number: int, total: int) -> int:
     round_ = s.shards[place]["round"].to_bytes(2, "big")
-    digest = hashlib.sha256(b"holdfast/draw/1\0" + s.beacon + place_bytes(place) + round_).digest()
-    ticket = int.from_bytes(digest, "big") % sum(s.unlocked(each) for each in pool)
-    for provider in pool:
-        if ticket < s.unlocked(provider):
-            return provider
-        ticket -= s.unlocked(provider)
-    raise AssertionError
+    seed = b"holdfast/draw/1\0" + s.beacon + place_bytes(place) + round_ + number.to_bytes(2, "big")
+    return int.from_bytes(hashlib.sha256(seed).digest(), "big") % total
+
+
+def falls_to(tickets: int, weights: list[int]) -> int:
+    """The first place up to which all weights together exceed the ticket."""
+    return next(place for place in range(len(weights)) if sum(weights[: place + 1]) > tickets)
+
+
+def pick(s: Plain, place: Place) -> bytes:
+    if not any(s.weights):
+        return NOBODY
+    tried = s.shards[place]["tried"]
+    for number in range(limits.MAX_DRAW_TRIES):
+        seat = falls_to(ticket(s, place, number, sum(s.weights)), s.weights)
+        if may_be_drawn(s, s.seats[seat], place) and s.seats[seat] not in tried:
+            return s.seats[seat]
+    ahead = [*range(seat, len(s.seats)), *range(seat)][: limits.MAX_DRAW_SEATS]
+    fit = [each for each in ahead if s.weights[each] and may_be_drawn(s, s.seats[each], place)]
+    fit = [each for each in fit if s.seats[each] not in tried] or fit
+    if not fit:
+        return NOBODY
+    weights = [s.weights[each] for each in fit]
+    drawn: bytes = s.seats[fit[falls_to(ticket(s, place, limits.MAX_DRAW_TRIES, sum(weights)), weights)]]
+    return drawn
 
 
 def offer(s: Plain, place: Place, provider: bytes) -> None:
