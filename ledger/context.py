@@ -42,7 +42,7 @@ class Context:
     chain: ChainRecord
     params_version: int
     budget: int
-    deals_created: int = 0
+    deal_changes: int = 0
     events: list[Event] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     tx_id: CID | None = None
@@ -103,7 +103,7 @@ class Context:
     def attempt(self) -> Iterator[None]:
         """What happens inside is kept as a whole, or, if it raises, leaves no trace."""
         totals = self.totals.record()
-        chain, deals_created = self.chain, self.deals_created
+        chain, deal_changes = self.chain, self.deal_changes
         events, moves = len(self.events), len(self.moves)
         self.state.begin()
         try:
@@ -111,7 +111,7 @@ class Context:
         except BaseException:
             self.state.drop()
             self.totals = money.Totals.of(totals)
-            self.chain, self.deals_created = chain, deals_created
+            self.chain, self.deal_changes = chain, deal_changes
             del self.events[events:], self.moves[moves:]
             raise
         self.state.keep()
@@ -182,10 +182,11 @@ class Context:
         self.state.put(keys.shard(deal, index), record)
 
     def assign(self, deal: CID, index: int, record: ShardRecord) -> None:
-        """Keeps a shard whose provider changed, and notes the change in its deal."""
-        holders = list(self.get_deal(deal).holders)
-        holders[index] = record.provider
-        self.put_deal(deal, replace(self.get_deal(deal), holders=tuple(holders)))
+        """Keeps a shard whose provider or successor changed, and notes the change in its deal."""
+        known = self.get_deal(deal)
+        holders, successors = list(known.holders), list(known.successors)
+        holders[index], successors[index] = record.provider, record.successor
+        self.put_deal(deal, replace(known, holders=tuple(holders), successors=tuple(successors)))
         self.put_shard(deal, index, record)
 
     def find_dataset(self, dataset: bytes) -> DatasetRecord | None:

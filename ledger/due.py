@@ -30,6 +30,11 @@ def add(state: State, time: int, what: What, subject: bytes) -> None:
     state.put(keys.DUE + keys.u64(time) + bytes([what]) + subject, b"")
 
 
+def remove(state: State, time: int, what: What, subject: bytes) -> None:
+    """Takes work out of the queue that `add` put there."""
+    state.delete(keys.DUE + keys.u64(time) + bytes([what]) + subject)
+
+
 def time_of(key: bytes) -> int:
     """When the work of a key falls due."""
     return int.from_bytes(key[_HEAD : _HEAD + 8], "big")

@@ -7,16 +7,24 @@ Kinds and attributes (accounts as k51… text, deals as CID text, datasets and s
     provider_asked       provider, open
     stake_withdrawn      provider, payout, amount
     deal_created         deal, client, shards
-    shard_assigned       deal, shard, provider, repair, expires_at
+    deal_renewed         deal, periods, shards
+    deal_ending          deal
+    topped_up            deal, shard, amount
+    shard_assigned       deal, shard, provider, repair, handover, expires_at
     shard_accepted       deal, shard, provider, dataset
     offer_expired        deal, shard, provider          ("" when nobody could be drawn)
+    handover_started     deal, shard, provider
+    handover_failed      deal, shard, provider          (nobody took it, or the deal is ending)
+    shard_handed_over    deal, shard, from, to
     dataset_changed      dataset, provider, period, pieces   (the set of pieces from `period` on is settled)
     window_opened        dataset, provider, period, seed, closes_at
     proof_accepted       dataset, provider, period
     period_void          dataset, provider, period, until     (until: the last void period of the run)
-    fault                dataset, provider, period, fee, in_a_row
+    fault_declared       dataset, provider, period
+    fault                dataset, provider, period, fee, in_a_row, declared
     shard_terminated     deal, shard, provider, forfeited, reward
-    paid                 deal, shard, provider, amount, reward
+    shard_given_up       deal, shard, provider, fee
+    paid                 deal, shard, provider, amount, reward, bounty
     shard_closed         deal, shard, status, refund
     deal_ended           deal, client, refund
 """

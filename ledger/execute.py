@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import keys, money, rules_deals, rules_proofs, rules_providers, rules_settlement, rules_transfers
+from ledger import (
+    keys,
+    money,
+    rules_changes,
+    rules_deals,
+    rules_faults,
+    rules_handover,
+    rules_proofs,
+    rules_providers,
+    rules_settlement,
+    rules_transfers,
+)
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.mempool import Reader, ReadTx, check_envelope
 from ledger.result import Code, TxResult
-from ledger.transactions import Accept, Ask, CreateDeal, Prove, Register, Settle, Transfer, Withdraw
+from ledger.transactions import (
+    Accept,
+    Ask,
+    CreateDeal,
+    DeclareFault,
+    EndDeal,
+    GiveUp,
+    HandOver,
+    Prove,
+    Register,
+    Renew,
+    Settle,
+    TopUp,
+    Transfer,
+    Withdraw,
+)
 
 
 def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
@@ -63,3 +89,15 @@ def _dispatch(ctx: Context, found: ReadTx) -> None:
             rules_proofs.prove(ctx, sender, body)
         case Settle() as body:
             rules_settlement.settle(ctx, body)
+        case Renew() as body:
+            rules_changes.renew(ctx, sender, body)
+        case EndDeal() as body:
+            rules_changes.end_deal(ctx, sender, body)
+        case TopUp() as body:
+            rules_changes.top_up(ctx, sender, body)
+        case HandOver() as body:
+            rules_handover.hand_over(ctx, sender, body)
+        case GiveUp() as body:
+            rules_faults.give_up(ctx, sender, body)
+        case DeclareFault() as body:
+            rules_faults.declare_fault(ctx, sender, body)

@@ -9,6 +9,7 @@
     end/ dataset, u64 period, u32 slot       empty: the slot's piece leaves after `period`
     free/ dataset, u32 slot                  empty: the slot was used and is free again
     genesis                                  Genesis
+    give/ dataset, u32 slot                  empty: the slot's piece leaves after the next proven period
     join/ dataset, u64 number                SlotRecord: a piece that waits to join the dataset
     node/ dataset, u8 tree, u8 level, u32 i  u64 sum ‖ hash: a node of a slot tree (tree 0 data, 1 metadata)
     params/ u32 version                      Params: the parameters of deals made under this version
@@ -36,6 +37,7 @@ DRAW = b"draw/"
 DUE = b"due/"
 END = b"end/"
 FREE = b"free/"
+GIVE = b"give/"
 JOIN = b"join/"
 NODE = b"node/"
 PARAMS = b"params/"
@@ -113,6 +115,11 @@ def slot(dataset: bytes, slot: int) -> bytes:
 def free(dataset: bytes, slot: int) -> bytes:
     """The key that marks a free slot."""
     return FREE + dataset + u32(slot)
+
+
+def give(dataset: bytes, slot: int) -> bytes:
+    """The key that makes a slot's piece leave after the next proven period."""
+    return GIVE + dataset + u32(slot)
 
 
 def end(dataset: bytes, period: int, slot: int) -> bytes:

@@ -24,7 +24,7 @@ MAX_DATASET_DEPTH = 20
 MAX_DATASET_PIECES = 1 << MAX_DATASET_DEPTH
 
 # Work in one block; what does not fit is done in the next ones.
-MAX_DEALS_PER_BLOCK = 256
+MAX_DEALS_PER_BLOCK = 256  # made, renewed or ended
 MAX_DUE_PER_BLOCK = 512
 MAX_DRAWS_PER_BLOCK = 256
 MAX_DRAW_LOOKS_PER_BLOCK = 8_192

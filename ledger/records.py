@@ -149,6 +149,11 @@ class ShardStatus(Enum):
     TERMINATED = "terminated"  # its provider failed and nobody repaired it
 
     @property
+    def is_offered(self) -> bool:
+        """Whether the shard is to be drawn, or offered, with nobody keeping it."""
+        return self in (ShardStatus.OFFERED, ShardStatus.REPAIR)
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing more happens to the shard."""
         return self in (ShardStatus.ENDED, ShardStatus.REFUNDED, ShardStatus.TERMINATED)

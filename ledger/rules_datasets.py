@@ -28,6 +28,11 @@ def identify(client: bytes, provider: bytes, challenges: int, terms: int) -> byt
     return hashlib.sha256(DATASET_TAG + what).digest()
 
 
+def dataset_of(deal: DealRecord, provider: bytes) -> bytes:
+    """The ID of the dataset that a deal's shards on a provider belong to."""
+    return identify(deal.client, provider, deal.challenges, deal.terms)
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """A dataset's periods: they begin apart from those of others, so that proofs arrive evenly."""
@@ -89,18 +94,41 @@ def queue_join(ctx: Context, dataset: bytes, deal: CID, shard: int) -> None:
     """A piece will join at the end of the period; the first of a dataset starts its clock."""
     record = ctx.get_dataset(dataset)
     ctx.state.put(keys.join(dataset, record.joins), SlotRecord(deal, shard))
-    record = replace(record, joins=record.joins + 1, joining=record.joining + 1)
-    if record.phase is Phase.IDLE:
-        clock = Clock.of(dataset, ctx.terms(record.terms))
-        record = replace(record, phase=Phase.RESTING, period=clock.period_at(ctx.time))
-        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
-    ctx.put_dataset(dataset, record)
+    record = start(ctx, dataset, record)
+    ctx.put_dataset(dataset, replace(record, joins=record.joins + 1, joining=record.joining + 1))
 
 
-def next_start(ctx: Context, dataset: bytes, terms: Params, after: int) -> int:
-    """When the period begins that a piece would join in that is accepted at a time, now or later."""
+def expect(ctx: Context, dataset: bytes) -> None:
+    """A piece will wait to join once its provider has handed it over; until then the dataset stays."""
+    record = start(ctx, dataset, ctx.get_dataset(dataset))
+    ctx.put_dataset(dataset, replace(record, expected=record.expected + 1))
+
+
+def queue_expected(ctx: Context, dataset: bytes, deal: CID, shard: int) -> None:
+    """A piece that was expected waits to join now."""
+    record = ctx.get_dataset(dataset)
+    ctx.put_dataset(dataset, replace(record, expected=record.expected - 1))
+    queue_join(ctx, dataset, deal, shard)
+
+
+def start(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
+    """Starts the clock of a dataset that was just made."""
+    if record.phase is not Phase.IDLE:
+        return record
+    clock = Clock.of(dataset, ctx.terms(record.terms))
+    return rest(ctx, dataset, record, clock, clock.period_at(ctx.time))
+
+
+def rest(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, period: int) -> DatasetRecord:
+    """Lets a dataset without pieces wait for the period after this one."""
+    due.add(ctx.state, clock.starts_at(period + 1), due.What.DATASET, dataset)
+    return replace(record, phase=Phase.RESTING, period=period)
+
+
+def next_start(ctx: Context, dataset: bytes, terms: Params) -> int:
+    """When the period begins that a piece accepted now would join in."""
     clock = Clock.of(dataset, terms)
-    current = clock.period_at(after)
+    current = clock.period_at(ctx.time)
     known = ctx.find_dataset(dataset)
     # While its pieces still leave and join, the period that they do so for is the next one.
     return clock.starts_at(current + 1 if known is None else max(current, known.period + 1))
@@ -136,10 +164,19 @@ def take_slot(ctx: Context, dataset: bytes, record: DatasetRecord) -> tuple[int,
     return int.from_bytes(key[-4:], "big"), record
 
 
+def serve_until(ctx: Context, deal: CID, index: int, last: int) -> None:
+    """Moves the last period of an active shard."""
+    shard = ctx.get_shard(deal, index)
+    ctx.state.delete(keys.end(shard.dataset, shard.last, shard.slot))
+    ctx.state.put(keys.end(shard.dataset, last, shard.slot), b"")
+    ctx.put_shard(deal, index, replace(shard, last=last))
+
+
 def leave(
     ctx: Context, dataset: bytes, record: DatasetRecord, place: SlotRecord, shard: ShardRecord
 ) -> DatasetRecord:
     ctx.state.delete(keys.end(dataset, shard.last, shard.slot))
+    ctx.state.delete(keys.give(dataset, shard.slot))
     ctx.state.delete(keys.slot(dataset, shard.slot))
     ctx.state.put(keys.free(dataset, shard.slot), b"")
     record = set_slot(ctx, dataset, record, shard.slot, EMPTY, EMPTY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import limits, money, rules_datasets, rules_offers
+from ledger import limits, money, rules_datasets, rules_handover, rules_offers
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.records import DealRecord, DealStatus, ShardRecord, ShardStatus
@@ -16,8 +16,8 @@ from merkledag.cid import CID
 
 def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> None:
     """Locks price × periods for each piece, and the deposit of the records; then the shards are offered."""
-    if ctx.deals_created >= limits.MAX_DEALS_PER_BLOCK:
-        raise Refusal(Code.BLOCK_FULL, f"a block takes {limits.MAX_DEALS_PER_BLOCK} new deals; send it again")
+    if ctx.deal_changes >= limits.MAX_DEALS_PER_BLOCK:
+        raise Refusal(Code.BLOCK_FULL, f"a block changes {limits.MAX_DEALS_PER_BLOCK} deals; send it again")
     named = [record for each in body.providers if (record := ctx.find_provider(each)) is not None]
     if len(named) != len(body.providers):
         raise Refusal(Code.NOT_REGISTERED, "a named provider is not registered")
@@ -38,7 +38,7 @@ def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> Non
     for index, piece in enumerate(body.pieces):
         ctx.put_shard(deal, index, _new_shard(piece))
         ctx.move(money.balance(sender), money.escrow(deal, index), body.price * body.periods)
-    ctx.deals_created += 1
+    ctx.deal_changes += 1
     ctx.open_deals += 1
     ctx.emit("deal_created", deal=deal, client=sender, shards=shards)
     for index in range(shards):
@@ -116,20 +116,24 @@ def accept(ctx: Context, sender: bytes, body: Accept) -> None:
     shard = ctx.need_shard(body.deal, body.shard)
     terms = ctx.terms(deal.terms)
     locks = collateral(terms, deal.price)
-    if shard.provider != sender:
+    is_successor = shard.successor == sender
+    if shard.provider != sender and not is_successor:
         raise Refusal(Code.NOT_YOURS, "the shard is not offered to this provider")
-    if shard.status not in (ShardStatus.OFFERED, ShardStatus.REPAIR):
+    if shard.successor_accepted if is_successor else not shard.status.is_offered:
         raise Refusal(Code.NOT_OFFERED, f"the shard is {shard.status.value}")
     if ctx.time > shard.expires_at:
         raise Refusal(Code.OFFER_EXPIRED, f"the offer ran out at {shard.expires_at}")
-    dataset = rules_datasets.identify(deal.client, sender, deal.challenges, deal.terms)
-    joins_at = rules_datasets.next_start(ctx, dataset, terms, ctx.time)
+    dataset = rules_datasets.dataset_of(deal, sender)
+    if is_successor:
+        joins_at = rules_handover.next_start(ctx, shard, dataset, terms)
+    else:
+        joins_at = rules_datasets.next_start(ctx, dataset, terms)
     if shard.ends_at and joins_at + terms.period_s > shard.ends_at:
         raise Refusal(Code.OFFER_EXPIRED, f"no whole period is left before the deal ends at {shard.ends_at}")
     if shard.piece.size_bytes > provider.free_bytes:
         raise Refusal(Code.NO_CAPACITY, f"{provider.free_bytes} bytes are free")
     known = ctx.find_dataset(dataset)
-    if known is not None and known.pieces + known.joining >= limits.MAX_DATASET_PIECES:
+    if known is not None and known.pieces + known.joining + known.expected >= limits.MAX_DATASET_PIECES:
         raise Refusal(Code.DATASET_FULL, f"a dataset holds {limits.MAX_DATASET_PIECES} pieces")
     if provider.unlocked < locks:
         raise Refusal(Code.INSUFFICIENT_STAKE, f"{locks} units of unlocked stake are needed")
@@ -140,11 +144,14 @@ def accept(ctx: Context, sender: bytes, body: Accept) -> None:
             used_bytes=provider.used_bytes + shard.piece.size_bytes,
         )
     )
-    accepted = replace(
-        shard, status=ShardStatus.ACCEPTED, expires_at=0, tried=(), dataset=dataset, collateral=locks
-    )
-    ctx.put_shard(body.deal, body.shard, accepted)
     if known is None:
         rules_datasets.create(ctx, dataset, deal, sender)
-    rules_datasets.queue_join(ctx, dataset, body.deal, body.shard)
+    if is_successor:
+        rules_handover.take(ctx, body.deal, body.shard, dataset, locks)
+    else:
+        accepted = replace(
+            shard, status=ShardStatus.ACCEPTED, expires_at=0, tried=(), dataset=dataset, collateral=locks
+        )
+        ctx.put_shard(body.deal, body.shard, accepted)
+        rules_datasets.queue_join(ctx, dataset, body.deal, body.shard)
     ctx.emit("shard_accepted", deal=body.deal, shard=body.shard, provider=sender, dataset=dataset)

@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from ledger import keys, limits, weights
 from ledger.context import Context
 from ledger.records import DealRecord, ShardRecord, ShardStatus
-from ledger.rules_offers import offer
+from ledger.rules_offers import end_handover, is_awaiting_draw, offer
 from ledger.rules_providers import is_eligible
 from ledger.rules_settlement import close_shard
 from merkledag.cid import CID
@@ -34,9 +34,14 @@ def run_draws(ctx: Context) -> None:
 
 def _draw(ctx: Context, deal: CID, index: int) -> int:
     """Offers a shard to whom it falls; returns how many providers were looked at."""
-    shard = ctx.get_shard(deal, index)
+    shard = ctx.find_shard(deal, index)
+    if shard is None or not is_awaiting_draw(shard):
+        return 1
     record = ctx.get_deal(deal)
     terms = ctx.terms(record.terms)
+    if shard.handing_over and ctx.time + 2 * terms.period_s > shard.ends_at:
+        end_handover(ctx, deal, index)  # no whole period would be left for the successor
+        return 1
     if shard.status is ShardStatus.REPAIR and ctx.time + terms.period_s > shard.ends_at:
         close_shard(ctx, deal, index, ShardStatus.TERMINATED)  # too late for one more period
         return 1

@@ -1,14 +1,19 @@
-"""Faults: a period without proof costs a fee at once; several in a row cost the collateral and the shards."""
+"""Faults: a period without proof costs a fee at once; too many of them the collateral and the shards."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import money, rules_offers
+from ledger import due, keys, money, rules_offers
 from ledger.context import Context
+from ledger.errors import Refusal
 from ledger.genesis import Params
-from ledger.records import DatasetRecord, ShardStatus
-from ledger.rules_settlement import pay, release
+from ledger.records import DatasetRecord, Phase, ShardStatus
+from ledger.result import Code
+from ledger.rules_datasets import Clock, serve_until
+from ledger.rules_handover import hand_on
+from ledger.rules_settlement import close_shard, pay, release
+from ledger.transactions import DeclareFault, GiveUp
 from merkledag.cid import CID
 
 
@@ -18,18 +23,50 @@ def _is_one_too_many(record: DatasetRecord, terms: Params) -> bool:
     return record.in_a_row + 1 >= terms.terminate_after or others.bit_count() + 1 >= terms.fault_limit
 
 
+def declare_fault(ctx: Context, sender: bytes, body: DeclareFault) -> None:
+    """The provider says, before the window opens, that it will not prove this period: half of the fee.
+
+    No window is opened; the period's end comes next.
+    """
+    record = ctx.find_dataset(body.dataset)
+    if record is not None and record.provider != sender:
+        raise Refusal(Code.NOT_YOURS, "the dataset is another provider's")
+    if record is not None and record.phase is Phase.DECLARED and record.period == body.period:
+        raise Refusal(Code.NOTHING_TO_DO, "the fault is declared")
+    if record is None:
+        raise Refusal(Code.UNKNOWN_DATASET, "no such dataset")
+    clock = Clock.of(body.dataset, ctx.terms(record.terms))
+    opens_at = clock.opens_at(record.period)
+    if body.period > record.period:
+        raise Refusal(Code.TOO_EARLY, f"the period is {record.period}")
+    if body.period < record.period or record.phase is not Phase.WAITING or ctx.time >= opens_at:
+        raise Refusal(Code.TOO_LATE, "a fault is declared before the period's window opens")
+    due.remove(ctx.state, opens_at, due.What.DATASET, body.dataset)
+    due.add(ctx.state, clock.closes_at(record.period) + 1, due.What.DATASET, body.dataset)
+    ctx.put_dataset(body.dataset, replace(record, phase=Phase.DECLARED))
+    ctx.emit("fault_declared", dataset=body.dataset, provider=sender, period=body.period)
+
+
 def fault(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
     """Notes that the period was not proven and burns the fee; after `grace_periods` clean ones it is free."""
+    is_declared = record.phase is Phase.DECLARED
     terms = ctx.terms(record.terms)
     provider = ctx.get_provider(record.provider)
     ctx.put_provider(replace(provider, fault_total=provider.fault_total + 1))
     fee = 0
     if record.clean < terms.grace_periods:
-        fee = min(provider.stake, record.price_total * terms.fault_fee_percent // 100)
+        share = 200 if is_declared else 100
+        fee = min(provider.stake, record.price_total * terms.fault_fee_percent // share)
     ctx.move(money.stake(record.provider), money.BURNED, fee)
     in_a_row = record.in_a_row + 1
     ctx.emit(
-        "fault", dataset=dataset, provider=record.provider, period=record.period, fee=fee, in_a_row=in_a_row
+        "fault",
+        dataset=dataset,
+        provider=record.provider,
+        period=record.period,
+        fee=fee,
+        in_a_row=in_a_row,
+        declared=is_declared,
     )
     return replace(
         record,
@@ -66,18 +103,68 @@ def terminate_shard(ctx: Context, deal: CID, index: int) -> None:
         forfeited=forfeited,
         reward=reward,
     )
+    if shard.successor_accepted:
+        hand_on(ctx, deal, index)
+    else:
+        put_to_repair(ctx, deal, index)
+
+
+def put_to_repair(ctx: Context, deal: CID, index: int) -> None:
+    """A shard has lost its provider: another is drawn, which rebuilds it. In a deal that ends, it ends."""
+    shard = ctx.get_shard(deal, index)
     lost = replace(
-        ctx.get_shard(deal, index),
+        rules_offers.without_handover(shard),
         status=ShardStatus.REPAIR,
         provider=b"",
-        round=0,
-        expires_at=0,
         tried=(shard.provider,),
         dataset=b"",
         slot=0,
         first=0,
         last=0,
         mark=0,
+        giving_up=False,
+        struck=False,
+        missed=0,
     )
     ctx.assign(deal, index, lost)
-    rules_offers.enqueue(ctx, deal, index)
+    if ctx.get_deal(deal).ending:
+        close_shard(ctx, deal, index, ShardStatus.TERMINATED)
+    else:
+        rules_offers.enqueue(ctx, deal, index)
+
+
+def strike(ctx: Context, deal: CID, index: int) -> None:
+    """Takes one active shard away, as by faults, at the turn of its dataset; until then it is not paid."""
+    pay(ctx, deal, index)
+    shard = ctx.get_shard(deal, index)
+    ctx.put_shard(deal, index, replace(shard, struck=True))
+    serve_until(ctx, deal, index, min(shard.last, ctx.get_dataset(shard.dataset).period))
+
+
+def give_up(ctx: Context, sender: bytes, body: GiveUp) -> None:
+    """The provider lets a shard go, at half of a fault's fee, after the next period that it proves."""
+    ctx.need_deal(body.deal)
+    shard = ctx.need_shard(body.deal, body.shard)
+    if shard.provider != sender:
+        raise Refusal(Code.NOT_YOURS, "the shard is another provider's")
+    if shard.status is not ShardStatus.ACTIVE or shard.struck:
+        raise Refusal(Code.NOT_ACTIVE, f"the shard is {shard.status.value}")
+    if shard.handing_over:
+        raise Refusal(Code.HANDOVER_RUNS, "the shard is being handed over")
+    if shard.giving_up:
+        raise Refusal(Code.NOTHING_TO_DO, "the shard leaves after the next proven period")
+    ctx.put_shard(body.deal, body.shard, replace(shard, giving_up=True))
+    ctx.state.put(keys.give(shard.dataset, shard.slot), b"")
+
+
+def release_given_up(ctx: Context, deal: CID, index: int) -> None:
+    """A shard that was given up has left its dataset: it is paid, the fee burned, the collateral free."""
+    pay(ctx, deal, index)
+    shard = ctx.get_shard(deal, index)
+    record = ctx.get_deal(deal)
+    provider = ctx.get_provider(shard.provider)
+    fee = min(provider.stake, record.price * ctx.terms(record.terms).fault_fee_percent // 200)
+    ctx.move(money.stake(shard.provider), money.BURNED, fee)
+    release(ctx, deal, index)
+    ctx.emit("shard_given_up", deal=deal, shard=index, provider=shard.provider, fee=fee)
+    put_to_repair(ctx, deal, index)

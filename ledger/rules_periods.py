@@ -3,9 +3,11 @@
 A dataset has at most one entry in the queue of due work, for what its phase waits for:
 
     RESTING, VOID, OPEN ── period's end ──► TURNING ──► WAITING ── opens_at ──► OPEN, or VOID if late
-                                               └──────► dropped (nothing left)
+      ▲         DECLARED ────┘               │  └──────► dropped (nothing left)
+      └── pieces are expected alone ─────────┘
 
-The first piece that is accepted makes the dataset, IDLE for that moment.
+The first piece that is accepted makes the dataset, IDLE for that moment. A fault declared while WAITING makes
+it DECLARED.
 
 Pieces join and leave only while TURNING, so from then to the period's end the trees stand still.
 """
@@ -18,8 +20,9 @@ from itertools import islice, takewhile
 from ledger import due, keys, limits, money
 from ledger.context import Context
 from ledger.records import DatasetRecord, Phase, ShardStatus, SlotRecord
-from ledger.rules_datasets import Clock, leave, set_slot, take_slot
-from ledger.rules_faults import fault, terminate_shard
+from ledger.rules_datasets import Clock, leave, rest, set_slot, take_slot
+from ledger.rules_faults import fault, release_given_up, terminate_shard
+from ledger.rules_handover import hand_on
 from ledger.rules_settlement import close_shard, pay, release
 from proofs.challenge import period_seed
 
@@ -31,7 +34,9 @@ def on_due(ctx: Context, dataset: bytes) -> None:
     if record.phase is Phase.WAITING:
         _open_window(ctx, dataset, record, clock)
         return
-    if record.phase is Phase.OPEN and not record.proven:
+    if record.phase is Phase.DECLARED:
+        record = fault(ctx, dataset, record)
+    elif record.phase is Phase.OPEN and not record.proven:
         if 2 * (ctx.stalled_s - record.stalled_s) >= clock.window_s:
             _emit_void(ctx, dataset, record)  # for want of blocks: nobody's fault
         else:
@@ -72,6 +77,7 @@ def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> 
     before = record
     record = _terminate_pieces(ctx, dataset, record) if record.terminating else record
     record = _end_pieces(ctx, dataset, record, current)
+    record = _give_up_pieces(ctx, dataset, record)
     record = _join_pieces(ctx, dataset, record, clock, current)
     if record != before:
         ctx.emit(
@@ -89,11 +95,13 @@ def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> 
 
 
 def _has_leftovers(ctx: Context, dataset: bytes, record: DatasetRecord, current: int) -> bool:
-    return record.terminating or record.joining > 0 or bool(_ended_keys(ctx, dataset, current, 1))
+    if record.terminating or record.joining > 0 or _ended_keys(ctx, dataset, current, 1):
+        return True
+    return bool(_given_up_keys(ctx, dataset, record, 1))
 
 
 def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, current: int) -> None:
-    if record.pieces == 0:
+    if record.pieces == 0 and record.expected == 0:
         _drop(ctx, dataset, record, clock)
         return
     skipped = current - record.period - 1
@@ -118,6 +126,9 @@ def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Cl
         history=((record.history << 1 | record.proven) << shift) % size,
         faults=((record.faults << 1 | record.faulted) << shift) % size,
     )
+    if record.pieces == 0:
+        ctx.put_dataset(dataset, rest(ctx, dataset, record, clock, current))
+        return
     ctx.put_dataset(dataset, record)
     due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)
 
@@ -166,16 +177,41 @@ def _ended_keys(ctx: Context, dataset: bytes, current: int, count: int) -> list[
 
 
 def _end_pieces(ctx: Context, dataset: bytes, record: DatasetRecord, current: int) -> DatasetRecord:
-    """Pieces whose last period is over are paid and leave."""
+    """Pieces whose last period here is over leave: with the deal, to a successor, or taken away."""
     for key in _ended_keys(ctx, dataset, current, ctx.budget):
         ctx.budget -= 1
         place = ctx.state.record(keys.SLOT + dataset + key[-4:], SlotRecord)
         assert place is not None
         shard = ctx.get_shard(place.deal, place.shard)
         record = leave(ctx, dataset, record, place, shard)
+        if shard.struck:
+            terminate_shard(ctx, place.deal, place.shard)
+            continue
         pay(ctx, place.deal, place.shard)
         release(ctx, place.deal, place.shard)
-        close_shard(ctx, place.deal, place.shard, ShardStatus.ENDED)
+        if shard.successor_accepted:
+            hand_on(ctx, place.deal, place.shard)
+        else:
+            close_shard(ctx, place.deal, place.shard, ShardStatus.ENDED)
+    return record
+
+
+def _given_up_keys(ctx: Context, dataset: bytes, record: DatasetRecord, count: int) -> list[bytes]:
+    """The first `count` queue keys of pieces that leave once a period was proven; none if this was not."""
+    if not record.proven:
+        return []
+    return list(islice(ctx.state.scan(keys.GIVE + dataset), max(0, count)))
+
+
+def _give_up_pieces(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
+    """Pieces that were given up leave once their provider has shown that it kept them."""
+    for key in _given_up_keys(ctx, dataset, record, ctx.budget):
+        ctx.budget -= 1
+        place = ctx.state.record(keys.SLOT + dataset + key[-4:], SlotRecord)
+        assert place is not None
+        shard = ctx.get_shard(place.deal, place.shard)
+        record = leave(ctx, dataset, record, place, shard)
+        release_given_up(ctx, place.deal, place.shard)
     return record
 
 
@@ -193,7 +229,10 @@ def _join_pieces(
         deal = ctx.get_deal(place.deal)
         starts_at = clock.starts_at(current)
         periods = (shard.ends_at - starts_at) // clock.period_s if shard.ends_at else deal.periods
-        if periods <= 0:  # a repair that came too late for one more period
+        ends_at = shard.ends_at or starts_at + periods * clock.period_s
+        if deal.ending and periods > 1:
+            periods, ends_at = 1, starts_at + clock.period_s
+        if periods <= 0:  # a repair, or a handover, that came too late for one more period
             release(ctx, place.deal, place.shard)
             close_shard(ctx, place.deal, place.shard, ShardStatus.TERMINATED)
             continue
@@ -207,7 +246,7 @@ def _join_pieces(
             first=current,
             last=current + periods - 1,
             mark=record.proven_total,
-            ends_at=shard.ends_at or starts_at + periods * clock.period_s,
+            ends_at=ends_at,
         )
         ctx.put_shard(place.deal, place.shard, shard)
         ctx.state.put(keys.slot(dataset, slot), place)

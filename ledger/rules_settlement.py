@@ -24,11 +24,11 @@ def settle(ctx: Context, body: Settle) -> None:
 
 def unpaid_periods(ctx: Context, shard: ShardRecord) -> int:
     """Proven periods of an active shard that are not paid yet."""
-    return ctx.get_dataset(shard.dataset).proven_total - shard.mark
+    return 0 if shard.struck else ctx.get_dataset(shard.dataset).proven_total - shard.mark
 
 
 def pay(ctx: Context, deal: CID, index: int) -> None:
-    """Pays an active shard's proven periods, and with the first of them the reward for its repair."""
+    """Pays an active shard's proven periods, and with the first of them what was promised for its repair."""
     shard = ctx.get_shard(deal, index)
     periods = unpaid_periods(ctx, shard)
     if periods == 0:
@@ -40,7 +40,16 @@ def pay(ctx: Context, deal: CID, index: int) -> None:
     ctx.put_shard(deal, index, replace(shard, mark=shard.mark + periods, paid=shard.paid + amount))
     ctx.move(money.escrow(deal, index), payout, amount, "payment")
     ctx.move(money.reward(deal, index), payout, shard.reward)
-    ctx.emit("paid", deal=deal, shard=index, provider=shard.provider, amount=amount, reward=shard.reward)
+    ctx.move(money.bounty(deal, index), payout, shard.bounty, "bounty")
+    ctx.emit(
+        "paid",
+        deal=deal,
+        shard=index,
+        provider=shard.provider,
+        amount=amount,
+        reward=shard.reward,
+        bounty=shard.bounty,
+    )
 
 
 def release(ctx: Context, deal: CID, index: int) -> None:
@@ -58,7 +67,7 @@ def release(ctx: Context, deal: CID, index: int) -> None:
 
 
 def close_shard(ctx: Context, deal: CID, index: int, status: ShardStatus) -> None:
-    """Ends a shard that locks nothing any more: its escrow goes back, an unearned reward is burned.
+    """Ends a shard that locks nothing any more: escrow and bounty go back, an unearned reward is burned.
 
     The last shard ends the deal, whose deposit goes back too. A closed shard names no dataset, for that may
     be dropped before it.
@@ -68,11 +77,25 @@ def close_shard(ctx: Context, deal: CID, index: int, status: ShardStatus) -> Non
     client = money.balance(record.client)
     assert status.is_closed
     assert not shard.status.is_closed, "a shard is closed once"
+    assert not shard.successor_accepted, "whoever accepted a shard gets it"
     ctx.move(money.escrow(deal, index), client, shard.escrow)
     ctx.move(money.reward(deal, index), money.BURNED, shard.reward)
-    ctx.put_shard(deal, index, replace(ctx.get_shard(deal, index), status=status, dataset=b""))
-    ctx.emit("shard_closed", deal=deal, shard=index, status=status.value, refund=shard.escrow)
-    record = replace(record, open_shards=record.open_shards - 1, refunded=record.refunded + shard.escrow)
+    ctx.move(money.bounty(deal, index), client, shard.bounty)
+    closed = replace(
+        ctx.get_shard(deal, index),
+        status=status,
+        dataset=b"",
+        expires_at=0,
+        handing_over=False,
+        successor=b"",
+        giving_up=False,
+        struck=False,
+    )
+    ctx.assign(deal, index, closed)
+    refund = shard.escrow + shard.bounty
+    ctx.emit("shard_closed", deal=deal, shard=index, status=status.value, refund=refund)
+    record = ctx.get_deal(deal)
+    record = replace(record, open_shards=record.open_shards - 1, refunded=record.refunded + refund)
     ctx.put_deal(deal, record)
     if record.open_shards == 0:
         _end_deal(ctx, deal)

@@ -9,7 +9,7 @@ heads each block, put there by its proposer, and proves itself by its BLS signat
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 from ledger import limits
 from ledger.errors import InvalidTransaction
@@ -171,10 +171,77 @@ class Settle(Wire):
     shard: Uint
 
 
-Body = Transfer | Register | Ask | Withdraw | CreateDeal | Accept | Prove | Settle
-BODIES: dict[str, type[Body]] = {
-    cls.kind: cls for cls in (Transfer, Register, Ask, Withdraw, CreateDeal, Accept, Prove, Settle)
-}
+@dataclass(frozen=True, slots=True)
+class Renew(Wire):
+    """The client pays for `periods` more of every shard that is open."""
+
+    kind: ClassVar[str] = "renew"
+    deal: Link
+    periods: Annotated[int, uint(1, limits.MAX_DEAL_PERIODS)]
+
+
+@dataclass(frozen=True, slots=True)
+class EndDeal(Wire):
+    """The client gives notice: what is served ends after the next period."""
+
+    kind: ClassVar[str] = "end_deal"
+    deal: Link
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp(Wire):
+    """Adds `amount` to what the one who repairs a shard gets; anyone may send it."""
+
+    kind: ClassVar[str] = "top_up"
+    deal: Link
+    shard: Uint
+    amount: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver(Wire):
+    """The shard's provider asks for another one to take its place."""
+
+    kind: ClassVar[str] = "hand_over"
+    deal: Link
+    shard: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp(Wire):
+    """The shard's provider will not keep it any longer, whoever takes it."""
+
+    kind: ClassVar[str] = "give_up"
+    deal: Link
+    shard: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareFault(Wire):
+    """The dataset's provider knows that it will not prove this period: half of the fee."""
+
+    kind: ClassVar[str] = "declare_fault"
+    dataset: Digest
+    period: Uint
+
+
+Body = (
+    Transfer
+    | Register
+    | Ask
+    | Withdraw
+    | CreateDeal
+    | Accept
+    | Prove
+    | Settle
+    | Renew
+    | EndDeal
+    | TopUp
+    | HandOver
+    | GiveUp
+    | DeclareFault
+)
+BODIES: dict[str, type[Body]] = {cls.kind: cls for cls in get_args(Body)}
 
 
 def is_proof(body: Body) -> bool:

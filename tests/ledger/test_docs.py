@@ -14,8 +14,11 @@ from ledger import (
     events,
     limits,
     money,
+    rules_changes,
     rules_datasets,
     rules_deals,
+    rules_faults,
+    rules_handover,
     rules_proofs,
     rules_providers,
     rules_settlement,
@@ -45,6 +48,12 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
         money._change,
     ],
     "prove": [rules_proofs.prove, rules_proofs.check_timing],
+    "renew": [rules_changes.renew, rules_changes._count_change, Context.need_deal, money._change],
+    "end_deal": [rules_changes.end_deal, rules_changes._count_change, Context.need_deal],
+    "top_up": [rules_changes.top_up, Context.need_deal, Context.need_shard, money._change],
+    "hand_over": [rules_handover.hand_over, Context.need_deal, Context.need_shard],
+    "give_up": [rules_faults.give_up, Context.need_deal, Context.need_shard],
+    "declare_fault": [rules_faults.declare_fault],
     "settle": [rules_settlement.settle, Context.need_deal, Context.need_shard],
 }
 
@@ -100,9 +109,6 @@ def test_each_kind_has_its_fields_and_codes(kind: str) -> None:
 
 # Codes whose rules are yet to come.
 AHEAD = {
-    "NOT_ACTIVE",
-    "HANDOVER_RUNS",
-    "NOTHING_TO_DO",
     "SPOT_OPEN",
     "NO_SPOT",
     "TOO_MANY_PROPOSALS",

@@ -29,10 +29,16 @@ from ledger.transactions import (
     Ask,
     Body,
     CreateDeal,
+    DeclareFault,
+    EndDeal,
+    GiveUp,
+    HandOver,
     PieceCommitment,
     Prove,
     Register,
+    Renew,
     Settle,
+    TopUp,
     Transaction,
     Transfer,
     Withdraw,
@@ -54,6 +60,12 @@ BODY_EXAMPLES: list[Body] = [
     Accept(MANIFEST, 1),
     Prove(b"\x03" * 32, 12, b"proof"),
     Settle(MANIFEST, 0),
+    Renew(MANIFEST, 7),
+    EndDeal(MANIFEST),
+    TopUp(MANIFEST, 2, 5),
+    HandOver(MANIFEST, 3),
+    GiveUp(MANIFEST, 4),
+    DeclareFault(b"\x03" * 32, 12),
 ]
 
 
@@ -74,7 +86,9 @@ def test_a_transaction_decodes_to_itself_and_its_id_leaves_the_signature_out(bod
     assert type(body).from_json(shown) == body
 
 
-@pytest.mark.parametrize("fee", [0, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 0x63736967, 2**63 - 1])
+@pytest.mark.parametrize(
+    "fee", [0, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 0x63736967, 2**63 - 1]
+)
 def test_the_unsigned_bytes_are_cut_out_of_the_signed_ones(fee: int) -> None:
     tx = replace(example(BODY_EXAMPLES[0]), fee=fee, sig=b"\x63sig" * 16)
     assert transactions.unsigned_of(tx.encode(), transactions.decode(tx.encode())) == tx.unsigned_bytes()
