@@ -14,7 +14,8 @@ from ledger.result import Code
 from ledger.rules_providers import takes
 from ledger.transactions import Accept, Ask, Body, Prove, Register, Settle, Transfer, Withdraw
 from merkledag.cid import CID
-from tests.ledger.world import GIB, Piece, World, key
+from tests.ledger.naive.twin import TwinWorld
+from tests.ledger.world import GIB, Piece, key
 
 PEOPLE = ("ann", "bob", "cy")
 PARAMS = Params(
@@ -36,7 +37,7 @@ class Ledger(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.world = World(PARAMS)
+        self.world = TwinWorld(PARAMS)
         self.world.fund(*PEOPLE, amount=500 * HOLD)
         self.world.provider(*PEOPLE[:2])
         self.deals: list[CID] = []

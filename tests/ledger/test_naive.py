@@ -28,6 +28,9 @@ def test_they_agree_where_a_block_does_little(seed: int, monkeypatch: pytest.Mon
     """Due work, draws and deals that go on over many blocks."""
     monkeypatch.setattr(limits, "MAX_DUE_PER_BLOCK", 3)
     monkeypatch.setattr(limits, "MAX_DRAWS_PER_BLOCK", 2)
+    monkeypatch.setattr(limits, "MAX_DRAW_LOOKS_PER_BLOCK", 5)
+    monkeypatch.setattr(limits, "MAX_DRAW_TRIES", 3)
+    monkeypatch.setattr(limits, "MAX_DRAW_SEATS", 2)
     monkeypatch.setattr(limits, "MAX_DEALS_PER_BLOCK", 1)
     crowd = Crowd(seed)
     for _ in range(BLOCKS):

@@ -25,6 +25,7 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.height += 1
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
     s.budget, s.deals_made = limits.MAX_DUE_PER_BLOCK, 0
+    s.looked = 0
     due_work(s)
     offers.draw_all(s)
     codes = [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]

@@ -59,7 +59,7 @@ class Crowd:
         rng = self.rng = random.Random(self.seed)
         self.world = TwinWorld(random_params(rng), rng=rng)
         self.world.fund(*PEOPLE, amount=rng.choice([5 * HOLD, 1_000 * HOLD]))
-        self.lazy = {name: rng.choice([0.0, 0.0, 0.1, 0.5, 1.0]) for name in PEOPLE}
+        self.lazy = {name: rng.choice([0.0, 0.0, 0.1, 0.3, 0.5, 1.0]) for name in PEOPLE}
         for name in PEOPLE[2:]:
             stake = self.world.params.min_stake + rng.choice([10, 5_000_000, 2 * HOLD])
             payout = key(rng.choice([name, "purse"]))
@@ -130,7 +130,8 @@ class Crowd:
     def withdraw(self, name: str) -> None:
         found = self.world.app.provider(key(name))
         stake, free = (found.stake, found.unlocked) if found else (3, 1)
-        self.send(name, Withdraw(self.rng.choice([0, 1, free, free + 1, stake, stake + 1])))
+        exact = max(0, free - 100_000 * self.world.params.collateral_periods * self.rng.randint(1, 2))
+        self.send(name, Withdraw(self.rng.choice([0, 1, free, free + 1, stake, stake + 1, exact, exact])))
 
     def deal(self, name: str) -> None:
         rng = self.rng

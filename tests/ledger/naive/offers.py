@@ -33,6 +33,7 @@ def may_be_drawn(s: Plain, provider: bytes, place: Place) -> bool:
         and s.unlocked(provider) > 0
         and s.unlocked(provider) >= collateral(s, place)
         and provider not in s.deals[place[0]]["holders"]
+        and provider not in s.deals[place[0]]["successors"]
     )
 
 
@@ -42,10 +43,13 @@ def draw_all(s: Plain) -> None:
         (height, place_bytes(place), place) for place, height in s.put_up.items() if height < s.height
     )
     for _, _, place in waiting[: limits.MAX_DRAWS_PER_BLOCK]:
+        if s.looked >= limits.MAX_DRAW_LOOKS_PER_BLOCK:
+            return
         del s.put_up[place]
         shard = s.shards[place]
         if shard["status"] == "repair-offered" and s.time + s.terms(place).period_s > shard["ends_at"]:
             close(s, place, "terminated")
+            s.looked += 1
             continue
         offer(s, place, pick(s, place))
 
@@ -72,11 +76,14 @@ def pick(s: Plain, place: Place) -> bytes:
         return NOBODY
     tried = s.shards[place]["tried"]
     for number in range(limits.MAX_DRAW_TRIES):
+        s.looked += 1
         seat = falls_to(ticket(s, place, number, sum(s.weights)), s.weights)
         if may_be_drawn(s, s.seats[seat], place) and s.seats[seat] not in tried:
             return s.seats[seat]
     ahead = [*range(seat, len(s.seats)), *range(seat)][: limits.MAX_DRAW_SEATS]
-    fit = [each for each in ahead if s.weights[each] and may_be_drawn(s, s.seats[each], place)]
+    weighty = [each for each in ahead if s.weights[each]]
+    s.looked += len(weighty)
+    fit = [each for each in weighty if may_be_drawn(s, s.seats[each], place)]
     fit = [each for each in fit if s.seats[each] not in tried] or fit
     if not fit:
         return NOBODY

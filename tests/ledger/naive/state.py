@@ -33,6 +33,7 @@ class Plain:
     burned: int = 0
     budget: int = 0
     deals_made: int = 0
+    looked: int = 0  # at how many providers this block's draws have looked
     accounts: dict[bytes, Map] = field(default_factory=dict)
     providers: dict[bytes, Map] = field(default_factory=dict)
     deals: dict[CID, Map] = field(default_factory=dict)
