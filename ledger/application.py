@@ -22,7 +22,7 @@ from ledger import (
     weights,
 )
 from ledger.context import Context
-from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction
+from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis, InvalidTransaction
 from ledger.events import Event
 from ledger.genesis import Genesis, Params
 from ledger.ingest import memory_store
@@ -89,7 +89,9 @@ class _Unfinished:
 
 
 def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
-    """The state before the first block: all money is the operator's."""
+    """The state before the first block, all money the operator's; InvalidGenesis for one with an origin."""
+    if genesis.origin is not None:
+        raise InvalidGenesis(f"chain {genesis.chain_id} goes on from another one: import it from its archive")
     issued = genesis.issued
     return {
         keys.GENESIS: genesis.encode(),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from ledger import limits
 from ledger.errors import InvalidGenesis
-from ledger.fields import Account, Digest, FieldError, Positive, Wire, blob, nested, text, uint
+from ledger.fields import Account, Digest, FieldError, Link, Positive, Spec, Wire, blob, nested, text, uint
 from ledger.records import Record
 from merkledag import dag_cbor
 from merkledag.errors import MerkledagError
@@ -89,8 +89,33 @@ DEMO_PARAMS = Params(
 
 
 @dataclass(frozen=True, slots=True)
+class Origin(Wire):
+    """The chain whose end a chain goes on from: its ID, its last block and the state that this led to."""
+
+    chain_id: Annotated[str, text(limits.MAX_CHAIN_ID_CHARS)]
+    height: Positive
+    block: Link
+    app_hash: Digest
+
+
+def _check_origin(value: Any) -> Origin | None:
+    return value if value is None or type(value) is Origin else Origin.from_map(value)
+
+
+ORIGIN = Spec(
+    _check_origin,
+    to_wire=lambda origin: None if origin is None else origin.to_map(),
+    to_json=lambda origin: None if origin is None else origin.to_json(),
+    from_json=lambda value: None if value is None else Origin.from_json(value),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Genesis(Wire):
-    """The start of a chain. `time_s` is both the first ledger time and the earliest block time."""
+    """The start of a chain. `time_s` is both the first ledger time and the earliest block time.
+
+    With an `origin` the chain begins with the state that another one ended with (`ledger.carry`).
+    """
 
     chain_id: Annotated[str, text(limits.MAX_CHAIN_ID_CHARS)]
     time_s: Annotated[int, uint(0, limits.MAX_TIME_S)]
@@ -100,6 +125,7 @@ class Genesis(Wire):
     issued: Positive
     beacon: Digest
     params: Annotated[Params, nested(Params)]
+    origin: Annotated[Origin | None, ORIGIN] = None
 
     @classmethod
     def make(
@@ -130,6 +156,8 @@ class Genesis(Wire):
             raise InvalidGenesis(str(error)) from None
         if not self.chain_id or not CHAIN_ID_CHARS.issuperset(self.chain_id):
             raise InvalidGenesis("chain_id: lower-case letters, digits and - . _ are allowed")
+        if self.origin is not None and self.origin.chain_id == self.chain_id:
+            raise InvalidGenesis("chain_id: a chain that goes on from another one needs a name of its own")
         if not bls.verify_possession(self.bls_key, self.bls_possession):
             raise InvalidGenesis("bls_possession: does not prove possession of bls_key")
         return self

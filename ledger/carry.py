@@ -1,0 +1,94 @@
+"""A new chain with the state that another one ended with: balances, nonces, stakes, deals, time, beacon.
+
+What was signed for the old chain is void on the new one, for signatures name the chain. Proving windows that
+were open are void: unpaid, and nobody's fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from ledger import keys
+from ledger.errors import CorruptState
+from ledger.genesis import Genesis, Origin, Params
+from ledger.records import ChainRecord, DatasetRecord, Phase, ProposerRecord, TotalsRecord
+from ledger.store import Rows
+from merkledag.cid import CID
+
+
+def successor(
+    chain_id: str, block: CID, rows: Rows, app_hash: bytes, operator: bytes, bls_key: bytes, possession: bytes
+) -> Genesis:
+    """The genesis of a chain that goes on from the state in `rows`, which `block` led to.
+
+    Raises InvalidGenesis, or CorruptState where the state is not whole.
+    """
+    chain = ChainRecord.decode(_need(rows, keys.CHAIN))
+    old = Genesis.decode(_need(rows, keys.GENESIS))
+    totals = TotalsRecord.decode(_need(rows, keys.TOTALS))
+    return Genesis(
+        chain_id=chain_id,
+        time_s=chain.time,
+        operator=operator,
+        bls_key=bls_key,
+        bls_possession=possession,
+        issued=totals.issued,
+        beacon=chain.beacon,
+        params=Params.decode(_need(rows, keys.params(chain.params_version))),
+        origin=Origin(old.chain_id, chain.height, block, app_hash),
+    ).validated()
+
+
+def carried_items(genesis: Genesis, rows: Rows) -> Iterator[tuple[bytes, bytes]]:
+    """The state at height 0 of a chain that goes on from the state in `rows`, keys in no order.
+
+    The caller has checked that those rows have the app hash of the genesis' origin.
+    """
+    chain = ChainRecord.decode(_need(rows, keys.CHAIN))
+    yield keys.GENESIS, genesis.encode()
+    yield keys.CHAIN, replace(chain, height=0).encode()
+    yield keys.proposer(genesis.operator), ProposerRecord(genesis.bls_key).encode()
+    for key in rows.scan(b""):
+        if key in (keys.GENESIS, keys.CHAIN) or key.startswith(keys.PROPOSER):
+            continue
+        yield _carried(key, _need(rows, key))
+
+
+def _carried(key: bytes, value: bytes) -> tuple[bytes, bytes]:
+    if key.startswith(keys.DRAW):
+        # Heights begin anew: whatever waits for a later beacon waits for that of block 1.
+        _, deal, shard = keys.read_draw(key)
+        return keys.draw(0, deal, shard), value
+    if key.startswith(keys.DATASET):
+        record = DatasetRecord.decode(value)
+        if record.phase is Phase.OPEN and not record.proven:
+            return key, replace(record, phase=Phase.VOID).encode()
+    return key, value
+
+
+def _need(rows: Rows, key: bytes) -> bytes:
+    found = rows.get(key)
+    if found is None:
+        raise CorruptState(f"the state to go on from lacks {key!r}")
+    return found
+
+
+def check_origin(genesis: Genesis, rows: Rows, app_hash: bytes, block: CID) -> None:
+    """Raises CorruptState unless `genesis` goes on from this state: that block's, with all that it fixes."""
+    origin = genesis.origin
+    if origin is None or (origin.block, origin.app_hash) != (block, app_hash):
+        raise CorruptState(f"chain {genesis.chain_id} does not go on from this state")
+    expected = successor(
+        genesis.chain_id, block, rows, app_hash, genesis.operator, genesis.bls_key, genesis.bls_possession
+    )
+    if expected != genesis:
+        raise CorruptState(
+            f"the genesis of chain {genesis.chain_id} states other things than it goes on from"
+        )
+
+
+def items_of(rows: Rows) -> Iterable[tuple[bytes, bytes]]:
+    """Keys and values of a table."""
+    for key in rows.scan(b""):
+        yield key, _need(rows, key)

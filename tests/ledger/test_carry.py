@@ -1,0 +1,170 @@
+"""A chain that goes on from another one's end: whose money, deals and time it has, and what is void."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ledger import money
+from ledger.application import Application, BlockInput, BlockResult, genesis_items
+from ledger.carry import carried_items, check_origin, successor
+from ledger.errors import CorruptState, InvalidGenesis
+from ledger.genesis import HOLD, Genesis
+from ledger.ingest import memory_store
+from ledger.records import Phase, ShardStatus
+from ledger.result import Code
+from ledger.store import MemoryStore
+from ledger.transactions import Accept, Beacon, Body, Transaction, Transfer, sign
+from merkledag.cid import CID
+from proofs.bls import BlsSigner
+from tests.ledger.world import FAR_S, FEE, Piece, World, key, seed, signer
+
+NEW = "new-chain"
+TIP = CID.of(b"the last block", codec=0x71)
+
+
+def bls() -> BlsSigner:
+    return BlsSigner.from_seed(seed("new beacon"))
+
+
+def ended(world: World) -> MemoryStore:
+    """The state that a world ended with."""
+    return memory_store(world.app.items())
+
+
+def next_genesis(world: World) -> Genesis:
+    made = bls()
+    store = ended(world)
+    return successor(
+        NEW, TIP, store.state, world.app.app_hash, key("steward"), made.public_key, made.prove_possession()
+    )
+
+
+class Moved(World):
+    """A world that goes on from another one, on a new chain of another operator."""
+
+    def __init__(self, before: World) -> None:
+        super().__init__(before.params)
+        self.genesis = next_genesis(before)
+        rows = ended(before).state
+        check_origin(self.genesis, rows, before.app.app_hash, TIP)
+        self.app = Application(self.genesis, memory_store(carried_items(self.genesis, rows)))
+        self.now, self.pieces = before.now, before.pieces
+        self.stored = dict(self.app.items())
+        money.audit(self.app.items())
+
+    def block(self, *txs: bytes, step: int = 0) -> BlockResult:
+        self.now += step
+        head = self.app.height + 1, self.now, key("steward")
+        result = self.app.finalize_block(BlockInput(*head, (self.beacon(), *txs)))
+        self.app.commit()
+        self.events += result.events
+        self.check_journal(result)
+        money.audit(self.app.items())
+        return result
+
+    def beacon(self) -> bytes:
+        height = self.app.height + 1
+        message = self.app.beacon_transaction_message(height)
+        return Beacon(NEW, height, bls().sign(message)).encode()
+
+    def tx(
+        self, name: str, body: Body, *, nonce: int | None = None, fee: int | None = None, expiry: int = FAR_S
+    ) -> bytes:
+        nonce = self.app.account(key(name)).nonce if nonce is None else nonce
+        return sign(
+            Transaction(NEW, key(name), nonce, 10 * FEE if fee is None else fee, expiry, body), signer(name)
+        ).encode()
+
+
+def test_balances_nonces_stakes_deals_time_and_beacon_pass_over() -> None:
+    old = World()
+    old.fund("client")
+    old.provider("node")
+    deal, dataset = old.active("client", "node", periods=4)
+    old.prove("node", dataset)
+    new = Moved(old)
+    assert (new.app.height, new.app.chain_id) == (0, NEW)
+    assert (new.app.time, new.app.beacon, new.app.params) == (old.app.time, old.app.beacon, old.app.params)
+    for name in ("operator", "client", "node"):
+        assert new.app.account(key(name)) == old.app.account(key(name))
+    assert new.app.totals() == old.app.totals()
+    assert new.shard(deal) == old.shard(deal)
+    new.pass_until(new.dataset(dataset).closes_at + 1)
+    assert new.settle("node", deal) == 100_000  # what was proven on the old chain is paid on the new one
+    new.prove("node", dataset)
+    new.pass_until(new.dataset(dataset).closes_at + 1)
+    assert new.settle("node", deal) == 100_000
+    new.pass_until(new.shard(deal).ends_at + 2 * new.params.period_s)
+    info = new.app.deal(deal)
+    assert info is None or info.record.ended_at
+
+
+def test_an_open_window_is_void_and_nobodys_fault() -> None:
+    old = World()
+    old.fund("client")
+    old.provider("node")
+    deal, dataset = old.active("client", "node")
+    info = old.open_window(dataset)
+    stake = old.app.provider(key("node"))
+    new = Moved(old)
+    assert new.dataset(dataset).record.phase is Phase.VOID
+    new.pass_until(info.closes_at + 1)
+    record = new.dataset(dataset).record
+    assert (record.fault_total, record.proven_total) == (0, 0)
+    assert new.app.provider(key("node")) == stake
+    new.prove("node", dataset)
+    new.pass_until(new.dataset(dataset).closes_at + 1)
+    assert new.settle("node", deal) == 100_000
+
+
+def test_a_shard_that_waits_for_the_draw_is_drawn_by_the_new_chains_beacon() -> None:
+    old = World()
+    old.fund("client")
+    old.provider("node")
+    for _ in range(5):
+        old.block()
+    body = old.deal_body([Piece.random(old.rng)])
+    deal = old.do("client", body)
+    new = Moved(old)
+    new.block()
+    assert new.shard(deal).status is ShardStatus.OFFERED
+    assert new.shard(deal).provider == key("node")
+    new.do("node", Accept(deal, 0))
+
+
+def test_what_was_signed_for_the_old_chain_is_void() -> None:
+    old = World()
+    old.fund("client")
+    new = Moved(old)
+    nonce = new.app.account(key("client")).nonce
+    stale = old.tx("client", Transfer(key("operator"), HOLD))
+    assert new.block(stale).tx_results[1].code is Code.WRONG_CHAIN
+    assert new.app.account(key("client")).nonce == nonce
+    new.do("client", Transfer(key("operator"), HOLD))
+
+
+def test_the_genesis_fixes_what_it_goes_on_from() -> None:
+    old = World()
+    old.fund("client")
+    rows, app_hash = ended(old).state, old.app.app_hash
+    genesis = next_genesis(old)
+    check_origin(genesis, rows, app_hash, TIP)
+    assert Genesis.loads(genesis.dumps()) == genesis
+    assert Genesis.decode(genesis.encode()) == genesis
+    for wrong in (
+        replace(genesis, beacon=bytes(32)),
+        replace(genesis, issued=genesis.issued + 1),
+        replace(genesis, time_s=genesis.time_s + 1),
+        replace(genesis, params=replace(genesis.params, base_fee=1)),
+        replace(genesis, origin=None),
+    ):
+        with pytest.raises(CorruptState):
+            check_origin(wrong, rows, app_hash, TIP)
+    with pytest.raises(CorruptState):
+        check_origin(genesis, rows, bytes(32), TIP)
+    with pytest.raises(InvalidGenesis, match="a name of its own"):
+        replace(genesis, chain_id=old.app.chain_id).validated()
+    with pytest.raises(InvalidGenesis, match="import it"):
+        genesis_items(genesis)
