@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from ledger import transactions
 from ledger.engine.blocks import Block, BlockEvents, Receipt
 from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.event_filter import EventFilter
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
 from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
 from ledger.errors import InvalidTransaction
@@ -165,23 +166,32 @@ class LedgerClient:
             raise LedgerProtocolError(f"{self.url} gave {len(receipts)} receipts for {len(raws)} sent")
         return receipts
 
-    async def events(self, from_height: int) -> AsyncGenerator[BlockEvents, None]:
+    async def events(
+        self, from_height: int, wanted: EventFilter | None = None
+    ) -> AsyncGenerator[BlockEvents, None]:
         """Every block's events from `from_height` on, in order, without end and without gaps.
 
+        With `wanted` only those events, and no blocks without any.
         Reconnects by itself, waiting longer after each failure in a row; ends only by ChainMismatch or when
         the caller stops.
         """
         following = max(1, from_height)
+        wanted = wanted or EventFilter()
         failures = 0
         while True:
             try:
                 await self._check(again=failures > 0)
-                async with aclosing(self._http.frames("/v1/events", {"from": str(following)})) as frames:
+                query = [("from", str(following)), *_filter_query(wanted)]
+                async with aclosing(self._http.frames("/v1/events", query)) as frames:
                     async for frame in frames:
                         block = _block_events(frame)
-                        if block is None or block.height < following:
+                        if block is None:
+                            if not wanted.is_open:
+                                following = max(following, _seen_up_to(frame) + 1)
                             continue
-                        if block.height > following:
+                        if block.height < following:
+                            continue
+                        if block.height > following and wanted.is_open:
                             raise LedgerProtocolError(f"the event stream lacks block {following}")
                         yield block
                         following = block.height + 1
@@ -347,6 +357,21 @@ def _receipt(value: Any) -> Receipt:
     if isinstance(value, dict):
         value = {name: each for name, each in value.items() if name not in ("name", "error")}
     return _typed(Receipt, value)
+
+
+def _filter_query(wanted: EventFilter) -> list[tuple[str, str]]:
+    return [
+        *(("account", peer_text(account)) for account in sorted(wanted.accounts)),
+        *(("deal", str(deal)) for deal in sorted(wanted.deals)),
+        *(("kind", kind) for kind in sorted(wanted.kinds)),
+    ]
+
+
+def _seen_up_to(heartbeat: Any) -> int:
+    height = heartbeat.get("height")
+    if type(height) is not int:
+        raise LedgerProtocolError("a heartbeat of the event stream names no height")
+    return height
 
 
 def _block_events(frame: Any) -> BlockEvents | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +25,7 @@ READ_BYTES = 64 << 10
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 STREAM_SILENCE_S = 60.0
+Query = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class Transport:
@@ -79,7 +80,7 @@ class Transport:
             while data := await response.content.read(READ_BYTES):
                 yield data
 
-    async def frames(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Any, None]:
+    async def frames(self, path: str, query: Query) -> AsyncGenerator[Any, None]:
         """The decoded maps of a stream, until it ends. Raises as `get`."""
         async with self._open("GET", path, query=query, stream=True) as response:
             buffer = bytearray()
@@ -94,7 +95,7 @@ class Transport:
         method: str,
         path: str,
         *,
-        query: Mapping[str, str] | None = None,
+        query: Query | None = None,
         body: bytes | None = None,
         stream: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
