@@ -112,12 +112,16 @@ def start(
 
 def _ask(flag: str, question: Any) -> Any:
     """Runs `question(client)` against the ledger that is found."""
+    from cli.ledger_pin import pinned_client
     from cli.serve import run_once
-    from cli.servers import wired
+    from cli.servers import ledger_url
+
+    home = Home.locate()
+    url = ledger_url(home, flag)
 
     async def asked() -> Any:
-        async with wired(Home.locate(), flag) as wire:
-            return await question(wire.ledger)
+        async with pinned_client(home, url) as client:
+            return await question(client)
 
     return run_once(asked())
 

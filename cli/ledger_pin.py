@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cli.home import Home
+    from ledger.engine.client import LedgerClient
 
 URL_KEY = "ledger.url"
 CHAIN_KEY = "ledger.chain_id"
@@ -33,3 +34,11 @@ def pin_of(home: Home, url: str = "") -> Pin:
         if own is not None and own["url"] == url:
             chain, operator = str(own.get("chain_id", "")), str(own.get("operator", ""))
     return Pin(chain or None, parse_peer(operator) if operator else None)
+
+
+def pinned_client(home: Home, url: str) -> LedgerClient:
+    """A client for who only reads: without a key, and of no other chain or operator than what is pinned."""
+    from ledger.engine.client import LedgerClient
+
+    pin = pin_of(home, url)
+    return LedgerClient(url, expect_chain=pin.chain, expect_operator=pin.operator)

@@ -74,15 +74,13 @@ def _default(home: Home, ledger: str) -> str:
 
 @asynccontextmanager
 async def _remote(home: Home, url: str) -> AsyncIterator[History]:
-    from cli.ledger_pin import pin_of
-    from ledger.engine.client import LedgerClient
+    from cli.ledger_pin import pinned_client
     from ledger.engine.export import fetched_blocks
 
     def lost(why: str) -> None:
         note(f"{why}; trying again")
 
-    pin = pin_of(home, url)
-    async with LedgerClient(url, expect_chain=pin.chain, expect_operator=pin.operator) as client:
+    async with pinned_client(home, url) as client:
         genesis, status = await client.genesis(), await client.status()
         last, app_hash = int(status["height"]), bytes(status["app_hash"])
         tip = None
