@@ -25,6 +25,8 @@ app.command("export")(export)
 app.command("import")(import_)
 app.command("verify-history")(verify_history)
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
+STATUS_FIELDS = ("chain_id", "operator", "engine", "height", "time", "app_hash")
+MONEY_FIELDS = ("issued", "balances", "escrow", "collateral", "burned")
 EngineFlag = Annotated[str, typer.Option("--engine", help="embedded.")]
 
 
@@ -129,15 +131,19 @@ def _ask(flag: str, question: Any) -> Any:
 @app.command()
 def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
     """Say where the chain stands and where the money is."""
-    from ledger.engine.render import to_json
+    from cli.times import time_text
+    from ledger.engine.render import AccountKey, to_json
 
     found = _ask(ledger, lambda client: client.status())
+    found["operator"] = AccountKey(found["operator"])
     if json_output:
-        emit(to_json(found))
+        first = {name: found[name] for name in (*STATUS_FIELDS, *MONEY_FIELDS)}
+        emit(to_json({**first, **found}))
         return
-    for name in ("chain_id", "engine", "height", "time", "app_hash"):
-        text(f"{name:11} {to_json(found[name])}")
-    for name in ("issued", "balances", "escrow", "collateral", "burned"):
+    for name in STATUS_FIELDS:
+        shown = time_text(found[name]) if name == "time" else to_json(found[name])
+        text(f"{name:11} {shown}")
+    for name in MONEY_FIELDS:
         text(f"{name:11} {amount_text(found[name])}")
     if found.get("trouble"):
         text(f"trouble     {found['trouble']}")

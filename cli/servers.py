@@ -19,9 +19,15 @@ UP = "start one with `holdfast up`"
 
 def ledger_url(home: Home, flag: str = "") -> str:
     """The ledger's URL; exit 5 when none is known."""
+    from cli.compose import genesis_file
+
     found = known_ledger(home, flag)
     if found is None:
-        raise unreachable(f"no ledger is known here: {UP}, or name one with --ledger URL")
+        if genesis_file(home).exists():
+            raise unreachable("this home's ledger does not run: `holdfast ledger start` (or `up`) starts it")
+        raise unreachable(
+            f"no ledger is known here: {UP}, join one with `holdfast ledger join URL`, or give --ledger URL"
+        )
     return found
 
 

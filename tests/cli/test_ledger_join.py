@@ -48,7 +48,10 @@ def test_a_home_joins_and_finds_its_ledger_from_then_on(holdfast: Holdfast, serv
     assert joined["params"]["period_s"] == DEMO_PARAMS.period_s
     assert holdfast("config", "get", "ledger.url").text == server.url
     assert holdfast("config", "get", "ledger.operator").text == server.operator
-    assert holdfast("ledger", "status", "--json").json["chain_id"] == "town"
+    status = holdfast("ledger", "status", "--json").json
+    assert (status["chain_id"], status["operator"]) == ("town", server.operator)
+    assert server.operator in holdfast("ledger", "status").text
+    assert not (holdfast.home / "keys" / "self.key").exists()  # nobody who only reads needs one
     holdfast("ledger", "join", server.url)  # again: nothing to ask
     assert holdfast("ledger", "leave").text == "left town"
     holdfast.fails(5, "ledger", "status")
@@ -101,6 +104,7 @@ def test_a_home_belongs_to_one_ledger(holdfast: Holdfast, server: Server) -> Non
     holdfast("ledger", "leave")
     holdfast("ledger", "init", "--chain-id", "own")
     assert "ledger of its own" in holdfast.fails(1, "ledger", "join", server.url, "--yes")
+    assert "`holdfast ledger start`" in holdfast.fails(5, "ledger", "status")
 
 
 def test_init_takes_every_parameter(holdfast: Holdfast) -> None:
