@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from typing import Any
 import lmdb
 
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
-from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
+from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault, sync_folder
 
 FORMAT = 1
 MAP_SIZE_BYTES = 64 << 30
@@ -294,8 +295,33 @@ class LedgerStorage:
 
     def _open_environment(self) -> None:
         path = self._folder / "db"
-        path.mkdir(mode=0o700, exist_ok=True)
-        self._environment = lmdb.open(
+        if not (path / "data.mdb").exists():
+            self._make_environment(path)
+        self._environment = self._lmdb(path)
+        # Reading a mapped page behind the end of a cut file would kill the process (SIGBUS); a page of zeros
+        # is an ordinary "corrupted". A sound file may lack pages that were allocated and never written.
+        file = path / "data.mdb"
+        needed_bytes = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
+        if file.stat().st_size < needed_bytes:
+            os.truncate(file, needed_bytes)
+        self._tables = {name: self._environment.open_db(name) for name in TABLES}
+
+    def _make_environment(self, path: Path) -> None:
+        """An empty database that is there as a whole: with half a first page it could never be opened."""
+        made = path.with_name(f"{path.name}.new")
+        for unfinished in (made, path):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        made.mkdir(mode=0o700)
+        environment = self._lmdb(made)
+        environment.sync(True)
+        environment.close()
+        (made / "lock.mdb").unlink()
+        sync_folder(made)
+        made.rename(path)
+        sync_folder(path.parent)
+
+    def _lmdb(self, path: Path) -> Any:
+        return lmdb.open(
             str(path),
             map_size=self._map_size_bytes,
             max_dbs=len(TABLES),
@@ -306,13 +332,6 @@ class LedgerStorage:
             meminit=False,
             mode=0o600,
         )
-        # Reading a mapped page behind the end of a cut file would kill the process (SIGBUS); a page of zeros
-        # is an ordinary "corrupted". A sound file may lack pages that were allocated and never written.
-        file = path / "data.mdb"
-        needed_bytes = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
-        if file.stat().st_size < needed_bytes:
-            os.truncate(file, needed_bytes)
-        self._tables = {name: self._environment.open_db(name) for name in TABLES}
 
     def _check_format(self) -> None:
         value = self._get(b"meta", b"format")

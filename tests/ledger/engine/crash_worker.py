@@ -1,14 +1,11 @@
-"""A ledger under load that is going to be killed: `crash_worker FOLDER START_NONCE [POINT COUNT]`.
+"""A ledger under load that goes on until it is killed: `crash_worker FOLDER START_NONCE`.
 
-Prints a line for each confirmed transaction (its ID and height). With POINT it kills itself with SIGKILL when
-the write of that name happens for the COUNT-th time; otherwise it goes on until it is killed.
+Prints a line for each confirmed transaction (its ID and height).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -18,18 +15,9 @@ IN_FLIGHT = 8
 SMALL_SEGMENT_BYTES = 4_000  # so that the log is rotated every few blocks
 
 
-async def main(folder: Path, nonce: int, point: str, count: int) -> None:
-    left = count
-
-    def fault(at: str) -> None:
-        nonlocal left
-        if at == point:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
+async def main(folder: Path, nonce: int) -> None:
     chain = Chain(folder, ManualClock())
-    engine = chain.engine(fault=fault, segment_bytes=SMALL_SEGMENT_BYTES)
+    engine = chain.engine(segment_bytes=SMALL_SEGMENT_BYTES)
     await engine.start()
     while True:
         raws = [chain.transfer(nonce + number, amount=100_000) for number in range(IN_FLIGHT)]
@@ -41,11 +29,4 @@ async def main(folder: Path, nonce: int, point: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(
-        main(
-            Path(sys.argv[1]),
-            int(sys.argv[2]),
-            sys.argv[3] if len(sys.argv) > 3 else "",
-            int(sys.argv[4]) if len(sys.argv) > 4 else 0,
-        )
-    )
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +22,7 @@ from ledger.errors import InvalidGenesis
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
 from tests.conftest import ROOT
+from tests.faults.shim import Faults, compiler
 from tests.ledger.engine.conftest import Chain, ManualClock, signer
 
 WRITES = [
@@ -80,9 +83,9 @@ def read_confirmed(output: str) -> dict[CID, int]:
     return {CID.parse(tx_id): int(height) for tx_id, height in (line.split() for line in lines)}
 
 
-def worker(chain: Chain, nonce: int, *arguments: str) -> subprocess.Popen[str]:
+def worker(chain: Chain, nonce: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.ledger.engine.crash_worker", str(chain.folder), str(nonce), *arguments],
+        [sys.executable, "-m", "tests.ledger.engine.crash_worker", str(chain.folder), str(nonce)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -90,16 +93,23 @@ def worker(chain: Chain, nonce: int, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("point", WRITES)
-def test_killed_at_each_write(chain: Chain, point: str) -> None:
-    process = worker(chain, 0, point, "3")
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == -9, errors
-    confirmed = read_confirmed(output)
-    app = reopen_and_check(chain, confirmed)
-    assert confirmed
-    assert app.height >= max(confirmed.values())
-    chain.close()
+@pytest.mark.skipif(
+    compiler() is None, reason="needs Linux and a C compiler, for the library that ends the process"
+)
+def test_killed_before_every_system_call_and_in_every_write(tmp_path: Path) -> None:
+    """Each time it comes back with the app hash of its height, and goes on to the same end (`kill_sweep`)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ledger.engine.kill_sweep", str(tmp_path), "3"],
+        cwd=ROOT,
+        env={**os.environ, **Faults(tmp_path).environment()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    told = json.loads(done.stdout)
+    assert told["calls"] > told["writes"] > 20
+    assert told["replayed"] > 10
 
 
 def test_killed_again_and_again_under_load(chain: Chain) -> None:

@@ -73,8 +73,9 @@ async def test_the_operator_begins_with_all_there_is(http: Http, chain: Chain) -
     operator = peer_text(chain.operator.public_key)
     changes = (await http.get(f"/v1/account/{operator}/history"))["items"]
     assert changes[-1]["why"] == "genesis"
-    assert sum(change["amount"] for change in changes) == (
-        (await http.get(f"/v1/account/{operator}"))["record"]["balance"]
+    assert (
+        sum(change["amount"] for change in changes)
+        == ((await http.get(f"/v1/account/{operator}"))["record"]["balance"])
     )
 
 
