@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands_deal_change import end, renew, top_up
+from cli.commands_deal_show import list_deals, show
 from cli.durations import duration_text, seconds
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
 from cli.output import emit, note, size_text, text, usage
+from cli.spending import DryRunFlag, LedgerFlag, Manner, YesFlag, confirm, too_poor
 
 if TYPE_CHECKING:
     from cli.compose import Wire
-    from ledger.engine.views import DealView
     from ledger.genesis import Params
     from merkledag.cid import CID
     from storage_node.placement import StorePlan
+    from storage_node.quote import Quote
 
 app = new_app("Deals: what one pays nodes to keep.")
-LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 PUBLIC = "what is stored is public to whoever has its CID, and challenged bytes are written on the ledger"
 
 
@@ -37,7 +39,8 @@ def store(
     ] = "",
     key: Annotated[str, typer.Option("--key", help="Key that pays.")] = NODE_KEY,
     ledger: LedgerFlag = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Pay nodes to keep content; prints the quote and asks before it spends."""
@@ -51,9 +54,8 @@ def store(
 
         url = ledger_url(home, ledger)
         root = _content(home, what)
-        run_once(
-            _store(home, url, key, root, lasting_s, wanted_code, limit, yes=yes, json_output=json_output)
-        )
+        manner = Manner(key, url, yes, dry_run, json_output=json_output)
+        run_once(_store(home, manner, root, lasting_s, wanted_code, limit))
 
 
 def _code(text_: str) -> tuple[int, int]:
@@ -82,15 +84,11 @@ def _content(home: Home, what: str) -> CID:
 
 async def _store(
     home: Home,
-    url: str,
-    key: str,
+    manner: Manner,
     root: CID,
-    seconds: int,
+    lasting_s: int,
     code: tuple[int, int] | None,
     max_price: int | None,
-    *,
-    yes: bool,
-    json_output: bool,
 ) -> None:
     from cli.compose import connected
     from cli.demo_story import Bars
@@ -100,29 +98,39 @@ async def _store(
     from storage_node.storing import execute_store
 
     blocks, rows = home.open_store(), home.open_rows()
-    async with connected(home, url, key) as wire:
+    async with connected(home, manner.ledger, manner.key) as wire:
         params = await wire.ledger.params()
         bars = Bars("prepared")
         try:
-            request = StoreRequest(root, periods_for(seconds, params), code, max_price)
+            request = StoreRequest(root, periods_for(lasting_s, params), code, max_price)
             plan = await plan_store(wire.ledger, blocks, rows, request, progress=bars)
         finally:
             bars.finish()
         with plan:
             existing = await open_deal(wire.ledger, wire.sender.account, root, plan.manifest_root)
             if existing is None:
-                await _agree(plan, wire, params, yes=yes)
+                await _explain(plan, wire, params)
+            if manner.dry_run:
+                return _dry(manner, plan.quote, existing)
+            if existing is None:
+                confirm(f"pay {amount_text(plan.quote.total)}?", yes=manner.yes)
             else:
                 note(f"deal {existing} keeps this already, on its own terms: nothing new is bought or spent")
             bars = Bars("sent")
             try:
                 result = await execute_store(
-                    plan, wire.ledger, wire.sender, home.signer(key), wire.pool, blocks, rows, progress=bars
+                    plan,
+                    wire.ledger,
+                    wire.sender,
+                    home.signer(manner.key),
+                    wire.pool,
+                    blocks,
+                    rows,
+                    progress=bars,
                 )
             finally:
                 bars.finish()
-    quote = plan.quote
-    if json_output:
+    if manner.json_output:
         emit(
             {
                 "deal": str(result.deal),
@@ -130,23 +138,35 @@ async def _store(
                 "existing": result.existing,
                 "shards": result.shards,
                 "uploaded_bytes": result.uploaded_bytes,
-                "price": quote.price,
-                "periods": quote.periods,
-                "escrow": quote.escrow,
-                "deposit": quote.deposit,
-                "fee": quote.fee,
+                **_terms(plan.quote),
             }
         )
     else:
         kept = "1 shard" if result.shards == 1 else f"{result.shards} shards"
         text(f"deal {result.deal}: {kept} kept, {size_text(result.uploaded_bytes)} sent")
+    return None
 
 
-async def _agree(plan: StorePlan, wire: Wire, params: Params, *, yes: bool) -> None:
-    """Prints the quote and asks; exit 7 before anything is spent when the account cannot cover it."""
-    from cli.output import CommandError, ExitCode
-    from cli.spending import confirm
+def _terms(quote: Quote) -> dict[str, int]:
+    """The money of a quote, in base units."""
+    return {
+        "price": quote.price,
+        "periods": quote.periods,
+        "escrow": quote.escrow,
+        "deposit": quote.deposit,
+        "fee": quote.fee,
+    }
 
+
+def _dry(manner: Manner, quote: Quote, existing: CID | None) -> None:
+    if manner.json_output:
+        kept = {"existing": None if existing is None else str(existing)}
+        return emit({"dry_run": True, **kept, "shards": quote.shards, **_terms(quote), "total": quote.total})
+    return note("dry run: nothing was spent")
+
+
+async def _explain(plan: StorePlan, wire: Wire, params: Params) -> None:
+    """Prints the quote; exit 7 before anything is spent when the account cannot cover it."""
     quote, manifest = plan.quote, plan.manifest
     kind = f"shards, any {manifest.k} of which restore it"
     if manifest.replicated or manifest.k == 1:
@@ -158,90 +178,13 @@ async def _agree(plan: StorePlan, wire: Wire, params: Params, *, yes: bool) -> N
     note(f"deposit  {amount_text(quote.deposit)}, back at the end;  fee {amount_text(quote.fee)}")
     note(PUBLIC)
     balance = (await wire.ledger.account(wire.sender.account)).balance
+    note(f"balance  {amount_text(balance)}, {amount_text(max(0, balance - quote.total))} after it")
     if balance < quote.total:
-        raise CommandError(
-            f"the account has {amount_text(balance)} and needs {amount_text(quote.total)}: "
-            "send it money, or store for a shorter time",
-            ExitCode.LEDGER,
-        )
-    confirm(f"pay {amount_text(quote.total)}?", yes=yes)
+        raise too_poor(wire.sender.account, balance, quote.total)
 
 
-@app.command("ls")
-def list_deals(
-    all_deals: Annotated[bool, typer.Option("--all", help="Ended ones too.")] = False,
-    key: Annotated[str, typer.Option("--key", help="Key whose deals.")] = NODE_KEY,
-    ledger: LedgerFlag = "",
-    json_output: JsonFlag = False,
-) -> None:
-    """List one's deals."""
-    from cli.serve import run_once
-    from cli.servers import wired
-
-    async def asked() -> list[DealView]:
-        async with wired(Home.locate(), ledger, key) as wire:
-            active = None if all_deals else True
-            return await wire.ledger.deals(client=wire.sender.account, active=active)
-
-    for view in run_once(asked()):
-        deal = view.deal
-        if json_output:
-            emit(_document(view))
-        else:
-            kept = sum(shard.status.value in ("accepted", "active") for shard in view.shards)
-            text(f"{view.id} {deal.status.value:5} {kept}/{len(view.shards)} shards  {deal.content}")
-
-
-def _document(view: DealView) -> dict[str, Any]:
-    return {
-        "id": str(view.id),
-        "deal": view.deal.to_json(),
-        "shards": [shard.to_json() for shard in view.shards],
-    }
-
-
-@app.command()
-def show(
-    deal: Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")],
-    ledger: LedgerFlag = "",
-    json_output: JsonFlag = False,
-) -> None:
-    """Show a deal, its shards, their proofs and costs."""
-    from cli.arguments import cid_argument
-    from cli.serve import run_once
-    from cli.servers import wired
-
-    wanted = cid_argument(deal)
-
-    async def asked() -> tuple[DealView, dict[bytes, Any]]:
-        async with wired(Home.locate(), ledger) as wire:
-            view = await wire.ledger.deal(wanted)
-            names = {shard.dataset for shard in view.shards if shard.dataset}
-            return view, {name: await wire.ledger.dataset(name) for name in names}
-
-    view, datasets = run_once(asked())
-    if json_output:
-        found = {name.hex(): dataset.to_json() for name, dataset in datasets.items()}
-        emit({**_document(view), "datasets": found})
-        return
-    _print_deal(view, datasets)
-
-
-def _print_deal(view: DealView, datasets: dict[bytes, Any]) -> None:
-    from merkledag.peer import peer_text
-
-    terms = view.deal
-    text(f"deal       {view.id} ({terms.status.value})")
-    text(f"content    {terms.content}")
-    text(f"manifest   {terms.manifest}")
-    text(f"code       {'replicated' if terms.replicated else f'{terms.k} of {terms.m}'}")
-    text(f"price      {amount_text(terms.price)} a shard a period, {terms.periods} periods")
-    text(f"refunded   {amount_text(terms.refunded)}")
-    for index, shard in enumerate(view.shards):
-        who = peer_text(shard.provider) if shard.provider else "nobody yet"
-        text(f"shard {index:<4} {shard.status.value}, {size_text(shard.piece.size_bytes)}, {who}")
-        text(f"           {amount_text(shard.paid)} paid, {amount_text(shard.escrow)} in escrow")
-        dataset = datasets.get(shard.dataset)
-        if dataset is not None:
-            proven, faults = dataset.proven_total, dataset.fault_total
-            text(f"           {proven} periods proven, {faults} faults, now in period {dataset.period}")
+app.command("ls")(list_deals)
+app.command("show")(show)
+app.command("renew")(renew)
+app.command("end")(end)
+app.command("top-up")(top_up)

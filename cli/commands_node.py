@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.commands_node_drain import drain
+from cli.commands_node_earnings import earnings
+from cli.commands_node_terms import ask, declare_fault, give_up, withdraw
 from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text, parse_amount, parse_size
@@ -43,6 +46,9 @@ def terms(
         price_per_gib_period=parse_amount(price or config.text("node.price")),
         endpoint=endpoint or config.text("node.endpoint"),
         payout=parse_peer(payout) if payout else None,
+        min_piece_bytes=parse_size(config.text("node.min_piece")),
+        max_piece_bytes=parse_size(config.text("node.max_piece")),
+        open=config.truth("node.open"),
     )
 
 
@@ -171,20 +177,9 @@ def _seen_from_here(home: Home, own: dict[str, Any]) -> dict[str, Any]:
     return {"ledger": ledger, "ledger_answers": answers, "damaged_blocks": damaged_blocks(home)}
 
 
-@app.command()
-def earnings(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
-    """Say what the node has earned and what is still to come."""
-    from storage_node.wire import EARNINGS_ROUTE
-
-    found = _ask(Home.locate(), node, EARNINGS_ROUTE)
-    if json_output:
-        emit(found)
-        return
-    text(f"balance   {amount_text(found['payout_balance'])} at {found['payout']}")
-    text(
-        f"stake     {amount_text(found['stake'])}, {amount_text(found['locked'])} of it locked as collateral"
-    )
-    for shard in found["shards"]:
-        paid, left = amount_text(shard["paid"]), amount_text(shard["escrow"])
-        state = f"{shard['status']}, {paid} paid, {left} left in escrow"
-        text(f"shard     {shard['deal']} {shard['shard']}: {state}")
+app.command("ask")(ask)
+app.command("drain")(drain)
+app.command("earnings")(earnings)
+app.command("withdraw")(withdraw)
+app.command("declare-fault")(declare_fault)
+app.command("give-up")(give_up)

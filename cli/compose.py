@@ -220,6 +220,9 @@ class NodeTerms:
     price_per_gib_period: int
     endpoint: str = ""
     payout: bytes | None = None
+    min_piece_bytes: int = 0
+    max_piece_bytes: int = 1 << 40
+    open: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,9 @@ async def node_service(
                 capacity_bytes=terms.capacity_bytes,
                 stake=terms.stake,
                 price_per_gib_period=terms.price_per_gib_period,
+                min_piece_bytes=terms.min_piece_bytes,
+                max_piece_bytes=terms.max_piece_bytes,
+                open=terms.open,
                 payout=terms.payout,
                 admin_token=token,
                 allow_private=private,

@@ -187,6 +187,9 @@ SETTINGS: Final[dict[str, Setting]] = {
         _setting(
             "node.price", "0.000065104", "HOLD that the node asks for a GiB a period", _parsed_by(_amount)
         ),
+        _setting("node.open", True, "the node takes new pieces; `node ask` and `node drain` change it"),
+        _setting("node.min_piece", "0", "least bytes of a piece that the node takes", _parsed_by(_size)),
+        _setting("node.max_piece", "1T", "most bytes of a piece that the node takes", _parsed_by(_size)),
         _setting("node.endpoint", "", "URL by which others reach the node", _url),
         _setting(
             "node.payout", "", "account that the node's pay goes to; by default its own", _parsed_by(_account)

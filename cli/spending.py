@@ -69,7 +69,10 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is to be sent, the lines that say what it does, and what it takes from the balance but the fee."""
+    """What is to be sent, the lines that say what it does, and what it takes from the balance but the fee.
+
+    `spends` is negative for what comes to the balance.
+    """
 
     body: Body
     effect: tuple[str, ...]
@@ -121,10 +124,11 @@ def too_poor(account: bytes, balance: int, needed: int) -> CommandError:
     )
 
 
-def send(manner: Manner, prepare: Prepare, done: Callable[[Receipt], str]) -> None:
+def send(manner: Manner, prepare: Prepare, done: Callable[[Receipt], str]) -> Receipt | None:
     """The whole of a command that sends one transaction; `done` says in one line what became of it.
 
-    Exit 7 where the account cannot cover it or the ledger refuses, before and after it is asked.
+    Returns the receipt, None where nothing was to be sent. Exit 7 where the account cannot cover it or the
+    ledger refuses.
     """
     from cli.serve import run_once
 
@@ -132,9 +136,10 @@ def send(manner: Manner, prepare: Prepare, done: Callable[[Receipt], str]) -> No
         raise usage("--unsigned and --dry-run: choose one of them")
     if not manner.unsigned and (manner.nonce is not None or manner.lifetime_s):
         raise usage("--nonce and --valid-for are for what is signed elsewhere: add --unsigned FILE")
-    receipt = run_once(_send(Home.locate(), manner, prepare))
+    receipt: Receipt | None = run_once(_send(Home.locate(), manner, prepare))
     if receipt is not None and not manner.json_output:
         text(done(receipt))
+    return receipt
 
 
 async def _send(home: Home, manner: Manner, prepare: Prepare) -> Receipt | None:
@@ -148,7 +153,7 @@ async def _send(home: Home, manner: Manner, prepare: Prepare) -> Receipt | None:
         intent = await prepare(desk)
         tx = unsigned_transaction(desk, intent.body, nonce=manner.nonce, lifetime_s=_lifetime_s(manner))
         explain(desk, intent, tx.fee)
-        needed = intent.spends + tx.fee
+        needed = max(0, intent.spends) + tx.fee
         if manner.unsigned:
             _write(manner, tx)
             return None

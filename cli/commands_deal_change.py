@@ -1,0 +1,163 @@
+"""`holdfast deal renew`, `end` and `top-up`: what changes a deal that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.arguments import cid_argument
+from cli.durations import duration_text, seconds
+from cli.home import NODE_KEY
+from cli.money import amount_text, parse_amount
+from cli.options import JsonFlag
+from cli.output import CommandError, ExitCode, count_text, not_found, usage
+from cli.spending import (
+    Desk,
+    DryRunFlag,
+    Intent,
+    KeyFlag,
+    LedgerFlag,
+    Manner,
+    UnsignedOption,
+    YesFlag,
+    send,
+)
+from cli.times import time_text
+
+if TYPE_CHECKING:
+    from ledger.engine.views import DealView
+    from merkledag.cid import CID
+
+DealArgument = Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")]
+ShardArgument = Annotated[int, typer.Argument(metavar="SHARD", help="Number of the shard, from 0.")]
+
+
+async def _open_deal(desk: Desk, deal: CID, *, own: bool = False) -> DealView:
+    """The deal, which must run; exit 7 where it is over or, with `own`, where another account pays it."""
+    from ledger.records import DealStatus
+    from merkledag.peer import peer_text
+
+    view = await desk.ledger.deal(deal)
+    if own and view.deal.client != desk.account:
+        raise CommandError(
+            f"deal {deal} is paid by {peer_text(view.deal.client)}: choose that account's key with --key",
+            ExitCode.LEDGER,
+        )
+    if view.deal.status is not DealStatus.OPEN:
+        raise CommandError(f"deal {deal} is over: `holdfast store` makes a new one", ExitCode.LEDGER)
+    return view
+
+
+def _check_shard(view: DealView, shard: int) -> None:
+    if not 0 <= shard < len(view.shards):
+        raise not_found(
+            f"deal {view.id} has no shard {shard}: it has {count_text(len(view.shards), 'shard')}"
+        )
+
+
+def renew(
+    deal: DealArgument,
+    duration: Annotated[
+        str, typer.Option("--for", help="How much longer, such as 30d.", show_default=False)
+    ] = "",
+    periods: Annotated[
+        int, typer.Option("--periods", min=0, help="The same in periods.", show_default=False)
+    ] = 0,
+    key: KeyFlag = NODE_KEY,
+    ledger: LedgerFlag = "",
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    unsigned: UnsignedOption = "",
+    json_output: JsonFlag = False,
+) -> None:
+    """Keep a deal going for longer, at its price, with the nodes that have it."""
+    wanted = cid_argument(deal)
+    if bool(duration) == bool(periods):
+        raise usage("say how much longer: --for 30d, or --periods 30")
+    lasting_s = seconds(duration, "--for") if duration else 0
+
+    async def prepare(desk: Desk) -> Intent:
+        from ledger.transactions import Renew
+
+        view = await _open_deal(desk, wanted, own=True)
+        params = await desk.ledger.params(view.deal.terms)
+        more = periods or -(-lasting_s // params.period_s)
+        kept = sum(not shard.status.is_closed for shard in view.shards)
+        escrow = view.deal.price * more * kept
+        ends_at = max((shard.ends_at for shard in view.shards if not shard.status.is_closed), default=0)
+        effect = [
+            f"renew    {count_text(kept, 'shard')} of deal {wanted} for {count_text(more, 'period')} "
+            f"({duration_text(more * params.period_s)}) more",
+            f"escrow   {amount_text(escrow)} at {amount_text(view.deal.price)} a shard a period; "
+            "what is not earned comes back",
+        ]
+        if ends_at:
+            effect.append(
+                f"end      {time_text(ends_at)}, then {time_text(ends_at + more * params.period_s)}"
+            )
+        return Intent(Renew(wanted, more), tuple(effect), escrow)
+
+    manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
+    send(manner, prepare, lambda receipt: f"renewed in block {receipt.height}: {receipt.tx_id}")
+
+
+def end(
+    deal: DealArgument,
+    key: KeyFlag = NODE_KEY,
+    ledger: LedgerFlag = "",
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    unsigned: UnsignedOption = "",
+    json_output: JsonFlag = False,
+) -> None:
+    """End a deal early: its nodes serve this period and the next, and the rest of the money comes back."""
+    wanted = cid_argument(deal)
+
+    async def prepare(desk: Desk) -> Intent:
+        from ledger.transactions import EndDeal
+
+        view = await _open_deal(desk, wanted, own=True)
+        held = sum(shard.escrow for shard in view.shards)
+        effect = (
+            f"end      deal {wanted} after the period that runs and one more: it cannot be taken back",
+            f"escrow   {amount_text(held)} is held now; what is not earned until then comes back, and "
+            f"so does the deposit of {amount_text(view.deal.deposit)}",
+            "         the nodes may drop the content then: fetch what you have nowhere else first",
+        )
+        return Intent(EndDeal(wanted), effect)
+
+    manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
+    send(manner, prepare, lambda receipt: f"ends; notice is in block {receipt.height}: {receipt.tx_id}")
+
+
+def top_up(
+    deal: DealArgument,
+    shard: ShardArgument,
+    amount: Annotated[str, typer.Argument(help="HOLD, such as 1.5, or `250 units`.")],
+    key: KeyFlag = NODE_KEY,
+    ledger: LedgerFlag = "",
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    unsigned: UnsignedOption = "",
+    json_output: JsonFlag = False,
+) -> None:
+    """Add to the reward of whoever repairs a lost shard; anyone may."""
+    wanted, units = cid_argument(deal), parse_amount(amount)
+
+    async def prepare(desk: Desk) -> Intent:
+        from ledger.transactions import TopUp
+
+        view = await _open_deal(desk, wanted)
+        _check_shard(view, shard)
+        now = view.shards[shard]
+        effect = (
+            f"top up   {amount_text(units)} for the repair of shard {shard} of deal {wanted}, which is "
+            f"{now.status.value}",
+            f"         its reward is {amount_text(now.reward)} and {amount_text(now.bounty)} from others so "
+            "far; if nobody repairs it, this goes to the deal's client",
+        )
+        return Intent(TopUp(wanted, shard, units), effect, units)
+
+    manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
+    send(manner, prepare, lambda receipt: f"added in block {receipt.height}: {receipt.tx_id}")

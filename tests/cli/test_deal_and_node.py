@@ -1,0 +1,222 @@
+"""`holdfast deal` and `holdfast node` on a network of one machine with short periods."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.compose import init_ledger
+from cli.home import Home
+from cli.money import HOLD
+from tests.cli.conftest import Holdfast
+from tests.cli.ledgers import PARAMS
+from tests.cli.processes import Process, environment
+
+pytestmark = pytest.mark.timeout(180)
+PATIENCE_S = 40
+
+
+class Net:
+    """Commands on the home of an `up` with short periods; `cid` is content in it."""
+
+    def __init__(self, commands: Holdfast) -> None:
+        self.commands = commands
+        self.cid = commands("add", "-Q", "-", stdin=bytes(range(256)) * 400).text
+
+    def run(self, *arguments: object, code: int = 0) -> str:
+        if code:
+            return self.commands.fails(code, *arguments)
+        return self.commands(*arguments).text
+
+    def json(self, *arguments: object) -> Any:
+        return self.commands(*arguments, "--json").json
+
+    def rows(self, *arguments: object) -> list[Any]:
+        return self.commands(*arguments, "--json").json_lines
+
+    def deal(self, *options: object) -> str:
+        return str(self.json("store", self.cid, "--for", "5h", "--yes", *options)["deal"])
+
+    def until(self, what: Callable[[], Any]) -> Any:
+        """Asks until there is an answer: ledger time passes with the clock."""
+        end = time.monotonic() + PATIENCE_S
+        while not (found := what()):
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.3)
+        return found
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home of a running `up`."""
+    home = tmp_path_factory.mktemp("net") / "home"
+    env = environment(home)
+    init_ledger(Home(home, env), PARAMS, "short")
+    up = Process(env, "up", "--json")
+    if next(up.lines(), None) is None:
+        raise AssertionError(up.end()[1])
+    yield home
+    up.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def net(machine: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Net:
+    return Net(Holdfast(machine, monkeypatch, capsysbinary))
+
+
+def test_store_shows_what_it_costs_and_spends_nothing_in_a_dry_run(net: Net) -> None:
+    before = net.json("wallet", "balance")["balance"]
+    plan = net.json("store", net.cid, "--for", "1h", "--dry-run")
+    assert plan["dry_run"]
+    assert plan["total"] == plan["escrow"] + plan["deposit"] + plan["fee"]
+    assert plan["existing"] is None
+    assert net.json("wallet", "balance")["balance"] == before
+    assert net.rows("deal", "ls", "--all") == []
+
+
+def test_a_deal_is_shown_with_its_proofs_and_costs(net: Net) -> None:
+    deal = net.deal()
+    shown = net.until(
+        lambda: next(
+            (
+                found
+                for found in [net.json("deal", "show", deal)]
+                if any(each["proven_total"] for each in found["datasets"].values())
+            ),
+            None,
+        )
+    )
+    assert shown["ends_at"] > shown["deal"]["created_at"]
+    assert set(shown["costs"]) == {"paid", "escrow", "refunded", "deposit"}
+    said = net.run("deal", "show", deal)
+    assert "proven" in said
+    assert "ends " in said
+    checked = net.json("deal", "show", deal, "--verify")["verified"]
+    assert (checked["sound"], checked["problems"]) == (True, [])
+    assert "pieces are those of the content" in net.run("deal", "show", deal, "--verify")
+
+    rows = net.rows("deal", "ls")
+    assert [row["id"] for row in rows] == [deal]
+    assert net.run("deal", "ls", "--content", net.cid).startswith(deal)
+    assert net.run("deal", "ls", "--after", deal) == ""
+    assert net.run("deal", "ls", "--provider", rows[0]["deal"]["holders"][0], "--limit", "1").startswith(deal)
+    net.run("deal", "ls", "--after", "nonsense", code=2)
+    net.run("deal", "show", net.cid, code=3)
+
+
+def test_a_node_changes_its_ask_and_remembers_it(net: Net) -> None:
+    before = net.json("node", "ask")
+    dry = net.json("node", "ask", "--price", "0.5", "--dry-run")
+    assert dry["body"]["price_per_gib_period"] == HOLD // 2
+    assert net.json("node", "ask")["price_per_gib_period"] == before["price_per_gib_period"]
+    net.run("node", "ask", "--price", "0.000001", "--max-piece", "10G", "--yes")
+    after = net.json("node", "ask")
+    assert (after["price_per_gib_period"], after["max_piece_bytes"]) == (1000, 10 << 30)
+    assert (after["open"], after["min_piece_bytes"]) == (True, before["min_piece_bytes"])
+    assert net.json("config", "get", "node.price")["value"] == "0.000001"
+    assert "takes new pieces" in net.run("node", "ask")
+    net.run("node", "ask", "--min-piece", "1T", "--yes", code=2)
+    net.run("node", "ask", "--price", "much", "--yes", code=2)
+    net.run("wallet", "new", "stranger")
+    assert "no provider" in net.run("node", "ask", "--key", "stranger", "--closed", "--yes", code=7)
+    net.run("node", "ask", "--price", "0.000065104", "--max-piece", "1T", "--yes")
+
+
+def test_stake_that_is_not_locked_can_be_withdrawn(net: Net) -> None:
+    before = net.json("node", "ask")
+    balance = net.json("wallet", "balance")["balance"]
+    plan = net.json("node", "withdraw", "1.5", "--dry-run")
+    assert plan["spends"] == -3 * HOLD // 2
+    net.run("node", "withdraw", "1.5", "--yes")
+    after = net.json("node", "ask")
+    assert before["stake"] - after["stake"] == 3 * HOLD // 2
+    assert net.json("wallet", "balance")["balance"] > balance
+    assert net.json("config", "get", "node.stake")["value"] == "998.5"
+    assert "locked" in net.run("node", "withdraw", "999999", "--yes", code=7)
+    net.run("node", "withdraw", "some", "--yes", code=2)
+
+
+def test_earnings_add_up(net: Net) -> None:
+    deal = net.deal()
+    net.until(lambda: net.json("node", "earnings")["paid"])
+    found = net.json("node", "earnings")
+    earned = found["paid"] + found["rewards"] + found["spots"]
+    assert found["net"] == earned - found["fees"] - found["fault_fees"] - found["forfeited"]
+    assert sum(row["net"] for row in found["deals"]) == found["net"]
+    assert next(row for row in found["deals"] if row["deal"] == deal)["paid"] == found["paid"]
+    assert found["to_come"] > 0
+    table = list(csv.DictReader(net.run("node", "earnings", "--csv").splitlines()))
+    assert any(row["deal"] == deal and int(row["net_units"]) > 0 for row in table)
+    assert net.json("node", "earnings", "--since", "2200-01-01")["net"] == 0
+    assert "net " in net.run("node", "earnings")
+    net.run("node", "earnings", "--key", "absent", code=3)
+
+
+def test_a_deal_is_renewed_and_ended(net: Net) -> None:
+    deal = net.deal("--code", "1/1", "--key", "self")
+    before = net.json("deal", "show", deal)
+    price, periods = before["deal"]["price"], before["deal"]["periods"]
+    plan = net.json("deal", "renew", deal, "--for", "41s", "--dry-run")
+    assert (plan["body"]["periods"], plan["spends"]) == (11, 11 * price)  # whole periods of 4 s
+    assert net.json("deal", "show", deal)["deal"]["periods"] == periods
+    net.run("deal", "renew", deal, "--periods", "10", "--yes")
+    after = net.json("deal", "show", deal)
+    assert after["deal"]["periods"] == periods + 10
+    net.run("deal", "renew", deal, "--yes", code=2)
+    net.run("deal", "renew", deal, "--for", "1d", "--periods", "3", "--yes", code=2)
+    net.run("deal", "renew", deal, "--periods", "-3", "--yes", code=2)
+    net.run("deal", "renew", net.cid, "--periods", "1", "--yes", code=3)
+    net.run("wallet", "new", "other")
+    assert "is paid by" in net.run("deal", "end", deal, "--key", "other", "--yes", code=7)
+    net.run("deal", "top-up", deal, "0", "1", "--yes", code=7)  # it is not lost
+    net.run("deal", "top-up", deal, "9", "1", "--yes", code=3)
+
+    assert "cannot be taken back" in net.commands("deal", "end", deal, "--dry-run").stderr
+    net.run("deal", "end", deal, "--yes")
+    assert net.json("deal", "show", deal)["deal"]["ending"]
+    assert "ending" in net.run("deal", "show", deal)
+    net.run("deal", "end", deal, "--yes", code=7)
+    net.until(lambda: net.json("deal", "show", deal)["deal"]["status"] == "ended")
+    ended = net.json("deal", "show", deal)
+    assert ended["costs"]["escrow"] == 0
+    assert deal not in {row["id"] for row in net.rows("deal", "ls")}
+    assert deal in {row["id"] for row in net.rows("deal", "ls", "--all")}
+    assert "is over" in net.run("deal", "renew", deal, "--periods", "1", "--yes", code=7)
+
+
+def test_a_fault_is_declared_and_a_shard_given_up(net: Net) -> None:
+    deal = net.deal()
+    (row,) = net.until(
+        lambda: [each for each in net.rows("node", "declare-fault") if each["dataset"]["pieces"]]
+    )
+    assert row["opens_at"] > 0
+    assert row["id"] in net.run("node", "declare-fault")
+    plan = net.json("node", "declare-fault", row["id"], "--dry-run")
+    assert plan["body"]["period"] >= row["dataset"]["period"]
+    net.run("node", "declare-fault", "00", "--yes", code=2)
+    net.run("node", "declare-fault", "00" * 32, "--yes", code=3)
+    assert "leaves after" in net.commands("node", "give-up", deal, "0", "--dry-run").stderr
+    net.run("node", "give-up", deal, "7", "--yes", code=3)
+
+
+def test_a_drain_without_other_nodes_goes_on_and_can_be_taken_up_again(net: Net) -> None:
+    deal = net.deal()
+    net.until(lambda: net.json("deal", "show", deal)["shards"][0]["status"] == "active")
+    shards = net.json("node", "drain", "--dry-run")["shards"]
+    assert [(row["deal"], row["status"], row["handing_over"]) for row in shards] == [(deal, "active", False)]
+    assert net.json("node", "ask")["open"]
+    events = net.rows("node", "drain", "--no-wait", "--yes")
+    assert [row["event"] for row in events] == ["offered", "left"]
+    assert not net.json("node", "ask")["open"]
+    assert net.json("config", "get", "node.open")["value"] is False
+    again = net.commands("node", "drain", "--no-wait", "--yes", "--json")
+    assert [row["event"] for row in again.json_lines] == ["left"]
+    assert "1 of them being handed over already" in again.stderr
+    assert "handed over to" in net.run("deal", "show", deal)
+    net.run("node", "ask", "--open", "--yes")
