@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerRefused, LedgerUnreachable
 from ledger.engine.sender import Sender
-from ledger.records import ShardRecord, ShardStatus
 from ledger.rules_providers import takes
 from ledger.transactions import Accept
 from merkledag.block import Block
@@ -16,16 +15,18 @@ from merkledag.cid import CID
 from merkledag.codecs import RAW
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.custody import Custody, ShardTerms
+from storage_node.denylist import Denylist
 from storage_node.duties import ShardKey
 from storage_node.errors import UploadRefused
 from storage_node.fetch import NetworkFetcher
-from storage_node.ledger_view import shard_terms
+from storage_node.ledger_view import is_kept_by, is_offer_to, shard_terms
 from storage_node.piece import PieceLayout
 from storage_node.upload import PieceIntake
 
 RETRY_S = 1.0
 MAX_RETRY_S = 30.0
-REPAIR_BATCH_BLOCKS = 8
+FETCH_BATCH_BLOCKS = 8
+NOTHING_DENIED = Denylist()
 
 
 class Acceptance:
@@ -40,6 +41,7 @@ class Acceptance:
         fetcher: NetworkFetcher,
         *,
         me: bytes,
+        denylist: Denylist = NOTHING_DENIED,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._ledger = ledger
@@ -48,6 +50,7 @@ class Acceptance:
         self._store = store
         self._fetcher = fetcher
         self._me = me
+        self._denylist = denylist
         self._sleep = sleep
         self._locks: dict[ShardKey, asyncio.Lock] = {}
 
@@ -58,10 +61,12 @@ class Acceptance:
         LedgerNotFound for an unknown deal, LedgerUnreachable.
         """
         terms, shard = await shard_terms(self._ledger, key)
-        if shard.provider != self._me or shard.status.is_closed:
-            raise UploadRefused(f"shard {key.shard} of deal {key.deal} is not assigned to this node")
-        if not _is_offer(shard):
+        if is_kept_by(shard, self._me):
             return None
+        if not is_offer_to(shard, self._me):
+            raise UploadRefused(f"shard {key.shard} of deal {key.deal} is not assigned to this node")
+        if self._denylist.denies_terms(terms):
+            raise UploadRefused("this node does not keep this content")
         # The ledger looks at our ask too, but it may have changed since; and no deal may get past it.
         if not takes(await self._ledger.provider(self._me), terms.piece, terms.price):
             raise UploadRefused(
@@ -85,6 +90,8 @@ class Acceptance:
                     intake = await asyncio.to_thread(self._custody.intake, terms)
                     if not intake.complete or intake.layout is None:
                         return False
+                    if self._denylist.denies_any([*intake.layout.meta, *intake.layout.data]):
+                        raise UploadRefused("this node does not keep a block of this content")
                     with self._store.lease():
                         await asyncio.to_thread(self._custody.keep, terms, intake.layout)
                 await self._send_accept(key)
@@ -106,15 +113,18 @@ class Acceptance:
                     return
             except LedgerRefused as refusal:
                 _, shard = await shard_terms(self._ledger, key)
-                if shard.provider == self._me and not _is_offer(shard) and not shard.status.is_closed:
+                if is_kept_by(shard, self._me):
                     return
                 await self.release(key)
                 raise UploadRefused(f"the ledger does not let us accept: {refusal.log}") from refusal
             else:
                 return
 
-    async def repair(self, key: ShardKey) -> None:
-        """Fetch and rebuild every block of an offered shard from the rest of its deal, then accept it.
+    async def fetch(self, key: ShardKey) -> None:
+        """Get every block of an offered shard from the network, then accept it.
+
+        A shard that is handed over comes from its holder; what that does not give is rebuilt from the rest
+        of the deal, as is a shard that has lost its holder.
 
         Raises BlockNotFound or UndecodableGroup when the deal has too little left.
         """
@@ -146,8 +156,8 @@ class Acceptance:
             await self._store_fetched(intake, [wanted])
         missing = await asyncio.to_thread(intake.missing)
         # A few groups at a time, so that memory stays bounded by their blocks.
-        for start in range(0, len(missing), REPAIR_BATCH_BLOCKS):
-            batch = [CID(1, RAW, multihash) for multihash in missing[start : start + REPAIR_BATCH_BLOCKS]]
+        for start in range(0, len(missing), FETCH_BATCH_BLOCKS):
+            batch = [CID(1, RAW, multihash) for multihash in missing[start : start + FETCH_BATCH_BLOCKS]]
             await self._store_fetched(intake, batch)
         return intake.layout
 
@@ -180,7 +190,3 @@ class Acceptance:
             self._store.replace(multihash, data)
         else:
             self._store.put_many([(multihash, data)], BlockClass.DEAL)
-
-
-def _is_offer(shard: ShardRecord) -> bool:
-    return shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR)

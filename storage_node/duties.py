@@ -2,12 +2,14 @@
 
 Life of a shard at one node::
 
-    (none) --assigned--> OFFERED --accepted--> HELD --closed or terminated--> (none)
+    (none) --assigned--> OFFERED --accepted--> HELD --closed, terminated, given up, handed over--> (none)
                             |
-                            +--expired, or assigned to another--> (none)
+                            +--expired, assigned to another, or no longer to be handed over--> (none)
 
-The ledger closes and terminates shards only between two periods, so a shard that is gone is never challenged
-again. A window, once opened, is answered until it is proven, faulted, void, or followed by the next.
+The ledger takes shards away only between two periods, so a shard that is gone is never challenged again. A
+window, once opened, is answered until it is proven, faulted, void, or followed by the next; a spot challenge
+until it is answered, missed or void. A shard that is being handed over stays with whoever has it, piece and
+duties, until the ledger says that it passed on.
 """
 
 from __future__ import annotations
@@ -38,6 +40,14 @@ class Window(NamedTuple):
     closes_at: int
 
 
+class Spot(NamedTuple):
+    """A spot challenge of one shard: the seed of its leaves, and the last second for an answer."""
+
+    key: ShardKey
+    seed: bytes
+    closes_at: int
+
+
 @dataclass(frozen=True, slots=True)
 class Receive:
     """A client will upload this shard; accept it at once if all of it is here."""
@@ -46,8 +56,8 @@ class Receive:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
-    """Rebuild this shard from the others of its deal, then accept it."""
+class Fetch:
+    """Get this shard from the network, from its holder or rebuilt from the others, then accept it."""
 
     key: ShardKey
 
@@ -60,6 +70,20 @@ class Prove:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer this spot challenge."""
+
+    spot: Spot
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Something was not proven: see whether the next period of this dataset can be."""
+
+    dataset: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """Collect the pay for this shard's proven periods."""
 
@@ -68,7 +92,7 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """The offer is gone: stop receiving or repairing, and free what came so far."""
+    """The offer is gone: stop receiving or fetching, and free what came so far."""
 
     key: ShardKey
 
@@ -80,7 +104,14 @@ class Release:
     key: ShardKey
 
 
-Action = Receive | Repair | Prove | Settle | Withdraw | Release
+@dataclass(frozen=True, slots=True)
+class Reconsider:
+    """The pieces of this dataset are others now: some may be such as this node gives up."""
+
+    dataset: bytes
+
+
+Action = Receive | Fetch | Prove | Answer | Inspect | Settle | Withdraw | Release | Reconsider
 
 
 @dataclass(slots=True)
@@ -92,18 +123,23 @@ class Duties:
     offered: set[ShardKey] = field(default_factory=set)
     held: dict[ShardKey, bytes] = field(default_factory=dict)
     windows: dict[bytes, Window] = field(default_factory=dict)
+    spots: dict[ShardKey, Spot] = field(default_factory=dict)
     proven: dict[bytes, int] = field(default_factory=dict)
+
+    def owes_answer(self, spot: Spot) -> bool:
+        """Whether the spot challenge still waits for an answer, as far as the events seen tell."""
+        return self.spots.get(spot.key) == spot
 
     def owes(self, window: Window) -> bool:
         """Whether the window still waits for a proof, as far as the events seen tell."""
         return self.windows.get(window.dataset) == window
 
-    def load_offer(self, key: ShardKey, *, repair: bool) -> list[Action]:
-        """An offer found on the ledger at start."""
+    def load_offer(self, key: ShardKey, *, uploaded: bool) -> list[Action]:
+        """An offer found on the ledger at start; ``uploaded``: by the deal's client, for the first time."""
         if key in self.offered or key in self.held:
             return []
         self.offered.add(key)
-        return [Repair(key) if repair else Receive(key)]
+        return [Receive(key) if uploaded else Fetch(key)]
 
     def load_held(self, key: ShardKey, dataset: bytes) -> None:
         """A shard found on the ledger at start, accepted by us."""
@@ -117,6 +153,13 @@ class Duties:
         self.windows[window.dataset] = window
         return [Prove(window)]
 
+    def load_spot(self, spot: Spot) -> list[Action]:
+        """An open spot challenge found on the ledger at start."""
+        if self.owes_answer(spot):
+            return []
+        self.spots[spot.key] = spot
+        return [Answer(spot)]
+
     def on_events(self, events: Iterable[Event]) -> list[Action]:
         """The actions that one block's events call for, in order."""
         actions: list[Action] = []
@@ -129,7 +172,7 @@ class Duties:
     def _assigned(self, event: Attributes) -> list[Action]:
         key = _key(event)
         if event["provider"] == self.me:
-            return self.load_offer(key, repair=bool(event["repair"]))
+            return self.load_offer(key, uploaded=not event["repair"] and not event["handover"])
         return self._withdraw(key)
 
     def _offer_expired(self, event: Attributes) -> list[Action]:
@@ -166,8 +209,28 @@ class Duties:
             self.windows.pop(_dataset(event), None)
         return []
 
+    def _fault(self, event: Attributes) -> list[Action]:
+        self._window_over(event)
+        return [Inspect(_dataset(event))] if event["provider"] == self.me else []
+
+    def _dataset_changed(self, event: Attributes) -> list[Action]:
+        return [Reconsider(_dataset(event))] if event["provider"] == self.me else []
+
+    def _spot_opened(self, event: Attributes) -> list[Action]:
+        if event["provider"] != self.me:
+            return []
+        seed = event["seed"]
+        if not isinstance(seed, bytes):
+            raise PeerMisbehaved("the ledger sent an event whose seed is not bytes")
+        return self.load_spot(Spot(_key(event), seed, _int(event, "closes_at")))
+
+    def _spot_over(self, event: Attributes) -> list[Action]:
+        self.spots.pop(_key(event), None)
+        return []
+
     def _closed(self, event: Attributes) -> list[Action]:
         key = _key(event)
+        self.spots.pop(key, None)
         dataset = self.held.pop(key, None)
         if dataset is None:
             return self._withdraw(key)
@@ -175,8 +238,15 @@ class Duties:
             self.proven.pop(dataset, None)
         return [Release(key)]
 
-    def _terminated(self, event: Attributes) -> list[Action]:
-        return self._closed(event) if event["provider"] == self.me else []
+    def _lost(self, event: Attributes) -> list[Action]:
+        """Its provider has lost a shard or given it up; if it was on offer to us, that offer is gone too."""
+        return self._closed(event) if event["provider"] == self.me else self._withdraw(_key(event))
+
+    def _handover_failed(self, event: Attributes) -> list[Action]:
+        return self._withdraw(_key(event))
+
+    def _handed_over(self, event: Attributes) -> list[Action]:
+        return self._closed(event) if event["from"] == self.me else []
 
 
 Attributes = Mapping[str, Attribute]
@@ -188,9 +258,17 @@ _HANDLERS: dict[str, Callable[[Duties, Attributes], list[Action]]] = {
     "window_opened": Duties._window_opened,
     "proof_accepted": Duties._proof_accepted,
     "period_void": Duties._window_over,
-    "fault": Duties._window_over,
+    "fault": Duties._fault,
+    "dataset_changed": Duties._dataset_changed,
+    "spot_opened": Duties._spot_opened,
+    "spot_answered": Duties._spot_over,
+    "spot_missed": Duties._spot_over,
+    "spot_void": Duties._spot_over,
     "shard_closed": Duties._closed,
-    "shard_terminated": Duties._terminated,
+    "shard_terminated": Duties._lost,
+    "shard_given_up": Duties._lost,
+    "handover_failed": Duties._handover_failed,
+    "shard_handed_over": Duties._handed_over,
 }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerNotFound
 from ledger.engine.views import DealView
-from ledger.records import DealStatus, ShardRecord
+from ledger.records import DealStatus, ShardRecord, ShardStatus
+from ledger.rules_datasets import identify
 from merkledag.cid import CID
 from storage_node.custody import ShardTerms
 from storage_node.duties import ShardKey
@@ -41,13 +44,48 @@ def terms_of(view: DealView, index: int) -> ShardTerms:
     )
 
 
-async def my_shards(ledger: LedgerClient, provider: bytes) -> list[tuple[ShardKey, ShardRecord]]:
-    """The shards of open deals that are offered to a provider or kept by it."""
+@dataclass(frozen=True, slots=True)
+class MyShard:
+    """A shard that is offered to a provider, kept by it or handed over to it.
+
+    `dataset` is the one that the provider proves it in, or will.
+    """
+
+    key: ShardKey
+    shard: ShardRecord
+    price: int
+    dataset: bytes
+    is_offer: bool
+
+
+def is_offer_to(shard: ShardRecord, provider: bytes) -> bool:
+    """Whether a provider may accept the shard now: as its first one, to repair it, or to take it over."""
+    if shard.successor == provider:
+        return shard.handing_over and not shard.successor_accepted
+    return shard.provider == provider and shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR)
+
+
+def is_kept_by(shard: ShardRecord, provider: bytes) -> bool:
+    """Whether a provider has accepted the shard and must keep its piece."""
+    if shard.successor == provider:
+        return shard.successor_accepted
+    kept = shard.status in (ShardStatus.ACCEPTED, ShardStatus.ACTIVE)
+    return kept and shard.provider == provider
+
+
+async def my_shards(ledger: LedgerClient, provider: bytes) -> list[MyShard]:
+    """The shards of open deals that are offered to a provider, kept by it or handed over to it."""
     return [
-        (ShardKey(view.id, index), shard)
-        for view in await ledger.deals(provider=provider, active=True)
+        MyShard(
+            ShardKey(view.id, index),
+            shard,
+            view.deal.price,
+            identify(view.deal.client, provider, view.deal.challenges, view.deal.terms),
+            is_offer_to(shard, provider),
+        )
+        async for view in ledger.each_deal(provider=provider, active=True)
         for index, shard in enumerate(view.shards)
-        if shard.provider == provider
+        if is_offer_to(shard, provider) or is_kept_by(shard, provider)
     ]
 
 
@@ -58,10 +96,10 @@ async def slots_of(ledger: LedgerClient, dataset: bytes) -> dict[int, ShardKey]:
 
 
 async def open_deal(ledger: LedgerClient, client: bytes, content: CID, manifest: CID) -> CID | None:
-    """The client's latest deal for exactly this content and manifest that is still open, if any."""
+    """The client's latest deal for exactly this content and manifest that goes on, if any."""
     found = [
         view
         for view in await ledger.deals(client=client, content=content, active=True)
-        if view.deal.manifest == manifest and view.deal.status is DealStatus.OPEN
+        if view.deal.manifest == manifest and view.deal.status is DealStatus.OPEN and not view.deal.ending
     ]
     return max(found, key=lambda view: view.deal.created_at).id if found else None

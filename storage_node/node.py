@@ -13,13 +13,16 @@ from aiohttp import web
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerNotFound
 from ledger.engine.sender import Sender
+from ledger.events import Event
 from ledger.records import ProviderRecord
 from ledger.transactions import Ask, Register
+from merkledag.cid import CID
 from merkledag.ed25519 import Signer
 from merkledag.peer import peer_text
 from storage_node.acceptance import Acceptance
 from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody, ShardTerms
+from storage_node.denylist import Denylist
 from storage_node.duties import ShardKey
 from storage_node.errors import QuotaExceeded, StoreFull
 from storage_node.fetch import NetworkFetcher
@@ -31,6 +34,7 @@ from storage_node.read_limit import read_limit
 from storage_node.rows import ProofRows
 from storage_node.runner import DutyRunner
 from storage_node.server import NodeServer, ServerSettings
+from storage_node.upkeep import Upkeep
 from storage_node.upload import PieceIntake
 
 VERSION = 1
@@ -43,7 +47,9 @@ class NodeSettings:
 
     ``unpaid_reads_per_s``: requests a second that one address may read for nothing; None is no limit. It
     holds for whatever is mounted below ``/ipfs/`` on `StorageNode.app`. ``heal`` lets the node fetch blocks
-    of its pieces from the network when its disk has lost them.
+    of its pieces from the network when its disk has lost them. ``open`` None leaves what the ledger says: a
+    node that its owner has closed stays closed when it is started again. ``denied``: content roots, manifests
+    and blocks that it does not take, and gives up where it has them.
     """
 
     endpoint: str
@@ -52,11 +58,12 @@ class NodeSettings:
     price_per_gib_period: int
     min_piece_bytes: int = 0
     max_piece_bytes: int = 1 << 40
-    open: bool = True
+    open: bool | None = None
     payout: bytes | None = None
     admin_token: str | None = None
     allow_private: bool = False
     heal: bool = True
+    denied: tuple[CID, ...] = ()
     unpaid_reads_per_s: float | None = 500.0
 
 
@@ -90,19 +97,32 @@ class StorageNode:
         self.custody = Custody(folder, store, rows)
         self.directory = ProviderDirectory(ledger, clock=monotonic, me=self.account)
         self.fetcher = NetworkFetcher(self.directory, pool)
+        denylist = Denylist.of(settings.denied)
         self._acceptance = Acceptance(
-            ledger, sender, self.custody, store, self.fetcher, me=self.account, sleep=sleep
+            ledger, sender, self.custody, store, self.fetcher, me=self.account, denylist=denylist, sleep=sleep
+        )
+        upkeep = Upkeep(
+            ledger,
+            sender,
+            self._acceptance,
+            self.custody,
+            store,
+            denylist=denylist,
+            heal=settings.heal,
+            sleep=sleep,
         )
         self.runner = DutyRunner(
             ledger,
             sender,
             Prover(self.custody, store, rows),
             self._acceptance,
+            upkeep,
             me=self.account,
             heal=settings.heal,
-            note=self.directory.note,
+            note=self._note,
             sleep=sleep,
         )
+        self.is_open = False
         self._accepting: dict[ShardKey, asyncio.Task[bool]] = {}
         self._problems: list[str] = []
         limit = settings.unpaid_reads_per_s
@@ -147,10 +167,16 @@ class StorageNode:
             settings.price_per_gib_period,
             settings.min_piece_bytes,
             settings.max_piece_bytes,
-            settings.open,
+            settings.open if settings.open is not None else not _was_closed(known),
         )
         if asked != ask:
             await self._sender.send(Ask(*ask))
+        self.is_open = ask[-1]
+
+    def _note(self, event: Event) -> None:
+        self.directory.note(event)
+        if event.kind == "provider_asked" and event.attributes.get("provider") == self.account:
+            self.is_open = bool(event.attributes.get("open"))
 
     # What the routes need: see `server.Reception`.
 
@@ -205,7 +231,7 @@ class StorageNode:
             "version": VERSION,
             "account": peer_text(self.account),
             "endpoint": self.settings.endpoint,
-            "open": self.settings.open,
+            "open": self.is_open,
             "following": self.runner.caught_up.is_set(),
         }
 
@@ -221,6 +247,7 @@ class StorageNode:
             "shards": [{"deal": str(key.deal), "shard": key.shard} for key in held],
             "offered": [{"deal": str(key.deal), "shard": key.shard} for key in self.runner.duties.offered],
             "proofs": tally.proofs,
+            "spots": tally.spots,
             "faults": tally.faults,
             "repairs": tally.repairs,
             "last_problem": tally.last_problem,
@@ -242,12 +269,18 @@ class StorageNode:
             "locked": provider.locked,
             "shards": [
                 {
-                    "deal": str(key.deal),
-                    "shard": key.shard,
-                    "status": shard.status.value,
-                    "paid": shard.paid,
-                    "escrow": shard.escrow,
+                    "deal": str(mine.key.deal),
+                    "shard": mine.key.shard,
+                    "status": mine.shard.status.value,
+                    "paid": mine.shard.paid,
+                    "escrow": mine.shard.escrow,
                 }
-                for key, shard in shards
+                for mine in shards
+                if mine.shard.provider == self.account
             ],
         }
+
+
+def _was_closed(known: ProviderRecord | None) -> bool:
+    """Whether a provider that has asked before takes nothing now."""
+    return known is not None and known.max_piece_bytes > 0 and not known.open

@@ -10,7 +10,7 @@ from ledger.genesis import Params
 from ledger.records import DatasetRecord
 from ledger.rules_proofs import challenge_of
 from proofs.commitment import PieceTree
-from proofs.merkle_proof import DatasetView, TreeView, prove
+from proofs.merkle_proof import Challenge, DatasetView, TreeView, prove
 from proofs.slot_tree import MemoryNodes, set_slot
 from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody
@@ -32,14 +32,20 @@ class Prover:
         self._lock = threading.Lock()
         self._views: OrderedDict[tuple[bytes, bytes, int], DatasetView] = OrderedDict()
 
-    def answer(self, record: DatasetRecord, slots: Mapping[int, ShardKey], params: Params) -> bytes:
+    def answer(self, record: DatasetRecord, slots: Mapping[int, ShardKey], terms: Params) -> bytes:
         """The proof for the open window of a dataset whose slots hold these shards.
 
         Raises PieceLost or BlockLost when something that was drawn is not here any more,
         proofs.errors.DamagedBlock for a block whose bytes changed, ViewMismatch when the slots are not those
         of the record.
         """
-        return prove(challenge_of(record, params), self._view(record, slots), self._read, self._subtrees)
+        return prove(challenge_of(record, terms), self._view(record, slots), self._read, self._subtrees)
+
+    def answer_spot(self, key: ShardKey, challenge: Challenge) -> bytes:
+        """The proof for a spot challenge of one piece. Raises as `answer`."""
+        piece = self._piece(key)
+        view = DatasetView(data=_mirror({0: piece.data}, 0), meta=_mirror({0: piece.meta}, 0))
+        return prove(challenge, view, self._read, self._subtrees)
 
     def _view(self, record: DatasetRecord, slots: Mapping[int, ShardKey]) -> DatasetView:
         """The mirror of the dataset's trees, kept while its roots stay the same."""

@@ -1,10 +1,10 @@
-"""Carries out a provider's duties: follows the ledger's events, proves, accepts, repairs and collects pay."""
+"""Carries out a provider's duties: follows the ledger's events, proves, accepts, takes over, collects pay."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from ledger.engine.errors import LedgerNotFound, LedgerRefused
 from ledger.engine.sender import Sender
 from ledger.errors import LedgerError
 from ledger.events import Event
-from ledger.genesis import Params
-from ledger.records import DatasetRecord, Phase, ShardStatus
+from ledger.fees import small_fee
+from ledger.records import Phase, ShardStatus
 from ledger.result import Code
 from ledger.transactions import Prove as ProveBody
 from ledger.transactions import Settle as SettleBody
@@ -23,10 +23,12 @@ from storage_node.acceptance import Acceptance
 from storage_node.duties import (
     Action,
     Duties,
+    Fetch,
+    Inspect,
     Prove,
     Receive,
+    Reconsider,
     Release,
-    Repair,
     Settle,
     ShardKey,
     Window,
@@ -35,17 +37,30 @@ from storage_node.duties import (
 from storage_node.errors import BlockLost, PieceLost, StorageNodeError
 from storage_node.ledger_view import my_shards, slots_of
 from storage_node.prover import Prover
+from storage_node.upkeep import Upkeep
 
 RECONNECT_S = 1.0
 RETRY_S = 1.0
 MAX_RETRY_S = 30.0
 MAX_PROVING = 4
-MAX_REPAIRS = 2
+MAX_FETCHING = 2
+# Pay is collected when it is so many times what collecting it costs.
+LEAST_PAY_IN_FEES = 10
 
 _log = logging.getLogger(__name__)
 
 # Refusals of a proof that no second try can change.
-FINAL = frozenset({Code.TOO_LATE, Code.ALREADY_PROVEN, Code.UNKNOWN_DATASET, Code.NOT_YOURS})
+FINAL = frozenset(
+    {
+        Code.TOO_LATE,
+        Code.ALREADY_PROVEN,
+        Code.UNKNOWN_DATASET,
+        Code.UNKNOWN_DEAL,
+        Code.UNKNOWN_SHARD,
+        Code.NOT_YOURS,
+        Code.NO_SPOT,
+    }
+)
 
 
 @dataclass(slots=True)
@@ -53,6 +68,7 @@ class Tally:
     """What happened since the start, for the owner's status."""
 
     proofs: int = 0
+    spots: int = 0
     faults: int = 0
     repairs: int = 0
     last_problem: str = ""
@@ -70,6 +86,7 @@ class DutyRunner:
         sender: Sender,
         prover: Prover,
         acceptance: Acceptance,
+        upkeep: Upkeep,
         *,
         me: bytes,
         heal: bool,
@@ -80,6 +97,7 @@ class DutyRunner:
         self._sender = sender
         self._prover = prover
         self._acceptance = acceptance
+        self._upkeep = upkeep
         self._heal = heal
         self._note = note
         self._sleep = sleep
@@ -89,7 +107,7 @@ class DutyRunner:
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
         self._follower: asyncio.Task[None] | None = None
         self._proving = asyncio.Semaphore(MAX_PROVING)
-        self._repairing = asyncio.Semaphore(MAX_REPAIRS)
+        self._fetching = asyncio.Semaphore(MAX_FETCHING)
         self.caught_up = asyncio.Event()
 
     def start(self) -> None:
@@ -132,19 +150,22 @@ class DutyRunner:
         """
         status = await self._ledger.status()
         found = await my_shards(self._ledger, self._me)
-        mine: set[ShardKey] = set()
-        for key, shard in found:
-            if shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR):
-                self._run(self.duties.load_offer(key, repair=shard.status is ShardStatus.REPAIR))
-                mine.add(key)
-            elif not shard.status.is_closed:
-                self.duties.load_held(key, shard.dataset)
-                mine.add(key)
-        await self._acceptance.forget_others(mine)
-        for dataset, record in await self._ledger.datasets(provider=self._me):
+        datasets = dict(await self._ledger.datasets(provider=self._me))
+        for mine in found:
+            if mine.is_offer:
+                first = mine.shard.status is ShardStatus.OFFERED
+                self._run(self.duties.load_offer(mine.key, uploaded=first))
+            else:
+                self.duties.load_held(mine.key, mine.dataset)
+        await self._acceptance.forget_others({mine.key for mine in found})
+        for dataset, record in datasets.items():
             if record.phase is Phase.OPEN and not record.proven:
-                window = Window(dataset, record.period, 0)
-                self._run(self.duties.load_window(window))
+                self._run(self.duties.load_window(Window(dataset, record.period, 0)))
+            self._run([Inspect(dataset), Reconsider(dataset)])
+        for mine in found:
+            active = datasets.get(mine.dataset) if mine.shard.status is ShardStatus.ACTIVE else None
+            if active is not None and active.proven_total - mine.shard.mark >= self.duties.settle_every:
+                self._run([Settle(mine.key)])
         return int(status["height"])
 
     def _run(self, actions: list[Action]) -> None:
@@ -152,14 +173,19 @@ class DutyRunner:
             match action:
                 case Receive(key):
                     self._launch(("accept", key), self._acceptance.accept_if_complete(key))
-                case Repair(key):
-                    self._launch(("repair", key), self._repair(key))
+                case Fetch(key):
+                    self._launch(("fetch", key), self._fetch(key))
                 case Prove(window):
                     self._launch(("prove", window), self._prove(window))
+                case Inspect(dataset):
+                    self._launch(("inspect", dataset), self._inspect(dataset))
+                case Reconsider(dataset):
+                    keys = [key for key, its in self.duties.held.items() if its == dataset]
+                    self._launch(("reconsider", dataset), self._upkeep.give_up_denied(keys))
                 case Settle(key):
                     self._launch(("settle", key), self._settle(key))
                 case Withdraw(key) | Release(key):
-                    self._cancel(("repair", key))
+                    self._cancel(("fetch", key))
                     self._launch(("release", key), self._acceptance.release(key))
 
     def _launch(self, name: Hashable, work: Coroutine[Any, Any, object]) -> None:
@@ -194,38 +220,47 @@ class DutyRunner:
 
     async def _prove(self, window: Window) -> None:
         """Prove and submit, again and again until it counts or the window is over."""
+        await self._persist(
+            f"period {window.period} of {window.dataset.hex()[:12]}",
+            lambda: self.duties.owes(window),
+            lambda: self._prove_once(window),
+        )
+
+    async def _persist(
+        self, what: str, owed: Callable[[], bool], once: Callable[[], Awaitable[None]]
+    ) -> None:
         retry_s = RETRY_S
         async with self._proving:
-            while self.duties.owes(window):
+            while owed():
                 try:
-                    if await self._prove_once(window):
-                        return
+                    await once()
+                    return
                 except LedgerNotFound:
                     return
                 except (LedgerError, StorageNodeError, ProofsError) as error:
-                    self._problem(f"period {window.period} of {window.dataset.hex()[:12]}: {error}")
+                    self._problem(f"{what}: {error}")
                     if isinstance(error, LedgerRefused) and error.code in FINAL:
                         return
                 await self._sleep(retry_s)
                 retry_s = min(2 * retry_s, MAX_RETRY_S)
 
-    async def _prove_once(self, window: Window) -> bool:
-        """One try; True when there is nothing left to do for this window."""
+    async def _prove_once(self, window: Window) -> None:
+        """One try; returns when there is nothing left to do for this window."""
         record = await self._ledger.dataset(window.dataset)
         if record.period != window.period or record.phase is not Phase.OPEN or record.proven:
-            return True
+            return
         keys = await slots_of(self._ledger, window.dataset)
-        params = await self._ledger.params()
-        proof = await self._answer(record, keys, params)
+        terms = await self._ledger.params(record.terms)
+        most = len(keys) + record.challenges + terms.meta_challenges
+        proof = await self._made(most, lambda: self._prover.answer(record, keys, terms))
         await self._sender.send(ProveBody(window.dataset, window.period, proof))
         self.tally.proofs += 1
-        return True
 
-    async def _answer(self, record: DatasetRecord, keys: Mapping[int, ShardKey], params: Params) -> bytes:
-        """The proof; pieces and blocks that the disk has lost are fetched first, as many as can be drawn."""
-        for _ in range(len(keys) + record.challenges + params.meta_challenges):
+    async def _made(self, most: int, make: Callable[[], bytes]) -> bytes:
+        """A proof; pieces and blocks that the disk has lost are fetched first, as many as can be drawn."""
+        for _ in range(most):
             try:
-                return await asyncio.to_thread(self._prover.answer, record, keys, params)
+                return await asyncio.to_thread(make)
             except (BlockLost, DamagedBlock) as error:
                 if not self._heal:
                     raise
@@ -236,14 +271,27 @@ class DutyRunner:
                     raise
                 self._problem(f"{error}; making them anew")
                 await self._acceptance.recover(ShardKey(error.deal, error.shard))
-        return await asyncio.to_thread(self._prover.answer, record, keys, params)
+        return await asyncio.to_thread(make)
 
-    async def _repair(self, key: ShardKey) -> None:
-        async with self._repairing:
-            await self._acceptance.repair(key)
+    async def _inspect(self, dataset: bytes) -> None:
+        if said := await self._upkeep.inspect(dataset):
+            self._problem(said)
+
+    async def _fetch(self, key: ShardKey) -> None:
+        async with self._fetching:
+            await self._acceptance.fetch(key)
         self.tally.repairs += 1
 
     async def _settle(self, key: ShardKey) -> None:
+        """Collect the pay, unless too much of it went into that: it waits, and is paid at the end."""
+        view = await self._ledger.deal(key.deal)
+        shard = view.shards[key.shard]
+        if shard.status is not ShardStatus.ACTIVE or shard.provider != self._me:
+            return
+        periods = (await self._ledger.dataset(shard.dataset)).proven_total - shard.mark
+        pay = periods * view.deal.price + shard.reward + shard.bounty
+        if pay < LEAST_PAY_IN_FEES * small_fee(await self._ledger.params()):
+            return
         try:
             await self._sender.send(SettleBody(key.deal, key.shard))
         except LedgerRefused as refusal:

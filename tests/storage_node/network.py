@@ -237,7 +237,7 @@ class Network:
         return set(offers.values()) or {provider.home.account for provider in self.providers}
 
     def _owed(self) -> bool:
-        """Whether an honest node has a window to prove, or a shard to repair."""
+        """Whether an honest node has a window to prove, or a shard to repair or take over."""
         open_by: dict[object, object] = {}
         for event in self.events:
             dataset = event.attributes.get("dataset")
@@ -246,9 +246,11 @@ class Network:
                 open_by[dataset] = event.attributes["provider"]
             elif event.kind in ("proof_accepted", "fault", "period_void"):
                 open_by.pop(dataset, None)
-            elif event.kind == "shard_assigned" and event.attributes["repair"]:
+            elif event.kind == "shard_assigned" and (
+                event.attributes["repair"] or event.attributes["handover"]
+            ):
                 open_by[place] = event.attributes["provider"]
-            elif event.kind in ("shard_accepted", "offer_expired"):
+            elif event.kind in ("shard_accepted", "offer_expired", "handover_failed"):
                 open_by.pop(place, None)
         return any(provider in self.honest for provider in open_by.values())
 
