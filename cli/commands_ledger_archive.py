@@ -180,6 +180,7 @@ def _compare(history: History, replay: Replay, storage: Any) -> None:
             f"{replay.app.app_hash.hex()}"
         )
     if history.storage is not None:
+        history.storage.check_state()
         for kept, led_to in zip(history.storage.state_items(), storage.state_items(), strict=False):
             if kept != led_to:
                 raise invalid(f"the state in {history.name} differs at key {min(kept[0], led_to[0]).hex()}")

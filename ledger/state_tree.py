@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from ledger.errors import CorruptState
 from ledger.store import Changes, Rows
 from merkledag import varint
 
@@ -280,6 +281,39 @@ class StateTree:
             found = _Nodes(0, b"".join([tile or _EMPTY[0] * TILE for tile in tiles]))
             self._regions[number] = found
         return found
+
+    def check(self, state: Rows) -> None:
+        """Raises CorruptState unless the tree is that of all of this state; takes as long as it is large."""
+        leaves: dict[int, bytes] = {}
+        count = 0
+        for row in self._rows.scan(b"b"):
+            if not row.startswith(b"b"):
+                break
+            number, bucket = int.from_bytes(row[1:], "big"), _read_bucket(self._rows.get(row) or b"")
+            for key, leaf in bucket.items():
+                value = state.get(key)
+                if (
+                    value is None
+                    or leaf != leaf_hash(key, sha256(value).digest())
+                    or bucket_of(key) != number
+                ):
+                    raise CorruptState(f"the state's value at key {key.hex()} is not what its tree says")
+            leaves[number] = bucket_leaf(simple_root(list(bucket.values())))
+            count += len(bucket)
+        if count != sum(1 for _ in state.scan(b"")):
+            raise CorruptState("the state has keys that its tree does not have")
+        nodes = leaves
+        for level in range(BUCKET_BITS):
+            nodes = {
+                index: inner_hash(
+                    nodes.get(2 * index, _EMPTY[level]), nodes.get(2 * index + 1, _EMPTY[level])
+                )
+                for index in {each >> 1 for each in nodes}
+            }
+            if any(self._node(level + 1, index) != node for index, node in nodes.items()):
+                raise CorruptState("the upper levels of the state's tree do not follow from its buckets")
+        if nodes.get(0, _EMPTY[BUCKET_BITS]) != self.root:
+            raise CorruptState("the state's tree has another root than its buckets")
 
     def prove(self, key: bytes, read: Callable[[bytes], bytes | None]) -> StateProof:
         """What this tree has at `key`; `read` gives the value of a key of the state that the tree is of."""

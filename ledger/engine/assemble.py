@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger.application import Application, BlockInput, BlockResult
+from ledger.application import Application, BlockInput, BlockResult, genesis_items
 from ledger.engine.blocks import (
     Block,
     BlockEvents,
@@ -19,7 +19,6 @@ from ledger.engine.errors import CorruptStore, ReplayMismatch
 from ledger.engine.storage import LedgerStorage, StoredBlock, StoredTx
 from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis
 from ledger.genesis import Genesis
-from ledger.ingest import memory_store
 from ledger.transactions import decode_beacon
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -72,7 +71,7 @@ def _stored(block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assemb
         ],
         events=dag_cbor.encode(events.to_map()),
         journal=encode_journal(result.time, result.entries),
-        state=result.writes.state,
+        writes=result.writes,
         app_hash=result.app_hash,
         log_payload=encode_log_payload(raw_block, txs),
     )
@@ -89,17 +88,13 @@ def load_application(storage: LedgerStorage, genesis: Genesis | None = None) -> 
     if kept is None:
         if genesis is None:
             raise InvalidGenesis(f"{storage.folder} holds no ledger yet; it needs a genesis")
-        app = Application(genesis)
-        storage.create(genesis.encode(), dict(app.items()), app.app_hash)
-    else:
-        if genesis is not None and genesis.encode() != kept:
-            raise InvalidGenesis(f"{storage.folder} holds a ledger of another genesis")
-        try:
-            app = Application(Genesis.decode(kept), memory_store(storage.state_items()))
-        except (CorruptState, InvalidGenesis) as error:
-            raise CorruptStore(
-                f"the ledger's state is damaged ({error}); restore it from a backup"
-            ) from error
+        storage.create(genesis.encode(), genesis_items(genesis.validated()).items())
+    elif genesis is not None and genesis.encode() != kept:
+        raise InvalidGenesis(f"{storage.folder} holds a ledger of another genesis")
+    try:
+        app = Application(Genesis.decode(storage.genesis() or b""), storage.committed())
+    except (CorruptState, InvalidGenesis) as error:
+        raise CorruptStore(f"the ledger's state is damaged ({error}); restore it from a backup") from error
     if (app.height, app.app_hash) != (storage.height(), storage.app_hash()):
         raise CorruptStore(
             f"the ledger's state is damaged: app hash {app.app_hash.hex()} at {app.height}, not "

@@ -1,9 +1,9 @@
 """The ledger on disk: one LMDB environment, written in one transaction a block behind a write-ahead log.
 
-Tables: `meta` (format, genesis, height, app hash), `state` (key → value of the
-authenticated map), `blocks` (u64be height → signed block), `txs` and `receipts` (u64be height ‖ u32be index →
-signed transaction, receipt), `events` (u64be height → events), `index` (SHA-256 digest of a block, a signed
-transaction or an unsigned one → where it is), `journal` (account ‖ u64be height → what changed its balance
+Tables: `meta` (format, genesis, height, app hash), `state`, `tree` and `lists` (see `ledger.store`), `blocks`
+(u64be height → signed block), `txs` and `receipts` (u64be height ‖ u32be index → signed transaction,
+receipt), `events` (u64be height → events), `index` (SHA-256 digest of a block, a signed transaction or an
+unsigned one → where it is), `journal` (account ‖ u64be height → what changed its balance
 and stake in that block). Values are opaque here; the engine gives them their shape.
 
 LMDB runs with `metasync=False`: power loss may undo its last transaction, which the log then replays.
@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
+from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
-from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault, sync_folder
+from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Snapshot, check_rows, put_writes
+from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
+from ledger.ingest import fill
+from ledger.store import Writes
 
-FORMAT = 1
-MAP_SIZE_BYTES = 64 << 30
-MAX_READERS = 512
-TABLES = (b"meta", b"state", b"blocks", b"txs", b"receipts", b"events", b"index", b"journal")
+FORMAT = 2
+TABLES = (b"meta", STATE, TREE, LISTS, b"blocks", b"txs", b"receipts", b"events", b"index", b"journal")
 LOCK_FILE = "ledger.lock"
 
 _HEIGHT = struct.Struct(">Q")
@@ -58,7 +57,7 @@ class StoredBlock:
     txs: Sequence[StoredTx]
     events: bytes
     journal: Mapping[bytes, bytes]
-    state: Mapping[bytes, bytes | None]
+    writes: Writes
     app_hash: bytes
     log_payload: bytes
 
@@ -88,28 +87,6 @@ def read_place(key: bytes) -> tuple[int, int]:
     return height, index
 
 
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """No LMDB or system error leaves this module under its own name."""
-    try:
-        yield
-    except (
-        lmdb.CorruptedError,
-        lmdb.InvalidError,
-        lmdb.PageNotFoundError,
-        lmdb.VersionMismatchError,
-    ) as error:
-        raise CorruptStore(
-            f"the ledger's database is damaged ({what}: {error}); restore it from a backup"
-        ) from error
-    except lmdb.MapFullError as error:
-        raise StoreError(
-            f"the ledger's database is full ({what}); it holds {MAP_SIZE_BYTES >> 30} GiB at most"
-        ) from error
-    except (lmdb.Error, OSError) as error:
-        raise StoreError(f"the ledger's database cannot be used ({what}: {error})") from error
-
-
 class LedgerStorage:
     """The open store of one ledger. One process, one instance: the folder is locked while it is open.
 
@@ -131,6 +108,7 @@ class LedgerStorage:
         self._log = WriteAheadLog(folder / "wal", fault, segment_bytes)
         self._lock: int | None = None
         self._environment: Any = None
+        self._snapshot: Snapshot | None = None
         self._tables: dict[bytes, Any] = {}
 
     def open(self) -> None:
@@ -138,7 +116,7 @@ class LedgerStorage:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._take_lock()
-            with _translated("opening"):
+            with translated("opening"):
                 self._open_environment()
             self._check_format()
             self._log.open()
@@ -147,12 +125,27 @@ class LedgerStorage:
             self.close()
             raise
 
+    def committed(self) -> LmdbStore:
+        """The state after the last block, for the one application that this store has."""
+        if self._snapshot is None:
+            with translated("reading state"):
+                self._snapshot = Snapshot(self._environment)
+        return LmdbStore(self._snapshot, self._tables)
+
+    def check_state(self) -> None:
+        """Reads all of the state, as no opening does; raises CorruptStore unless it has its app hash."""
+        with translated("reading state"), self._begin() as txn:
+            root = check_rows(LmdbStore(Snapshot(self._environment, txn=txn), self._tables))
+        if root != self.app_hash():
+            raise CorruptStore("the ledger's state has another app hash than its block says")
+
     def close(self) -> None:
         """Makes everything durable and releases the folder; harmless twice."""
+        self._end_reads()
         if self._environment is not None:
             environment, self._environment = self._environment, None
             try:
-                with _translated("syncing"):
+                with translated("syncing"):
                     environment.sync(True)
             finally:
                 environment.close()
@@ -163,10 +156,16 @@ class LedgerStorage:
 
     def abandon(self) -> None:
         """Closes without syncing, as a crash would; for tests of recovery and after a failed write."""
+        self._end_reads()
         environment, self._environment = self._environment, None
         if environment is not None:
             environment.close()
         self.close()
+
+    def _end_reads(self) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.close()
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -190,7 +189,7 @@ class LedgerStorage:
 
     def state_items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Every state item whose key starts with `prefix`, in order of key, as of one moment."""
-        with _translated("reading state"), self._begin() as txn, txn.cursor(self._tables[b"state"]) as cursor:
+        with translated("reading state"), self._begin() as txn, txn.cursor(self._tables[b"state"]) as cursor:
             found = cursor.set_range(prefix) if prefix else cursor.first()
             while found and cursor.key().startswith(prefix):
                 yield bytes(cursor.key()), bytes(cursor.value())
@@ -214,7 +213,7 @@ class LedgerStorage:
         if not 0 <= height < 1 << 63:
             return rows
         prefix = _HEIGHT.pack(height)
-        with _translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"txs"]) as cursor:
+        with translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"txs"]) as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
                 rows.append(cursor.value())
@@ -227,7 +226,7 @@ class LedgerStorage:
 
     def journal(self, account: bytes, height: int) -> Iterator[tuple[int, bytes]]:
         """The account's journal, (height, row) with the newest block first, from `height` down."""
-        with _translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"journal"]) as cursor:
+        with translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"journal"]) as cursor:
             following = journal_key(account, min(height, _MAX_HEIGHT) + 1)
             found = cursor.prev() if cursor.set_range(following) else cursor.last()
             while found and cursor.key().startswith(account):
@@ -248,20 +247,43 @@ class LedgerStorage:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def create(self, genesis: bytes, state: Mapping[bytes, bytes | None], app_hash: bytes) -> None:
-        """Writes the genesis state at height 0. Raises StoreError."""
+    def create(self, genesis: bytes, items: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Writes the genesis state at height 0; returns its app hash. Raises StoreError."""
+        with self._new_state(genesis, items) as (txn, app_hash):
+            self._put_tip(txn, 0, app_hash)
+            self._fault("create.commit")
+        with translated("syncing"):
+            self._environment.sync(True)
+        return app_hash
+
+    def restore(self, genesis: bytes, items: Iterable[tuple[bytes, bytes]], tip: StoredBlock) -> None:
+        """Writes the state after a block, and that block without its `writes`; there is nothing before it.
+
+        All or nothing. Raises StoreError, CorruptStore if the items do not have the block's app hash.
+        """
+        with self._new_state(genesis, items) as (txn, app_hash):
+            if app_hash != tip.app_hash:
+                raise CorruptStore(
+                    f"the state has app hash {app_hash.hex()}, block {tip.height} says {tip.app_hash.hex()}"
+                )
+            self._put_block(txn, tip)
+            self._fault("create.commit")
+        with translated("syncing"):
+            self._environment.sync(True)
+
+    @contextmanager
+    def _new_state(self, genesis: bytes, items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[Any, bytes]]:
+        """A write transaction in which the empty store got these items, and their app hash."""
         if self.genesis() is not None:
             raise StoreError(f"{self._folder} already holds a ledger")
-        with _translated("creating the ledger"), self._begin(write=True) as txn:
-            self._put_state(txn, state)
-            meta = self._tables[b"meta"]
-            txn.put(b"format", struct.pack(">I", FORMAT), db=meta)
-            txn.put(b"genesis", genesis, db=meta)
-            txn.put(b"height", _HEIGHT.pack(0), db=meta)
-            txn.put(b"app_hash", app_hash, db=meta)
-            self._fault("create.commit")
-        with _translated("syncing"):
-            self._environment.sync(True)
+        with translated("creating the ledger"), self._begin(write=True) as txn:
+            snapshot = Snapshot(self._environment, txn=txn)
+            app_hash = fill(
+                LmdbStore(snapshot, self._tables), items, lambda writes: put_writes(txn, self._tables, writes)
+            )
+            txn.put(b"format", struct.pack(">I", FORMAT), db=self._tables[b"meta"])
+            txn.put(b"genesis", genesis, db=self._tables[b"meta"])
+            yield txn, app_hash
 
     def log_block(self, block: StoredBlock) -> None:
         """Appends the block to the write-ahead log; it is decided when this returns. Raises StoreError."""
@@ -271,15 +293,15 @@ class LedgerStorage:
         """Writes a logged block into the database, all or nothing; may be repeated. Raises StoreError."""
         if block.height != self.height() + 1:
             raise StoreError(f"block {block.height} does not follow block {self.height()}")
-        with _translated(f"writing block {block.height}"), self._begin(write=True) as txn:
+        with translated(f"writing block {block.height}"), self._begin(write=True) as txn:
             self._fault("db.begin")
-            self._put_state(txn, block.state)
+            put_writes(txn, self._tables, block.writes)
             self._fault("db.state")
             self._put_block(txn, block)
             self._fault("db.commit")
         self._fault("db.committed")
         if self._log.full:
-            with _translated("syncing"):
+            with translated("syncing"):
                 self._environment.sync(True)
             self._log.rotate(block.height + 1)
 
@@ -294,44 +316,8 @@ class LedgerStorage:
             raise StoreError(f"{self._folder} is in use by another process; stop that one first") from error
 
     def _open_environment(self) -> None:
-        path = self._folder / "db"
-        if not (path / "data.mdb").exists():
-            self._make_environment(path)
-        self._environment = self._lmdb(path)
-        # Reading a mapped page behind the end of a cut file would kill the process (SIGBUS); a page of zeros
-        # is an ordinary "corrupted". A sound file may lack pages that were allocated and never written.
-        file = path / "data.mdb"
-        needed_bytes = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
-        if file.stat().st_size < needed_bytes:
-            os.truncate(file, needed_bytes)
+        self._environment = open_environment(self._folder / "db", self._map_size_bytes, len(TABLES))
         self._tables = {name: self._environment.open_db(name) for name in TABLES}
-
-    def _make_environment(self, path: Path) -> None:
-        """An empty database that is there as a whole: with half a first page it could never be opened."""
-        made = path.with_name(f"{path.name}.new")
-        for unfinished in (made, path):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        made.mkdir(mode=0o700)
-        environment = self._lmdb(made)
-        environment.sync(True)
-        environment.close()
-        (made / "lock.mdb").unlink()
-        sync_folder(made)
-        made.rename(path)
-        sync_folder(path.parent)
-
-    def _lmdb(self, path: Path) -> Any:
-        return lmdb.open(
-            str(path),
-            map_size=self._map_size_bytes,
-            max_dbs=len(TABLES),
-            max_readers=MAX_READERS,
-            max_spare_txns=8,
-            metasync=False,
-            readahead=False,
-            meminit=False,
-            mode=0o600,
-        )
 
     def _check_format(self) -> None:
         value = self._get(b"meta", b"format")
@@ -359,18 +345,9 @@ class LedgerStorage:
         return self._environment.begin(write=write)
 
     def _get(self, table: bytes, key: bytes) -> bytes | None:
-        with _translated("reading"), self._begin() as txn:
+        with translated("reading"), self._begin() as txn:
             value: bytes | None = txn.get(key, db=self._tables[table])
             return value
-
-    def _put_state(self, txn: Any, items: Mapping[bytes, bytes | None]) -> None:
-        table = self._tables[b"state"]
-        for key in sorted(items):
-            value = items[key]
-            if value is None:
-                txn.delete(key, db=table)
-            else:
-                txn.put(key, value, db=table)
 
     def _put_block(self, txn: Any, block: StoredBlock) -> None:
         height = _HEIGHT.pack(block.height)
@@ -387,6 +364,9 @@ class LedgerStorage:
         txn.put(height, block.events, db=self._tables[b"events"], append=True)
         for account, row in sorted(block.journal.items()):
             txn.put(journal_key(account, block.height), row, db=self._tables[b"journal"])
+        self._put_tip(txn, block.height, block.app_hash)
+
+    def _put_tip(self, txn: Any, height: int, app_hash: bytes) -> None:
         meta = self._tables[b"meta"]
-        txn.put(b"height", height, db=meta)
-        txn.put(b"app_hash", block.app_hash, db=meta)
+        txn.put(b"height", _HEIGHT.pack(height), db=meta)
+        txn.put(b"app_hash", app_hash, db=meta)

@@ -218,16 +218,33 @@ async def test_a_block_of_another_signer_in_the_log_is_refused(chain: Chain) -> 
         chain.load()
 
 
-async def test_a_changed_state_item_is_found_at_opening(chain: Chain) -> None:
+async def test_a_changed_state_item_is_found_by_a_check_of_all(chain: Chain) -> None:
     await filled(chain)
     storage = chain.storage
     assert storage is not None
     key, value = next(storage.state_items(b"account/"))
     with storage._begin(write=True) as txn:
         txn.put(key, value[:-1] + bytes([value[-1] ^ 1]), db=storage._tables[b"state"])
-    chain.close()
     with pytest.raises(CorruptStore, match="state is damaged"):
-        chain.load()
+        storage.check_state()
+
+
+@pytest.mark.parametrize("table", [b"state", b"tree"])
+async def test_a_lost_row_is_found_by_a_check_of_all(chain: Chain, table: bytes) -> None:
+    await filled(chain)
+    storage = chain.storage
+    assert storage is not None
+    storage.check_state()
+    with storage._begin() as txn, txn.cursor(storage._tables[table]) as cursor:
+        rows = list(cursor.iternext(values=False))
+    for row in (rows[0], rows[-1], rows[len(rows) // 2]):
+        with storage._begin(write=True) as txn:
+            value = txn.pop(row, db=storage._tables[table])
+        with pytest.raises(CorruptStore, match="state is damaged"):
+            storage.check_state()
+        with storage._begin(write=True) as txn:
+            txn.put(row, value, db=storage._tables[table])
+    storage.check_state()
 
 
 def test_a_new_folder_needs_a_genesis_and_keeps_to_it(tmp_path: Path, clock: ManualClock) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
 from ledger.engine.storage import LedgerStorage, Place, StoredBlock, StoredTx
+from ledger.state_tree import StateTree
+from ledger.store import Writes
 
 
 def _digest(text: str) -> bytes:
@@ -28,7 +30,7 @@ def _block(height: int, txs: int = 2, state: dict[bytes, bytes | None] | None = 
         ],
         events=b"events %d" % height,
         journal={b"a" * 32: b"row %d" % height},
-        state={b"height": b"%d" % height} if state is None else state,
+        writes=Writes({b"height": b"%d" % height} if state is None else state, {}, {}),
         app_hash=_digest(f"app {height}"),
         log_payload=b"payload %d" % height,
     )
@@ -42,13 +44,14 @@ def commit(store: LedgerStorage, block: StoredBlock) -> None:
 def _created(folder: Path) -> LedgerStorage:
     store = LedgerStorage(folder)
     store.open()
-    store.create(b"genesis", {b"a": b"1", b"b": b"2"}, _digest("app 0"))
+    store.create(b"genesis", [(b"a", b"1"), (b"b", b"2")])
     return store
 
 
 def test_a_committed_block_is_found_by_height_place_and_digest(tmp_path: Path) -> None:
     store = _created(tmp_path)
-    assert (store.height(), store.app_hash(), store.genesis()) == (0, _digest("app 0"), b"genesis")
+    assert (store.height(), store.app_hash()) == (0, StateTree(store.committed().tree).root)
+    assert store.genesis() == b"genesis"
     commit(store, _block(1, state={b"a": None, b"c": b"3"}))
     store.close()
 
@@ -96,7 +99,7 @@ def test_blocks_follow_each_other(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not follow"):
         store.apply(_block(2))
     with pytest.raises(StoreError, match="already holds"):
-        store.create(b"genesis", {}, b"")
+        store.create(b"genesis", [])
     store.close()
 
 

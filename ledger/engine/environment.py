@@ -1,0 +1,82 @@
+"""The LMDB environment of a ledger: made as a whole, opened safely, its errors in the engine's words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ledger.engine.errors import CorruptStore, StoreError
+from ledger.engine.wal import sync_folder
+
+MAP_SIZE_BYTES = 64 << 30
+MAX_READERS = 512
+_DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
+
+
+def explain(what: str, error: lmdb.Error | OSError) -> StoreError:
+    """The error to raise instead; `what` says what was being done."""
+    if isinstance(error, _DAMAGE):
+        return CorruptStore(f"the ledger's database is damaged ({what}: {error}); restore it from a backup")
+    if isinstance(error, lmdb.MapFullError):
+        return StoreError(
+            f"the ledger's database is full ({what}); it holds {MAP_SIZE_BYTES >> 30} GiB at most"
+        )
+    return StoreError(f"the ledger's database cannot be used ({what}: {error})")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """No LMDB or system error leaves the block under its own name."""
+    try:
+        yield
+    except (lmdb.Error, OSError) as error:
+        raise explain(what, error) from error
+
+
+def open_environment(path: Path, map_size_bytes: int, tables: int) -> Any:
+    """The environment in a folder, made if it is not there. Raises lmdb.Error and OSError."""
+    if not (path / "data.mdb").exists():
+        _make(path, map_size_bytes, tables)
+    environment = _open(path, map_size_bytes, tables)
+    # Reading a mapped page behind the end of a cut file would kill the process (SIGBUS); a page of zeros
+    # is an ordinary "corrupted". A sound file may lack pages that were allocated and never written.
+    file = path / "data.mdb"
+    needed_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if file.stat().st_size < needed_bytes:
+        os.truncate(file, needed_bytes)
+    return environment
+
+
+def _make(path: Path, map_size_bytes: int, tables: int) -> None:
+    """An empty database that is there as a whole: with half a first page it could never be opened."""
+    made = path.with_name(f"{path.name}.new")
+    for unfinished in (made, path):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    made.mkdir(mode=0o700)
+    environment = _open(made, map_size_bytes, tables)
+    environment.sync(True)
+    environment.close()
+    (made / "lock.mdb").unlink()
+    sync_folder(made)
+    made.rename(path)
+    sync_folder(path.parent)
+
+
+def _open(path: Path, map_size_bytes: int, tables: int) -> Any:
+    return lmdb.open(
+        str(path),
+        map_size=map_size_bytes,
+        max_dbs=tables,
+        max_readers=MAX_READERS,
+        max_spare_txns=8,
+        metasync=False,
+        readahead=False,
+        meminit=False,
+        mode=0o600,
+    )
