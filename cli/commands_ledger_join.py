@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -52,9 +53,9 @@ def join(
             f"{url} runs chain {genesis.chain_id} of another operator or name than this home belongs to "
             f"({before.chain}): --replace leaves that one"
         )
-    if not json_output:
-        _show(document)
-    if not is_known and (not chain or not operator) and not yes:
+    asked = not is_known and not yes and not (chain and operator)
+    if asked:
+        _show(document, note if json_output else text)
         require_yes(
             "join this ledger and trust its operator with the order of transactions?",
             without_terminal=UNASKED,
@@ -65,6 +66,8 @@ def join(
     if json_output:
         emit(document)
     else:
+        if not asked:
+            _show(document, text)
         note(f"joined: {home.config_file} holds the URL, the chain and its operator")
 
 
@@ -131,12 +134,12 @@ def _document(url: str, genesis: Genesis, status: dict[str, Any], params: dict[s
     }
 
 
-def _show(document: dict[str, Any]) -> None:
+def _show(document: dict[str, Any], line: Callable[[str], None]) -> None:
     from cli.ledger_params import params_lines
     from cli.money import amount_text
 
     for name in ("url", "chain_id", "operator", "height", "time"):
-        text(f"{name:24} {document[name]}")
-    text(f"{'issued':24} {amount_text(document['issued'])}")
-    for line in params_lines(document["params"]):
-        text(line)
+        line(f"{name:24} {document[name]}")
+    line(f"{'issued':24} {amount_text(document['issued'])}")
+    for each in params_lines(document["params"]):
+        line(each)
