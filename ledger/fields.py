@@ -22,6 +22,9 @@ class FieldError(ValueError):
     """A value is not what its field declares; the message names the field."""
 
 
+Refer = Callable[["type[Wire]"], dict[str, Any]]
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -30,7 +33,8 @@ def _same(value: Any) -> Any:
 class Spec:
     """One kind of field. `check` returns the value to keep or raises FieldError; the others convert.
 
-    `bounds` are the least and the greatest number, where there are such.
+    `bounds` are the least and the greatest number, where there are such. `schema` is what JSON Schema says of
+    the field's form in JSON; it is given what refers to other classes.
     """
 
     check: Callable[[Any], Any]
@@ -38,6 +42,37 @@ class Spec:
     to_json: Callable[[Any], Any] = _same
     from_json: Callable[[Any], Any] = _same
     bounds: tuple[int, int] | None = None
+    schema: Callable[[Refer], dict[str, Any]] | None = None
+
+
+def uint_schema(low: int = 0, high: int = limits.MAX_UINT) -> dict[str, Any]:
+    """A number within bounds."""
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def hex_schema(low: int = 0, high: int | None = None) -> dict[str, Any]:
+    """Hexadecimal of so many bytes."""
+    counts = f"{{{low},{'' if high is None else high}}}"
+    return {"type": "string", "pattern": f"^([0-9a-f]{{2}}){counts}$"}
+
+
+def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object of exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """What may be null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+ACCOUNT_SCHEMA = {"type": "string", "pattern": "^k51[0-9a-z]+$"}
+CID_SCHEMA = {"type": "string", "pattern": "^[0-9A-Za-z]+$"}
 
 
 def uint(low: int = 0, high: int = limits.MAX_UINT) -> Spec:
@@ -50,7 +85,7 @@ def uint(low: int = 0, high: int = limits.MAX_UINT) -> Spec:
             raise FieldError(f"outside {low}…{high}")
         return value
 
-    return Spec(check, bounds=(low, high))
+    return Spec(check, bounds=(low, high), schema=lambda _: uint_schema(low, high))
 
 
 def _check_bool(value: Any) -> bool:
@@ -69,7 +104,7 @@ def text(max_chars: int) -> Spec:
             raise FieldError(f"{len(value)} characters; at most {max_chars}")
         return value
 
-    return Spec(check)
+    return Spec(check, schema=lambda _: {"type": "string", "maxLength": max_chars})
 
 
 def _bytes(low: int, high: int) -> Callable[[Any], bytes]:
@@ -92,7 +127,9 @@ def _from_hex(value: Any) -> bytes:
 
 def blob(low: int, high: int) -> Spec:
     """Bytes of a length within bounds; hexadecimal in JSON."""
-    return Spec(_bytes(low, high), to_json=bytes.hex, from_json=_from_hex)
+    return Spec(
+        _bytes(low, high), to_json=bytes.hex, from_json=_from_hex, schema=lambda _: hex_schema(low, high)
+    )
 
 
 def optional_blob(length: int) -> Spec:
@@ -104,7 +141,13 @@ def optional_blob(length: int) -> Spec:
             raise FieldError(f"{len(checked)} bytes; 0 or {length} are allowed")
         return checked
 
-    return Spec(check, to_json=bytes.hex, from_json=_from_hex)
+    empty = {"const": ""}
+    return Spec(
+        check,
+        to_json=bytes.hex,
+        from_json=_from_hex,
+        schema=lambda _: {"anyOf": [hex_schema(length, length), empty]},
+    )
 
 
 def _peer(value: Any) -> bytes:
@@ -119,7 +162,13 @@ def _peer(value: Any) -> bytes:
 def account(*, optional: bool = False) -> Spec:
     """A 32-byte Ed25519 public key; k51… in JSON, "" for none."""
     check = optional_blob(32).check if optional else _bytes(32, 32)
-    return Spec(check, to_json=lambda key: peer_text(key) if key else "", from_json=_peer)
+    schema = {"anyOf": [ACCOUNT_SCHEMA, {"const": ""}]} if optional else ACCOUNT_SCHEMA
+    return Spec(
+        check,
+        to_json=lambda key: peer_text(key) if key else "",
+        from_json=_peer,
+        schema=lambda _: schema,
+    )
 
 
 def _check_cid(value: Any) -> CID:
@@ -153,6 +202,11 @@ def sequence(item: Spec, max_items: int) -> Spec:
         to_wire=list if wire is None else lambda value: [wire(entry) for entry in value],
         to_json=lambda value: [item.to_json(entry) for entry in value],
         from_json=lambda value: [item.from_json(entry) for entry in value],
+        schema=lambda refer: {
+            "type": "array",
+            "items": item.schema(refer) if item.schema else {},
+            "maxItems": max_items,
+        },
     )
 
 
@@ -163,6 +217,7 @@ def nested(cls: type[Wire]) -> Spec:
         to_wire=lambda value: value.to_map(),
         to_json=lambda value: value.to_json(),
         from_json=lambda value: cls.from_json(value),
+        schema=lambda refer: refer(cls),
     )
 
 
@@ -175,17 +230,24 @@ def choice(cls: type[Enum]) -> Spec:
         except ValueError as error:
             raise FieldError(f"none of {', '.join(str(member.value) for member in cls)}") from error
 
-    return Spec(check, to_wire=lambda member: member.value, to_json=lambda member: member.value)
+    return Spec(
+        check,
+        to_wire=lambda member: member.value,
+        to_json=lambda member: member.value,
+        schema=lambda _: {"enum": [member.value for member in cls]},
+    )
 
 
 Uint = Annotated[int, uint()]
 Positive = Annotated[int, uint(low=1)]
-Flag = Annotated[bool, Spec(_check_bool)]
+Flag = Annotated[bool, Spec(_check_bool, schema=lambda _: {"type": "boolean"})]
 Account = Annotated[bytes, account()]
 AccountOrNone = Annotated[bytes, account(optional=True)]
 Digest = Annotated[bytes, blob(32, 32)]
 DigestOrNone = Annotated[bytes, optional_blob(32)]
-Link = Annotated[CID, Spec(_check_cid, to_json=str, from_json=_parse_cid)]
+Link = Annotated[
+    CID, Spec(_check_cid, to_json=str, from_json=_parse_cid, schema=lambda _: CID_SCHEMA)
+]
 
 
 _SPECS: dict[type[Any], tuple[tuple[str, Spec], ...]] = {}

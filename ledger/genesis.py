@@ -9,7 +9,20 @@ from typing import Annotated, Any
 
 from ledger import limits
 from ledger.errors import InvalidGenesis
-from ledger.fields import Account, Digest, FieldError, Link, Positive, Spec, Wire, blob, nested, text, uint
+from ledger.fields import (
+    Account,
+    Digest,
+    FieldError,
+    Link,
+    Positive,
+    Spec,
+    Wire,
+    blob,
+    nested,
+    or_null,
+    text,
+    uint,
+)
 from ledger.records import Record
 from merkledag import dag_cbor
 from merkledag.errors import MerkledagError
@@ -107,6 +120,7 @@ ORIGIN = Spec(
     to_wire=lambda origin: None if origin is None else origin.to_map(),
     to_json=lambda origin: None if origin is None else origin.to_json(),
     from_json=lambda value: None if value is None else Origin.from_json(value),
+    schema=lambda refer: or_null(refer(Origin)),
 )
 
 

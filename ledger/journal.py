@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ledger import keys, limits
-from ledger.fields import Account, AccountOrNone, FieldError, Spec, Wire, text
+from ledger.fields import (
+    CID_SCHEMA,
+    Account,
+    AccountOrNone,
+    FieldError,
+    Spec,
+    Wire,
+    or_null,
+    text,
+    uint_schema,
+)
 from ledger.money import Place, Purse
 from ledger.records import AccountRecord, ProviderRecord
 from merkledag.cid import CID
@@ -42,11 +52,12 @@ def _check_link(value: Any) -> CID | None:
     return value
 
 
-CHANGE = Spec(_check_change)
+CHANGE = Spec(_check_change, schema=lambda _: uint_schema(-limits.MAX_UINT))
 LINK_OR_NONE = Spec(
     _check_link,
     to_json=lambda cid: None if cid is None else str(cid),
     from_json=lambda value: None if value is None else CID.parse(value),
+    schema=lambda _: or_null(CID_SCHEMA),
 )
 
 

@@ -15,7 +15,21 @@ from typing import Annotated, Any
 from ledger import limits
 from ledger.engine.errors import CorruptStore
 from ledger.events import Event
-from ledger.fields import Account, Digest, FieldError, Link, Spec, Uint, Wire, blob, sequence, text, uint
+from ledger.fields import (
+    CID_SCHEMA,
+    Account,
+    Digest,
+    FieldError,
+    Link,
+    Spec,
+    Uint,
+    Wire,
+    blob,
+    or_null,
+    sequence,
+    text,
+    uint,
+)
 from ledger.journal import Entry
 from ledger.result import TxResult
 from merkledag import dag_cbor, ed25519
@@ -38,11 +52,12 @@ def _check_prev(value: Any) -> CID | None:
     return None if value is None else _check_link(value)
 
 
-LINK = Spec(_check_link, to_json=str, from_json=CID.parse)
+LINK = Spec(_check_link, to_json=str, from_json=CID.parse, schema=lambda _: CID_SCHEMA)
 PREVIOUS = Spec(
     _check_prev,
     to_json=lambda cid: None if cid is None else str(cid),
     from_json=lambda value: None if value is None else CID.parse(value),
+    schema=lambda _: or_null(CID_SCHEMA),
 )
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ledger import keys
 from ledger.application import Application
-from ledger.engine.render import AccountKey
+from ledger.engine.render import AccountKey, dump_json
 from ledger.engine.rpc_common import (
     ENGINE,
     MAX_KEY_BYTES,
@@ -21,12 +21,14 @@ from ledger.engine.rpc_common import (
     parse_uint,
     reply,
 )
+from ledger.engine.schema import document
 from ledger.engine.storage import PLACE_BYTES, place_key, read_place
 from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
 from ledger.limits import MAX_UINT
 from ledger.views import DatasetInfo
 
 DATASET_ID_BYTES = 32
+SCHEMA_TYPE = "application/schema+json"
 T = TypeVar("T")
 
 
@@ -34,6 +36,7 @@ def add_routes(app: web.Application) -> None:
     """Adds this module's routes."""
     router = app.router
     router.add_get("/v1/status", _status)
+    router.add_get("/v1/schema", _schema)
     router.add_get("/v1/genesis", _genesis)
     router.add_get("/v1/params", _params)
     router.add_get("/v1/account/{account}", _account)
@@ -90,6 +93,10 @@ async def _status(request: web.Request) -> web.StreamResponse:
             "trouble": engine.status.trouble,
         },
     )
+
+
+async def _schema(request: web.Request) -> web.StreamResponse:
+    return web.Response(body=dump_json(document()), content_type=SCHEMA_TYPE, charset="utf-8")
 
 
 async def _genesis(request: web.Request) -> web.StreamResponse:
