@@ -10,7 +10,23 @@ from typing import Any
 from ledger.genesis import HOLD, Params
 from ledger.records import ShardStatus
 from ledger.result import Code
-from ledger.transactions import Accept, Ask, Body, Prove, Register, Settle, Transfer, Withdraw, decode
+from ledger.transactions import (
+    Accept,
+    Ask,
+    Body,
+    DeclareFault,
+    EndDeal,
+    GiveUp,
+    HandOver,
+    Prove,
+    Register,
+    Renew,
+    Settle,
+    TopUp,
+    Transfer,
+    Withdraw,
+    decode,
+)
 from merkledag.cid import CID
 from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.world import GIB, Piece, key
@@ -58,13 +74,13 @@ class Crowd:
     def __post_init__(self) -> None:
         rng = self.rng = random.Random(self.seed)
         self.world = TwinWorld(random_params(rng), rng=rng)
-        self.world.fund(*PEOPLE, amount=rng.choice([5 * HOLD, 1_000 * HOLD]))
-        self.lazy = {name: rng.choice([0.0, 0.0, 0.1, 0.3, 0.5, 1.0]) for name in PEOPLE}
+        self.world.fund(*PEOPLE, amount=rng.choice([5 * HOLD, *[1_000 * HOLD] * 3]))
+        self.lazy = {name: rng.choice([0.0, 0.0, 0.0, 0.1, 0.4, 1.0]) for name in PEOPLE}
         for name in PEOPLE[2:]:
-            stake = self.world.params.min_stake + rng.choice([10, 5_000_000, 2 * HOLD])
+            stake = self.world.params.min_stake + rng.choice([10, 5_000_000, 2 * HOLD, 2 * HOLD])
             payout = key(rng.choice([name, "purse"]))
-            self.send(name, Register("http://a.example", rng.choice([10_000, GIB]), payout, stake))
-            self.send(name, Ask(rng.choice([0, 1_000]), 0, GIB, True))
+            self.send(name, Register("http://a.example", rng.choice([10_000, GIB, GIB]), payout, stake))
+            self.send(name, Ask(rng.choice([0, 0, 1_000]), 0, GIB, True))
         self.flush(0)
 
     def send(self, name: str, body: Body, **how: int) -> bytes:
@@ -136,10 +152,10 @@ class Crowd:
     def deal(self, name: str) -> None:
         rng = self.rng
         pieces = [Piece.random(rng, 1, 3_000, rng.randint(0, 1)) for _ in range(rng.randint(1, 3))]
-        named = rng.choices(PEOPLE[1:], k=len(pieces)) if rng.random() < 0.4 else []
-        price = rng.choice([2_000, 2_001, 4_000, 100_000, 100_000, HOLD // 10, HOLD, 2**62, HUGE])
+        named = rng.choices(PEOPLE[1:], k=len(pieces)) if rng.random() < 0.2 else []
+        price = rng.choice([2_000, 2_001, *[4_200, 100_000, 100_000] * 3, HOLD // 10, HOLD, 2**62, HUGE])
         body = self.world.deal_body(
-            pieces, k=1, periods=rng.choice([1, 1, 2, 3, 8, 20]), price=price, providers=named
+            pieces, k=1, periods=rng.choice([1, 2, 3, 4, 8, 20]), price=price, providers=named
         )
         if rng.random() < 0.15:
             wrong: list[dict[str, Any]] = [{"k": 9}, {"challenges": 65}, {"challenges": 0}, {"m": 9}]
@@ -154,7 +170,10 @@ class Crowd:
         self.deals.append(deal)
 
     def some_shard(self) -> tuple[CID, int]:
-        deal = self.rng.choice(self.deals) if self.deals else CID.of(b"none")
+        live = [deal for deal in self.deals if self.world.app.deal(deal)]
+        if self.rng.random() < 0.1 or not live:
+            return self.rng.choice([*self.deals, CID.of(b"none")]), 0
+        deal = self.rng.choice(live)
         return deal, self.rng.choice([0, 0, 0, 1, 2, 3, 2**40])
 
     def wrong_accept(self, name: str) -> None:
@@ -173,6 +192,36 @@ class Crowd:
     def settle(self, name: str) -> None:
         self.send(name, Settle(*self.some_shard()))
 
+    def change(self, name: str) -> None:
+        """Renewal, notice, bounty, handover, giving up: mostly by whom it concerns."""
+        rng, app = self.rng, self.world.app
+        deal, shard = self.some_shard()
+        info = app.deal(deal)
+        client = provider = name
+        if info and rng.random() < 0.9:
+            client = self.name_of(info.record.client)
+            shard = rng.randrange(len(info.shards))
+            provider = self.name_of(info.shards[shard].provider or key(name))
+        match rng.randrange(12):
+            case 0 | 1 | 2:
+                self.send(client, Renew(deal, rng.choice([1, 1, 2, 2**20])))
+            case 3:
+                self.send(client, EndDeal(deal))
+            case 4 | 5:
+                self.send(name, TopUp(deal, shard, rng.choice([0, 1, HOLD // 9, HUGE])))
+            case 6 | 7 | 8 | 9:
+                self.send(provider, HandOver(deal, shard))
+            case _:
+                self.send(provider, GiveUp(deal, shard))
+
+    def declare(self, name: str) -> None:
+        sets = self.world.app.datasets()
+        if sets:
+            info = self.rng.choice(sets)
+            sender = self.rng.choice([name, *[self.name_of(info.record.provider)] * 5])
+            period = info.record.period + self.rng.choice([-1, 0, 0, 0, 0, 1])
+            self.send(sender, DeclareFault(info.id, period))
+
     # What they ought to do.
 
     def duties(self) -> None:
@@ -182,8 +231,10 @@ class Crowd:
             info = app.deal(deal)
             for index, shard in enumerate(info.shards if info else ()):
                 offered = shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR)
-                if shard.provider and offered and rng.random() < 0.7:
+                if shard.provider and offered and rng.random() < 0.85:
                     self.send(self.name_of(shard.provider), Accept(deal, index))
+                if shard.successor and not shard.successor_accepted and rng.random() < 0.6:
+                    self.send(self.name_of(shard.successor), Accept(deal, index))
                 if rng.random() < 0.05:
                     self.send(rng.choice(PEOPLE), Settle(deal, index))
         for info_ in app.datasets():
@@ -197,17 +248,18 @@ class Crowd:
         """One block."""
         rng, app = self.rng, self.world.app
         acts = [self.transfer, self.envelope, self.register, self.ask, self.withdraw, self.wrong_accept]
-        acts += [self.wrong_prove, self.settle, *[self.deal] * 5]
-        for _ in range(rng.choice([0, 0, 1, 2, 4])):
-            rng.choice(acts)(rng.choice(PEOPLE))
+        acts += [self.wrong_prove, self.settle, *[self.declare] * 2, *[self.change] * 8, *[self.deal] * 4]
         self.duties()
+        done = bool(self.batch)
+        for _ in range(rng.choice([0, 0, 1, 1, 2])):
+            rng.choice(acts)(rng.choice(PEOPLE))
         if rng.random() < 0.1:
             rng.shuffle(self.batch)
         due = app.next_due()
-        step = rng.choice([0, 0, 1, 2, 5, 30, 400])
-        if due is not None and rng.random() < 0.7:
+        step = rng.choice([0, 0, 0, 1, 1, 2, 2, 5, 30, 400])
+        if due is not None and rng.random() < 0.75:
             step = max(0, min(due - app.time, self.world.params.max_step_s))
-        self.flush(step)
+        self.flush(0 if done and rng.random() < 0.8 else step)
 
     def run_down(self) -> None:
         """Nobody does anything any more: every deal comes to its end by itself."""

@@ -13,6 +13,7 @@ from merkledag.ed25519 import is_usable_key
 from proofs import merkle_proof
 from proofs.errors import InvalidProof
 from tests.ledger.naive import offers, periods
+from tests.ledger.naive.changes import declare_fault, end_deal, give_up, hand_over, renew, top_up
 from tests.ledger.naive.state import LOOKING, NOBODY, Plain, dataset_id
 
 Does = Callable[[], None]
@@ -182,7 +183,7 @@ def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterato
             if body.providers:
                 offers.offer(s, (deal, index), body.providers[index])
             else:
-                s.put_up[deal, index] = s.height
+                s.put_up.add((s.height, (deal, index)))
 
     yield do
 
@@ -197,19 +198,25 @@ def accept(s: Plain, sender: bytes, body: Accept, _: CID) -> Iterator[Code | Doe
         yield Code.UNKNOWN_SHARD
         return
     shard, deal = s.shards[place], s.deals[body.deal]
-    if shard["provider"] != sender:
+    taking_over = shard["handing_over"] and shard["successor"] == sender
+    if shard["provider"] != sender and not taking_over:
         yield Code.NOT_YOURS
         return
-    if shard["status"] not in LOOKING:
+    if shard["successor_accepted"] if taking_over else shard["status"] not in LOOKING:
         yield Code.NOT_OFFERED
     p, dataset = s.terms(place), dataset_id(deal["client"], sender, deal["challenges"], deal["terms"])
-    late = shard["ends_at"] and periods.next_start(s, p, dataset) + p.period_s > shard["ends_at"]
+    joins_at = periods.next_start(s, p, dataset)
+    if taking_over and not shard["successor_accepted"]:
+        old = s.datasets[shard["dataset"]]
+        turns_at = periods.ends_at(p, shard["dataset"], old["period"])
+        joins_at = periods.start_after(p, dataset, s.time if old["phase"] == "turning" else turns_at)
+    late = shard["ends_at"] and joins_at + p.period_s > shard["ends_at"]
     if s.time > shard["expires_at"] or late:
         yield Code.OFFER_EXPIRED
     if s.size(place) > s.free_bytes(sender):
         yield Code.NO_CAPACITY
     known = s.datasets.get(dataset)
-    if known and len(s.in_dataset(dataset)) + len(s.joining[dataset]) >= limits.MAX_DATASET_PIECES:
+    if known and known["pieces"] + known["joining"] + known["expected"] >= limits.MAX_DATASET_PIECES:
         yield Code.DATASET_FULL
     locks = offers.collateral(s, place)
     if s.unlocked(sender) < locks:
@@ -222,11 +229,14 @@ def accept(s: Plain, sender: bytes, body: Accept, _: CID) -> Iterator[Code | Doe
             periods.make(s, dataset, deal["client"], sender, deal["challenges"], deal["terms"])
         s.providers[sender]["locked"] += locks
         s.providers[sender]["used_bytes"] += s.size(place)
-        shard.update(status="accepted", expires_at=0, tried=[], dataset=dataset, collateral=locks)
-        record = s.datasets[dataset]
-        s.joining[dataset][record["joins"]] = place
-        record["joins"] += 1
-        record["joining"] += 1
+        shard.update(expires_at=0, tried=[])
+        if taking_over:
+            shard.update(successor_accepted=True, next_collateral=locks)
+            shard["last"] = s.datasets[shard["dataset"]]["period"]
+            s.datasets[dataset]["expected"] += 1
+        else:
+            shard.update(status="accepted", dataset=dataset, collateral=locks)
+            offers.queue(s, dataset, place)
         s.emit("shard_accepted", deal=body.deal, shard=body.shard, provider=sender, dataset=dataset)
 
     yield do
@@ -286,4 +296,10 @@ KINDS: dict[str, Callable[[Plain, bytes, Any, CID], Iterator[Code | Does]]] = {
     "accept": accept,
     "prove": prove,
     "settle": settle,
+    "renew": renew,
+    "end_deal": end_deal,
+    "top_up": top_up,
+    "hand_over": hand_over,
+    "give_up": give_up,
+    "declare_fault": declare_fault,
 }

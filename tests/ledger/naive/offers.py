@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from ledger import limits
-from tests.ledger.naive.state import CLOSED, LOOKING, NOBODY, Place, Plain, place_bytes
+from tests.ledger.naive.state import CLOSED, LOOKING, NOBODY, Place, Plain, dataset_id, place_bytes
 
 GIB = 1 << 30
 OFFER, FORGET = 1, 2
@@ -14,11 +14,13 @@ OFFER, FORGET = 1, 2
 def takes(s: Plain, provider: bytes, size: int, price: int) -> bool:
     """Whether a provider's ask is met: open, sizes, price (which is for a GiB)."""
     ask = s.providers[provider]
-    return (
-        ask["open"] is True
-        and ask["min_piece_bytes"] <= size <= ask["max_piece_bytes"]
-        and int(ask["price_per_gib_period"]) * size <= price * GIB
-    )
+    return agrees(s, provider, size, price) and ask["min_piece_bytes"] <= size <= ask["max_piece_bytes"]
+
+
+def agrees(s: Plain, provider: bytes, size: int, price: int) -> bool:
+    """Whether a provider is open and the price enough: its consent to a renewal."""
+    ask = s.providers[provider]
+    return ask["open"] is True and int(ask["price_per_gib_period"]) * size <= price * GIB
 
 
 def collateral(s: Plain, place: Place) -> int:
@@ -39,19 +41,33 @@ def may_be_drawn(s: Plain, provider: bytes, place: Place) -> bool:
 
 def draw_all(s: Plain) -> None:
     """Draws for the shards that were put up in earlier blocks, those that have waited longest first."""
-    waiting = sorted(
-        (height, place_bytes(place), place) for place, height in s.put_up.items() if height < s.height
-    )
-    for _, _, place in waiting[: limits.MAX_DRAWS_PER_BLOCK]:
+    waiting = sorted((height, place_bytes(place), place) for height, place in s.put_up if height < s.height)
+    for height, _, place in waiting[: limits.MAX_DRAWS_PER_BLOCK]:
         if s.looked >= limits.MAX_DRAW_LOOKS_PER_BLOCK:
             return
-        del s.put_up[place]
+        s.put_up.remove((height, place))
+        if not waits(s, place):
+            s.looked += 1
+            continue
         shard = s.shards[place]
-        if shard["status"] == "repair-offered" and s.time + s.terms(place).period_s > shard["ends_at"]:
+        if shard["handing_over"]:
+            if shard["ends_at"] - s.time < 2 * s.terms(place).period_s:
+                keep(s, place)
+                s.looked += 1
+                continue
+        elif shard["status"] == "repair-offered" and s.time + s.terms(place).period_s > shard["ends_at"]:
             close(s, place, "terminated")
             s.looked += 1
             continue
         offer(s, place, pick(s, place))
+
+
+def waits(s: Plain, place: Place) -> bool:
+    """Whether a shard that was put up is still to be drawn."""
+    shard = s.shards.get(place)
+    if shard is None or shard["expires_at"] or shard["successor_accepted"]:
+        return False
+    return bool(shard["handing_over"] or shard["status"] in LOOKING)
 
 
 def weigh(s: Plain) -> None:
@@ -95,10 +111,9 @@ def pick(s: Plain, place: Place) -> bytes:
 def offer(s: Plain, place: Place, provider: bytes) -> None:
     """A round begins; without a provider it only passes."""
     shard = s.shards[place]
-    shard["provider"] = provider
+    name(s, place, provider)
     shard["round"] += 1
     shard["expires_at"] = s.time + s.terms(place).accept_timeout_s
-    s.deals[place[0]]["holders"][place[1]] = provider
     s.alarms.add((shard["expires_at"] + 1, OFFER, place_bytes(place)))
     if provider:
         s.emit(
@@ -107,28 +122,49 @@ def offer(s: Plain, place: Place, provider: bytes) -> None:
             shard=place[1],
             provider=provider,
             repair=shard["status"] == "repair-offered",
+            handover=shard["handing_over"],
             expires_at=shard["expires_at"],
         )
+
+
+def name(s: Plain, place: Place, provider: bytes) -> None:
+    """Whom a shard is offered to: as its provider, or as the successor of the one that it has."""
+    of, where = ("successor", "successors") if s.shards[place]["handing_over"] else ("provider", "holders")
+    s.shards[place][of] = provider
+    s.deals[place[0]][where][place[1]] = provider
+
+
+def keep(s: Plain, place: Place) -> None:
+    """A handover that came to nothing: the provider keeps the shard."""
+    name(s, place, NOBODY)
+    shard = s.shards[place]
+    shard.update(handing_over=False, round=0, expires_at=0, tried=[])
+    s.emit("handover_failed", deal=place[0], shard=place[1], provider=shard["provider"])
 
 
 def round_over(s: Plain, place: Place) -> None:
     """An offer's time may be over: another round, or the end of the search."""
     shard = s.shards.get(place)
-    if shard is None or shard["status"] not in LOOKING or not 0 < shard["expires_at"] < s.time:
+    if shard is None or not 0 < shard["expires_at"] < s.time:
         return
-    provider = shard["provider"]
+    provider = shard["successor"] if shard["handing_over"] else shard["provider"]
     s.emit("offer_expired", deal=place[0], shard=place[1], provider=provider)
     if provider and provider not in shard["tried"]:
         shard["tried"].append(provider)
-    shard["provider"], shard["expires_at"] = NOBODY, 0
-    s.deals[place[0]]["holders"][place[1]] = NOBODY
+    name(s, place, NOBODY)
+    shard["expires_at"] = 0
     repair = shard["status"] == "repair-offered"
-    if not repair and s.deals[place[0]]["named"]:
+    if shard["handing_over"]:
+        if shard["round"] >= s.terms(place).max_rounds:
+            keep(s, place)
+        else:
+            s.put_up.add((s.height, place))
+    elif not repair and s.deals[place[0]]["named"]:
         close(s, place, "refunded")
     elif shard["round"] >= s.terms(place).max_rounds:
         close(s, place, "terminated" if repair else "refunded")
     else:
-        s.put_up[place] = s.height
+        s.put_up.add((s.height, place))
 
 
 def unpaid(s: Plain, place: Place) -> int:
@@ -141,15 +177,23 @@ def pay(s: Plain, place: Place) -> None:
     shard, count = s.shards[place], unpaid(s, place)
     if not count:
         return
-    amount, reward = count * s.price(place), shard["reward"]
+    amount, reward, bounty = count * s.price(place), shard["reward"], shard["bounty"]
     shard["mark"] += count
     shard["paid"] += amount
     shard["escrow"] -= amount
-    shard["reward"] = 0
+    shard["reward"] = shard["bounty"] = 0
     s.providers[shard["provider"]]["served"] += count
     assert shard["escrow"] >= 0
-    s.give(s.providers[shard["provider"]]["payout"], amount + reward)
-    s.emit("paid", deal=place[0], shard=place[1], provider=shard["provider"], amount=amount, reward=reward)
+    s.give(s.providers[shard["provider"]]["payout"], amount + reward + bounty)
+    s.emit(
+        "paid",
+        deal=place[0],
+        shard=place[1],
+        provider=shard["provider"],
+        amount=amount,
+        reward=reward,
+        bounty=bounty,
+    )
 
 
 def let_go(s: Plain, place: Place) -> None:
@@ -181,19 +225,71 @@ def terminate(s: Plain, place: Place) -> None:
         forfeited=lost,
         reward=shard["reward"],
     )
+    lose(s, place)
+
+
+def lose(s: Plain, place: Place) -> None:
+    """A shard has lost its provider: to the successor that has accepted it, or to be repaired, or over."""
+    shard, loser = s.shards[place], s.shards[place]["provider"]
+    if shard["successor_accepted"]:
+        pass_on(s, place)
+        return
+    if shard["handing_over"]:
+        name(s, place, NOBODY)
+        shard["handing_over"] = False
     shard.update(status="repair-offered", provider=NOBODY, round=0, expires_at=0, tried=[loser])
-    shard.update(dataset=NOBODY, slot=0, first=0, last=0, mark=0)
+    shard.update(dataset=NOBODY, slot=0, first=0, last=0, mark=0, giving_up=False)
     s.deals[place[0]]["holders"][place[1]] = NOBODY
-    s.put_up[place] = s.height
+    if s.deals[place[0]]["ending"]:
+        close(s, place, "terminated")
+    else:
+        s.put_up.add((s.height, place))
+
+
+def give_up(s: Plain, place: Place) -> None:
+    """The provider is rid of a shard after a proven period, at half of a fault's fee."""
+    pay(s, place)
+    shard = s.shards[place]
+    provider = s.providers[shard["provider"]]
+    fee = min(provider["stake"], s.price(place) * s.terms(place).fault_fee_percent // 200)
+    provider["stake"] -= fee
+    s.burned += fee
+    let_go(s, place)
+    s.emit("shard_given_up", deal=place[0], shard=place[1], provider=shard["provider"], fee=fee)
+    lose(s, place)
+
+
+def pass_on(s: Plain, place: Place) -> None:
+    """The successor has the shard now: it joins its dataset at that one's next period."""
+    shard, deal = s.shards[place], s.deals[place[0]]
+    old, new = shard["provider"], shard["successor"]
+    dataset = dataset_id(deal["client"], new, deal["challenges"], deal["terms"])
+    shard.update(status="accepted", provider=new, dataset=dataset, collateral=shard["next_collateral"])
+    shard.update(handing_over=False, successor=NOBODY, successor_accepted=False, next_collateral=0)
+    shard.update(slot=0, first=0, last=0, mark=0, round=0, giving_up=False)
+    deal["holders"][place[1]], deal["successors"][place[1]] = new, NOBODY
+    s.datasets[dataset]["expected"] -= 1
+    queue(s, dataset, place)
+    s.emit("shard_handed_over", deal=place[0], shard=place[1], from_=old, to=new)
+
+
+def queue(s: Plain, dataset: bytes, place: Place) -> None:
+    record = s.datasets[dataset]
+    s.joining[dataset][record["joins"]] = place
+    record["joins"] += 1
+    record["joining"] += 1
 
 
 def close(s: Plain, place: Place, status: str) -> None:
     """A shard is over, and with the last one its deal."""
     shard, deal = s.shards[place], s.deals[place[0]]
-    refund = shard["escrow"]
+    refund = shard["escrow"] + shard["bounty"]
     s.give(deal["client"], refund)
     s.burned += shard["reward"]
-    shard.update(escrow=0, reward=0, status=status, dataset=NOBODY)
+    if shard["handing_over"]:
+        name(s, place, NOBODY)
+    shard.update(expires_at=0, handing_over=False, giving_up=False)
+    shard.update(escrow=0, reward=0, bounty=0, status=status, dataset=NOBODY)
     s.emit("shard_closed", deal=place[0], shard=place[1], status=status, refund=refund)
     deal["refunded"] += refund
     deal["open_shards"] = sum(

@@ -7,7 +7,7 @@ from proofs.challenge import period_seed
 from proofs.commitment import EMPTY, SumNode
 from proofs.merkle_proof import Challenge
 from proofs.slot_tree import MemoryNodes, root, set_slot
-from tests.ledger.naive.offers import close, let_go, pay, terminate
+from tests.ledger.naive.offers import close, give_up, let_go, pass_on, pay, terminate
 from tests.ledger.naive.state import Map, Place, Plain, offset
 
 DATASET = 0
@@ -30,6 +30,10 @@ def closes_at(p: Params, dataset: bytes, period: int) -> int:
     return starts_at(p, dataset, period + 1) - 1
 
 
+def ends_at(p: Params, dataset: bytes, period: int) -> int:
+    return starts_at(p, dataset, period + 1)
+
+
 def terms(s: Plain, dataset: bytes) -> Params:
     """The parameters of a dataset's deals."""
     return s.versions[s.datasets[dataset]["terms"]]
@@ -42,6 +46,11 @@ def next_start(s: Plain, p: Params, dataset: bytes) -> int:
     if known is not None and known["period"] < current:
         return starts_at(p, dataset, current)  # the turn to this period is still under way
     return starts_at(p, dataset, current + 1)
+
+
+def start_after(p: Params, dataset: bytes, time: int) -> int:
+    """The first start of a period later than a time."""
+    return starts_at(p, dataset, period_at(p, dataset, time) + 1)
 
 
 def make(s: Plain, dataset: bytes, client: bytes, provider: bytes, challenges: int, version: int) -> None:
@@ -114,7 +123,9 @@ def wake(s: Plain, dataset: bytes) -> None:
         if 2 * (s.stalled_s - record["stalled_s"]) >= terms(s, dataset).window_s:
             void(s, dataset, record["period"], record["period"])
         else:
-            fault(s, dataset, record)
+            fault(s, dataset, record, declared=False)
+    if record["phase"] == "declared":
+        fault(s, dataset, record, declared=True)
     turn(s, dataset, record)
 
 
@@ -142,11 +153,12 @@ def open_window(s: Plain, dataset: bytes, record: Map) -> None:
     )
 
 
-def fault(s: Plain, dataset: bytes, record: Map) -> None:
+def fault(s: Plain, dataset: bytes, record: Map, *, declared: bool) -> None:
     provider = s.providers[record["provider"]]
     free = record["clean"] >= terms(s, dataset).grace_periods
     price = sum(s.price(place) for place in s.in_dataset(dataset))
-    fee = 0 if free else min(provider["stake"], price * terms(s, dataset).fault_fee_percent // 100)
+    fee = price * terms(s, dataset).fault_fee_percent // (200 if declared else 100)
+    fee = 0 if free else min(provider["stake"], fee)
     provider["stake"] -= fee
     s.burned += fee
     record["in_a_row"] += 1
@@ -164,6 +176,7 @@ def fault(s: Plain, dataset: bytes, record: Map) -> None:
         period=record["period"],
         fee=fee,
         in_a_row=record["in_a_row"],
+        declared=declared,
     )
 
 
@@ -182,7 +195,14 @@ def turn(s: Plain, dataset: bytes, record: Map) -> None:
         s.budget -= 1
         pay(s, place)
         let_go(s, place)
-        close(s, place, "ended")
+        if s.shards[place]["successor_accepted"]:
+            pass_on(s, place)
+        else:
+            close(s, place, "ended")
+    if record["proven"]:
+        for place in given_up(s, dataset)[: max(0, s.budget)]:
+            s.budget -= 1
+            give_up(s, place)
     for number, place in sorted(s.joining[dataset].items())[: max(0, s.budget)]:
         s.budget -= 1
         del s.joining[dataset][number]
@@ -197,9 +217,10 @@ def turn(s: Plain, dataset: bytes, record: Map) -> None:
             pieces=record["pieces"],
         )
     left = record["terminating"] or s.joining[dataset] or over(s, dataset, current)
+    left = left or (record["proven"] and given_up(s, dataset))
     if s.budget <= 0 and left:
         s.alarms.add((starts_at(terms(s, dataset), dataset, record["period"] + 1), DATASET, dataset))
-    elif record["pieces"] == 0:
+    elif record["pieces"] == record["expected"] == 0:
         drop(s, dataset, record)
     else:
         begin(s, dataset, record, current)
@@ -211,12 +232,19 @@ def over(s: Plain, dataset: bytes, current: int) -> list[Place]:
     return sorted(gone, key=lambda place: (s.shards[place]["last"], s.shards[place]["slot"]))
 
 
+def given_up(s: Plain, dataset: bytes) -> list[Place]:
+    return [place for place in s.in_dataset(dataset) if s.shards[place]["giving_up"]]
+
+
 def join(s: Plain, dataset: bytes, record: Map, place: Place, current: int) -> None:
     shard, period_s = s.shards[place], terms(s, dataset).period_s
     begins = starts_at(terms(s, dataset), dataset, current)
     periods = s.deals[place[0]]["periods"]
     if shard["ends_at"]:
         periods = (shard["ends_at"] - begins) // period_s
+    ends = shard["ends_at"] or begins + periods * period_s
+    if s.deals[place[0]]["ending"] and periods > 1:
+        periods, ends = 1, begins + period_s
     if periods <= 0:
         let_go(s, place)
         close(s, place, "terminated")
@@ -231,7 +259,7 @@ def join(s: Plain, dataset: bytes, record: Map, place: Place, current: int) -> N
         first=current,
         last=current + periods - 1,
         mark=record["proven_total"],
-        ends_at=shard["ends_at"] or begins + periods * period_s,
+        ends_at=ends,
     )
 
 
@@ -249,12 +277,14 @@ def begin(s: Plain, dataset: bytes, record: Map, current: int) -> None:
     skipped = current - record["period"] - 1
     if skipped:
         void(s, dataset, record["period"] + 1, current - 1)
-    record.update(phase="waiting", period=current, seed=b"", seed_time=0, stalled_s=0)
+    phase = "waiting" if record["pieces"] else "resting"
+    record.update(phase=phase, period=current, seed=b"", seed_time=0, stalled_s=0)
     for of, row in (("proven", "history"), ("faulted", "faults")):
         bits = [record[of], *(record[row] >> i & 1 for i in range(KEPT_PERIODS))]
         bits = [*[0] * min(skipped, KEPT_PERIODS), *bits][:KEPT_PERIODS]
         record.update({of: False, row: sum(bit << i for i, bit in enumerate(bits))})
-    s.alarms.add((opens_at(terms(s, dataset), dataset, current), DATASET, dataset))
+    wakes = opens_at if record["pieces"] else ends_at
+    s.alarms.add((wakes(terms(s, dataset), dataset, current), DATASET, dataset))
 
 
 def drop(s: Plain, dataset: bytes, record: Map) -> None:

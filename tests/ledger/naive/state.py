@@ -40,7 +40,7 @@ class Plain:
     shards: dict[Place, Map] = field(default_factory=dict)
     datasets: dict[bytes, Map] = field(default_factory=dict)
     joining: dict[bytes, dict[int, Place]] = field(default_factory=dict)
-    put_up: dict[Place, int] = field(default_factory=dict)  # shards to be drawn, since which height
+    put_up: set[tuple[int, Place]] = field(default_factory=set)  # shards to be drawn, since which height
     seats: list[bytes] = field(default_factory=list)  # the providers as they came
     weights: list[int] = field(default_factory=list)  # by seat, as of the last block's end
     alarms: set[tuple[int, int, bytes]] = field(default_factory=set)  # (time, what, whose)
