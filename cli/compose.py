@@ -238,6 +238,7 @@ async def node_service(
     home: Home, listen: str, ledger_url: str, terms: NodeTerms
 ) -> AsyncIterator[RunningNode]:
     """A paid storage node: serves, registers at its ledger, follows its duties."""
+    from cli.arguments import cid_argument
     from cli.naming import name_store
     from gateway.app import add_trustless_routes
     from storage_node.names_server import add_routing_routes
@@ -259,6 +260,7 @@ async def node_service(
                 payout=terms.payout,
                 admin_token=token,
                 allow_private=private,
+                denied=tuple(cid_argument(text) for text in home.config.texts("node.denied")),
                 # In a network of one's own everybody may read: all of them may come from one address.
                 unpaid_reads_per_s=None if private else UNPAID_READS_PER_S,
             ),

@@ -40,6 +40,17 @@ def _urls(value: Value) -> str | None:
     return next(filter(None, map(_url, cast("list[str]", value))), None)
 
 
+def _cids(value: Value) -> str | None:
+    from cli.arguments import cid_argument
+
+    try:
+        for text in cast("list[str]", value):
+            cid_argument(text)
+    except CommandError as error:
+        return str(error)
+    return None
+
+
 def _dns(value: Value) -> str | None:
     from storage_node.names_dns import parse_server
 
@@ -190,6 +201,7 @@ SETTINGS: Final[dict[str, Setting]] = {
         _setting("node.open", True, "the node takes new pieces; `node ask` and `node drain` change it"),
         _setting("node.min_piece", "0", "least bytes of a piece that the node takes", _parsed_by(_size)),
         _setting("node.max_piece", "1T", "most bytes of a piece that the node takes", _parsed_by(_size)),
+        _setting("node.denied", [], "CIDs that the node neither takes nor keeps: roots or blocks", _cids),
         _setting("node.endpoint", "", "URL by which others reach the node", _url),
         _setting(
             "node.payout", "", "account that the node's pay goes to; by default its own", _parsed_by(_account)

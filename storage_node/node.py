@@ -47,9 +47,8 @@ class NodeSettings:
 
     ``unpaid_reads_per_s``: requests a second that one address may read for nothing; None is no limit. It
     holds for whatever is mounted below ``/ipfs/`` on `StorageNode.app`. ``heal`` lets the node fetch blocks
-    of its pieces from the network when its disk has lost them. ``open`` None leaves what the ledger says: a
-    node that its owner has closed stays closed when it is started again. ``denied``: content roots, manifests
-    and blocks that it does not take, and gives up where it has them.
+    of its pieces from the network when its disk has lost them. ``denied``: content
+    roots, manifests and blocks that it does not take, and gives up where it has them.
     """
 
     endpoint: str
@@ -58,7 +57,7 @@ class NodeSettings:
     price_per_gib_period: int
     min_piece_bytes: int = 0
     max_piece_bytes: int = 1 << 40
-    open: bool | None = None
+    open: bool = True
     payout: bytes | None = None
     admin_token: str | None = None
     allow_private: bool = False
@@ -167,11 +166,11 @@ class StorageNode:
             settings.price_per_gib_period,
             settings.min_piece_bytes,
             settings.max_piece_bytes,
-            settings.open if settings.open is not None else not _was_closed(known),
+            settings.open,
         )
         if asked != ask:
             await self._sender.send(Ask(*ask))
-        self.is_open = ask[-1]
+        self.is_open = settings.open
 
     def _note(self, event: Event) -> None:
         self.directory.note(event)
@@ -279,8 +278,3 @@ class StorageNode:
                 if mine.shard.provider == self.account
             ],
         }
-
-
-def _was_closed(known: ProviderRecord | None) -> bool:
-    """Whether a provider that has asked before takes nothing now."""
-    return known is not None and known.max_piece_bytes > 0 and not known.open

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import ChainMismatch, LedgerUnreachable
+from ledger.engine.event_filter import EventFilter
 from ledger.engine.sender import Sender
 from ledger.errors import LedgerError
 from ledger.records import ShardRecord, ShardStatus
@@ -148,10 +149,10 @@ class StoreRun:
         """Look at the deal's shards again whenever an event names the deal."""
         while True:
             try:
-                async for block in self._ledger.events(height + 1):
+                wanted = EventFilter(deals=frozenset({deal}))
+                async for block in self._ledger.events(height + 1, wanted):
                     height = block.height
-                    if any(event.attributes.get("deal") == deal for event in block.events):
-                        await self._look(deal)
+                    await self._look(deal)
             except ChainMismatch:
                 raise
             except LedgerError:

@@ -216,15 +216,11 @@ async def test_what_the_disk_lost_while_the_node_was_off_is_back_before_the_wind
     assert not network.seen("fault")
 
 
-async def test_a_node_that_its_owner_closed_stays_closed_when_it_is_started_again(network: Network) -> None:
+async def test_a_node_that_its_owner_closes_while_it_runs_says_so(network: Network) -> None:
     (node,) = await network.add_providers(1)
     assert node.node.status()["open"]
     await node.home.sender.send(Ask(1_000_000, 0, 1 << 40, open=False))
     await network.until(lambda: not node.node.status()["open"], "the node to notice")
-    await node.stop()
-    await node.start()
-    assert not (await node.home.ledger.provider(node.home.account)).open
-    assert not node.node.status()["open"]
 
 
 async def test_pay_is_collected_when_that_is_worth_its_fee(network: Network) -> None:

@@ -281,7 +281,7 @@ async def test_a_named_node_that_never_answers_gives_the_money_back(network: Net
 async def test_a_node_takes_nothing_that_it_does_not_ask_for_even_if_named(
     network: Network, ask: Ask
 ) -> None:
-    (node,) = await network.add_providers(1, open=True)
+    (node,) = await network.add_providers(1)
     client = await a_client(network)
     content = add_files(client.store, FILES)
     with await network.plan(client, content, code=(1, 1), named=(node.home.account,)) as plan:
