@@ -9,11 +9,12 @@ from collections import Counter
 
 import pytest
 
+from ledger.genesis import HOLD
 from ledger.journal import Entry, reason
 from ledger.money import Place
 from ledger.transactions import Transfer, Withdraw
 from tests.ledger.test_faults import terminated
-from tests.ledger.world import HOLD, World, key
+from tests.ledger.world import World, key
 
 
 @pytest.fixture
