@@ -15,6 +15,7 @@ from ledger import (
     limits,
     money,
     rules_draw,
+    rules_governance,
     rules_offers,
     rules_periods,
     rules_settlement,
@@ -22,7 +23,7 @@ from ledger import (
     weights,
 )
 from ledger.context import Context
-from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis, InvalidTransaction
+from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis, InvalidTransaction, UnknownRules
 from ledger.events import Event
 from ledger.genesis import Genesis, Params
 from ledger.ingest import memory_store
@@ -36,6 +37,7 @@ from ledger.state_tree import Staged, StateTree
 from ledger.store import Store, Writes
 from ledger.transactions import is_proof
 from ledger.views import Queries
+from ledger.views_governance import GovernanceQueries
 from proofs import beacon
 from proofs.errors import InvalidBeacon
 
@@ -44,6 +46,7 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.DATASET: rules_periods.on_due,
         due.What.OFFER: rules_offers.on_offer_due,
         due.What.FORGET: rules_settlement.forget,
+        due.What.PROPOSAL: rules_governance.on_due,
     }
 )
 # What an earlier transaction of the same account, or the next block, may still cure.
@@ -103,7 +106,7 @@ def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
     }
 
 
-class Application(Queries):
+class Application(Queries, GovernanceQueries):
     """A chain's state and its rules; queries (`views.Queries`) answer from the last committed block.
 
     One thread drives it: finalize_block, then commit or abort. All of the state is read through `store`.
@@ -173,6 +176,7 @@ class Application(Queries):
         in neither stays pending for a later block.
         """
         assert self._unfinished is None, "commit or abort the last block first"
+        self._check_rules()
         self._dropped = {}
         chosen: list[bytes] = []
         room = min(max_bytes, limits.MAX_BLOCK_BYTES)
@@ -210,6 +214,7 @@ class Application(Queries):
 
     def process_proposal(self, block: BlockInput) -> TxResult:
         """Whether another proposer's block is acceptable: height, time, size, beacon, form, signatures."""
+        self._check_rules()
         try:
             self._check_head(block)
         except InvalidBlock as error:
@@ -234,9 +239,10 @@ class Application(Queries):
 
         The beacon comes first, then what is due, then draws, then the transactions. One that fails leaves no
         trace but its result. Raises InvalidBlock if the height does not follow, or the first transaction is
-        not a valid beacon.
+        not a valid beacon, and UnknownRules if this program lacks the rules in force.
         """
         assert self._unfinished is None, "commit or abort the last block first"
+        self._check_rules()
         value = self._check_head(block)
         step_s = max(0, block.block_time_s - self.block_time_s)
         moved_s = min(step_s, self.params.max_step_s)
@@ -312,6 +318,13 @@ class Application(Queries):
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         """Every key and value of the committed state, keys in order; for small states and tests."""
         return self._state.items()
+
+    def _check_rules(self) -> None:
+        """Raises UnknownRules, with the note of the proposal that brought the rules while that is kept."""
+        rules = self._chain.rules
+        if rules not in rules_governance.KNOWN_RULES:
+            notes = [info.record.note for info in self.proposals() if info.record.rules == rules]
+            raise UnknownRules(rules, max(rules_governance.KNOWN_RULES), self.height + 1, "".join(notes[-1:]))
 
     def _check_head(self, block: BlockInput) -> bytes:
         """The beacon value that the block adds; raises InvalidBlock."""

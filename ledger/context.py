@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ledger import keys, limits, money
+from ledger import keys, limits, money, stakes
 from ledger.errors import Refusal
 from ledger.events import Attribute, Event
 from ledger.genesis import Params
@@ -95,6 +95,9 @@ class Context:
 
         `why` is one word, needed where `journal.reason` does not say what it is from the two places alone.
         """
+        for purse in (source, target) if amount and source != target else ():
+            if purse.place is money.Place.STAKE:
+                stakes.note(self.state, purse.key[len(keys.PROVIDER) :], self.chain.proposals)
         money.move(self.state, self.totals, source, target, amount)
         if amount and source != target:
             self.moves.append(Move(source, target, amount, why, self.tx_id))

@@ -18,6 +18,7 @@ class What(IntEnum):
     DATASET = 0  # a dataset's window opens, or its period turns; subject: the dataset
     OFFER = 1  # an offered shard was not accepted; subject: deal ‖ u16 shard
     FORGET = 2  # a finished deal leaves the state; subject: deal
+    PROPOSAL = 3  # a vote ends, what was agreed comes into force, or it is forgotten; subject: proposal
 
 
 Handler = Callable[[Context, bytes], None]

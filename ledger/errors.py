@@ -25,6 +25,18 @@ class CorruptState(LedgerError):
     """The stored items do not belong together (the disk's or our fault)."""
 
 
+class UnknownRules(LedgerError):
+    """The chain has gone over to rules that this program lacks: a newer release is needed."""
+
+    def __init__(self, rules: int, known: int, height: int, note: str) -> None:
+        said = f' (the proposal said: "{note}")' if note else ""
+        super().__init__(
+            f"from block {height} on this chain has version {rules} of the rules, this program has {known}: "
+            f"install a release of Holdfast that has version {rules} of the ledger's rules{said}"
+        )
+        self.rules = rules
+
+
 class Refusal(LedgerError):
     """A rule refuses a transaction, and all it did is undone: a stable code and a line that explains."""
 

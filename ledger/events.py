@@ -27,6 +27,11 @@ Kinds and attributes (accounts as k51… text, deals as CID text, datasets and s
     paid                 deal, shard, provider, amount, reward, bounty
     shard_closed         deal, shard, status, refund
     deal_ended           deal, client, refund
+    proposed             proposal, provider, number, closes_at
+    voted                proposal, provider, approve, weight
+    proposal_closed      proposal, status            (passed, rejected, no_quorum; at last active, void)
+    params_changed       proposal, version           (in force from the next block on)
+    rules_changed        proposal, rules             (in force from the next block on)
 """
 
 from __future__ import annotations

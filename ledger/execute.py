@@ -10,6 +10,7 @@ from ledger import (
     rules_changes,
     rules_deals,
     rules_faults,
+    rules_governance,
     rules_handover,
     rules_proofs,
     rules_providers,
@@ -28,12 +29,14 @@ from ledger.transactions import (
     EndDeal,
     GiveUp,
     HandOver,
+    Propose,
     Prove,
     Register,
     Renew,
     Settle,
     TopUp,
     Transfer,
+    Vote,
     Withdraw,
 )
 
@@ -101,3 +104,7 @@ def _dispatch(ctx: Context, found: ReadTx) -> None:
             rules_faults.give_up(ctx, sender, body)
         case DeclareFault() as body:
             rules_faults.declare_fault(ctx, sender, body)
+        case Propose() as body:
+            rules_governance.propose(ctx, sender, body, found.tx_id)
+        case Vote() as body:
+            rules_governance.vote(ctx, sender, body)

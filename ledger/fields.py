@@ -210,6 +210,37 @@ def sequence(item: Spec, max_items: int) -> Spec:
     )
 
 
+def mapping(max_key_chars: int, value: Spec, max_items: int) -> Spec:
+    """A map of at most `max_items` from texts to values of one kind."""
+    name = text(max_key_chars)
+
+    def check(given: Any) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise FieldError(f"{type(given).__name__} where a map belongs")
+        if len(given) > max_items:
+            raise FieldError(f"{len(given)} entries; at most {max_items}")
+        return {name.check(key): value.check(entry) for key, entry in given.items()}
+
+    def to_json(given: Any) -> dict[str, Any]:
+        return {key: value.to_json(entry) for key, entry in given.items()}
+
+    def from_json(given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {key: value.from_json(entry) for key, entry in given.items()}
+
+    return Spec(
+        check,
+        to_json=to_json,
+        from_json=from_json,
+        schema=lambda refer: {
+            "type": "object",
+            "additionalProperties": value.schema(refer) if value.schema else {},
+            "maxProperties": max_items,
+        },
+    )
+
+
 def nested(cls: type[Wire]) -> Spec:
     """A map of another `Wire` class."""
     return Spec(

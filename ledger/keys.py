@@ -12,7 +12,9 @@
     give/ dataset, u32 slot                  empty: the slot's piece leaves after the next proven period
     join/ dataset, u64 number                SlotRecord: a piece that waits to join the dataset
     node/ dataset, u8 tree, u8 level, u32 i  u64 sum ‖ hash: a node of a slot tree (tree 0 data, 1 metadata)
+    open/ u32 number                         the CID of the proposal that this is, while it may be voted on
     params/ u32 version                      Params: the parameters of deals made under this version
+    proposal/ proposal                       ProposalRecord
     proposer/ account                        ProposerRecord
     provider/ account                        ProviderRecord
     seat/ u32 seat                           the provider of a seat in the draw
@@ -20,10 +22,12 @@
     seats                                    u32: how many there are
     shard/ deal, u16 shard                   ShardRecord
     slot/ dataset, u32 slot                  SlotRecord
+    stake/ account, u32 number               u64: the provider's stake up to proposal `number` (see `stakes`)
     totals                                   TotalsRecord
+    vote/ proposal, account                  VoteRecord
     weight/ u8 level, u32 i                  64 × u64: a row of the draw's weights (see `weights`)
 
-Numbers are big-endian, so that keys sort by them; a deal is the bytes of its CID.
+Numbers are big-endian, so that keys sort by them; a deal and a proposal are the bytes of their CIDs.
 """
 
 from __future__ import annotations
@@ -40,7 +44,9 @@ FREE = b"free/"
 GIVE = b"give/"
 JOIN = b"join/"
 NODE = b"node/"
+OPEN = b"open/"
 PARAMS = b"params/"
+PROPOSAL = b"proposal/"
 PROPOSER = b"proposer/"
 PROVIDER = b"provider/"
 SEAT = b"seat/"
@@ -48,6 +54,8 @@ SEAT_OF = b"seat-of/"
 SEATS = b"seats"
 SHARD = b"shard/"
 SLOT = b"slot/"
+STAKE = b"stake/"
+VOTE = b"vote/"
 WEIGHT = b"weight/"
 CHAIN = b"chain"
 GENESIS = b"genesis"
@@ -90,6 +98,31 @@ def proposer(account: bytes) -> bytes:
 def params(version: int) -> bytes:
     """The key of a version of the parameters."""
     return PARAMS + u32(version)
+
+
+def proposal(proposal: CID) -> bytes:
+    """The key of a proposal."""
+    return PROPOSAL + bytes(proposal)
+
+
+def open_proposal(number: int) -> bytes:
+    """The key that marks a proposal as open."""
+    return OPEN + u32(number)
+
+
+def read_open(key: bytes) -> int:
+    """The proposal's number of a key that `open_proposal` made."""
+    return int.from_bytes(key[len(OPEN) :], "big")
+
+
+def vote(proposal: CID, account: bytes) -> bytes:
+    """The key of a provider's vote on a proposal."""
+    return VOTE + bytes(proposal) + account
+
+
+def stake(account: bytes, number: int) -> bytes:
+    """The key of what a provider's stake was up to proposal `number`."""
+    return STAKE + account + u32(number)
 
 
 def deal(deal: CID) -> bytes:

@@ -18,6 +18,7 @@ from ledger.records import (
     ShardRecord,
     TotalsRecord,
 )
+from ledger.records_governance import ProposalRecord
 from ledger.result import Code
 from ledger.state import State
 from merkledag.cid import CID
@@ -34,6 +35,7 @@ class Place(Enum):
     ESCROW = ("escrow", ShardRecord, "escrow")
     REWARD = ("escrow", ShardRecord, "reward")
     BOUNTY = ("escrow", ShardRecord, "bounty")
+    PROPOSAL_DEPOSIT = ("escrow", ProposalRecord, "deposit")
     BURNED = ("burned", None, "")
 
 
@@ -85,6 +87,11 @@ def reward(deal: CID, shard: int) -> Purse:
 def bounty(deal: CID, shard: int) -> Purse:
     """What others add to the reward for repairing a shard."""
     return Purse(Place.BOUNTY, keys.shard(deal, shard))
+
+
+def proposal_deposit(proposal: CID) -> Purse:
+    """The deposit of a proposal."""
+    return Purse(Place.PROPOSAL_DEPOSIT, keys.proposal(proposal))
 
 
 @dataclass(slots=True)
@@ -146,6 +153,7 @@ def audit(items: Iterable[tuple[bytes, bytes]]) -> TotalsRecord:
         (keys.DEAL, DealRecord),
         (keys.DATASET, DatasetRecord),
         (keys.SHARD, ShardRecord),
+        (keys.PROPOSAL, ProposalRecord),
     ]
     for key, raw in items:
         if key == keys.TOTALS:

@@ -288,7 +288,8 @@ class ChainRecord(Record):
     """Where the chain stands. `block_time_s` is the last block's own time, `time` ledger time.
 
     `stalled_s` is all ledger time so far that passed before blocks that came late. `params_version` is that
-    of the parameters in force from the next block on.
+    of the parameters in force from the next block on, `rules` that of the rules; `proposals` counts all there
+    ever were.
     """
 
     height: Uint
@@ -298,6 +299,8 @@ class ChainRecord(Record):
     open_deals: Uint
     stalled_s: Uint = 0
     params_version: Uint = 1
+    rules: Uint = 1
+    proposals: Uint = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ heads each block, put there by its proposer, and proves itself by its BLS signat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, get_args
 
@@ -23,6 +24,7 @@ from ledger.fields import (
     Wire,
     account,
     blob,
+    mapping,
     nested,
     sequence,
     text,
@@ -40,6 +42,7 @@ _FEE_AT = len(b"\xa7\x63fee")
 _SIG_BYTES = len(b"\x63sig\x58\x40") + 64
 CHAIN = text(limits.MAX_CHAIN_ID_CHARS)
 ENDPOINT = text(limits.MAX_ENDPOINT_CHARS)
+CHANGES = mapping(limits.MAX_PARAM_CHARS, uint(), limits.MAX_PARAMS)
 PIECE_BYTES = uint(high=limits.MAX_PIECE_BYTES)
 PIECE_LEAVES = uint(high=limits.MAX_PIECE_LEAVES)
 
@@ -225,6 +228,25 @@ class DeclareFault(Wire):
     period: Uint
 
 
+@dataclass(frozen=True, slots=True)
+class Propose(Wire):
+    """Puts new values of parameters, a version of the rules (0: none) or both to the providers' vote."""
+
+    kind: ClassVar[str] = "propose"
+    changes: Annotated[Mapping[str, int], CHANGES]
+    rules: Annotated[int, uint(0, limits.MAX_RULES)]
+    note: Annotated[str, text(limits.MAX_NOTE_CHARS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Wire):
+    """A provider's vote on a proposal, with its whole stake."""
+
+    kind: ClassVar[str] = "vote"
+    proposal: Link
+    approve: Flag
+
+
 Body = (
     Transfer
     | Register
@@ -240,6 +262,8 @@ Body = (
     | HandOver
     | GiveUp
     | DeclareFault
+    | Propose
+    | Vote
 )
 BODIES: dict[str, type[Body]] = {cls.kind: cls for cls in get_args(Body)}
 

@@ -18,6 +18,7 @@ from ledger import (
     rules_datasets,
     rules_deals,
     rules_faults,
+    rules_governance,
     rules_handover,
     rules_proofs,
     rules_providers,
@@ -54,6 +55,8 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
     "hand_over": [rules_handover.hand_over, Context.need_deal, Context.need_shard],
     "give_up": [rules_faults.give_up, Context.need_deal, Context.need_shard],
     "declare_fault": [rules_faults.declare_fault],
+    "propose": [rules_governance.propose, Context.need_provider, money._change],
+    "vote": [rules_governance.vote, Context.need_provider],
     "settle": [rules_settlement.settle, Context.need_deal, Context.need_shard],
 }
 
@@ -111,11 +114,6 @@ def test_each_kind_has_its_fields_and_codes(kind: str) -> None:
 AHEAD = {
     "SPOT_OPEN",
     "NO_SPOT",
-    "TOO_MANY_PROPOSALS",
-    "UNKNOWN_PROPOSAL",
-    "VOTE_CLOSED",
-    "ALREADY_VOTED",
-    "NO_STAKE",
 }
 
 
@@ -134,6 +132,7 @@ def test_the_bounds_named_are_those_in_force() -> None:
         limits.MAX_DRAWS_PER_BLOCK,
         limits.MAX_DUE_PER_BLOCK,
         limits.MAX_SHARDS,
+        limits.MAX_OPEN_PROPOSALS,
         limits.MAX_PENDING_PER_ACCOUNT,
     ):
         assert f"{number:,}" in page

@@ -34,6 +34,7 @@ from ledger.transactions import (
     GiveUp,
     HandOver,
     PieceCommitment,
+    Propose,
     Prove,
     Register,
     Renew,
@@ -41,6 +42,7 @@ from ledger.transactions import (
     TopUp,
     Transaction,
     Transfer,
+    Vote,
     Withdraw,
     decode,
     sign,
@@ -66,6 +68,8 @@ BODY_EXAMPLES: list[Body] = [
     HandOver(MANIFEST, 3),
     GiveUp(MANIFEST, 4),
     DeclareFault(b"\x03" * 32, 12),
+    Propose({"base_fee": 5, "period_s": 60}, 2, "because"),
+    Vote(MANIFEST, True),
 ]
 
 

@@ -31,6 +31,8 @@ def records(s: Plain) -> dict[bytes, Map]:
             "open_deals": s.open_deals(),
             "stalled_s": s.stalled_s,
             "params_version": s.version,
+            "rules": 1,
+            "proposals": 0,
         },
         b"totals": s.totals(),
         **{b"params/" + number.to_bytes(4, "big"): params.to_map() for number, params in s.versions.items()},
