@@ -9,6 +9,7 @@ import typer
 
 from cli.commands_ledger_archive import export, import_, verify_history
 from cli.commands_ledger_join import join, leave
+from cli.commands_ledger_proof import prove, verify
 from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 app = new_app("The shared ledger.")
 app.command("join")(join)
 app.command("leave")(leave)
+app.command("prove")(prove)
+app.command("verify")(verify)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("verify-history")(verify_history)

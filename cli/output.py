@@ -92,6 +92,7 @@ _CODES: dict[str, ExitCode] = {
     "ledger.engine.errors.ChainMismatch": ExitCode.INVALID,
     "ledger.engine.errors.CorruptStore": ExitCode.INVALID,
     "ledger.engine.errors.InvalidArchive": ExitCode.INVALID,
+    "ledger.engine.errors.InvalidProofFile": ExitCode.INVALID,
     "ledger.engine.errors.PrunedHistory": ExitCode.NOT_FOUND,
     "ledger.engine.errors.EngineError": ExitCode.FAILED,
     "ledger.errors.CorruptState": ExitCode.INVALID,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ledger import transactions
 from ledger.engine.blocks import Block, BlockEvents, Receipt
-from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
+from ledger.engine.proof_file import KIND, Proof, ProofFile
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
 from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
 from ledger.errors import InvalidTransaction
@@ -138,6 +139,17 @@ class LedgerClient:
         if CID.of(raw, codec=cid.codec) != cid:
             raise LedgerProtocolError(f"{self.url} gave other bytes than those of {cid}")
         return raw
+
+    async def prove(self, key: bytes) -> ProofFile:
+        """What the state has at a key, proven from the last block; LedgerNotFound where there is none yet."""
+        answer = await self._get(f"/v1/prove/{key.hex()}")
+        height = _field(answer, "height")
+        if not height:
+            raise LedgerNotFound(
+                "the chain has no block yet: nothing has been signed that a proof could lead to"
+            )
+        block, proof = await self.block(height), _typed(Proof, _field(answer, "proof"))
+        return ProofFile(block, KIND, proof)
 
     async def stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """A long answer's bytes as they come, until it ends whole; checking them is for the caller."""

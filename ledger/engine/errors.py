@@ -66,5 +66,9 @@ class InvalidArchive(LedgerError):
     """The caller's: the bytes are not the archive of a ledger, or not a whole or sound one."""
 
 
+class InvalidProofFile(LedgerError):
+    """The caller's: the bytes are no proof of a state, or one that does not hold."""
+
+
 class PrunedHistory(LedgerError, LookupError):
     """The caller's: this ledger no longer keeps the transactions of the block that was asked for."""
