@@ -385,7 +385,7 @@ def decode(raw: bytes) -> Transaction:
 
 
 def unsigned_of(raw: bytes, tx: Transaction) -> bytes:
-    """`tx.unsigned_bytes()`, cut out of the bytes that decoded to it: the keys begin with "fee", then "sig"."""
+    """`tx.unsigned_bytes()`, cut out of the bytes that decoded to it: the first keys are "fee" and "sig"."""
     at = _FEE_AT + len(dag_cbor.encode(tx.fee))
     return _SIX_KEYS + raw[1:at] + raw[at + _SIG_BYTES :]
 

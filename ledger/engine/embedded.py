@@ -21,10 +21,11 @@ from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
 from ledger.engine.block_clock import BlockClock, Moment
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
-from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, StoreError
+from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
 from ledger.engine.mempool import MAX_WAITING, Mempool
+from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.storage import LedgerStorage, StoredBlock
 from ledger.result import TxResult
 from ledger.transactions import Beacon
@@ -61,7 +62,7 @@ class EmbeddedEngine:
     """Drives one application over one open store (see `assemble.load_application`).
 
     `clock` gives seconds since 1970 and may jump; `monotonic` never does, and `sleep` waits for that many of
-    its seconds (see `BlockClock`).
+    its seconds (see `BlockClock`). What is older than `keep` leaves bit by bit, with the blocks that are made.
     """
 
     name = "embedded"
@@ -77,10 +78,12 @@ class EmbeddedEngine:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         max_waiting: int = MAX_WAITING,
+        keep: Keep | None = None,
     ) -> None:
         self.app = app
         self.history = History(storage)
         self._storage = storage
+        self._pruner = Pruner(storage, keep or Keep())
         self._operator = operator
         self._beacon = beacon
         self._clock = BlockClock(clock, monotonic, app.block_time_s)
@@ -202,7 +205,10 @@ class EmbeddedEngine:
         self._wake.set()
 
     def _committed(self, tx_id: CID) -> Receipt | None:
-        found = self.history.tx(tx_id)
+        try:
+            found = self.history.tx(tx_id)
+        except PrunedHistory:
+            return None
         return None if found is None or found.receipt.code else found.receipt
 
     def _block_due_at(self) -> int | None:
@@ -272,7 +278,7 @@ class EmbeddedEngine:
             result = self.app.finalize_block(given)
         made = assemble(self.app, given, result, self._prev, self._operator)
         if await self._log_block(made.stored, given.txs[1:]):
-            await self._apply_block(made.stored)
+            await self._apply_block(made.stored, given.block_time_s)
             self._confirm(made, given, moment)
 
     def _sort_out(self, chosen: list[bytes], results: Sequence[TxResult]) -> list[bytes]:
@@ -304,11 +310,16 @@ class EmbeddedEngine:
             return False
         return True
 
-    async def _apply_block(self, stored: StoredBlock) -> None:
+    def _write(self, stored: StoredBlock, block_time_s: int) -> None:
+        self._storage.apply(stored, self._pruner.step(block_time_s))
+
+    async def _apply_block(self, stored: StoredBlock, block_time_s: int) -> None:
         """Writes a decided block into the database, however long the disk refuses it."""
         while True:
             try:
-                await asyncio.get_running_loop().run_in_executor(self._writer, self._storage.apply, stored)
+                await asyncio.get_running_loop().run_in_executor(
+                    self._writer, self._write, stored, block_time_s
+                )
             except CorruptStore:
                 raise
             except StoreError as error:

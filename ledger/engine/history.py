@@ -8,6 +8,7 @@ from ledger import transactions
 from ledger.engine.archive import GivenBlock
 from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_journal, decode_outcome, node_cid
 from ledger.engine.errors import CorruptStore, PrunedHistory
+from ledger.engine.pruned_rows import Pruned
 from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidTransaction
 from ledger.journal import Entry
@@ -45,6 +46,10 @@ class History:
     def __init__(self, storage: LedgerStorage) -> None:
         self._storage = storage
 
+    def pruned(self) -> Pruned:
+        """Up to which heights transactions are no longer kept."""
+        return self._storage.pruned()
+
     def block(self, height: int) -> Block | None:
         """The block at `height`."""
         raw = self._storage.block(height)
@@ -66,12 +71,14 @@ class History:
         return GivenBlock(block, raw, txs)
 
     def tx(self, cid: CID) -> CommittedTx | None:
-        """The transaction with this ID, or whose signed bytes have this CID."""
+        """The transaction with this ID, or whose signed bytes have this CID. Raises PrunedHistory."""
         place = self._storage.find(_digest(cid))
         if place is None or place.kind == b"B":
             return None
         raw = self._storage.tx(place.height, place.index)
         receipt = self._storage.receipt(place.height, place.index)
+        if raw is None and place.height <= self._storage.pruned().proofs:
+            raise PrunedHistory(f"proofs up to block {self._storage.pruned().proofs} are no longer kept here")
         if raw is None or receipt is None:
             raise CorruptStore(f"transaction {place.index} of block {place.height} is missing")
         tx = _decode_tx(raw)
@@ -92,9 +99,12 @@ class History:
         return found
 
     def events(self, height: int) -> BlockEvents | None:
-        """The events of one block."""
+        """The events of one block. Raises PrunedHistory when they are no longer kept."""
         raw = self._storage.events(height)
         if raw is None:
+            gone = self._storage.pruned().blocks
+            if 1 <= height <= gone:
+                raise PrunedHistory(f"events up to block {gone} are no longer kept; begin at {gone + 1}")
             return None
         try:
             return BlockEvents.from_map(dag_cbor.decode(raw))

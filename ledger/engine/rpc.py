@@ -14,7 +14,7 @@ from ledger import limits
 from ledger.engine import rpc_events, rpc_export, rpc_state
 from ledger.engine.blocks import Block, Receipt
 from ledger.engine.embedded import EmbeddedEngine
-from ledger.engine.errors import EngineStopped, MempoolFull, StoreError, TooManySubscribers
+from ledger.engine.errors import EngineStopped, MempoolFull, PrunedHistory, StoreError, TooManySubscribers
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc_common import (
     ENGINE,
@@ -106,6 +106,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await _refuse_and_close(request, 400, "the body could not be read")
     except MempoolFull as error:
         return fail(429, str(error), code=Code.POOL_FULL, retry=True)
+    except PrunedHistory as error:
+        return fail(410, str(error))
     except (EngineStopped, TooManySubscribers, StoreError) as error:
         return fail(503, str(error), retry=True)
     except Exception:

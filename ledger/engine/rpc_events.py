@@ -30,6 +30,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     settings = request.app[SETTINGS]
     start = parse_uint("from", request.query.get("from", str(engine.app.height + 1)))
     wanted = _parse_filter(request)
+    engine.history.events(start)  # before the answer begins: refuses what is no longer kept
     as_cbor = wants_cbor(request.headers.get("Accept", ""))
     streams = request.app[STREAMS]
     if streams.active >= settings.max_streams or streams.closing:

@@ -75,7 +75,7 @@ def _cursor(request: web.Request) -> bytes:
 
 async def _status(request: web.Request) -> web.StreamResponse:
     engine = request.app[ENGINE]
-    app = engine.app
+    app, pruned = engine.app, engine.history.pruned()
     return reply(
         request,
         {
@@ -91,6 +91,8 @@ async def _status(request: web.Request) -> web.StreamResponse:
             "next_due": app.next_due(),
             "waiting": engine.status.waiting,
             "trouble": engine.status.trouble,
+            "pruned_height": pruned.blocks,
+            "pruned_proofs_height": pruned.proofs,
         },
     )
 

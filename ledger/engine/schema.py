@@ -116,10 +116,12 @@ def _status() -> Schema:
             "app_hash": HASH,
             "beacon": HASH,
             "operator": ACCOUNT_SCHEMA,
-            **{name: UINT for name in amounts},
+            **dict.fromkeys(amounts, UINT),
             "next_due": or_null(UINT),
             "waiting": UINT,
             "trouble": TEXT,
+            "pruned_height": UINT,
+            "pruned_proofs_height": UINT,
         }
     )
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
+from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, read_pruned
 from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Snapshot, check_rows, put_writes
 from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
 from ledger.ingest import fill
@@ -200,7 +201,12 @@ class LedgerStorage:
         return self._get(b"blocks", _HEIGHT.pack(height)) if 0 <= height < 1 << 63 else None
 
     def tx(self, height: int, index: int) -> bytes | None:
-        """The signed transaction at a place."""
+        """The signed transaction at a place; None if it is not there, or no longer."""
+        row = self.tx_row(height, index)
+        return None if row is not None and len(row) == STUB_BYTES else row
+
+    def tx_row(self, height: int, index: int) -> bytes | None:
+        """The same, or what stands for a proof that was pruned."""
         return self._get(b"txs", place_key(height, index))
 
     def receipt(self, height: int, index: int) -> bytes | None:
@@ -208,7 +214,7 @@ class LedgerStorage:
         return self._get(b"receipts", place_key(height, index))
 
     def txs(self, height: int) -> list[bytes]:
-        """The signed transactions of one block, in order."""
+        """The signed transactions of one block, in order, as far as they are kept."""
         rows: list[bytes] = []
         if not 0 <= height < 1 << 63:
             return rows
@@ -216,9 +222,15 @@ class LedgerStorage:
         with translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"txs"]) as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
-                rows.append(cursor.value())
+                if len(cursor.value()) != STUB_BYTES:
+                    rows.append(cursor.value())
                 found = cursor.next()
         return rows
+
+    def pruned(self) -> Pruned:
+        """Up to which heights transactions are no longer kept."""
+        with translated("reading"), self._begin() as txn:
+            return read_pruned(txn, self._tables)
 
     def events(self, height: int) -> bytes | None:
         """The events of one block."""
@@ -289,8 +301,11 @@ class LedgerStorage:
         """Appends the block to the write-ahead log; it is decided when this returns. Raises StoreError."""
         self._log.append(block.height, block.log_payload)
 
-    def apply(self, block: StoredBlock) -> None:
-        """Writes a logged block into the database, all or nothing; may be repeated. Raises StoreError."""
+    def apply(self, block: StoredBlock, pruning: Pruning | None = None) -> None:
+        """Writes a logged block into the database, all or nothing; may be repeated. Raises StoreError.
+
+        What `pruning` says leaves with it.
+        """
         if block.height != self.height() + 1:
             raise StoreError(f"block {block.height} does not follow block {self.height()}")
         with translated(f"writing block {block.height}"), self._begin(write=True) as txn:
@@ -298,6 +313,8 @@ class LedgerStorage:
             put_writes(txn, self._tables, block.writes)
             self._fault("db.state")
             self._put_block(txn, block)
+            if pruning is not None:
+                prune_rows(txn, self._tables, pruning)
             self._fault("db.commit")
         self._fault("db.committed")
         if self._log.full:

@@ -173,7 +173,7 @@ def _error(status: int, body: bytes, url: str) -> Exception:
         message, code = str(value["error"])[:1_000], int(value["code"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return LedgerProtocolError(f"{url} answered {status} and nothing that a ledger says; check the URL")
-    if status == 404:
+    if status in (404, 410):
         return LedgerNotFound(message)
     if status in (400, 413) or code == Code.POOL_FULL:
         return LedgerRefused(code, message)

@@ -1,4 +1,4 @@
-"""A small validator of JSON Schema: the keywords that `ledger.engine.schema` uses, and an error for others."""
+"""A small validator of JSON Schema: the keywords that `ledger.engine.schema` uses, an error for others."""
 
 from __future__ import annotations
 

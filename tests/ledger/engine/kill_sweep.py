@@ -1,8 +1,9 @@
 """Kills a ledger before every system call that changes its folder: `kill_sweep FOLDER TRANSFERS`.
 
-Started with `Faults.environment()`. One run without faults counts the calls and says what each height's app hash
-is; then the same run is made once for every call and killed there, and again torn in the middle of every write.
-What is left must open, hold every confirmed transfer and the app hash of its height, and go on to the same end.
+Started with `Faults.environment()`. One run without faults counts the calls and says what each height's app
+hash is; then the same run is made once for every call and killed there, and again torn in the middle of every
+write. What is left must open, hold every confirmed transfer and the app hash of its height, and go on to the
+same end.
 Prints {"calls": n, "writes": n, "replayed": blocks that came back from the log alone} as JSON.
 """
 

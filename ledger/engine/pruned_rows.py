@@ -1,0 +1,62 @@
+"""What pruning leaves of old blocks in the database, and the rows that it takes away."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Shorter than any transaction: the SHA-256 of the unsigned bytes of a proof that is no longer kept.
+STUB_BYTES = 32
+_PRUNED = b"pruned"
+_REACHED = struct.Struct(">QQ")
+_HEIGHT = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """Up to which height the proofs are gone, and up to which one all transactions, receipts and events."""
+
+    proofs: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """One step: `stubs` replace proofs (place → digest of the unsigned bytes); `heights` lose all but headers.
+
+    `digests` leave the index with them; `reached` is how far pruning then is.
+    """
+
+    stubs: Mapping[bytes, bytes]
+    heights: Sequence[int]
+    digests: Sequence[bytes]
+    reached: Pruned
+
+
+def read_pruned(txn: Any, tables: Mapping[bytes, Any]) -> Pruned:
+    """How far pruning is; a ledger that began with a snapshot has nothing before its first block."""
+    value = txn.get(_PRUNED, db=tables[b"meta"])
+    if value is not None:
+        return Pruned(*_REACHED.unpack(value))
+    with txn.cursor(tables[b"blocks"]) as cursor:
+        missing = _HEIGHT.unpack(cursor.key())[0] - 1 if cursor.first() else 0
+    return Pruned(missing, missing)
+
+
+def prune_rows(txn: Any, tables: Mapping[bytes, Any], step: Pruning) -> None:
+    """Takes a step, in the transaction of the block that it comes with."""
+    for key, stub in step.stubs.items():
+        txn.put(key, stub, db=tables[b"txs"])
+    for height in step.heights:
+        prefix = _HEIGHT.pack(height)
+        for name in (b"txs", b"receipts"):
+            with txn.cursor(tables[name]) as cursor:
+                found = cursor.set_range(prefix)
+                while found and cursor.key().startswith(prefix):
+                    found = cursor.delete()
+        txn.delete(prefix, db=tables[b"events"])
+    for digest in sorted(step.digests):
+        txn.delete(digest, db=tables[b"index"])
+    txn.put(_PRUNED, _REACHED.pack(step.reached.proofs, step.reached.blocks), db=tables[b"meta"])
