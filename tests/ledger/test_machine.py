@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -11,8 +12,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger.genesis import HOLD, Params
 from ledger.records import Phase, ShardStatus
 from ledger.result import Code
+from ledger.rules_datasets import dataset_of
 from ledger.rules_providers import takes
-from ledger.transactions import Accept, Ask, Body, Prove, Register, Settle, Transfer, Withdraw
+from ledger.transactions import (
+    Accept,
+    Ask,
+    Body,
+    DeclareFault,
+    EndDeal,
+    GiveUp,
+    HandOver,
+    Prove,
+    Register,
+    Renew,
+    Settle,
+    TopUp,
+    Transfer,
+    Withdraw,
+)
 from merkledag.cid import CID
 from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.world import GIB, Piece, key
@@ -29,6 +46,7 @@ PARAMS = Params(
     max_step_s=20,
 )
 WHO = st.sampled_from(PEOPLE)
+PICK = st.integers(0, 7)
 SHARE = st.integers(0, 120)
 
 
@@ -92,8 +110,9 @@ class Ledger(RuleBasedStateMachine):
     def accept_all(self, step: int) -> None:
         self.world.block(step=step)
         for deal, index, shard in self.shards():
-            if shard.provider and shard.status in (ShardStatus.OFFERED, ShardStatus.REPAIR):
-                self.send(self.name_of(shard.provider), Accept(deal, index))
+            asked = shard.successor or (shard.provider if shard.status.is_offered else b"")
+            if asked:
+                self.send(self.name_of(asked), Accept(deal, index))
 
     @rule(name=WHO, step=st.integers(1, 4))
     def prove_all(self, name: str, step: int) -> None:
@@ -113,6 +132,34 @@ class Ledger(RuleBasedStateMachine):
         for deal, index, shard in self.shards():
             if shard.status is ShardStatus.ACTIVE:
                 self.send(name, Settle(deal, index))
+
+    @rule(pick=PICK, periods=st.integers(1, 3))
+    def renew(self, pick: int, periods: int) -> None:
+        for deal, _, _ in self.one(pick):
+            self.send(self.client_of(deal), Renew(deal, periods))
+
+    @rule(pick=PICK)
+    def end_deal(self, pick: int) -> None:
+        for deal, _, _ in self.one(pick):
+            self.send(self.client_of(deal), EndDeal(deal))
+
+    @rule(name=WHO, pick=PICK, amount=st.sampled_from((1, HOLD)))
+    def top_up(self, name: str, pick: int, amount: int) -> None:
+        waiting = [each for each in self.shards() if each[2].status is ShardStatus.REPAIR]
+        for deal, index, _ in waiting[pick : pick + 1]:
+            self.send(name, TopUp(deal, index, amount))
+
+    @rule(pick=PICK, given_up=st.booleans())
+    def leave(self, pick: int, given_up: bool) -> None:
+        for deal, index, shard in self.one(pick):
+            if shard.provider:
+                body = GiveUp(deal, index) if given_up else HandOver(deal, index)
+                self.send(self.name_of(shard.provider), body)
+
+    @rule(pick=PICK)
+    def declare(self, pick: int) -> None:
+        for info in self.world.app.datasets()[pick : pick + 1]:
+            self.send(self.name_of(info.record.provider), DeclareFault(info.id, info.record.period))
 
     @rule(seconds=st.integers(1, 20))
     def pass_time(self, seconds: int) -> None:
@@ -143,8 +190,27 @@ class Ledger(RuleBasedStateMachine):
             for index, shard in enumerate(info.shards)
         ]
 
+    def one(self, pick: int) -> list[tuple[CID, int, Any]]:
+        """A list of one open shard; of none if there is none."""
+        every = self.shards()
+        return [every[pick % len(every)]] if every else []
+
+    def client_of(self, deal: CID) -> str:
+        info = self.world.app.deal(deal)
+        assert info is not None
+        return self.name_of(info.record.client)
+
     def name_of(self, account: bytes) -> str:
         return next(name for name in PEOPLE if key(name) == account)
+
+    def expected(self, dataset: bytes) -> int:
+        """How many shards will join a dataset once they are handed over."""
+        count = 0
+        for deal, _, shard in self.shards():
+            found = self.world.app.deal(deal)
+            if shard.successor_accepted and found is not None:
+                count += dataset_of(found.record, shard.successor) == dataset
+        return count
 
     @invariant()
     def restores(self) -> None:
@@ -157,22 +223,24 @@ class Ledger(RuleBasedStateMachine):
             joined = [slot for slot in slots if slot.slot is not None]
             assert len(joined) == record.pieces
             assert len(slots) - len(joined) == record.joining
+            assert record.expected == self.expected(info.id)
             assert sum(slot.piece.data_leaves for slot in joined) == record.data_leaves
             assert sum(slot.piece.meta_leaves for slot in joined) == record.meta_leaves
-            assert slots or record.phase is Phase.TURNING
+            assert slots or record.expected or record.phase is Phase.TURNING
             prices = [found.record.price for slot in joined if (found := app.deal(slot.deal))]
             assert sum(prices) == record.price_total
         for deal, index, shard in self.shards():
             found = app.deal(deal)
             assert found is not None
             assert found.record.holders[index] == shard.provider
-            if shard.status is ShardStatus.ACTIVE:
-                assert shard.paid + shard.escrow == found.record.price * found.record.periods
+            assert found.record.successors[index] == shard.successor
+            assert shard.paid + shard.escrow == found.record.price * found.record.periods
+            assert bool(shard.next_collateral) == shard.successor_accepted
 
 
 TestLedger = Ledger.TestCase
 TestLedger.settings = settings(
-    max_examples=12,
+    max_examples=10 * int(os.environ.get("HOLDFAST_NAIVE_TIMES", "1")),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
