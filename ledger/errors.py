@@ -44,3 +44,7 @@ class Refusal(LedgerError):
         super().__init__(f"{code.name}: {log}")
         self.code = code
         self.log = log
+
+
+class InvalidStateProof(LedgerError, ValueError):
+    """The bytes are not a canonical state proof (the fault of whoever gave them)."""

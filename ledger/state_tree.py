@@ -140,7 +140,7 @@ def _empty_nodes() -> list[bytes]:
     return nodes
 
 
-_EMPTY = _empty_nodes()
+EMPTY_NODES = _empty_nodes()
 
 
 def _row_key(kind: bytes, number: int) -> bytes:
@@ -173,9 +173,9 @@ class _Nodes:
         self.base = base
         self.levels = [bytearray(bottom)]
         while len(below := self.levels[-1]) > HASH_BYTES:
-            if below == _EMPTY[base + len(self.levels) - 1] * (len(below) // HASH_BYTES):
+            if below == EMPTY_NODES[base + len(self.levels) - 1] * (len(below) // HASH_BYTES):
                 self.levels.append(
-                    bytearray(_EMPTY[base + len(self.levels)] * (len(below) // (2 * HASH_BYTES)))
+                    bytearray(EMPTY_NODES[base + len(self.levels)] * (len(below) // (2 * HASH_BYTES)))
                 )
                 continue
             step = 2 * HASH_BYTES
@@ -201,7 +201,7 @@ class StateTree:
         self._rows = rows
         self._regions: dict[int, _Nodes] = {}
         regions = range(BUCKETS >> REGION_BITS)
-        roots = [rows.get(_row_key(b"r", region)) or _EMPTY[REGION_BITS] for region in regions]
+        roots = [rows.get(_row_key(b"r", region)) or EMPTY_NODES[REGION_BITS] for region in regions]
         self._top = _Nodes(REGION_BITS, b"".join(roots))
 
     @property
@@ -223,9 +223,9 @@ class StateTree:
         for tile in {each // TILE for each in nodes[0]}:
             places = range(tile * TILE, tile * TILE + TILE)
             leaves = b"".join([nodes[0].get(each) or self._node(0, each) for each in places])
-            rows[_row_key(b"t", tile)] = None if leaves == _EMPTY[0] * TILE else leaves
+            rows[_row_key(b"t", tile)] = None if leaves == EMPTY_NODES[0] * TILE else leaves
         for region, root in nodes[REGION_BITS].items():
-            rows[_row_key(b"r", region)] = None if root == _EMPTY[REGION_BITS] else root
+            rows[_row_key(b"r", region)] = None if root == EMPTY_NODES[REGION_BITS] else root
         return Staged(nodes[-1].get(0) or self.root, rows, tuple(nodes))
 
     def _stage_buckets(self, changes: Changes, rows: dict[bytes, bytes | None]) -> dict[int, bytes]:
@@ -278,7 +278,7 @@ class StateTree:
         if found is None:
             first = number * REGION_TILES
             tiles = [self._rows.get(_row_key(b"t", first + each)) for each in range(REGION_TILES)]
-            found = _Nodes(0, b"".join([tile or _EMPTY[0] * TILE for tile in tiles]))
+            found = _Nodes(0, b"".join([tile or EMPTY_NODES[0] * TILE for tile in tiles]))
             self._regions[number] = found
         return found
 
@@ -306,13 +306,13 @@ class StateTree:
         for level in range(BUCKET_BITS):
             nodes = {
                 index: inner_hash(
-                    nodes.get(2 * index, _EMPTY[level]), nodes.get(2 * index + 1, _EMPTY[level])
+                    nodes.get(2 * index, EMPTY_NODES[level]), nodes.get(2 * index + 1, EMPTY_NODES[level])
                 )
                 for index in {each >> 1 for each in nodes}
             }
             if any(self._node(level + 1, index) != node for index, node in nodes.items()):
                 raise CorruptState("the upper levels of the state's tree do not follow from its buckets")
-        if nodes.get(0, _EMPTY[BUCKET_BITS]) != self.root:
+        if nodes.get(0, EMPTY_NODES[BUCKET_BITS]) != self.root:
             raise CorruptState("the state's tree has another root than its buckets")
 
     def prove(self, key: bytes, read: Callable[[bytes], bytes | None]) -> StateProof:
