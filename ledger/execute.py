@@ -10,6 +10,7 @@ from ledger import (
     rules_changes,
     rules_deals,
     rules_faults,
+    rules_giving_up,
     rules_governance,
     rules_handover,
     rules_proofs,
@@ -101,7 +102,7 @@ def _dispatch(ctx: Context, found: ReadTx) -> None:
         case HandOver() as body:
             rules_handover.hand_over(ctx, sender, body)
         case GiveUp() as body:
-            rules_faults.give_up(ctx, sender, body)
+            rules_giving_up.give_up(ctx, sender, body)
         case DeclareFault() as body:
             rules_faults.declare_fault(ctx, sender, body)
         case Propose() as body:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import due, keys, money, rules_offers
+from ledger import due, money, rules_offers
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.genesis import Params
@@ -13,7 +13,7 @@ from ledger.result import Code
 from ledger.rules_datasets import Clock, serve_until
 from ledger.rules_handover import hand_on
 from ledger.rules_settlement import close_shard, pay, release
-from ledger.transactions import DeclareFault, GiveUp
+from ledger.transactions import DeclareFault
 from merkledag.cid import CID
 
 
@@ -55,8 +55,8 @@ def fault(ctx: Context, dataset: bytes, record: DatasetRecord) -> DatasetRecord:
     ctx.put_provider(replace(provider, fault_total=provider.fault_total + 1))
     fee = 0
     if record.clean < terms.grace_periods:
-        share = 200 if is_declared else 100
-        fee = min(provider.stake, record.price_total * terms.fault_fee_percent // share)
+        divisor = 200 if is_declared else 100
+        fee = min(provider.stake, record.price_total * terms.fault_fee_percent // divisor)
     ctx.move(money.stake(record.provider), money.BURNED, fee)
     in_a_row = record.in_a_row + 1
     ctx.emit(
@@ -139,32 +139,3 @@ def strike(ctx: Context, deal: CID, index: int) -> None:
     shard = ctx.get_shard(deal, index)
     ctx.put_shard(deal, index, replace(shard, struck=True))
     serve_until(ctx, deal, index, min(shard.last, ctx.get_dataset(shard.dataset).period))
-
-
-def give_up(ctx: Context, sender: bytes, body: GiveUp) -> None:
-    """The provider lets a shard go, at half of a fault's fee, after the next period that it proves."""
-    ctx.need_deal(body.deal)
-    shard = ctx.need_shard(body.deal, body.shard)
-    if shard.provider != sender:
-        raise Refusal(Code.NOT_YOURS, "the shard is another provider's")
-    if shard.status is not ShardStatus.ACTIVE or shard.struck:
-        raise Refusal(Code.NOT_ACTIVE, f"the shard is {shard.status.value}")
-    if shard.handing_over:
-        raise Refusal(Code.HANDOVER_RUNS, "the shard is being handed over")
-    if shard.giving_up:
-        raise Refusal(Code.NOTHING_TO_DO, "the shard leaves after the next proven period")
-    ctx.put_shard(body.deal, body.shard, replace(shard, giving_up=True))
-    ctx.state.put(keys.give(shard.dataset, shard.slot), b"")
-
-
-def release_given_up(ctx: Context, deal: CID, index: int) -> None:
-    """A shard that was given up has left its dataset: it is paid, the fee burned, the collateral free."""
-    pay(ctx, deal, index)
-    shard = ctx.get_shard(deal, index)
-    record = ctx.get_deal(deal)
-    provider = ctx.get_provider(shard.provider)
-    fee = min(provider.stake, record.price * ctx.terms(record.terms).fault_fee_percent // 200)
-    ctx.move(money.stake(shard.provider), money.BURNED, fee)
-    release(ctx, deal, index)
-    ctx.emit("shard_given_up", deal=deal, shard=index, provider=shard.provider, fee=fee)
-    put_to_repair(ctx, deal, index)

@@ -21,7 +21,8 @@ from ledger import due, keys, limits, money
 from ledger.context import Context
 from ledger.records import DatasetRecord, Phase, ShardStatus, SlotRecord
 from ledger.rules_datasets import Clock, leave, rest, set_slot, take_slot
-from ledger.rules_faults import fault, release_given_up, terminate_shard
+from ledger.rules_faults import fault, terminate_shard
+from ledger.rules_giving_up import release_given_up
 from ledger.rules_handover import hand_on
 from ledger.rules_settlement import close_shard, pay, release
 from proofs.challenge import period_seed
