@@ -44,6 +44,7 @@ RETRY_S = 1.0
 MAX_RETRY_S = 30.0
 MAX_PROVING = 4
 MAX_FETCHING = 2
+MAX_INSPECTING = 2
 # Pay is collected when it is so many times what collecting it costs.
 LEAST_PAY_IN_FEES = 10
 
@@ -108,6 +109,7 @@ class DutyRunner:
         self._follower: asyncio.Task[None] | None = None
         self._proving = asyncio.Semaphore(MAX_PROVING)
         self._fetching = asyncio.Semaphore(MAX_FETCHING)
+        self._inspecting = asyncio.Semaphore(MAX_INSPECTING)
         self.caught_up = asyncio.Event()
 
     def start(self) -> None:
@@ -274,7 +276,9 @@ class DutyRunner:
         return await asyncio.to_thread(make)
 
     async def _inspect(self, dataset: bytes) -> None:
-        if said := await self._upkeep.inspect(dataset):
+        async with self._inspecting:
+            said = await self._upkeep.inspect(dataset)
+        if said:
             self._problem(said)
 
     async def _fetch(self, key: ShardKey) -> None:

@@ -97,7 +97,7 @@ class Upkeep:
 
     async def give_up_denied(self, keys: Iterable[ShardKey]) -> None:
         """Give up the denied ones of these shards, as far as they are proven by now. Others keep theirs."""
-        for key in keys:
+        for key in keys if self._denylist.multihashes else ():
             piece = self._custody.piece(key)
             if piece is None or not await asyncio.to_thread(self._denylist.denies_piece, piece):
                 continue

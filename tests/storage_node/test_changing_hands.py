@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from storage_node.blockstore import lmdb_file
 from storage_node.duties import ShardKey
 from storage_node.errors import PlacementFailed, UploadRefused
 from storage_node.ledger_view import open_deal
+from storage_node.upkeep import odds
 from storage_node.wire import ShardPhase
 from tests.storage_node.content import add_files, some_bytes
 from tests.storage_node.network import Home, Network, Provider, a_network
@@ -181,6 +183,14 @@ async def test_a_single_block_may_be_denied(network: Network) -> None:
         with pytest.raises(PlacementFailed, match="no node took shard 0"):
             await run
     assert not node.node.custody.held()
+
+
+def test_the_odds_of_proving_are_those_of_drawing_nothing_that_is_lost() -> None:
+    assert odds(1_000, 0, 30) == 1.0
+    assert odds(0, 0, 30) == 1.0
+    assert odds(1_000, 1_000, 30) == 0.0
+    assert odds(10, 3, 4) == pytest.approx(comb(7, 4) / comb(10, 4))
+    assert odds(3, 1, 30) == 0.0
 
 
 async def test_a_fault_that_is_sure_to_come_is_declared_for_half_the_fee(network: Network) -> None:
