@@ -103,6 +103,7 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
     """The embedded engine and its RPC; yields the URL. Sets `stop` when the engine ends by itself."""
     from ledger.engine.assemble import load_application
     from ledger.engine.embedded import EmbeddedEngine
+    from ledger.engine.pruning import Keep
     from ledger.engine.rpc import build_rpc
     from ledger.engine.storage import LedgerStorage
     from merkledag.peer import peer_text
@@ -117,7 +118,11 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
     storage.open()
     try:
         app = await asyncio.to_thread(load_application, storage, genesis)
-        engine = EmbeddedEngine(app, storage, operator, beacon, time.time)
+        keep = Keep.days(
+            proofs=home.config.number("ledger.keep_proofs_days"),
+            blocks=home.config.number("ledger.keep_days"),
+        )
+        engine = EmbeddedEngine(app, storage, operator, beacon, time.time, keep=keep)
         await engine.start()
         watch = asyncio.create_task(_stop_when_ended(engine, stop))
         try:

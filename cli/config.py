@@ -208,6 +208,18 @@ SETTINGS: Final[dict[str, Setting]] = {
         ),
         _setting("network.allow_private", False, "speak to nodes at private addresses too"),
         _setting("ledger.listen", "127.0.0.1:4181", "where the embedded ledger listens", _listen),
+        _setting(
+            "ledger.keep_days",
+            0,
+            "the embedded ledger drops transactions that are so many days old; 0 keeps them",
+            _not_negative,
+        ),
+        _setting(
+            "ledger.keep_proofs_days",
+            0,
+            "and the bytes of proofs, which are most, that are so old; 0 keeps them",
+            _not_negative,
+        ),
         _setting("ledger.url", "", "URL of the ledger to use", _url),
         _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
         _setting("ledger.operator", "", "operator key pinned when joining a ledger", _parsed_by(_account)),

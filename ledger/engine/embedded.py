@@ -62,7 +62,7 @@ class EmbeddedEngine:
     """Drives one application over one open store (see `assemble.load_application`).
 
     `clock` gives seconds since 1970 and may jump; `monotonic` never does, and `sleep` waits for that many of
-    its seconds (see `BlockClock`). What is older than `keep` leaves bit by bit, with the blocks that are made.
+    its seconds (see `BlockClock`). What is older than `keep` leaves bit by bit, with the blocks made.
     """
 
     name = "embedded"

@@ -24,7 +24,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """One step: `stubs` replace proofs (place → digest of the unsigned bytes); `heights` lose all but headers.
+    """One step: `stubs` replace proofs (place → digest of the unsigned bytes); `heights` keep headers alone.
 
     `digests` leave the index with them; `reached` is how far pruning then is.
     """

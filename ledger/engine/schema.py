@@ -1,4 +1,4 @@
-"""The JSON Schema (draft 2020-12) of every answer of the HTTP interface, made from the classes that answer."""
+"""The JSON Schema (draft 2020-12) of the HTTP interface's answers, made from the classes that answer."""
 
 from __future__ import annotations
 
