@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
 
-from ledger import keys
+from ledger import state_proof
 from ledger.application import Application
 from ledger.engine.render import AccountKey, dump_json
 from ledger.engine.rpc_common import (
@@ -25,7 +24,7 @@ from ledger.engine.schema import document
 from ledger.engine.storage import PLACE_BYTES, place_key, read_place
 from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
 from ledger.limits import MAX_UINT
-from ledger.views import DatasetInfo
+from ledger.views import DatasetInfo, Page, SlotInfo
 
 DATASET_ID_BYTES = 32
 SCHEMA_TYPE = "application/schema+json"
@@ -55,17 +54,10 @@ def _app(request: web.Request) -> Application:
     return request.app[ENGINE].app
 
 
-def _list(
-    request: web.Request, items: list[tuple[bytes, T]], show: Callable[[T], Any] = lambda x: x
-) -> web.Response:
-    """The page of a list that the request asks for; `items` are (key, item), distinct keys in any order."""
-    limit, after = parse_limit(request), _cursor(request)
-    ordered = sorted(items, key=lambda item: item[0])
-    start = bisect_right(ordered, after, key=lambda item: item[0]) if after else 0
-    page = ordered[start : start + limit]
-    has_more = len(ordered) > start + limit
-    following = page[-1][0].hex() if has_more else None
-    return reply(request, {"items": [show(item) for _, item in page], "next": following})
+def _list(request: web.Request, page: Page[T], show: Callable[[T], Any] = lambda x: x) -> web.Response:
+    """A page of a list, and the cursor of the next."""
+    following = None if page.next is None else page.next.hex()
+    return reply(request, {"items": [show(item) for item in page.items], "next": following})
 
 
 def _cursor(request: web.Request) -> bytes:
@@ -134,7 +126,7 @@ async def _history(request: web.Request) -> web.StreamResponse:
 
 
 async def _providers(request: web.Request) -> web.StreamResponse:
-    return _list(request, [(record.account, record) for record in _app(request).providers()])
+    return _list(request, _app(request).providers_page(_cursor(request), parse_limit(request)))
 
 
 async def _provider(request: web.Request) -> web.StreamResponse:
@@ -148,13 +140,15 @@ async def _deals(request: web.Request) -> web.StreamResponse:
     query = request.query
     if query.get("active") not in (None, "true", "false"):
         raise web.HTTPBadRequest(text="active: 'true' or 'false'")
-    found = _app(request).deals(
+    page = _app(request).deals_page(
         client=parse_account(query["client"]) if "client" in query else None,
         provider=parse_account(query["provider"]) if "provider" in query else None,
         content=parse_cid(query["content"]) if "content" in query else None,
         active=query["active"] == "true" if "active" in query else None,
+        after=_cursor(request),
+        limit=parse_limit(request),
     )
-    return _list(request, [(bytes(info.id), info) for info in found], DealView.of)
+    return _list(request, page, DealView.of)
 
 
 async def _deal(request: web.Request) -> web.StreamResponse:
@@ -172,8 +166,8 @@ def _dataset_view(info: DatasetInfo) -> DatasetView:
 async def _datasets(request: web.Request) -> web.StreamResponse:
     text = request.query.get("provider")
     provider = None if text is None else parse_account(text)
-    found = _app(request).datasets(provider=provider)
-    return _list(request, [(info.id, info) for info in found], _dataset_view)
+    page = _app(request).datasets_page(provider, after=_cursor(request), limit=parse_limit(request))
+    return _list(request, page, _dataset_view)
 
 
 def _found_dataset(request: web.Request) -> DatasetInfo:
@@ -189,12 +183,22 @@ async def _dataset(request: web.Request) -> web.StreamResponse:
 
 
 async def _slots(request: web.Request) -> web.StreamResponse:
-    found = _app(request).dataset_slots(_found_dataset(request).id)
-    held = [SlotView(info.slot, info.deal, info.shard) for info in found if info.slot is not None]
-    return _list(request, [(keys.u32(view.slot), view) for view in held])
+    dataset = _found_dataset(request).id
+    return _list(
+        request, _app(request).slots_page(dataset, _cursor(request), parse_limit(request)), _slot_view
+    )
+
+
+def _slot_view(info: SlotInfo) -> SlotView:
+    assert info.slot is not None, "a page of slots has none that wait"
+    return SlotView(info.slot, info.deal, info.shard)
 
 
 async def _prove(request: web.Request) -> web.StreamResponse:
     app = _app(request)
     proof = app.prove(parse_hex("key", request.match_info["key"], MAX_KEY_BYTES))
-    return reply(request, {"height": app.height, "app_hash": app.app_hash, "proof": proof})
+    forms = {
+        "compact": state_proof.encode(proof),
+        "cometbft": None if proof.value is None else state_proof.cometbft_ops(proof),
+    }
+    return reply(request, {"height": app.height, "app_hash": app.app_hash, "proof": proof, **forms})

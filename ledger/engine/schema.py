@@ -207,4 +207,5 @@ def _proof(made: _Definitions) -> Schema:
             }
         ),
     )
-    return object_schema({"height": UINT, "app_hash": HASH, "proof": proof})
+    forms = {"compact": hex_schema(), "cometbft": or_null(hex_schema())}
+    return object_schema({"height": UINT, "app_hash": HASH, "proof": proof, **forms})

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from ledger import keys
+from ledger import keys, state_proof
 from ledger.engine.blocks import Block
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.render import CBOR_TYPE
@@ -332,7 +332,9 @@ async def test_a_state_key_is_proven_against_the_block(http: Http, chain: Chain)
         assert block.app_hash == answer["app_hash"]
         assert (proof.key, proof.value is not None) == (key, present)
         assert verify(proof, block.app_hash)
-    assert (await http.get(f"/v1/prove/{key.hex()}"))["proof"]["value"] is None
+    absent = await http.get(f"/v1/prove/{key.hex()}")
+    assert (absent["proof"]["value"], absent["cometbft"]) == (None, None)
+    assert verify(state_proof.decode(bytes.fromhex(absent["compact"])), bytes.fromhex(absent["app_hash"]))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "nonsense"])
