@@ -197,7 +197,12 @@ class DutyRunner:
             return
         task = asyncio.create_task(self._guard(work), name=str(name))
         self._tasks[name] = task
-        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+
+        def ended(_: object) -> None:
+            self._tasks.pop(name, None)
+            work.close()  # of a task that was cancelled before it began
+
+        task.add_done_callback(ended)
 
     def _cancel(self, name: Hashable) -> None:
         task = self._tasks.get(name)
