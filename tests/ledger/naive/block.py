@@ -8,7 +8,7 @@ from ledger.result import Code
 from ledger.transactions import Transaction
 from merkledag.cid import CID
 from proofs import beacon
-from tests.ledger.naive import offers, periods
+from tests.ledger.naive import governance, offers, periods
 from tests.ledger.naive.kinds import KINDS
 from tests.ledger.naive.state import Plain
 
@@ -26,6 +26,7 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
     s.budget, s.deals_made = limits.MAX_DUE_PER_BLOCK, 0
     s.looked = 0
+    s.version = s.next_version
     due_work(s)
     offers.draw_all(s)
     codes = [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]
@@ -58,8 +59,10 @@ def due_work(s: Plain) -> None:
                 periods.wake(s, whose)
             elif what == offers.OFFER:
                 offers.round_over(s, (CID.decode(whose[:-2]), int.from_bytes(whose[-2:], "big")))
-            else:
+            elif what == offers.FORGET:
                 forget(s, CID.decode(whose))
+            else:
+                governance.proposal_due(s, CID.decode(whose))
 
 
 def forget(s: Plain, deal: CID) -> None:

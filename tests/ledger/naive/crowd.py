@@ -18,12 +18,14 @@ from ledger.transactions import (
     EndDeal,
     GiveUp,
     HandOver,
+    Propose,
     Prove,
     Register,
     Renew,
     Settle,
     TopUp,
     Transfer,
+    Vote,
     Withdraw,
     decode,
 )
@@ -55,6 +57,9 @@ def random_params(rng: random.Random) -> Params:
         fault_window=rng.choice([3, 6, 32]),
         challenges=rng.choice([1, 3]),
         deposit=rng.choice([1, HOLD // 1_000]),
+        proposal_deposit=rng.choice([0, HOLD // 100]),
+        vote_s=rng.choice([2, 10, 40]),
+        timelock_s=rng.choice([1, 10]),
     )
 
 
@@ -66,6 +71,7 @@ class Crowd:
     rng: random.Random = field(init=False)
     world: TwinWorld = field(init=False)
     deals: list[CID] = field(default_factory=list)
+    proposals: list[CID] = field(default_factory=list)
     codes: Counter[tuple[str, Code]] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
     batch: list[bytes] = field(default_factory=list)
@@ -222,6 +228,30 @@ class Crowd:
             period = info.record.period + self.rng.choice([-1, 0, 0, 0, 0, 1])
             self.send(sender, DeclareFault(info.id, period))
 
+    def propose(self, name: str) -> None:
+        rng = self.rng
+        period_s = rng.choice([4, 10, 30])
+        changes = rng.choice(
+            [
+                {"period_s": period_s, "window_s": rng.randint(1, period_s // 2)},
+                {"period_s": period_s},
+                {"base_fee": rng.choice([1, 2_000]), "proof_fee": rng.choice([1, 3_000])},
+                {"fault_fee_percent": rng.choice([0, 50, 501]), "terminate_after": 2},
+                {"max_step_s": rng.choice([3, 30]), "deposit": rng.choice([1, 10**6])},
+                {"accept_timeout_s": 3, "max_rounds": rng.choice([0, 1, 3]), "retention_periods": 2},
+                {"vote_s": rng.choice([1, 5]), "collateral_periods": 3, "account_minimum": 5},
+                {"challenges": rng.choice([1, 2, 65]), "meta_challenges": rng.choice([0, 4])},
+                {"nonsense": 1},
+                {},
+            ]
+        )
+        raw = self.send(name, Propose(changes, rng.choice([0, 0, 0, 0, 1]), "why not"))
+        self.proposals.append(decode(raw).id)
+
+    def vote(self, name: str) -> None:
+        proposal = self.rng.choice([*self.proposals[-3:], CID.of(b"none")])
+        self.send(name, Vote(proposal, self.rng.random() < 0.8))
+
     # What they ought to do.
 
     def duties(self) -> None:
@@ -237,6 +267,11 @@ class Crowd:
                     self.send(self.name_of(shard.successor), Accept(deal, index))
                 if rng.random() < 0.05:
                     self.send(rng.choice(PEOPLE), Settle(deal, index))
+        for proposal, record in self.world.plain.proposals.items():
+            for name in PEOPLE[2:]:
+                voted = key(name) in self.world.plain.votes[proposal] and rng.random() < 0.95
+                if record["status"] == "open" and not voted and rng.random() < 0.3:
+                    self.send(name, Vote(proposal, rng.random() < 0.85))
         for info_ in app.datasets():
             if info_.challenge is None or info_.record.proven:
                 continue
@@ -247,8 +282,9 @@ class Crowd:
     def step(self) -> None:
         """One block."""
         rng, app = self.rng, self.world.app
-        acts = [self.transfer, self.envelope, self.register, self.ask, self.withdraw, self.wrong_accept]
-        acts += [self.wrong_prove, self.settle, *[self.declare] * 2, *[self.change] * 8, *[self.deal] * 4]
+        often = [*[self.change] * 8, *[self.deal] * 4, *[self.propose] * 3, *[self.declare] * 2]
+        acts = [*often, self.transfer, self.envelope, self.register, self.ask, self.withdraw, self.settle]
+        acts += [self.wrong_accept, self.wrong_prove, self.vote]
         self.duties()
         done = bool(self.batch)
         for _ in range(rng.choice([0, 0, 1, 1, 2])):

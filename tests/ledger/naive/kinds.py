@@ -14,6 +14,7 @@ from proofs import merkle_proof
 from proofs.errors import InvalidProof
 from tests.ledger.naive import offers, periods
 from tests.ledger.naive.changes import declare_fault, end_deal, give_up, hand_over, renew, top_up
+from tests.ledger.naive.governance import propose, vote
 from tests.ledger.naive.state import LOOKING, NOBODY, Plain, dataset_id
 
 Does = Callable[[], None]
@@ -68,7 +69,7 @@ def register(s: Plain, sender: bytes, body: Register, _: CID) -> Iterator[Code |
             }
         record = s.providers[sender]
         record.update(payout=body.payout, endpoint=body.endpoint, capacity_bytes=body.capacity_bytes)
-        record["stake"] += body.stake
+        s.stake(sender, body.stake)
         s.give(sender, -body.stake - deposit)
         s.emit("provider_registered", provider=sender, stake=record["stake"])
 
@@ -106,7 +107,7 @@ def withdraw(s: Plain, sender: bytes, body: Withdraw, _: CID) -> Iterator[Code |
         yield Code.STAKE_LOCKED
 
     def do() -> None:
-        known["stake"] -= body.amount
+        s.stake(sender, -body.amount)
         s.give(known["payout"], body.amount)
         s.emit("stake_withdrawn", provider=sender, payout=known["payout"], amount=body.amount)
 
@@ -302,4 +303,6 @@ KINDS: dict[str, Callable[[Plain, bytes, Any, CID], Iterator[Code | Does]]] = {
     "hand_over": hand_over,
     "give_up": give_up,
     "declare_fault": declare_fault,
+    "propose": propose,
+    "vote": vote,
 }

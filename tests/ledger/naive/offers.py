@@ -212,7 +212,7 @@ def terminate(s: Plain, place: Place) -> None:
     lost = min(shard["collateral"], s.providers[loser]["stake"])
     most = s.price(place) * s.terms(place).repair_reward_periods
     reward = min(lost, max(0, most - shard["reward"]))
-    s.providers[loser]["stake"] -= lost
+    s.stake(loser, -lost)
     s.providers[loser]["terminated_total"] += 1
     shard["reward"] += reward
     s.burned += lost - reward
@@ -252,7 +252,7 @@ def give_up(s: Plain, place: Place) -> None:
     shard = s.shards[place]
     provider = s.providers[shard["provider"]]
     fee = min(provider["stake"], s.price(place) * s.terms(place).fault_fee_percent // 200)
-    provider["stake"] -= fee
+    s.stake(shard["provider"], -fee)
     s.burned += fee
     let_go(s, place)
     s.emit("shard_given_up", deal=place[0], shard=place[1], provider=shard["provider"], fee=fee)

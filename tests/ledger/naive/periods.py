@@ -159,7 +159,7 @@ def fault(s: Plain, dataset: bytes, record: Map, *, declared: bool) -> None:
     price = sum(s.price(place) for place in s.in_dataset(dataset))
     fee = price * terms(s, dataset).fault_fee_percent // (200 if declared else 100)
     fee = 0 if free else min(provider["stake"], fee)
-    provider["stake"] -= fee
+    s.stake(record["provider"], -fee)
     s.burned += fee
     record["in_a_row"] += 1
     record["fault_total"] += 1

@@ -25,6 +25,9 @@ class Plain:
     genesis: Genesis
     versions: dict[int, Params] = field(init=False)
     version: int = 1
+    next_version: int = 1  # of the parameters of the next block
+    rules: int = 1
+    proposed: int = 0
     height: int = 0
     time: int = field(init=False)
     block_time: int = field(init=False)
@@ -39,6 +42,9 @@ class Plain:
     deals: dict[CID, Map] = field(default_factory=dict)
     shards: dict[Place, Map] = field(default_factory=dict)
     datasets: dict[bytes, Map] = field(default_factory=dict)
+    proposals: dict[CID, Map] = field(default_factory=dict)
+    votes: dict[CID, dict[bytes, Map]] = field(default_factory=dict)
+    stakes: dict[CID, dict[bytes, int]] = field(default_factory=dict)  # all of them, as a vote began
     joining: dict[bytes, dict[int, Place]] = field(default_factory=dict)
     put_up: set[tuple[int, Place]] = field(default_factory=set)  # shards to be drawn, since which height
     seats: list[bytes] = field(default_factory=list)  # the providers as they came
@@ -63,6 +69,14 @@ class Plain:
         if amount:
             self.accounts.setdefault(account, {"balance": 0, "nonce": 0})["balance"] += amount
             assert self.balance(account) >= 0
+
+    def stake(self, provider: bytes, by: int) -> None:
+        """Adds to a stake (takes away if below zero) and marks that it has changed."""
+        record = self.providers[provider]
+        record["stake"] += by
+        assert record["stake"] >= 0
+        if by:
+            record["stake_mark"] = self.proposed
 
     @property
     def params(self) -> Params:
@@ -106,7 +120,7 @@ class Plain:
         """All the money, counted anew."""
         escrow = sum(
             record["deposit"]
-            for records in (self.providers, self.deals, self.datasets)
+            for records in (self.providers, self.deals, self.datasets, self.proposals)
             for record in records.values()
         )
         escrow += sum(shard["escrow"] + shard["reward"] + shard["bounty"] for shard in self.shards.values())

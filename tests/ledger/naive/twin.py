@@ -12,7 +12,18 @@ from tests.ledger.naive.block import next_due, run_block
 from tests.ledger.naive.state import Map, Plain, place_bytes
 from tests.ledger.world import World, genesis
 
-COMPARED = (b"account/", b"provider/", b"deal/", b"shard/", b"dataset/", b"chain", b"totals", b"params/")
+COMPARED = (
+    b"account/",
+    b"provider/",
+    b"deal/",
+    b"shard/",
+    b"dataset/",
+    b"chain",
+    b"totals",
+    b"params/",
+    b"proposal/",
+    b"vote/",
+)
 
 
 def records(s: Plain) -> dict[bytes, Map]:
@@ -23,6 +34,12 @@ def records(s: Plain) -> dict[bytes, Map]:
         **{b"deal/" + bytes(deal): record for deal, record in s.deals.items()},
         **{b"shard/" + place_bytes(place): record for place, record in s.shards.items()},
         **{b"dataset/" + dataset: record for dataset, record in s.datasets.items()},
+        **{b"proposal/" + bytes(proposal): record for proposal, record in s.proposals.items()},
+        **{
+            b"vote/" + bytes(proposal) + voter: record
+            for proposal, votes in s.votes.items()
+            for voter, record in votes.items()
+        },
         b"chain": {
             "height": s.height,
             "time": s.time,
@@ -30,9 +47,9 @@ def records(s: Plain) -> dict[bytes, Map]:
             "beacon": s.beacon,
             "open_deals": s.open_deals(),
             "stalled_s": s.stalled_s,
-            "params_version": s.version,
-            "rules": 1,
-            "proposals": 0,
+            "params_version": s.next_version,
+            "rules": s.rules,
+            "proposals": s.proposed,
         },
         b"totals": s.totals(),
         **{b"params/" + number.to_bytes(4, "big"): params.to_map() for number, params in s.versions.items()},
@@ -56,6 +73,7 @@ class TwinWorld(World):
         codes = run_block(self.plain, self.now, (head, *txs))
         self.compare(result, codes)
         self.agreed += 1
+        self.params = self.app.params
         return result
 
     def compare(self, result: BlockResult, codes: list[Any]) -> None:
