@@ -19,6 +19,7 @@ from ledger import (
     rules_offers,
     rules_periods,
     rules_settlement,
+    rules_spot,
     transactions,
     weights,
 )
@@ -47,6 +48,7 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.OFFER: rules_offers.on_offer_due,
         due.What.FORGET: rules_settlement.forget,
         due.What.PROPOSAL: rules_governance.on_due,
+        due.What.SPOT: rules_spot.on_due,
     }
 )
 # What an earlier transaction of the same account, or the next block, may still cure.

@@ -44,6 +44,7 @@ class Context:
     budget: int
     deal_changes: int = 0
     events: list[Event] = field(default_factory=list)
+    spots_opened: int = 0
     moves: list[Move] = field(default_factory=list)
     tx_id: CID | None = None
 
@@ -106,7 +107,7 @@ class Context:
     def attempt(self) -> Iterator[None]:
         """What happens inside is kept as a whole, or, if it raises, leaves no trace."""
         totals = self.totals.record()
-        chain, deal_changes = self.chain, self.deal_changes
+        chain, deal_changes, spots = self.chain, self.deal_changes, self.spots_opened
         events, moves = len(self.events), len(self.moves)
         self.state.begin()
         try:
@@ -114,7 +115,7 @@ class Context:
         except BaseException:
             self.state.drop()
             self.totals = money.Totals.of(totals)
-            self.chain, self.deal_changes = chain, deal_changes
+            self.chain, self.deal_changes, self.spots_opened = chain, deal_changes, spots
             del self.events[events:], self.moves[moves:]
             raise
         self.state.keep()

@@ -19,6 +19,7 @@ class What(IntEnum):
     OFFER = 1  # an offered shard was not accepted; subject: deal ‖ u16 shard
     FORGET = 2  # a finished deal leaves the state; subject: deal
     PROPOSAL = 3  # a vote ends, what was agreed comes into force, or it is forgotten; subject: proposal
+    SPOT = 4  # the seed of a spot challenge is drawn, or its time is over; subject: deal ‖ u16 shard
 
 
 Handler = Callable[[Context, bytes], None]

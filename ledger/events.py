@@ -27,6 +27,10 @@ Kinds and attributes (accounts as k51… text, deals as CID text, datasets and s
     paid                 deal, shard, provider, amount, reward, bounty
     shard_closed         deal, shard, status, refund
     deal_ended           deal, client, refund
+    spot_opened          deal, shard, provider, seed, closes_at, challenges
+    spot_answered        deal, shard, provider
+    spot_missed          deal, shard, provider, missed, fee      (missed: in a row)
+    spot_void            deal, shard, provider
     proposed             proposal, provider, number, closes_at
     voted                proposal, provider, approve, weight
     proposal_closed      proposal, status            (passed, rejected, no_quorum; at last active, void)

@@ -16,6 +16,7 @@ from ledger import (
     rules_proofs,
     rules_providers,
     rules_settlement,
+    rules_spot,
     rules_transfers,
 )
 from ledger.context import Context
@@ -24,6 +25,7 @@ from ledger.mempool import Reader, ReadTx, check_envelope
 from ledger.result import Code, TxResult
 from ledger.transactions import (
     Accept,
+    Answer,
     Ask,
     CreateDeal,
     DeclareFault,
@@ -35,6 +37,7 @@ from ledger.transactions import (
     Register,
     Renew,
     Settle,
+    Spot,
     TopUp,
     Transfer,
     Vote,
@@ -109,3 +112,7 @@ def _dispatch(ctx: Context, found: ReadTx) -> None:
             rules_governance.propose(ctx, sender, body, found.tx_id)
         case Vote() as body:
             rules_governance.vote(ctx, sender, body)
+        case Spot() as body:
+            rules_spot.spot(ctx, sender, body)
+        case Answer() as body:
+            rules_spot.answer(ctx, sender, body)

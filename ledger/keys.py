@@ -22,6 +22,7 @@
     seats                                    u32: how many there are
     shard/ deal, u16 shard                   ShardRecord
     slot/ dataset, u32 slot                  SlotRecord
+    spot/ deal, u16 shard                    SpotRecord
     stake/ account, u32 number               u64: the provider's stake up to proposal `number` (see `stakes`)
     totals                                   TotalsRecord
     vote/ proposal, account                  VoteRecord
@@ -54,6 +55,7 @@ SEAT_OF = b"seat-of/"
 SEATS = b"seats"
 SHARD = b"shard/"
 SLOT = b"slot/"
+SPOT = b"spot/"
 STAKE = b"stake/"
 VOTE = b"vote/"
 WEIGHT = b"weight/"
@@ -133,6 +135,16 @@ def deal(deal: CID) -> bytes:
 def shard(deal: CID, index: int) -> bytes:
     """The key of a shard."""
     return SHARD + bytes(deal) + u16(index)
+
+
+def spot(deal: CID, index: int) -> bytes:
+    """The key of a shard's spot challenge."""
+    return SPOT + bytes(deal) + u16(index)
+
+
+def read_spot(key: bytes) -> tuple[CID, int]:
+    """(deal, shard) of a key that `spot` made."""
+    return CID.decode(key[len(SPOT) : -2]), int.from_bytes(key[-2:], "big")
 
 
 def dataset(dataset: bytes) -> bytes:

@@ -16,6 +16,7 @@ from ledger.records import (
     ProviderRecord,
     Record,
     ShardRecord,
+    SpotRecord,
     TotalsRecord,
 )
 from ledger.records_governance import ProposalRecord
@@ -35,6 +36,7 @@ class Place(Enum):
     ESCROW = ("escrow", ShardRecord, "escrow")
     REWARD = ("escrow", ShardRecord, "reward")
     BOUNTY = ("escrow", ShardRecord, "bounty")
+    SPOT_FEE = ("escrow", SpotRecord, "fee")
     PROPOSAL_DEPOSIT = ("escrow", ProposalRecord, "deposit")
     BURNED = ("burned", None, "")
 
@@ -87,6 +89,11 @@ def reward(deal: CID, shard: int) -> Purse:
 def bounty(deal: CID, shard: int) -> Purse:
     """What others add to the reward for repairing a shard."""
     return Purse(Place.BOUNTY, keys.shard(deal, shard))
+
+
+def spot_fee(deal: CID, shard: int) -> Purse:
+    """What was prepaid for the answer to a spot challenge."""
+    return Purse(Place.SPOT_FEE, keys.spot(deal, shard))
 
 
 def proposal_deposit(proposal: CID) -> Purse:
@@ -154,6 +161,7 @@ def audit(items: Iterable[tuple[bytes, bytes]]) -> TotalsRecord:
         (keys.DATASET, DatasetRecord),
         (keys.SHARD, ShardRecord),
         (keys.PROPOSAL, ProposalRecord),
+        (keys.SPOT, SpotRecord),
     ]
     for key, raw in items:
         if key == keys.TOTALS:

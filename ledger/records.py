@@ -204,6 +204,24 @@ class ShardRecord(Record):
     missed: Uint = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SpotRecord(Record):
+    """A spot challenge of one shard: `challenger` asked for it in block `height` and prepaid `fee`.
+
+    `seed` is b"" until a later block's beacon draws it; then the answer is due up to `closes_at`, and
+    `stalled_s` is the chain's at that time.
+    """
+
+    challenger: Account
+    provider: Account
+    opened_at: Uint
+    height: Uint
+    seed: DigestOrNone
+    closes_at: Uint
+    fee: Uint
+    stalled_s: Uint
+
+
 class Phase(Enum):
     """What a dataset waits for; see docs/ledger.md, "The life of a period"."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from ledger import due, keys, money
+from ledger import due, keys, money, spots
 from ledger.context import Context
 from ledger.genesis import Params
 from ledger.records import DatasetRecord, DealRecord, Phase, ShardRecord, SlotRecord
@@ -175,6 +175,8 @@ def serve_until(ctx: Context, deal: CID, index: int, last: int) -> None:
 def leave(
     ctx: Context, dataset: bytes, record: DatasetRecord, place: SlotRecord, shard: ShardRecord
 ) -> DatasetRecord:
+    """Takes a piece out of the trees. A spot challenge of it is void: nobody keeps the piece any more."""
+    spots.end(ctx, place.deal, place.shard)
     ctx.state.delete(keys.end(dataset, shard.last, shard.slot))
     ctx.state.delete(keys.give(dataset, shard.slot))
     ctx.state.delete(keys.slot(dataset, shard.slot))

@@ -247,6 +247,25 @@ class Vote(Wire):
     approve: Flag
 
 
+@dataclass(frozen=True, slots=True)
+class Spot(Wire):
+    """Asks the shard's provider for a proof at once; anyone may, and prepays the fee of the answer."""
+
+    kind: ClassVar[str] = "spot"
+    deal: Link
+    shard: Uint
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Wire):
+    """The provider's proof for a spot challenge: of the one shard, as a dataset that holds it alone."""
+
+    kind: ClassVar[str] = "answer"
+    deal: Link
+    shard: Uint
+    proof: Annotated[bytes, blob(1, limits.MAX_PROOF_BYTES)]
+
+
 Body = (
     Transfer
     | Register
@@ -264,13 +283,15 @@ Body = (
     | DeclareFault
     | Propose
     | Vote
+    | Spot
+    | Answer
 )
 BODIES: dict[str, type[Body]] = {cls.kind: cls for cls in get_args(Body)}
 
 
 def is_proof(body: Body) -> bool:
     """Whether it is the proof that a challenge asks for: half of every block is kept free for such."""
-    return isinstance(body, Prove)
+    return isinstance(body, Prove | Answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from proofs.commitment import HASH_BYTES, MAX_SUM
 
 MAX_DRAWN = 512  # leaves in one draw
 MAX_CHAIN_ID_BYTES = 255
+MAX_DEAL_BYTES = 255
 _WORDS = range(0, HASH_BYTES, 8)
 
 
@@ -31,6 +32,30 @@ def period_seed(chain_id: str, dataset_id: bytes, node: bytes, period: int, beac
     return hashlib.sha256(
         tags.PERIOD_SEED + length + chain + dataset_id + node + period.to_bytes(8, "big") + beacon
     ).digest()
+
+
+def spot_seed(chain_id: str, deal: bytes, shard: int, node: bytes, height: int, beacon: bytes) -> bytes:
+    """The seed of a challenge to one shard between its windows, 32 bytes.
+
+    `deal` is the bytes of the deal's CID, at most 255; `height` that of the block that opened the challenge;
+    `node` (the node's public key) and `beacon` (of a later block) have 32 bytes each. Raises ValueError
+    otherwise.
+    """
+    chain = chain_id.encode()
+    if not 0 < len(chain) <= MAX_CHAIN_ID_BYTES:
+        raise ValueError(f"a chain ID of {len(chain)} bytes; 1 to {MAX_CHAIN_ID_BYTES} are allowed")
+    if not 0 < len(deal) <= MAX_DEAL_BYTES:
+        raise ValueError(f"a deal's ID of {len(deal)} bytes; 1 to {MAX_DEAL_BYTES} are allowed")
+    if not len(node) == len(beacon) == HASH_BYTES:
+        raise ValueError("node key and beacon value have 32 bytes each")
+    if not 0 <= shard < 1 << 16 or not 0 <= height <= MAX_SUM:
+        raise ValueError(f"shard {shard}, height {height}")
+    what = _counted(chain) + _counted(deal) + shard.to_bytes(2, "big") + node
+    return hashlib.sha256(tags.SPOT_SEED + what + height.to_bytes(8, "big") + beacon).digest()
+
+
+def _counted(text: bytes) -> bytes:
+    return len(text).to_bytes(1, "big") + text
 
 
 def meta_seed(seed: bytes) -> bytes:

@@ -13,6 +13,7 @@ PIECE_LEAF = b"\x03"  # one row of a piece: a block's multihash, leaf count and 
 SUM_NODE = b"\x04"  # two nodes of a piece's tree or a dataset's tree
 
 PERIOD_SEED = b"holdfast/period-seed/1\x00"
+SPOT_SEED = b"holdfast/spot-seed/1\x00"
 META_SEED = b"holdfast/meta-seed/1\x00"
 SAMPLE = b"holdfast/sample/1\x00"
 BEACON_MESSAGE = b"holdfast/beacon-message/1\x00"

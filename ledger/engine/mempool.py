@@ -18,13 +18,16 @@ from ledger.application import Application
 from ledger.engine.blocks import Receipt, node_cid
 from ledger.engine.errors import EngineError, MempoolFull
 from ledger.result import Code, TxResult
-from ledger.transactions import Prove
+from ledger.transactions import Answer, Prove, is_proof
 from merkledag.cid import CID
 
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 64 << 20
 VERIFY_BATCH = 64
-PROVE_MARK = b"\x64kind\x65prove"  # in the canonical bytes of every proof, and perhaps of others
+# In the canonical bytes of every proof, and perhaps of others: "kind" and the kind, short texts both.
+PROOF_MARKS = tuple(
+    b"\x64kind" + bytes([0x60 + len(kind)]) + kind for kind in (Prove.kind.encode(), Answer.kind.encode())
+)
 VERIFY_AHEAD = 2  # batches in the threads besides the one whose results are awaited
 
 _log = logging.getLogger(__name__)
@@ -32,8 +35,12 @@ _log = logging.getLogger(__name__)
 Outcome = Receipt | EngineError
 
 
+def _may_be_proof(raw: bytes) -> bool:
+    return any(mark in raw for mark in PROOF_MARKS)
+
+
 def _is_proof(raw: bytes) -> bool:
-    return PROVE_MARK in raw and isinstance(transactions.decode(raw).body, Prove)
+    return _may_be_proof(raw) and is_proof(transactions.decode(raw).body)
 
 
 @dataclass
@@ -139,7 +146,7 @@ class Mempool:
             return outcome
         if self._closed is not None:
             raise self._closed
-        share = 1.0 if PROVE_MARK in raw else 0.75
+        share = 1.0 if _may_be_proof(raw) else 0.75
         is_full = len(self._outcomes) >= share * self._max_waiting
         if is_full or self._size_bytes + len(raw) > share * MAX_WAITING_BYTES:
             raise MempoolFull(f"{len(self._outcomes)} transactions are waiting already; send again later")

@@ -24,6 +24,7 @@ from ledger import (
     rules_proofs,
     rules_providers,
     rules_settlement,
+    rules_spot,
     rules_transfers,
 )
 from ledger.context import Context
@@ -56,6 +57,8 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
     "hand_over": [rules_handover.hand_over, Context.need_deal, Context.need_shard],
     "give_up": [rules_giving_up.give_up, Context.need_deal, Context.need_shard],
     "declare_fault": [rules_faults.declare_fault],
+    "spot": [rules_spot.spot, Context.need_deal, Context.need_shard, money._change],
+    "answer": [rules_spot.answer, Context.need_deal, Context.need_shard],
     "propose": [rules_governance.propose, Context.need_provider, money._change],
     "vote": [rules_governance.vote, Context.need_provider],
     "settle": [rules_settlement.settle, Context.need_deal, Context.need_shard],
@@ -111,16 +114,9 @@ def test_each_kind_has_its_fields_and_codes(kind: str) -> None:
     assert listed == sorted(listed, key=lambda name: Code[name])
 
 
-# Codes whose rules are yet to come.
-AHEAD = {
-    "SPOT_OPEN",
-    "NO_SPOT",
-}
-
-
 def test_every_code_of_a_rule_belongs_to_a_kind() -> None:
     named = {name for kind in BODIES for name in re.findall(r"[A-Z_]{6,}", section(kind))}
-    assert {code.name for code in Code if code >= 20} <= named | AHEAD
+    assert {code.name for code in Code if code >= 20} <= named
 
 
 def test_the_bounds_named_are_those_in_force() -> None:
@@ -134,6 +130,7 @@ def test_the_bounds_named_are_those_in_force() -> None:
         limits.MAX_DUE_PER_BLOCK,
         limits.MAX_SHARDS,
         limits.MAX_OPEN_PROPOSALS,
+        limits.MAX_SPOTS_PER_BLOCK,
         limits.MAX_PENDING_PER_ACCOUNT,
     ):
         assert f"{number:,}" in page

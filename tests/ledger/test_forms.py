@@ -26,6 +26,7 @@ from ledger.result import EXPLANATIONS, Code, TxResult, explain
 from ledger.transactions import (
     BODIES,
     Accept,
+    Answer,
     Ask,
     Body,
     CreateDeal,
@@ -39,6 +40,7 @@ from ledger.transactions import (
     Register,
     Renew,
     Settle,
+    Spot,
     TopUp,
     Transaction,
     Transfer,
@@ -70,6 +72,8 @@ BODY_EXAMPLES: list[Body] = [
     DeclareFault(b"\x03" * 32, 12),
     Propose({"base_fee": 5, "period_s": 60}, 2, "because"),
     Vote(MANIFEST, True),
+    Spot(MANIFEST, 1),
+    Answer(MANIFEST, 1, b"proof"),
 ]
 
 

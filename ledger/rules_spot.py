@@ -1,0 +1,130 @@
+"""Spot challenges: anyone asks a shard's provider for a proof between the windows of its dataset.
+
+    spot ──later block's beacon──► open ──answer──► paid to the provider
+                                     ├─closes_at──► missed: the fault fee; several in a row cost the shard
+                                     └────────────► void, if the ledger stalled, or the piece has left
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ledger import due, keys, limits, money, spots
+from ledger.context import Context
+from ledger.errors import Refusal
+from ledger.genesis import Params
+from ledger.records import DealRecord, ShardRecord, ShardStatus, SpotRecord
+from ledger.result import Code
+from ledger.rules_faults import strike
+from ledger.transactions import Answer, Spot
+from merkledag.cid import CID
+from proofs.challenge import spot_seed
+from proofs.errors import InvalidProof
+from proofs.merkle_proof import Challenge
+
+
+def challenge_of(deal: DealRecord, shard: ShardRecord, record: SpotRecord, terms: Params) -> Challenge:
+    """What an open spot challenge asks for: leaves of a dataset of depth 0 that holds the one piece."""
+    return Challenge(
+        seed=record.seed,
+        data=shard.piece.data,
+        data_depth=0,
+        meta=shard.piece.meta,
+        meta_depth=0,
+        k=deal.challenges,
+        meta_k=terms.meta_challenges,
+    )
+
+
+def spot(ctx: Context, sender: bytes, body: Spot) -> None:
+    """Opens a challenge of one shard; the sender prepays the fee of the answer."""
+    if ctx.spots_opened >= limits.MAX_SPOTS_PER_BLOCK:
+        raise Refusal(Code.BLOCK_FULL, f"a block takes {limits.MAX_SPOTS_PER_BLOCK} spots; send it again")
+    deal = ctx.need_deal(body.deal)
+    shard = ctx.need_shard(body.deal, body.shard)
+    if shard.status is not ShardStatus.ACTIVE or shard.struck:
+        raise Refusal(Code.NOT_ACTIVE, f"the shard is {shard.status.value}")
+    if spots.find(ctx, body.deal, body.shard) is not None:
+        raise Refusal(Code.SPOT_OPEN, "one spot challenge of a shard at a time")
+    record = SpotRecord(
+        challenger=sender,
+        provider=shard.provider,
+        opened_at=ctx.time,
+        height=ctx.height,
+        seed=b"",
+        closes_at=0,
+        fee=0,
+        stalled_s=0,
+    )
+    ctx.state.put(keys.spot(body.deal, body.shard), record)
+    fee = ctx.terms(deal.terms).proof_fee
+    ctx.move(money.balance(sender), money.spot_fee(body.deal, body.shard), fee)
+    due.add(ctx.state, ctx.time, due.What.SPOT, due.shard_subject(body.deal, body.shard))
+    ctx.spots_opened += 1
+
+
+def answer(ctx: Context, sender: bytes, body: Answer) -> None:
+    """Pays what was prepaid to the provider if the proof shows the drawn leaves of the piece."""
+    deal = ctx.need_deal(body.deal)
+    shard = ctx.need_shard(body.deal, body.shard)
+    if shard.provider != sender:
+        raise Refusal(Code.NOT_YOURS, "the shard is another provider's")
+    record = spots.find(ctx, body.deal, body.shard)
+    if record is None or not record.seed:
+        raise Refusal(Code.NO_SPOT, "no spot challenge of the shard is open")
+    if ctx.time > record.closes_at:
+        raise Refusal(Code.TOO_LATE, f"the answer was due at {record.closes_at}")
+    try:
+        ctx.proofs.verify(challenge_of(deal, shard, record, ctx.terms(deal.terms)), body.proof)
+    except InvalidProof as error:
+        raise Refusal(Code.INVALID_PROOF, str(error)) from None
+    ctx.put_shard(body.deal, body.shard, replace(shard, missed=0))
+    spots.end(ctx, body.deal, body.shard, sender)
+    ctx.emit("spot_answered", deal=body.deal, shard=body.shard, provider=sender)
+
+
+def on_due(ctx: Context, subject: bytes) -> None:
+    """Draws the seed of a spot challenge, or, when its time is over, judges that it was not answered."""
+    deal, index = due.read_shard_subject(subject)
+    record = spots.find(ctx, deal, index)
+    assert record is not None, "the due item of a spot challenge goes with it"
+    if record.seed:
+        _judge(ctx, deal, index, record)
+    else:
+        _draw(ctx, deal, index, record)
+
+
+def _draw(ctx: Context, deal: CID, index: int, record: SpotRecord) -> None:
+    """Takes the seed from this block's beacon, which nobody knew when the challenge was asked for."""
+    terms = ctx.terms(ctx.get_deal(deal).terms)
+    seed = spot_seed(ctx.chain_id, bytes(deal), index, record.provider, record.height, ctx.beacon)
+    closes_at = ctx.time + terms.window_s
+    record = replace(record, seed=seed, closes_at=closes_at, stalled_s=ctx.stalled_s)
+    ctx.state.put(keys.spot(deal, index), record)
+    due.add(ctx.state, closes_at + 1, due.What.SPOT, due.shard_subject(deal, index))
+    ctx.emit(
+        "spot_opened",
+        deal=deal,
+        shard=index,
+        provider=record.provider,
+        seed=seed,
+        closes_at=closes_at,
+        challenges=ctx.get_deal(deal).challenges,
+    )
+
+
+def _judge(ctx: Context, deal: CID, index: int, record: SpotRecord) -> None:
+    agreed = ctx.get_deal(deal)
+    terms = ctx.terms(agreed.terms)
+    spots.end(ctx, deal, index)
+    if 2 * (ctx.stalled_s - record.stalled_s) >= terms.window_s:
+        ctx.emit("spot_void", deal=deal, shard=index, provider=record.provider)  # for want of blocks
+        return
+    fee = min(ctx.get_provider(record.provider).stake, agreed.price * terms.fault_fee_percent // 100)
+    ctx.move(money.stake(record.provider), money.BURNED, fee)
+    shard = ctx.get_shard(deal, index)
+    missed = shard.missed + 1
+    ctx.put_shard(deal, index, replace(shard, missed=missed))
+    ctx.emit("spot_missed", deal=deal, shard=index, provider=record.provider, missed=missed, fee=fee)
+    if missed >= terms.terminate_after:
+        strike(ctx, deal, index)
