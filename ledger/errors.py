@@ -48,3 +48,7 @@ class Refusal(LedgerError):
 
 class InvalidStateProof(LedgerError, ValueError):
     """The bytes are not a canonical state proof (the fault of whoever gave them)."""
+
+
+class InvalidSnapshot(LedgerError, ValueError):
+    """The bytes are not the snapshot that their names say (the fault of whoever gave them)."""

@@ -276,7 +276,8 @@ Account = Annotated[bytes, account()]
 AccountOrNone = Annotated[bytes, account(optional=True)]
 Digest = Annotated[bytes, blob(32, 32)]
 DigestOrNone = Annotated[bytes, optional_blob(32)]
-Link = Annotated[CID, Spec(_check_cid, to_json=str, from_json=_parse_cid, schema=lambda _: CID_SCHEMA)]
+LINK = Spec(_check_cid, to_json=str, from_json=_parse_cid, schema=lambda _: CID_SCHEMA)
+Link = Annotated[CID, LINK]
 
 
 _SPECS: dict[type[Any], tuple[tuple[str, Spec], ...]] = {}

@@ -1,0 +1,138 @@
+"""A state at a height as chunks of bounded size and a manifest that names them, and back again.
+
+A chunk is a DAG-CBOR list of [key, value] pairs, keys ascending through all chunks; it ends with the pair
+with which it has `CHUNK_BYTES` or more. The same state gives the same chunks. Everything is named by its
+CID, so whoever fetches a snapshot keeps what it has and goes on after a break with what `missing` says. That
+the chunks are the state of a block shows in the app hash, once they are in a store (`ingest.fill`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from ledger import limits
+from ledger.errors import InvalidSnapshot
+from ledger.fields import LINK, Digest, FieldError, Uint, Wire, sequence, text
+from merkledag import dag_cbor
+from merkledag.cid import CID
+from merkledag.codecs import DAG_CBOR
+from merkledag.errors import MerkledagError
+
+KIND = "holdfast/ledger-snapshot/1"
+CHUNK_BYTES = 512 << 10
+MAX_CHUNK_BYTES = 2 << 20
+MAX_CHUNKS = 40_000  # so that a manifest is no larger than a block may be
+MAX_MANIFEST_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotManifest(Wire):
+    """What a snapshot holds: `items` pairs in these chunks, the state after block `height` of a chain."""
+
+    kind: Annotated[str, text(64)]
+    chain: Annotated[str, text(limits.MAX_CHAIN_ID_CHARS)]
+    height: Uint
+    app_hash: Digest
+    items: Uint
+    chunks: Annotated[tuple[CID, ...], sequence(LINK, MAX_CHUNKS)]
+
+    def encode(self) -> bytes:
+        """Canonical DAG-CBOR."""
+        return dag_cbor.encode(self.to_map())
+
+    @property
+    def cid(self) -> CID:
+        """What names the snapshot."""
+        return CID.of(self.encode(), codec=DAG_CBOR)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> SnapshotManifest:
+        """From canonical bytes; raises InvalidSnapshot."""
+        if len(raw) > MAX_MANIFEST_BYTES:
+            raise InvalidSnapshot(f"a snapshot's manifest has at most {MAX_MANIFEST_BYTES} bytes")
+        try:
+            found = cls.from_map(dag_cbor.decode(raw))
+        except (MerkledagError, FieldError) as error:
+            raise InvalidSnapshot(f"this is no snapshot of a ledger: {error}") from error
+        if found.kind != KIND:
+            raise InvalidSnapshot(f"a snapshot of kind {found.kind!r}: use the release that wrote it")
+        return found
+
+
+def take(
+    items: Iterable[tuple[bytes, bytes]],
+    chain: str,
+    height: int,
+    app_hash: bytes,
+    keep: Callable[[bytes], None],
+) -> SnapshotManifest:
+    """The manifest of a state, whose items come in order; `keep` is given chunk after chunk.
+
+    Memory is that of one chunk. Raises InvalidSnapshot if the state is too large for MAX_CHUNKS.
+    """
+    count, chunks = 0, list[CID]()
+    for pairs in _cut(items):
+        if len(chunks) == MAX_CHUNKS:
+            raise InvalidSnapshot(f"the state does not fit into {MAX_CHUNKS} chunks")
+        raw = dag_cbor.encode(pairs)
+        keep(raw)
+        count += len(pairs)
+        chunks.append(CID.of(raw, codec=DAG_CBOR))
+    return SnapshotManifest(KIND, chain, height, app_hash, count, tuple(chunks))
+
+
+def _cut(items: Iterable[tuple[bytes, bytes]]) -> Iterator[list[list[bytes]]]:
+    pairs: list[list[bytes]] = []
+    size = 0
+    for key, value in items:
+        pairs.append([key, value])
+        size += len(key) + len(value)
+        if size >= CHUNK_BYTES:
+            yield pairs
+            pairs, size = [], 0
+    if pairs:
+        yield pairs
+
+
+def missing(manifest: SnapshotManifest, has: Callable[[CID], bool]) -> Iterator[CID]:
+    """The chunks that are still to be fetched, in order."""
+    return (chunk for chunk in dict.fromkeys(manifest.chunks) if not has(chunk))
+
+
+def check_chunk(chunk: CID, raw: bytes) -> None:
+    """Raises InvalidSnapshot unless these are the chunk's bytes."""
+    if len(raw) > MAX_CHUNK_BYTES or CID.of(raw, codec=DAG_CBOR) != chunk:
+        raise InvalidSnapshot(f"the chunk {chunk} has other bytes than its name says")
+
+
+def read(manifest: SnapshotManifest, get: Callable[[CID], bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """The items in order, chunk after chunk; raises InvalidSnapshot if they are not what they should be."""
+    last, count = b"", 0
+    for chunk in manifest.chunks:
+        raw = get(chunk)
+        check_chunk(chunk, raw)
+        for key, value in _pairs(chunk, raw):
+            if key <= last:
+                raise InvalidSnapshot(f"the keys in chunk {chunk} are out of order")
+            last = key
+            count += 1
+            yield key, value
+    if count != manifest.items:
+        raise InvalidSnapshot(f"the chunks hold {count} items, the manifest says {manifest.items}")
+
+
+def _pairs(chunk: CID, raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    try:
+        pairs = dag_cbor.decode(raw)
+    except MerkledagError as error:
+        raise InvalidSnapshot(f"the chunk {chunk} does not decode: {error}") from error
+    if not isinstance(pairs, list):
+        raise InvalidSnapshot(f"the chunk {chunk} is no list")
+    for pair in pairs:
+        match pair:
+            case [bytes() as key, bytes() as value]:
+                yield key, value
+            case _:
+                raise InvalidSnapshot(f"the chunk {chunk} holds something else than pairs")
