@@ -100,8 +100,7 @@ def verify(
 
 def state_key(words: list[str]) -> bytes:
     """The state's key that the words name; exit 2 for any others."""
-    from cli.arguments import cid_argument
-    from cli.commands_wallet import account_argument
+    from cli.arguments import account_argument, cid_argument
     from ledger import keys
 
     match words:
@@ -154,7 +153,7 @@ def _app_hash(text_: str) -> bytes:
 
 def _check_operator(home: Home, block: Block, flag: str) -> str | None:
     """Exit 4 where the block is of another operator or chain than wanted or pinned; None where none is."""
-    from cli.commands_wallet import account_argument
+    from cli.arguments import account_argument
     from cli.ledger_pin import pin_of
     from merkledag.peer import peer_text
 

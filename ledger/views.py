@@ -158,11 +158,6 @@ class Queries:
         """The parameters in force for the next block."""
         return self._params
 
-    @property
-    def params_version(self) -> int:
-        """The version that `params` are; they are numbered from 1."""
-        return self._chain.params_version
-
     def terms(self, version: int) -> Params:
         """A version of the parameters: that in force when a deal or dataset was made."""
         found = self._state.committed(keys.params(version), Params)

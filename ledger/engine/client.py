@@ -8,19 +8,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from ledger import transactions
+from ledger.engine.answers import block_events, field, filter_query, receipt, seen_up_to, typed
 from ledger.engine.blocks import Block, BlockEvents, Receipt
 from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.proof_file import KIND, Proof, ProofFile
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
-from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
+from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
 from ledger.errors import InvalidTransaction
-from ledger.fields import FieldError, Wire
+from ledger.fields import FieldError
 from ledger.genesis import Genesis, Params
 from ledger.records import AccountRecord, DatasetRecord, ProviderRecord, SlotRecord
+from ledger.records_governance import VoteRecord
 from ledger.transactions import Beacon, Transaction
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-W = TypeVar("W", bound=Wire)
 PAGE = 1_000
 
 
@@ -111,12 +112,12 @@ class LedgerClient:
     async def params(self, version: int | None = None) -> Params:
         """The chain's parameters in force, or a version of them: a deal's or a dataset's `terms`."""
         query = None if version is None else {"version": str(version)}
-        return _typed(Params, await self._get("/v1/params", query))
+        return typed(Params, await self._get("/v1/params", query))
 
     async def block(self, height: int | None = None) -> Block:
         """The block at `height`, or the last one; its operator's signature is verified."""
         answer = await self._get(f"/v1/block/{'latest' if height is None else height}")
-        block = _typed(Block, _field(answer, "block"))
+        block = typed(Block, field(answer, "block"))
         if height is not None and block.height != height:
             raise LedgerProtocolError(f"{self.url} gave block {block.height} for block {height}")
         self._verify(await self._fetch_genesis(), block)
@@ -126,9 +127,9 @@ class LedgerClient:
         """The transaction with this ID, or whose signed bytes have this CID."""
         answer = await self._get(f"/v1/tx/{tx_id}")
         try:
-            raw = dag_cbor.encode(_field(answer, "tx"))
+            raw = dag_cbor.encode(field(answer, "tx"))
             tx = transactions.decode_beacon(raw) if transactions.is_beacon(raw) else transactions.decode(raw)
-            return TxView(int(answer["height"]), int(answer["index"]), tx, _receipt(answer["receipt"]))
+            return TxView(int(answer["height"]), int(answer["index"]), tx, receipt(answer["receipt"]))
         except (InvalidTransaction, KeyError, TypeError, ValueError) as error:
             raise LedgerProtocolError(f"not a transaction: {error}") from error
 
@@ -143,12 +144,12 @@ class LedgerClient:
     async def prove(self, key: bytes) -> ProofFile:
         """What the state has at a key, proven from the last block; LedgerNotFound where there is none yet."""
         answer = await self._get(f"/v1/prove/{key.hex()}")
-        height = _field(answer, "height")
+        height = field(answer, "height")
         if not height:
             raise LedgerNotFound(
                 "the chain has no block yet: nothing has been signed that a proof could lead to"
             )
-        block, proof = await self.block(height), _typed(Proof, _field(answer, "proof"))
+        block, proof = await self.block(height), typed(Proof, field(answer, "proof"))
         return ProofFile(block, KIND, proof)
 
     async def stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
@@ -164,7 +165,7 @@ class LedgerClient:
         Sending the same bytes again is harmless: the answer tells what became of them.
         """
         await self._check()
-        return _receipt(await self._http.post("/v1/tx", raw))
+        return receipt(await self._http.post("/v1/tx", raw))
 
     async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
         """Sends signed transactions together (at most 1,000 and 256 KiB); returns once all are decided.
@@ -173,7 +174,7 @@ class LedgerClient:
         """
         await self._check()
         answer = await self._http.post("/v1/txs", dag_cbor.encode(list(raws)))
-        receipts = [_receipt(each) for each in _field(answer, "receipts")]
+        receipts = [receipt(each) for each in field(answer, "receipts")]
         if len(receipts) != len(raws):
             raise LedgerProtocolError(f"{self.url} gave {len(receipts)} receipts for {len(raws)} sent")
         return receipts
@@ -193,13 +194,13 @@ class LedgerClient:
         while True:
             try:
                 await self._check(again=failures > 0)
-                query = [("from", str(following)), *_filter_query(wanted)]
+                query = [("from", str(following)), *filter_query(wanted)]
                 async with aclosing(self._http.frames("/v1/events", query)) as frames:
                     async for frame in frames:
-                        block = _block_events(frame)
+                        block = block_events(frame)
                         if block is None:
                             if not wanted.is_open:
-                                following = max(following, _seen_up_to(frame) + 1)
+                                following = max(following, seen_up_to(frame) + 1)
                             continue
                         if block.height < following:
                             continue
@@ -217,26 +218,26 @@ class LedgerClient:
 
     async def account(self, account: bytes) -> AccountRecord:
         """An account; one that was never used has nothing."""
-        return _typed(AccountView, await self._get(f"/v1/account/{peer_text(account)}")).record
+        return typed(AccountView, await self._get(f"/v1/account/{peer_text(account)}")).record
 
     async def history(self, account: bytes) -> AsyncIterator[ChangeView]:
         """Every change of an account's balance or stake, the newest first; pages are fetched as needed."""
         async for item in self._pages(f"/v1/account/{peer_text(account)}/history", {}):
-            yield _typed(ChangeView, item)
+            yield typed(ChangeView, item)
 
     async def providers(self) -> list[ProviderRecord]:
         """Every registered provider."""
-        return [_typed(ProviderRecord, item) async for item in self._pages("/v1/providers", {})]
+        return [typed(ProviderRecord, item) async for item in self._pages("/v1/providers", {})]
 
     async def provider(self, account: bytes) -> ProviderRecord:
         """One provider; raises LedgerNotFound."""
-        return _typed(ProviderRecord, await self._get(f"/v1/provider/{peer_text(account)}"))
+        return typed(ProviderRecord, await self._get(f"/v1/provider/{peer_text(account)}"))
 
     # -- deals and datasets --------------------------------------------------------------------------------
 
     async def deal(self, deal: CID) -> DealView:
         """One deal with its shards; raises LedgerNotFound."""
-        return _typed(DealView, await self._get(f"/v1/deal/{deal}"))
+        return typed(DealView, await self._get(f"/v1/deal/{deal}"))
 
     async def deals(
         self,
@@ -273,23 +274,37 @@ class LedgerClient:
         given = {name: text for name, text in query.items() if text is not None}
         cursor = "" if after is None else bytes(after).hex()
         async for item in self._pages("/v1/deals", given, limit, cursor):
-            yield _typed(DealView, item)
+            yield typed(DealView, item)
 
     async def dataset(self, dataset: bytes) -> DatasetRecord:
         """One dataset; raises LedgerNotFound."""
-        return _typed(DatasetView, await self._get(f"/v1/dataset/{dataset.hex()}")).dataset
+        return typed(DatasetView, await self._get(f"/v1/dataset/{dataset.hex()}")).dataset
 
     async def datasets(self, provider: bytes | None = None) -> list[tuple[bytes, DatasetRecord]]:
         """All datasets, or one provider's, each with its ID."""
         given = {} if provider is None else {"provider": peer_text(provider)}
-        views = [_typed(DatasetView, item) async for item in self._pages("/v1/datasets", given)]
+        views = [typed(DatasetView, item) async for item in self._pages("/v1/datasets", given)]
         return [(view.id, view.dataset) for view in views]
 
     async def dataset_slots(self, dataset: bytes) -> dict[int, SlotRecord]:
         """Which shard each used slot of a dataset holds; raises LedgerNotFound."""
         path = f"/v1/dataset/{dataset.hex()}/slots"
-        views = [_typed(SlotView, item) async for item in self._pages(path, {})]
+        views = [typed(SlotView, item) async for item in self._pages(path, {})]
         return {view.slot: SlotRecord(view.deal, view.shard) for view in views}
+
+    # -- governance ----------------------------------------------------------------------------------------
+
+    async def proposals(self) -> list[ProposalView]:
+        """The proposals that are open or not long over, in order of their numbers."""
+        return [typed(ProposalView, item) async for item in self._pages("/v1/proposals", {})]
+
+    async def proposal(self, proposal: CID) -> ProposalView:
+        """One proposal; raises LedgerNotFound."""
+        return typed(ProposalView, await self._get(f"/v1/proposal/{proposal}"))
+
+    async def vote(self, proposal: CID, account: bytes) -> VoteRecord:
+        """How a provider voted; raises LedgerNotFound if it did not."""
+        return typed(VoteRecord, await self._get(f"/v1/proposal/{proposal}/vote/{peer_text(account)}"))
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -306,7 +321,7 @@ class LedgerClient:
             size = PAGE if most is None else min(PAGE, most - given)
             page = {**query, "limit": str(size), **({"cursor": cursor} if cursor else {})}
             answer = await self._get(path, page)
-            for item in _field(answer, "items")[:size]:
+            for item in field(answer, "items")[:size]:
                 given += 1
                 yield item
             cursor = answer.get("next")
@@ -344,55 +359,8 @@ class LedgerClient:
         status = await self._http.get("/v1/status")
         if status.get("height"):
             answer = await self._http.get("/v1/block/latest")
-            self._verify(genesis, _typed(Block, _field(answer, "block")))
+            self._verify(genesis, typed(Block, field(answer, "block")))
 
     def _verify(self, genesis: Genesis, block: Block) -> None:
         if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
             raise ChainMismatch(f"block {block.height} from {self.url} is not signed by the chain's operator")
-
-
-def _typed(cls: type[W], value: Any) -> W:
-    try:
-        return cls.from_map(value)
-    except FieldError as error:
-        raise LedgerProtocolError(f"not a {cls.__name__}: {error}") from error
-
-
-def _field(value: Any, name: str) -> Any:
-    try:
-        return value[name]
-    except (KeyError, TypeError) as error:
-        raise LedgerProtocolError(f"the answer lacks {name!r}; is this a ledger's URL?") from error
-
-
-def _receipt(value: Any) -> Receipt:
-    if isinstance(value, dict):
-        value = {name: each for name, each in value.items() if name not in ("name", "error")}
-    return _typed(Receipt, value)
-
-
-def _filter_query(wanted: EventFilter) -> list[tuple[str, str]]:
-    return [
-        *(("account", peer_text(account)) for account in sorted(wanted.accounts)),
-        *(("deal", str(deal)) for deal in sorted(wanted.deals)),
-        *(("kind", kind) for kind in sorted(wanted.kinds)),
-    ]
-
-
-def _seen_up_to(heartbeat: Any) -> int:
-    height = heartbeat.get("height")
-    if type(height) is not int:
-        raise LedgerProtocolError("a heartbeat of the event stream names no height")
-    return height
-
-
-def _block_events(frame: Any) -> BlockEvents | None:
-    """One frame of the stream; None for a heartbeat."""
-    if isinstance(frame, dict) and "error" in frame:
-        raise LedgerUnreachable(str(frame["error"])[:1_000])
-    if isinstance(frame, dict) and frame.get("heartbeat"):
-        return None
-    try:
-        return BlockEvents.from_map(frame)
-    except ValueError as error:
-        raise LedgerProtocolError(str(error)) from error

@@ -22,7 +22,7 @@ from ledger.engine.rpc_common import (
 )
 from ledger.engine.schema import document
 from ledger.engine.storage import PLACE_BYTES, place_key, read_place
-from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
+from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
 from ledger.limits import MAX_UINT
 from ledger.views import DatasetInfo, Page, SlotInfo
 
@@ -47,6 +47,9 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/v1/datasets", _datasets)
     router.add_get("/v1/dataset/{id}", _dataset)
     router.add_get("/v1/dataset/{id}/slots", _slots)
+    router.add_get("/v1/proposals", _proposals)
+    router.add_get("/v1/proposal/{cid}", _proposal)
+    router.add_get("/v1/proposal/{cid}/vote/{account}", _vote)
     router.add_get("/v1/prove/{key}", _prove)
 
 
@@ -102,9 +105,10 @@ async def _params(request: web.Request) -> web.StreamResponse:
     if wanted is None:
         return reply(request, app.params)
     version = parse_uint("version", wanted)
-    if not 1 <= version <= app.params_version:
+    found = app.params_of(version)
+    if found is None:
         raise web.HTTPNotFound(text=f"there is no version {version} of the parameters")
-    return reply(request, app.terms(version))
+    return reply(request, found)
 
 
 async def _account(request: web.Request) -> web.StreamResponse:
@@ -168,6 +172,27 @@ async def _datasets(request: web.Request) -> web.StreamResponse:
     provider = None if text is None else parse_account(text)
     page = _app(request).datasets_page(provider, after=_cursor(request), limit=parse_limit(request))
     return _list(request, page, _dataset_view)
+
+
+async def _proposals(request: web.Request) -> web.StreamResponse:
+    found = [ProposalView(info.id, info.record) for info in _app(request).proposals()]
+    return reply(request, {"items": found, "next": None})
+
+
+async def _proposal(request: web.Request) -> web.StreamResponse:
+    name = parse_cid(request.match_info["cid"])
+    found = _app(request).proposal(name)
+    if found is None:
+        raise web.HTTPNotFound(text=f"no proposal {name}, or it is long over")
+    return reply(request, ProposalView(name, found.record))
+
+
+async def _vote(request: web.Request) -> web.StreamResponse:
+    name, account = parse_cid(request.match_info["cid"]), parse_account(request.match_info["account"])
+    found = _app(request).vote_of(name, account)
+    if found is None:
+        raise web.HTTPNotFound(text=f"no vote of this account on {name}")
+    return reply(request, found)
 
 
 def _found_dataset(request: web.Request) -> DatasetInfo:

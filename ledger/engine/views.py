@@ -9,6 +9,7 @@ from ledger import limits
 from ledger.fields import Account, AccountOrNone, Digest, Link, Uint, Wire, nested, sequence, text
 from ledger.journal import CHANGE, LINK_OR_NONE, MAX_WHY_CHARS
 from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord
+from ledger.records_governance import ProposalRecord
 from ledger.views import DealInfo
 from merkledag.cid import CID
 
@@ -56,6 +57,14 @@ class DealView(Wire):
     def of(cls, info: DealInfo) -> DealView:
         """From a query's answer."""
         return cls(info.id, info.record, info.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalView(Wire):
+    """A proposal and its ID."""
+
+    id: Link
+    proposal: Annotated[ProposalRecord, nested(ProposalRecord)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,9 @@ async def test_genesis_and_parameters(http: Http, chain: Chain) -> None:
     assert await http.get("/v1/params?version=1") == chain.genesis.params.to_json()
     await http.get("/v1/params?version=2", status=404)
     await http.get("/v1/params?version=x", status=400)
+    assert await http.get("/v1/proposals") == {"items": [], "next": None}
+    await http.get(f"/v1/proposal/{ABSENT}", status=404)
+    await http.get(f"/v1/proposal/{ABSENT}/vote/{peer_text(chain.operator.public_key)}", status=404)
 
 
 async def test_providers_are_listed_in_pages(http: Http, chain: Chain) -> None:

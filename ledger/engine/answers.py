@@ -1,0 +1,65 @@
+"""What a ledger server's answers and frames become: typed values, or an error that says whose fault it is."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from ledger.engine.blocks import BlockEvents, Receipt
+from ledger.engine.errors import LedgerProtocolError, LedgerUnreachable
+from ledger.engine.event_filter import EventFilter
+from ledger.fields import FieldError, Wire
+from merkledag.peer import peer_text
+
+W = TypeVar("W", bound=Wire)
+
+
+def typed(cls: type[W], value: Any) -> W:
+    """The object of a map; raises LedgerProtocolError."""
+    try:
+        return cls.from_map(value)
+    except FieldError as error:
+        raise LedgerProtocolError(f"not a {cls.__name__}: {error}") from error
+
+
+def field(value: Any, name: str) -> Any:
+    """What a map has under a name; raises LedgerProtocolError."""
+    try:
+        return value[name]
+    except (KeyError, TypeError) as error:
+        raise LedgerProtocolError(f"the answer lacks {name!r}; is this a ledger's URL?") from error
+
+
+def receipt(value: Any) -> Receipt:
+    """What became of a transaction; raises LedgerProtocolError."""
+    if isinstance(value, dict):
+        value = {name: each for name, each in value.items() if name not in ("name", "error")}
+    return typed(Receipt, value)
+
+
+def filter_query(wanted: EventFilter) -> list[tuple[str, str]]:
+    """The query that asks for these events alone."""
+    return [
+        *(("account", peer_text(account)) for account in sorted(wanted.accounts)),
+        *(("deal", str(deal)) for deal in sorted(wanted.deals)),
+        *(("kind", kind) for kind in sorted(wanted.kinds)),
+    ]
+
+
+def seen_up_to(heartbeat: Any) -> int:
+    """The last block that a heartbeat has seen; raises LedgerProtocolError."""
+    height = heartbeat.get("height")
+    if type(height) is not int:
+        raise LedgerProtocolError("a heartbeat of the event stream names no height")
+    return height
+
+
+def block_events(frame: Any) -> BlockEvents | None:
+    """One frame of the stream, None for a heartbeat; raises LedgerUnreachable, LedgerProtocolError."""
+    if isinstance(frame, dict) and "error" in frame:
+        raise LedgerUnreachable(str(frame["error"])[:1_000])
+    if isinstance(frame, dict) and frame.get("heartbeat"):
+        return None
+    try:
+        return BlockEvents.from_map(frame)
+    except ValueError as error:
+        raise LedgerProtocolError(str(error)) from error
