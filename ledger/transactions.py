@@ -30,6 +30,14 @@ from ledger.fields import (
     text,
     uint,
 )
+
+# Those that change a live deal have a module of their own; here is where every form is imported from.
+from ledger.forms_changes import DeclareFault as DeclareFault
+from ledger.forms_changes import EndDeal as EndDeal
+from ledger.forms_changes import GiveUp as GiveUp
+from ledger.forms_changes import HandOver as HandOver
+from ledger.forms_changes import Renew as Renew
+from ledger.forms_changes import TopUp as TopUp
 from merkledag import dag_cbor, ed25519
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
@@ -172,60 +180,6 @@ class Settle(Wire):
     kind: ClassVar[str] = "settle"
     deal: Link
     shard: Uint
-
-
-@dataclass(frozen=True, slots=True)
-class Renew(Wire):
-    """The client pays for `periods` more of every shard that is open."""
-
-    kind: ClassVar[str] = "renew"
-    deal: Link
-    periods: Annotated[int, uint(1, limits.MAX_DEAL_PERIODS)]
-
-
-@dataclass(frozen=True, slots=True)
-class EndDeal(Wire):
-    """The client gives notice: what is served ends after the next period."""
-
-    kind: ClassVar[str] = "end_deal"
-    deal: Link
-
-
-@dataclass(frozen=True, slots=True)
-class TopUp(Wire):
-    """Adds `amount` to what the one who repairs a shard gets; anyone may send it."""
-
-    kind: ClassVar[str] = "top_up"
-    deal: Link
-    shard: Uint
-    amount: Uint
-
-
-@dataclass(frozen=True, slots=True)
-class HandOver(Wire):
-    """The shard's provider asks for another one to take its place."""
-
-    kind: ClassVar[str] = "hand_over"
-    deal: Link
-    shard: Uint
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp(Wire):
-    """The shard's provider will not keep it any longer, whoever takes it."""
-
-    kind: ClassVar[str] = "give_up"
-    deal: Link
-    shard: Uint
-
-
-@dataclass(frozen=True, slots=True)
-class DeclareFault(Wire):
-    """The dataset's provider knows that it will not prove this period: half of the fee."""
-
-    kind: ClassVar[str] = "declare_fault"
-    dataset: Digest
-    period: Uint
 
 
 @dataclass(frozen=True, slots=True)
