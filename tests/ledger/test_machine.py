@@ -234,7 +234,10 @@ class Ledger(RuleBasedStateMachine):
             assert found is not None
             assert found.record.holders[index] == shard.provider
             assert found.record.successors[index] == shard.successor
-            assert shard.paid + shard.escrow == found.record.price * found.record.periods
+            if shard.status.is_closed:
+                assert shard.escrow == shard.reward == shard.bounty == shard.collateral == 0
+            else:
+                assert shard.paid + shard.escrow == found.record.price * found.record.periods
             assert bool(shard.next_collateral) == shard.successor_accepted
 
 
