@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "gateway": Entry("cli.commands_up", "gateway", "Run the gateway alone."),
     "wallet": Entry("cli.commands_wallet", "app", "Accounts and transfers."),
     "ledger": Entry("cli.commands_ledger", "app", "The shared ledger."),
+    "gov": Entry("cli.commands_gov", "app", "Votes of the providers on parameters and rules."),
     "block": Entry("cli.commands_block", "app", "Single blocks."),
     "dag": Entry("cli.commands_dag", "app", "Nodes of any codec."),
     "car": Entry("cli.commands_car", "app", "CAR archives."),

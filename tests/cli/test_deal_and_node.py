@@ -220,3 +220,28 @@ def test_a_drain_without_other_nodes_goes_on_and_can_be_taken_up_again(net: Net)
     assert "1 of them being handed over already" in again.stderr
     assert "handed over to" in net.run("deal", "show", deal)
     net.run("node", "ask", "--open", "--yes")
+
+
+def test_a_provider_proposes_and_votes(net: Net) -> None:
+    before = net.json("ledger", "params")["base_fee"]
+    plan = net.json("gov", "propose", "base_fee=0.000005", "--dry-run")
+    assert plan["body"]["changes"] == {"base_fee": 5000}
+    assert plan["spends"] == PARAMS.proposal_deposit
+    made = net.json("gov", "propose", "base_fee=0.000005", "--note", "dearer", "--yes")["tx_id"]
+    assert [row["id"] for row in net.rows("gov", "ls")] == [made]
+    assert "base_fee=0.000005" in net.run("gov", "ls")
+    assert "from 0.000001 HOLD" in net.run("gov", "show", made)
+    net.run("gov", "vote", made, "yes", "--yes")
+    shown = net.json("gov", "show", made)
+    assert (shown["yes"], shown["own_vote"]["approve"]) == (shown["total"], True)
+    net.until(lambda: net.json("gov", "show", made)["status"] == "active")
+    assert net.json("ledger", "params")["base_fee"] == 5000 != before
+    assert net.rows("gov", "ls") == []
+    assert [row["id"] for row in net.rows("gov", "ls", "--all")] == [made]
+    net.run("gov", "vote", made, "no", "--yes", code=7)
+    net.run("gov", "vote", made, "maybe", "--yes", code=2)
+    net.run("gov", "vote", net.cid, "yes", "--yes", code=3)
+    for wrong in (["base_fee=0"], ["base_fee"], ["fame=1"], [], ["window_s=3"], ["challenges=many"]):
+        net.run("gov", "propose", *wrong, "--yes", code=2)
+    net.run("gov", "propose", "--rules", "1", "--yes", code=7)
+    net.run("gov", "propose", "base_fee=1", "--note", "x" * 300, "--yes", code=2)
