@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cli.output import not_found, note, unreachable
@@ -16,7 +17,9 @@ from cli.urls import is_web_url
 
 if TYPE_CHECKING:
     from cli.home import Home
-    from ledger.engine.archive import ArchiveReader, GivenBlock, Readable
+    from ledger.engine.archive import GivenBlock
+    from ledger.engine.archive_reader import ArchiveReader, Contents, Readable
+    from ledger.engine.client import LedgerClient
     from ledger.engine.storage import LedgerStorage
     from ledger.genesis import Genesis
     from merkledag.cid import CID
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 class History:
     """A history that is open: `blocks(first)` gives its blocks from `first` to `last`, each node checked.
 
-    `tip` is the CID of the last block (None before the first) and `app_hash` the state's after it; `storage`
-    is the ledger's store where that is open, `archive` the file.
+    `tip` is the CID of the last block (None before the first) and `app_hash` the state's after it. `storage`
+    is the ledger's store where that is open, `archive` the archive that it is from. `origin` is an archive of
+    the end of the chain that this one goes on from, if it does.
     """
 
     name: str
@@ -38,6 +42,7 @@ class History:
     blocks: Callable[[int], AsyncGenerator[GivenBlock, None]]
     storage: LedgerStorage | None = None
     archive: ArchiveReader | None = None
+    origin: Path | None = None
 
 
 @asynccontextmanager
@@ -87,9 +92,26 @@ async def _remote(home: Home, url: str) -> AsyncIterator[History]:
         if last:
             block = await client.block(last)
             tip, app_hash = block.cid, block.app_hash
-        yield History(
-            url, genesis, last, tip, app_hash, lambda first: fetched_blocks(client, first, last, lost)
-        )
+        with TemporaryDirectory(prefix="holdfast-") as folder:
+            origin = None if genesis.origin is None else await _fetch_origin(client, Path(folder))
+            yield History(
+                url,
+                genesis,
+                last,
+                tip,
+                app_hash,
+                lambda first: fetched_blocks(client, first, last, lost),
+                origin=origin,
+            )
+
+
+async def _fetch_origin(client: LedgerClient, folder: Path) -> Path:
+    path = folder / "origin.car"
+    with path.open("wb") as file:
+        async with aclosing(client.stream("/v1/origin", {})) as portions:
+            async for data in portions:
+                file.write(data)
+    return path
 
 
 @contextmanager
@@ -127,6 +149,7 @@ def _folder(path: Path) -> Iterator[History]:
             storage.app_hash() or b"",
             blocks,
             storage=storage,
+            origin=kept.origin,
         )
     finally:
         storage.close()
@@ -134,11 +157,18 @@ def _folder(path: Path) -> Iterator[History]:
 
 @contextmanager
 def _file(name: str) -> Iterator[History]:
-    from ledger.engine.archive import ArchiveReader
+    from ledger.engine.archive_reader import ArchiveReader
 
-    with _opened(name) as file:
-        reader = ArchiveReader(file)
-        manifest = reader.manifest
+    with (
+        _opened(name) as file,
+        TemporaryDirectory(prefix="holdfast-") as folder,
+        closing(_OriginCopy(Path(folder) / "origin.car")) as copy,
+    ):
+        reader = ArchiveReader(file, copy.add)
+        contents = reader.contents
+        contents.read_state_root()  # and with it all of the origin
+        copy.close()
+        manifest = contents.manifest
 
         async def blocks(first: int) -> AsyncGenerator[GivenBlock, None]:
             for given in reader.blocks():
@@ -147,8 +177,48 @@ def _file(name: str) -> Iterator[History]:
                     yield given
 
         yield History(
-            name, reader.genesis, manifest.last, manifest.tip, manifest.app_hash, blocks, archive=reader
+            name,
+            contents.genesis,
+            manifest.last,
+            manifest.tip,
+            manifest.app_hash,
+            blocks,
+            archive=reader,
+            origin=None if contents.origin is None else copy.path,
         )
+
+
+class _OriginCopy:
+    """The nodes of the chain that an archive's chain goes on from, as an archive of their own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb")
+        self._is_new = True
+
+    def add(self, data: bytes) -> None:
+        """The next node; the first one is the manifest."""
+        from ledger.engine.archive import section
+        from ledger.engine.blocks import node_cid
+        from merkledag import car
+
+        if self._is_new:
+            self._file.write(car.header([node_cid(data)]))
+            self._is_new = False
+        self._file.write(section(data))
+
+    def close(self) -> None:
+        """Nothing more comes; harmless twice."""
+        self._file.close()
+
+
+@contextmanager
+def contents_of(path: Path) -> Iterator[Contents]:
+    """What is in an archive, from its beginning."""
+    from ledger.engine.archive_reader import ArchiveReader
+
+    with path.open("rb", buffering=0) as file:
+        yield ArchiveReader(file).contents
 
 
 @contextmanager

@@ -6,7 +6,7 @@ were open are void: unpaid, and nobody's fault.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ledger import keys
@@ -86,9 +86,3 @@ def check_origin(genesis: Genesis, rows: Rows, app_hash: bytes, block: CID) -> N
         raise CorruptState(
             f"the genesis of chain {genesis.chain_id} states other things than it goes on from"
         )
-
-
-def items_of(rows: Rows) -> Iterable[tuple[bytes, bytes]]:
-    """Keys and values of a table."""
-    for key in rows.scan(b""):
-        yield key, _need(rows, key)

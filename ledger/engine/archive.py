@@ -1,21 +1,21 @@
-"""A ledger's history as a CAR of its own DAG-CBOR nodes: what is in it, and reading it (docs/ledger-rpc.md).
+"""A ledger's history as a CAR of its own DAG-CBOR nodes: its forms (docs/operating-a-ledger.md).
 
-The sections of a whole archive are, in this order: the manifest (the only root), the genesis, the parts of a
-snapshot if there is one, and the blocks `first`…`last`, each followed by its signed transactions. Every
-node's CID is checked while it is read; whether the blocks follow from each other, `archive_replay` says.
+The sections of an archive are, in this order: the manifest (the only root) and the genesis; where the chain
+goes on from another one, all sections of that one's end; the root and the parts of a state, if there is one;
+and the blocks `first`…`last`, each followed by its signed transactions. `archive_reader` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Final, NamedTuple, Protocol
+from itertools import islice
+from typing import Annotated, Final, NamedTuple
 
 from ledger import limits
-from ledger.engine.blocks import PREVIOUS, Block, node_cid
+from ledger.engine.blocks import LINK, PREVIOUS, Block, node_cid
 from ledger.engine.errors import InvalidArchive
-from ledger.errors import InvalidGenesis
-from ledger.fields import Digest, FieldError, Link, Uint, Wire, text, uint
+from ledger.fields import Digest, FieldError, Link, Uint, Wire, sequence, text, uint
 from ledger.genesis import Genesis
 from merkledag import block as ipld
 from merkledag import car, dag_cbor
@@ -24,7 +24,9 @@ from merkledag.errors import MerkledagError
 
 KIND: Final = "holdfast/ledger-archive/1"
 CAR_TYPE: Final = "application/vnd.ipld.car"
-READ_BYTES: Final = 256 << 10
+STATE_KIND: Final = "holdfast/ledger-state/1"
+PART_BYTES: Final = 512 << 10
+MAX_PARTS: Final = 1 << 15  # 16 GiB of state; a node of all links is below the limit of a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Manifest(Wire):
     """What an archive holds: the blocks `first`…`last` of a chain.
 
     `tip` is the CID of the last block and `app_hash` what it led to; without blocks, `last` is `first` − 1
-    and `tip` null. `snapshot` is the root of a state at some height from `first` − 1 to `last`, or null.
+    and `tip` null. `state` is the CID of a `StateRoot` at the height of one of the blocks, or null; `origin`
+    that of the manifest of the chain that this one goes on from, whose last block and state are in it too.
     """
 
     kind: Annotated[str, text(64)]
@@ -42,7 +45,8 @@ class Manifest(Wire):
     last: Uint
     tip: Annotated[CID | None, PREVIOUS]
     app_hash: Digest
-    snapshot: Annotated[CID | None, PREVIOUS]
+    state: Annotated[CID | None, PREVIOUS]
+    origin: Annotated[CID | None, PREVIOUS]
 
     def encode(self) -> bytes:
         """Canonical DAG-CBOR."""
@@ -60,6 +64,56 @@ class Manifest(Wire):
         if found.last < found.first - 1 or (found.tip is None) != (found.last == found.first - 1):
             raise InvalidArchive(f"the archive claims blocks {found.first} to {found.last}: it is damaged")
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class StateRoot(Wire):
+    """The state after block `height`, in parts: lists of [key, value], keys in order, `PART_BYTES` or so."""
+
+    kind: Annotated[str, text(64)]
+    height: Annotated[int, uint(1)]
+    app_hash: Digest
+    parts: Annotated[tuple[CID, ...], sequence(LINK, MAX_PARTS)]
+
+    def encode(self) -> bytes:
+        """Canonical DAG-CBOR."""
+        return dag_cbor.encode(self.to_map())
+
+    @classmethod
+    def decode(cls, raw: bytes) -> StateRoot:
+        """From canonical bytes; raises InvalidArchive."""
+        try:
+            found = cls.from_map(dag_cbor.decode(raw))
+        except (MerkledagError, FieldError) as error:
+            raise InvalidArchive(f"this is no state of a ledger: {error}") from error
+        if found.kind != STATE_KIND:
+            raise InvalidArchive(f"a state of kind {found.kind!r}: use the release that wrote it")
+        return found
+
+
+def state_parts(items: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """The parts of a state, as nodes."""
+    part: list[list[bytes]] = []
+    size_bytes = 0
+    for key, value in items:
+        if part and size_bytes + len(key) + len(value) > PART_BYTES:
+            yield dag_cbor.encode(part)
+            part, size_bytes = [], 0
+        part.append([key, value])
+        size_bytes += len(key) + len(value)
+    if part:
+        yield dag_cbor.encode(part)
+
+
+def read_part(raw: bytes) -> list[tuple[bytes, bytes]]:
+    """Keys and values of a part; raises InvalidArchive."""
+    try:
+        found = [(key, value) for key, value in dag_cbor.decode(raw)]
+    except (MerkledagError, TypeError, ValueError) as error:
+        raise InvalidArchive(f"a part of the state does not decode: {error}") from error
+    if not all(type(key) is bytes and type(value) is bytes for key, value in found):
+        raise InvalidArchive("a part of the state holds what is no key and value")
+    return found
 
 
 class GivenBlock(NamedTuple):
@@ -141,76 +195,35 @@ def head(manifest: Manifest, genesis: Genesis) -> bytes:
     return car.header([node_cid(raw)]) + section(raw) + section(genesis.encode())
 
 
-class Readable(Protocol):
-    """A file, or whatever else gives its bytes in portions."""
+def state_root(items: Iterable[tuple[bytes, bytes]], height: int, app_hash: bytes) -> StateRoot:
+    """The root of a state, whose parts `state_parts` gives again; InvalidArchive if it is too large."""
+    parts = tuple(node_cid(part) for part in islice(state_parts(items), MAX_PARTS + 1))
+    if len(parts) > MAX_PARTS:
+        raise InvalidArchive("the state is too large for an archive")
+    return StateRoot(STATE_KIND, height, app_hash, parts)
 
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
 
-
-class ArchiveReader:
-    """Reads an archive from its beginning, once.
-
-    Raises InvalidArchive, and MerkledagError for what is no CAR.
-    """
-
-    def __init__(self, file: Readable) -> None:
-        self._file = file
-        self._decoder = car.CarDecoder()
-        self._nodes = self._read()
-        root = self._need_root()
-        manifest = self._take()
-        if manifest.cid != root:
-            raise InvalidArchive("the archive does not begin with its root")
-        self.manifest = Manifest.decode(manifest.data)
-        genesis = self._take()
-        if genesis.cid != self.manifest.genesis:
-            raise InvalidArchive("the genesis does not follow the manifest")
-        try:
-            self.genesis = Genesis.decode(genesis.data)
-        except InvalidGenesis as error:
-            raise InvalidArchive(f"its genesis is none: {error}") from error
-        if self.genesis.chain_id != self.manifest.chain:
-            raise InvalidArchive(f"its genesis is that of chain {self.genesis.chain_id}")
-        self.offset = len(head(self.manifest, self.genesis))  # where the last whole block ends
-
-    def blocks(self) -> Iterator[GivenBlock]:
-        """Every block in order. Raises InvalidArchive where one lacks, TruncatedCar where the file is cut."""
-        grouping = Grouping(self.manifest.first)
-        while grouping.following <= self.manifest.last:
-            node = self._take()
-            given = grouping.add(node.cid, node.data)
-            if given is None:
-                continue
-            if given.block.height == self.manifest.last and node_cid(given.raw) != self.manifest.tip:
-                raise InvalidArchive(f"block {self.manifest.last} is not the one that the manifest names")
-            self.offset += len(sections(given))
-            yield given
-        if next(self._nodes, None) is not None:
-            raise InvalidArchive("more follows the last block")
-
-    def _need_root(self) -> CID:
-        found = next(self._nodes)
-        assert isinstance(found, car.CarHeader), "a decoder gives the header first, or raises"
-        if len(found.roots) != 1:
-            raise InvalidArchive("an archive of a ledger has one root")
-        return found.roots[0]
-
-    def _take(self) -> ipld.Block:
-        found = next(self._nodes, None)
-        if found is None:
-            raise InvalidArchive("the archive ends before its last block")
-        assert isinstance(found, ipld.Block), "there is one header"
-        return found
-
-    def _read(self) -> Generator[car.CarHeader | ipld.Block, None, None]:
-        while True:
-            item = self._decoder.next()
-            if item is not None:
-                yield item
-                continue
-            data = self._file.read(READ_BYTES)
-            if not data:
-                self._decoder.finish()
-                return
-            self._decoder.feed(data)
+def write_end(
+    write: Callable[[bytes], object],
+    genesis: Genesis,
+    tip: GivenBlock,
+    items: Callable[[], Iterable[tuple[bytes, bytes]]],
+) -> None:
+    """An archive of a chain's last block and the state after it, for a chain that goes on from there."""
+    block = tip.block
+    root = state_root(items(), block.height, block.app_hash)
+    manifest = Manifest(
+        kind=KIND,
+        chain=genesis.chain_id,
+        genesis=node_cid(genesis.encode()),
+        first=block.height,
+        last=block.height,
+        tip=node_cid(tip.raw),
+        app_hash=block.app_hash,
+        state=node_cid(root.encode()),
+        origin=None,
+    )
+    write(head(manifest, genesis) + section(root.encode()))
+    for part in state_parts(items()):
+        write(section(part))
+    write(sections(tip))

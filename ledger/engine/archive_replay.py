@@ -1,15 +1,21 @@
-"""Runs a chain's history again, block by block, over a store that keeps how far it is."""
+"""From an archive to a store: a history run again, block by block, or a state put there as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from ledger.carry import carried_items, check_origin
 from ledger.engine.archive import GivenBlock, check_link
+from ledger.engine.archive_reader import Contents
 from ledger.engine.assemble import load_application, run_again
-from ledger.engine.blocks import node_cid
+from ledger.engine.blocks import BlockEvents, node_cid
 from ledger.engine.errors import InvalidArchive
-from ledger.engine.storage import LedgerStorage
+from ledger.engine.storage import LedgerStorage, StoredBlock
 from ledger.genesis import Genesis
+from ledger.store import Writes
+from merkledag import dag_cbor
 from merkledag.cid import CID
 
 
@@ -49,3 +55,47 @@ class Replay:
         if (self.app.time, self.app.beacon) != (block.time, block.beacon):
             raise InvalidArchive(f"block {height} states another time or beacon than it led to")
         self.tip = node_cid(given.raw)
+
+
+Fresh = Callable[[], AbstractContextManager[Contents]]
+"""Opens an archive's contents anew, from their beginning."""
+
+
+def restore_state(storage: LedgerStorage, fresh: Fresh) -> GivenBlock:
+    """Puts the state of an archive into an empty store, checked against the block that led to it.
+
+    Returns that block; there is nothing before it in the store then. Raises InvalidArchive, and CorruptStore
+    where the state has another app hash than the operator signed.
+    """
+    with fresh() as contents:
+        root, genesis = contents.read_state_root(), contents.genesis
+        if root is None:
+            raise InvalidArchive("the archive holds no state")
+        tip = next(given for given in contents.blocks() if given.block.height == root.height)
+    block = tip.block
+    check_link(tip, genesis, block.prev)
+    with fresh() as contents:
+        stored = StoredBlock(
+            height=block.height,
+            block=tip.raw,
+            block_digest=node_cid(tip.raw).digest,
+            txs=(),
+            events=dag_cbor.encode(BlockEvents(block.height, block.time, ()).to_map()),
+            journal={},
+            writes=Writes({}, {}, {}),
+            app_hash=block.app_hash,
+            log_payload=b"",
+        )
+        storage.restore(genesis.encode(), contents.state(), stored)
+    return tip
+
+
+def begin_after(storage: LedgerStorage, scratch: LedgerStorage, genesis: Genesis, origin: Fresh) -> None:
+    """Makes an empty store that of a chain that goes on from the end in `origin`; `scratch` is empty too.
+
+    Raises as `restore_state`, CorruptState where `genesis` does not go on from there.
+    """
+    tip = restore_state(scratch, origin)
+    rows = scratch.committed().state
+    check_origin(genesis, rows, tip.block.app_hash, node_cid(tip.raw))
+    storage.create(genesis.encode(), carried_items(genesis, rows))

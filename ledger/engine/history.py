@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ledger import transactions
 from ledger.engine.archive import GivenBlock
@@ -18,6 +19,8 @@ from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 from merkledag.errors import MerkledagError
 from merkledag.multihash import SHA2_256
+
+ORIGIN_FILE = "origin.car"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ class History:
         """Up to which heights transactions are no longer kept."""
         return self._storage.pruned()
 
+    @property
+    def origin(self) -> Path | None:
+        """The archive of the end of the chain that this one goes on from, if it does."""
+        path = self._storage.folder / ORIGIN_FILE
+        return path if path.exists() else None
+
     def block(self, height: int) -> Block | None:
         """The block at `height`."""
         raw = self._storage.block(height)
@@ -60,13 +69,13 @@ class History:
         except ValueError as error:
             raise CorruptStore(f"block {height} does not decode: {error}") from error
 
-    def given(self, height: int) -> GivenBlock | None:
-        """A block with all its transactions. Raises PrunedHistory when they are no longer kept."""
+    def given(self, height: int) -> GivenBlock:
+        """A block up to the last one, with all its transactions; PrunedHistory for what is not kept."""
         raw, block = self._storage.block(height), self.block(height)
         if raw is None or block is None:
-            return None
+            raise PrunedHistory(f"block {height} is not kept here: this ledger began with a later state")
         txs = tuple(self._storage.txs(height))
-        if len(txs) != len(block.txs):
+        if tuple(map(node_cid, txs)) != block.txs:
             raise PrunedHistory(f"the transactions of block {height} are no longer kept here")
         return GivenBlock(block, raw, txs)
 

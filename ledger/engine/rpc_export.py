@@ -19,6 +19,36 @@ PORTION_BYTES = 256 << 10
 def add_routes(app: web.Application) -> None:
     """Adds this module's routes."""
     app.router.add_get("/v1/blocks", _blocks)
+    app.router.add_get("/v1/snapshot/{height}", _snapshot)
+    app.router.add_get("/v1/origin", _origin)
+
+
+async def _origin(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/origin`: the archive of the end of the chain that this one goes on from."""
+    path = request.app[ENGINE].history.origin
+    if path is None:
+        raise web.HTTPNotFound(text="this chain goes on from no other one")
+    return web.FileResponse(path, headers={"Content-Type": f"{CAR_TYPE}; version=1"})
+
+
+async def _snapshot(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/snapshot/{height}` or `…/latest`: the file as it is; ranges of it, too."""
+    snapshots = request.app[ENGINE].snapshots
+    heights, text = snapshots.heights(), request.match_info["height"]
+    height = (heights or [0])[-1] if text == "latest" else parse_uint("height", text)
+    if height not in heights:
+        there = ", ".join(map(str, heights)) or "none"
+        raise web.HTTPNotFound(text=f"no snapshot of block {text}; there are: {there}")
+    streams = request.app[STREAMS]
+    if streams.active >= request.app[SETTINGS].max_streams or streams.closing:
+        raise TooManySubscribers("as many streams as allowed are open; try again later")
+    response = web.FileResponse(snapshots.path(height), headers={"Content-Type": f"{CAR_TYPE}; version=1"})
+    streams.active += 1
+    try:
+        await response.prepare(request)
+    finally:
+        streams.active -= 1
+    return response
 
 
 async def _blocks(request: web.Request) -> web.StreamResponse:
@@ -76,6 +106,4 @@ async def _write(request: web.Request, response: web.StreamResponse, portion: by
 
 
 async def _given(engine: EmbeddedEngine, height: int) -> GivenBlock:
-    found = await asyncio.to_thread(engine.history.given, height)
-    assert found is not None, "blocks up to the chain's height are kept"
-    return found
+    return await asyncio.to_thread(engine.history.given, height)

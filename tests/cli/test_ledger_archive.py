@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.compose import init_ledger, ledger_service
+from cli.compose import init_ledger, ledger_service, read_genesis
 from cli.home import Home
+from ledger.engine.blocks import node_cid
 from ledger.genesis import DEMO_PARAMS
 from tests.cli.background import serving
 from tests.cli.conftest import Holdfast
@@ -79,20 +80,16 @@ def test_the_operator_moves_to_another_machine(
         assert holdfast("ledger", "status", "--json").json["height"] == before["height"] + 1
 
 
-def test_an_interrupted_export_goes_on(holdfast: Holdfast, paid: str, tmp_path: Path) -> None:
+def test_an_interrupted_export_goes_on(holdfast: Holdfast, operator: Home, paid: str, tmp_path: Path) -> None:
     from cli.part import Part
-    from ledger.engine.archive import ArchiveReader
 
     file = tmp_path / "town.car"
     holdfast("ledger", "export", file, "--ledger", paid)
     whole = file.read_bytes()
     file.unlink()
-    with (tmp_path / "copy.car").open("wb+") as copy:
-        copy.write(whole)
-        copy.seek(0)
-        key = str(ArchiveReader(copy).manifest.genesis)
+    genesis = node_cid(read_genesis(operator).encode())
     for cut in (0, 10, len(whole) // 2, len(whole) - 1, len(whole)):
-        part = Part(file, key)
+        part = Part(file, f"{genesis} False")
         part.content.write_bytes(whole[:cut])
         part.release()
         holdfast("ledger", "export", file, "--ledger", paid)
@@ -130,7 +127,7 @@ def test_what_an_import_of_another_chain_left_is_no_hindrance(
         holdfast("ledger", "export", other, "--ledger", url)
     other.write_bytes(other.read_bytes() + b"x")
     holdfast.fails(4, "ledger", "import", other)
-    assert "another chain" in holdfast("ledger", "import", file).stderr
+    assert "unfinished import" in holdfast("ledger", "import", file).stderr
     assert holdfast("ledger", "verify-history", "--json").json["chain_id"] == "town"
 
 
@@ -145,7 +142,7 @@ def test_a_changed_state_is_found(holdfast: Holdfast, paid: str, tmp_path: Path)
         with environment.begin(write=True, db=table) as txn:
             key, value = next(iter(txn.cursor().iternext()))
             txn.put(key, value + b"\x00")
-    assert "differs at key" in holdfast.fails(4, "ledger", "verify-history")
+    assert "the state" in holdfast.fails(4, "ledger", "verify-history")
 
 
 def test_a_ledger_that_runs_is_not_opened_twice(holdfast: Holdfast, operator: Home, paid: str) -> None:
@@ -170,3 +167,88 @@ def test_a_killed_import_goes_on(holdfast: Holdfast, paid: str, tmp_path: Path) 
         importing.communicate()
     holdfast("ledger", "import", file)
     assert holdfast("ledger", "verify-history", "--json").json["height"] >= SENDS
+
+
+def test_a_state_in_the_archive_makes_the_import_fast(holdfast: Holdfast, paid: str, tmp_path: Path) -> None:
+    plain, file = tmp_path / "plain.car", tmp_path / "state.car"
+    holdfast("ledger", "export", plain, "--ledger", paid)
+    told = holdfast("ledger", "export", file, "--state", "--ledger", paid, "--json").json
+    assert holdfast("ledger", "verify-history", file, "--json").json["tip"] == told["tip"]
+    assert "holds no state" in holdfast.fails(4, "ledger", "import", plain, "--snapshot")
+    holdfast.fails(2, "ledger", "import", "-", "--snapshot", stdin=plain.read_bytes())
+    got = holdfast("ledger", "import", file, "--snapshot", "--json").json
+    assert got["app_hash"] == told["app_hash"]
+    assert "began with a later state" in holdfast.fails(3, "ledger", "export", tmp_path / "x.car")
+
+
+def test_a_state_that_the_operator_did_not_sign_is_refused(
+    holdfast: Holdfast, paid: str, tmp_path: Path
+) -> None:
+    from ledger.engine.archive import Manifest, head, section, sections, state_parts, state_root
+    from ledger.engine.archive_reader import ArchiveReader
+
+    file = tmp_path / "state.car"
+    holdfast("ledger", "export", file, "--state", "--ledger", paid)
+    with file.open("rb") as opened:
+        reader = ArchiveReader(opened)
+        items = dict(reader.contents.state())
+        blocks = list(reader.blocks())
+    manifest, genesis = reader.contents.manifest, reader.contents.genesis
+    items[next(iter(items))] += b"\x00"
+    root = state_root(items.items(), manifest.last, manifest.app_hash)
+    lie = Manifest(**{**manifest.to_map(), "state": node_cid(root.encode())})
+    parts = b"".join(map(section, state_parts(items.items())))
+    file.write_bytes(head(lie, genesis) + section(root.encode()) + parts + b"".join(map(sections, blocks)))
+    assert "app hash" in holdfast.fails(4, "ledger", "import", file, "--snapshot")
+    assert "app hash" in holdfast.fails(4, "ledger", "import", file, "--as-chain", "next")
+    holdfast("ledger", "import", file)  # the blocks themselves are sound
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_a_chain_goes_on_as_another_one(holdfast: Holdfast, paid: str, tmp_path: Path, state: bool) -> None:
+    """Lost keys, or another engine: who had money has it, under a new name and a new operator."""
+    file, onward = tmp_path / "town.car", tmp_path / "city.car"
+    receiver = holdfast("key", "show", "receiver", "--json").json["public"]
+    old = holdfast("ledger", "status", "--ledger", paid, "--json").json
+    holdfast("ledger", "export", file, *(["--state"] if state else []), "--ledger", paid)
+    holdfast.fails(2, "ledger", "import", file, "--as-chain", "town")
+    holdfast.fails(2, "ledger", "import", file, "--as-chain", "City Hall")
+    made = holdfast("ledger", "import", file, "--as-chain", "city", "--json").json
+    assert made["origin"]["app_hash"] == old["app_hash"]
+    own = Home(holdfast.home, {})
+    with serving(ledger_service(own, "127.0.0.1:0", asyncio.Event())) as url:
+        status = holdfast("ledger", "status", "--json").json
+        assert (status["height"], status["chain_id"], status["time"]) == (0, "city", old["time"])
+        for name in ("issued", "balances", "escrow", "collateral", "burned"):
+            assert status[name] == old[name]
+        assert status["operator"] != old["operator"]
+        assert holdfast("wallet", "balance", "--key", "receiver", "--json").json["balance"] == SENDS * 10**9
+        holdfast("wallet", "send", holdfast("wallet", "new", "b").text, "1", "--key", "receiver", "--yes")
+        assert holdfast("ledger", "verify-history", "--json").json["height"] == 1
+        holdfast("ledger", "export", onward, "--ledger", url)
+    assert holdfast("ledger", "verify-history", "--json").json["chain_id"] == "city"
+    assert holdfast("ledger", "verify-history", onward, "--json").json["height"] == 1
+    assert receiver
+
+
+def test_a_chain_may_go_on_twice(
+    holdfast: Holdfast, paid: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "0.car"
+    holdfast("ledger", "export", file, "--ledger", paid)
+    for number in (1, 2):
+        home = Home(tmp_path / f"home{number}", {})
+        monkeypatch.setenv("HOLDFAST_HOME", str(home.path))
+        holdfast("ledger", "import", file, "--as-chain", f"town-{number}")
+        with serving(ledger_service(home, "127.0.0.1:0", asyncio.Event())):
+            (home.keys / "receiver.key").write_bytes((holdfast.home / "keys" / "receiver.key").read_bytes())
+            to = holdfast("wallet", "new", "b").text
+            holdfast("wallet", "send", to, "0.1", "--key", "receiver", "--yes")
+        file = tmp_path / f"{number}.car"
+        holdfast("ledger", "export", file, *(["--state"] if number == 2 else []))
+        holdfast("ledger", "verify-history", file)
+    monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / "mirror"))
+    holdfast("ledger", "import", file)
+    again = tmp_path / "again.car"
+    holdfast("ledger", "export", again, "--state")
+    assert again.read_bytes() == file.read_bytes()

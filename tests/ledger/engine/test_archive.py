@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestServer
 
-from ledger.engine.archive import KIND, ArchiveReader, GivenBlock, Manifest, head, section, sections
+from ledger.engine.archive import KIND, GivenBlock, Manifest, head, section, sections
+from ledger.engine.archive_reader import ArchiveReader
 from ledger.engine.archive_replay import Replay
 from ledger.engine.blocks import node_cid
 from ledger.engine.client import LedgerClient
@@ -65,7 +66,8 @@ def archive(genesis: Genesis, blocks: list[GivenBlock], /, **changes: object) ->
         last=last.height,
         tip=node_cid(blocks[-1].raw),
         app_hash=last.app_hash,
-        snapshot=None,
+        state=None,
+        origin=None,
     )
     return head(replace(manifest, **changes), genesis) + b"".join(map(sections, blocks))  # type: ignore[arg-type]
 
@@ -82,7 +84,7 @@ async def test_a_history_from_a_file_leads_to_the_same_state(
 ) -> None:
     raw = archive(chain.genesis, given(chain))
     reader = ArchiveReader(io.BytesIO(raw))
-    again = replay(tmp_path / "again", reader.genesis)
+    again = replay(tmp_path / "again", reader.contents.genesis)
     for block in reader.blocks():
         again.add(block)
     assert reader.offset == len(raw)
@@ -175,18 +177,23 @@ async def test_a_damaged_archive_is_refused(chain: Chain, engine: EmbeddedEngine
     with pytest.raises(InvalidArchive, match="more follows"):
         read(whole + section(chain.genesis.encode()))
     with pytest.raises(InvalidArchive, match="not the next transaction"):
-        read(head(ArchiveReader(io.BytesIO(whole)).manifest, chain.genesis) + section(blocks[0].raw) * 2)
+        read(
+            head(ArchiveReader(io.BytesIO(whole)).contents.manifest, chain.genesis)
+            + section(blocks[0].raw) * 2
+        )
     with pytest.raises(InvalidArchive, match="not the one that the manifest names"):
         read(archive(chain.genesis, blocks, tip=node_cid(blocks[0].raw)))
     with pytest.raises(InvalidArchive, match="stands where block"):
         read(archive(chain.genesis, blocks, first=2))
-    with pytest.raises(InvalidArchive, match="genesis does not follow"):
+    with pytest.raises(InvalidArchive, match="where its genesis belongs"):
         read(archive(chain.genesis, blocks, genesis=node_cid(blocks[0].raw)))
     with pytest.raises(InvalidArchive, match="no archive"):
         read(header([node_cid(b"\xa0")]) + section(b"\xa0"))
     with pytest.raises(MerkledagError):
         read(b"GIF89a")
-    for at in range(len(head(ArchiveReader(io.BytesIO(whole)).manifest, chain.genesis)), len(whole), 499):
+    for at in range(
+        len(head(ArchiveReader(io.BytesIO(whole)).contents.manifest, chain.genesis)), len(whole), 499
+    ):
         changed = bytearray(whole)
         changed[at] ^= 1
         with pytest.raises((InvalidArchive, HashMismatch, MerkledagError)):
