@@ -8,9 +8,9 @@ from ledger.result import Code
 from ledger.transactions import Transaction
 from merkledag.cid import CID
 from proofs import beacon
-from tests.ledger.naive import governance, offers, periods
+from tests.ledger.naive import governance, offers, periods, spots
 from tests.ledger.naive.kinds import KINDS
-from tests.ledger.naive.state import Plain
+from tests.ledger.naive.state import Place, Plain
 
 
 def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]:
@@ -25,7 +25,7 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.height += 1
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
     s.budget, s.deals_made = limits.MAX_DUE_PER_BLOCK, 0
-    s.looked = 0
+    s.looked = s.spots_opened = 0
     s.version = s.next_version
     due_work(s)
     offers.draw_all(s)
@@ -58,11 +58,17 @@ def due_work(s: Plain) -> None:
             if what == periods.DATASET:
                 periods.wake(s, whose)
             elif what == offers.OFFER:
-                offers.round_over(s, (CID.decode(whose[:-2]), int.from_bytes(whose[-2:], "big")))
+                offers.round_over(s, place_of(whose))
+            elif what == spots.SPOT:
+                spots.spot_due(s, place_of(whose))
             elif what == offers.FORGET:
                 forget(s, CID.decode(whose))
             else:
                 governance.proposal_due(s, CID.decode(whose))
+
+
+def place_of(subject: bytes) -> Place:
+    return CID.decode(subject[:-2]), int.from_bytes(subject[-2:], "big")
 
 
 def forget(s: Plain, deal: CID) -> None:
@@ -100,7 +106,7 @@ def run_transaction(s: Plain, raw: bytes) -> Code:
 def envelope(s: Plain, tx: Transaction, size_bytes: int) -> set[Code]:
     account = s.accounts.get(tx.account, {"balance": 0, "nonce": 0})
     least = s.params.base_fee + s.params.fee_per_kib * ((size_bytes + 1023) // 1024)
-    if tx.body.kind == "prove":
+    if tx.body.kind in ("prove", "answer"):
         least = s.params.proof_fee
     wrong = {
         Code.WRONG_CHAIN: tx.chain != s.genesis.chain_id,

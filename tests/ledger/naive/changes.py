@@ -35,6 +35,7 @@ def renew(s: Plain, sender: bytes, body: Renew, _: CID) -> Iterator[Code | Does]
         shard = s.shards[place]
         if shard["provider"] and (
             shard["handing_over"]
+            or shard["struck"]
             or shard["giving_up"]
             or not offers.agrees(s, shard["provider"], s.size(place), deal["price"])
         ):
@@ -123,7 +124,7 @@ def leave(s: Plain, sender: bytes, body: HandOver | GiveUp) -> Iterator[Code]:
         return
     if shard["provider"] != sender:
         yield Code.NOT_YOURS
-    if shard["status"] != "active":
+    if shard["status"] != "active" or shard["struck"]:
         yield Code.NOT_ACTIVE
     if shard["handing_over"]:
         yield Code.HANDOVER_RUNS

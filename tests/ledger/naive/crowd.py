@@ -12,6 +12,7 @@ from ledger.records import ShardStatus
 from ledger.result import Code
 from ledger.transactions import (
     Accept,
+    Answer,
     Ask,
     Body,
     DeclareFault,
@@ -23,6 +24,7 @@ from ledger.transactions import (
     Register,
     Renew,
     Settle,
+    Spot,
     TopUp,
     Transfer,
     Vote,
@@ -30,8 +32,9 @@ from ledger.transactions import (
     decode,
 )
 from merkledag.cid import CID
+from tests.ledger.naive.spots import challenge
 from tests.ledger.naive.twin import TwinWorld
-from tests.ledger.world import GIB, Piece, key
+from tests.ledger.world import GIB, Piece, answer, key
 
 PEOPLE = ("ann", "bob", "cy", "dee", "eve", "flo")
 HUGE = 2**63 - 1
@@ -252,6 +255,16 @@ class Crowd:
         proposal = self.rng.choice([*self.proposals[-3:], CID.of(b"none")])
         self.send(name, Vote(proposal, self.rng.random() < 0.8))
 
+    def spot(self, name: str) -> None:
+        self.send(name, Spot(*self.some_shard()))
+
+    def answer(self, name: str) -> None:
+        """A wrong answer, or one from the wrong provider."""
+        place = self.rng.choice([*self.world.plain.spots, self.some_shard()])
+        info = self.world.app.deal(place[0])
+        mine = info is not None and place[1] < len(info.shards) and info.shards[place[1]].provider
+        self.send(self.name_of(mine) if mine else name, Answer(*place, b"\xa0"))
+
     # What they ought to do.
 
     def duties(self) -> None:
@@ -267,6 +280,11 @@ class Crowd:
                     self.send(self.name_of(shard.successor), Accept(deal, index))
                 if rng.random() < 0.05:
                     self.send(rng.choice(PEOPLE), Settle(deal, index))
+        for place, spot in self.world.plain.spots.items():
+            provider = self.name_of(spot["provider"])
+            if spot["seed"] and rng.random() >= self.lazy[provider]:
+                proof = answer(challenge(self.world.plain, place), {0: self.world.pieces[place]})
+                self.send(provider, Answer(*place, proof))
         for proposal, record in self.world.plain.proposals.items():
             for name in PEOPLE[2:]:
                 voted = key(name) in self.world.plain.votes[proposal] and rng.random() < 0.95
@@ -282,9 +300,15 @@ class Crowd:
     def step(self) -> None:
         """One block."""
         rng, app = self.rng, self.world.app
-        often = [*[self.change] * 8, *[self.deal] * 4, *[self.propose] * 3, *[self.declare] * 2]
+        often = [
+            *[self.change] * 8,
+            *[self.deal] * 4,
+            *[self.propose] * 3,
+            *[self.spot] * 4,
+            *[self.declare] * 2,
+        ]
         acts = [*often, self.transfer, self.envelope, self.register, self.ask, self.withdraw, self.settle]
-        acts += [self.wrong_accept, self.wrong_prove, self.vote]
+        acts += [self.wrong_accept, self.wrong_prove, self.vote, self.answer]
         self.duties()
         done = bool(self.batch)
         for _ in range(rng.choice([0, 0, 1, 1, 2])):

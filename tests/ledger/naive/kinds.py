@@ -15,6 +15,7 @@ from proofs.errors import InvalidProof
 from tests.ledger.naive import offers, periods
 from tests.ledger.naive.changes import declare_fault, end_deal, give_up, hand_over, renew, top_up
 from tests.ledger.naive.governance import propose, vote
+from tests.ledger.naive.spots import answer, spot
 from tests.ledger.naive.state import LOOKING, NOBODY, Plain, dataset_id
 
 Does = Callable[[], None]
@@ -305,4 +306,6 @@ KINDS: dict[str, Callable[[Plain, bytes, Any, CID], Iterator[Code | Does]]] = {
     "declare_fault": declare_fault,
     "propose": propose,
     "vote": vote,
+    "spot": spot,
+    "answer": answer,
 }

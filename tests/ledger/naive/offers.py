@@ -169,6 +169,8 @@ def round_over(s: Plain, place: Place) -> None:
 
 def unpaid(s: Plain, place: Place) -> int:
     shard = s.shards[place]
+    if shard["struck"]:
+        return 0
     return int(s.datasets[shard["dataset"]]["proven_total"] - shard["mark"])
 
 
@@ -197,8 +199,11 @@ def pay(s: Plain, place: Place) -> None:
 
 
 def let_go(s: Plain, place: Place) -> None:
-    """A provider is rid of a shard: collateral and room are free."""
+    """A provider is rid of a shard: collateral and room are free, an open spot challenge is forgotten."""
     shard = s.shards[place]
+    spot = s.spots.pop(place, None)
+    if spot:
+        s.give(spot["challenger"], spot["fee"])
     provider = s.providers[shard["provider"]]
     provider["locked"] -= shard["collateral"]
     provider["used_bytes"] -= s.size(place)
@@ -238,7 +243,7 @@ def lose(s: Plain, place: Place) -> None:
         name(s, place, NOBODY)
         shard["handing_over"] = False
     shard.update(status="repair-offered", provider=NOBODY, round=0, expires_at=0, tried=[loser])
-    shard.update(dataset=NOBODY, slot=0, first=0, last=0, mark=0, giving_up=False)
+    shard.update(dataset=NOBODY, slot=0, first=0, last=0, mark=0, giving_up=False, struck=False, missed=0)
     s.deals[place[0]]["holders"][place[1]] = NOBODY
     if s.deals[place[0]]["ending"]:
         close(s, place, "terminated")
@@ -267,6 +272,7 @@ def pass_on(s: Plain, place: Place) -> None:
     shard.update(status="accepted", provider=new, dataset=dataset, collateral=shard["next_collateral"])
     shard.update(handing_over=False, successor=NOBODY, successor_accepted=False, next_collateral=0)
     shard.update(slot=0, first=0, last=0, mark=0, round=0, giving_up=False)
+    shard.update(struck=False, missed=0)
     deal["holders"][place[1]], deal["successors"][place[1]] = new, NOBODY
     s.datasets[dataset]["expected"] -= 1
     queue(s, dataset, place)
@@ -288,7 +294,7 @@ def close(s: Plain, place: Place, status: str) -> None:
     s.burned += shard["reward"]
     if shard["handing_over"]:
         name(s, place, NOBODY)
-    shard.update(expires_at=0, handing_over=False, giving_up=False)
+    shard.update(expires_at=0, handing_over=False, giving_up=False, struck=False)
     shard.update(escrow=0, reward=0, bounty=0, status=status, dataset=NOBODY)
     s.emit("shard_closed", deal=place[0], shard=place[1], status=status, refund=refund)
     deal["refunded"] += refund

@@ -193,6 +193,9 @@ def turn(s: Plain, dataset: bytes, record: Map) -> None:
             record.update(terminating=False, in_a_row=0, faults=0, faulted=False)
     for place in over(s, dataset, current)[: max(0, s.budget)]:
         s.budget -= 1
+        if s.shards[place]["struck"]:
+            terminate(s, place)
+            continue
         pay(s, place)
         let_go(s, place)
         if s.shards[place]["successor_accepted"]:

@@ -36,6 +36,7 @@ class Plain:
     burned: int = 0
     budget: int = 0
     deals_made: int = 0
+    spots_opened: int = 0
     looked: int = 0  # at how many providers this block's draws have looked
     accounts: dict[bytes, Map] = field(default_factory=dict)
     providers: dict[bytes, Map] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Plain:
     proposals: dict[CID, Map] = field(default_factory=dict)
     votes: dict[CID, dict[bytes, Map]] = field(default_factory=dict)
     stakes: dict[CID, dict[bytes, int]] = field(default_factory=dict)  # all of them, as a vote began
+    spots: dict[Place, Map] = field(default_factory=dict)
     joining: dict[bytes, dict[int, Place]] = field(default_factory=dict)
     put_up: set[tuple[int, Place]] = field(default_factory=set)  # shards to be drawn, since which height
     seats: list[bytes] = field(default_factory=list)  # the providers as they came
@@ -124,6 +126,7 @@ class Plain:
             for record in records.values()
         )
         escrow += sum(shard["escrow"] + shard["reward"] + shard["bounty"] for shard in self.shards.values())
+        escrow += sum(record["fee"] for record in self.spots.values())
         return {
             "issued": self.genesis.issued,
             "balances": sum(record["balance"] for record in self.accounts.values()),

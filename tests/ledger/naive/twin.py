@@ -23,6 +23,7 @@ COMPARED = (
     b"params/",
     b"proposal/",
     b"vote/",
+    b"spot/",
 )
 
 
@@ -40,6 +41,7 @@ def records(s: Plain) -> dict[bytes, Map]:
             for proposal, votes in s.votes.items()
             for voter, record in votes.items()
         },
+        **{b"spot/" + place_bytes(place): record for place, record in s.spots.items()},
         b"chain": {
             "height": s.height,
             "time": s.time,

@@ -1,0 +1,138 @@
+"""Spot challenges: the plain form of that section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ledger import limits
+from ledger.result import Code
+from ledger.transactions import Answer, Spot
+from merkledag.cid import CID
+from proofs import merkle_proof
+from proofs.challenge import spot_seed
+from proofs.commitment import SumNode
+from proofs.errors import InvalidProof
+from proofs.merkle_proof import Challenge
+from tests.ledger.naive import offers
+from tests.ledger.naive.state import Place, Plain, place_bytes
+
+SPOT = 4
+
+Does = Callable[[], None]
+
+
+def spot(s: Plain, sender: bytes, body: Spot, _: CID) -> Iterator[Code | Does]:
+    if s.spots_opened >= limits.MAX_SPOTS_PER_BLOCK:
+        yield Code.BLOCK_FULL
+    if body.deal not in s.deals:
+        yield Code.UNKNOWN_DEAL
+    place = (body.deal, body.shard)
+    if place not in s.shards:
+        yield Code.UNKNOWN_SHARD
+        return
+    shard, fee = s.shards[place], s.terms(place).proof_fee
+    if shard["status"] != "active" or shard["struck"]:
+        yield Code.NOT_ACTIVE
+    if place in s.spots:
+        yield Code.SPOT_OPEN
+    if fee > s.balance(sender):
+        yield Code.INSUFFICIENT_FUNDS
+
+    def do() -> None:
+        s.spots_opened += 1
+        s.give(sender, -fee)
+        s.spots[place] = {
+            "challenger": sender,
+            "provider": shard["provider"],
+            "opened_at": s.time,
+            "height": s.height,
+            "seed": b"",
+            "closes_at": 0,
+            "fee": fee,
+            "stalled_s": 0,
+        }
+        s.alarms.add((s.time, SPOT, place_bytes(place)))
+
+    yield do
+
+
+def challenge(s: Plain, place: Place) -> Challenge:
+    piece, deal = s.shards[place]["piece"], s.deals[place[0]]
+    data, meta = (SumNode(piece[of + "_root"], piece[of + "_leaves"]) for of in ("data", "meta"))
+    most = s.terms(place).meta_challenges
+    return Challenge(s.spots[place]["seed"], data, 0, meta, 0, deal["challenges"], most)
+
+
+def answer(s: Plain, sender: bytes, body: Answer, _: CID) -> Iterator[Code | Does]:
+    if body.deal not in s.deals:
+        yield Code.UNKNOWN_DEAL
+    place = (body.deal, body.shard)
+    shard = s.shards.get(place)
+    if shard is None:
+        yield Code.UNKNOWN_SHARD
+        return
+    if shard["provider"] != sender:
+        yield Code.NOT_YOURS
+    record = s.spots.get(place)
+    if record is None or not record["seed"]:
+        yield Code.NO_SPOT
+        return
+    if s.time > record["closes_at"]:
+        yield Code.TOO_LATE
+    try:
+        merkle_proof.verify(challenge(s, place), body.proof)
+    except InvalidProof:
+        yield Code.INVALID_PROOF
+
+    def do() -> None:
+        s.give(sender, record["fee"])
+        shard["missed"] = 0
+        del s.spots[place]
+        s.emit("spot_answered", deal=place[0], shard=place[1], provider=sender)
+
+    yield do
+
+
+def spot_due(s: Plain, place: Place) -> None:
+    """A challenge's seed is to be drawn, or its time is over; or it is long gone."""
+    record = s.spots.get(place)
+    if record is None:
+        return
+    p, deal = s.terms(place), s.deals[place[0]]
+    who = {"deal": place[0], "shard": place[1], "provider": record["provider"]}
+    if not record["seed"]:
+        seed = spot_seed(
+            s.genesis.chain_id, bytes(place[0]), place[1], record["provider"], record["height"], s.beacon
+        )
+        closes_at = s.time + p.window_s
+        record.update(seed=seed, closes_at=closes_at, stalled_s=s.stalled_s)
+        s.alarms.add((closes_at + 1, SPOT, place_bytes(place)))
+        s.emit("spot_opened", **who, seed=seed, closes_at=closes_at, challenges=deal["challenges"])
+    elif s.time > record["closes_at"]:
+        s.give(record["challenger"], record["fee"])
+        del s.spots[place]
+        if 2 * (s.stalled_s - record["stalled_s"]) >= p.window_s:
+            s.emit("spot_void", **who)
+        else:
+            miss(s, place)
+
+
+def miss(s: Plain, place: Place) -> None:
+    shard, p = s.shards[place], s.terms(place)
+    stake = s.providers[shard["provider"]]["stake"]
+    fee = min(stake, s.price(place) * p.fault_fee_percent // 100)
+    s.stake(shard["provider"], -fee)
+    s.burned += fee
+    shard["missed"] += 1
+    s.emit(
+        "spot_missed",
+        deal=place[0],
+        shard=place[1],
+        provider=shard["provider"],
+        missed=shard["missed"],
+        fee=fee,
+    )
+    if shard["missed"] >= p.terminate_after:
+        offers.pay(s, place)
+        shard["struck"] = True
+        shard["last"] = min(shard["last"], s.datasets[shard["dataset"]]["period"])
