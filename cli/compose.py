@@ -122,7 +122,8 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
             proofs=home.config.number("ledger.keep_proofs_days"),
             blocks=home.config.number("ledger.keep_days"),
         )
-        engine = EmbeddedEngine(app, storage, operator, beacon, time.time, keep=keep)
+        blocks = home.config.number("ledger.snapshot_blocks")
+        engine = EmbeddedEngine(app, storage, operator, beacon, time.time, keep=keep, snapshot_blocks=blocks)
         await engine.start()
         watch = asyncio.create_task(_stop_when_ended(engine, stop))
         try:

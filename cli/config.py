@@ -210,6 +210,7 @@ SETTINGS: Final[dict[str, Setting]] = {
         _setting("ledger.listen", "127.0.0.1:4181", "where the embedded ledger listens", _listen),
         _setting("ledger.keep_days", 0, "days that transactions are kept; 0 is for ever", _not_negative),
         _setting("ledger.keep_proofs_days", 0, "days that proofs are kept; 0 is for ever", _not_negative),
+        _setting("ledger.snapshot_blocks", 10_000, "blocks between two snapshots; 0 is none", _not_negative),
         _setting("ledger.url", "", "URL of the ledger to use", _url),
         _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
         _setting("ledger.operator", "", "operator key pinned when joining a ledger", _parsed_by(_account)),

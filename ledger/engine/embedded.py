@@ -26,6 +26,7 @@ from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
 from ledger.engine.mempool import MAX_WAITING, Mempool
 from ledger.engine.pruning import Keep, Pruner
+from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage, StoredBlock
 from ledger.result import TxResult
 from ledger.transactions import Beacon
@@ -63,6 +64,7 @@ class EmbeddedEngine:
 
     `clock` gives seconds since 1970 and may jump; `monotonic` never does, and `sleep` waits for that many of
     its seconds (see `BlockClock`). What is older than `keep` leaves bit by bit, with the blocks made.
+    After every `snapshot_blocks` blocks (0: never) the state is written into a file.
     """
 
     name = "embedded"
@@ -79,10 +81,12 @@ class EmbeddedEngine:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         max_waiting: int = MAX_WAITING,
         keep: Keep | None = None,
+        snapshot_blocks: int = 0,
     ) -> None:
         self.app = app
         self.history = History(storage)
         self._storage = storage
+        self.snapshots = Snapshots(storage, app.chain_id, snapshot_blocks)
         self._pruner = Pruner(storage, keep or Keep())
         self._operator = operator
         self._beacon = beacon
@@ -90,6 +94,7 @@ class EmbeddedEngine:
         self._sleep = sleep
         self._verifiers = ThreadPoolExecutor(VERIFY_THREADS, "ledger-verify")
         self._writer = ThreadPoolExecutor(1, "ledger-write")
+        self._copier = ThreadPoolExecutor(1, "ledger-snapshot")
         self._mempool = Mempool(app, self._verifiers, self._committed, self._admitted, max_waiting)
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._wake = asyncio.Event()
@@ -199,6 +204,7 @@ class EmbeddedEngine:
             self._next_beacon.cancel()
         self._verifiers.shutdown(wait=False)
         self._writer.shutdown(wait=True)
+        self._copier.shutdown(wait=True)
 
     def _admitted(self) -> None:
         self._stalled = False
@@ -342,6 +348,8 @@ class EmbeddedEngine:
         self._prev = made.block.cid
         self._next_beacon = None
         self._beacon_signature()
+        if self.snapshots.is_due(self.app.height):
+            self._copier.submit(self.snapshots.make)
         self._fanout.publish(made.events)
         for raw, receipt in zip(given.txs[1:], made.receipts[1:], strict=True):
             self._mempool.resolve(raw, receipt)

@@ -6,11 +6,12 @@ from functools import cache
 from typing import Any
 
 from ledger.engine.blocks import Block, Receipt
-from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, SlotView
+from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
 from ledger.fields import ACCOUNT_SCHEMA, Wire, hex_schema, object_schema, or_null, specs, uint_schema
 from ledger.fields import CID_SCHEMA as CID
 from ledger.genesis import Genesis, Params
 from ledger.records import ProviderRecord
+from ledger.records_governance import VoteRecord
 from ledger.transactions import BODIES, Beacon
 
 Schema = dict[str, Any]
@@ -22,6 +23,8 @@ HASH = hex_schema(32, 32)
 OTHER = {
     "GET /v1/node/{cid}": "application/vnd.ipld.dag-cbor",
     "GET /v1/blocks": "application/vnd.ipld.car",
+    "GET /v1/snapshot/{height}": "application/vnd.ipld.car",
+    "GET /v1/origin": "application/vnd.ipld.car",
 }
 
 
@@ -95,6 +98,9 @@ def _routes(made: _Definitions) -> dict[str, type[Wire] | Schema]:
         "GET /v1/datasets": _page(made.ref(DatasetView)),
         "GET /v1/dataset/{id}": DatasetView,
         "GET /v1/dataset/{id}/slots": _page(made.ref(SlotView)),
+        "GET /v1/proposals": _page(made.ref(ProposalView)),
+        "GET /v1/proposal/{cid}": ProposalView,
+        "GET /v1/proposal/{cid}/vote/{account}": VoteRecord,
         "GET /v1/prove/{key}": _proof(made),
         "GET /v1/block/{height}": object_schema({"cid": CID, "block": made.ref(Block)}),
         "GET /v1/tx/{cid}": _committed(made, receipt),

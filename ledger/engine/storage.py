@@ -64,6 +64,15 @@ class StoredBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """The state at one height; `items` are its keys and values in order, to be read once."""
+
+    height: int
+    app_hash: bytes
+    items: Iterator[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where an indexed node is: `kind` is b"B" (block), b"S" (signed) or b"T" (unsigned transaction)."""
 
@@ -195,6 +204,15 @@ class LedgerStorage:
             while found and cursor.key().startswith(prefix):
                 yield bytes(cursor.key()), bytes(cursor.value())
                 found = cursor.next()
+
+    @contextmanager
+    def moment(self) -> Iterator[Moment]:
+        """The state after the last block, as long as the context lasts, whatever is written meanwhile."""
+        with translated("reading state"), self._begin() as txn:
+            meta = self._tables[b"meta"]
+            height, app_hash = txn.get(b"height", db=meta), txn.get(b"app_hash", db=meta)
+            with txn.cursor(self._tables[b"state"]) as cursor:
+                yield Moment(_HEIGHT.unpack(height)[0], app_hash, cursor.iternext())
 
     def block(self, height: int) -> bytes | None:
         """The signed block at `height`."""

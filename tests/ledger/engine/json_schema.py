@@ -82,6 +82,9 @@ _KEYWORDS: dict[str, Any] = {
     "maxLength": lambda v, s, _d, at, _: _bounded(
         v, not isinstance(v, str) or len(v) <= s, at, "is too long"
     ),
+    "maxProperties": lambda v, s, _d, at, _: _bounded(
+        v, not isinstance(v, dict) or len(v) <= s, at, "has too many properties"
+    ),
     "minimum": lambda v, s, _d, at, _: _bounded(v, not isinstance(v, int) or v >= s, at, f"is below {s}"),
     "maximum": lambda v, s, _d, at, _: _bounded(v, not isinstance(v, int) or v <= s, at, f"is above {s}"),
     "pattern": lambda v, s, _d, at, _: _bounded(

@@ -14,11 +14,12 @@ from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.rpc import build_rpc
 from ledger.engine.rpc_common import Settings
 from ledger.engine.schema import OTHER
+from ledger.transactions import Propose, Vote
 from merkledag import dag_cbor
 from merkledag.peer import peer_text
 from tests.ledger.engine.conftest import Chain, ManualClock
 from tests.ledger.engine.json_schema import problems
-from tests.ledger.engine.test_block_times import open_deal
+from tests.ledger.engine.test_block_times import open_deal, send
 from tests.ledger.engine.test_rpc import Http, served
 
 
@@ -54,13 +55,15 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
 ) -> None:
     schema = await schema_of(http)
     await open_deal(engine, chain, periods=3)
+    proposal = await send(engine, chain.tx("node", 3, Propose({"base_fee": 1_500}, 0, "dearer")))
+    await send(engine, chain.tx("node", 4, Vote(proposal, True)))
     # The piece joins its dataset's tree when the period turns.
     while not (await http.get("/v1/datasets"))["items"][0]["dataset"]["pieces"]:
         await clock.advance(1)
     deal = (await http.get("/v1/deals"))["items"][0]
     dataset = (await http.get("/v1/datasets"))["items"][0]
     holder = dataset["dataset"]["provider"]
-    txs = [cid for h in range(1, 5) for cid in (await http.get(f"/v1/block/{h}"))["block"]["txs"]]
+    txs = [cid for h in range(1, 8) for cid in (await http.get(f"/v1/block/{h}"))["block"]["txs"]]
     state_key = keys.account(chain.operator.public_key).hex()
     seen = {
         "GET /v1/status": ["/v1/status"],
@@ -78,6 +81,9 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
         "GET /v1/datasets": ["/v1/datasets"],
         "GET /v1/dataset/{id}": [f"/v1/dataset/{dataset['id']}"],
         "GET /v1/dataset/{id}/slots": [f"/v1/dataset/{dataset['id']}/slots"],
+        "GET /v1/proposals": ["/v1/proposals"],
+        "GET /v1/proposal/{cid}": [f"/v1/proposal/{proposal}"],
+        "GET /v1/proposal/{cid}/vote/{account}": [f"/v1/proposal/{proposal}/vote/{holder}"],
         "GET /v1/block/{height}": ["/v1/block/1", "/v1/block/latest"],
         "GET /v1/tx/{cid}": [f"/v1/tx/{cid}" for cid in txs],
         "GET /v1/prove/{key}": [f"/v1/prove/{state_key}", "/v1/prove/ff00ff"],

@@ -1,0 +1,119 @@
+"""Snapshots of the state while blocks are made: consistent, checked, served by ranges, the newest alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ledger import snapshot
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.snapshots import FOLDER, KEPT, Snapshots
+from ledger.ingest import memory_store
+from ledger.snapshot import SnapshotManifest
+from ledger.state_tree import StateTree
+from merkledag import car
+from merkledag.block import Block
+from tests.ledger.engine.conftest import CHAIN, Chain, ManualClock, until
+from tests.ledger.engine.test_rpc import Http, served
+
+
+@pytest.fixture
+async def engine(chain: Chain, clock: ManualClock) -> AsyncIterator[EmbeddedEngine]:
+    app = chain.load()
+    assert chain.storage is not None
+    running = EmbeddedEngine(
+        app,
+        chain.storage,
+        chain.operator,
+        chain.bls,
+        clock,
+        monotonic=clock.monotonic,
+        sleep=clock.sleep,
+        snapshot_blocks=3,
+    )
+    await running.start()
+    yield running
+    await running.stop()
+    chain.close()
+
+
+def read(raw: bytes) -> tuple[SnapshotManifest, dict[bytes, bytes]]:
+    """A snapshot's manifest and state; every section is checked against its CID."""
+    decoder = car.CarDecoder()
+    decoder.feed(raw)
+    header = decoder.next()
+    assert isinstance(header, car.CarHeader)
+    nodes: list[Block] = []
+    while (node := decoder.next()) is not None:
+        assert isinstance(node, Block)
+        nodes.append(node)
+    decoder.finish()
+    manifest = SnapshotManifest.decode(nodes[0].data)
+    assert [nodes[0].cid] == list(header.roots) == [manifest.cid]
+    chunks = {node.cid: node.data for node in nodes[1:]}
+    return manifest, dict(snapshot.read(manifest, chunks.__getitem__))
+
+
+def root_of(state: dict[bytes, bytes]) -> bytes:
+    return StateTree(memory_store(state.items()).tree).root
+
+
+async def test_every_few_blocks_the_state_is_written_and_handed_out(
+    engine: EmbeddedEngine, chain: Chain
+) -> None:
+    async with served(engine) as url, aiohttp.ClientSession() as session:
+        http = Http(url, session)
+        assert "none" in (await http.get("/v1/snapshot/latest", 404))["error"]
+        for nonce in range(10):
+            await engine.submit(chain.transfer(nonce, to=f"friend {nonce}"))
+            if nonce % 3 == 2:
+                await until(lambda: bool(engine.snapshots.heights()))
+        await until(lambda: engine.snapshots.heights()[-1] >= 9 and len(engine.snapshots.heights()) == KEPT)
+        height = engine.snapshots.heights()[-1]
+        async with session.get(f"{url}/v1/snapshot/latest") as response:
+            assert (response.status, response.content_type) == (200, "application/vnd.ipld.car")
+            whole = await response.read()
+        async with session.get(f"{url}/v1/snapshot/{height}", headers={"Range": "bytes=50-"}) as response:
+            assert response.status == 206
+            assert await response.read() == whole[50:]
+        await http.get("/v1/snapshot/1", 404)
+        await http.get("/v1/snapshot/no", 400)
+    root, state = read(whole)
+    block = engine.history.block(root.height)
+    assert block is not None
+    assert (root.height, root.chain) == (height, CHAIN)
+    assert root_of(state) == root.app_hash == block.app_hash
+
+
+async def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(
+    engine: EmbeddedEngine, chain: Chain
+) -> None:
+    await engine.submit(chain.transfer(0))
+    assert chain.storage is not None
+    with chain.storage.moment() as moment:
+        first = next(moment.items)
+        for nonce in range(1, 3):
+            await engine.submit(chain.transfer(nonce, to=f"friend {nonce}"))
+        state = dict([first, *moment.items])
+    block = engine.history.block(1)
+    assert block is not None
+    assert moment.height == 1
+    assert root_of(state) == moment.app_hash == block.app_hash
+
+
+def test_what_cannot_be_written_stops_nothing(chain: Chain, caplog: pytest.LogCaptureFixture) -> None:
+    app = chain.load()
+    assert chain.storage is not None
+    folder: Path = chain.folder / FOLDER
+    folder.write_bytes(b"in the way")
+    assert Snapshots(chain.storage, CHAIN, 1).make() is None
+    assert "no snapshot could be made" in caplog.text
+    folder.unlink()
+    folder.mkdir()
+    (folder / "chunks.tmp").write_bytes(b"of a run that was killed")
+    assert Snapshots(chain.storage, CHAIN, 1).make() == app.height == 0
+    assert [path.name for path in folder.iterdir()] == [f"{0:020d}.car"]
+    chain.close()
