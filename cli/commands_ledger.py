@@ -58,8 +58,9 @@ def init(
     json_output: JsonFlag = False,
 ) -> None:
     """Make a new ledger in this home, with its operator's keys."""
-    from cli.compose import ISSUED_UNITS, genesis_file, init_ledger
+    from cli.compose import ISSUED_UNITS, init_ledger
     from cli.durations import seconds
+    from cli.ledger_files import genesis_file
     from cli.ledger_params import parse_params
     from cli.money import parse_amount
     from ledger.errors import InvalidGenesis
@@ -94,7 +95,8 @@ def start(
     json_output: JsonFlag = False,
 ) -> int:
     """Run this home's ledger; whoever holds its operator key is trusted with the order of transactions."""
-    from cli.compose import ledger_service, read_genesis
+    from cli.compose import ledger_service
+    from cli.ledger_files import read_genesis
     from cli.serve import address, run_forever, until
 
     _embedded_alone(engine)

@@ -65,7 +65,7 @@ def import_(
 
     What an interrupted import had done is gone on with by the same command.
     """
-    from cli.compose import require_no_ledger
+    from cli.ledger_files import require_no_ledger
     from cli.ledger_import import carry_on, import_history
     from cli.serve import run_once
 

@@ -33,7 +33,7 @@ def join(
     Every command refuses (exit 4) a server of another chain or operator from then on. With --chain and
     --operator, got from the operator on another way, nothing is asked.
     """
-    from cli.compose import genesis_file
+    from cli.ledger_files import genesis_file
 
     if not is_web_url(url):
         raise usage(f"{url!r} is no URL: write it as http://HOST:PORT or https://HOST")

@@ -42,7 +42,8 @@ def up(listen: ListenFlag = None, json_output: JsonFlag = False) -> int:
 
 async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool) -> None:
     from cli.commands_node import terms
-    from cli.compose import gateway_service, genesis_file, init_ledger, ledger_service, node_service
+    from cli.compose import gateway_service, init_ledger, ledger_service, node_service
+    from cli.ledger_files import genesis_file
     from cli.maintenance import maintenance
     from cli.serve import until
     from ledger.genesis import Params

@@ -6,17 +6,16 @@ Each service is an async context: entering starts it and yields what is running,
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.home import NODE_KEY, OPERATOR_KEY, Home
-from cli.output import CommandError, invalid, not_found, note
+from cli.ledger_files import genesis_file, read_genesis, require_no_ledger, write_genesis
+from cli.output import invalid, note
 from cli.serve import listening
 from ledger.genesis import HOLD, Genesis, Params
 
@@ -31,17 +30,11 @@ if TYPE_CHECKING:
     from storage_node.pool import NodePool
     from storage_node.source import LocalSource
 
-GENESIS_FILE: Final = "genesis.json"
 ISSUED_UNITS: Final = 1_000_000_000 * HOLD
 UNPAID_READS_PER_S: Final = 200.0
 
 
 # -- the ledger --------------------------------------------------------------------------------------------
-
-
-def genesis_file(home: Home) -> Path:
-    """Where the genesis of this home's own ledger is."""
-    return home.ledger / GENESIS_FILE
 
 
 def init_ledger(
@@ -65,37 +58,6 @@ def init_ledger(
     )
     write_genesis(home, genesis)
     return genesis
-
-
-def require_no_ledger(home: Home) -> None:
-    """Exit 1 when this home has a ledger of its own, or belongs to somebody else's."""
-    path = genesis_file(home)
-    if path.exists():
-        raise CommandError(
-            f"{path} exists: this home has a ledger already; start it with `holdfast ledger start`"
-        )
-    if joined := home.config.text("ledger.url"):
-        raise CommandError(
-            f"this home belongs to the ledger at {joined}: choose another HOLDFAST_HOME for a new one"
-        )
-
-
-def write_genesis(home: Home, genesis: Genesis) -> None:
-    """Makes `genesis` that of this home's own ledger."""
-    path = genesis_file(home)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(genesis.dumps(), encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_genesis(home: Home) -> Genesis:
-    """The genesis of this home's own ledger; exit 3 when it has none."""
-    try:
-        return Genesis.loads(genesis_file(home).read_bytes())
-    except FileNotFoundError:
-        raise not_found(
-            f"{home.path} has no ledger: `holdfast ledger init` makes one, `holdfast up` everything"
-        ) from None
 
 
 @asynccontextmanager

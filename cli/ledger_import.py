@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.compose import write_genesis
 from cli.home import OPERATOR_KEY, Home
 from cli.keystore import ED25519
+from cli.ledger_files import write_genesis
 from cli.ledger_replay import open_storage, replayed, scratch_folder
 from cli.ledger_sources import contents_of, open_history
 from cli.output import invalid, note, usage

@@ -66,7 +66,7 @@ def _is_folder(source: str) -> bool:
 
 
 def _default(home: Home, ledger: str) -> str:
-    from cli.compose import genesis_file
+    from cli.ledger_files import genesis_file
     from cli.servers import known_ledger
 
     if not ledger and genesis_file(home).exists() and home.server("ledger") is None:

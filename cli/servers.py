@@ -19,7 +19,7 @@ UP = "start one with `holdfast up`"
 
 def ledger_url(home: Home, flag: str = "") -> str:
     """The ledger's URL; exit 5 when none is known."""
-    from cli.compose import genesis_file
+    from cli.ledger_files import genesis_file
 
     found = known_ledger(home, flag)
     if found is None:

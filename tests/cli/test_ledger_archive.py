@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.compose import init_ledger, ledger_service, read_genesis
+from cli.compose import init_ledger, ledger_service
 from cli.home import Home
+from cli.ledger_files import read_genesis
 from ledger.engine.blocks import node_cid
 from ledger.genesis import DEMO_PARAMS
 from tests.cli.background import serving

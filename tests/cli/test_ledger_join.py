@@ -21,7 +21,7 @@ class Server:
     """A ledger that runs: its URL, and what one has to know of it."""
 
     def __init__(self, home: Home, url: str) -> None:
-        from cli.compose import read_genesis
+        from cli.ledger_files import read_genesis
 
         self.home, self.url = home, url
         genesis = read_genesis(home)
@@ -136,3 +136,10 @@ def test_init_takes_every_parameter(holdfast: Holdfast) -> None:
 def test_init_refuses(holdfast: Holdfast, words: tuple[str, ...]) -> None:
     holdfast.fails(2, "ledger", "init", *words)
     assert not (holdfast.home / "ledger" / "genesis.json").exists()
+
+
+@pytest.mark.parametrize("document", ["", "[]", "{}", '{"chain_id": "town", "time_s": 1}'])
+def test_a_genesis_of_another_version_is_refused_with_the_way_on(holdfast: Holdfast, document: str) -> None:
+    holdfast("ledger", "init", "--chain-id", "town")
+    (holdfast.home / "ledger" / "genesis.json").write_text(document)
+    assert "make a new chain in another home" in holdfast.fails(4, "ledger", "start")
