@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.commands_deal_change import end, renew, top_up
+from cli.commands_deal_change import end, renew, spot, top_up
 from cli.commands_deal_show import list_deals, show
 from cli.durations import duration_text, seconds
 from cli.groups import new_app
@@ -188,3 +188,4 @@ app.command("show")(show)
 app.command("renew")(renew)
 app.command("end")(end)
 app.command("top-up")(top_up)
+app.command("spot")(spot)

@@ -1,17 +1,18 @@
-"""`holdfast deal renew`, `end` and `top-up`: what changes a deal that runs."""
+"""`holdfast deal renew`, `end`, `top-up` and `spot`: what changes a deal that runs."""
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.arguments import cid_argument
 from cli.durations import duration_text, seconds
-from cli.home import NODE_KEY
+from cli.home import NODE_KEY, Home
 from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
-from cli.output import CommandError, ExitCode, count_text, not_found, usage
+from cli.output import CommandError, ExitCode, count_text, emit, not_found, text, usage
 from cli.spending import (
     Desk,
     DryRunFlag,
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
     from merkledag.cid import CID
 
 DealArgument = Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")]
+SPOT_ENDS = {
+    "spot_answered": "answered: the node has the leaves that were drawn",
+    "spot_missed": "missed: the node did not answer and was fined",
+    "spot_void": "void: the ledger stalled, and nobody is to blame",
+    "shard_closed": "the shard ended before the challenge did: what was prepaid came back",
+    "shard_terminated": "the shard was taken from its node before: what was prepaid came back",
+    "shard_handed_over": "the shard was handed over before: what was prepaid came back",
+}
 ShardArgument = Annotated[int, typer.Argument(metavar="SHARD", help="Number of the shard, from 0.")]
 
 
@@ -161,3 +170,66 @@ def top_up(
 
     manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
     send(manner, prepare, lambda receipt: f"added in block {receipt.height}: {receipt.tx_id}")
+
+
+def spot(
+    deal: DealArgument,
+    shard: ShardArgument,
+    key: KeyFlag = NODE_KEY,
+    ledger: LedgerFlag = "",
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    unsigned: UnsignedOption = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until it is answered or missed; missed is exit 1.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> int:
+    """Challenge a shard now, out of turn; pays its node for the proof, or fines it."""
+    wanted = cid_argument(deal)
+
+    async def prepare(desk: Desk) -> Intent:
+        from ledger.transactions import Spot
+
+        view = await _open_deal(desk, wanted)
+        _check_shard(view, shard)
+        params = await desk.ledger.params(view.deal.terms)
+        effect = (
+            f"spot     challenge shard {shard} of deal {wanted}: {view.deal.challenges} leaves, to be "
+            f"answered within {duration_text(params.window_s)}",
+            f"prepaid  {amount_text(params.proof_fee)}: the node's if it answers; else it comes back and the "
+            "node is fined",
+        )
+        return Intent(Spot(wanted, shard), effect, params.proof_fee)
+
+    manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
+    receipt = send(manner, prepare, lambda receipt: f"challenged in block {receipt.height}")
+    if receipt is None or not wait:
+        return ExitCode.DONE
+    return _outcome(ledger, wanted, shard, receipt.height, json_output=json_output)
+
+
+def _outcome(flag: str, deal: CID, shard: int, height: int, *, json_output: bool) -> int:
+    """Waits for the end of a spot challenge and says how it ended; exit 1 where it was not answered."""
+    from cli.compose import nodes_of
+    from cli.serve import run_once
+    from cli.servers import ledger_url
+
+    home = Home.locate()
+    url = ledger_url(home, flag)
+
+    async def ended() -> str:
+        async with nodes_of(home, url) as (client, _), aclosing(client.events(height)) as blocks:
+            async for block in blocks:
+                for event in block.events:
+                    about = event.attributes
+                    if event.kind in SPOT_ENDS and (about["deal"], about["shard"]) == (deal, shard):
+                        return event.kind
+        raise AssertionError("the stream of events has no end")
+
+    kind = run_once(ended())
+    if json_output:
+        emit({"event": kind, "deal": str(deal), "shard": shard})
+    else:
+        text(SPOT_ENDS[kind])
+    return ExitCode.FAILED if kind == "spot_missed" else ExitCode.DONE

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ledger.records import ProviderRecord, ShardRecord
 
 # What the ledger's journal calls what a provider earns and loses; see docs/ledger-rpc.md, History.
-EARNED = {"payment": "paid", "reward": "rewards", "spot_fee": "spots"}
+EARNED = {"payment": "paid", "reward": "rewards", "spot_answer": "spots"}
 LOST = {"fee": "fees", "fault_fee": "fault_fees", "forfeit": "forfeited"}
 COLUMNS = ("deal", *EARNED.values(), *LOST.values(), "net_hold", "net_units")
 

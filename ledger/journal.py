@@ -140,4 +140,6 @@ def _deal(purse: Purse) -> CID | None:
         return CID.decode(purse.key[len(keys.DEAL) :])
     if purse.key.startswith(keys.SHARD):
         return CID.decode(purse.key[len(keys.SHARD) : -2])
+    if purse.key.startswith(keys.SPOT):
+        return CID.decode(purse.key[len(keys.SPOT) : -2])
     return None

@@ -18,7 +18,8 @@ def end(ctx: Context, deal: CID, index: int, payee: bytes = b"") -> None:
     record = find(ctx, deal, index)
     if record is None:
         return
-    ctx.move(money.spot_fee(deal, index), money.balance(payee or record.challenger), record.fee)
+    why = "spot_answer" if payee else ""
+    ctx.move(money.spot_fee(deal, index), money.balance(payee or record.challenger), record.fee, why)
     at = record.closes_at + 1 if record.seed else record.opened_at
     due.remove(ctx.state, at, due.What.SPOT, due.shard_subject(deal, index))
     ctx.state.delete(keys.spot(deal, index))

@@ -245,3 +245,24 @@ def test_a_provider_proposes_and_votes(net: Net) -> None:
         net.run("gov", "propose", *wrong, "--yes", code=2)
     net.run("gov", "propose", "--rules", "1", "--yes", code=7)
     net.run("gov", "propose", "base_fee=1", "--note", "x" * 300, "--yes", code=2)
+
+
+def test_a_shard_is_challenged_out_of_turn(net: Net) -> None:
+    deal = net.deal()
+    net.until(lambda: net.json("deal", "show", deal)["shards"][0]["status"] == "active")
+    plan = net.json("deal", "spot", deal, "0", "--dry-run")
+    assert plan["spends"] == PARAMS.proof_fee
+    done = net.commands("deal", "spot", deal, "0", "--wait", "--yes", "--json", code=None)
+    receipt, outcome = done.json_lines
+    assert (receipt["code"], outcome["deal"], outcome["shard"]) == (0, deal, 0)
+    answered = outcome["event"] == "spot_answered"
+    assert answered or outcome["event"] == "spot_missed"
+    assert done.code == (0 if answered else 1)
+    paid = [
+        row for row in net.rows("wallet", "history") if row["why"].startswith("spot_") and row["amount"] > 0
+    ]
+    assert [(row["why"], row["amount"], row["deal"]) for row in paid] == [
+        ("spot_answer" if answered else "spot_fee_back", PARAMS.proof_fee, deal)
+    ]
+    assert net.json("node", "earnings")["spots"] == (PARAMS.proof_fee if answered else 0)
+    net.run("deal", "spot", deal, "1", "--yes", code=3)
