@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.engine.row_keys import HEIGHT
+
 # Shorter than any transaction: the SHA-256 of the unsigned bytes of a proof that is no longer kept.
 STUB_BYTES = 32
 _PRUNED = b"pruned"
 _REACHED = struct.Struct(">QQ")
-_HEIGHT = struct.Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def read_pruned(txn: Any, tables: Mapping[bytes, Any]) -> Pruned:
     if value is not None:
         return Pruned(*_REACHED.unpack(value))
     with txn.cursor(tables[b"blocks"]) as cursor:
-        missing = _HEIGHT.unpack(cursor.key())[0] - 1 if cursor.first() else 0
+        missing = HEIGHT.unpack(cursor.key())[0] - 1 if cursor.first() else 0
     return Pruned(missing, missing)
 
 
@@ -50,7 +51,7 @@ def prune_rows(txn: Any, tables: Mapping[bytes, Any], step: Pruning) -> None:
     for key, stub in step.stubs.items():
         txn.put(key, stub, db=tables[b"txs"])
     for height in step.heights:
-        prefix = _HEIGHT.pack(height)
+        prefix = HEIGHT.pack(height)
         for name in (b"txs", b"receipts"):
             with txn.cursor(tables[name]) as cursor:
                 found = cursor.set_range(prefix)

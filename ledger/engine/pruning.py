@@ -12,7 +12,8 @@ from ledger import transactions
 from ledger.engine.blocks import Block, node_cid
 from ledger.engine.errors import CorruptStore
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning
-from ledger.engine.storage import LedgerStorage, place_key
+from ledger.engine.row_keys import place_key
+from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidTransaction
 from ledger.transactions import Transaction
 

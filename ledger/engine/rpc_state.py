@@ -21,7 +21,7 @@ from ledger.engine.rpc_common import (
     reply,
 )
 from ledger.engine.schema import document
-from ledger.engine.storage import PLACE_BYTES, place_key, read_place
+from ledger.engine.row_keys import PLACE_BYTES, place_key, read_place
 from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
 from ledger.limits import MAX_UINT
 from ledger.views import DatasetInfo, Page, SlotInfo

@@ -23,6 +23,7 @@ from typing import Any
 from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, read_pruned
+from ledger.engine.row_keys import HEIGHT, MAX_HEIGHT, PLACE, journal_key, place_key
 from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Snapshot, check_rows, put_writes
 from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
 from ledger.ingest import fill
@@ -32,10 +33,6 @@ FORMAT = 2
 TABLES = (b"meta", STATE, TREE, LISTS, b"blocks", b"txs", b"receipts", b"events", b"index", b"journal")
 LOCK_FILE = "ledger.lock"
 
-_HEIGHT = struct.Struct(">Q")
-_MAX_HEIGHT = (1 << 63) - 1
-_PLACE = struct.Struct(">QI")
-PLACE_BYTES = _PLACE.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +76,6 @@ class Place:
     kind: bytes
     height: int
     index: int
-
-
-def journal_key(account: bytes, height: int) -> bytes:
-    """The key of an account's journal of one block."""
-    return account + _HEIGHT.pack(height)
-
-
-def place_key(height: int, index: int) -> bytes:
-    """The key of a transaction and its receipt."""
-    return _PLACE.pack(height, index)
-
-
-def read_place(key: bytes) -> tuple[int, int]:
-    """(height, index) of a key that `place_key` made."""
-    height, index = _PLACE.unpack(key)
-    return height, index
 
 
 class LedgerStorage:
@@ -191,7 +172,7 @@ class LedgerStorage:
     def height(self) -> int:
         """The height of the last block in the database, 0 before the first."""
         value = self._get(b"meta", b"height")
-        return 0 if value is None else int(_HEIGHT.unpack(value)[0])
+        return 0 if value is None else int(HEIGHT.unpack(value)[0])
 
     def app_hash(self) -> bytes | None:
         """The app hash after the last block, None before `create`."""
@@ -212,11 +193,11 @@ class LedgerStorage:
             meta = self._tables[b"meta"]
             height, app_hash = txn.get(b"height", db=meta), txn.get(b"app_hash", db=meta)
             with txn.cursor(self._tables[b"state"]) as cursor:
-                yield Moment(_HEIGHT.unpack(height)[0], app_hash, cursor.iternext())
+                yield Moment(HEIGHT.unpack(height)[0], app_hash, cursor.iternext())
 
     def block(self, height: int) -> bytes | None:
         """The signed block at `height`."""
-        return self._get(b"blocks", _HEIGHT.pack(height)) if 0 <= height < 1 << 63 else None
+        return self._get(b"blocks", HEIGHT.pack(height)) if 0 <= height < 1 << 63 else None
 
     def tx(self, height: int, index: int) -> bytes | None:
         """The signed transaction at a place; None if it is not there, or no longer."""
@@ -236,7 +217,7 @@ class LedgerStorage:
         rows: list[bytes] = []
         if not 0 <= height < 1 << 63:
             return rows
-        prefix = _HEIGHT.pack(height)
+        prefix = HEIGHT.pack(height)
         with translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"txs"]) as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
@@ -252,15 +233,15 @@ class LedgerStorage:
 
     def events(self, height: int) -> bytes | None:
         """The events of one block."""
-        return self._get(b"events", _HEIGHT.pack(height)) if 0 <= height < 1 << 63 else None
+        return self._get(b"events", HEIGHT.pack(height)) if 0 <= height < 1 << 63 else None
 
     def journal(self, account: bytes, height: int) -> Iterator[tuple[int, bytes]]:
         """The account's journal, (height, row) with the newest block first, from `height` down."""
         with translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"journal"]) as cursor:
-            following = journal_key(account, min(height, _MAX_HEIGHT) + 1)
+            following = journal_key(account, min(height, MAX_HEIGHT) + 1)
             found = cursor.prev() if cursor.set_range(following) else cursor.last()
             while found and cursor.key().startswith(account):
-                yield _HEIGHT.unpack_from(cursor.key(), len(account))[0], cursor.value()
+                yield HEIGHT.unpack_from(cursor.key(), len(account))[0], cursor.value()
                 found = cursor.prev()
 
     def find(self, digest: bytes) -> Place | None:
@@ -268,7 +249,7 @@ class LedgerStorage:
         value = self._get(b"index", digest) if digest else None
         if value is None:
             return None
-        height, index = _PLACE.unpack_from(value, 1)
+        height, index = PLACE.unpack_from(value, 1)
         return Place(value[:1], height, index)
 
     def pending(self) -> Iterator[WalRecord]:
@@ -385,7 +366,7 @@ class LedgerStorage:
             return value
 
     def _put_block(self, txn: Any, block: StoredBlock) -> None:
-        height = _HEIGHT.pack(block.height)
+        height = HEIGHT.pack(block.height)
         index = [(block.block_digest, b"B" + place_key(block.height, 0))]
         txn.put(height, block.block, db=self._tables[b"blocks"], append=True)
         for number, tx in enumerate(block.txs):
@@ -403,5 +384,5 @@ class LedgerStorage:
 
     def _put_tip(self, txn: Any, height: int, app_hash: bytes) -> None:
         meta = self._tables[b"meta"]
-        txn.put(b"height", _HEIGHT.pack(height), db=meta)
+        txn.put(b"height", HEIGHT.pack(height), db=meta)
         txn.put(b"app_hash", app_hash, db=meta)
