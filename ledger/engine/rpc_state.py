@@ -10,6 +10,7 @@ from aiohttp import web
 from ledger import state_proof
 from ledger.application import Application
 from ledger.engine.render import AccountKey, dump_json
+from ledger.engine.row_keys import PLACE_BYTES, place_key, read_place
 from ledger.engine.rpc_common import (
     ENGINE,
     MAX_KEY_BYTES,
@@ -21,7 +22,6 @@ from ledger.engine.rpc_common import (
     reply,
 )
 from ledger.engine.schema import document
-from ledger.engine.row_keys import PLACE_BYTES, place_key, read_place
 from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
 from ledger.limits import MAX_UINT
 from ledger.views import DatasetInfo, Page, SlotInfo

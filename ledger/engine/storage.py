@@ -34,7 +34,6 @@ TABLES = (b"meta", STATE, TREE, LISTS, b"blocks", b"txs", b"receipts", b"events"
 LOCK_FILE = "ledger.lock"
 
 
-
 @dataclass(frozen=True, slots=True)
 class StoredTx:
     """One transaction of a block: signed bytes, digests of its signed and unsigned CIDs, receipt bytes."""
