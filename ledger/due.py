@@ -61,7 +61,8 @@ def read_shard_subject(subject: bytes) -> tuple[CID, int]:
 def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
     """Does what is due, earliest first, while `ctx.budget` lasts; the rest stays for the next block.
 
-    A handler takes one from the budget here and whatever more it takes itself; it may put work back.
+    A handler takes one from the budget here and whatever more it takes itself; it may put work back, and
+    take away other work, which is then not done although it was due.
     """
     while ctx.budget > 0:
         queue = takewhile(lambda key: time_of(key) <= ctx.time, ctx.state.scan(keys.DUE))
@@ -71,6 +72,8 @@ def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
         for key in ready:
             if ctx.budget <= 0:
                 return
+            if ctx.state.get(key) is None:
+                continue  # an earlier handler took it away: what it waited for has ended
             ctx.budget -= 1
             ctx.state.delete(key)
             handlers[What(key[_HEAD + 8])](ctx, key[_HEAD + 9 :])

@@ -20,6 +20,7 @@ from ledger.transactions import (
     HandOver,
     Renew,
     Settle,
+    Spot,
     TopUp,
     Transaction,
     Withdraw,
@@ -27,7 +28,7 @@ from ledger.transactions import (
 )
 from merkledag.cid import CID
 from tests.ledger.naive.twin import TwinWorld
-from tests.ledger.world import FEE, PARAMS, all_of, key
+from tests.ledger.world import FEE, PARAMS, all_of, key, last
 
 PRICE = 100_000
 HUGE = limits.MAX_UINT
@@ -232,3 +233,20 @@ def test_changes_of_a_deal_are_their_clients_and_providers_alone(world: TwinWorl
 
 def world_tx(world: TwinWorld, body: EndDeal) -> Transaction:
     return decode(world.tx("thief", body))
+
+
+@pytest.mark.parametrize("late_s", [0, 1, 5])
+def test_17_what_ends_in_a_block_is_not_judged_in_it_any_more(world: TwinWorld, late_s: int) -> None:
+    """A shard's last period and a challenge of it end in one second: the block can be made."""
+    deal, dataset = world.active("client", "node", periods=1)
+    info = world.dataset(dataset)
+    world.pass_until(info.opens_at - 1)
+    before = world.balance("client")
+    world.do("client", Spot(deal, 0))
+    world.block()
+    assert last(world.events, "spot_opened")["closes_at"] == info.closes_at
+    world.pass_until(info.closes_at)
+    world.block(step=1 + late_s)
+    assert world.shard(deal).status is ShardStatus.ENDED
+    assert not all_of(world.events, "spot_missed")
+    assert world.balance("client") > before - FEE  # what was prepaid is back

@@ -52,14 +52,16 @@ def due_work(s: Plain) -> None:
         for alarm in ready:
             if s.budget <= 0:
                 return
+            if alarm not in s.alarms:
+                continue  # one before it has put an end to what it was for
             s.budget -= 1
-            s.alarms.discard(alarm)
+            s.alarms.remove(alarm)
             _, what, whose = alarm
             if what == periods.DATASET:
                 periods.wake(s, whose)
             elif what == offers.OFFER:
                 offers.round_over(s, place_of(whose))
-            elif what == spots.SPOT:
+            elif what == offers.SPOT:
                 spots.spot_due(s, place_of(whose))
             elif what == offers.FORGET:
                 forget(s, CID.decode(whose))

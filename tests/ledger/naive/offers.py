@@ -8,7 +8,7 @@ from ledger import limits
 from tests.ledger.naive.state import CLOSED, LOOKING, NOBODY, Place, Plain, dataset_id, place_bytes
 
 GIB = 1 << 30
-OFFER, FORGET = 1, 2
+OFFER, FORGET, SPOT = 1, 2, 4
 
 
 def takes(s: Plain, provider: bytes, size: int, price: int) -> bool:
@@ -201,9 +201,8 @@ def pay(s: Plain, place: Place) -> None:
 def let_go(s: Plain, place: Place) -> None:
     """A provider is rid of a shard: collateral and room are free, an open spot challenge is forgotten."""
     shard = s.shards[place]
-    spot = s.spots.pop(place, None)
-    if spot:
-        s.give(spot["challenger"], spot["fee"])
+    if place in s.spots:
+        end_spot(s, place, s.spots[place]["challenger"])
     provider = s.providers[shard["provider"]]
     provider["locked"] -= shard["collateral"]
     provider["used_bytes"] -= s.size(place)
@@ -284,6 +283,14 @@ def queue(s: Plain, dataset: bytes, place: Place) -> None:
     s.joining[dataset][record["joins"]] = place
     record["joins"] += 1
     record["joining"] += 1
+
+
+def end_spot(s: Plain, place: Place, payee: bytes) -> None:
+    """An open spot challenge is forgotten, what waits for it too; somebody gets what was prepaid."""
+    record = s.spots.pop(place)
+    s.give(payee, record["fee"])
+    waits_for = record["closes_at"] + 1 if record["seed"] else record["opened_at"]
+    s.alarms.discard((waits_for, SPOT, place_bytes(place)))
 
 
 def close(s: Plain, place: Place, status: str) -> None:

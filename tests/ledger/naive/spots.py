@@ -16,8 +16,6 @@ from proofs.merkle_proof import Challenge
 from tests.ledger.naive import offers
 from tests.ledger.naive.state import Place, Plain, place_bytes
 
-SPOT = 4
-
 Does = Callable[[], None]
 
 
@@ -51,7 +49,7 @@ def spot(s: Plain, sender: bytes, body: Spot, _: CID) -> Iterator[Code | Does]:
             "fee": fee,
             "stalled_s": 0,
         }
-        s.alarms.add((s.time, SPOT, place_bytes(place)))
+        s.alarms.add((s.time, offers.SPOT, place_bytes(place)))
 
     yield do
 
@@ -85,19 +83,16 @@ def answer(s: Plain, sender: bytes, body: Answer, _: CID) -> Iterator[Code | Doe
         yield Code.INVALID_PROOF
 
     def do() -> None:
-        s.give(sender, record["fee"])
         shard["missed"] = 0
-        del s.spots[place]
+        offers.end_spot(s, place, sender)
         s.emit("spot_answered", deal=place[0], shard=place[1], provider=sender)
 
     yield do
 
 
 def spot_due(s: Plain, place: Place) -> None:
-    """A challenge's seed is to be drawn, or its time is over; or it is long gone."""
-    record = s.spots.get(place)
-    if record is None:
-        return
+    """A challenge's seed is to be drawn, or its time is over."""
+    record = s.spots[place]
     p, deal = s.terms(place), s.deals[place[0]]
     who = {"deal": place[0], "shard": place[1], "provider": record["provider"]}
     if not record["seed"]:
@@ -106,11 +101,10 @@ def spot_due(s: Plain, place: Place) -> None:
         )
         closes_at = s.time + p.window_s
         record.update(seed=seed, closes_at=closes_at, stalled_s=s.stalled_s)
-        s.alarms.add((closes_at + 1, SPOT, place_bytes(place)))
+        s.alarms.add((closes_at + 1, offers.SPOT, place_bytes(place)))
         s.emit("spot_opened", **who, seed=seed, closes_at=closes_at, challenges=deal["challenges"])
-    elif s.time > record["closes_at"]:
-        s.give(record["challenger"], record["fee"])
-        del s.spots[place]
+    else:
+        offers.end_spot(s, place, record["challenger"])
         if 2 * (s.stalled_s - record["stalled_s"]) >= p.window_s:
             s.emit("spot_void", **who)
         else:
