@@ -97,6 +97,7 @@ _CODES: dict[str, ExitCode] = {
     "ledger.engine.errors.EngineError": ExitCode.FAILED,
     "ledger.errors.CorruptState": ExitCode.INVALID,
     "ledger.errors.InvalidGenesis": ExitCode.INVALID,
+    "ledger.errors.UnknownRules": ExitCode.INVALID,
     "aiohttp.client_exceptions.ClientConnectionError": ExitCode.UNREACHABLE,
     "aiohttp.client_exceptions.ClientPayloadError": ExitCode.UNREACHABLE,
     "aiohttp.client_exceptions.InvalidURL": ExitCode.USAGE,

@@ -142,11 +142,6 @@ def spot(deal: CID, index: int) -> bytes:
     return SPOT + bytes(deal) + u16(index)
 
 
-def read_spot(key: bytes) -> tuple[CID, int]:
-    """(deal, shard) of a key that `spot` made."""
-    return CID.decode(key[len(SPOT) : -2]), int.from_bytes(key[-2:], "big")
-
-
 def dataset(dataset: bytes) -> bytes:
     """The key of a dataset."""
     return DATASET + dataset

@@ -19,6 +19,7 @@ from ledger.records import (
     ProviderRecord,
     ShardRecord,
     SlotRecord,
+    SpotRecord,
     TotalsRecord,
 )
 from ledger.rules_datasets import Clock
@@ -136,6 +137,15 @@ class SlotInfo:
             "first": self.first,
             "last": self.last,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SpotInfo:
+    """The open spot challenge of a shard."""
+
+    deal: CID
+    shard: int
+    record: SpotRecord
 
 
 class Queries:
@@ -272,6 +282,27 @@ class Queries:
             return found if all(label.value in listed[label.kind] for label in wanted[1:]) else None
 
         return _page(index.find(self._index, wanted[0], statuses, after), show, limit)
+
+    def spot(self, deal: CID, index: int) -> SpotRecord | None:
+        """The open spot challenge of a shard, if there is one; its seed is b"" until the next block."""
+        return self._state.committed(keys.spot(deal, index), SpotRecord)
+
+    def spots(self, provider: bytes | None = None) -> list[SpotInfo]:
+        """The open spot challenges, or a provider's, by deal and shard."""
+        return list(_all(lambda after: self.spots_page(provider, after)))
+
+    def spots_page(
+        self, provider: bytes | None = None, after: bytes = b"", limit: int = limits.MAX_PAGE
+    ) -> Page[SpotInfo]:
+        """The open spot challenges, or a provider's, from behind the cursor `after` on."""
+
+        def show(subject: bytes) -> SpotInfo | None:
+            deal, index = due.read_shard_subject(subject)
+            record = self.spot(deal, index)
+            assert record is not None, "the key was there"
+            return SpotInfo(deal, index, record) if provider in (None, record.provider) else None
+
+        return _page(self._subjects(keys.SPOT, after), show, limit)
 
     def dataset(self, dataset: bytes) -> DatasetInfo | None:
         """A dataset by its ID (32 bytes)."""

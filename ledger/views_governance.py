@@ -1,4 +1,4 @@
-"""What queries see of parameters, proposals, votes and spot challenges."""
+"""What queries see of parameters, proposals and votes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ledger import keys
 from ledger.genesis import Params
-from ledger.records import ChainRecord, SpotRecord
+from ledger.records import ChainRecord
 from ledger.records_governance import ProposalRecord, VoteRecord
 from ledger.state import State
 from merkledag.cid import CID
@@ -23,19 +23,6 @@ class ProposalInfo:
     def to_json(self) -> dict[str, Any]:
         """The record's fields and "id"."""
         return {"id": str(self.id), **self.record.to_json()}
-
-
-@dataclass(frozen=True, slots=True)
-class SpotInfo:
-    """The open spot challenge of a shard; its seed is b"" until the next block."""
-
-    deal: CID
-    shard: int
-    record: SpotRecord
-
-    def to_json(self) -> dict[str, Any]:
-        """The record's fields, "deal" and "shard"."""
-        return {"deal": str(self.deal), "shard": self.shard, **self.record.to_json()}
 
 
 class GovernanceQueries:
@@ -74,17 +61,3 @@ class GovernanceQueries:
     def vote_of(self, proposal: CID, account: bytes) -> VoteRecord | None:
         """How a provider voted on a proposal that is kept; None if it did not."""
         return self._state.committed(keys.vote(proposal, account), VoteRecord)
-
-    def spot(self, deal: CID, index: int) -> SpotRecord | None:
-        """The open spot challenge of a shard, if there is one."""
-        return self._state.committed(keys.spot(deal, index), SpotRecord)
-
-    def spots(self, *, provider: bytes | None = None) -> list[SpotInfo]:
-        """Open spot challenges, by deal and shard: a provider's, or all."""
-        found = []
-        for key in self._state.committed_scan(keys.SPOT):
-            deal, index = keys.read_spot(key)
-            record = self.spot(deal, index)
-            if record is not None and provider in (None, record.provider):
-                found.append(SpotInfo(deal, index, record))
-        return found

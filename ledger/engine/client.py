@@ -17,7 +17,15 @@ from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolEr
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.proof_file import KIND, Proof, ProofFile
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
-from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
+from ledger.engine.views import (
+    AccountView,
+    ChangeView,
+    DatasetView,
+    DealView,
+    ProposalView,
+    SlotView,
+    SpotView,
+)
 from ledger.errors import InvalidTransaction
 from ledger.fields import FieldError
 from ledger.genesis import Genesis, Params
@@ -291,6 +299,11 @@ class LedgerClient:
         path = f"/v1/dataset/{dataset.hex()}/slots"
         views = [typed(SlotView, item) async for item in self._pages(path, {})]
         return {view.slot: SlotRecord(view.deal, view.shard) for view in views}
+
+    async def spots(self, provider: bytes | None = None) -> list[SpotView]:
+        """The open spot challenges, or one provider's; a seed is b"" until the next block draws it."""
+        given = {} if provider is None else {"provider": peer_text(provider)}
+        return [typed(SpotView, item) async for item in self._pages("/v1/spots", given)]
 
     # -- governance ----------------------------------------------------------------------------------------
 

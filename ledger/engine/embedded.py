@@ -28,6 +28,7 @@ from ledger.engine.mempool import MAX_WAITING, Mempool
 from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage, StoredBlock
+from ledger.errors import UnknownRules
 from ledger.result import TxResult
 from ledger.transactions import Beacon
 from merkledag.cid import CID
@@ -137,6 +138,8 @@ class EmbeddedEngine:
             return
         await asyncio.wait({self._task})
         failure = None if self._task.cancelled() else self._task.exception()
+        if isinstance(failure, UnknownRules):
+            raise EngineStopped(str(failure)) from failure
         if failure is not None:
             raise EngineStopped(f"the ledger's engine has failed: {failure!r}") from failure
 
@@ -183,6 +186,10 @@ class EmbeddedEngine:
                 await self._until_block()
                 if not self._ending:
                     await self._make_block()
+        except UnknownRules as failure:
+            error = EngineStopped(str(failure))
+            _log.critical("the ledger stops: %s", failure)
+            raise
         except BaseException as failure:
             error = EngineStopped("the ledger's engine has failed; see its log and restart it")
             if not isinstance(failure, asyncio.CancelledError):

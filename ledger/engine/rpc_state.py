@@ -22,7 +22,15 @@ from ledger.engine.rpc_common import (
     reply,
 )
 from ledger.engine.schema import document
-from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
+from ledger.engine.views import (
+    AccountView,
+    ChangeView,
+    DatasetView,
+    DealView,
+    ProposalView,
+    SlotView,
+    SpotView,
+)
 from ledger.limits import MAX_UINT
 from ledger.views import DatasetInfo, Page, SlotInfo
 
@@ -47,6 +55,7 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/v1/datasets", _datasets)
     router.add_get("/v1/dataset/{id}", _dataset)
     router.add_get("/v1/dataset/{id}/slots", _slots)
+    router.add_get("/v1/spots", _spots)
     router.add_get("/v1/proposals", _proposals)
     router.add_get("/v1/proposal/{cid}", _proposal)
     router.add_get("/v1/proposal/{cid}/vote/{account}", _vote)
@@ -172,6 +181,13 @@ async def _datasets(request: web.Request) -> web.StreamResponse:
     provider = None if text is None else parse_account(text)
     page = _app(request).datasets_page(provider, after=_cursor(request), limit=parse_limit(request))
     return _list(request, page, _dataset_view)
+
+
+async def _spots(request: web.Request) -> web.StreamResponse:
+    text = request.query.get("provider")
+    provider = None if text is None else parse_account(text)
+    page = _app(request).spots_page(provider, _cursor(request), parse_limit(request))
+    return _list(request, page, lambda info: SpotView(info.deal, info.shard, info.record))
 
 
 async def _proposals(request: web.Request) -> web.StreamResponse:

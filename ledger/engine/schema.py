@@ -6,7 +6,15 @@ from functools import cache
 from typing import Any
 
 from ledger.engine.blocks import Block, Receipt
-from ledger.engine.views import AccountView, ChangeView, DatasetView, DealView, ProposalView, SlotView
+from ledger.engine.views import (
+    AccountView,
+    ChangeView,
+    DatasetView,
+    DealView,
+    ProposalView,
+    SlotView,
+    SpotView,
+)
 from ledger.fields import ACCOUNT_SCHEMA, Wire, hex_schema, object_schema, or_null, specs, uint_schema
 from ledger.fields import CID_SCHEMA as CID
 from ledger.genesis import Genesis, Params
@@ -98,6 +106,7 @@ def _routes(made: _Definitions) -> dict[str, type[Wire] | Schema]:
         "GET /v1/datasets": _page(made.ref(DatasetView)),
         "GET /v1/dataset/{id}": DatasetView,
         "GET /v1/dataset/{id}/slots": _page(made.ref(SlotView)),
+        "GET /v1/spots": _page(made.ref(SpotView)),
         "GET /v1/proposals": _page(made.ref(ProposalView)),
         "GET /v1/proposal/{cid}": ProposalView,
         "GET /v1/proposal/{cid}/vote/{account}": VoteRecord,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from ledger import limits
 from ledger.fields import Account, AccountOrNone, Digest, Link, Uint, Wire, nested, sequence, text
 from ledger.journal import CHANGE, LINK_OR_NONE, MAX_WHY_CHARS
-from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord
+from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord, SpotRecord
 from ledger.records_governance import ProposalRecord
 from ledger.views import DealInfo
 from merkledag.cid import CID
@@ -65,6 +65,15 @@ class ProposalView(Wire):
 
     id: Link
     proposal: Annotated[ProposalRecord, nested(ProposalRecord)]
+
+
+@dataclass(frozen=True, slots=True)
+class SpotView(Wire):
+    """The open spot challenge of a shard."""
+
+    deal: Link
+    shard: Uint
+    spot: Annotated[SpotRecord, nested(SpotRecord)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.rpc import build_rpc
 from ledger.engine.rpc_common import Settings
 from ledger.engine.schema import OTHER
-from ledger.transactions import Propose, Vote
+from ledger.transactions import Propose, Spot, Vote
 from merkledag import dag_cbor
+from merkledag.cid import CID
 from merkledag.peer import peer_text
 from tests.ledger.engine.conftest import Chain, ManualClock
 from tests.ledger.engine.json_schema import problems
@@ -61,6 +62,9 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
     while not (await http.get("/v1/datasets"))["items"][0]["dataset"]["pieces"]:
         await clock.advance(1)
     deal = (await http.get("/v1/deals"))["items"][0]
+    await send(engine, chain.tx("node", 5, Spot(CID.parse(deal["id"]), 0)))
+    spots = (await http.get("/v1/spots"))["items"]
+    assert [(spot["deal"], spot["shard"]) for spot in spots] == [(deal["id"], 0)]
     dataset = (await http.get("/v1/datasets"))["items"][0]
     holder = dataset["dataset"]["provider"]
     txs = [cid for h in range(1, 8) for cid in (await http.get(f"/v1/block/{h}"))["block"]["txs"]]
@@ -81,6 +85,7 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
         "GET /v1/datasets": ["/v1/datasets"],
         "GET /v1/dataset/{id}": [f"/v1/dataset/{dataset['id']}"],
         "GET /v1/dataset/{id}/slots": [f"/v1/dataset/{dataset['id']}/slots"],
+        "GET /v1/spots": ["/v1/spots", f"/v1/spots?provider={holder}&limit=1"],
         "GET /v1/proposals": ["/v1/proposals"],
         "GET /v1/proposal/{cid}": [f"/v1/proposal/{proposal}"],
         "GET /v1/proposal/{cid}/vote/{account}": [f"/v1/proposal/{proposal}/vote/{holder}"],
