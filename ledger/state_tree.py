@@ -220,13 +220,23 @@ class StateTree:
                 right = below.get(2 * index + 1) or self._node(level, 2 * index + 1)
                 above[index] = sha256(b"\x01" + left + right).digest()
             nodes.append(above)
-        for tile in {each // TILE for each in nodes[0]}:
-            places = range(tile * TILE, tile * TILE + TILE)
-            leaves = b"".join([nodes[0].get(each) or self._node(0, each) for each in places])
-            rows[_row_key(b"t", tile)] = None if leaves == EMPTY_NODES[0] * TILE else leaves
+        for tile, leaves in self._tiles(nodes[0]).items():
+            rows[_row_key(b"t", tile)] = None if leaves == EMPTY_NODES[0] * TILE else bytes(leaves)
         for region, root in nodes[REGION_BITS].items():
             rows[_row_key(b"r", region)] = None if root == EMPTY_NODES[REGION_BITS] else root
         return Staged(nodes[-1].get(0) or self.root, rows, tuple(nodes))
+
+    def _tiles(self, leaves: Mapping[int, bytes]) -> dict[int, bytearray]:
+        """The tiles that these leaves of buckets are in, with them put in."""
+        tiles: dict[int, bytearray] = {}
+        for number, leaf in leaves.items():
+            tile, place = divmod(number, TILE)
+            if tile not in tiles:
+                region, at = divmod(tile, REGION_TILES)
+                size = TILE * HASH_BYTES
+                tiles[tile] = self._region(region).levels[0][at * size : (at + 1) * size]
+            tiles[tile][place * HASH_BYTES : (place + 1) * HASH_BYTES] = leaf
+        return tiles
 
     def _stage_buckets(self, changes: Changes, rows: dict[bytes, bytes | None]) -> dict[int, bytes]:
         """Adds the rows of the buckets that change to `rows`; returns their leaves in the upper tree."""
