@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -73,7 +74,11 @@ def drain(
             run = Drain(client, sender, story, shards)
             await run.begin()
             if wait:
-                await run.follow(height + 1)
+                try:
+                    await run.follow(height + 1)
+                except asyncio.CancelledError:
+                    note("what was offered goes on at the ledger: run this again to follow it")
+                    raise
             else:
                 story.tell("left", f"{count_text(len(run.left), 'shard')} left", left=len(run.left))
         return None
@@ -176,8 +181,6 @@ class Drain:
 
     async def begin(self) -> None:
         """Puts every shard up that can be: active, and not being handed over yet."""
-        import asyncio
-
         from ledger.records import ShardStatus
 
         ready = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -219,6 +220,13 @@ def test_a_drain_without_other_nodes_goes_on_and_can_be_taken_up_again(net: Net)
     assert [row["event"] for row in again.json_lines] == ["left"]
     assert "1 of them being handed over already" in again.stderr
     assert "handed over to" in net.run("deal", "show", deal)
+    following = net.commands.process("node", "drain", "--yes", "--json", stdin=subprocess.DEVNULL)
+    assert following.stderr is not None
+    assert any(line.startswith(b"balance") for line in following.stderr)
+    time.sleep(1)  # from there on it asks the ledger twice, then waits for news
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    assert (following.returncode, b"run this again" in err) == (130, True), err
     net.run("node", "ask", "--open", "--yes")
 
 
