@@ -16,6 +16,7 @@ from tests.ledger.naive.state import Place, Plain
 def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]:
     """One block whose beacon is right; returns the result codes. `s.events` are this block's alone."""
     s.events = []
+    s.version = s.next_version
     step = max(0, block_time_s - s.block_time)
     moved = min(step, s.params.max_step_s)
     if came_late(s, step):
@@ -26,7 +27,6 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
     s.budget, s.deals_made = limits.MAX_DUE_PER_BLOCK, 0
     s.looked = s.spots_opened = 0
-    s.version = s.next_version
     due_work(s)
     offers.draw_all(s)
     codes = [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]
