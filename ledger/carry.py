@@ -1,7 +1,7 @@
 """A new chain with the state that another one ended with: balances, nonces, stakes, deals, time, beacon.
 
 What was signed for the old chain is void on the new one, for signatures name the chain. Proving windows that
-were open are void: unpaid, and nobody's fault.
+were open are void: unpaid, and nobody's fault. Spot challenges that were open are drawn anew.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ledger import keys
+from ledger import due, keys
 from ledger.errors import CorruptState
 from ledger.genesis import Genesis, Origin, Params
-from ledger.records import ChainRecord, DatasetRecord, Phase, ProposerRecord, TotalsRecord
+from ledger.records import ChainRecord, DatasetRecord, Phase, ProposerRecord, SpotRecord, TotalsRecord
 from ledger.store import Rows
 from merkledag.cid import CID
 
@@ -52,10 +52,10 @@ def carried_items(genesis: Genesis, rows: Rows) -> Iterator[tuple[bytes, bytes]]
     for key in rows.scan(b""):
         if key in (keys.GENESIS, keys.CHAIN) or key.startswith(keys.PROPOSER):
             continue
-        yield _carried(key, _need(rows, key))
+        yield _carried(rows, key, _need(rows, key))
 
 
-def _carried(key: bytes, value: bytes) -> tuple[bytes, bytes]:
+def _carried(rows: Rows, key: bytes, value: bytes) -> tuple[bytes, bytes]:
     if key.startswith(keys.DRAW):
         # Heights begin anew: whatever waits for a later beacon waits for that of block 1.
         _, deal, shard = keys.read_draw(key)
@@ -64,6 +64,13 @@ def _carried(key: bytes, value: bytes) -> tuple[bytes, bytes]:
         record = DatasetRecord.decode(value)
         if record.phase is Phase.OPEN and not record.proven:
             return key, replace(record, phase=Phase.VOID).encode()
+    if key.startswith(keys.SPOT):
+        # As if it had just been asked for: the beacon of block 1 draws its seed, and a whole window follows.
+        spot = SpotRecord.decode(value)
+        return key, replace(spot, height=0, seed=b"", closes_at=0, stalled_s=0).encode()
+    if key.startswith(keys.DUE) and due.what_of(key) is due.What.SPOT:
+        spot = SpotRecord.decode(_need(rows, keys.SPOT + due.subject_of(key)))
+        return due.key(spot.opened_at, due.What.SPOT, due.subject_of(key)), value
     return key, value
 
 

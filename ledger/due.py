@@ -27,14 +27,29 @@ Handler = Callable[[Context, bytes], None]
 _HEAD = len(keys.DUE)
 
 
+def key(time: int, what: What, subject: bytes) -> bytes:
+    """Where the state has a piece of work."""
+    return keys.DUE + keys.u64(time) + bytes([what]) + subject
+
+
+def what_of(key: bytes) -> What:
+    """Of which kind the work of a key is."""
+    return What(key[_HEAD + 8])
+
+
+def subject_of(key: bytes) -> bytes:
+    """What the work of a key is about."""
+    return key[_HEAD + 9 :]
+
+
 def add(state: State, time: int, what: What, subject: bytes) -> None:
     """Puts work in the queue, to be done in the first block whose ledger time is at least `time`."""
-    state.put(keys.DUE + keys.u64(time) + bytes([what]) + subject, b"")
+    state.put(key(time, what, subject), b"")
 
 
 def remove(state: State, time: int, what: What, subject: bytes) -> None:
     """Takes work out of the queue that `add` put there."""
-    state.delete(keys.DUE + keys.u64(time) + bytes([what]) + subject)
+    state.delete(key(time, what, subject))
 
 
 def time_of(key: bytes) -> int:
@@ -76,4 +91,4 @@ def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
                 continue  # an earlier handler took it away: what it waited for has ended
             ctx.budget -= 1
             ctx.state.delete(key)
-            handlers[What(key[_HEAD + 8])](ctx, key[_HEAD + 9 :])
+            handlers[what_of(key)](ctx, subject_of(key))

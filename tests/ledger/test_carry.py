@@ -14,11 +14,12 @@ from ledger.genesis import HOLD, Genesis
 from ledger.ingest import memory_store
 from ledger.records import Phase, ShardStatus
 from ledger.result import Code
+from ledger.rules_spot import challenge_of
 from ledger.store import MemoryStore
-from ledger.transactions import Accept, Beacon, Body, Transaction, Transfer, sign
+from ledger.transactions import Accept, Answer, Beacon, Body, Spot, Transaction, Transfer, sign
 from merkledag.cid import CID
 from proofs.bls import BlsSigner
-from tests.ledger.world import FAR_S, FEE, Piece, World, key, seed, signer
+from tests.ledger.world import FAR_S, FEE, Piece, World, answer, key, kinds, last, seed, signer
 
 NEW = "new-chain"
 TIP = CID.of(b"the last block", codec=0x71)
@@ -132,6 +133,31 @@ def test_a_shard_that_waits_for_the_draw_is_drawn_by_the_new_chains_beacon() -> 
     assert new.shard(deal).status is ShardStatus.OFFERED
     assert new.shard(deal).provider == key("node")
     new.do("node", Accept(deal, 0))
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_an_open_spot_challenge_is_drawn_anew(drawn: bool) -> None:
+    old = World()
+    old.fund("client")
+    old.provider("node")
+    deal, _ = old.active("client", "node")
+    old.do("client", Spot(deal, 0))
+    if drawn:
+        old.block(step=1)
+    new = Moved(old)
+    new.block(step=1)
+    opened = last(new.events, "spot_opened")
+    assert opened["closes_at"] == new.app.time + new.params.window_s
+    info, record = new.app.deal(deal), new.app.spot(deal, 0)
+    assert info is not None
+    assert record is not None
+    challenge = challenge_of(info.record, info.shards[0], record, new.params)
+    piece = new.pieces[deal, 0]
+    new.do("node", Answer(deal, 0, answer(challenge, {0: piece})))
+    assert kinds(new.events).count("spot_answered") == 1
+    new.pass_time(2 * new.params.window_s)
+    assert "spot_missed" not in kinds(new.events)
+    assert new.shard(deal).missed == 0
 
 
 def test_what_was_signed_for_the_old_chain_is_void() -> None:
