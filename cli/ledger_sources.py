@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cli.output import not_found, note, unreachable
+from cli.output import invalid, not_found, note, unreachable
 from cli.streams import STDIO
 from cli.urls import is_web_url
 
@@ -158,15 +158,20 @@ def _folder(path: Path) -> Iterator[History]:
 @contextmanager
 def _file(name: str) -> Iterator[History]:
     from ledger.engine.archive_reader import ArchiveReader
+    from ledger.engine.errors import InvalidArchive
+    from merkledag.errors import MerkledagError
 
     with (
         _opened(name) as file,
         TemporaryDirectory(prefix="holdfast-") as folder,
         closing(_OriginCopy(Path(folder) / "origin.car")) as copy,
     ):
-        reader = ArchiveReader(file, copy.add)
-        contents = reader.contents
-        contents.read_state_root()  # and with it all of the origin
+        try:
+            reader = ArchiveReader(file, copy.add)
+            contents = reader.contents
+            contents.read_state_root()  # and with it all of the origin
+        except (MerkledagError, InvalidArchive) as error:
+            raise invalid(f"{name} is no sound archive of a ledger: {error}") from None
         copy.close()
         manifest = contents.manifest
 
