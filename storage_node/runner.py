@@ -16,12 +16,15 @@ from ledger.events import Event
 from ledger.fees import small_fee
 from ledger.records import Phase, ShardStatus
 from ledger.result import Code
+from ledger.rules_spot import challenge_of
+from ledger.transactions import Answer as AnswerBody
 from ledger.transactions import Prove as ProveBody
 from ledger.transactions import Settle as SettleBody
 from proofs.errors import DamagedBlock, ProofsError
 from storage_node.acceptance import Acceptance
 from storage_node.duties import (
     Action,
+    Answer,
     Duties,
     Fetch,
     Inspect,
@@ -31,6 +34,7 @@ from storage_node.duties import (
     Release,
     Settle,
     ShardKey,
+    Spot,
     Window,
     Withdraw,
 )
@@ -164,6 +168,10 @@ class DutyRunner:
             if record.phase is Phase.OPEN and not record.proven:
                 self._run(self.duties.load_window(Window(dataset, record.period, 0)))
             self._run([Inspect(dataset), Reconsider(dataset)])
+        for asked in await self._ledger.spots(provider=self._me):
+            if asked.spot.seed:
+                key = ShardKey(asked.deal, asked.shard)
+                self._run(self.duties.load_spot(Spot(key, asked.spot.seed, asked.spot.closes_at)))
         for mine in found:
             active = datasets.get(mine.dataset) if mine.shard.status is ShardStatus.ACTIVE else None
             if active is not None and active.proven_total - mine.shard.mark >= self.duties.settle_every:
@@ -179,6 +187,8 @@ class DutyRunner:
                     self._launch(("fetch", key), self._fetch(key))
                 case Prove(window):
                     self._launch(("prove", window), self._prove(window))
+                case Answer(spot):
+                    self._launch(("answer", spot), self._answer_spot(spot))
                 case Inspect(dataset):
                     self._launch(("inspect", dataset), self._inspect(dataset))
                 case Reconsider(dataset):
@@ -233,6 +243,14 @@ class DutyRunner:
             lambda: self._prove_once(window),
         )
 
+    async def _answer_spot(self, spot: Spot) -> None:
+        """Answer, again and again until it counts or the time is over."""
+        await self._persist(
+            f"spot challenge of shard {spot.key.shard} of {spot.key.deal}",
+            lambda: self.duties.owes_answer(spot),
+            lambda: self._answer_once(spot),
+        )
+
     async def _persist(
         self, what: str, owed: Callable[[], bool], once: Callable[[], Awaitable[None]]
     ) -> None:
@@ -262,6 +280,20 @@ class DutyRunner:
         proof = await self._made(most, lambda: self._prover.answer(record, keys, terms))
         await self._sender.send(ProveBody(window.dataset, window.period, proof))
         self.tally.proofs += 1
+
+    async def _answer_once(self, spot: Spot) -> None:
+        """One try; returns when nobody waits for this answer any more."""
+        waiting = await self._ledger.spots(provider=self._me)
+        record = next((each.spot for each in waiting if ShardKey(each.deal, each.shard) == spot.key), None)
+        if record is None or record.seed != spot.seed:
+            return
+        view = await self._ledger.deal(spot.key.deal)
+        terms = await self._ledger.params(view.deal.terms)
+        challenge = challenge_of(view.deal, view.shards[spot.key.shard], record, terms)
+        most = 1 + challenge.k + challenge.meta_k
+        proof = await self._made(most, lambda: self._prover.answer_spot(spot.key, challenge))
+        await self._sender.send(AnswerBody(spot.key.deal, spot.key.shard, proof))
+        self.tally.spots += 1
 
     async def _made(self, most: int, make: Callable[[], bytes]) -> bytes:
         """A proof; pieces and blocks that the disk has lost are fetched first, as many as can be drawn."""

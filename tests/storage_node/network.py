@@ -48,6 +48,25 @@ from tests.storage_node.content import a_store
 PARAMS = replace(DEMO_PARAMS, period_s=40, window_s=20, accept_timeout_s=30)
 PATIENCE_S = 30.0
 LOOK_S = 0.01
+# The events that begin and end what a node owes, and of what kind that is.
+BEGINS = {"window_opened": "proof", "spot_opened": "answer", "shard_assigned": "piece"}
+ENDS = {
+    **dict.fromkeys(("proof_accepted", "fault", "period_void"), "proof"),
+    **dict.fromkeys(("spot_answered", "spot_missed", "spot_void"), "answer"),
+    **dict.fromkeys(("shard_accepted", "offer_expired", "handover_failed"), "piece"),
+}
+
+
+def _place(event: Event) -> tuple[object, ...]:
+    """The shard that an event is about, or else the dataset."""
+    names = ("deal", "shard") if "shard" in event.attributes else ("dataset",)
+    return tuple(event.attributes[name] for name in names)
+
+
+def _is_upload(event: Event) -> bool:
+    """Whether a piece is the client's to bring."""
+    about = event.attributes
+    return event.kind == "shard_assigned" and not (about["repair"] or about["handover"])
 
 
 async def serve(app: web.Application, port: int = 0) -> tuple[web.AppRunner, str]:
@@ -237,31 +256,23 @@ class Network:
         return set(offers.values()) or {provider.home.account for provider in self.providers}
 
     def _owed(self) -> bool:
-        """Whether an honest node has a window to prove, or a shard to repair or take over."""
+        """Whether an honest node has a window to prove, a spot to answer, a shard to repair or take over."""
         open_by: dict[object, object] = {}
         for event in self.events:
-            dataset = event.attributes.get("dataset")
-            place = (event.attributes.get("deal"), event.attributes.get("shard"))
-            if event.kind == "window_opened":
-                open_by[dataset] = event.attributes["provider"]
-            elif event.kind in ("proof_accepted", "fault", "period_void"):
-                open_by.pop(dataset, None)
-            elif event.kind == "shard_assigned" and (
-                event.attributes["repair"] or event.attributes["handover"]
-            ):
-                open_by[place] = event.attributes["provider"]
-            elif event.kind in ("shard_accepted", "offer_expired", "handover_failed"):
-                open_by.pop(place, None)
+            if (what := BEGINS.get(event.kind)) and not _is_upload(event):
+                open_by[what, *_place(event)] = event.attributes["provider"]
+            elif what := ENDS.get(event.kind):
+                open_by.pop((what, *_place(event)), None)
         return any(provider in self.honest for provider in open_by.values())
 
     async def step(self) -> None:
         """Move time to the next thing that is due, and let every honest node do its duty."""
         app = self.app
-        due = app.next_due()
+        due, height = app.next_due(), app.height
         assert due is not None, "nothing is due any more"
-        ahead = max(1, min(due - app.time, app.params.max_step_s))
-        height = self.height
-        await self.clock.advance(ahead)
+        # From the last block's own time on: the clock may be ahead of it, and a block that is late stalls.
+        ahead = app.block_time_s + due - app.time - self.clock()
+        await self.clock.advance(max(1, min(ahead, app.params.max_step_s)))
         await self.until(lambda: self.height > height, "a block at the due instant")
         await self.until(lambda: not self._owed(), "proofs of the honest nodes")
 
