@@ -175,7 +175,8 @@ class ShardRecord(Record):
     While an active shard is `handing_over` to another provider, `successor` is whom it is offered to;
     `round`, `expires_at` and `tried` are of that offer, and `next_collateral` is what the successor has
     locked once `successor_accepted`. `giving_up`: it leaves after the next proven period. `struck`: it is
-    taken away at the end of this period, for `missed` spot challenges in a row, and not paid meanwhile.
+    taken away at the end of this period, for `missed` spot challenges in a row, and not paid meanwhile; until
+    ledger time `spared_until` there is no other one.
     """
 
     piece: Annotated[PieceCommitment, nested(PieceCommitment)]
@@ -202,6 +203,7 @@ class ShardRecord(Record):
     giving_up: Flag = False
     struck: Flag = False
     missed: Uint = 0
+    spared_until: Uint = 0
 
 
 @dataclass(frozen=True, slots=True)

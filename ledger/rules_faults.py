@@ -125,6 +125,7 @@ def put_to_repair(ctx: Context, deal: CID, index: int) -> None:
         giving_up=False,
         struck=False,
         missed=0,
+        spared_until=0,
     )
     ctx.assign(deal, index, lost)
     if ctx.get_deal(deal).ending:

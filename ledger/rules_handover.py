@@ -74,6 +74,7 @@ def hand_on(ctx: Context, deal: CID, index: int) -> None:
         giving_up=False,
         struck=False,
         missed=0,
+        spared_until=0,
     )
     ctx.assign(deal, index, passed)
     rules_datasets.queue_expected(ctx, dataset, deal, index)

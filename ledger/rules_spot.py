@@ -1,8 +1,8 @@
 """Spot challenges: anyone asks a shard's provider for a proof between the windows of its dataset.
 
-    spot ──later block's beacon──► open ──answer──► paid to the provider
-                                     ├─closes_at──► missed: the fault fee; several in a row cost the shard
-                                     └────────────► void, if the ledger stalled, or the piece has left
+spot ──later block's beacon──► open ──answer──► paid to the provider
+                                 ├─closes_at──► missed: the fault fee; several in a row cost the shard
+                                 └────────────► void, if the ledger stalled, or the piece has left
 """
 
 from __future__ import annotations
@@ -40,10 +40,14 @@ def spot(ctx: Context, sender: bytes, body: Spot) -> None:
     """Opens a challenge of one shard; the sender prepays the fee of the answer."""
     if ctx.spots_opened >= limits.MAX_SPOTS_PER_BLOCK:
         raise Refusal(Code.BLOCK_FULL, f"a block takes {limits.MAX_SPOTS_PER_BLOCK} spots; send it again")
-    deal = ctx.need_deal(body.deal)
+    ctx.need_deal(body.deal)
     shard = ctx.need_shard(body.deal, body.shard)
     if shard.status is not ShardStatus.ACTIVE or shard.struck:
         raise Refusal(Code.NOT_ACTIVE, f"the shard is {shard.status.value}")
+    if ctx.time < shard.spared_until:
+        raise Refusal(
+            Code.TOO_EARLY, f"the last one was missed; the next may be opened at {shard.spared_until}"
+        )
     if spots.find(ctx, body.deal, body.shard) is not None:
         raise Refusal(Code.SPOT_OPEN, "one spot challenge of a shard at a time")
     record = SpotRecord(
@@ -57,7 +61,7 @@ def spot(ctx: Context, sender: bytes, body: Spot) -> None:
         stalled_s=0,
     )
     ctx.state.put(keys.spot(body.deal, body.shard), record)
-    fee = ctx.terms(deal.terms).proof_fee
+    fee = ctx.params.proof_fee
     ctx.move(money.balance(sender), money.spot_fee(body.deal, body.shard), fee)
     due.add(ctx.state, ctx.time, due.What.SPOT, due.shard_subject(body.deal, body.shard))
     ctx.spots_opened += 1
@@ -124,7 +128,9 @@ def _judge(ctx: Context, deal: CID, index: int, record: SpotRecord) -> None:
     ctx.move(money.stake(record.provider), money.BURNED, fee)
     shard = ctx.get_shard(deal, index)
     missed = shard.missed + 1
-    ctx.put_shard(deal, index, replace(shard, missed=missed))
+    # One outage is one miss: else three calls in some hours would cost more than faults on two days.
+    spared_until = record.opened_at + terms.period_s
+    ctx.put_shard(deal, index, replace(shard, missed=missed, spared_until=spared_until))
     ctx.emit("spot_missed", deal=deal, shard=index, provider=record.provider, missed=missed, fee=fee)
     if missed >= terms.terminate_after:
         strike(ctx, deal, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -52,9 +53,9 @@ def proof_of(world: World, deal: CID, index: int = 0) -> Answer:
 
 
 def miss(world: World, deal: CID) -> None:
-    """A spot challenge that nobody answers; windows of the dataset are proven meanwhile."""
-    closes_at = ask(world, deal).closes_at
-    while world.app.time <= closes_at:
+    """A spot challenge that nobody answers; windows are proven until the next may be opened."""
+    until = ask(world, deal).opened_at + PARAMS.period_s
+    while world.app.time < until and not world.shard(deal).struck:
         world.pass_time(1)
         info = world.dataset(world.shard(deal).dataset)
         if info.challenge is not None and not info.record.proven:
@@ -168,6 +169,31 @@ def test_missed_ones_cost_the_fee_and_three_in_a_row_the_shard_alone(world: Worl
     world.check_restores()
 
 
+def test_one_outage_is_one_miss(world: World) -> None:
+    """Else three calls within some hours would take a shard, where windows give three periods."""
+    deal, _ = world.active("client", "node", periods=20)
+    record = ask(world, deal)
+    world.pass_until(record.closes_at + 1)
+    spared_until = record.opened_at + PARAMS.period_s
+    assert (world.shard(deal).missed, world.shard(deal).spared_until) == (1, spared_until)
+    world.pass_until(spared_until - 1)
+    world.refuses("eve", Spot(deal, 0), Code.TOO_EARLY)
+    world.pass_until(spared_until)
+    ask(world, deal)
+    world.do("node", proof_of(world, deal))
+    ask(world, deal)  # what was answered spares nobody
+
+
+def test_the_fee_in_force_is_prepaid_whatever_the_deal_is_under(world: World) -> None:
+    """An answer costs what proofs cost now: a provider does not pay for being challenged."""
+    deal, _ = world.active("client", "node", periods=20)
+    world.govern(replace(PARAMS, proof_fee=50 * PARAMS.proof_fee))
+    ask(world, deal)
+    node = world.balance("node")
+    world.do("node", proof_of(world, deal))
+    assert world.balance("node") == node
+
+
 def test_no_spot_challenge_is_missed_while_the_ledger_stalls(world: World) -> None:
     deal, _ = world.active("client", "node", periods=9)
     world.pass_until(world.dataset(world.shard(deal).dataset).closes_at + 1)
@@ -249,14 +275,16 @@ def test_one_that_is_drawn_as_its_piece_leaves_is_dropped(world: World) -> None:
     assert not [name for name in world.stored if name.startswith(keys.SPOT)]
 
 
-def test_the_fee_of_a_missed_one_is_at_most_the_stake(world: World) -> None:
-    world.provider("rich", stake=HOLD)
-    deal, _ = world.active("client", "rich", periods=9, price=HOLD // 20)
-    for _ in range(2):
-        world.pass_until(ask(world, deal).closes_at + 1)
-    found = world.app.provider(key("rich"))
+def test_the_fee_of_a_missed_one_is_at_most_the_stake() -> None:
+    world = World(replace(PARAMS, fault_fee_percent=500, collateral_periods=1))
+    world.fund("client", "eve")
+    world.provider("node", stake=HOLD)
+    deal, _ = world.active("client", "node", periods=9, price=HOLD // 2)
+    world.pass_until(ask(world, deal).closes_at + 1)
+    assert last(world.events, "spot_missed")["fee"] == HOLD
+    found = world.app.provider(key("node"))
     assert found is not None
-    assert found.stake >= 0
+    assert found.stake == 0
 
 
 def test_every_part_is_bound_into_the_seed() -> None:

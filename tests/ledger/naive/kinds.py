@@ -177,7 +177,7 @@ def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterato
                 "dataset": NOBODY,
                 "escrow": locked,
                 **dict.fromkeys(("round", "expires_at", "slot", "first", "last", "mark", "ends_at"), 0),
-                **dict.fromkeys(("reward", "collateral", "paid", "bounty", "missed"), 0),
+                **dict.fromkeys(("reward", "collateral", "paid", "bounty", "missed", "spared_until"), 0),
                 **dict.fromkeys(("handing_over", "successor_accepted", "giving_up", "struck"), False),
                 "successor": NOBODY,
                 "next_collateral": 0,

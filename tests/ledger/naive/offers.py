@@ -243,6 +243,7 @@ def lose(s: Plain, place: Place) -> None:
         shard["handing_over"] = False
     shard.update(status="repair-offered", provider=NOBODY, round=0, expires_at=0, tried=[loser])
     shard.update(dataset=NOBODY, slot=0, first=0, last=0, mark=0, giving_up=False, struck=False, missed=0)
+    shard["spared_until"] = 0
     s.deals[place[0]]["holders"][place[1]] = NOBODY
     if s.deals[place[0]]["ending"]:
         close(s, place, "terminated")
@@ -271,7 +272,7 @@ def pass_on(s: Plain, place: Place) -> None:
     shard.update(status="accepted", provider=new, dataset=dataset, collateral=shard["next_collateral"])
     shard.update(handing_over=False, successor=NOBODY, successor_accepted=False, next_collateral=0)
     shard.update(slot=0, first=0, last=0, mark=0, round=0, giving_up=False)
-    shard.update(struck=False, missed=0)
+    shard.update(struck=False, missed=0, spared_until=0)
     deal["holders"][place[1]], deal["successors"][place[1]] = new, NOBODY
     s.datasets[dataset]["expected"] -= 1
     queue(s, dataset, place)

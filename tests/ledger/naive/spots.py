@@ -28,9 +28,11 @@ def spot(s: Plain, sender: bytes, body: Spot, _: CID) -> Iterator[Code | Does]:
     if place not in s.shards:
         yield Code.UNKNOWN_SHARD
         return
-    shard, fee = s.shards[place], s.terms(place).proof_fee
+    shard, fee = s.shards[place], s.params.proof_fee
     if shard["status"] != "active" or shard["struck"]:
         yield Code.NOT_ACTIVE
+    if s.time < shard["spared_until"]:
+        yield Code.TOO_EARLY
     if place in s.spots:
         yield Code.SPOT_OPEN
     if fee > s.balance(sender):
@@ -109,6 +111,7 @@ def spot_due(s: Plain, place: Place) -> None:
             s.emit("spot_void", **who)
         else:
             miss(s, place)
+            s.shards[place]["spared_until"] = record["opened_at"] + p.period_s
 
 
 def miss(s: Plain, place: Place) -> None:
