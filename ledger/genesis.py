@@ -59,7 +59,7 @@ class Params(Record):
     window_s: Annotated[int, uint(1, 15 * DAY_S)] = 7_200
     max_step_s: Annotated[int, uint(1, 300)] = 30
     challenges: Annotated[int, uint(1, limits.MAX_CHALLENGES)] = 30
-    meta_challenges: Annotated[int, uint(0, limits.MAX_META_CHALLENGES)] = 4
+    meta_challenges: Annotated[int, uint(1, limits.MAX_META_CHALLENGES)] = 4
     accept_timeout_s: Annotated[int, uint(1, 7 * DAY_S)] = 3_600
     max_rounds: Annotated[int, uint(1, limits.MAX_ROUNDS)] = 8
     base_fee: Annotated[int, uint(1, HOLD)] = 1_000

@@ -29,6 +29,10 @@ def renew(ctx: Context, sender: bytes, body: Renew) -> None:
         raise Refusal(Code.INVALID_TERMS, "the deal has ended, or is ending")
     if deal.periods + body.periods > limits.MAX_DEAL_PERIODS:
         raise Refusal(Code.INVALID_TERMS, f"a deal has at most {limits.MAX_DEAL_PERIODS} periods")
+    if deal.price < ctx.params.proof_fee:
+        raise Refusal(
+            Code.PRICE_TOO_LOW, f"a proof costs {ctx.params.proof_fee} units by now: make a new deal"
+        )
     shards = _open_shards(ctx, body.deal)
     for index, shard in shards:
         if shard.provider and not _is_renewed_by(ctx, shard, deal.price):

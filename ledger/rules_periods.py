@@ -24,7 +24,7 @@ from ledger.rules_datasets import Clock, leave, rest, set_slot, take_slot
 from ledger.rules_faults import fault, terminate_shard
 from ledger.rules_giving_up import release_given_up
 from ledger.rules_handover import hand_on
-from ledger.rules_settlement import close_shard, pay, release
+from ledger.rules_settlement import close_shard, cover_acceptance, pay, release
 from proofs.challenge import period_seed
 
 
@@ -193,6 +193,7 @@ def _end_pieces(ctx: Context, dataset: bytes, record: DatasetRecord, current: in
         if shard.successor_accepted:
             hand_on(ctx, place.deal, place.shard)
         else:
+            cover_acceptance(ctx, place.deal, place.shard)
             close_shard(ctx, place.deal, place.shard, ShardStatus.ENDED)
     return record
 

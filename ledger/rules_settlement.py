@@ -7,6 +7,7 @@ from dataclasses import replace
 from ledger import due, keys, money
 from ledger.context import Context
 from ledger.errors import Refusal
+from ledger.fees import small_fee
 from ledger.records import DealStatus, ShardRecord, ShardStatus
 from ledger.result import Code
 from ledger.transactions import Settle
@@ -50,6 +51,25 @@ def pay(ctx: Context, deal: CID, index: int) -> None:
         reward=shard.reward,
         bounty=shard.bounty,
     )
+
+
+def cover_acceptance(ctx: Context, deal: CID, index: int) -> None:
+    """Pays what notice has kept a provider from earning of the fee of its acceptance.
+
+    The price floor spreads that fee over all periods of the deal; the pay of those that were served, less
+    their proofs' fees, covers a part of it. The rest comes out of the client's escrow.
+    """
+    shard, record = ctx.get_shard(deal, index), ctx.get_deal(deal)
+    terms = ctx.terms(record.terms)
+    served = (shard.last - shard.first + 1) * (record.price - terms.proof_fee)
+    amount = min(shard.escrow, small_fee(terms) - served)
+    if not record.ending or amount <= 0:
+        return
+    ctx.put_shard(deal, index, replace(shard, paid=shard.paid + amount))
+    ctx.move(
+        money.escrow(deal, index), money.balance(ctx.get_provider(shard.provider).payout), amount, "payment"
+    )
+    ctx.emit("paid", deal=deal, shard=index, provider=shard.provider, amount=amount, reward=0, bounty=0)
 
 
 def release(ctx: Context, deal: CID, index: int) -> None:

@@ -7,15 +7,18 @@ from dataclasses import replace
 import pytest
 
 from ledger import limits
+from ledger.fees import small_fee
 from ledger.genesis import HOLD
 from ledger.records import DealStatus, ShardStatus
 from ledger.result import Code
+from ledger.rules_providers import price_floor
 from ledger.transactions import Accept, Ask, Body, EndDeal, GiveUp, HandOver, Renew, TopUp
 from ledger.views import DealInfo
 from merkledag.cid import CID
 from tests.ledger.world import GIB, MANIFEST, PARAMS, World, all_of, key, kinds, last
 
 PRICE = 100_000
+FEE = small_fee(PARAMS)
 
 
 @pytest.fixture
@@ -189,6 +192,49 @@ def test_notice_does_not_lengthen_a_deal_in_its_last_period(world: World) -> Non
     before = world.shard(deal)
     world.do("client", EndDeal(deal))
     assert (world.shard(deal).last, world.shard(deal).ends_at) == (before.last, before.ends_at)
+
+
+@pytest.mark.parametrize("is_active", [False, True])
+def test_notice_after_acceptance_leaves_no_provider_with_its_fees(world: World, is_active: bool) -> None:
+    """At the least price, which spreads what an acceptance costs over all periods."""
+    price = price_floor(PARAMS, 1_000)
+    before = world.balance("node")
+    deal = world.deal("client", providers=("node",), periods=1_000, price=price)
+    world.do("node", Accept(deal, 0))
+    dataset = world.shard(deal).dataset
+    if not is_active:
+        world.do("client", EndDeal(deal))
+    world.prove("node", dataset)
+    if is_active:
+        world.do("client", EndDeal(deal))
+        world.prove("node", dataset)
+    client = world.balance("client")
+    escrow = world.shard(deal).escrow
+    world.pass_until(world.dataset(dataset).closes_at + 1)
+    served = 2 if is_active else 1
+    assert world.shard(deal).status is ShardStatus.ENDED
+    assert world.balance("node") == before
+    assert world.shard(deal).paid == served * PARAMS.proof_fee + FEE
+    assert last(world.events, "paid")["amount"] == FEE - served * (price - PARAMS.proof_fee)
+    assert world.balance("client") == client + escrow - world.shard(deal).paid + 2 * PARAMS.deposit
+
+
+def test_a_provider_that_proves_nothing_gains_nothing_by_notice(world: World) -> None:
+    before = world.balance("node")
+    deal = world.deal("client", providers=("node",), periods=1_000, price=price_floor(PARAMS, 1_000))
+    world.do("node", Accept(deal, 0))
+    world.do("client", EndDeal(deal))
+    world.pass_time(3 * PARAMS.period_s)
+    assert world.shard(deal).status is ShardStatus.ENDED
+    assert world.balance("node") < before
+
+
+def test_a_price_that_no_longer_covers_a_proof_is_not_renewed(world: World) -> None:
+    deal, _ = world.active("client", "node", periods=9, price=PRICE)
+    world.govern(replace(PARAMS, proof_fee=PRICE + 1))
+    world.refuses("client", Renew(deal, 1), Code.PRICE_TOO_LOW)
+    world.govern(replace(PARAMS, proof_fee=PRICE))
+    world.do("client", Renew(deal, 1))
 
 
 def test_only_the_client_ends_a_deal(world: World) -> None:

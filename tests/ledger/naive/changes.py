@@ -30,6 +30,8 @@ def renew(s: Plain, sender: bytes, body: Renew, _: CID) -> Iterator[Code | Does]
         yield Code.NOT_YOURS
     if deal["status"] != "open" or deal["ending"] or deal["periods"] + body.periods > 2**20:
         yield Code.INVALID_TERMS
+    if deal["price"] < s.params.proof_fee:
+        yield Code.PRICE_TOO_LOW
     places = open_shards(s, body.deal)
     for place in places:
         shard = s.shards[place]

@@ -162,7 +162,9 @@ class Crowd:
         rng = self.rng
         pieces = [Piece.random(rng, 1, 3_000, rng.randint(0, 1)) for _ in range(rng.randint(1, 3))]
         named = rng.choices(PEOPLE[1:], k=len(pieces)) if rng.random() < 0.2 else []
-        price = rng.choice([2_000, 2_001, *[4_200, 100_000, 100_000] * 3, HOLD // 10, HOLD, 2**62, HUGE])
+        price = rng.choice(
+            [2_000, 2_001, 2_110, 2_600, *[4_200, 100_000, 100_000] * 3, HOLD // 10, HOLD, 2**62, HUGE]
+        )
         body = self.world.deal_body(
             pieces, k=1, periods=rng.choice([1, 2, 3, 4, 8, 20]), price=price, providers=named
         )
@@ -243,7 +245,7 @@ class Crowd:
                 {"max_step_s": rng.choice([3, 30]), "deposit": rng.choice([1, 10**6])},
                 {"accept_timeout_s": 3, "max_rounds": rng.choice([0, 1, 3]), "retention_periods": 2},
                 {"vote_s": rng.choice([1, 5]), "collateral_periods": 3, "account_minimum": 5},
-                {"challenges": rng.choice([1, 2, 65]), "meta_challenges": rng.choice([0, 4])},
+                {"challenges": rng.choice([1, 2, 65]), "meta_challenges": rng.choice([0, 1, 4])},
                 {"nonsense": 1},
                 {},
             ]

@@ -198,6 +198,22 @@ def pay(s: Plain, place: Place) -> None:
     )
 
 
+def cover(s: Plain, place: Place) -> None:
+    """After notice: what the periods have not earned of the fee of one acceptance."""
+    shard, p, price = s.shards[place], s.terms(place), s.price(place)
+    missing = p.base_fee + p.fee_per_kib
+    for _ in range(shard["first"], shard["last"] + 1):
+        missing = max(0, missing - (price - p.proof_fee))
+    missing = min(missing, shard["escrow"])
+    if not s.deals[place[0]]["ending"] or not missing:
+        return
+    shard["escrow"] -= missing
+    shard["paid"] += missing
+    s.give(s.providers[shard["provider"]]["payout"], missing)
+    who = {"deal": place[0], "shard": place[1], "provider": shard["provider"]}
+    s.emit("paid", **who, amount=missing, reward=0, bounty=0)
+
+
 def let_go(s: Plain, place: Place) -> None:
     """A provider is rid of a shard: collateral and room are free, an open spot challenge is forgotten."""
     shard = s.shards[place]

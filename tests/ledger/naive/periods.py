@@ -7,7 +7,7 @@ from proofs.challenge import period_seed
 from proofs.commitment import EMPTY, SumNode
 from proofs.merkle_proof import Challenge
 from proofs.slot_tree import MemoryNodes, root, set_slot
-from tests.ledger.naive.offers import close, give_up, let_go, pass_on, pay, terminate
+from tests.ledger.naive.offers import close, cover, give_up, let_go, pass_on, pay, terminate
 from tests.ledger.naive.state import Map, Place, Plain, offset
 
 DATASET = 0
@@ -201,6 +201,7 @@ def turn(s: Plain, dataset: bytes, record: Map) -> None:
         if s.shards[place]["successor_accepted"]:
             pass_on(s, place)
         else:
+            cover(s, place)
             close(s, place, "ended")
     if record["proven"]:
         for place in given_up(s, dataset)[: max(0, s.budget)]:
