@@ -11,7 +11,8 @@ import pytest
 from ledger.genesis import HOLD
 from ledger.records import ShardStatus
 from ledger.result import Code
-from ledger.transactions import Accept, Prove
+from ledger.rules_spot import challenge_of
+from ledger.transactions import Accept, Answer, Prove, Spot
 from merkledag.cid import CID
 from proofs.commitment import PieceTree
 from tests.ledger.world import PARAMS, Piece, World, all_of, answer, kinds
@@ -28,7 +29,7 @@ def world() -> World:
     return world
 
 
-def codes(world: World, name: str, proofs: Iterable[Prove]) -> set[Code]:
+def codes(world: World, name: str, proofs: Iterable[Prove | Answer]) -> set[Code]:
     """What one block says to each of them; none may change the state but for the chain's record."""
     before = dict(world.app.items())
     batch = [world.tx(name, proof) for proof in proofs]
@@ -73,6 +74,41 @@ def test_replayed_and_borrowed_proofs_are_refused(world: World) -> None:
     assert codes(world, "node", [replace(proofs[mine], period=period + 1)]) == {Code.TOO_EARLY}
     assert codes(world, "rival", [world.proof(mine)]) == {Code.NOT_YOURS}
     world.do("node", world.proof(mine))
+
+
+def test_a_spot_challenge_takes_no_other_answer_than_its_own(world: World) -> None:
+    """Red team 3 and 9: forged bytes, a window's proof, another shard's answer, and the last one's."""
+    mine, dataset = world.active("client", "node", periods=8)
+    others, _ = world.active("other", "node", periods=8)
+    world.open_window(dataset)
+    of_window = world.proof(dataset)
+    answers: dict[CID, bytes] = {}
+    for deal in (mine, others):
+        world.do("client", Spot(deal, 0))
+        world.block(step=1)
+        answers[deal] = spot_answer(world, deal)
+    good = answers[mine]
+    forged = [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 3)]
+    wrong = [*forged, good + b"\x00", good[:-1], of_window.proof, answers[others]]
+    for start in range(0, len(wrong), 500):
+        batch = [Answer(mine, 0, proof) for proof in wrong[start : start + 500]]
+        assert codes(world, "node", batch) == {Code.INVALID_PROOF}
+    assert codes(world, "node", [replace(of_window, proof=good)]) == {Code.INVALID_PROOF}
+    world.do("node", Answer(mine, 0, good))
+    assert codes(world, "node", [Answer(mine, 0, good)]) == {Code.NO_SPOT}
+    world.do("client", Spot(mine, 0))
+    world.block(step=1)
+    assert codes(world, "node", [Answer(mine, 0, good)]) == {Code.INVALID_PROOF}
+    world.do("node", Answer(mine, 0, spot_answer(world, mine)))
+
+
+def spot_answer(world: World, deal: CID) -> bytes:
+    """The right answer to the open spot challenge of a deal's only shard."""
+    info, record = world.app.deal(deal), world.app.spot(deal, 0)
+    assert info is not None
+    assert record is not None
+    challenge = challenge_of(info.record, info.shards[0], record, SMALL)
+    return answer(challenge, {0: world.pieces[deal, 0]})
 
 
 def test_a_proof_before_the_beacon_is_refused(world: World) -> None:

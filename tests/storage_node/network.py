@@ -174,6 +174,7 @@ class Network:
     events: list[Event] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     honest: set[bytes] = field(default_factory=set)
+    excused: set[str] = field(default_factory=set)
     providers: list[Provider] = field(default_factory=list)
 
     @property
@@ -257,13 +258,15 @@ class Network:
 
     def _owed(self) -> bool:
         """Whether an honest node has a window to prove, a spot to answer, a shard to repair or take over."""
-        open_by: dict[object, object] = {}
+        open_by: dict[tuple[object, ...], object] = {}
         for event in self.events:
             if (what := BEGINS.get(event.kind)) and not _is_upload(event):
                 open_by[what, *_place(event)] = event.attributes["provider"]
             elif what := ENDS.get(event.kind):
                 open_by.pop((what, *_place(event)), None)
-        return any(provider in self.honest for provider in open_by.values())
+        return any(
+            provider in self.honest and what not in self.excused for (what, *_), provider in open_by.items()
+        )
 
     async def step(self) -> None:
         """Move time to the next thing that is due, and let every honest node do its duty."""
