@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ledger import keys, limits, money, stakes
-from ledger.errors import Refusal
+from ledger.errors import MISTAKES, Refusal
 from ledger.events import Attribute, Event
 from ledger.genesis import Params
 from ledger.journal import Move
@@ -119,6 +119,19 @@ class Context:
             del self.events[events:], self.moves[moves:]
             raise
         self.state.keep()
+
+    @contextmanager
+    def set_aside(self, key: bytes) -> Iterator[None]:
+        """Work of its own accord that the queue had under `key`; a mistake in its rules stops nobody else.
+
+        Then it leaves no trace but `keys.STUCK`, and whatever it is about waits for better rules.
+        """
+        try:
+            with self.attempt():
+                yield
+        except (Refusal, *MISTAKES) as error:
+            self.state.put(keys.STUCK + key, b"")
+            self.emit("work_stuck", work=key, why=f"{type(error).__name__}: {error}")
 
     # Records. `get_*` are for what must be there, `need_*` refuse when it is not.
 

@@ -77,7 +77,7 @@ def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
     """Does what is due, earliest first, while `ctx.budget` lasts; the rest stays for the next block.
 
     A handler takes one from the budget here and whatever more it takes itself; it may put work back, and
-    take away other work, which is then not done although it was due.
+    take away other work, which is then not done although it was due. One that fails is set aside.
     """
     while ctx.budget > 0:
         queue = takewhile(lambda key: time_of(key) <= ctx.time, ctx.state.scan(keys.DUE))
@@ -91,4 +91,5 @@ def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
                 continue  # an earlier handler took it away: what it waited for has ended
             ctx.budget -= 1
             ctx.state.delete(key)
-            handlers[what_of(key)](ctx, subject_of(key))
+            with ctx.set_aside(key):
+                handlers[what_of(key)](ctx, subject_of(key))

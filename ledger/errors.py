@@ -37,6 +37,10 @@ class UnknownRules(LedgerError):
         self.rules = rules
 
 
+class RuleBroken(LedgerError):
+    """The ledger would break a promise of its own (our fault); what led to it is undone."""
+
+
 class Refusal(LedgerError):
     """A rule refuses a transaction, and all it did is undone: a stable code and a line that explains."""
 
@@ -44,6 +48,11 @@ class Refusal(LedgerError):
         super().__init__(f"{code.name}: {log}")
         self.code = code
         self.log = log
+
+
+# What a mistake in a rule looks like. Not among them: what the disk, the memory or a damaged state brings,
+# which another machine does not meet in the same block.
+MISTAKES = (RuleBroken, AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class InvalidStateProof(LedgerError, ValueError):

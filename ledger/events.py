@@ -36,6 +36,7 @@ Kinds and attributes (accounts as k51… text, deals as CID text, datasets and s
     proposal_closed      proposal, status            (passed, rejected, no_quorum; at last active, void)
     params_changed       proposal, version           (in force from the next block on)
     rules_changed        proposal, rules             (in force from the next block on)
+    work_stuck           work, why                   (a mistake in the rules; the key of what was set aside)
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from ledger import (
     rules_transfers,
 )
 from ledger.context import Context
-from ledger.errors import Refusal
+from ledger.errors import MISTAKES, Refusal
 from ledger.mempool import Reader, ReadTx, check_envelope
 from ledger.result import Code, TxResult
 from ledger.transactions import (
@@ -60,6 +60,8 @@ def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
             _dispatch(ctx, found)
     except Refusal as refusal:
         return TxResult(refusal.code, refusal.log, found.tx_id)
+    except MISTAKES as error:
+        return TxResult(Code.NOT_POSSIBLE, f"{type(error).__name__}: {error}", found.tx_id)
     return TxResult(Code.OK, "", found.tx_id)
 
 

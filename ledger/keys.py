@@ -24,6 +24,7 @@
     slot/ dataset, u32 slot                  SlotRecord
     spot/ deal, u16 shard                    SpotRecord
     stake/ account, u32 number               u64: the provider's stake up to proposal `number` (see `stakes`)
+    stuck/ key                               empty: the work of a due/ or draw/ key that could not be done
     totals                                   TotalsRecord
     vote/ proposal, account                  VoteRecord
     weight/ u8 level, u32 i                  64 × u64: a row of the draw's weights (see `weights`)
@@ -57,6 +58,7 @@ SHARD = b"shard/"
 SLOT = b"slot/"
 SPOT = b"spot/"
 STAKE = b"stake/"
+STUCK = b"stuck/"
 VOTE = b"vote/"
 WEIGHT = b"weight/"
 CHAIN = b"chain"

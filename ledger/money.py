@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from ledger import keys, limits
-from ledger.errors import Refusal
+from ledger.errors import Refusal, RuleBroken
 from ledger.records import (
     AccountRecord,
     DatasetRecord,
@@ -122,8 +122,12 @@ class Totals:
 
 
 def move(state: State, totals: Totals, source: Purse, target: Purse, amount: int) -> None:
-    """Moves units. Refuses INSUFFICIENT_FUNDS if an account has too few; other sources have them."""
-    assert amount >= 0, "units never move backwards"
+    """Moves units. Refuses INSUFFICIENT_FUNDS if an account has too few; other sources have them.
+
+    Raises RuleBroken, also where assertions are switched off, before any unit would be made or lost.
+    """
+    if amount < 0:
+        raise RuleBroken("units never move backwards")
     if amount == 0:
         return
     _change(state, totals, source, -amount)
@@ -135,12 +139,14 @@ def _change(state: State, totals: Totals, purse: Purse, by: int) -> None:
     if cls is not None:
         record: Record | None = state.record(purse.key, cls)
         if record is None:
-            assert cls is AccountRecord, f"no {cls.__name__} to hold money"
+            if cls is not AccountRecord:
+                raise RuleBroken(f"no {cls.__name__} to hold money")
             record = AccountRecord()
         value = getattr(record, field) + by
         if value < 0 and purse.place is Place.BALANCE:
             raise Refusal(Code.INSUFFICIENT_FUNDS, f"{value - by} units do not cover {-by}")
-        assert 0 <= value <= limits.MAX_UINT, f"{cls.__name__}.{field} would be {value}"
+        if not 0 <= value <= limits.MAX_UINT:
+            raise RuleBroken(f"{cls.__name__}.{field} would be {value}")
         state.put(purse.key, replace(record, **{field: value}))
     setattr(totals, total, getattr(totals, total) + by)
 

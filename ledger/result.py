@@ -30,6 +30,7 @@ class Code(IntEnum):
     NONCE_GAP = 9
     POOL_FULL = 10
     FEE_NOT_COVERED = 11
+    NOT_POSSIBLE = 12
     # Any body.
     BLOCK_FULL = 20
     AMOUNT_OUT_OF_RANGE = 21
@@ -80,6 +81,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.NONCE_GAP: "an earlier nonce of the account is missing",
     Code.POOL_FULL: "too many transactions of the account, or in all, are pending",
     Code.FEE_NOT_COVERED: "the balance does not cover the fee and those of the pending transactions",
+    Code.NOT_POSSIBLE: "the rules have a mistake that this transaction met; it had no effect",
     Code.BLOCK_FULL: "this block has taken all the transactions of this kind that it may",
     Code.AMOUNT_OUT_OF_RANGE: "the amount is zero, or too small to open an account with",
     Code.NOT_REGISTERED: "the account is not a registered provider",

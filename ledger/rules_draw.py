@@ -29,7 +29,10 @@ def run_draws(ctx: Context) -> None:
             return
         ctx.state.delete(key)
         _, deal, index = keys.read_draw(key)
-        looks -= _draw(ctx, deal, index)
+        took = limits.MAX_DRAW_TRIES + limits.MAX_DRAW_SEATS
+        with ctx.set_aside(key):
+            took = _draw(ctx, deal, index)
+        looks -= took
 
 
 def _draw(ctx: Context, deal: CID, index: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ledger import due, keys
 from ledger.context import Context
+from ledger.errors import RuleBroken
 from ledger.records import ShardRecord, ShardStatus
 from ledger.rules_settlement import close_shard
 from merkledag.cid import CID
@@ -43,7 +44,8 @@ def without_handover(shard: ShardRecord) -> ShardRecord:
 def end_handover(ctx: Context, deal: CID, index: int) -> None:
     """Ends a handover that nobody has accepted; the provider keeps the shard."""
     shard = ctx.get_shard(deal, index)
-    assert not shard.successor_accepted, "whoever accepted a shard gets it"
+    if shard.successor_accepted:
+        raise RuleBroken("whoever accepted a shard gets it")
     ctx.assign(deal, index, without_handover(shard))
     ctx.emit("handover_failed", deal=deal, shard=index, provider=shard.provider)
 

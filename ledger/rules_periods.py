@@ -19,6 +19,7 @@ from itertools import islice, takewhile
 
 from ledger import due, keys, limits, money
 from ledger.context import Context
+from ledger.errors import RuleBroken
 from ledger.records import DatasetRecord, Phase, ShardStatus, SlotRecord
 from ledger.rules_datasets import Clock, leave, rest, set_slot, take_slot
 from ledger.rules_faults import fault, terminate_shard
@@ -141,7 +142,8 @@ def _drop(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> 
     free: where the block's budget ends, the next block goes on, also if a piece was accepted meanwhile. Its
     trees have left no nodes.
     """
-    assert record.joining == 0, "a dataset that pieces wait for goes on"
+    if record.joining:
+        raise RuleBroken("a dataset that pieces wait for goes on")
     count = min(record.slots, max(0, ctx.budget))
     ctx.budget -= count
     for slot in range(record.slots - count, record.slots):

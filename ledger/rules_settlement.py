@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ledger import due, keys, money
 from ledger.context import Context
-from ledger.errors import Refusal
+from ledger.errors import Refusal, RuleBroken
 from ledger.fees import small_fee
 from ledger.records import DealStatus, ShardRecord, ShardStatus
 from ledger.result import Code
@@ -96,8 +96,8 @@ def close_shard(ctx: Context, deal: CID, index: int, status: ShardStatus) -> Non
     record = ctx.get_deal(deal)
     client = money.balance(record.client)
     assert status.is_closed
-    assert not shard.status.is_closed, "a shard is closed once"
-    assert not shard.successor_accepted, "whoever accepted a shard gets it"
+    if shard.status.is_closed or shard.successor_accepted:
+        raise RuleBroken("a shard is closed once, and not if somebody has accepted to take it over")
     ctx.move(money.escrow(deal, index), client, shard.escrow)
     ctx.move(money.reward(deal, index), money.BURNED, shard.reward)
     ctx.move(money.bounty(deal, index), client, shard.bounty)

@@ -29,7 +29,7 @@ from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage, StoredBlock
 from ledger.errors import UnknownRules
-from ledger.result import TxResult
+from ledger.result import Code, TxResult
 from ledger.transactions import Beacon
 from merkledag.cid import CID
 from merkledag.ed25519 import Signer
@@ -304,6 +304,8 @@ class EmbeddedEngine:
             elif result.code in PASSING:
                 waiting.append(raw)
             else:
+                if result.code is Code.NOT_POSSIBLE:
+                    _log.error("a mistake in the rules: transaction %s: %s", result.tx_id, result.log)
                 self.app.forget(raw)
                 self._mempool.resolve(raw, Receipt.of(result, 0, node_cid(raw)))
         self._mempool.recheck(waiting)
@@ -357,6 +359,9 @@ class EmbeddedEngine:
         self._beacon_signature()
         if self.snapshots.is_due(self.app.height):
             self._copier.submit(self.snapshots.make)
+        for event in made.events.events:
+            if event.kind == "work_stuck":
+                _log.error("a mistake in the rules: work was set aside: %s", dict(event.attributes))
         self._fanout.publish(made.events)
         for raw, receipt in zip(given.txs[1:], made.receipts[1:], strict=True):
             self._mempool.resolve(raw, receipt)

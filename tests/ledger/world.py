@@ -144,6 +144,7 @@ class World:
     pieces: dict[tuple[CID, int], Piece] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(1))
 
+    without_mistakes: bool = True
     entries: list[Entry] = field(default_factory=list)
     held: Counter[tuple[bytes, str]] = field(default_factory=Counter)
 
@@ -175,6 +176,9 @@ class World:
         self.events += result.events
         money.audit(self.app.items())
         self.check_journal(result)
+        if self.without_mistakes:
+            assert "work_stuck" not in kinds(result.events)
+            assert Code.NOT_POSSIBLE not in [each.code for each in result.tx_results]
         return result
 
     def check_journal(self, result: BlockResult) -> None:
