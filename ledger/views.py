@@ -1,73 +1,28 @@
-"""What queries see: the records of the last committed block, with what follows from them."""
+"""What queries see of the chain: its head, accounts, providers, deals and spot challenges."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from ledger import due, index, keys, limits
 from ledger.genesis import Genesis, Params
 from ledger.index import Kind, Label
+from ledger.paging import Page, every, page_of, subjects
 from ledger.records import (
     AccountRecord,
     ChainRecord,
-    DatasetRecord,
     DealRecord,
     DealStatus,
-    Phase,
     ProviderRecord,
     ShardRecord,
-    SlotRecord,
     SpotRecord,
     TotalsRecord,
 )
-from ledger.rules_datasets import Clock
-from ledger.rules_proofs import challenge_of
-from ledger.state import State
 from ledger.state_tree import StateProof, StateTree
-from ledger.store import Rows
-from ledger.transactions import PieceCommitment
+from ledger.views_datasets import DatasetQueries
 from merkledag.cid import CID
 from merkledag.peer import peer_text
-from proofs.merkle_proof import Challenge
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """A part of a list, in order. `next` is the cursor (`after`) of the following page, None at the end.
-
-    A page looks at a bounded number of rows: with several conditions it may be short, even empty, and `next`
-    still tell where to go on.
-    """
-
-    items: tuple[T, ...]
-    next: bytes | None
-
-
-def _page(subjects: Iterable[bytes], show: Callable[[bytes], T | None], limit: int) -> Page[T]:
-    """The first `limit` of the subjects that `show` shows."""
-    items: list[T] = []
-    last = None
-    for examined, subject in enumerate(subjects):
-        if len(items) >= limit or examined >= limits.MAX_ROWS_PER_PAGE:
-            return Page(tuple(items), last)
-        last = subject
-        item = show(subject)
-        if item is not None:
-            items.append(item)
-    return Page(tuple(items), None)
-
-
-def _all(page: Callable[[bytes], Page[T]]) -> Iterator[T]:
-    """What is on all pages."""
-    after: bytes | None = b""
-    while after is not None:
-        found = page(after)
-        yield from found.items
-        after = found.next
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,56 +45,6 @@ class DealInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetInfo:
-    """A dataset with the times of its period. `challenge` is what its open window asks for, else None."""
-
-    id: bytes
-    record: DatasetRecord
-    period_starts_at: int
-    opens_at: int
-    closes_at: int
-    challenge: Challenge | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The record's fields, "id", the three times and `meta_challenges` of the challenge."""
-        return {
-            "id": self.id.hex(),
-            **self.record.to_json(),
-            "period_starts_at": self.period_starts_at,
-            "opens_at": self.opens_at,
-            "closes_at": self.closes_at,
-            "meta_challenges": None if self.challenge is None else self.challenge.meta_k,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SlotInfo:
-    """A piece of a dataset. `slot` is None while it waits to join; the others are the tree as it stands."""
-
-    slot: int | None
-    deal: CID
-    shard: int
-    content: CID
-    manifest: CID
-    piece: PieceCommitment
-    first: int
-    last: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field; CIDs as text."""
-        return {
-            "slot": self.slot,
-            "deal": str(self.deal),
-            "shard": self.shard,
-            "content": str(self.content),
-            "manifest": str(self.manifest),
-            "piece": self.piece.to_json(),
-            "first": self.first,
-            "last": self.last,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class SpotInfo:
     """The open spot challenge of a shard."""
 
@@ -148,13 +53,11 @@ class SpotInfo:
     record: SpotRecord
 
 
-class Queries:
-    """Answers from the last committed block. The base of `Application`, which owns the state."""
+class Queries(DatasetQueries):
+    """Answers from the last committed block. A base of `Application`, which owns the state."""
 
     genesis: Genesis
-    _state: State
     _tree: StateTree
-    _index: Rows
     _chain: ChainRecord
     _params: Params
 
@@ -167,12 +70,6 @@ class Queries:
     def params(self) -> Params:
         """The parameters in force for the next block."""
         return self._params
-
-    def terms(self, version: int) -> Params:
-        """A version of the parameters: that in force when a deal or dataset was made."""
-        found = self._state.committed(keys.params(version), Params)
-        assert found is not None, "every version that was in force is kept"
-        return found
 
     @property
     def height(self) -> int:
@@ -220,16 +117,11 @@ class Queries:
 
     def providers(self) -> list[ProviderRecord]:
         """Every provider, by account."""
-        return list(_all(self.providers_page))
+        return list(every(self.providers_page))
 
     def providers_page(self, after: bytes = b"", limit: int = limits.MAX_PAGE) -> Page[ProviderRecord]:
         """The providers whose accounts come after `after`, by account."""
-        return _page(self._subjects(keys.PROVIDER, after), self.provider, limit)
-
-    def _subjects(self, prefix: bytes, after: bytes) -> Iterator[bytes]:
-        """What follows the prefix in the keys that have it, from behind `after` on."""
-        start = prefix + after + b"\x00" if after else prefix
-        return (key[len(prefix) :] for key in self._state.committed_scan(prefix, start))
+        return page_of(subjects(self._state, keys.PROVIDER, after), self.provider, limit)
 
     def deal(self, deal: CID) -> DealInfo | None:
         """A deal; those that ended are kept for `retention_periods`."""
@@ -249,7 +141,7 @@ class Queries:
         active: bool | None = None,
     ) -> list[DealInfo]:
         """The deals that meet every condition given, by ID."""
-        return list(_all(lambda after: self.deals_page(client, provider, content, active, after)))
+        return list(every(lambda after: self.deals_page(client, provider, content, active, after)))
 
     def deals_page(
         self,
@@ -281,7 +173,7 @@ class Queries:
             listed = index.of_deal(found.record)
             return found if all(label.value in listed[label.kind] for label in wanted[1:]) else None
 
-        return _page(index.find(self._index, wanted[0], statuses, after), show, limit)
+        return page_of(index.find(self._index, wanted[0], statuses, after), show, limit)
 
     def spot(self, deal: CID, index: int) -> SpotRecord | None:
         """The open spot challenge of a shard, if there is one; its seed is b"" until the next block."""
@@ -289,7 +181,7 @@ class Queries:
 
     def spots(self, provider: bytes | None = None) -> list[SpotInfo]:
         """The open spot challenges, or a provider's, by deal and shard."""
-        return list(_all(lambda after: self.spots_page(provider, after)))
+        return list(every(lambda after: self.spots_page(provider, after)))
 
     def spots_page(
         self, provider: bytes | None = None, after: bytes = b"", limit: int = limits.MAX_PAGE
@@ -302,88 +194,7 @@ class Queries:
             assert record is not None, "the key was there"
             return SpotInfo(deal, index, record) if provider in (None, record.provider) else None
 
-        return _page(self._subjects(keys.SPOT, after), show, limit)
-
-    def dataset(self, dataset: bytes) -> DatasetInfo | None:
-        """A dataset by its ID (32 bytes)."""
-        record = self._state.committed(keys.dataset(dataset), DatasetRecord)
-        if record is None:
-            return None
-        terms = self.terms(record.terms)
-        clock = Clock.of(dataset, terms)
-        return DatasetInfo(
-            id=dataset,
-            record=record,
-            period_starts_at=max(0, clock.starts_at(record.period)),
-            opens_at=clock.opens_at(record.period),
-            closes_at=clock.closes_at(record.period),
-            challenge=challenge_of(record, terms) if record.phase is Phase.OPEN else None,
-        )
-
-    def datasets(self, *, provider: bytes | None = None, client: bytes | None = None) -> list[DatasetInfo]:
-        """The datasets of a provider, a client, or all."""
-        return list(_all(lambda after: self.datasets_page(provider, client, after)))
-
-    def datasets_page(
-        self,
-        provider: bytes | None = None,
-        client: bytes | None = None,
-        after: bytes = b"",
-        limit: int = limits.MAX_PAGE,
-    ) -> Page[DatasetInfo]:
-        """The datasets of a provider, a client, or all, by ID, from behind the ID `after` on."""
-        if provider is not None:
-            label = Label(Kind.DATASET_PROVIDER, provider)
-        elif client is not None:
-            label = Label(Kind.DATASET_CLIENT, client)
-        else:
-            return _page(self._subjects(keys.DATASET, after), self.dataset, limit)
-
-        def show(subject: bytes) -> DatasetInfo | None:
-            found = self.dataset(subject)
-            assert found is not None, "the index has the datasets of the state"
-            return found if client in (None, found.record.client) else None
-
-        return _page(index.find(self._index, label, (index.ENDED,), after), show, limit)
-
-    def dataset_slots(self, dataset: bytes) -> list[SlotInfo]:
-        """The pieces of a dataset: those in its trees by slot, then those that wait to join.
-
-        The trees change only while a period turns (event dataset_changed), so what this returns in a period
-        is what the period's challenge is about.
-        """
-        waiting = self._state.committed_scan(keys.JOIN + dataset)
-        return [
-            *_all(lambda after: self.slots_page(dataset, after)),
-            *(self._slot(key, None) for key in waiting),
-        ]
-
-    def slots_page(self, dataset: bytes, after: bytes = b"", limit: int = limits.MAX_PAGE) -> Page[SlotInfo]:
-        """The pieces in a dataset's trees by slot, from behind the slot `after` (4 bytes, big-endian) on."""
-        prefix = keys.SLOT + dataset
-
-        def show(slot: bytes) -> SlotInfo:
-            return self._slot(prefix + slot, int.from_bytes(slot, "big"))
-
-        return _page(self._subjects(prefix, after), show, limit)
-
-    def _slot(self, key: bytes, slot: int | None) -> SlotInfo:
-        place = self._state.committed(key, SlotRecord)
-        assert place is not None
-        deal = self._state.committed(keys.deal(place.deal), DealRecord)
-        shard = self._state.committed(keys.shard(place.deal, place.shard), ShardRecord)
-        assert deal is not None, "a slot's deal is there"
-        assert shard is not None, "a slot's shard is there"
-        return SlotInfo(
-            slot=slot,
-            deal=place.deal,
-            shard=place.shard,
-            content=deal.content,
-            manifest=deal.manifest,
-            piece=shard.piece,
-            first=shard.first,
-            last=shard.last,
-        )
+        return page_of(subjects(self._state, keys.SPOT, after), show, limit)
 
     def totals(self) -> TotalsRecord:
         """All money by where it is."""

@@ -32,7 +32,8 @@ from ledger.engine.views import (
     SpotView,
 )
 from ledger.limits import MAX_UINT
-from ledger.views import DatasetInfo, Page, SlotInfo
+from ledger.paging import Page
+from ledger.views_datasets import DatasetInfo, SlotInfo
 
 DATASET_ID_BYTES = 32
 SCHEMA_TYPE = "application/schema+json"

@@ -32,7 +32,7 @@ from ledger.transactions import (
     Transfer,
     sign,
 )
-from ledger.views import DatasetInfo
+from ledger.views_datasets import DatasetInfo
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
 from proofs.bls import BlsSigner
