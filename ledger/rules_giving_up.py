@@ -27,6 +27,9 @@ def give_up(ctx: Context, sender: bytes, body: GiveUp) -> None:
         raise Refusal(Code.NOT_YOURS, "the shard is another provider's")
     if shard.status is not ShardStatus.ACTIVE or shard.struck:
         raise Refusal(Code.NOT_ACTIVE, f"the shard is {shard.status.value}")
+    if shard.first > ctx.get_dataset(shard.dataset).period:
+        # The period that was proven, and still turns, was without it.
+        raise Refusal(Code.NOT_ACTIVE, "the shard's first period has not begun")
     if shard.handing_over:
         raise Refusal(Code.HANDOVER_RUNS, "the shard is being handed over")
     if shard.giving_up:

@@ -458,6 +458,29 @@ def test_many_pieces_are_given_up_in_several_blocks(monkeypatch: pytest.MonkeyPa
     assert world.app.dataset(dataset) is None
 
 
+def test_a_piece_that_just_joined_is_not_given_up_for_a_period_that_it_was_no_part_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else half a fee would buy off collateral for a piece that nobody ever had."""
+    world = make()
+    _, dataset = world.active("client", "node", periods=9)
+    deals = [world.deal("client", providers=("node",), periods=9, blocks=1) for _ in range(6)]
+    for deal in deals:
+        world.do("node", Accept(deal, 0))
+    world.prove("node", dataset)
+    monkeypatch.setattr(limits, "MAX_DUE_PER_BLOCK", 3)
+    world.pass_until(world.dataset(dataset).closes_at)
+    world.block(step=1)
+    assert world.dataset(dataset).record.phase is Phase.TURNING
+    assert world.try_("node", GiveUp(deals[0], 0)).code is Code.NOT_ACTIVE
+    assert world.shard(deals[0]).status is ShardStatus.ACTIVE
+    assert world.dataset(dataset).record.phase is Phase.TURNING
+    world.pass_time(1)
+    world.do("node", GiveUp(deals[0], 0))
+    end_period(world, dataset)
+    assert world.shard(deals[0]).status is ShardStatus.ACTIVE
+
+
 # Declared faults.
 
 

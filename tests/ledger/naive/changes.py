@@ -152,6 +152,9 @@ def hand_over(s: Plain, sender: bytes, body: HandOver, _: CID) -> Iterator[Code 
 
 def give_up(s: Plain, sender: bytes, body: GiveUp, _: CID) -> Iterator[Code | Does]:
     yield from leave(s, sender, body)
+    shard = s.shards.get((body.deal, body.shard))
+    if shard and shard["status"] == "active" and shard["first"] > s.datasets[shard["dataset"]]["period"]:
+        yield Code.NOT_ACTIVE
     yield lambda: s.shards[body.deal, body.shard].update(giving_up=True)
 
 
