@@ -19,7 +19,8 @@ def export(
         str, typer.Option("--from", help="URL, ledger's folder or archive; by default this home's ledger.")
     ] = "",
     state: Annotated[
-        bool, typer.Option("--state", help="The state after the last block too, for a fast import.")
+        bool,
+        typer.Option("--state", help="A late state too (a running ledger's snapshot), for a fast import."),
     ] = False,
     ledger: LedgerFlag = "",
     progress: ProgressFlag = True,
@@ -44,10 +45,15 @@ def export(
 
 
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="An archive, or `-` for stdin.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="An archive, or `-` for stdin; with --snapshot also a ledger's URL."
+        ),
+    ],
     snapshot: Annotated[
         bool,
-        typer.Option("--snapshot", help="Take the archive's state as it is, and run what follows it alone."),
+        typer.Option("--snapshot", help="Take the state that is there as it is, and run what follows alone."),
     ] = False,
     as_chain: Annotated[
         str,
@@ -84,6 +90,11 @@ def import_(
     if json_output:
         return emit(found)
     text(f"imported chain {found['chain_id']} up to block {found['height']}, app hash {found['app_hash']}")
+    if found["first"] > 1:
+        note(
+            f"not here: transactions, events and account histories of blocks 1 to {found['first'] - 1}; "
+            "this ledger has no history to export, and `verify-history` needs one that is whole"
+        )
     note(f"to run it, put its operator's keys (operator, beacon) into {home.keys}")
     return None
 

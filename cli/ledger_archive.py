@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
-from cli.ledger_replay import replayed, scratch_folder
+from cli.ledger_replay import open_storage, replayed, scratch_folder
 from cli.ledger_sources import open_history
 from cli.output import blocks_text, invalid, meter, not_found, note, raw
 from cli.part import Part, check_length, full_disk, remove_tree
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from cli.home import Home
     from cli.ledger_sources import History
     from ledger.engine.archive import Manifest
+    from ledger.engine.blocks import Block
+    from ledger.snapshot import SnapshotManifest
     from merkledag.cid import CID
-
 
 COPY_BYTES = 256 << 10
 
@@ -41,8 +44,8 @@ async def write_archive(
 ) -> dict[str, Any]:
     """Writes the archive; what is to be told of it. Exit 4 for a file that exists, 6 on a full disk.
 
-    With `state` the state after the last block is in it: where the source is not a ledger's own folder, its
-    history is run again to have it.
+    With `state` it holds one: a running ledger's newest snapshot, else the state after the last block, for
+    which an archive's history is run again.
     """
     target = None
     if is_stdout(file):
@@ -50,7 +53,7 @@ async def write_archive(
     else:
         target = _new_file(file)
     async with open_history(home, source, ledger) as history:
-        if not state or history.storage is not None:
+        if not state or history.storage is not None or history.fetch_snapshot is not None:
             return await _write(history, target, state=state, progress=progress)
         home.ensure()
         scratch = scratch_folder(home, history.genesis) / "whole"
@@ -65,9 +68,8 @@ async def write_archive(
 
 async def _write(history: History, target: Path | None, *, state: bool, progress: bool) -> dict[str, Any]:
     if target is None:
-        manifest = _manifest(history, state=state)
         sink = _Stdout()
-        _begin(sink, history, manifest)
+        manifest = await _begin(sink, history, state=state)
         await _write_blocks(sink, history, manifest, 0, None, progress)
         return _told(manifest)
     try:
@@ -91,7 +93,7 @@ async def _write_file(history: History, target: Path, *, state: bool, progress: 
     try:
         handle = os.open(part.content, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with os.fdopen(handle, "r+b") as file:
-            manifest, last, prev = _resume(file, history, state=state)
+            manifest, last, prev = await _resume(file, history, state=state)
             await _write_blocks(file, history, manifest, last, prev, progress)
             file.flush()
             os.fsync(file.fileno())
@@ -103,7 +105,7 @@ async def _write_file(history: History, target: Path, *, state: bool, progress: 
     return _told(manifest)
 
 
-def _resume(file: BinaryIO, history: History, *, state: bool) -> tuple[Manifest, int, CID | None]:
+async def _resume(file: BinaryIO, history: History, *, state: bool) -> tuple[Manifest, int, CID | None]:
     """What was written before, cut behind its last whole block; a new beginning where that is of no use."""
     from ledger.engine.archive import check_link
     from ledger.engine.archive_reader import ArchiveReader
@@ -121,29 +123,65 @@ def _resume(file: BinaryIO, history: History, *, state: bool) -> tuple[Manifest,
             last, prev = given.block.height, node_cid(given.raw)
     except (InvalidArchive, MerkledagError):
         if reader is None or not reader.contents.begun:
-            manifest = _manifest(history, state=state)
             file.seek(0)
             file.truncate()
-            _begin(file, history, manifest)
-            return manifest, 0, None
+            return await _begin(file, history, state=state), 0, None
         note(f"going on after block {last}")
     file.seek(reader.offset)
     file.truncate()
     return reader.contents.manifest, last, prev
 
 
-def _manifest(history: History, *, state: bool) -> Manifest:
-    from ledger.engine.archive import KIND, Manifest, state_root
+async def _begin(sink: _Sink, history: History, *, state: bool) -> Manifest:
+    """Writes all that comes before the blocks."""
+    if not state or not history.last:
+        return _write_head(sink, history, None)
+    if history.fetch_snapshot is None:
+        return _write_head(sink, history, _stored_state(history))
+    with TemporaryDirectory(prefix="holdfast-") as folder:
+        found = await _fetched_state(history, history.fetch_snapshot, Path(folder))
+        return _write_head(sink, history, found)
+
+
+class _State(NamedTuple):
+    """A state to be written: what is in it, and what writes its sections."""
+
+    manifest: SnapshotManifest
+    write: Callable[[_Sink], None]
+
+
+def _stored_state(history: History) -> _State:
+    from ledger.engine.archive import state_manifest, write_state
+
+    storage = history.storage
+    assert storage is not None, "a state comes out of a store"
+    found = state_manifest(storage.state_items(), history.genesis.chain_id, history.last, history.app_hash)
+    return _State(found, lambda sink: write_state(sink.write, found, storage.state_items()))
+
+
+async def _fetched_state(history: History, fetch: Callable[[Path], Awaitable[Block]], folder: Path) -> _State:
+    """A running ledger's newest snapshot, compared with the app hash that the operator signed."""
+    from ledger.engine.archive_reader import SnapshotReader
+    from ledger.engine.archive_replay import restore_state
+
+    path = folder / "snapshot.car"
+    block = await fetch(path)
+    with path.open("rb") as file, open_storage(folder / "checked") as storage:
+        reader = SnapshotReader(file)
+        restore_state(storage, history.genesis, block, reader.state())
+    note(f"the state is that after block {block.height}, as the operator signed it")
+    return _State(reader.manifest, lambda sink: _copy(path, reader.head_bytes, sink))
+
+
+def _write_head(sink: _Sink, history: History, state: _State | None) -> Manifest:
+    from ledger.engine.archive import KIND, Manifest, head
     from ledger.engine.archive_reader import ArchiveReader
 
-    origin = root = None
+    origin = None
     if history.origin is not None:
         with history.origin.open("rb") as file:
             origin = ArchiveReader(file).root
-    if state and history.last:
-        assert history.storage is not None, "a state comes out of a store"
-        root = node_cid(state_root(history.storage.state_items(), history.last, history.app_hash).encode())
-    return Manifest(
+    manifest = Manifest(
         kind=KIND,
         chain=history.genesis.chain_id,
         genesis=node_cid(history.genesis.encode()),
@@ -151,27 +189,22 @@ def _manifest(history: History, *, state: bool) -> Manifest:
         last=history.last,
         tip=history.tip,
         app_hash=history.app_hash,
-        state=root,
+        state=None if state is None else state.manifest.cid,
         origin=origin,
     )
-
-
-def _begin(sink: _Sink, history: History, manifest: Manifest) -> None:
-    """Writes all that comes before the blocks."""
-    from ledger.engine.archive import head, section, state_parts, state_root
-
     sink.write(head(manifest, history.genesis))
-    if history.origin is not None and manifest.origin is not None:
-        with history.origin.open("rb") as file:
-            file.seek(len(car.header([manifest.origin])))
-            while data := file.read(COPY_BYTES):
-                sink.write(data)
-    if manifest.state is not None:
-        assert history.storage is not None, "a state comes out of a store"
-        root = state_root(history.storage.state_items(), history.last, history.app_hash)
-        sink.write(section(root.encode()))
-        for part in state_parts(history.storage.state_items()):
-            sink.write(section(part))
+    if history.origin is not None and origin is not None:
+        _copy(history.origin, len(car.header([origin])), sink)
+    if state is not None:
+        state.write(sink)
+    return manifest
+
+
+def _copy(path: Path, begin: int, sink: _Sink) -> None:
+    with path.open("rb") as file:
+        file.seek(begin)
+        while data := file.read(COPY_BYTES):
+            sink.write(data)
 
 
 async def _write_blocks(
@@ -198,7 +231,6 @@ async def _write_blocks(
 
 
 def _told(manifest: Manifest) -> dict[str, Any]:
-
     return {
         "root": str(node_cid(manifest.encode())),
         "chain_id": manifest.chain,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cli.home import OPERATOR_KEY, Home
@@ -12,7 +13,7 @@ from cli.keystore import ED25519
 from cli.ledger_files import write_genesis
 from cli.ledger_replay import open_storage, replayed, scratch_folder
 from cli.ledger_sources import contents_of, open_history
-from cli.output import invalid, note, usage
+from cli.output import invalid, not_found, note, usage
 from cli.part import remove_tree
 from cli.streams import STDIO
 
@@ -23,25 +24,46 @@ if TYPE_CHECKING:
     from ledger.genesis import Genesis
 
 
-async def import_history(home: Home, file: str, *, snapshot: bool, progress: bool) -> dict[str, Any]:
-    """Makes the archive's chain this home's own; what is to be told of it."""
-    from ledger.engine.archive_replay import restore_state
+async def import_history(home: Home, source: str, *, snapshot: bool, progress: bool) -> dict[str, Any]:
+    """Makes the chain of an archive this home's own; what is to be told of it.
+
+    With `snapshot` it begins with the state in the archive, or with the newest snapshot of a running ledger.
+    """
     from ledger.engine.history import ORIGIN_FILE
 
-    async with open_history(home, file) as history:
-        _need_archive(history, file)
+    async with open_history(home, source) as history:
+        if history.archive is None and not (snapshot and history.storage is None):
+            raise invalid(f"{source} is no archive: `holdfast ledger export` makes one")
         home.ensure()
         _clear_unfinished(home, history.genesis)
         if snapshot:
-            path = _named(file, "--snapshot")
-            with open_storage(home.ledger) as storage:
-                if storage.genesis() is None:
-                    restore_state(storage, lambda: contents_of(path))
+            await _begin_with_state(home, history, source)
         found = await replayed(history, home.ledger, "importing", progress=progress, keep_history=True)
         if history.origin is not None:
             _copy(history.origin, home.ledger / ORIGIN_FILE)
         write_genesis(home, history.genesis)
-        return found
+    with open_storage(home.ledger) as storage:
+        return found | {"first": storage.pruned().blocks + 1}
+
+
+async def _begin_with_state(home: Home, history: History, source: str) -> None:
+    from ledger.engine.archive_reader import SnapshotReader
+    from ledger.engine.archive_replay import restore_archived, restore_state
+
+    with open_storage(home.ledger) as storage:
+        if storage.genesis() is not None:
+            return  # an interrupted import is gone on with
+        if history.archive is not None:
+            path = _named(source, "--snapshot")
+            restore_archived(storage, lambda: contents_of(path))
+            return
+        if history.fetch_snapshot is None:
+            raise not_found(f"{source} has no snapshot yet: export it, and import the archive")
+        with TemporaryDirectory(prefix="holdfast-") as folder:
+            path = Path(folder) / "snapshot.car"
+            block = await history.fetch_snapshot(path)
+            with path.open("rb") as file:
+                restore_state(storage, history.genesis, block, SnapshotReader(file).state())
 
 
 async def carry_on(home: Home, file: str, chain: str, *, progress: bool) -> dict[str, Any]:
@@ -52,7 +74,8 @@ async def carry_on(home: Home, file: str, chain: str, *, progress: bool) -> dict
 
     path = _named(file, "--as-chain")
     async with open_history(home, file) as history:
-        _need_archive(history, file)
+        if history.archive is None:
+            raise invalid(f"{file} is no archive: `holdfast ledger export` makes one")
         if not history.last:
             raise invalid(f"{file} has no block to go on from")
         home.ensure()
@@ -88,14 +111,14 @@ async def carry_on(home: Home, file: str, chain: str, *, progress: bool) -> dict
 async def _end_of(history: History, path: Path, scratch: Path, *, progress: bool) -> GivenBlock:
     """Has the state that the archive ends with in `scratch`; returns the last block."""
     from ledger.engine.archive import check_link
-    from ledger.engine.archive_replay import restore_state
+    from ledger.engine.archive_replay import restore_archived
 
     assert history.archive is not None, "an archive was asked for"
-    root = history.archive.contents.read_state_root()
-    if root is not None and root.height == history.last:
+    state = history.archive.contents.read_state_manifest()
+    if state is not None and state.height == history.last:
         remove_tree(scratch)
         with open_storage(scratch) as storage:
-            return restore_state(storage, lambda: contents_of(path))
+            return restore_archived(storage, lambda: contents_of(path))
     await replayed(history, scratch, "running", progress=progress, keep_history=False)
     with contents_of(path) as contents:
         tip = next(given for given in contents.blocks() if given.block.height == history.last)
@@ -116,11 +139,6 @@ def _copy(source: Path, path: Path) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     shutil.copyfile(source, temporary)
     temporary.replace(path)
-
-
-def _need_archive(history: History, file: str) -> None:
-    if history.archive is None:
-        raise invalid(f"{file} is no archive: `holdfast ledger export` makes one")
 
 
 def _named(file: str, option: str) -> Path:

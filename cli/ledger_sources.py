@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cli.home import Home
     from ledger.engine.archive import GivenBlock
     from ledger.engine.archive_reader import ArchiveReader, Contents, Readable
+    from ledger.engine.blocks import Block
     from ledger.engine.client import LedgerClient
     from ledger.engine.storage import LedgerStorage
     from ledger.genesis import Genesis
@@ -30,8 +31,9 @@ class History:
     """A history that is open: `blocks(first)` gives its blocks from `first` to `last`, each node checked.
 
     `tip` is the CID of the last block (None before the first) and `app_hash` the state's after it. `storage`
-    is the ledger's store where that is open, `archive` the archive that it is from. `origin` is an archive of
-    the end of the chain that this one goes on from, if it does.
+    is the ledger's store where that is open, `archive` the archive that it is from. `fetch_snapshot` writes a
+    running ledger's newest snapshot, if it has one, into a file, and tells which block signs its app hash.
+    `origin` is an archive of the end of the chain that this one goes on from, if it does.
     """
 
     name: str
@@ -42,6 +44,7 @@ class History:
     blocks: Callable[[int], AsyncGenerator[GivenBlock, None]]
     storage: LedgerStorage | None = None
     archive: ArchiveReader | None = None
+    fetch_snapshot: Callable[[Path], Awaitable[Block]] | None = None
     origin: Path | None = None
 
 
@@ -80,7 +83,7 @@ def _default(home: Home, ledger: str) -> str:
 @asynccontextmanager
 async def _remote(home: Home, url: str) -> AsyncIterator[History]:
     from cli.ledger_pin import pinned_client
-    from ledger.engine.export import fetched_blocks
+    from ledger.engine.export import fetch_snapshot, fetched_blocks
 
     def lost(why: str) -> None:
         note(f"{why}; trying again")
@@ -88,6 +91,7 @@ async def _remote(home: Home, url: str) -> AsyncIterator[History]:
     async with pinned_client(home, url) as client:
         genesis, status = await client.genesis(), await client.status()
         last, app_hash = int(status["height"]), bytes(status["app_hash"])
+        snapshot = int(status["snapshot_height"])
         tip = None
         if last:
             block = await client.block(last)
@@ -101,6 +105,9 @@ async def _remote(home: Home, url: str) -> AsyncIterator[History]:
                 tip,
                 app_hash,
                 lambda first: fetched_blocks(client, first, last, lost),
+                fetch_snapshot=(
+                    (lambda path: fetch_snapshot(client, snapshot, path, lost)) if snapshot else None
+                ),
                 origin=origin,
             )
 
@@ -169,7 +176,7 @@ def _file(name: str) -> Iterator[History]:
         try:
             reader = ArchiveReader(file, copy.add)
             contents = reader.contents
-            contents.read_state_root()  # and with it all of the origin
+            contents.read_state_manifest()  # and with it all of the origin
         except (MerkledagError, InvalidArchive) as error:
             raise invalid(f"{name} is no sound archive of a ledger: {error}") from None
         copy.close()

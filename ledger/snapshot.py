@@ -1,9 +1,8 @@
 """A state at a height as chunks of bounded size and a manifest that names them, and back again.
 
 A chunk is a DAG-CBOR list of [key, value] pairs, keys ascending through all chunks; it ends with the pair
-with which it has `CHUNK_BYTES` or more. The same state gives the same chunks. Everything is named by its
-CID, so whoever fetches a snapshot keeps what it has and goes on after a break with what `missing` says. That
-the chunks are the state of a block shows in the app hash, once they are in a store (`ingest.fill`).
+with which it has `CHUNK_BYTES` or more. The same state gives the same chunks, and everything is named by its
+CID. That the chunks are the state of a block shows in the app hash, once they are in a store (`ingest.fill`).
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def take(
     chain: str,
     height: int,
     app_hash: bytes,
-    keep: Callable[[bytes], None],
+    keep: Callable[[bytes], object],
 ) -> SnapshotManifest:
     """The manifest of a state, whose items come in order; `keep` is given chunk after chunk.
 
@@ -96,23 +95,13 @@ def _cut(items: Iterable[tuple[bytes, bytes]]) -> Iterator[list[list[bytes]]]:
         yield pairs
 
 
-def missing(manifest: SnapshotManifest, has: Callable[[CID], bool]) -> Iterator[CID]:
-    """The chunks that are still to be fetched, in order."""
-    return (chunk for chunk in dict.fromkeys(manifest.chunks) if not has(chunk))
-
-
-def check_chunk(chunk: CID, raw: bytes) -> None:
-    """Raises InvalidSnapshot unless these are the chunk's bytes."""
-    if len(raw) > MAX_CHUNK_BYTES or CID.of(raw, codec=DAG_CBOR) != chunk:
-        raise InvalidSnapshot(f"the chunk {chunk} has other bytes than its name says")
-
-
 def read(manifest: SnapshotManifest, get: Callable[[CID], bytes]) -> Iterator[tuple[bytes, bytes]]:
     """The items in order, chunk after chunk; raises InvalidSnapshot if they are not what they should be."""
     last, count = b"", 0
     for chunk in manifest.chunks:
         raw = get(chunk)
-        check_chunk(chunk, raw)
+        if len(raw) > MAX_CHUNK_BYTES or CID.of(raw, codec=DAG_CBOR) != chunk:
+            raise InvalidSnapshot(f"the chunk {chunk} has other bytes than its name says")
         for key, value in _pairs(chunk, raw):
             if key <= last:
                 raise InvalidSnapshot(f"the keys in chunk {chunk} are out of order")

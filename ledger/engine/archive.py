@@ -1,22 +1,23 @@
 """A ledger's history as a CAR of its own DAG-CBOR nodes: its forms (docs/operating-a-ledger.md).
 
 The sections of an archive are, in this order: the manifest (the only root) and the genesis; where the chain
-goes on from another one, all sections of that one's end; the root and the parts of a state, if there is one;
-and the blocks `first`…`last`, each followed by its signed transactions. `archive_reader` reads them.
+goes on from another one, all sections of that one's end; the manifest and the chunks of a state, if there is
+one (`ledger.snapshot`); and the blocks `first`…`last`, each followed by its signed transactions.
+`archive_reader` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Final, NamedTuple
 
-from ledger import limits
-from ledger.engine.blocks import LINK, PREVIOUS, Block, node_cid
+from ledger import limits, snapshot
+from ledger.engine.blocks import PREVIOUS, Block, node_cid
 from ledger.engine.errors import InvalidArchive
-from ledger.fields import Digest, FieldError, Link, Uint, Wire, sequence, text, uint
+from ledger.fields import Digest, FieldError, Link, Uint, Wire, text, uint
 from ledger.genesis import Genesis
+from ledger.snapshot import SnapshotManifest
 from merkledag import block as ipld
 from merkledag import car, dag_cbor
 from merkledag.cid import CID
@@ -24,9 +25,6 @@ from merkledag.errors import MerkledagError
 
 KIND: Final = "holdfast/ledger-archive/1"
 CAR_TYPE: Final = "application/vnd.ipld.car"
-STATE_KIND: Final = "holdfast/ledger-state/1"
-PART_BYTES: Final = 512 << 10
-MAX_PARTS: Final = 1 << 15  # 16 GiB of state; a node of all links is below the limit of a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +32,8 @@ class Manifest(Wire):
     """What an archive holds: the blocks `first`…`last` of a chain.
 
     `tip` is the CID of the last block and `app_hash` what it led to; without blocks, `last` is `first` − 1
-    and `tip` null. `state` is the CID of a `StateRoot` at the height of one of the blocks, or null; `origin`
-    that of the manifest of the chain that this one goes on from, whose last block and state are in it too.
+    and `tip` null. `state` is the CID of the `SnapshotManifest` of one of the blocks, or null; `origin` that
+    of the manifest of the chain that this one goes on from, whose last block and state are in it too.
     """
 
     kind: Annotated[str, text(64)]
@@ -66,56 +64,6 @@ class Manifest(Wire):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class StateRoot(Wire):
-    """The state after block `height`, in parts: lists of [key, value], keys in order, `PART_BYTES` or so."""
-
-    kind: Annotated[str, text(64)]
-    height: Annotated[int, uint(1)]
-    app_hash: Digest
-    parts: Annotated[tuple[CID, ...], sequence(LINK, MAX_PARTS)]
-
-    def encode(self) -> bytes:
-        """Canonical DAG-CBOR."""
-        return dag_cbor.encode(self.to_map())
-
-    @classmethod
-    def decode(cls, raw: bytes) -> StateRoot:
-        """From canonical bytes; raises InvalidArchive."""
-        try:
-            found = cls.from_map(dag_cbor.decode(raw))
-        except (MerkledagError, FieldError) as error:
-            raise InvalidArchive(f"this is no state of a ledger: {error}") from error
-        if found.kind != STATE_KIND:
-            raise InvalidArchive(f"a state of kind {found.kind!r}: use the release that wrote it")
-        return found
-
-
-def state_parts(items: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """The parts of a state, as nodes."""
-    part: list[list[bytes]] = []
-    size_bytes = 0
-    for key, value in items:
-        if part and size_bytes + len(key) + len(value) > PART_BYTES:
-            yield dag_cbor.encode(part)
-            part, size_bytes = [], 0
-        part.append([key, value])
-        size_bytes += len(key) + len(value)
-    if part:
-        yield dag_cbor.encode(part)
-
-
-def read_part(raw: bytes) -> list[tuple[bytes, bytes]]:
-    """Keys and values of a part; raises InvalidArchive."""
-    try:
-        found = [(key, value) for key, value in dag_cbor.decode(raw)]
-    except (MerkledagError, TypeError, ValueError) as error:
-        raise InvalidArchive(f"a part of the state does not decode: {error}") from error
-    if not all(type(key) is bytes and type(value) is bytes for key, value in found):
-        raise InvalidArchive("a part of the state holds what is no key and value")
-    return found
-
-
 class GivenBlock(NamedTuple):
     """A block as somebody gave it: decoded, its bytes, and those of its transactions."""
 
@@ -132,12 +80,17 @@ class GivenBlock(NamedTuple):
 def check_link(given: GivenBlock, genesis: Genesis, prev: CID | None) -> None:
     """Raises InvalidArchive for a block that is not the operator's, or does not follow `prev`."""
     block = given.block
+    check_operator(block, genesis)
+    if block.prev != prev:
+        raise InvalidArchive(f"block {block.height} does not follow the block that came before it")
+
+
+def check_operator(block: Block, genesis: Genesis) -> None:
+    """Raises InvalidArchive for a block that is not of this chain, signed by its operator."""
     if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
         raise InvalidArchive(
             f"block {block.height} is not of chain {genesis.chain_id}, signed by its operator"
         )
-    if block.prev != prev:
-        raise InvalidArchive(f"block {block.height} does not follow the block that came before it")
 
 
 class Grouping:
@@ -195,12 +148,21 @@ def head(manifest: Manifest, genesis: Genesis) -> bytes:
     return car.header([node_cid(raw)]) + section(raw) + section(genesis.encode())
 
 
-def state_root(items: Iterable[tuple[bytes, bytes]], height: int, app_hash: bytes) -> StateRoot:
-    """The root of a state, whose parts `state_parts` gives again; InvalidArchive if it is too large."""
-    parts = tuple(node_cid(part) for part in islice(state_parts(items), MAX_PARTS + 1))
-    if len(parts) > MAX_PARTS:
-        raise InvalidArchive("the state is too large for an archive")
-    return StateRoot(STATE_KIND, height, app_hash, parts)
+def state_manifest(
+    items: Iterable[tuple[bytes, bytes]], chain: str, height: int, app_hash: bytes
+) -> SnapshotManifest:
+    """The manifest of a state, for `write_state`; InvalidSnapshot if it is too large."""
+    return snapshot.take(items, chain, height, app_hash, lambda _chunk: None)
+
+
+def write_state(
+    write: Callable[[bytes], object], manifest: SnapshotManifest, items: Iterable[tuple[bytes, bytes]]
+) -> None:
+    """Its manifest, and its chunks, cut again from the same items, as sections."""
+    write(section(manifest.encode()))
+    snapshot.take(
+        items, manifest.chain, manifest.height, manifest.app_hash, lambda chunk: write(section(chunk))
+    )
 
 
 def write_end(
@@ -211,7 +173,7 @@ def write_end(
 ) -> None:
     """An archive of a chain's last block and the state after it, for a chain that goes on from there."""
     block = tip.block
-    root = state_root(items(), block.height, block.app_hash)
+    state = state_manifest(items(), block.chain, block.height, block.app_hash)
     manifest = Manifest(
         kind=KIND,
         chain=genesis.chain_id,
@@ -220,10 +182,9 @@ def write_end(
         last=block.height,
         tip=node_cid(tip.raw),
         app_hash=block.app_hash,
-        state=node_cid(root.encode()),
+        state=state.cid,
         origin=None,
     )
-    write(head(manifest, genesis) + section(root.encode()))
-    for part in state_parts(items()):
-        write(section(part))
+    write(head(manifest, genesis))
+    write_state(write, state, items())
     write(sections(tip))

@@ -1,18 +1,20 @@
-"""Reads an archive from its beginning, once, every node checked against its CID and its place.
+"""Reads an archive or a snapshot from its beginning, once, each node checked against its CID and its place.
 
 Whether the blocks follow from each other and lead to the state, `archive_replay` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from ledger.engine.archive import GivenBlock, Grouping, Manifest, StateRoot, read_part, section
+from ledger import snapshot
+from ledger.engine.archive import GivenBlock, Grouping, Manifest, section
 from ledger.engine.blocks import node_cid
 from ledger.engine.errors import InvalidArchive
-from ledger.errors import InvalidGenesis
+from ledger.errors import InvalidGenesis, InvalidSnapshot
 from ledger.genesis import Genesis
+from ledger.snapshot import SnapshotManifest
 from merkledag import block as ipld
 from merkledag import car
 from merkledag.cid import CID
@@ -71,22 +73,23 @@ class Contents:
             copying = take if copy_origin is None else _copying(take, copy_origin)
             self.origin = Contents(copying, self.manifest.origin, is_origin=True)
         self._state: Iterator[tuple[bytes, bytes]] | None = None
-        self.state_root: StateRoot | None = None
+        self.state_manifest: SnapshotManifest | None = None
         self.begun = False  # whether the blocks are next: all before them was read
 
-    def read_state_root(self) -> StateRoot | None:
+    def read_state_manifest(self) -> SnapshotManifest | None:
         """What the archive says of its state, the chain of before passed over."""
         if self.origin is not None and not self.origin.begun:
             for _ in self.origin.blocks():
                 pass
             self.offset += self.origin.offset
-        if self.state_root is None and self.manifest.state is not None:
-            raw = self._need(self.manifest.state, "state")
-            self.state_root = StateRoot.decode(raw)
-            if not self.manifest.first <= self.state_root.height <= self.manifest.last:
+        if self.state_manifest is None and self.manifest.state is not None:
+            found = self.state_manifest = _take_state_manifest(self._take, self.manifest.state)
+            if found.chain != self.manifest.chain or not (
+                self.manifest.first <= found.height <= self.manifest.last
+            ):
                 raise InvalidArchive("its state is that of a block that it does not hold")
-            self.offset += len(section(raw))
-        return self.state_root
+            self.offset += len(section(found.encode()))
+        return self.state_manifest
 
     def state(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values of the state, once; nothing if there is none. Its app hash is not checked."""
@@ -95,11 +98,14 @@ class Contents:
         return self._state
 
     def _read_state(self) -> Iterator[tuple[bytes, bytes]]:
-        root = self.read_state_root()
-        for cid in root.parts if root is not None else ():
-            raw = self._need(cid, "next part of the state")
-            self.offset += len(section(raw))
-            yield from read_part(raw)
+        manifest = self.read_state_manifest()
+        if manifest is not None:
+            yield from _take_state(self._counted, manifest)
+
+    def _counted(self) -> ipld.Block:
+        node = self._take()
+        self.offset += len(section(node.data))
+        return node
 
     def blocks(self) -> Iterator[GivenBlock]:
         """Every block in order; raises InvalidArchive where one lacks."""
@@ -127,47 +133,91 @@ class Contents:
         return node.data
 
 
-class ArchiveReader:
-    """An archive in a file: `contents` is its chain."""
+class Nodes:
+    """The nodes of a CAR in a file, each checked against its CID; `root` is its only root."""
 
-    def __init__(self, file: Readable, copy_origin: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, file: Readable) -> None:
+        """Reads the header."""
         self._file = file
         self._decoder = car.CarDecoder()
-        self._nodes = self._read()
-        header = next(self._nodes)
-        assert isinstance(header, car.CarHeader), "a decoder gives the header first, or raises"
-        if len(header.roots) != 1:
+        header = self._next()
+        if not isinstance(header, car.CarHeader) or len(header.roots) != 1:
             raise InvalidArchive("an archive of a ledger has one root")
-        self._head_bytes = len(car.header(header.roots))
         self.root = header.roots[0]
-        self.contents = Contents(self._take, self.root, copy_origin)
+        self.head_bytes = len(car.header(header.roots))
 
-    @property
-    def offset(self) -> int:
-        """Where the last whole step of the contents ends."""
-        return self._head_bytes + self.contents.offset
-
-    def blocks(self) -> Iterator[GivenBlock]:
-        """The chain's blocks; nothing may follow them."""
-        yield from self.contents.blocks()
-        if next(self._nodes, None) is not None:
-            raise InvalidArchive("more follows the last block")
-
-    def _take(self) -> ipld.Block:
-        found = next(self._nodes, None)
+    def take(self) -> ipld.Block:
+        """The next node. Raises InvalidArchive at the end, MerkledagError for what is no CAR or cut off."""
+        found = self._next()
         if found is None:
             raise InvalidArchive("the archive ends before its last block")
         assert isinstance(found, ipld.Block), "there is one header"
         return found
 
-    def _read(self) -> Generator[car.CarHeader | ipld.Block, None, None]:
-        while True:
-            item = self._decoder.next()
-            if item is not None:
-                yield item
-                continue
+    def finish(self) -> None:
+        """Raises InvalidArchive unless that was the last node."""
+        if self._next() is not None:
+            raise InvalidArchive("more follows the last block")
+
+    def _next(self) -> car.CarHeader | ipld.Block | None:
+        while (item := self._decoder.next()) is None:
             data = self._file.read(READ_BYTES)
             if not data:
                 self._decoder.finish()
-                return
+                return None
             self._decoder.feed(data)
+        return item
+
+
+class ArchiveReader:
+    """An archive in a file: `contents` is its chain."""
+
+    def __init__(self, file: Readable, copy_origin: Callable[[bytes], object] | None = None) -> None:
+        self._nodes = Nodes(file)
+        self.contents = Contents(self._nodes.take, self.root, copy_origin)
+
+    @property
+    def root(self) -> CID:
+        """The CID of the manifest."""
+        return self._nodes.root
+
+    @property
+    def offset(self) -> int:
+        """Where the last whole step of the contents ends."""
+        return self._nodes.head_bytes + self.contents.offset
+
+    def blocks(self) -> Iterator[GivenBlock]:
+        """The chain's blocks; nothing may follow them."""
+        yield from self.contents.blocks()
+        self._nodes.finish()
+
+
+class SnapshotReader:
+    """A snapshot in a file (`ledger.engine.snapshots`): its manifest, and its state, once."""
+
+    def __init__(self, file: Readable) -> None:
+        self._nodes = Nodes(file)
+        self.head_bytes = self._nodes.head_bytes  # what follows are the sections of a state
+        self.manifest = _take_state_manifest(self._nodes.take, self._nodes.root)
+
+    def state(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values; nothing may follow them."""
+        yield from _take_state(self._nodes.take, self.manifest)
+        self._nodes.finish()
+
+
+def _take_state_manifest(take: Take, cid: CID) -> SnapshotManifest:
+    node = take()
+    if node.cid != cid:
+        raise InvalidArchive("the archive has another node where its state belongs")
+    try:
+        return SnapshotManifest.decode(node.data)
+    except InvalidSnapshot as error:
+        raise InvalidArchive(str(error)) from error
+
+
+def _take_state(take: Take, manifest: SnapshotManifest) -> Iterator[tuple[bytes, bytes]]:
+    try:
+        yield from snapshot.read(manifest, lambda _chunk: take().data)
+    except InvalidSnapshot as error:
+        raise InvalidArchive(str(error)) from error

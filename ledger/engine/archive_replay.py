@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from ledger.carry import carried_items, check_origin
-from ledger.engine.archive import GivenBlock, check_link
+from ledger.engine.archive import GivenBlock, check_link, check_operator
 from ledger.engine.archive_reader import Contents
 from ledger.engine.assemble import load_application, run_again
-from ledger.engine.blocks import BlockEvents, node_cid
+from ledger.engine.blocks import Block, node_cid
 from ledger.engine.errors import InvalidArchive
-from ledger.engine.storage import LedgerStorage, StoredBlock
+from ledger.engine.storage import LedgerStorage
 from ledger.genesis import Genesis
-from ledger.store import Writes
-from merkledag import dag_cbor
 from merkledag.cid import CID
 
 
@@ -61,41 +59,39 @@ Fresh = Callable[[], AbstractContextManager[Contents]]
 """Opens an archive's contents anew, from their beginning."""
 
 
-def restore_state(storage: LedgerStorage, fresh: Fresh) -> GivenBlock:
-    """Puts the state of an archive into an empty store, checked against the block that led to it.
+def restore_state(
+    storage: LedgerStorage, genesis: Genesis, block: Block, items: Iterable[tuple[bytes, bytes]]
+) -> None:
+    """Puts the state after a block into an empty store; there is nothing before that block in the store then.
 
-    Returns that block; there is nothing before it in the store then. Raises InvalidArchive, and CorruptStore
-    where the state has another app hash than the operator signed.
+    Raises InvalidArchive unless the operator signed the block, CorruptStore where the state has another app
+    hash than it says.
+    """
+    check_operator(block, genesis)
+    storage.restore(genesis.encode(), items, block.height, block.encode(), block.cid.digest, block.app_hash)
+
+
+def restore_archived(storage: LedgerStorage, fresh: Fresh) -> GivenBlock:
+    """Puts an archive's state into an empty store, and returns the block that led to it.
+
+    Raises as `restore_state`, and InvalidArchive where there is no state in it.
     """
     with fresh() as contents:
-        root, genesis = contents.read_state_root(), contents.genesis
-        if root is None:
+        manifest, genesis = contents.read_state_manifest(), contents.genesis
+        if manifest is None:
             raise InvalidArchive("the archive holds no state")
-        tip = next(given for given in contents.blocks() if given.block.height == root.height)
-    block = tip.block
-    check_link(tip, genesis, block.prev)
+        tip = next(given for given in contents.blocks() if given.block.height == manifest.height)
     with fresh() as contents:
-        stored = StoredBlock(
-            height=block.height,
-            block=tip.raw,
-            block_digest=node_cid(tip.raw).digest,
-            txs=(),
-            events=dag_cbor.encode(BlockEvents(block.height, block.time, ()).to_map()),
-            journal={},
-            writes=Writes({}, {}, {}),
-            app_hash=block.app_hash,
-            log_payload=b"",
-        )
-        storage.restore(genesis.encode(), contents.state(), stored)
+        restore_state(storage, genesis, tip.block, contents.state())
     return tip
 
 
 def begin_after(storage: LedgerStorage, scratch: LedgerStorage, genesis: Genesis, origin: Fresh) -> None:
     """Makes an empty store that of a chain that goes on from the end in `origin`; `scratch` is empty too.
 
-    Raises as `restore_state`, CorruptState where `genesis` does not go on from there.
+    Raises as `restore_archived`, CorruptState where `genesis` does not go on from there.
     """
-    tip = restore_state(scratch, origin)
+    tip = restore_archived(scratch, origin)
     rows = scratch.committed().state
     check_origin(genesis, rows, tip.block.app_hash, node_cid(tip.raw))
     storage.create(genesis.encode(), carried_items(genesis, rows))

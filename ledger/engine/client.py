@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ledger import transactions
 from ledger.engine.answers import block_events, field, filter_query, receipt, seen_up_to, typed
-from ledger.engine.blocks import Block, BlockEvents, Receipt
+from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
 from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.proof_file import KIND, Proof, ProofFile
@@ -160,20 +160,29 @@ class LedgerClient:
         block, proof = await self.block(height), typed(Proof, field(answer, "proof"))
         return ProofFile(block, KIND, proof)
 
-    async def stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
-        """A long answer's bytes as they come, until it ends whole; checking them is for the caller."""
+    async def stream(self, path: str, query: dict[str, str], offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """A long answer's bytes from `offset` on as they come, until it ends whole; check them yourself."""
         await self._check()
-        async with aclosing(self._http.portions(path, query)) as portions:
+        async with aclosing(self._http.portions(path, query, offset)) as portions:
             async for data in portions:
                 yield data
 
-    async def submit(self, raw: bytes) -> Receipt:
+    async def submit(self, raw: bytes, *, check_block: bool = False) -> Receipt:
         """Sends a signed transaction; returns once it is in a block. Raises LedgerRefused if none takes it.
 
-        Sending the same bytes again is harmless: the answer tells what became of them.
+        Sending the same bytes again is harmless: the answer tells what became of them. With `check_block` the
+        answer counts only if the block, which the operator signed, has those bytes.
         """
         await self._check()
-        return receipt(await self._http.post("/v1/tx", raw))
+        found = receipt(await self._http.post("/v1/tx", raw))
+        if found.tx_id != transactions.decode(raw).id:
+            raise LedgerProtocolError(f"{self.url} told of {found.tx_id}, another transaction than was sent")
+        if check_block and node_cid(raw) not in (await self.block(found.height)).txs:
+            raise LedgerProtocolError(
+                f"{self.url} says that transaction {found.tx_id} is in block {found.height}, but that block, "
+                "which the operator signed, is without it: do not take it as done"
+            )
+        return found
 
     async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
         """Sends signed transactions together (at most 1,000 and 256 KiB); returns once all are decided.

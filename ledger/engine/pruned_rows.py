@@ -37,13 +37,14 @@ class Pruning:
 
 
 def read_pruned(txn: Any, tables: Mapping[bytes, Any]) -> Pruned:
-    """How far pruning is; a ledger that began with a snapshot has nothing before its first block."""
+    """How far pruning is; in a ledger that began with a snapshot, at least that one's height."""
     value = txn.get(_PRUNED, db=tables[b"meta"])
-    if value is not None:
-        return Pruned(*_REACHED.unpack(value))
-    with txn.cursor(tables[b"blocks"]) as cursor:
-        missing = HEIGHT.unpack(cursor.key())[0] - 1 if cursor.first() else 0
-    return Pruned(missing, missing)
+    return Pruned(0, 0) if value is None else Pruned(*_REACHED.unpack(value))
+
+
+def put_pruned(txn: Any, tables: Mapping[bytes, Any], reached: Pruned) -> None:
+    """Notes how far pruning is."""
+    txn.put(_PRUNED, _REACHED.pack(reached.proofs, reached.blocks), db=tables[b"meta"])
 
 
 def prune_rows(txn: Any, tables: Mapping[bytes, Any], step: Pruning) -> None:
@@ -60,4 +61,4 @@ def prune_rows(txn: Any, tables: Mapping[bytes, Any], step: Pruning) -> None:
         txn.delete(prefix, db=tables[b"events"])
     for digest in sorted(step.digests):
         txn.delete(digest, db=tables[b"index"])
-    txn.put(_PRUNED, _REACHED.pack(step.reached.proofs, step.reached.blocks), db=tables[b"meta"])
+    put_pruned(txn, tables, step.reached)

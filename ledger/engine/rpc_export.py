@@ -35,7 +35,7 @@ async def _snapshot(request: web.Request) -> web.StreamResponse:
     """`GET /v1/snapshot/{height}` or `…/latest`: the file as it is; ranges of it, too."""
     snapshots = request.app[ENGINE].snapshots
     heights, text = snapshots.heights(), request.match_info["height"]
-    height = (heights or [0])[-1] if text == "latest" else parse_uint("height", text)
+    height = snapshots.newest() if text == "latest" else parse_uint("height", text)
     if height not in heights:
         there = ", ".join(map(str, heights)) or "none"
         raise web.HTTPNotFound(text=f"no snapshot of block {text}; there are: {there}")

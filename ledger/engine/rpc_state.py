@@ -98,6 +98,7 @@ async def _status(request: web.Request) -> web.StreamResponse:
             "trouble": engine.status.trouble,
             "pruned_height": pruned.blocks,
             "pruned_proofs_height": pruned.proofs,
+            "snapshot_height": engine.snapshots.newest(),
         },
     )
 

@@ -137,6 +137,7 @@ def _status() -> Schema:
             "trouble": TEXT,
             "pruned_height": UINT,
             "pruned_proofs_height": UINT,
+            "snapshot_height": UINT,
         }
     )
 

@@ -45,6 +45,10 @@ class Snapshots:
         """Of which heights there are snapshots, the newest last."""
         return sorted(int(path.stem) for path in self._folder.glob("*.car") if path.stem.isdigit())
 
+    def newest(self) -> int:
+        """The height of the newest snapshot; 0 while there is none."""
+        return max(self.heights(), default=0)
+
     def path(self, height: int) -> Path:
         """Where the snapshot of a height is, if there is one."""
         return self._folder / f"{height:020d}.car"

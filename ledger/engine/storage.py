@@ -22,7 +22,7 @@ from typing import Any
 
 from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
-from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, read_pruned
+from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, put_pruned, read_pruned
 from ledger.engine.row_keys import HEIGHT, MAX_HEIGHT, PLACE, journal_key, place_key
 from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Snapshot, check_rows, put_writes
 from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
@@ -266,17 +266,28 @@ class LedgerStorage:
             self._environment.sync(True)
         return app_hash
 
-    def restore(self, genesis: bytes, items: Iterable[tuple[bytes, bytes]], tip: StoredBlock) -> None:
-        """Writes the state after a block, and that block without its `writes`; there is nothing before it.
+    def restore(
+        self,
+        genesis: bytes,
+        items: Iterable[tuple[bytes, bytes]],
+        height: int,
+        block: bytes,
+        block_digest: bytes,
+        app_hash: bytes,
+    ) -> None:
+        """Writes the state after a block, and the block itself as if it and all before it had been pruned.
 
-        All or nothing. Raises StoreError, CorruptStore if the items do not have the block's app hash.
+        All or nothing. Raises StoreError, CorruptStore if the items do not have this app hash.
         """
-        with self._new_state(genesis, items) as (txn, app_hash):
-            if app_hash != tip.app_hash:
+        with self._new_state(genesis, items) as (txn, root):
+            if root != app_hash:
                 raise CorruptStore(
-                    f"the state has app hash {app_hash.hex()}, block {tip.height} says {tip.app_hash.hex()}"
+                    f"the state has app hash {root.hex()}, block {height} says {app_hash.hex()}"
                 )
-            self._put_block(txn, tip)
+            txn.put(HEIGHT.pack(height), block, db=self._tables[b"blocks"])
+            txn.put(block_digest, b"B" + place_key(height, 0), db=self._tables[b"index"])
+            put_pruned(txn, self._tables, Pruned(height, height))
+            self._put_tip(txn, height, app_hash)
             self._fault("create.commit")
         with translated("syncing"):
             self._environment.sync(True)

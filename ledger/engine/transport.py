@@ -74,9 +74,11 @@ class Transport:
         async with self._open("POST", path, body=body) as response:
             return _decode(await _read(response))
 
-    async def portions(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
-        """A long answer's bytes as they come, until it ends whole. Raises as `get`."""
-        async with self._open("GET", path, query=query, stream=True) as response:
+    async def portions(
+        self, path: str, query: Mapping[str, str], offset: int = 0
+    ) -> AsyncGenerator[bytes, None]:
+        """A long answer's bytes from `offset` on as they come, until it ends whole. Raises as `get`."""
+        async with self._open("GET", path, query=query, stream=True, offset=offset) as response:
             while data := await response.content.read(READ_BYTES):
                 yield data
 
@@ -98,6 +100,7 @@ class Transport:
         query: Query | None = None,
         body: bytes | None = None,
         stream: bool = False,
+        offset: int = 0,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         import aiohttp
 
@@ -113,11 +116,11 @@ class Transport:
                 self.url + path,
                 params=query,
                 data=body,
-                headers={"Accept": CBOR_TYPE},
+                headers={"Accept": CBOR_TYPE, **({"Range": f"bytes={offset}-"} if offset else {})},
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
-                if response.status != 200:
+                if response.status != (206 if offset else 200):
                     raise _error(response.status, await _read(response), self.url)
                 yield response
         except TimeoutError as error:
@@ -171,7 +174,7 @@ def _error(status: int, body: bytes, url: str) -> Exception:
     try:
         value = json.loads(body) if body[:1] == b"{" else dag_cbor.decode(body)
         message, code = str(value["error"])[:1_000], int(value["code"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return LedgerProtocolError(f"{url} answered {status} and nothing that a ledger says; check the URL")
     if status in (404, 410):
         return LedgerNotFound(message)

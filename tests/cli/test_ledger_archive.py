@@ -103,6 +103,7 @@ def test_what_is_no_archive_or_a_damaged_one_is_refused(
     holdfast: Holdfast, paid: str, tmp_path: Path
 ) -> None:
     file, bad = tmp_path / "town.car", tmp_path / "bad.car"
+    assert "no snapshot yet" in holdfast.fails(3, "ledger", "import", paid, "--snapshot")
     holdfast("ledger", "export", file, "--ledger", paid)
     whole = file.read_bytes()
     for raw in (b"", b"GIF89a", whole[:100], whole[:-1], whole + b"x", whole[:-40] + b"x" + whole[-39:]):
@@ -182,10 +183,74 @@ def test_a_state_in_the_archive_makes_the_import_fast(holdfast: Holdfast, paid: 
     assert "began with a later state" in holdfast.fails(3, "ledger", "export", tmp_path / "x.car")
 
 
+@pytest.fixture
+def snapped(holdfast: Holdfast, operator: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """The URL of a running ledger that has a snapshot, and the snapshot's height."""
+    operator.config.set("ledger.snapshot_blocks", 2)
+    with serving(ledger_service(operator, "127.0.0.1:0", asyncio.Event())) as url:
+        receiver = holdfast("wallet", "new", "receiver").text
+        monkeypatch.setenv("HOLDFAST_HOME", str(operator.path))
+        deadline = time.monotonic() + 20
+        while not (height := holdfast("ledger", "status", "--json").json["snapshot_height"]):
+            assert time.monotonic() < deadline
+            holdfast("wallet", "send", receiver, "1", "--key", "operator", "--yes")
+        holdfast("wallet", "send", receiver, "1", "--key", "operator", "--yes")
+        monkeypatch.setenv("HOLDFAST_HOME", str(holdfast.home))
+        yield url, height
+
+
+def test_a_running_ledgers_snapshot_spares_running_its_history(
+    holdfast: Holdfast, snapped: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, height = snapped
+    file = tmp_path / "town.car"
+    exported = holdfast("ledger", "export", file, "--state", "--from", url, "--json")
+    assert f"after block {height}," in exported.stderr
+    assert not (holdfast.home / "verify-history").exists()
+    assert holdfast("ledger", "verify-history", file, "--json").json["tip"] == exported.json["tip"]
+    for number, source in enumerate((file, url)):
+        monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / f"new{number}"))
+        imported = holdfast("ledger", "import", source, "--snapshot")
+        assert f"blocks 1 to {height};" in imported.stderr
+        assert exported.json["app_hash"] in imported.text
+        holdfast("config", "set", "ledger.keep_days", "0")
+        assert "began with a later state" in holdfast.fails(3, "ledger", "export", tmp_path / "x.car")
+
+
+def test_a_snapshot_that_is_not_the_signed_state_is_refused(
+    holdfast: Holdfast, operator: Home, snapped: tuple[str, int], tmp_path: Path
+) -> None:
+    from ledger.engine.archive import state_manifest, write_state
+    from ledger.engine.archive_reader import SnapshotReader
+    from merkledag import car
+
+    url, height = snapped
+    file = operator.ledger / "snapshots" / f"{height:020d}.car"
+    whole = file.read_bytes()
+    with file.open("rb") as opened:
+        reader = SnapshotReader(opened)
+        items = dict(reader.state())
+    items[next(iter(items))] += b"\x00"
+    lie = state_manifest(items.items(), "town", height, reader.manifest.app_hash)
+    with file.open("wb") as forged:
+        forged.write(car.header([lie.cid]))
+        write_state(forged.write, lie, items.items())
+    for command in (["export", tmp_path / "x.car", "--state", "--from", url], ["import", url, "--snapshot"]):
+        assert "app hash" in holdfast.fails(4, "ledger", *command)
+    assert not list(tmp_path.glob("x.car"))
+    elsewhere = state_manifest(items.items(), "town", height, bytes(32))
+    file.write_bytes(car.header([elsewhere.cid]) + whole[len(car.header([lie.cid])) :])
+    holdfast.fails(5, "ledger", "import", url, "--snapshot")
+    file.write_bytes(whole[:-1])
+    holdfast.fails(4, "ledger", "import", url, "--snapshot")
+    file.write_bytes(whole)
+    holdfast("ledger", "import", url, "--snapshot")
+
+
 def test_a_state_that_the_operator_did_not_sign_is_refused(
     holdfast: Holdfast, paid: str, tmp_path: Path
 ) -> None:
-    from ledger.engine.archive import Manifest, head, section, sections, state_parts, state_root
+    from ledger.engine.archive import Manifest, head, sections, state_manifest, write_state
     from ledger.engine.archive_reader import ArchiveReader
 
     file = tmp_path / "state.car"
@@ -196,10 +261,12 @@ def test_a_state_that_the_operator_did_not_sign_is_refused(
         blocks = list(reader.blocks())
     manifest, genesis = reader.contents.manifest, reader.contents.genesis
     items[next(iter(items))] += b"\x00"
-    root = state_root(items.items(), manifest.last, manifest.app_hash)
-    lie = Manifest(**{**manifest.to_map(), "state": node_cid(root.encode())})
-    parts = b"".join(map(section, state_parts(items.items())))
-    file.write_bytes(head(lie, genesis) + section(root.encode()) + parts + b"".join(map(sections, blocks)))
+    state = state_manifest(items.items(), manifest.chain, manifest.last, manifest.app_hash)
+    lie = Manifest(**{**manifest.to_map(), "state": state.cid})
+    with file.open("wb") as forged:
+        forged.write(head(lie, genesis))
+        write_state(forged.write, state, items.items())
+        forged.write(b"".join(map(sections, blocks)))
     assert "app hash" in holdfast.fails(4, "ledger", "import", file, "--snapshot")
     assert "app hash" in holdfast.fails(4, "ledger", "import", file, "--as-chain", "next")
     holdfast("ledger", "import", file)  # the blocks themselves are sound

@@ -1,4 +1,4 @@
-"""Snapshots: bounded chunks, the same for the same state, checked and resumable."""
+"""Snapshots: bounded chunks, the same for the same state, checked."""
 
 from __future__ import annotations
 
@@ -65,19 +65,6 @@ def test_a_snapshot_leads_to_the_same_application(world: World) -> None:
     block = world.block()
     assert block.app_hash != manifest.app_hash
     assert memory_store(world.app.items()).state.get(b"chain") != store.state.get(b"chain")
-
-
-def test_a_break_costs_only_what_was_not_there_yet(world: World) -> None:
-    shelf, mine = Shelf(), Shelf()
-    manifest = taken(world, shelf)
-    for chunk in list(snapshot.missing(manifest, mine.chunks.__contains__))[:3]:
-        mine.put(shelf.chunks[chunk])
-    rest = list(snapshot.missing(manifest, mine.chunks.__contains__))
-    assert rest == list(manifest.chunks[3:])
-    for chunk in rest:
-        mine.put(shelf.chunks[chunk])
-    assert not list(snapshot.missing(manifest, mine.chunks.__contains__))
-    assert dict(snapshot.read(manifest, mine.chunks.__getitem__)) == dict(world.app.items())
 
 
 def test_chunks_that_are_not_what_they_should_be_are_refused(world: World) -> None:

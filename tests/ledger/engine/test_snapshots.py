@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
+from typing import ClassVar
 
 import aiohttp
 import pytest
 
 from ledger import snapshot
+from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.errors import LedgerUnreachable
+from ledger.engine.export import fetch_snapshot
 from ledger.engine.snapshots import FOLDER, KEPT, Snapshots
 from ledger.ingest import memory_store
 from ledger.snapshot import SnapshotManifest
@@ -86,6 +90,37 @@ async def test_every_few_blocks_the_state_is_written_and_handed_out(
     assert block is not None
     assert (root.height, root.chain) == (height, CHAIN)
     assert root_of(state) == root.app_hash == block.app_hash
+
+
+class _Breaking(LedgerClient):
+    """A client whose streams break off after some bytes each."""
+
+    asked: ClassVar[list[int]] = []
+
+    async def stream(self, path: str, query: dict[str, str], offset: int = 0) -> AsyncGenerator[bytes, None]:
+        self.asked.append(offset)
+        whole = b"".join([data async for data in super().stream(path, query, offset)])
+        yield whole[:200]
+        if len(whole) > 200:
+            raise LedgerUnreachable("cut")
+
+
+async def test_a_snapshot_is_fetched_on_where_the_connection_broke_off(
+    engine: EmbeddedEngine, chain: Chain, tmp_path: Path
+) -> None:
+    for nonce in range(3):
+        await engine.submit(chain.transfer(nonce))
+    await until(lambda: engine.snapshots.newest() >= 3)
+
+    async def no_sleep(_seconds: float) -> None:
+        return
+
+    async with served(engine) as url, _Breaking(url, sleep=no_sleep) as client:
+        height = (await client.status())["snapshot_height"]
+        block = await fetch_snapshot(client, height, tmp_path / "got.car")
+    assert (tmp_path / "got.car").read_bytes() == engine.snapshots.path(height).read_bytes()
+    assert _Breaking.asked[:3] == [0, 200, 400]
+    assert block == engine.history.block(height)
 
 
 async def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(

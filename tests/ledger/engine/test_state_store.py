@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ledger import keys
 from ledger.application import Application, BlockInput, BlockResult, genesis_items
 from ledger.engine.errors import CorruptStore, EngineStopped
+from ledger.engine.pruned_rows import Pruned
 from ledger.engine.storage import LedgerStorage, StoredBlock
 from ledger.state_tree import verify
 from ledger.store import Changes, MemoryStore, Rows, Writes
@@ -159,15 +160,12 @@ def test_a_restored_state_is_that_of_its_block(tmp_path: Path) -> None:
     with opened(tmp_path / "wrong") as storage:
         items = {**dict(app.items()), b"more": b""}
         with pytest.raises(CorruptStore, match="the state has app hash"):
-            storage.restore(
-                app.genesis.encode(), items.items(), stored(app.height, Writes({}, {}, {}), app.app_hash)
-            )
+            storage.restore(app.genesis.encode(), items.items(), app.height, b"block", b"name", app.app_hash)
         assert storage.genesis() is None
     with opened(tmp_path / "right") as storage:
-        storage.restore(
-            app.genesis.encode(), app.items(), stored(app.height, Writes({}, {}, {}), app.app_hash)
-        )
+        storage.restore(app.genesis.encode(), app.items(), app.height, b"block", b"name", app.app_hash)
         again = Application(app.genesis, storage.committed())
         assert (again.height, again.app_hash, storage.height()) == (app.height, app.app_hash, app.height)
+        assert storage.pruned() == Pruned(app.height, app.height)
         storage.check_state()
         assert again.deals() == app.deals()
