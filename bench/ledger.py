@@ -63,7 +63,6 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.operator = signer("operator")
         self.keys = [signer(f"sender {number}") for number in range(SENDERS)]
-        self.nonces = [0] * SENDERS
         bls = BlsSigner.from_seed(hashlib.sha256(b"beacon").digest())
         genesis = Genesis.make(
             chain_id=CHAIN,
@@ -93,11 +92,9 @@ class Bench:
         """`count` transfers round the circle of senders."""
         batch: Batch = []
         for number, key in enumerate(self.keys):
-            share = count // SENDERS
             to = self.keys[(number + 1) % SENDERS].public_key
-            first = self.nonces[number]
-            batch.append([transfer(key, first + step, to, 1) for step in range(share)])
-            self.nonces[number] += share
+            first = self.engine.app.account(key.public_key).nonce
+            batch.append([transfer(key, first + step, to, 1) for step in range(count // SENDERS)])
         return batch
 
 
@@ -244,7 +241,7 @@ def round_of(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
             *("--count", str(arguments.count), "--seconds", str(arguments.seconds)),
         ],
         env={**os.environ, "PYTHONPATH": str(folder)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         check=True,
     )
     figures: dict[str, float] = json.loads(done.stdout)

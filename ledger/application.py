@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 from ledger import (
@@ -51,6 +52,8 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.SPOT: rules_spot.on_due,
     }
 )
+# Milliseconds: an engine verifies the next beacon ahead, and may run a block twice.
+_verify_step = lru_cache(maxsize=4)(beacon.verify_step)
 # What an earlier transaction of the same account, or the next block, may still cure.
 PASSING = frozenset({Code.NONCE_GAP, Code.BLOCK_FULL})
 
@@ -169,6 +172,17 @@ class Application(Queries, GovernanceQueries):
         if height != self.height + 1:
             raise ValueError(f"the next block is {self.height + 1}, not {height}")
         return beacon.message(self.chain_id, height, self.beacon)
+
+    def beacon_check(self, proposer: bytes) -> Callable[[bytes], bytes]:
+        """What gives the next block's beacon value for the proposer's signature, or raises InvalidBeacon.
+
+        It may run in another thread; `finalize_block` then need not verify that signature again. Raises
+        InvalidBlock for who proposes no blocks.
+        """
+        record = self._state.committed(keys.proposer(proposer), ProposerRecord)
+        if record is None:
+            raise InvalidBlock("the proposer has no BLS key on this chain")
+        return partial(_verify_step, record.bls_key, self.chain_id, self.height + 1, self.beacon)
 
     def prepare_proposal(self, candidates: Sequence[bytes], *, max_bytes: int) -> list[bytes]:
         """Those of the candidates, in their order, that pass on the present state and fit.
@@ -342,11 +356,8 @@ class Application(Queries, GovernanceQueries):
             raise InvalidBlock(f"the block does not begin with a beacon transaction: {error}") from None
         if head.chain != self.chain_id or head.height != block.height:
             raise InvalidBlock("the beacon transaction is another block's")
-        record = self._state.committed(keys.proposer(block.proposer), ProposerRecord)
-        if record is None:
-            raise InvalidBlock("the proposer has no BLS key on this chain")
         try:
-            return beacon.verify_step(record.bls_key, self.chain_id, block.height, self.beacon, head.beacon)
+            return self.beacon_check(block.proposer)(head.beacon)
         except InvalidBeacon as error:
             raise InvalidBlock(str(error)) from None
 

@@ -101,6 +101,10 @@ class Mempool:
         """Whether an admitted transaction waits for a block."""
         return bool(self._proofs or self._others)
 
+    def grows(self, limit: int) -> bool:
+        """Whether fewer than `limit` are admitted, and more are being verified."""
+        return len(self._proofs) + len(self._others) < min(limit, len(self._outcomes))
+
     async def submit(self, raw: bytes) -> Receipt:
         """The transaction's receipt, once it is in a block or refused.
 

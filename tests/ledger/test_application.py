@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 
-from ledger import keys, limits
+from ledger import application, keys, limits
 from ledger.application import Application, BlockInput
+from ledger.errors import InvalidBlock
 from ledger.fees import fee_of, with_least_fee
 from ledger.genesis import HOLD
 from ledger.ingest import memory_store
 from ledger.result import Code
 from ledger.state_tree import verify
 from ledger.store import MemoryRows
-from ledger.transactions import Accept, Prove, Register, Transaction, Transfer, decode, sign
-from tests.ledger.world import CHAIN, CONTENT, FAR_S, PARAMS, START_S, Piece, World, genesis, key, signer
+from ledger.transactions import Accept, Beacon, Prove, Register, Transaction, Transfer, decode, sign
+from proofs import beacon, bls
+from proofs.errors import InvalidBeacon
+from tests.ledger.world import (
+    CHAIN,
+    CONTENT,
+    FAR_S,
+    PARAMS,
+    START_S,
+    Piece,
+    World,
+    beacon_signer,
+    genesis,
+    key,
+    signer,
+)
 
 
 def test_a_new_chain_gives_all_money_to_the_operator() -> None:
@@ -192,3 +208,39 @@ def test_32_half_of_a_proposed_block_is_kept_for_proofs(monkeypatch: pytest.Monk
     assert world.app.prepare_proposal(raws, max_bytes=10**9) == raws[:3]
     assert verdict(*raws[:3]) is verdict(*raws[:3], proof) is Code.OK
     assert verdict(*raws) is Code.TOO_LARGE
+
+
+def test_a_beacon_that_was_checked_ahead_is_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    verified: list[int] = []
+    real = bls.verify
+
+    def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+        verified.append(1)
+        return real(public_key, message, signature)
+
+    monkeypatch.setattr(bls, "verify", verify)
+    monkeypatch.setattr(
+        application, "_verify_step", lru_cache(beacon.verify_step)
+    )  # other tests' chains are alike
+    signature = beacon_signer().sign(world.app.beacon_transaction_message(1))
+    value = world.app.beacon_check(key("operator"))(signature)
+    given = BlockInput(1, START_S, key("operator"), (Beacon(CHAIN, 1, signature).encode(),))
+    for _ in range(2):
+        world.app.finalize_block(given)
+        world.app.abort()
+    assert len(verified) == 1
+    world.app.finalize_block(given)
+    world.app.commit()
+    assert world.app.beacon == value
+
+    with pytest.raises(InvalidBlock):
+        world.app.beacon_check(key("stranger"))
+    for _ in range(2):  # what does not verify is not remembered as if it did
+        with pytest.raises(InvalidBeacon):
+            world.app.beacon_check(key("operator"))(signature)
+        with pytest.raises(InvalidBlock):
+            world.app.finalize_block(
+                BlockInput(2, START_S, key("operator"), (Beacon(CHAIN, 2, signature).encode(),))
+            )
+    assert len(verified) == 5

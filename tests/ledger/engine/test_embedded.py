@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 
 import pytest
 
+from ledger import limits
+from ledger.application import Application
+from ledger.engine import embedded
 from ledger.engine.blocks import Block, node_cid
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import EngineStopped, MempoolFull, StoreError
+from ledger.engine.mempool import VERIFY_BATCH
 from ledger.genesis import HOLD
-from ledger.result import Code
+from ledger.result import Code, TxResult
 from ledger.transactions import Transfer, decode
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -50,6 +55,43 @@ async def test_what_waits_together_goes_into_one_block_in_order(engine: Embedded
     assert heights[-1] <= 4
     in_blocks = [cid for height in range(1, heights[-1] + 1) for cid in _block(engine, height).txs[1:]]
     assert in_blocks == [node_cid(raw) for raw in raws]
+
+
+async def test_what_is_being_verified_comes_into_the_same_block(
+    engine: EmbeddedEngine, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "GATHER_S", 60.0)
+    names = ("ann", "bob", "carl")
+    funding = [chain.transfer(nonce, to=name) for nonce, name in enumerate(names)]
+    await asyncio.gather(*(engine.submit(raw) for raw in funding))
+    raws = [
+        chain.transfer(nonce, amount=100_000, sender=name)
+        for name in names
+        for nonce in range(limits.MAX_PENDING_PER_ACCOUNT)
+    ]
+    assert len(raws) > 2 * VERIFY_BATCH
+    receipts = await asyncio.gather(*(engine.submit(raw) for raw in raws))
+    assert {(receipt.height, receipt.code) for receipt in receipts} == {(engine.app.height, 0)}
+
+
+async def test_what_takes_long_to_verify_does_not_hold_up_the_rest(
+    engine: EmbeddedEngine, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, slow, committed = Application.verify_signature, chain.transfer(1), threading.Event()
+
+    def verify(self: Application, raw: bytes) -> TxResult:
+        if raw == slow:
+            assert committed.wait(60)
+        return real(self, raw)
+
+    monkeypatch.setattr(Application, "verify_signature", verify)
+    waiting = [asyncio.create_task(engine.submit(chain.transfer(0)))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the first is on its way to be verified, and the second not together with it
+    waiting.append(asyncio.create_task(engine.submit(slow)))
+    assert (await waiting[0]).height == 1
+    committed.set()
+    assert (await waiting[1]).height == 2
 
 
 def _block(engine: EmbeddedEngine, height: int) -> Block:
