@@ -89,4 +89,4 @@ async def _submit(home: Home, url: str, tx: Transaction) -> Receipt:
     from cli.compose import nodes_of
 
     async with nodes_of(home, url) as (client, _):
-        return await client.submit(tx.encode())
+        return await client.submit(tx.encode(), check_block=True)

@@ -177,7 +177,8 @@ async def desk_of(ledger: LedgerClient, account: bytes) -> Desk:
     """The ledger as it is now, for one account."""
     status = await ledger.status()
     record = await ledger.account(account)
-    return Desk(ledger, account, record, await ledger.params(), status["chain_id"], status["time"])
+    # The chain is that of the genesis, which is pinned: no status makes anybody sign for another one.
+    return Desk(ledger, account, record, await ledger.params(), await ledger.chain_id(), status["time"])
 
 
 def unsigned_transaction(
@@ -207,7 +208,7 @@ async def signed(home: Home, key: str, ledger: LedgerClient, tx: Transaction) ->
     """Signs and sends a transaction whose effect was shown; another nonce is taken if its own was used."""
     from ledger.engine.sender import Sender
 
-    return await Sender(ledger, home.signer(key)).send(tx.body, fee=tx.fee)
+    return await Sender(ledger, home.signer(key), check_blocks=True).send(tx.body, fee=tx.fee)
 
 
 def _write(manner: Manner, tx: Transaction) -> None:

@@ -40,13 +40,22 @@ class Sender:
     """Sends for one key. Safe for many concurrent `send`s; use one Sender a key.
 
     Nonces are handed out without asking the ledger. When one was refused the order is lost: the sender lets
-    everything in flight end, asks the ledger where it stands, and signs what was refused anew.
+    everything in flight end, asks the ledger where it stands, and signs what was refused anew. With
+    `check_blocks` it takes a receipt for true only if the block with the operator's signature bears it out.
     """
 
-    def __init__(self, client: LedgerClient, signer: Signer, *, lifetime_s: int = LIFETIME_S) -> None:
+    def __init__(
+        self,
+        client: LedgerClient,
+        signer: Signer,
+        *,
+        lifetime_s: int = LIFETIME_S,
+        check_blocks: bool = False,
+    ) -> None:
         self._client = client
         self._signer = signer
         self._lifetime_s = lifetime_s
+        self._check_blocks = check_blocks
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._order = asyncio.Lock()
         self._idle = asyncio.Event()
@@ -71,7 +80,9 @@ class Sender:
                 tx = with_least_fee(tx, place.params) if fee is None else tx
                 raw = sign(tx, self._signer).encode()
                 try:
-                    receipt = await self._patient(partial(self._client.submit, raw))
+                    receipt = await self._patient(
+                        partial(self._client.submit, raw, check_block=self._check_blocks)
+                    )
                 except BaseException as error:
                     self._next = None
                     if not isinstance(error, LedgerRefused) or error.code not in RETRY:
@@ -98,7 +109,9 @@ class Sender:
         account = await self._client.account(self.account)
         status = await self._client.status()
         expiry = status["time"] + self._lifetime_s
-        return _Place(status["chain_id"], await self._client.params(), account.nonce, expiry)
+        # From the genesis, which is the pinned one: no status makes anybody sign for another chain.
+        chain = await self._client.chain_id()
+        return _Place(chain, await self._client.params(), account.nonce, expiry)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[_Place]:

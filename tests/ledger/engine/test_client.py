@@ -402,8 +402,8 @@ async def test_a_lost_answer_does_not_pay_twice(server: Server, chain: Chain, en
         real = client.submit
         lost: list[Receipt] = []
 
-        async def submit(raw: bytes) -> Receipt:
-            receipt = await real(raw)
+        async def submit(raw: bytes, *, check_block: bool = False) -> Receipt:
+            receipt = await real(raw, check_block=check_block)
             if not lost:
                 lost.append(receipt)
                 raise LedgerUnreachable("the connection broke")
