@@ -183,8 +183,10 @@ def printable(name: str) -> str:
 
 
 def text(line: str) -> None:
-    """One line of a result for people, on stdout."""
+    """A line of a result for people, or several, on stdout. Nobody's data in it steers the terminal."""
     _make_room(sys.stdout)
+    if not (line.isascii() and line.isprintable()):
+        line = "\n".join("\t".join(map(printable, row.split("\t"))) for row in line.split("\n"))
     sys.stdout.write(line + "\n")
 
 
