@@ -178,7 +178,8 @@ async def _explain(plan: StorePlan, wire: Wire, params: Params) -> None:
     note(f"deposit  {amount_text(quote.deposit)}, back at the end;  fee {amount_text(quote.fee)}")
     note(PUBLIC)
     balance = (await wire.ledger.account(wire.sender.account)).balance
-    note(f"balance  {amount_text(balance)}, {amount_text(max(0, balance - quote.total))} after it")
+    left = balance - quote.total
+    note(f"balance  {amount_text(balance)}, {f'{amount_text(left)} after it' if left >= 0 else 'not enough'}")
     if balance < quote.total:
         raise too_poor(wire.sender.account, balance, quote.total)
 

@@ -90,6 +90,11 @@ def renew(
         from ledger.transactions import Renew
 
         view = await _open_deal(desk, wanted, own=True)
+        if view.deal.ending:
+            raise CommandError(
+                f"deal {wanted} is ending: it cannot be renewed, `holdfast store` makes a new one",
+                ExitCode.LEDGER,
+            )
         params = await desk.ledger.params(view.deal.terms)
         more = periods or -(-lasting_s // params.period_s)
         kept = sum(not shard.status.is_closed for shard in view.shards)
@@ -127,6 +132,8 @@ def end(
         from ledger.transactions import EndDeal
 
         view = await _open_deal(desk, wanted, own=True)
+        if view.deal.ending:
+            raise CommandError(f"deal {wanted} is ending already: nothing to do", ExitCode.LEDGER)
         held = sum(shard.escrow for shard in view.shards)
         effect = (
             f"end      deal {wanted} after the period that runs and one more: it cannot be taken back",
@@ -155,14 +162,20 @@ def top_up(
     wanted, units = cid_argument(deal), parse_amount(amount)
 
     async def prepare(desk: Desk) -> Intent:
+        from ledger.records import ShardStatus
         from ledger.transactions import TopUp
 
         view = await _open_deal(desk, wanted)
         _check_shard(view, shard)
         now = view.shards[shard]
+        if now.status is not ShardStatus.REPAIR:
+            raise CommandError(
+                f"shard {shard} of deal {wanted} is {now.status.value}: only a lost shard that waits for its "
+                "repair can be topped up",
+                ExitCode.LEDGER,
+            )
         effect = (
-            f"top up   {amount_text(units)} for the repair of shard {shard} of deal {wanted}, which is "
-            f"{now.status.value}",
+            f"top up   {amount_text(units)} for the repair of shard {shard} of deal {wanted}",
             f"         its reward is {amount_text(now.reward)} and {amount_text(now.bounty)} from others so "
             "far; if nobody repairs it, this goes to the deal's client",
         )
@@ -194,13 +207,14 @@ def spot(
         view = await _open_deal(desk, wanted)
         _check_shard(view, shard)
         params = await desk.ledger.params(view.deal.terms)
+        fee = desk.params.proof_fee  # that of the present, not of the deal's terms
         effect = (
             f"spot     challenge shard {shard} of deal {wanted}: {view.deal.challenges} leaves, to be "
             f"answered within {duration_text(params.window_s)}",
-            f"prepaid  {amount_text(params.proof_fee)}: the node's if it answers; else it comes back and the "
+            f"prepaid  {amount_text(fee)}: the node's if it answers; else it comes back and the "
             "node is fined",
         )
-        return Intent(Spot(wanted, shard), effect, params.proof_fee)
+        return Intent(Spot(wanted, shard), effect, fee)
 
     manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
     receipt = send(manner, prepare, lambda receipt: f"challenged in block {receipt.height}")

@@ -11,6 +11,7 @@ from cli.home import NODE_KEY, Home
 from cli.money import amount_text
 from cli.options import JsonFlag
 from cli.output import ExitCode, count_text, emit, meter, size_text, text, usage
+from cli.shard_pay import due
 from cli.spending import KeyFlag, LedgerFlag
 from cli.times import time_text
 
@@ -158,10 +159,11 @@ async def _verified(view: DealView, source: Any) -> DealCheck:
         line.finish()
 
 
-def _costs(view: DealView) -> dict[str, int]:
-    """Money of the deal by where it is now, in base units."""
+def _costs(view: DealView, datasets: Datasets) -> dict[str, int]:
+    """Money of the deal by where it is now, in base units; `due` to its nodes is a part of `escrow`."""
     return {
         "paid": sum(shard.paid for shard in view.shards),
+        "due": sum(due(shard, datasets.get(shard.dataset), view.deal.price) for shard in view.shards),
         "escrow": sum(shard.escrow for shard in view.shards),
         "refunded": view.deal.refunded,
         "deposit": view.deal.deposit,
@@ -173,7 +175,7 @@ def _whole(view: DealView, datasets: Datasets, check: DealCheck | None) -> dict[
         **_document(view),
         "datasets": {name.hex(): dataset.to_json() for name, dataset in datasets.items()},
         "ends_at": _ends_at(view),
-        "costs": _costs(view),
+        "costs": _costs(view, datasets),
     }
     if check is not None:
         document["verified"] = {
@@ -186,7 +188,7 @@ def _whole(view: DealView, datasets: Datasets, check: DealCheck | None) -> dict[
 
 
 def _print(view: DealView, datasets: Datasets) -> None:
-    terms, costs = view.deal, _costs(view)
+    terms, costs = view.deal, _costs(view, datasets)
     ending = ", ending" if terms.ending and terms.status.value == "open" else ""
     text(f"deal       {view.id} ({terms.status.value}{ending})")
     text(f"content    {terms.content}")
@@ -197,6 +199,7 @@ def _print(view: DealView, datasets: Datasets) -> None:
     if ends_at := _ends_at(view):
         text(f"ends       {time_text(ends_at)}")
     text(f"cost       {amount_text(costs['paid'])} paid so far, {amount_text(costs['escrow'])} in escrow")
+    text(f"due        {amount_text(costs['due'])} of that is earned, and the nodes will collect it")
     text(f"back       {amount_text(costs['refunded'])} came back; deposit {amount_text(costs['deposit'])}")
     for index, shard in enumerate(view.shards):
         _print_shard(index, shard, datasets.get(shard.dataset))

@@ -12,16 +12,17 @@ from cli.commands_wallet_history import CsvFlag, SinceOption, changes
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text, decimal_text
 from cli.options import JsonFlag
-from cli.output import emit, text, usage
+from cli.output import count_text, emit, text, usage
+from cli.shard_pay import due, to_come
 from cli.spending import KeyFlag, LedgerFlag, owner
 
 if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
     from ledger.engine.views import ChangeView, DealView
-    from ledger.records import ProviderRecord, ShardRecord
+    from ledger.records import DatasetRecord, ProviderRecord, ShardRecord
 
 # What the ledger's journal calls what a provider earns and loses; see docs/ledger-rpc.md, History.
-EARNED = {"payment": "paid", "reward": "rewards", "spot_answer": "spots"}
+EARNED = {"payment": "paid", "reward": "rewards", "bounty": "bounties", "spot_answer": "spots"}
 LOST = {"fee": "fees", "fault_fee": "fault_fees", "forfeit": "forfeited"}
 COLUMNS = ("deal", *EARNED.values(), *LOST.values(), "net_hold", "net_units")
 
@@ -51,6 +52,21 @@ class Totals:
         return earned - sum(self.amounts[name] for name in LOST.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A shard that the provider keeps, with what it is owed for it and what it can still earn with it."""
+
+    view: DealView
+    index: int
+    due: int
+    to_come: int
+
+    @property
+    def shard(self) -> ShardRecord:
+        """The ledger's record."""
+        return self.view.shards[self.index]
+
+
 @dataclass(slots=True)
 class Earnings:
     """A provider's totals, also by deal; "" has what belongs to none, as fees of transactions do."""
@@ -58,7 +74,7 @@ class Earnings:
     provider: ProviderRecord
     balance: int
     payout_balance: int
-    shards: list[tuple[DealView, int, ShardRecord]]
+    shards: list[Kept]
     total: Totals = field(default_factory=Totals)
     deals: dict[str, Totals] = field(default_factory=dict)
 
@@ -69,9 +85,14 @@ class Earnings:
             self.deals.setdefault(deal, Totals()).take(change)
 
     @property
+    def due(self) -> int:
+        """Pay of proven periods that is not collected yet."""
+        return sum(kept.due for kept in self.shards)
+
+    @property
     def to_come(self) -> int:
-        """Escrow of the shards that are kept: what they still pay if every period is proven."""
-        return sum(shard.escrow for _, _, shard in self.shards)
+        """What the shards that are kept still pay if every period is proven, what is due among it."""
+        return sum(kept.to_come for kept in self.shards)
 
 
 def earnings(
@@ -107,17 +128,11 @@ def earnings(
 
 async def _earnings(client: LedgerClient, account: bytes, since: str) -> Earnings:
     provider = await registered(client, account)
-    shards = [
-        (view, index, shard)
-        async for view in client.each_deal(provider=account, active=True)
-        for index, shard in enumerate(view.shards)
-        if shard.provider == account
-    ]
     found = Earnings(
         provider,
         (await client.account(account)).balance,
         (await client.account(provider.payout)).balance,
-        shards,
+        await _kept(client, account),
     )
     async for change in changes(client, account, since):
         found.take(change)
@@ -126,6 +141,22 @@ async def _earnings(client: LedgerClient, account: bytes, since: str) -> Earning
             if change.why in EARNED and change.counterparty in (b"", account):
                 found.take(change)
     return found
+
+
+async def _kept(client: LedgerClient, account: bytes) -> list[Kept]:
+    from ledger.records import ShardStatus
+
+    datasets: dict[bytes, DatasetRecord] = {}
+    kept: list[Kept] = []
+    async for view in client.each_deal(provider=account, active=True):
+        for index, shard in enumerate(view.shards):
+            if shard.provider != account or shard.status not in (ShardStatus.ACCEPTED, ShardStatus.ACTIVE):
+                continue
+            if shard.dataset and shard.dataset not in datasets:
+                datasets[shard.dataset] = await client.dataset(shard.dataset)
+            dataset, price = datasets.get(shard.dataset), view.deal.price
+            kept.append(Kept(view, index, due(shard, dataset, price), to_come(shard, dataset, price)))
+    return kept
 
 
 def _document(found: Earnings) -> dict[str, Any]:
@@ -139,6 +170,7 @@ def _document(found: Earnings) -> dict[str, Any]:
         "payout_balance": found.payout_balance,
         "stake": provider.stake,
         "locked": provider.locked,
+        "due": found.due,
         "to_come": found.to_come,
         "net": found.total.net,
         **found.total.amounts,
@@ -148,14 +180,16 @@ def _document(found: Earnings) -> dict[str, Any]:
         ],
         "shards": [
             {
-                "deal": str(view.id),
-                "shard": index,
-                "status": shard.status.value,
-                "paid": shard.paid,
-                "escrow": shard.escrow,
-                "ends_at": shard.ends_at,
+                "deal": str(kept.view.id),
+                "shard": kept.index,
+                "status": kept.shard.status.value,
+                "paid": kept.shard.paid,
+                "due": kept.due,
+                "to_come": kept.to_come,
+                "escrow": kept.shard.escrow,
+                "ends_at": kept.shard.ends_at,
             }
-            for view, index, shard in found.shards
+            for kept in found.shards
         ],
     }
 
@@ -168,17 +202,20 @@ def _print(found: Earnings) -> None:
     text(
         f"stake     {amount_text(provider.stake)}, {amount_text(provider.locked)} of it locked as collateral"
     )
-    earned = f"{amount_text(total['paid'])} paid, {amount_text(total['rewards'])} for repairs"
+    repairs = total["rewards"] + total["bounties"]
+    earned = f"{amount_text(total['paid'])} paid, {amount_text(repairs)} for repairs"
     text(f"earned    {earned}, {amount_text(total['spots'])} for spot challenges")
     lost = f"{amount_text(total['fees'])} fees, {amount_text(total['fault_fees'])} for faults"
     text(f"lost      {lost}, {amount_text(total['forfeited'])} forfeited")
     text(f"net       {amount_text(found.total.net)}")
-    text(f"to come   {amount_text(found.to_come)} at most, from {len(found.shards)} shards")
+    shards = count_text(len(found.shards), "shard")
+    text(f"due       {amount_text(found.due)} for proven periods, not collected yet")
+    text(f"to come   {amount_text(found.to_come)} at most from {shards}, what is due among it")
     for deal, totals in found.deals.items():
-        text(f"deal      {deal or 'none'}: {amount_text(totals.net)} net")
-    for view, index, shard in found.shards:
-        state = f"{shard.status.value}, {amount_text(shard.paid)} paid, {amount_text(shard.escrow)} to come"
-        text(f"shard     {view.id} {index}: {state}")
+        text(f"deal      {deal or 'none (fees and fines)'}: {amount_text(totals.net)} net")
+    for kept in found.shards:
+        money = f"{amount_text(kept.shard.paid)} paid, {amount_text(kept.to_come)} to come"
+        text(f"shard     {kept.view.id} {kept.index}: {kept.shard.status.value}, {money}")
 
 
 def _print_csv(found: Earnings) -> None:

@@ -14,7 +14,7 @@ from cli.groups import new_app
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
-from cli.output import emit, note, text
+from cli.output import CommandError, ExitCode, emit, note, text
 from cli.spending import (
     Desk,
     DryRunFlag,
@@ -132,6 +132,8 @@ def send_money(
     from merkledag.peer import peer_text
 
     receiver, units = account_argument(to), parse_amount(amount)
+    if not units:
+        raise CommandError("an amount of 0 moves nothing", ExitCode.LEDGER)
     lasting_s = seconds(valid_for, "--valid-for") if valid_for else 0
     manner = Manner(
         key, ledger, yes, dry_run, unsigned, json_output, nonce=checked_nonce(nonce), lifetime_s=lasting_s
@@ -141,7 +143,15 @@ def send_money(
         from ledger.transactions import Transfer
 
         effect = [f"send     {amount_text(units)} to {peer_text(receiver)}"]
+        if receiver == desk.account:
+            effect.append("         the account itself: nothing but the fee leaves it")
+            return Intent(Transfer(receiver, units), tuple(effect))
         if not (held := await desk.ledger.account(receiver)).balance and not held.nonce:
+            if units < (least := desk.params.account_minimum):
+                raise CommandError(
+                    f"{peer_text(receiver)} is a new account: what opens it is at least {amount_text(least)}",
+                    ExitCode.LEDGER,
+                )
             effect.append("         a new account: check it, what is sent to a wrong one is lost")
         return Intent(Transfer(receiver, units), tuple(effect), units)
 

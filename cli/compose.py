@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from cli.home import NODE_KEY, OPERATOR_KEY, Home
 from cli.ledger_files import genesis_file, read_genesis, require_no_ledger, write_genesis
-from cli.output import invalid, note
+from cli.money import amount_text
+from cli.output import CommandError, ExitCode, invalid, note
 from cli.serve import listening
 from ledger.genesis import HOLD, Genesis, Params
 
@@ -247,12 +248,43 @@ async def node_service(
         details = {"token": token, "ledger": ledger_url}
         async with listening(node.app, home, "node", listen, details) as url:
             node.settings = replace(node.settings, endpoint=terms.endpoint or url)
-            await node.register()
+            await _register(node, wire, terms)
             await node.start()
             try:
                 yield RunningNode(url, node)
             finally:
                 await node.stop()
+
+
+async def _register(node: StorageNode, wire: Wire, terms: NodeTerms) -> None:
+    """Tells the ledger what the node offers; exit 7 says what its account lacks for that."""
+    from ledger.engine.errors import LedgerNotFound, LedgerRefused
+    from ledger.fees import small_fee
+    from ledger.result import Code
+    from merkledag.peer import peer_text
+
+    try:
+        return await node.register()
+    except LedgerRefused as error:
+        if error.code not in (Code.FEE_NOT_COVERED, Code.INSUFFICIENT_FUNDS):
+            raise
+        refused = error
+    account, params = wire.sender.account, await wire.ledger.params()
+    try:
+        known, deposit = (await wire.ledger.provider(account)).stake, 0
+    except LedgerNotFound:
+        known, deposit = 0, params.deposit
+    needed = max(0, terms.stake - known) + deposit + 2 * small_fee(params)
+    balance = (await wire.ledger.account(account)).balance
+    if balance >= needed:
+        raise refused
+    raise CommandError(
+        f"the node's account has {amount_text(balance)}; a stake of {amount_text(terms.stake)}, deposit and "
+        f"fees take {amount_text(needed)}: send it {amount_text(needed - balance)} or more with `holdfast "
+        f"wallet send {peer_text(account)} AMOUNT` from an account that has them, or choose a smaller "
+        "node.stake",
+        ExitCode.LEDGER,
+    )
 
 
 # -- the gateway ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ MAX_CHARS: Final = 64
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"
 _AMOUNT = re.compile(rf"({_DIGITS})(?:\.([0-9]{{1,{DECIMALS}}}))?\s*(?:hold)?", re.IGNORECASE)
 _UNITS = re.compile(rf"({_DIGITS})\s*units?", re.IGNORECASE)
+_IN_UNITS = re.compile(r"\b([0-9]{1,19}) units\b")
 _SIZE = re.compile(r"([0-9]{1,15})\s*(?:([kmgt])i?b?|b)?", re.IGNORECASE)
 
 
@@ -43,6 +44,11 @@ def amount_text(units: int) -> str:
     whole, rest = divmod(abs(units), HOLD)
     decimals = f".{rest:09d}".rstrip("0") if rest else ""
     return f"{'-' if units < 0 else ''}{whole:_}{decimals} HOLD"
+
+
+def in_hold(line: str) -> str:
+    """A line with amounts in base units (`12 units`), as the ledger writes them, in HOLD."""
+    return _IN_UNITS.sub(lambda found: amount_text(int(found[1])), line)
 
 
 def decimal_text(units: int) -> str:

@@ -143,6 +143,10 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     line = " ".join(str(error).split())
+    if exit_code(error) is ExitCode.LEDGER:
+        from cli.money import in_hold
+
+        line = in_hold(line)  # what the ledger says is in units
     if line and (isinstance(error, CommandError) or _listed(error) is not None):
         return line
     return f"{type(error).__name__}: {line} (HOLDFAST_DEBUG=1 shows where)"

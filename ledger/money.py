@@ -144,7 +144,7 @@ def _change(state: State, totals: Totals, purse: Purse, by: int) -> None:
             record = AccountRecord()
         value = getattr(record, field) + by
         if value < 0 and purse.place is Place.BALANCE:
-            raise Refusal(Code.INSUFFICIENT_FUNDS, f"{value - by} units do not cover {-by}")
+            raise Refusal(Code.INSUFFICIENT_FUNDS, f"{value - by} units do not cover {-by} units")
         if not 0 <= value <= limits.MAX_UINT:
             raise RuleBroken(f"{cls.__name__}.{field} would be {value}")
         state.put(purse.key, replace(record, **{field: value}))

@@ -94,7 +94,7 @@ def test_a_deal_is_shown_with_its_proofs_and_costs(net: Net) -> None:
         )
     )
     assert shown["ends_at"] > shown["deal"]["created_at"]
-    assert set(shown["costs"]) == {"paid", "escrow", "refunded", "deposit"}
+    assert set(shown["costs"]) == {"paid", "due", "escrow", "refunded", "deposit"}
     said = net.run("deal", "show", deal)
     assert "proven" in said
     assert "ends " in said
@@ -147,11 +147,11 @@ def test_earnings_add_up(net: Net) -> None:
     deal = net.deal()
     net.until(lambda: net.json("node", "earnings")["paid"])
     found = net.json("node", "earnings")
-    earned = found["paid"] + found["rewards"] + found["spots"]
+    earned = found["paid"] + found["rewards"] + found["bounties"] + found["spots"]
     assert found["net"] == earned - found["fees"] - found["fault_fees"] - found["forfeited"]
     assert sum(row["net"] for row in found["deals"]) == found["net"]
     assert next(row for row in found["deals"] if row["deal"] == deal)["paid"] == found["paid"]
-    assert found["to_come"] > 0
+    assert 0 <= found["due"] <= found["to_come"] > 0
     table = list(csv.DictReader(net.run("node", "earnings", "--csv").splitlines()))
     assert any(row["deal"] == deal and int(row["net_units"]) > 0 for row in table)
     assert net.json("node", "earnings", "--since", "2200-01-01")["net"] == 0
@@ -175,14 +175,15 @@ def test_a_deal_is_renewed_and_ended(net: Net) -> None:
     net.run("deal", "renew", net.cid, "--periods", "1", "--yes", code=3)
     net.run("wallet", "new", "other")
     assert "is paid by" in net.run("deal", "end", deal, "--key", "other", "--yes", code=7)
-    net.run("deal", "top-up", deal, "0", "1", "--yes", code=7)  # it is not lost
+    assert "only a lost shard" in net.run("deal", "top-up", deal, "0", "1", "--dry-run", code=7)
     net.run("deal", "top-up", deal, "9", "1", "--yes", code=3)
 
     assert "cannot be taken back" in net.commands("deal", "end", deal, "--dry-run").stderr
     net.run("deal", "end", deal, "--yes")
     assert net.json("deal", "show", deal)["deal"]["ending"]
     assert "ending" in net.run("deal", "show", deal)
-    net.run("deal", "end", deal, "--yes", code=7)
+    assert "ending already" in net.run("deal", "end", deal, "--dry-run", code=7)
+    assert "is ending" in net.run("deal", "renew", deal, "--periods", "1", "--dry-run", code=7)
     net.until(lambda: net.json("deal", "show", deal)["deal"]["status"] == "ended")
     ended = net.json("deal", "show", deal)
     assert ended["costs"]["escrow"] == 0

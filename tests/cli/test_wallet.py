@@ -110,10 +110,29 @@ def test_an_account_without_money_is_told_what_to_do(wallet: Holdfast) -> None:
     assert f"holdfast wallet send {poor}" in said
     assert "--dry-run" not in said
     assert "has 0 HOLD" in wallet.fails(7, "wallet", "send", STRANGER, "1", "--key", "poor", "--dry-run")
-    wallet.fails(7, "wallet", "send", poor, "0", "--yes")
+    assert "moves nothing" in wallet.fails(7, "wallet", "send", poor, "0", "--dry-run")
+    assert "at least 0.00001 HOLD" in wallet.fails(7, "wallet", "send", poor, "1 units", "--dry-run")
     wallet.fails(3, "wallet", "send", poor, "1", "--key", "absent", "--yes")
     wallet.fails(2, "wallet", "send", "nobody", "1", "--yes")
     wallet.fails(2, "wallet", "send", poor, "1", "--key", "beacon-of-old", "--nonce", "1", "--yes")
+
+
+def test_a_node_without_money_is_told_how_much_it_needs(
+    wallet: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = wallet("config", "get", "ledger.url").text
+    monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / "node"))
+    said = wallet.fails(7, "node", "run", "--ledger", url, "--listen", "127.0.0.1:0", "--stake", "5")
+    assert "has 0 HOLD; a stake of 5 HOLD" in said
+    assert f"holdfast wallet send {account(wallet)} AMOUNT" in said
+
+
+def test_what_is_sent_to_oneself_stays(wallet: Holdfast) -> None:
+    own = account(wallet)
+    plan = wallet("wallet", "send", own, "1.5", "--dry-run", "--json").json
+    assert (plan["spends"], plan["balance_after"]) == (0, plan["balance"] - plan["fee"])
+    assert "nothing but the fee" in wallet("wallet", "send", own, "1.5", "--yes").stderr
+    assert balance(wallet) == plan["balance_after"]
 
 
 def test_the_accounts_of_a_home_are_listed(wallet: Holdfast) -> None:
