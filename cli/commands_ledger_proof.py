@@ -8,7 +8,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag, NewFileOption
-from cli.output import emit, invalid, note, text, usage
+from cli.output import emit, invalid, not_found, note, text, usage
 from cli.streams import check_binary_stdout, is_stdout, read_input
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from ledger.engine.proof_file import ProofFile
 
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
-WORDS = "account KEY, provider KEY, deal CID, shard CID N, dataset ID, params N, chain, totals"
+WORDS = (
+    "account KEY, provider KEY, deal CID, shard CID N, spot CID N, dataset ID, proposal CID, params N, "
+    "chain, totals"
+)
 HOW = f"write a key in hexadecimal, or {WORDS}"
 HASH_BYTES = 32
 MAX_SHARD = 63
@@ -28,6 +31,9 @@ def prove(
         list[str], typer.Argument(metavar="KEY", help=f"Hexadecimal, or what is there: {WORDS}.")
     ],
     output: NewFileOption = "",
+    cometbft: Annotated[
+        bool, typer.Option("--cometbft", help="CometBFT's ProofOps message alone; of what is present only.")
+    ] = False,
     ledger: LedgerFlag = "",
     json_output: JsonFlag = False,
 ) -> None:
@@ -39,6 +45,7 @@ def prove(
     from cli.serve import run_once
     from cli.servers import ledger_url
     from cli.target import Target
+    from ledger.state_proof import cometbft_ops
 
     key = state_key(what)
     home = Home.locate()
@@ -52,8 +59,12 @@ def prove(
 
     found: ProofFile = run_once(asked())
     found.verify()
+    if cometbft and found.proof.value is None:
+        raise not_found(
+            "the state has nothing there, which CometBFT's form cannot show: leave --cometbft out"
+        )
     with Target(output) as target:
-        target.append(found.encode())
+        target.append(cometbft_ops(found.proof) if cometbft else found.encode())
     if json_output:
         emit(_document(found, None))
 
@@ -112,6 +123,10 @@ def state_key(words: list[str]) -> bytes:
             return keys.deal(cid_argument(cid))
         case ["shard", cid, number] if _is_number(number, MAX_SHARD):
             return keys.shard(cid_argument(cid), int(number))
+        case ["spot", cid, number] if _is_number(number, MAX_SHARD):
+            return keys.spot(cid_argument(cid), int(number))
+        case ["proposal", cid]:
+            return keys.proposal(cid_argument(cid))
         case ["dataset", name]:
             return keys.dataset(_hexadecimal(name, HASH_BYTES, exact=True))
         case ["params", number] if _is_number(number, MAX_U32):
@@ -121,7 +136,7 @@ def state_key(words: list[str]) -> bytes:
         case ["totals"]:
             return keys.TOTALS
         case [name]:
-            from ledger.engine.proof_file import MAX_KEY_BYTES
+            from ledger.limits import MAX_KEY_BYTES
 
             return _hexadecimal(name, MAX_KEY_BYTES)
     raise usage(f"{' '.join(words)!r}: {HOW}")

@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import Any
 
 from ledger.errors import InvalidStateProof
+from ledger.limits import MAX_KEY_BYTES
 from ledger.state_tree import (
     BUCKET_BITS,
     BUCKET_KEY,
@@ -33,7 +34,6 @@ from ledger.state_tree import (
 from merkledag import dag_cbor, varint
 from merkledag.errors import MerkledagError
 
-MAX_KEY_BYTES = 511
 MAX_VALUE_BYTES = 1 << 20
 MAX_BUCKET_AUNTS = 32
 MAX_PROOF_BYTES = MAX_VALUE_BYTES + 8_192

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from ledger import state_proof
 from ledger.engine.blocks import BlockEvents, Receipt
 from ledger.engine.errors import LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
+from ledger.errors import InvalidStateProof
 from ledger.fields import FieldError, Wire
+from ledger.state_tree import StateProof
 from merkledag.peer import peer_text
 
 W = TypeVar("W", bound=Wire)
@@ -34,6 +37,14 @@ def receipt(value: Any) -> Receipt:
     if isinstance(value, dict):
         value = {name: each for name, each in value.items() if name not in ("name", "error")}
     return typed(Receipt, value)
+
+
+def state_proof_of(value: Any) -> StateProof:
+    """A state proof in its compact form; raises LedgerProtocolError."""
+    try:
+        return state_proof.decode(value)
+    except (InvalidStateProof, TypeError) as error:
+        raise LedgerProtocolError(f"not a state proof: {error}") from error
 
 
 def filter_query(wanted: EventFilter) -> list[tuple[str, str]]:

@@ -11,11 +11,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ledger import transactions
-from ledger.engine.answers import block_events, field, filter_query, receipt, seen_up_to, typed
+from ledger.engine.answers import (
+    block_events,
+    field,
+    filter_query,
+    receipt,
+    seen_up_to,
+    state_proof_of,
+    typed,
+)
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
 from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
-from ledger.engine.proof_file import KIND, Proof, ProofFile
+from ledger.engine.proof_file import KIND, ProofFile
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
 from ledger.engine.views import (
     AccountView,
@@ -157,7 +165,9 @@ class LedgerClient:
             raise LedgerNotFound(
                 "the chain has no block yet: nothing has been signed that a proof could lead to"
             )
-        block, proof = await self.block(height), typed(Proof, field(answer, "proof"))
+        block, proof = await self.block(height), state_proof_of(field(answer, "compact"))
+        if proof.key != key:
+            raise LedgerProtocolError(f"{self.url} gave the proof of another key")
         return ProofFile(block, KIND, proof)
 
     async def stream(self, path: str, query: dict[str, str], offset: int = 0) -> AsyncGenerator[bytes, None]:

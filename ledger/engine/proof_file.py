@@ -1,18 +1,19 @@
 """A proof of one key of the state as a file: the proof, and the signed block whose app hash it leads to.
 
-The file is the DAG-CBOR map {block, kind, proof}: the block as in `blocks`, the proof as `/v1/prove` has it.
+The file is the DAG-CBOR map {block, kind, proof}: the block as in `blocks`, the proof's bytes as in
+`state_proof`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from ledger import keys, state_tree
+from ledger import keys, state_proof, state_tree
 from ledger.engine.blocks import Block
 from ledger.engine.errors import InvalidProofFile
-from ledger.fields import Digest, FieldError, Spec, Uint, Wire, blob, nested, sequence, text
+from ledger.errors import InvalidStateProof
+from ledger.fields import FieldError, Spec, Wire, nested, text
 from ledger.genesis import Genesis, Params
 from ledger.records import (
     AccountRecord,
@@ -23,19 +24,18 @@ from ledger.records import (
     ProviderRecord,
     ShardRecord,
     SlotRecord,
+    SpotRecord,
     TotalsRecord,
 )
-from ledger.state_tree import LeafProof, StateProof
+from ledger.records_governance import ProposalRecord, VoteRecord
+from ledger.state_tree import StateProof
 from merkledag import dag_cbor
 from merkledag.errors import MerkledagError
 
 KIND: Final = "holdfast/state-proof/1"
 MAX_FILE_BYTES: Final = 4 << 20
-MAX_KEY_BYTES: Final = 512
-MAX_VALUE_BYTES: Final = 1 << 20
-MAX_AUNTS: Final = 32
 
-# The longest prefix of a key that is here says what its value is.
+# The prefix of a key says what its value is.
 _RECORDS: Final[dict[bytes, type[Wire]]] = {
     keys.ACCOUNT: AccountRecord,
     keys.CHAIN: ChainRecord,
@@ -44,59 +44,26 @@ _RECORDS: Final[dict[bytes, type[Wire]]] = {
     keys.GENESIS: Genesis,
     keys.JOIN: SlotRecord,
     keys.PARAMS: Params,
+    keys.PROPOSAL: ProposalRecord,
     keys.PROPOSER: ProposerRecord,
     keys.PROVIDER: ProviderRecord,
     keys.SHARD: ShardRecord,
     keys.SLOT: SlotRecord,
+    keys.SPOT: SpotRecord,
     keys.TOTALS: TotalsRecord,
+    keys.VOTE: VoteRecord,
 }
 
 
-def _optional(spec: Spec) -> Spec:
-    """The same, or null."""
-
-    def or_none(convert: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
-        return lambda value: None if value is None else value if convert is None else convert(value)
-
-    return Spec(or_none(spec.check), or_none(spec.to_wire), or_none(spec.to_json), or_none(spec.from_json))
-
-
-_KEY = blob(0, MAX_KEY_BYTES)
-_AUNTS = sequence(blob(state_tree.HASH_BYTES, state_tree.HASH_BYTES), MAX_AUNTS)
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf(Wire):
-    """`state_tree.LeafProof` on the wire."""
-
-    key: Annotated[bytes, _KEY]
-    value_hash: Digest
-    index: Uint
-    total: Uint
-    aunts: Annotated[tuple[bytes, ...], _AUNTS]
-
-    def proof(self) -> LeafProof:
-        """As the state's tree has it."""
-        return LeafProof(self.key, self.value_hash, self.index, self.total, self.aunts)
-
-
-@dataclass(frozen=True, slots=True)
-class Proof(Wire):
-    """`state_tree.StateProof` on the wire."""
-
-    key: Annotated[bytes, _KEY]
-    value: Annotated[bytes | None, _optional(blob(0, MAX_VALUE_BYTES))]
-    leaf: Annotated[Leaf | None, _optional(nested(Leaf))]
-    left: Annotated[Leaf | None, _optional(nested(Leaf))]
-    right: Annotated[Leaf | None, _optional(nested(Leaf))]
-    aunts: Annotated[tuple[bytes, ...], _AUNTS]
-
-    def proof(self) -> StateProof:
-        """As the state's tree has it."""
-        leaf, left, right = (
-            None if each is None else each.proof() for each in (self.leaf, self.left, self.right)
-        )
-        return StateProof(self.key, self.value, leaf, left, right, self.aunts)
+def _check_proof(value: Any) -> StateProof:
+    if type(value) is StateProof:
+        return value
+    if type(value) is not bytes:
+        raise FieldError(f"{type(value).__name__} where bytes belong")
+    try:
+        return state_proof.decode(value)
+    except InvalidStateProof as error:
+        raise FieldError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +72,7 @@ class ProofFile(Wire):
 
     block: Annotated[Block, nested(Block)]
     kind: Annotated[str, text(64)]
-    proof: Annotated[Proof, nested(Proof)]
+    proof: Annotated[StateProof, Spec(_check_proof, to_wire=state_proof.encode)]
 
     def encode(self) -> bytes:
         """Canonical DAG-CBOR."""
@@ -129,16 +96,16 @@ class ProofFile(Wire):
         """
         if not self.block.verify():
             raise InvalidProofFile(f"block {self.block.height} is not signed by the account that it names")
-        if not state_tree.verify(self.proof.proof(), self.block.app_hash):
+        if not state_tree.verify(self.proof, self.block.app_hash):
             raise InvalidProofFile("the proof does not lead to the app hash")
 
     def record(self) -> Wire | None:
         """The value as the record that the key says it is; None where it is absent, or of no such key."""
         value = self.proof.value
-        kinds = [cls for prefix, cls in _RECORDS.items() if self.proof.key.startswith(prefix)]
-        if value is None or not kinds:
+        kind = next((cls for prefix, cls in _RECORDS.items() if self.proof.key.startswith(prefix)), None)
+        if value is None or kind is None:
             return None
         try:
-            return kinds[0].from_map(dag_cbor.decode(value))
+            return kind.from_map(dag_cbor.decode(value))
         except (MerkledagError, FieldError) as error:
-            raise InvalidProofFile(f"the value is no {kinds[0].__name__} of this release: {error}") from error
+            raise InvalidProofFile(f"the value is no {kind.__name__} of this release: {error}") from error

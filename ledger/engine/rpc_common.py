@@ -17,8 +17,6 @@ from merkledag.errors import InvalidCID, MerkledagError
 from merkledag.peer import parse_peer
 
 DEFAULT_LIMIT = 100
-MAX_LIMIT = 1_000
-MAX_KEY_BYTES = 512
 RETRY_AFTER_S = 1
 
 
@@ -100,6 +98,6 @@ def parse_hex(name: str, text: str, max_bytes: int, exact: bool = False) -> byte
 def parse_limit(request: web.Request) -> int:
     """The `limit` of a list; raises HTTPBadRequest."""
     limit = parse_uint("limit", request.query.get("limit", str(DEFAULT_LIMIT)))
-    if not 1 <= limit <= MAX_LIMIT:
-        raise web.HTTPBadRequest(text=f"limit: 1 to {MAX_LIMIT}")
+    if not 1 <= limit <= limits.MAX_PAGE:
+        raise web.HTTPBadRequest(text=f"limit: 1 to {limits.MAX_PAGE}")
     return limit

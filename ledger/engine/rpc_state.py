@@ -13,7 +13,6 @@ from ledger.engine.render import AccountKey, dump_json
 from ledger.engine.row_keys import PLACE_BYTES, place_key, read_place
 from ledger.engine.rpc_common import (
     ENGINE,
-    MAX_KEY_BYTES,
     parse_account,
     parse_cid,
     parse_hex,
@@ -31,7 +30,7 @@ from ledger.engine.views import (
     SlotView,
     SpotView,
 )
-from ledger.limits import MAX_UINT
+from ledger.limits import MAX_KEY_BYTES, MAX_UINT
 from ledger.paging import Page
 from ledger.views_datasets import DatasetInfo, SlotInfo
 

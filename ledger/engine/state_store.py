@@ -11,11 +11,11 @@ import lmdb
 from ledger.engine.environment import explain, translated
 from ledger.engine.errors import CorruptStore, EngineStopped
 from ledger.errors import CorruptState
+from ledger.limits import MAX_KEY_BYTES
 from ledger.state_tree import StateTree
 from ledger.store import Changes, Writes
 
 STATE, TREE, LISTS = b"state", b"tree", b"lists"
-MAX_KEY_BYTES = 511  # LMDB's
 FIRST_KEYS = 4
 MOST_KEYS = 256
 

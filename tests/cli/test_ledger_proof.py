@@ -14,6 +14,7 @@ from cli.home import OPERATOR_KEY, Home
 from ledger import keys
 from ledger.engine.proof_file import ProofFile
 from ledger.genesis import DEMO_PARAMS
+from ledger.state_proof import cometbft_ops
 from merkledag.peer import peer_text
 from tests.cli.background import serving
 from tests.cli.conftest import Holdfast
@@ -60,6 +61,13 @@ def test_a_proof_needs_no_ledger(
     assert "1000000000" in unsure.text
     piped = holdfast("ledger", "prove", "account", receiver, "--ledger", url).stdout
     assert holdfast("ledger", "verify", "-", "--json", stdin=piped).json["record"] == shown["record"]
+
+
+def test_a_proof_comes_in_cometbfts_form_too(holdfast: Holdfast, url: str, receiver: str) -> None:
+    proof = ProofFile.decode(holdfast("ledger", "prove", "account", receiver, "--ledger", url).stdout).proof
+    ops = holdfast("ledger", "prove", "account", receiver, "--cometbft", "--ledger", url).stdout
+    assert ops == cometbft_ops(proof)
+    holdfast.fails(3, "ledger", "prove", "params", "9", "--cometbft", "--ledger", url)
 
 
 def test_what_is_absent_is_proven_too(holdfast: Holdfast, url: str, receiver: str, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,7 +15,7 @@ from ledger import keys
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.rpc import build_rpc
 from ledger.engine.rpc_common import Settings
-from ledger.engine.schema import OTHER
+from ledger.engine.schema import OTHER, document
 from ledger.transactions import Propose, Spot, Vote
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -49,6 +51,14 @@ async def test_every_route_and_no_other_has_a_schema(engine: EmbeddedEngine, htt
     schema = await schema_of(http)
     assert set(schema["routes"]) == served_here
     assert set(OTHER) <= served_here
+
+
+def test_the_page_names_every_route_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "ledger-rpc.md").read_text()
+    named = {re.sub(r"latest|\{\w+\}", "{}", path) for path in re.findall(r"/v1/[\w/{}]*[\w}]", page)}
+    routes = {re.sub(r"\{\w+\}", "{}", route.partition(" ")[2]) for route in document()["routes"]}
+    assert routes <= named
+    assert named <= routes | {route.removesuffix("/{}") for route in routes}
 
 
 async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
