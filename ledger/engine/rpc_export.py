@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from ledger.engine.rpc_common import ENGINE, SETTINGS, STREAMS, parse_uint
 from merkledag import car
 
 PORTION_BYTES = 256 << 10
+MIN_BYTES_S = 32 << 10
 
 
 def add_routes(app: web.Application) -> None:
@@ -28,7 +30,31 @@ async def _origin(request: web.Request) -> web.StreamResponse:
     path = request.app[ENGINE].history.origin
     if path is None:
         raise web.HTTPNotFound(text="this chain goes on from no other one")
-    return web.FileResponse(path, headers={"Content-Type": f"{CAR_TYPE}; version=1"})
+    return await _hand_out(request, path)
+
+
+async def _hand_out(request: web.Request, path: Path) -> web.StreamResponse:
+    """Sends a file. Whoever takes less than `MIN_BYTES_S` of it is cut off: streams are few."""
+    streams, settings = request.app[STREAMS], request.app[SETTINGS]
+    if streams.active >= settings.max_streams or streams.closing:
+        raise TooManySubscribers("as many streams as allowed are open; try again later")
+    response = web.FileResponse(path, headers={"Content-Type": f"{CAR_TYPE}; version=1"})
+    streams.active += 1
+    try:
+        async with asyncio.timeout(settings.write_timeout_s + _size_bytes(path) / MIN_BYTES_S):
+            await response.prepare(request)  # sends all of it
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    except FileNotFoundError as error:
+        raise web.HTTPNotFound(text="the snapshot has just been dropped for a newer one") from error
+    finally:
+        streams.active -= 1
+    return response
+
+
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size
 
 
 async def _snapshot(request: web.Request) -> web.StreamResponse:
@@ -39,16 +65,7 @@ async def _snapshot(request: web.Request) -> web.StreamResponse:
     if height not in heights:
         there = ", ".join(map(str, heights)) or "none"
         raise web.HTTPNotFound(text=f"no snapshot of block {text}; there are: {there}")
-    streams = request.app[STREAMS]
-    if streams.active >= request.app[SETTINGS].max_streams or streams.closing:
-        raise TooManySubscribers("as many streams as allowed are open; try again later")
-    response = web.FileResponse(snapshots.path(height), headers={"Content-Type": f"{CAR_TYPE}; version=1"})
-    streams.active += 1
-    try:
-        await response.prepare(request)
-    finally:
-        streams.active -= 1
-    return response
+    return await _hand_out(request, snapshots.path(height))
 
 
 async def _blocks(request: web.Request) -> web.StreamResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import ClassVar
@@ -10,10 +12,12 @@ import aiohttp
 import pytest
 
 from ledger import snapshot
+from ledger.engine import rpc_export
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import LedgerUnreachable
 from ledger.engine.export import fetch_snapshot
+from ledger.engine.rpc_common import Settings
 from ledger.engine.snapshots import FOLDER, KEPT, Snapshots
 from ledger.ingest import memory_store
 from ledger.snapshot import SnapshotManifest
@@ -90,6 +94,29 @@ async def test_every_few_blocks_the_state_is_written_and_handed_out(
     assert block is not None
     assert (root.height, root.chain) == (height, CHAIN)
     assert root_of(state) == root.app_hash == block.app_hash
+
+
+async def test_readers_that_take_nothing_do_not_keep_the_streams_from_others(
+    engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent by the kernel, a file has no unsent bytes here that would tell of a slow reader."""
+    monkeypatch.setattr(rpc_export, "MIN_BYTES_S", 1 << 40)
+    engine.snapshots.path(9).parent.mkdir()
+    engine.snapshots.path(9).touch()
+    os.truncate(engine.snapshots.path(9), 64 << 20)
+    settings = Settings(max_streams=1, write_timeout_s=0.1)
+    async with served(engine, settings) as url, aiohttp.ClientSession() as session:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1)
+        writer.write(b"GET /v1/snapshot/latest HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readexactly(1)
+        async with session.get(f"{url}/v1/snapshot/latest") as response:
+            assert response.status == 503
+        status = 503
+        while status == 503:
+            async with session.get(f"{url}/v1/events") as response:
+                status = response.status
+        assert status == 200
+        writer.close()
 
 
 class _Breaking(LedgerClient):
