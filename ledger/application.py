@@ -148,16 +148,29 @@ class Application(Queries, GovernanceQueries):
     # Transactions before they are in a block.
 
     def check_tx(self, raw: bytes) -> TxResult:
-        """Whether a transaction may wait for a block; cheap. Remembers signatures and pending nonces."""
+        """Whether a transaction may wait for a block; cheap. Remembers signatures and pending nonces.
+
+        Whoever sends a proof that nothing waits for is told so here, before anybody verifies it.
+        """
         found = self._reader.read(raw)
         if isinstance(found, TxResult):
             return found
         refused = check_envelope(found, self.params, self.time)
-        return refused or self._pending.admit(found, self.account(found.tx.account))
+        refused = refused or self._pending.check(found, self.account(found.tx.account))
+        if refused is None and is_proof(found.tx.body):
+            refused = execute.check_proof(self._committed_context(), found)
+        if refused is None:
+            self._pending.add(found)
+        return refused or TxResult(Code.OK, "", found.tx_id)
 
     def verify_signature(self, raw: bytes) -> TxResult:
         """Decodes and verifies ahead of `check_tx`, which then need not. May run in other threads."""
         return self._reader.verify_ahead(raw)
+
+    def sender(self, raw: bytes) -> bytes:
+        """Whose transaction it is, b"" if the bytes are none."""
+        found = self._reader.read(raw)
+        return b"" if isinstance(found, TxResult) else found.tx.account
 
     def forget(self, raw: bytes) -> None:
         """The engine no longer holds this pending transaction (evicted): its nonce is free again."""
@@ -361,9 +374,13 @@ class Application(Queries, GovernanceQueries):
         except InvalidBeacon as error:
             raise InvalidBlock(str(error)) from None
 
-    def _context(self, chain: ChainRecord) -> Context:
+    def _committed_context(self) -> Context:
+        """The last committed block, to check against; also while another one is being made."""
+        return self._context(self._chain, self._state.as_committed())
+
+    def _context(self, chain: ChainRecord, state: State | None = None) -> Context:
         return Context(
-            state=self._state,
+            state=state or self._state,
             params=self.params,
             totals=money.Totals.of(self.totals()),
             proofs=self._proofs,

@@ -65,6 +65,20 @@ def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
     return TxResult(Code.OK, "", found.tx_id)
 
 
+def check_proof(ctx: Context, found: ReadTx) -> TxResult | None:
+    """Refuses a proof that nothing waits for, without looking at what it shows; None for all else."""
+    sender = found.tx.account
+    try:
+        match found.tx.body:
+            case Prove() as body:
+                rules_proofs.find_provable(ctx, sender, body)
+            case Answer() as body:
+                rules_spot.find_answerable(ctx, sender, body)
+    except Refusal as refusal:
+        return TxResult(refusal.code, refusal.log, found.tx_id)
+    return None
+
+
 def _charge(ctx: Context, found: ReadTx) -> None:
     """Uses the nonce and burns the fee."""
     tx = found.tx

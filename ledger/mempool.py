@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from ledger import limits, transactions
@@ -11,7 +12,7 @@ from ledger.fees import least_fee
 from ledger.genesis import Params
 from ledger.records import AccountRecord
 from ledger.result import Code, TxResult
-from ledger.transactions import Transaction, is_proof
+from ledger.transactions import Answer, Prove, Transaction, is_proof
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 
@@ -104,19 +105,35 @@ def check_envelope(found: ReadTx, params: Params, time: int) -> TxResult | None:
     return None
 
 
+def _proven_by(tx: Transaction) -> Hashable:
+    """What a transaction is a proof for; None if it is no proof."""
+    match tx.body:
+        case Prove() as body:
+            return tx.account, body.dataset
+        case Answer() as body:
+            return tx.account, body.deal, body.shard
+    return None
+
+
 class Pending:
     """Nonces of transactions that wait for a block: consecutive ones, a bounded number an account.
 
-    Half of the places are kept for proofs, so that no flood of others makes a provider miss its window.
+    Half of the places are kept for proofs, so that no flood of others makes a provider miss its window. Of
+    the proofs for one window or spot challenge one waits at a time: each costs a verification, and one that
+    fails costs its sender nothing.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, OrderedDict[int, tuple[CID, int]]] = {}
-        self._proofs: set[CID] = set()
+        self._proofs: dict[CID, Hashable] = {}
+        self._proven: set[Hashable] = set()
         self._count = 0
 
-    def admit(self, found: ReadTx, record: AccountRecord) -> TxResult:
-        """Notes a transaction if its nonce is the account's next one and all pending fees are covered."""
+    def check(self, found: ReadTx, record: AccountRecord) -> TxResult | None:
+        """Why a transaction may not wait, or that it does; None if it may be added.
+
+        Its nonce has to be the account's next one, and all pending fees covered.
+        """
         tx = found.tx
         waiting = self._waiting.get(tx.account, OrderedDict())
         known = waiting.get(tx.nonce)
@@ -133,16 +150,23 @@ class Pending:
             return TxResult(Code.POOL_FULL, "too many transactions are pending; send it again", found.tx_id)
         if sum(fee for _, fee in waiting.values()) + tx.fee > record.balance:
             return TxResult(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units", found.tx_id)
-        if is_proof(tx.body):
-            self._proofs.add(found.tx_id)
-        waiting[tx.nonce] = (found.tx_id, tx.fee)
-        self._waiting[tx.account] = waiting
+        return None
+
+    def add(self, found: ReadTx) -> None:
+        """Notes a transaction that `check` has nothing against."""
+        tx = found.tx
+        proven = _proven_by(tx)
+        if proven is not None:
+            self._proofs[found.tx_id] = proven
+            self._proven.add(proven)
+        self._waiting.setdefault(tx.account, OrderedDict())[tx.nonce] = (found.tx_id, tx.fee)
         self._count += 1
-        return TxResult(Code.OK, "", found.tx_id)
 
     def _has_place(self, tx: Transaction) -> bool:
         others = self._count - len(self._proofs)
-        return self._count < limits.MAX_PENDING and (is_proof(tx.body) or others < limits.MAX_PENDING // 2)
+        if self._count >= limits.MAX_PENDING or _proven_by(tx) in self._proven:
+            return False
+        return is_proof(tx.body) or others < limits.MAX_PENDING // 2
 
     def forget(self, found: ReadTx) -> None:
         """The transaction waits no more; its nonce is free."""
@@ -160,7 +184,7 @@ class Pending:
 
     def _drop(self, account: bytes, waiting: OrderedDict[int, tuple[CID, int]], nonce: int) -> None:
         tx_id, _ = waiting.pop(nonce)
-        self._proofs.discard(tx_id)
+        self._proven.discard(self._proofs.pop(tx_id, None))
         self._count -= 1
         if not waiting:
             del self._waiting[account]

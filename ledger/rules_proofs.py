@@ -59,17 +59,22 @@ def check_timing(record: DatasetRecord, clock: Clock, period: int, time: int) ->
         raise Refusal(Code.ALREADY_PROVEN, f"period {period} is proven")
 
 
-def prove(ctx: Context, sender: bytes, body: Prove) -> None:
-    """Counts the open period as proven if the proof shows the drawn leaves of the pieces it began with."""
+def find_provable(ctx: Context, sender: bytes, body: Prove) -> DatasetRecord:
+    """The dataset whose open window a proof is for; refuses, without looking at the proof itself."""
     record = ctx.find_dataset(body.dataset)
     if record is not None and record.provider != sender:
         raise Refusal(Code.NOT_YOURS, "the dataset is another provider's")
     if record is None:
         raise Refusal(Code.UNKNOWN_DATASET, "no such dataset")
-    terms = ctx.terms(record.terms)
-    check_timing(record, Clock.of(body.dataset, terms), body.period, ctx.time)
+    check_timing(record, Clock.of(body.dataset, ctx.terms(record.terms)), body.period, ctx.time)
+    return record
+
+
+def prove(ctx: Context, sender: bytes, body: Prove) -> None:
+    """Counts the open period as proven if the proof shows the drawn leaves of the pieces it began with."""
+    record = find_provable(ctx, sender, body)
     try:
-        ctx.proofs.verify(challenge_of(record, terms), body.proof)
+        ctx.proofs.verify(challenge_of(record, ctx.terms(record.terms)), body.proof)
     except InvalidProof as error:
         raise Refusal(Code.INVALID_PROOF, str(error)) from None
     record = replace(

@@ -67,9 +67,9 @@ def spot(ctx: Context, sender: bytes, body: Spot) -> None:
     ctx.spots_opened += 1
 
 
-def answer(ctx: Context, sender: bytes, body: Answer) -> None:
-    """Pays what was prepaid to the provider if the proof shows the drawn leaves of the piece."""
-    deal = ctx.need_deal(body.deal)
+def find_answerable(ctx: Context, sender: bytes, body: Answer) -> SpotRecord:
+    """The open spot challenge that an answer is for; refuses, without looking at the proof itself."""
+    ctx.need_deal(body.deal)
     shard = ctx.need_shard(body.deal, body.shard)
     if shard.provider != sender:
         raise Refusal(Code.NOT_YOURS, "the shard is another provider's")
@@ -78,6 +78,13 @@ def answer(ctx: Context, sender: bytes, body: Answer) -> None:
         raise Refusal(Code.NO_SPOT, "no spot challenge of the shard is open")
     if ctx.time > record.closes_at:
         raise Refusal(Code.TOO_LATE, f"the answer was due at {record.closes_at}")
+    return record
+
+
+def answer(ctx: Context, sender: bytes, body: Answer) -> None:
+    """Pays what was prepaid to the provider if the proof shows the drawn leaves of the piece."""
+    record = find_answerable(ctx, sender, body)
+    deal, shard = ctx.get_deal(body.deal), ctx.get_shard(body.deal, body.shard)
     try:
         ctx.proofs.verify(challenge_of(deal, shard, record, ctx.terms(deal.terms)), body.proof)
     except InvalidProof as error:

@@ -67,6 +67,12 @@ class State:
         self._layers: list[_Layer] = []
         self._records: RecentCache[bytes, Record] = RecentCache(limits.MAX_REMEMBERED_RECORDS // 2)
 
+    def as_committed(self) -> State:
+        """The rows of the last committed block, to read records from while a block is being made on them."""
+        below = State(self._rows)
+        below._records = self._records
+        return below
+
     def begin(self) -> None:
         """Opens an overlay."""
         assert len(self._layers) < 2, "a block and a transaction in it are all the overlays there are"

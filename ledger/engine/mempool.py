@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -50,10 +50,12 @@ class _Budget:
     count: int
     size_bytes: int
 
-    def take(self, lane: Mapping[bytes, int]) -> dict[bytes, int]:
-        """The first ones of a lane that fit."""
+    def take(self, lane: Mapping[bytes, int], taken_before: Collection[bytes] = ()) -> dict[bytes, int]:
+        """The first ones of a lane that fit, but for those that were taken before."""
         taken: dict[bytes, int] = {}
         for raw, number in lane.items():
+            if raw in taken_before:
+                continue
             if self.count <= 0 or self.size_bytes < len(raw):
                 break
             taken[raw] = number
@@ -160,13 +162,25 @@ class Mempool:
         return outcome
 
     def candidates(self, limit: int, max_bytes: int) -> list[bytes]:
-        """The oldest admitted transactions, within the limits, in order; half of both is for proofs first."""
+        """The oldest admitted transactions, within the limits, in order; half of both is for proofs first.
+
+        In the other half what comes before a chosen proof of the same account, which has to wait for it, is
+        first.
+        """
         budget = _Budget(limit // 2, max_bytes // 2)
         chosen = budget.take(self._proofs)
         budget = _Budget(budget.count + limit - limit // 2, budget.size_bytes + max_bytes - max_bytes // 2)
-        chosen |= budget.take(self._others)
-        chosen |= budget.take({raw: n for raw, n in self._proofs.items() if raw not in chosen})
+        chosen |= budget.take(self._before(chosen))
+        chosen |= budget.take(self._others, chosen)
+        chosen |= budget.take(self._proofs, chosen)
         return sorted(chosen, key=chosen.__getitem__)
+
+    def _before(self, proofs: Mapping[bytes, int]) -> dict[bytes, int]:
+        """What the senders of these proofs have sent before them: nonces have an order."""
+        last = {self._app.sender(raw): number for raw, number in proofs.items()}
+        if not last:
+            return {}
+        return {raw: n for raw, n in self._others.items() if n < last.get(self._app.sender(raw), 0)}
 
     def resolve(self, raw: bytes, outcome: Outcome) -> None:
         """Ends the waiting of a transaction."""

@@ -242,6 +242,17 @@ def test_15_pending_fees_are_covered(world: World) -> None:
     assert world.app.check_tx(second).code is Code.FEE_NOT_COVERED
 
 
+def test_15_what_is_proven_is_not_proven_again_in_the_pool(world: World) -> None:
+    _, dataset = world.active("client", "node")
+    world.open_window(dataset)
+    body = world.proof(dataset)
+    raw = world.tx("node", body)
+    assert world.app.check_tx(raw).ok
+    assert world.block(raw).tx_results[1].ok
+    assert world.app.check_tx(raw).code is Code.NONCE_USED  # by which its sender finds the receipt
+    assert world.app.check_tx(world.tx("node", body)).code is Code.ALREADY_PROVEN
+
+
 def test_16_deals_cost_a_deposit_and_few_fit_into_a_block(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
