@@ -26,8 +26,6 @@ from storage_node.piece_file import PieceFile
 
 RETRY_S = 1.0
 HEALED_AT_ONCE = 8
-# Below these odds of proving a period it is cheaper to declare the fault, which costs half.
-LEAST_ODDS = 0.5
 
 _TOO_LATE = frozenset({Code.TOO_LATE, Code.TOO_EARLY, Code.NOTHING_TO_DO, Code.UNKNOWN_DATASET})
 _GONE = frozenset(
@@ -53,6 +51,18 @@ def odds(leaves: int, lost: int, drawn: int) -> float:
     for index in range(drawn):
         chance *= max(0, leaves - lost - index) / (leaves - index)
     return chance
+
+
+def least_odds(record: DatasetRecord, terms: Params) -> float:
+    """The odds of proving a period below which it is cheaper to declare its fault.
+
+    To wait for the draw brings the pay or costs the fee, to declare costs half of the fee. A fault that is
+    free is never worth declaring.
+    """
+    fee = record.price_total * terms.fault_fee_percent // 100
+    if fee == 0 or record.clean >= terms.grace_periods:
+        return 0.0
+    return fee / 2 / (record.price_total + fee)
 
 
 class Upkeep:
@@ -119,7 +129,7 @@ class Upkeep:
         if self._heal and (lost.pieces or lost.blocks):
             await self._restore(lost, opens_at)
             lost = await asyncio.to_thread(self._losses, record, keys, terms)
-        if not is_to_come or lost.odds >= LEAST_ODDS:
+        if not is_to_come or lost.odds >= least_odds(record, terms):
             return ""
         name = dataset.hex()[:12]
         what = f"{len(lost.pieces)} pieces and {len(lost.blocks)} blocks of dataset {name} are lost"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
 import pytest
 
-from ledger.records import ShardStatus
+from ledger.genesis import Params
+from ledger.records import DatasetRecord, ShardStatus
 from ledger.transactions import Ask, EndDeal, HandOver, Renew
 from merkledag.cid import CID
 from storage_node.blockstore import lmdb_file
 from storage_node.duties import ShardKey
 from storage_node.errors import PlacementFailed, UploadRefused
 from storage_node.ledger_view import open_deal
-from storage_node.upkeep import odds
+from storage_node.upkeep import least_odds, odds
 from storage_node.wire import ShardPhase
 from tests.storage_node.content import add_files, some_bytes
 from tests.storage_node.network import Home, Network, Provider, a_network
@@ -191,6 +193,18 @@ def test_the_odds_of_proving_are_those_of_drawing_nothing_that_is_lost() -> None
     assert odds(1_000, 1_000, 30) == 0.0
     assert odds(10, 3, 4) == pytest.approx(comb(7, 4) / comb(10, 4))
     assert odds(3, 1, 30) == 0.0
+
+
+def test_a_fault_is_declared_where_waiting_for_the_draw_would_cost_more() -> None:
+    """The draw brings the pay with the odds, else costs the fee; half of the fee is what declaring costs."""
+    record = DatasetRecord(bytes(32), bytes(32), 1, 1, 0, price_total=1_000)
+    for percent in (1, 100, 500):
+        least = least_odds(record, Params(fault_fee_percent=percent))
+        fee = 10 * percent
+        assert least * 1_000 - (1 - least) * fee == pytest.approx(-fee / 2)
+    assert least_odds(record, Params()) == 0.25
+    assert least_odds(record, Params(fault_fee_percent=0)) == 0
+    assert least_odds(replace(record, clean=30), Params(grace_periods=30)) == 0  # the next fault is free
 
 
 async def test_a_fault_that_is_sure_to_come_is_declared_for_half_the_fee(network: Network) -> None:
