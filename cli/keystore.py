@@ -233,11 +233,14 @@ def ask_passphrase(prompt: str, *, confirm: bool = False) -> bytes:
     """A passphrase typed on the terminal; exit 2 when it is empty or the two entries differ."""
     import getpass
 
-    typed = getpass.getpass(prompt)
-    if not typed:
-        raise usage("the passphrase is empty")
-    if confirm and getpass.getpass("The same again: ") != typed:
-        raise usage("the two passphrases differ")
+    from cli.streams import interruptible
+
+    with interruptible():
+        typed = getpass.getpass(prompt)
+        if not typed:
+            raise usage("the passphrase is empty")
+        if confirm and getpass.getpass("The same again: ") != typed:
+            raise usage("the two passphrases differ")
     return typed.encode()
 
 

@@ -1,8 +1,12 @@
-"""Files that arguments name, where `-` is standard input or output."""
+"""Files that arguments name, where `-` is standard input or output, and questions on the terminal."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +46,32 @@ def require_yes(question: str, *, without_terminal: str, declined: str) -> None:
         raise usage(without_terminal)
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    with interruptible():
+        answer = sys.stdin.readline()
+    if answer.strip().lower() not in {"y", "yes"}:
         raise CommandError(declined)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """While a person is asked, Ctrl-C ends the command at once.
+
+    An event loop handles signals in its turns, and has none while a question blocks it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    }
+    loops_own = signal.set_wakeup_fd(-1)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(loops_own)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def base64_text(data: bytes | memoryview) -> str:

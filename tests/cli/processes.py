@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from cli.serve import LIFELINE
+from tests.cli.conftest import ROOT
 
 WAIT_S = 60
 # Servers watch the first end and stop when the other one closes: when this process ends, however it does.
@@ -44,6 +48,31 @@ def spawn(env: dict[str, str], *arguments: str, **options: Any) -> subprocess.Po
         start_new_session=True,
         **options,
     )
+
+
+def on_terminal(env: dict[str, str], *arguments: str, interrupt_at: bytes | None = None) -> tuple[int, bytes]:
+    """A command line on a terminal of its own; Ctrl-C is typed when it has printed `interrupt_at`."""
+    child, screen = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execve(sys.executable, [sys.executable, "-m", "cli.main", *arguments], env)
+    seen = b""
+    give_up_s = time.monotonic() + 60
+    while time.monotonic() < give_up_s:
+        if not select.select([screen], [], [], 1)[0]:
+            continue
+        try:
+            data = os.read(screen, 4096)
+        except OSError:  # Linux: the other side has closed
+            break
+        if not data:
+            break
+        seen += data
+        if interrupt_at is not None and interrupt_at in seen:
+            os.write(screen, b"\x03")
+            interrupt_at = None
+    os.close(screen)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
 
 
 class Process:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import random
 import re
-import select
 import signal
 import stat
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,8 +25,8 @@ from storage_node.custody import Custody
 from storage_node.duties import ShardKey
 from storage_node.piece_file import PieceFile
 from storage_node.pins import Pin, PinMode
-from tests.cli.conftest import ROOT, Holdfast
-from tests.cli.processes import environment, spawn
+from tests.cli.conftest import Holdfast
+from tests.cli.processes import environment, on_terminal, spawn
 from tests.storage_node.content import add_files, encode, some_bytes
 
 Tree = Callable[..., Path]
@@ -399,31 +395,6 @@ def test_two_backups_at_once_do_not_mix(holdfast: Holdfast, tree: Tree, folder: 
     assert 0 in codes
     assert set(codes) <= {0, 1}
     assert holdfast("repo", "backup", folder, "--verify", "--json").json["problems"] == []
-
-
-def on_terminal(env: dict[str, str], *arguments: str, interrupt_at: bytes | None = None) -> tuple[int, bytes]:
-    """A command line on a terminal of its own; Ctrl-C is typed when it has printed `interrupt_at`."""
-    child, screen = pty.fork()
-    if child == 0:
-        os.chdir(ROOT)
-        os.execve(sys.executable, [sys.executable, "-m", "cli.main", *arguments], env)
-    seen = b""
-    give_up_s = time.monotonic() + 60
-    while time.monotonic() < give_up_s:
-        if not select.select([screen], [], [], 1)[0]:
-            continue
-        try:
-            data = os.read(screen, 4096)
-        except OSError:  # Linux: the other side has closed
-            break
-        if not data:
-            break
-        seen += data
-        if interrupt_at is not None and interrupt_at in seen:
-            os.write(screen, b"\x03")
-            interrupt_at = None
-    os.close(screen)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
 
 
 def test_on_a_terminal_it_shows_progress_and_can_be_interrupted(

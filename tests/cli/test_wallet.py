@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +23,7 @@ from cli.output import CommandError
 from merkledag.peer import parse_peer
 from tests.cli.conftest import Holdfast
 from tests.cli.ledgers import Ledger, a_ledger
+from tests.cli.processes import environment, on_terminal
 
 STRANGER = "12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
 
@@ -125,6 +128,23 @@ def test_a_node_without_money_is_told_how_much_it_needs(
     said = wallet.fails(7, "node", "run", "--ledger", url, "--listen", "127.0.0.1:0", "--stake", "5")
     assert "has 0 HOLD; a stake of 5 HOLD" in said
     assert f"holdfast wallet send {account(wallet)} AMOUNT" in said
+
+
+def test_ctrl_c_at_a_question_ends_the_command(wallet: Holdfast, chain: Ledger, tmp_path: Path) -> None:
+    before = balance(wallet)
+    env = environment(wallet.home, HOLDFAST_LEDGER_URL=chain.url)
+    code, seen = on_terminal(env, "wallet", "send", STRANGER, "1.5", interrupt_at=b"[y/N]")
+    assert (code, b"holdfast: interrupted" in seen) == (130, True), seen
+    assert balance(wallet) == before
+
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("open sesame")
+    env = environment(tmp_path / "operator")
+    command = [sys.executable, "-P", "-m", "cli.main", "ledger", "init"]
+    sealed = env | {"HOLDFAST_PASSPHRASE_FILE": str(passphrase)}
+    subprocess.run(command, env=sealed, check=True, capture_output=True, timeout=60)
+    code, seen = on_terminal(env, "ledger", "start", interrupt_at=b"Passphrase of key")
+    assert (code, b"holdfast: interrupted" in seen, b"stopping" in seen) == (130, True, False), seen
 
 
 def test_what_is_sent_to_oneself_stays(wallet: Holdfast) -> None:
