@@ -23,6 +23,7 @@ from ledger.engine.answers import (
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
 from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
+from ledger.engine.outbox import Outbox
 from ledger.engine.proof_file import KIND, ProofFile
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
 from ledger.engine.views import (
@@ -80,6 +81,7 @@ class LedgerClient:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._http = Transport(url, session, timeout_s)
+        self._outbox = Outbox(self._http)
         self._expect_chain = expect_chain
         self._expect_operator = expect_operator
         self._genesis: Genesis | None = None
@@ -94,6 +96,7 @@ class LedgerClient:
 
     async def close(self) -> None:
         """Closes the connections; harmless twice."""
+        await self._outbox.close()
         await self._http.close()
 
     async def __aenter__(self) -> Self:
@@ -180,11 +183,12 @@ class LedgerClient:
     async def submit(self, raw: bytes, *, check_block: bool = False) -> Receipt:
         """Sends a signed transaction; returns once it is in a block. Raises LedgerRefused if none takes it.
 
-        Sending the same bytes again is harmless: the answer tells what became of them. With `check_block` the
-        answer counts only if the block, which the operator signed, has those bytes.
+        Sending the same bytes again is harmless: the answer tells what became of them. What is sent at the
+        same time goes in one request. With `check_block` the answer counts only if the block, which the
+        operator signed, has those bytes.
         """
         await self._check()
-        found = receipt(await self._http.post("/v1/tx", raw))
+        found = await self._outbox.send(raw)
         if found.tx_id != transactions.decode(raw).id:
             raise LedgerProtocolError(f"{self.url} told of {found.tx_id}, another transaction than was sent")
         if check_block and node_cid(raw) not in (await self.block(found.height)).txs:
@@ -200,11 +204,7 @@ class LedgerClient:
         Their receipts are in the same order; `height` is 0 and `code` says why where one is in no block.
         """
         await self._check()
-        answer = await self._http.post("/v1/txs", dag_cbor.encode(list(raws)))
-        receipts = [receipt(each) for each in field(answer, "receipts")]
-        if len(receipts) != len(raws):
-            raise LedgerProtocolError(f"{self.url} gave {len(receipts)} receipts for {len(raws)} sent")
-        return receipts
+        return await self._outbox.send_all(raws)
 
     async def events(
         self, from_height: int, wanted: EventFilter | None = None
