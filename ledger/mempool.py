@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ledger import limits, transactions
 from ledger.errors import InvalidTransaction
@@ -115,6 +116,14 @@ def _proven_by(tx: Transaction) -> Hashable:
     return None
 
 
+class _Waiting(NamedTuple):
+    """One that waits. A key can sign a transaction in many ways: only one of them has the place."""
+
+    tx_id: CID
+    sig: bytes
+    fee: int
+
+
 class Pending:
     """Nonces of transactions that wait for a block: consecutive ones, a bounded number an account.
 
@@ -124,7 +133,7 @@ class Pending:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[bytes, OrderedDict[int, tuple[CID, int]]] = {}
+        self._waiting: dict[bytes, OrderedDict[int, _Waiting]] = {}
         self._proofs: dict[CID, Hashable] = {}
         self._proven: set[Hashable] = set()
         self._count = 0
@@ -137,7 +146,7 @@ class Pending:
         tx = found.tx
         waiting = self._waiting.get(tx.account, OrderedDict())
         known = waiting.get(tx.nonce)
-        if known is not None and known[0] == found.tx_id:
+        if known is not None and known.sig == tx.sig and known.tx_id == found.tx_id:
             return TxResult(Code.OK, "pending", found.tx_id)
         following = record.nonce
         while following in waiting:
@@ -148,7 +157,7 @@ class Pending:
             return TxResult(Code.NONCE_GAP, f"the next nonce is {following}", found.tx_id)
         if len(waiting) >= limits.MAX_PENDING_PER_ACCOUNT or not self._has_place(tx):
             return TxResult(Code.POOL_FULL, "too many transactions are pending; send it again", found.tx_id)
-        if sum(fee for _, fee in waiting.values()) + tx.fee > record.balance:
+        if sum(each.fee for each in waiting.values()) + tx.fee > record.balance:
             return TxResult(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units", found.tx_id)
         return None
 
@@ -159,7 +168,7 @@ class Pending:
         if proven is not None:
             self._proofs[found.tx_id] = proven
             self._proven.add(proven)
-        self._waiting.setdefault(tx.account, OrderedDict())[tx.nonce] = (found.tx_id, tx.fee)
+        self._waiting.setdefault(tx.account, OrderedDict())[tx.nonce] = _Waiting(found.tx_id, tx.sig, tx.fee)
         self._count += 1
 
     def _has_place(self, tx: Transaction) -> bool:
@@ -171,7 +180,8 @@ class Pending:
     def forget(self, found: ReadTx) -> None:
         """The transaction waits no more; its nonce is free."""
         waiting = self._waiting.get(found.tx.account)
-        if waiting is None or waiting.get(found.tx.nonce, (None,))[0] != found.tx_id:
+        known = None if waiting is None else waiting.get(found.tx.nonce)
+        if waiting is None or known is None or (known.tx_id, known.sig) != (found.tx_id, found.tx.sig):
             return
         self._drop(found.tx.account, waiting, found.tx.nonce)
 
@@ -182,9 +192,8 @@ class Pending:
             assert waiting is not None
             self._drop(account, waiting, used)
 
-    def _drop(self, account: bytes, waiting: OrderedDict[int, tuple[CID, int]], nonce: int) -> None:
-        tx_id, _ = waiting.pop(nonce)
-        self._proven.discard(self._proofs.pop(tx_id, None))
+    def _drop(self, account: bytes, waiting: OrderedDict[int, _Waiting], nonce: int) -> None:
+        self._proven.discard(self._proofs.pop(waiting.pop(nonce).tx_id, None))
         self._count -= 1
         if not waiting:
             del self._waiting[account]

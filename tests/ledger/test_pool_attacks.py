@@ -1,0 +1,77 @@
+"""Attacks on what waits for a block: one account with many signatures under one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from ledger.genesis import HOLD
+from ledger.result import Code
+from ledger.transactions import SIGN_TAG, Transfer, decode, verify
+from tests.ledger.world import World, key, seed
+
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+Point = tuple[int, int]
+BASE: Point = (
+    15112221349535400772501151409588531511454012693041857206046113283949847762202,
+    4 * pow(5, -1, P) % P,
+)
+
+
+def add(a: Point, b: Point) -> Point:
+    (ax, ay), (bx, by) = a, b
+    product = D * ax * bx * ay * by % P
+    return (
+        (ax * by + ay * bx) * pow(1 + product, -1, P) % P,
+        (ay * by + ax * bx) * pow(1 - product, -1, P) % P,
+    )
+
+
+def times(number: int, point: Point) -> Point:
+    found: Point = (0, 1)
+    for bit in bin(number)[2:]:
+        found = add(found, found)
+        if bit == "1":
+            found = add(found, point)
+    return found
+
+
+def signature(name: str, message: bytes, secret: int) -> bytes:
+    """A right signature that is not the one of RFC 8032: its R comes from a number of one's own."""
+    digest = bytearray(hashlib.sha512(seed(name)).digest()[:32])
+    digest[0] &= 248
+    digest[31] = digest[31] & 127 | 64
+    x, y = times(secret, BASE)
+    commitment = (y | (x & 1) << 255).to_bytes(32, "little")
+    challenge = int.from_bytes(hashlib.sha512(commitment + key(name) + message).digest(), "little")
+    s = (secret + challenge * int.from_bytes(digest, "little")) % L
+    return commitment + s.to_bytes(32, "little")
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.fund("client")
+    return world
+
+
+def test_13_many_signatures_of_one_transaction_take_one_place(world: World) -> None:
+    """Whoever has the key can sign without end: else one account would fill the pool for the fee of one."""
+    raw = world.tx("client", Transfer(key("operator"), HOLD))
+    tx = decode(raw)
+    again = [
+        replace(tx, sig=signature("client", SIGN_TAG + tx.unsigned_bytes(), secret)) for secret in (7, 8, 9)
+    ]
+    assert all(verify(each) and each.id == tx.id for each in again)
+    assert world.app.check_tx(raw).ok
+    assert [world.app.check_tx(each.encode()).code for each in again] == [Code.NONCE_USED] * 3
+    assert world.app.check_tx(raw).ok  # the same bytes again are no other transaction
+    world.app.forget(again[0].encode())  # which frees nothing: it did not wait
+    assert world.app.check_tx(again[1].encode()).code is Code.NONCE_USED
+    world.app.forget(raw)
+    assert world.app.check_tx(again[1].encode()).ok
+    assert world.block(again[2].encode()).tx_results[1].ok
