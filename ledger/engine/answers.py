@@ -47,6 +47,14 @@ def state_proof_of(value: Any) -> StateProof:
         raise LedgerProtocolError(f"not a state proof: {error}") from error
 
 
+def page_of(value: Any) -> tuple[list[Any], str | None]:
+    """The items of a page of a list, and the cursor of the next, None on the last; LedgerProtocolError."""
+    items, following = field(value, "items"), field(value, "next")
+    if not isinstance(items, list) or not (following is None or (isinstance(following, str) and following)):
+        raise LedgerProtocolError("the answer is no page of a list; is this a ledger's URL?")
+    return items, following
+
+
 def filter_query(wanted: EventFilter) -> list[tuple[str, str]]:
     """The query that asks for these events alone."""
     return [

@@ -15,6 +15,7 @@ from ledger.engine.answers import (
     block_events,
     field,
     filter_query,
+    page_of,
     receipt,
     seen_up_to,
     state_proof_of,
@@ -352,11 +353,13 @@ class LedgerClient:
         while cursor is not None and (most is None or given < most):
             size = PAGE if most is None else min(PAGE, most - given)
             page = {**query, "limit": str(size), **({"cursor": cursor} if cursor else {})}
-            answer = await self._get(path, page)
-            for item in field(answer, "items")[:size]:
+            items, following = page_of(await self._get(path, page))
+            for item in items[:size]:
                 given += 1
                 yield item
-            cursor = answer.get("next")
+            if following is not None and following == cursor:
+                raise LedgerProtocolError(f"{self.url} gives the same page again and again")
+            cursor = following
 
     async def _fetch_genesis(self) -> Genesis:
         if self._genesis is None:

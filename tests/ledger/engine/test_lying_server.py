@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Liar:
                 request.method, self.upstream + request.path_qs, data=body, headers={"Accept": CBOR_TYPE}
             ) as response,
         ):
+            if response.status != 200:
+                return web.Response(status=response.status, body=await response.read())
             answer = dag_cbor.decode(await response.read())
         return web.Response(body=dag_cbor.encode(self.lie(request.path, answer)))
 
@@ -147,3 +150,24 @@ async def test_an_error_code_that_is_no_number_is_a_lie_like_others(liar: Liar) 
         with pytest.raises(LedgerProtocolError):
             await client.status()
     await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"items": [], "next": "00"},  # the same cursor for ever
+        {"items": [], "next": ""},
+        {"items": [], "next": []},
+        {"items": [], "next": True},
+        {"items": None, "next": None},
+        {"items": {"a": 1}, "next": None},
+        {"items": 5, "next": None},
+        {"items": []},
+        [],
+    ],
+)
+async def test_lists_without_end_or_form_are_refused(liar: Liar, client: LedgerClient, page: Any) -> None:
+    liar.lie = lambda path, answer: page if path == "/v1/providers" else answer
+    async with asyncio.timeout(5):
+        with pytest.raises(LedgerProtocolError):
+            await client.providers()
