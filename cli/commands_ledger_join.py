@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.home import Home
-from cli.ledger_pin import CHAIN_KEY, OPERATOR_KEY, URL_KEY, Pin, pin_of
+from cli.ledger_pin import CHAIN_KEY, OPERATOR_KEY, URL_KEY, Pin, forget_seen, pin_of, pinned_client
 from cli.options import JsonFlag
 from cli.output import CommandError, emit, invalid, note, text, usage
 from cli.streams import require_yes
@@ -24,7 +24,9 @@ def join(
     url: Annotated[str, typer.Argument(metavar="URL", help="The ledger's URL.")],
     chain: Annotated[str, typer.Option("--chain", help="The chain ID that it must have.")] = "",
     operator: Annotated[str, typer.Option("--operator", help="The operator's key that it must have.")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Leave the ledger of before.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Leave the ledger, or the history, of before.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -61,7 +63,11 @@ def join(
             without_terminal=UNASKED,
             declined="nothing was joined",
         )
+    if is_known and not replace:
+        _require_same_history(home, url)
     home.ensure()
+    if replace:
+        forget_seen(home)
     _pin(home, url, document["chain_id"], document["operator"])
     if json_output:
         emit(document)
@@ -78,6 +84,7 @@ def leave(json_output: JsonFlag = False) -> None:
     if not any(left.values()):
         raise CommandError("this home belongs to no ledger")
     _pin(home, "", "", "")
+    forget_seen(home)
     if json_output:
         emit(left)
     else:
@@ -90,6 +97,17 @@ def _pin(home: Home, url: str, chain: str, operator: str) -> None:
         if home.config.text(key) != value:
             raise usage(f"{home.config.origin(key)} says otherwise: unset it first")
     home.config.save()
+
+
+def _require_same_history(home: Home, url: str) -> None:
+    """Exit 4 where the chain does not go on from the last block that this home saw."""
+    from cli.serve import run_once
+
+    async def asked() -> None:
+        async with pinned_client(home, url) as client:
+            await client.genesis()
+
+    run_once(asked())
 
 
 def _operator(words: str) -> bytes | None:

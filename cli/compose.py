@@ -134,17 +134,12 @@ async def connected(home: Home, url: str, key: str = NODE_KEY) -> AsyncIterator[
 @asynccontextmanager
 async def nodes_of(home: Home, url: str) -> AsyncIterator[tuple[LedgerClient, NodePool]]:
     """As `connected`, for those who only read: without a key."""
-    from cli.ledger_pin import pin_of
-    from ledger.engine.client import LedgerClient
+    from cli.ledger_pin import pinned_client
     from storage_node.endpoints import open_session
     from storage_node.pool import NodePool
 
-    pin = pin_of(home, url)
     private = is_private(home, url)
-    async with (
-        open_session(allow_private=private) as session,
-        LedgerClient(url, expect_chain=pin.chain, expect_operator=pin.operator) as ledger,
-    ):
+    async with open_session(allow_private=private) as session, pinned_client(home, url) as ledger:
         yield ledger, NodePool(session, wall_clock=time.time, clock=time.monotonic, allow_private=private)
 
 

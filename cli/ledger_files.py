@@ -1,8 +1,10 @@
-"""The genesis file of this home's own ledger."""
+"""The files of this home's own ledger: its genesis, and how any of them is written in one step."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,12 +36,21 @@ def require_no_ledger(home: Home) -> None:
         )
 
 
+@contextmanager
+def in_one_step(path: Path) -> Iterator[Path]:
+    """Where to write what then takes the place of `path`."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_genesis(home: Home, genesis: Genesis) -> None:
     """Makes `genesis` that of this home's own ledger."""
-    path = genesis_file(home)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(genesis.dumps(), encoding="utf-8")
-    temporary.replace(path)
+    with in_one_step(genesis_file(home)) as path:
+        path.write_text(genesis.dumps(), encoding="utf-8")
 
 
 def read_genesis(home: Home) -> Genesis:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.home import OPERATOR_KEY, Home
 from cli.keystore import ED25519
-from cli.ledger_files import write_genesis
+from cli.ledger_files import in_one_step, write_genesis
 from cli.ledger_replay import open_storage, replayed, scratch_folder
 from cli.ledger_sources import contents_of, open_history
 from cli.output import invalid, not_found, note, usage
@@ -40,7 +39,8 @@ async def import_history(home: Home, source: str, *, snapshot: bool, progress: b
             await _begin_with_state(home, history, source)
         found = await replayed(history, home.ledger, "importing", progress=progress, keep_history=True)
         if history.origin is not None:
-            _copy(history.origin, home.ledger / ORIGIN_FILE)
+            with in_one_step(home.ledger / ORIGIN_FILE) as path:
+                shutil.copyfile(history.origin, path)
         write_genesis(home, history.genesis)
     with open_storage(home.ledger) as storage:
         return found | {"first": storage.pruned().blocks + 1}
@@ -129,16 +129,8 @@ async def _end_of(history: History, path: Path, scratch: Path, *, progress: bool
 def _write_origin(path: Path, genesis: Genesis, tip: GivenBlock, ended: LedgerStorage) -> None:
     from ledger.engine.archive import write_end
 
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with in_one_step(path) as temporary, temporary.open("wb") as file:
         write_end(file.write, genesis, tip, ended.state_items)
-    temporary.replace(path)
-
-
-def _copy(source: Path, path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    shutil.copyfile(source, temporary)
-    temporary.replace(path)
 
 
 def _named(file: str, option: str) -> Path:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from cli.home import Home
+    from ledger.engine.chain_check import Tip
     from ledger.engine.client import LedgerClient
 
+SEEN_FILE = "ledger-seen.json"
+MAX_SEEN_BYTES = 4_096
 URL_KEY = "ledger.url"
 CHAIN_KEY = "ledger.chain_id"
 OPERATOR_KEY = "ledger.operator"
@@ -36,9 +42,63 @@ def pin_of(home: Home, url: str = "") -> Pin:
     return Pin(chain or None, parse_peer(operator) if operator else None)
 
 
-def pinned_client(home: Home, url: str) -> LedgerClient:
-    """A client for who only reads: without a key, and of no other chain or operator than what is pinned."""
+@asynccontextmanager
+async def pinned_client(home: Home, url: str) -> AsyncIterator[LedgerClient]:
+    """A client without a key, of no other chain or operator than what is pinned.
+
+    A home that was joined remembers the last block that it saw: the chain may not go back behind it.
+    """
     from ledger.engine.client import LedgerClient
 
     pin = pin_of(home, url)
-    return LedgerClient(url, expect_chain=pin.chain, expect_operator=pin.operator)
+    before = _last_seen(home)
+    async with LedgerClient(
+        url, expect_chain=pin.chain, expect_operator=pin.operator, expect_tip=before
+    ) as client:
+        try:
+            yield client
+        finally:
+            if client.tip is not None and client.tip != before:
+                _remember(home, client.tip)
+
+
+def forget_seen(home: Home) -> None:
+    """Takes the chain's history as it is from now on."""
+    (home.path / SEEN_FILE).unlink(missing_ok=True)
+
+
+def _belongs(home: Home) -> dict[str, str]:
+    """What a remembered block is of; empty for a home that was not joined."""
+    chain, operator = home.config.text(CHAIN_KEY), home.config.text(OPERATOR_KEY)
+    return {"chain_id": chain, "operator": operator} if chain and operator else {}
+
+
+def _last_seen(home: Home) -> Tip | None:
+    """The last block that this home saw of the chain that it belongs to, if its file says so."""
+    import json
+
+    from ledger.engine.chain_check import Tip
+    from merkledag.cid import CID
+    from merkledag.errors import MerkledagError
+
+    owner = _belongs(home)
+    try:
+        with (home.path / SEEN_FILE).open("rb") as file:
+            document = json.loads(file.read(MAX_SEEN_BYTES))
+        if not owner or {name: document[name] for name in owner} != owner:
+            return None
+        return Tip(int(document["height"]), CID.parse(document["block"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MerkledagError):
+        return None
+
+
+def _remember(home: Home, tip: Tip) -> None:
+    import json
+
+    from cli.ledger_files import in_one_step
+
+    owner, now = _belongs(home), _last_seen(home)
+    if not owner or (now is not None and now.height >= tip.height):
+        return
+    with suppress(OSError), in_one_step(home.path / SEEN_FILE) as path:  # a full disk is no reason to fail
+        path.write_text(json.dumps(owner | {"height": tip.height, "block": str(tip.cid)}), encoding="ascii")

@@ -22,7 +22,8 @@ from ledger.engine.answers import (
     typed,
 )
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
-from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.chain_check import ChainCheck, Tip
+from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.outbox import Outbox
 from ledger.engine.proof_file import KIND, ProofFile
@@ -37,7 +38,6 @@ from ledger.engine.views import (
     SpotView,
 )
 from ledger.errors import InvalidTransaction
-from ledger.fields import FieldError
 from ledger.genesis import Genesis, Params
 from ledger.records import AccountRecord, DatasetRecord, ProviderRecord, SlotRecord
 from ledger.records_governance import VoteRecord
@@ -67,6 +67,7 @@ class TxView:
 class LedgerClient:
     """One ledger server; `expect_chain` and `expect_operator` (32 bytes) pin which it must be.
 
+    Its chain must go on from `expect_tip`, and later, when a stream is taken up again, from what came before.
     Methods raise LedgerUnreachable, LedgerNotFound, LedgerRefused, ChainMismatch, LedgerProtocolError.
     Use it in `async with`, or call `close`.
     """
@@ -78,22 +79,24 @@ class LedgerClient:
         expect_chain: str | None = None,
         *,
         expect_operator: bytes | None = None,
+        expect_tip: Tip | None = None,
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._http = Transport(url, session, timeout_s)
         self._outbox = Outbox(self._http)
-        self._expect_chain = expect_chain
-        self._expect_operator = expect_operator
-        self._genesis: Genesis | None = None
-        self._checking = asyncio.Lock()
-        self._checked = False
+        self._chain = ChainCheck(self._http, expect_chain, expect_operator, expect_tip)
         self.sleep = sleep
 
     @property
     def url(self) -> str:
         """The server's."""
         return self._http.url
+
+    @property
+    def tip(self) -> Tip | None:
+        """The last block known of a chain whose operator is pinned."""
+        return self._chain.tip
 
     async def close(self) -> None:
         """Closes the connections; harmless twice."""
@@ -123,7 +126,7 @@ class LedgerClient:
     async def genesis(self) -> Genesis:
         """The chain's genesis; asked for once."""
         await self._check()
-        return await self._fetch_genesis()
+        return await self._chain.genesis()
 
     async def chain_id(self) -> str:
         """The chain's ID."""
@@ -136,12 +139,8 @@ class LedgerClient:
 
     async def block(self, height: int | None = None) -> Block:
         """The block at `height`, or the last one; its operator's signature is verified."""
-        answer = await self._get(f"/v1/block/{'latest' if height is None else height}")
-        block = typed(Block, field(answer, "block"))
-        if height is not None and block.height != height:
-            raise LedgerProtocolError(f"{self.url} gave block {block.height} for block {height}")
-        self._verify(await self._fetch_genesis(), block)
-        return block
+        await self._check()
+        return await self._chain.block(height)
 
     async def tx(self, tx_id: CID) -> TxView:
         """The transaction with this ID, or whose signed bytes have this CID."""
@@ -222,6 +221,8 @@ class LedgerClient:
         while True:
             try:
                 await self._check(again=failures > 0)
+                if failures:
+                    self._chain.require_height(following - 1)
                 query = [("from", str(following)), *filter_query(wanted)]
                 async with aclosing(self._http.frames("/v1/events", query)) as frames:
                     async for frame in frames:
@@ -361,41 +362,5 @@ class LedgerClient:
                 raise LedgerProtocolError(f"{self.url} gives the same page again and again")
             cursor = following
 
-    async def _fetch_genesis(self) -> Genesis:
-        if self._genesis is None:
-            try:
-                self._genesis = Genesis.from_map(await self._http.get("/v1/genesis"))
-            except FieldError as error:
-                raise LedgerProtocolError(f"{self.url} gave no genesis: {error}") from error
-        return self._genesis
-
     async def _check(self, *, again: bool = False) -> None:
-        """Before the first request, and when a stream is taken up again: is it the chain that was pinned?"""
-        if self._expect_chain is None and self._expect_operator is None:
-            return
-        async with self._checking:
-            if self._checked and not again:
-                return
-            self._genesis = None
-            genesis = await self._fetch_genesis()
-            if self._expect_chain not in (None, genesis.chain_id):
-                raise ChainMismatch(f"{self.url} runs chain {genesis.chain_id}, not {self._expect_chain}")
-            if self._expect_operator is not None:
-                if self._expect_operator != genesis.operator:
-                    raise ChainMismatch(
-                        f"{self.url} belongs to {peer_text(genesis.operator)}, not to the operator that was "
-                        f"pinned, {peer_text(self._expect_operator)}"
-                    )
-                await self._check_tip(genesis)
-            self._checked = True
-
-    async def _check_tip(self, genesis: Genesis) -> None:
-        """The last block must bear the pinned operator's signature: a genesis alone can be copied."""
-        status = await self._http.get("/v1/status")
-        if status.get("height"):
-            answer = await self._http.get("/v1/block/latest")
-            self._verify(genesis, typed(Block, field(answer, "block")))
-
-    def _verify(self, genesis: Genesis, block: Block) -> None:
-        if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
-            raise ChainMismatch(f"block {block.height} from {self.url} is not signed by the chain's operator")
+        await self._chain.require(again=again)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,56 @@ def test_every_command_refuses_an_operator_that_changed(
         assert "--replace" in holdfast.fails(4, "ledger", "join", other, "--yes")
         holdfast("ledger", "join", other, "--yes", "--replace")
         holdfast("ledger", "status")
+
+
+@contextmanager
+def gone_back(server_home: Path, folder: Path, kept: Path | None) -> Iterator[str]:
+    """The URL of the same chain, begun anew from its genesis or from a copy of its folder."""
+    shutil.copytree(
+        server_home, folder, ignore=shutil.ignore_patterns("ledger.json", "db", "wal", "ledger.lock")
+    )
+    if kept is not None:
+        shutil.copytree(kept, folder / "ledger", dirs_exist_ok=True)
+    with serving(ledger_service(Home(folder, {}), "127.0.0.1:0", asyncio.Event())) as url:
+        yield url
+
+
+def test_a_chain_that_went_back_or_has_another_history_is_refused(holdfast: Holdfast, tmp_path: Path) -> None:
+    """An operator that restores an old copy, or signs two histories, is found out by whoever saw more."""
+    folder = tmp_path / "operator"
+
+    def send(url: str, amount: str) -> None:
+        shutil.copy(folder / "keys" / "operator.key", holdfast.home / "keys")
+        holdfast("wallet", "send", mine, amount, "--key", "operator", "--yes", "--ledger", url)
+
+    mine = holdfast("wallet", "new", "mine").text
+    with serving(started(folder, "town")) as url:
+        holdfast("ledger", "join", url, "--yes")
+        send(url, "1")
+        assert holdfast("ledger", "status", "--json").json["height"] == 1
+    shutil.copytree(folder / "ledger", tmp_path / "old")
+    with serving(ledger_service(Home(folder, {}), "127.0.0.1:0", asyncio.Event())) as url:
+        holdfast("config", "set", "ledger.url", url)
+        send(url, "1")
+        holdfast("ledger", "status")
+    with gone_back(folder, tmp_path / "none", None) as url:
+        assert "has no block, but had block 2" in holdfast.fails(4, "ledger", "status", "--ledger", url)
+    with gone_back(folder, tmp_path / "older", tmp_path / "old") as url:
+        holdfast("config", "set", "ledger.url", url)
+        assert "ends at block 1, but had block 2" in holdfast.fails(4, "ledger", "status")
+        assert "ends at block 1" in holdfast.fails(4, "wallet", "balance", "--key", "mine")
+        assert "ends at block 1" in holdfast.fails(4, "ledger", "join", url, "--yes")
+        (holdfast.home / "ledger-seen.json").rename(tmp_path / "seen")
+        for _ in range(2):
+            send(url, "2")
+        (tmp_path / "seen").rename(holdfast.home / "ledger-seen.json")
+        assert "another block 2 than before" in holdfast.fails(4, "deal", "ls")
+        holdfast("ledger", "join", url, "--yes", "--replace")
+        assert holdfast("ledger", "status", "--json").json["height"] == 3
+        (holdfast.home / "ledger-seen.json").write_text("[" * 5_000)
+        holdfast("ledger", "status")  # what cannot be read is made anew
+        holdfast("ledger", "leave")
+        assert not (holdfast.home / "ledger-seen.json").exists()
 
 
 def test_a_home_belongs_to_one_ledger(holdfast: Holdfast, server: Server) -> None:

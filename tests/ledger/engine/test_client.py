@@ -8,12 +8,14 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from ledger.engine import transport
-from ledger.engine.blocks import BlockEvents, Receipt
+from ledger.engine.blocks import BlockEvents, Receipt, node_cid
+from ledger.engine.chain_check import Tip
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import (
@@ -33,7 +35,7 @@ from ledger.transactions import Accept, Ask, Beacon, CreateDeal, PieceCommitment
 from merkledag import varint
 from merkledag.cid import CID
 from tests.conftest import ROOT
-from tests.ledger.engine.conftest import CHAIN, Chain, signer, until
+from tests.ledger.engine.conftest import CHAIN, Chain, ManualClock, signer, until
 
 
 @dataclass
@@ -232,6 +234,16 @@ async def test_the_chain_and_its_operator_are_pinned(server: Server, chain: Chai
     ) as client:
         await client.submit(chain.transfer(0))
         assert (await client.status())["height"] == 1
+        assert client.tip is None  # nothing was there when the client looked
+    async with LedgerClient(server.url, expect_operator=chain.operator.public_key) as client:
+        seen = await client.block()
+        assert client.tip == Tip(1, seen.cid)
+    for tip, says in ((Tip(2, seen.cid), "ends at block 1"), (Tip(1, node_cid(b"")), "another block 1 than")):
+        async with LedgerClient(
+            server.url, expect_operator=chain.operator.public_key, expect_tip=tip
+        ) as client:
+            with pytest.raises(ChainMismatch, match=says):
+                await client.status()
     async with LedgerClient(server.url, expect_chain="another") as client:
         for asked in (client.status(), client.submit(chain.transfer(1)), client.genesis()):
             with pytest.raises(ChainMismatch, match="runs chain engine-test, not another"):
@@ -328,6 +340,28 @@ async def test_events_go_on_over_a_restart_of_the_server(
     assert got[3].events[0].attributes["from"] == chain.operator.public_key
     assert naps.asked[:4] == [0.25, 0.5, 1.0, 2.0]
     assert max(naps.asked) == 15.0
+
+
+async def test_a_follower_notices_a_chain_that_went_back(
+    server: Server, chain: Chain, engine: EmbeddedEngine, clock: ManualClock, tmp_path: Path
+) -> None:
+    anew = Chain(tmp_path / "anew", clock)
+    shorter = anew.engine()
+    await shorter.start()
+    await shorter.submit(anew.transfer(0))
+    async with LedgerClient(server.url, sleep=Naps(), expect_operator=chain.operator.public_key) as client:
+        follower = client.events(1)
+        for nonce in range(2):
+            await engine.submit(chain.transfer(nonce))
+            await anext(follower)
+        await server.stop()
+        server.engine = shorter
+        await server.start()
+        with pytest.raises(ChainMismatch, match="ends at block 1, but had block 2 before"):
+            await anext(follower)
+    await server.stop()
+    await shorter.stop()
+    anew.close()
 
 
 async def test_frames_are_bounded_and_may_come_in_pieces() -> None:
