@@ -6,6 +6,7 @@ MAX_UINT = 2**63 - 1
 MAX_TIME_S = 1 << 40  # so that no time that follows from it leaves 63 bits
 
 MAX_TX_BYTES = 256 << 10
+MAX_TX_ITEMS = 1_024  # values and keys: more than a deal of MAX_SHARDS has
 MAX_BLOCK_BYTES = 8 << 20
 MAX_BLOCK_TXS = 20_000
 MAX_CHAIN_ID_CHARS = 64

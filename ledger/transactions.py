@@ -46,6 +46,7 @@ from proofs.commitment import EMPTY, LEAF_BYTES, SumNode
 
 SIGN_TAG = b"holdfast/transaction/1\x00"
 _SIX_KEYS = b"\xa6"  # the head of the map without "sig"
+_THREE_KEYS = b"\xa3"  # the head of a beacon transaction
 _FEE_AT = len(b"\xa7\x63fee")
 _SIG_BYTES = len(b"\x63sig\x58\x40") + 64
 CHAIN = text(limits.MAX_CHAIN_ID_CHARS)
@@ -367,6 +368,8 @@ def unsigned_of(raw: bytes, tx: Transaction) -> bytes:
 
 def is_beacon(raw: bytes) -> bool:
     """Whether the bytes decode as a beacon transaction."""
+    if not raw.startswith(_THREE_KEYS):
+        return False  # spares decoding long bytes once more
     try:
         decode_beacon(raw)
     except InvalidTransaction:
@@ -386,7 +389,7 @@ def _decode_map(raw: bytes) -> dict[str, Any]:
     if len(raw) > limits.MAX_TX_BYTES:
         raise InvalidTransaction(f"{len(raw)} bytes; at most {limits.MAX_TX_BYTES}")
     try:
-        value = dag_cbor.decode(raw)
+        value = dag_cbor.decode(raw, max_items=limits.MAX_TX_ITEMS)
     except MerkledagError as error:
         raise InvalidTransaction(str(error)) from None
     if not isinstance(value, dict):

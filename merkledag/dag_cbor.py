@@ -132,13 +132,32 @@ _PLAIN_TAGS = dict.fromkeys(_FOREIGN_TAGS, _refuse_tag)
 _TAGS = {CID_TAG: _to_cid, **_PLAIN_TAGS}
 
 
-def decode(data: Buffer) -> Any:
+def _has_more_items(raw: bytes, most: int) -> bool:
+    """Whether there are more than `most` heads of values, keys and tags; whether it is CBOR is left open."""
+    at, end, count = 0, len(raw), 0
+    while at < end and count <= most:
+        count += 1
+        major, value = raw[at] >> 5, raw[at] & 31
+        at += 1
+        if value >= 24:
+            start = at
+            at += 1 << min(value, 27) - 24
+            value = int.from_bytes(raw[start:at], "big")
+        if major in (2, 3):
+            at += value
+    return count > most
+
+
+def decode(data: Buffer, *, max_items: int | None = None) -> Any:
     """The value of a block; raises DecodeError unless encoding it again gives the same bytes.
 
     So refused are: numbers, lengths or floats not in their one form, indefinite lengths, unsorted or repeated
-    keys, NaN, tags but 42, and trailing bytes.
+    keys, NaN, tags but 42, and trailing bytes. For strangers' bytes, of which some kilobytes may be thousands
+    of lists, `max_items` bounds how many values, keys and tags there may be before any is made.
     """
     raw = bytes(data)
+    if max_items is not None and len(raw) > max_items and _has_more_items(raw, max_items):
+        raise DecodeError(f"more than {max_items} values")
     try:
         obj = cbor2.loads(
             raw,

@@ -172,7 +172,7 @@ async def _submit_all(request: web.Request) -> web.StreamResponse:
 
 def _parse_batch(body: bytes) -> list[bytes]:
     try:
-        raws = dag_cbor.decode(body)
+        raws = dag_cbor.decode(body, max_items=MAX_BATCH_TXS + 1)
     except DecodeError as error:
         raise web.HTTPBadRequest(text=f"the body is not a list of transactions: {error}") from error
     if not isinstance(raws, list) or not all(type(raw) is bytes for raw in raws):

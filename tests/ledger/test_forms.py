@@ -6,9 +6,10 @@ import json
 from dataclasses import fields, replace
 from typing import Any
 
+import cbor2
 import pytest
 
-from ledger import transactions
+from ledger import limits, transactions
 from ledger.errors import CorruptState, InvalidGenesis, InvalidTransaction
 from ledger.events import Event
 from ledger.fields import FieldError, Wire, specs
@@ -118,6 +119,39 @@ def test_no_field_takes_a_value_of_another_type(body: Body) -> None:
             raw = dag_cbor.encode({**whole, "body": {**whole["body"], name: wrong}})
             with pytest.raises(InvalidTransaction):
                 decode(raw)
+
+
+def test_the_largest_forms_have_fewer_values_than_are_read() -> None:
+    largest = limits.MAX_UINT
+    piece = PieceCommitment(
+        b"\x01" * 32,
+        limits.MAX_PIECE_LEAVES,
+        limits.MAX_PIECE_BYTES,
+        b"\x02" * 32,
+        limits.MAX_PIECE_LEAVES,
+        limits.MAX_PIECE_BYTES,
+    )
+    many = limits.MAX_SHARDS
+    nodes = tuple(bytes([number]) * 32 for number in range(many))
+    deal = CreateDeal(CONTENT, MANIFEST, many, many, False, 1, largest, largest, (piece,) * many, nodes)
+    names = [f"{number:0>{limits.MAX_PARAM_CHARS}}" for number in range(limits.MAX_PARAMS)]
+    proposal = Propose(dict.fromkeys(names, largest), limits.MAX_RULES, "n" * limits.MAX_NOTE_CHARS)
+    for body in (deal, proposal):
+        tx = sign(Transaction(CHAIN, key("a"), largest, largest, largest, body), signer("a"))
+        assert decode(tx.encode()) == tx
+
+
+@pytest.mark.parametrize("item", [b"\x00", b"\x80", b"\xa0", b"\x61a", b"\xd8\x2a\x45\x00\x01\x55\x00\x00"])
+@pytest.mark.parametrize("head", [b"", b"\xa3\x65chain", b"\xa7\x63fee"])
+def test_long_bytes_of_many_small_values_are_refused_unread(
+    item: bytes, head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = limits.MAX_TX_BYTES // len(item) - 20
+    raw = head + b"\x9a" + count.to_bytes(4, "big") + count * item
+    monkeypatch.delattr(cbor2, "loads")
+    with pytest.raises(InvalidTransaction, match="more than 1024 values"):
+        decode(raw)
+    assert not transactions.is_beacon(raw)
 
 
 def test_limits_of_a_deal_hold_in_its_bytes() -> None:

@@ -146,6 +146,37 @@ def test_refused(text: str) -> None:
         dag_cbor.decode(bytes.fromhex(text))
 
 
+def items(value: Any) -> int:
+    """How many values, keys and tags there are."""
+    match value:
+        case dict():
+            return 1 + len(value) + sum(map(items, value.values()))
+        case list():
+            return 1 + sum(map(items, value))
+        case CID():
+            return 2
+    return 1
+
+
+@given(values)
+@settings(max_examples=150)
+def test_the_number_of_values_is_bounded_to_the_last_one(value: Any) -> None:
+    raw, count = dag_cbor.encode(value), items(value)
+    assert dag_cbor.encode(dag_cbor.decode(raw, max_items=count)) == raw
+    if len(raw) >= count > 1:
+        with pytest.raises(DecodeError, match="more than"):
+            dag_cbor.decode(raw, max_items=count - 1)
+
+
+@given(st.binary(max_size=60), st.integers(1, 4))
+def test_bounding_the_number_of_values_lets_nothing_else_in(data: bytes, most: int) -> None:
+    try:
+        dag_cbor.decode(data, max_items=most)
+    except DecodeError:
+        return
+    assert items(dag_cbor.decode(data)) <= most
+
+
 def test_the_deepest_allowed_nesting_works() -> None:
     data = bytes.fromhex("81" * 256 + "00")
     assert dag_cbor.encode(dag_cbor.decode(data)) == data
