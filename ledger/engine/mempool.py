@@ -23,6 +23,8 @@ from merkledag.cid import CID
 
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 64 << 20
+# What a transaction that a block has is refused with: its nonce is used, and times and fees have changed.
+OUTLIVED = frozenset({Code.NONCE_USED, Code.EXPIRED, Code.FEE_TOO_LOW})
 VERIFY_BATCH = 64
 # In the canonical bytes of every proof, and perhaps of others: "kind" and the kind, short texts both.
 PROOF_MARKS = tuple(
@@ -251,7 +253,7 @@ class Mempool:
             lane[raw] = next(self._numbers)
             return
         receipt = None
-        if result.code is Code.NONCE_USED and result.tx_id is not None:
-            # Whoever lost the answer sends again: tell what became of it.
+        if verified.ok and result.code in OUTLIVED and result.tx_id is not None:
+            # Whoever lost the answer sends again: tell what became of it, and not what would by now.
             receipt = self._committed(result.tx_id)
         self.resolve(raw, receipt or Receipt.of(result, 0, node_cid(raw)))

@@ -166,6 +166,24 @@ async def test_the_same_bytes_twice_are_one_transaction(engine: EmbeddedEngine, 
     assert (other.height, other.code) == (0, Code.NONCE_USED)
 
 
+async def test_who_asks_again_late_is_told_what_became_of_it(
+    engine: EmbeddedEngine, chain: Chain, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = chain.tx("operator", 0, Transfer(signer("alice").public_key, HOLD), expiry=START_S + 20)
+    first = await engine.submit(raw)
+    assert first.height == 1
+    clock.now_s += 25
+    assert (await engine.submit(chain.transfer(1))).height == 2
+    assert engine.app.time > START_S + 20
+    assert await engine.submit(raw) == first  # expired by now
+    late = chain.tx("operator", 2, Transfer(signer("alice").public_key, HOLD), expiry=START_S + 20)
+    assert Code((await engine.submit(late)).code) is Code.EXPIRED
+    monkeypatch.setattr("ledger.mempool.least_fee", lambda *_: HOLD)  # a vote has made everything dearer
+    known = chain.tx("operator", 1, Transfer(signer("alice").public_key, HOLD))
+    assert (await engine.submit(known)).height == 2
+    assert Code((await engine.submit(chain.transfer(2))).code) is Code.FEE_TOO_LOW
+
+
 async def test_a_cancelled_wait_does_not_take_the_transaction_back(
     engine: EmbeddedEngine, chain: Chain
 ) -> None:
