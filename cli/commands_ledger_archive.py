@@ -119,11 +119,13 @@ def verify_history(
     home = Home.locate()
 
     async def verified() -> dict[str, Any]:
+        from cli.ledger_pin import hold_against_pin
         from cli.ledger_replay import replayed, scratch_folder
         from cli.ledger_sources import open_history
         from cli.part import remove_tree
 
         async with open_history(home, source, ledger) as history:
+            hold_against_pin(home, history.name, history.genesis)
             home.ensure()
             scratch = scratch_folder(home, history.genesis)
             found = await replayed(history, scratch, "verifying", progress=progress, keep_history=False)
@@ -135,5 +137,6 @@ def verify_history(
         emit(found)
     else:
         text(
-            f"chain {found['chain_id']} is sound up to block {found['height']}, app hash {found['app_hash']}"
+            f"chain {found['chain_id']} of {found['operator']} is sound up to block {found['height']}, "
+            f"app hash {found['app_hash']}"
         )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from cli.output import invalid
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from cli.home import Home
     from ledger.engine.chain_check import Tip
     from ledger.engine.client import LedgerClient
+    from ledger.genesis import Genesis
 
 SEEN_FILE = "ledger-seen.json"
 MAX_SEEN_BYTES = 4_096
@@ -40,6 +43,18 @@ def pin_of(home: Home, url: str = "") -> Pin:
         if own is not None and own["url"] == url:
             chain, operator = str(own.get("chain_id", "")), str(own.get("operator", ""))
     return Pin(chain or None, parse_peer(operator) if operator else None)
+
+
+def hold_against_pin(home: Home, name: str, genesis: Genesis) -> None:
+    """Exit 4 where a history bears the name of the chain that this home belongs to, and not its operator."""
+    from merkledag.peer import peer_text
+
+    pin = pin_of(home)
+    if pin.chain == genesis.chain_id and pin.operator not in (None, genesis.operator):
+        raise invalid(
+            f"{name} has a chain {genesis.chain_id} of {peer_text(genesis.operator)}: it is not the chain of "
+            "that name that this home belongs to"
+        )
 
 
 @asynccontextmanager

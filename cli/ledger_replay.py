@@ -45,6 +45,7 @@ async def replayed(
 ) -> dict[str, Any]:
     """Runs a history again in `folder`, from where that is; compares the end; what is to be told of it."""
     from ledger.engine.archive_replay import Replay
+    from merkledag.peer import peer_text
 
     with open_storage(folder) as storage:
         _begin(history, storage, folder)
@@ -65,6 +66,7 @@ async def replayed(
         _compare(history, replay, storage)
         return {
             "chain_id": history.genesis.chain_id,
+            "operator": peer_text(history.genesis.operator),
             "height": replay.height,
             "app_hash": replay.app.app_hash.hex(),
             "tip": None if replay.tip is None else str(replay.tip),

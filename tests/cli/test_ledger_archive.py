@@ -16,6 +16,7 @@ from cli.home import Home
 from cli.ledger_files import read_genesis
 from ledger.engine.blocks import node_cid
 from ledger.genesis import DEMO_PARAMS
+from merkledag.peer import peer_text
 from tests.cli.background import serving
 from tests.cli.conftest import Holdfast
 
@@ -197,6 +198,21 @@ def snapped(holdfast: Holdfast, operator: Home, monkeypatch: pytest.MonkeyPatch)
         holdfast("wallet", "send", receiver, "1", "--key", "operator", "--yes")
         monkeypatch.setenv("HOLDFAST_HOME", str(holdfast.home))
         yield url, height
+
+
+def test_a_made_up_history_of_the_chains_name_is_not_called_sound(
+    holdfast: Holdfast, paid: str, tmp_path: Path
+) -> None:
+    """Anybody can make a chain of that name, and whole: it is the operator's signature that tells."""
+    home = Home(tmp_path / "impostor", {})
+    init_ledger(home, DEMO_PARAMS, "town")
+    file = tmp_path / "made-up.car"
+    with serving(ledger_service(home, "127.0.0.1:0", asyncio.Event())) as url:
+        holdfast("ledger", "export", file, "--ledger", url)
+    impostor = peer_text(read_genesis(home).operator)
+    assert f"town of {impostor} is sound" in holdfast("ledger", "verify-history", file).text
+    holdfast("ledger", "join", paid, "--yes")
+    assert impostor in holdfast.fails(4, "ledger", "verify-history", file)
 
 
 def test_a_running_ledgers_snapshot_spares_running_its_history(
