@@ -387,5 +387,4 @@ class Application(Queries, GovernanceQueries):
             chain_id=self.chain_id,
             chain=chain,
             params_version=self._chain.params_version,
-            budget=limits.MAX_DUE_PER_BLOCK,
         )

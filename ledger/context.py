@@ -28,10 +28,11 @@ class ProofChecker(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """One block in the making. `chain` is what will be kept of it; `budget` what due work may still do in it.
+    """One block in the making. `chain` is what will be kept of it.
 
-    `params` are those in force (version `params_version`) for all of the block: what governance changes in
-    it holds from the next block on, and shows in `chain` alone.
+    `budget` is what due work of the kind that is being done may still do in this block. `params` are those in
+    force (version `params_version`) for all of the block: what governance changes in it holds from the next
+    block on, and shows in `chain` alone.
     """
 
     state: State
@@ -41,16 +42,12 @@ class Context:
     chain_id: str
     chain: ChainRecord
     params_version: int
-    budget: int
-    deal_changes: int = 0
+    budget: int = 0
+    shards_changed: int = 0
     events: list[Event] = field(default_factory=list)
     spots_opened: int = 0
     moves: list[Move] = field(default_factory=list)
     tx_id: CID | None = None
-
-    def __post_init__(self) -> None:
-        # One is for looking at a dataset, the other for a piece of it: with less its turn would never end.
-        assert self.budget >= 2, "a block does at least two pieces of due work"
 
     @property
     def height(self) -> int:
@@ -103,11 +100,18 @@ class Context:
         if amount and source != target:
             self.moves.append(Move(source, target, amount, why, self.tx_id))
 
+    def count_shards(self, count: int) -> None:
+        """A deal of so many shards is made or changed as a whole; refuses BLOCK_FULL."""
+        self.shards_changed += count
+        if self.shards_changed > limits.MAX_SHARDS_PER_BLOCK:
+            most = limits.MAX_SHARDS_PER_BLOCK
+            raise Refusal(Code.BLOCK_FULL, f"a block changes deals of {most} shards in all; send it again")
+
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """What happens inside is kept as a whole, or, if it raises, leaves no trace."""
         totals = self.totals.record()
-        chain, deal_changes, spots = self.chain, self.deal_changes, self.spots_opened
+        chain, shards, spots = self.chain, self.shards_changed, self.spots_opened
         events, moves = len(self.events), len(self.moves)
         self.state.begin()
         try:
@@ -115,7 +119,7 @@ class Context:
         except BaseException:
             self.state.drop()
             self.totals = money.Totals.of(totals)
-            self.chain, self.deal_changes, self.spots_opened = chain, deal_changes, spots
+            self.chain, self.shards_changed, self.spots_opened = chain, shards, spots
             del self.events[events:], self.moves[moves:]
             raise
         self.state.keep()

@@ -1,4 +1,7 @@
-"""Work that falls due at a ledger time: a queue in the state, of which each block does a bounded part."""
+"""Work that falls due at a ledger time: queues in the state, of each of which a block does a bounded part.
+
+Each kind of work has a queue of its own, so that none waits for what others have to do.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from itertools import islice, takewhile
 
-from ledger import keys
+from ledger import keys, limits
 from ledger.context import Context
 from ledger.state import State
 from merkledag.cid import CID
 
 
 class What(IntEnum):
-    """The kinds of due work; items of one second run in this order, then by subject."""
+    """The kinds of due work, in the order in which a block does them; one kind by time, then by subject."""
 
     DATASET = 0  # a dataset's window opens, or its period turns; subject: the dataset
     OFFER = 1  # an offered shard was not accepted; subject: deal ‖ u16 shard
@@ -29,12 +32,16 @@ _HEAD = len(keys.DUE)
 
 def key(time: int, what: What, subject: bytes) -> bytes:
     """Where the state has a piece of work."""
-    return keys.DUE + keys.u64(time) + bytes([what]) + subject
+    return _queue(what) + keys.u64(time) + subject
+
+
+def _queue(what: What) -> bytes:
+    return keys.DUE + bytes([what])
 
 
 def what_of(key: bytes) -> What:
     """Of which kind the work of a key is."""
-    return What(key[_HEAD + 8])
+    return What(key[_HEAD])
 
 
 def subject_of(key: bytes) -> bytes:
@@ -54,13 +61,13 @@ def remove(state: State, time: int, what: What, subject: bytes) -> None:
 
 def time_of(key: bytes) -> int:
     """When the work of a key falls due."""
-    return int.from_bytes(key[_HEAD : _HEAD + 8], "big")
+    return int.from_bytes(key[_HEAD + 1 : _HEAD + 9], "big")
 
 
 def next_time(state: State) -> int | None:
     """When the earliest committed work falls due; None if there is none."""
-    key = next(state.committed_scan(keys.DUE), None)
-    return None if key is None else time_of(key)
+    firsts = (next(state.committed_scan(_queue(what)), None) for what in What)
+    return min((time_of(key) for key in firsts if key is not None), default=None)
 
 
 def shard_subject(deal: CID, index: int) -> bytes:
@@ -74,13 +81,22 @@ def read_shard_subject(subject: bytes) -> tuple[CID, int]:
 
 
 def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
-    """Does what is due, earliest first, while `ctx.budget` lasts; the rest stays for the next block.
+    """Does what is due, kind by kind, each while its own budget lasts; the rest stays for the next block.
 
-    A handler takes one from the budget here and whatever more it takes itself; it may put work back, and
+    A handler takes one from `ctx.budget` here and whatever more it takes itself; it may put work back, and
     take away other work, which is then not done although it was due. One that fails is set aside.
     """
+    # One is for looking at a dataset, the other for a piece of it: with less its turn would never end.
+    assert limits.MAX_DUE_PER_BLOCK >= 2, "a block does at least two pieces of due work"
+    for what in What:
+        ctx.budget = limits.MAX_DUE_PER_BLOCK
+        _run_queue(ctx, what, handlers[what])
+
+
+def _run_queue(ctx: Context, what: What, handler: Handler) -> None:
+    """Does what is due of one kind, earliest first."""
     while ctx.budget > 0:
-        queue = takewhile(lambda key: time_of(key) <= ctx.time, ctx.state.scan(keys.DUE))
+        queue = takewhile(lambda key: time_of(key) <= ctx.time, ctx.state.scan(_queue(what)))
         ready = list(islice(queue, ctx.budget))
         if not ready:
             return
@@ -92,4 +108,4 @@ def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
             ctx.budget -= 1
             ctx.state.delete(key)
             with ctx.set_aside(key):
-                handlers[what_of(key)](ctx, subject_of(key))
+                handler(ctx, subject_of(key))

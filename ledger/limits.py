@@ -32,8 +32,9 @@ MAX_DATASET_DEPTH = 20
 MAX_DATASET_PIECES = 1 << MAX_DATASET_DEPTH
 
 # Work in one block; what does not fit is done in the next ones.
-MAX_DEALS_PER_BLOCK = 256  # made, renewed or ended
-MAX_DUE_PER_BLOCK = 512
+MAX_SHARDS_PER_BLOCK = 256  # of deals that are made, renewed or ended; fewer than offers may run out
+MAX_DUE_PER_BLOCK = 512  # of each kind
+MAX_TURN_STEP = 64  # pieces that leave or join one dataset before others have their turn
 MAX_DRAWS_PER_BLOCK = 256
 MAX_SPOTS_PER_BLOCK = 64
 MAX_DRAW_LOOKS_PER_BLOCK = 8_192

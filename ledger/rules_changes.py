@@ -23,8 +23,8 @@ def renew(ctx: Context, sender: bytes, body: Renew) -> None:
     A provider that stays open and asks no more than the price has consented; who does not want a renewal
     closes, asks more or hands the shard over.
     """
-    _count_change(ctx)
     deal = ctx.need_deal(body.deal)
+    ctx.count_shards(len(deal.holders))
     if deal.status is not DealStatus.OPEN or deal.ending:
         raise Refusal(Code.INVALID_TERMS, "the deal has ended, or is ending")
     if deal.periods + body.periods > limits.MAX_DEAL_PERIODS:
@@ -51,13 +51,6 @@ def renew(ctx: Context, sender: bytes, body: Renew) -> None:
     ctx.emit("deal_renewed", deal=body.deal, periods=body.periods, shards=len(shards))
 
 
-def _count_change(ctx: Context) -> None:
-    """A deal has many shards, so a block changes a bounded number of deals."""
-    if ctx.deal_changes >= limits.MAX_DEALS_PER_BLOCK:
-        raise Refusal(Code.BLOCK_FULL, f"a block changes {limits.MAX_DEALS_PER_BLOCK} deals; send it again")
-    ctx.deal_changes += 1
-
-
 def _open_shards(ctx: Context, deal: CID) -> list[tuple[int, ShardRecord]]:
     every = [ctx.get_shard(deal, index) for index in range(len(ctx.get_deal(deal).holders))]
     return [(index, shard) for index, shard in enumerate(every) if not shard.status.is_closed]
@@ -72,8 +65,8 @@ def _is_renewed_by(ctx: Context, shard: ShardRecord, price: int) -> bool:
 
 def end_deal(ctx: Context, sender: bytes, body: EndDeal) -> None:
     """Notice: what nobody serves ends at once, the rest after this period and one more."""
-    _count_change(ctx)
     deal = ctx.need_deal(body.deal)
+    ctx.count_shards(len(deal.holders))
     if deal.client != sender:
         raise Refusal(Code.NOT_YOURS, "the deal is another client's")
     if deal.ending or deal.status is not DealStatus.OPEN:

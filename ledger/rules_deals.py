@@ -16,8 +16,7 @@ from merkledag.cid import CID
 
 def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> None:
     """Locks price × periods for each piece, and the deposit of the records; then the shards are offered."""
-    if ctx.deal_changes >= limits.MAX_DEALS_PER_BLOCK:
-        raise Refusal(Code.BLOCK_FULL, f"a block changes {limits.MAX_DEALS_PER_BLOCK} deals; send it again")
+    ctx.count_shards(len(body.pieces))
     named = [record for each in body.providers if (record := ctx.find_provider(each)) is not None]
     if len(named) != len(body.providers):
         raise Refusal(Code.NOT_REGISTERED, "a named provider is not registered")
@@ -38,7 +37,6 @@ def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> Non
     for index, piece in enumerate(body.pieces):
         ctx.put_shard(deal, index, _new_shard(piece))
         ctx.move(money.balance(sender), money.escrow(deal, index), body.price * body.periods)
-    ctx.deal_changes += 1
     ctx.open_deals += 1
     ctx.emit("deal_created", deal=deal, client=sender, shards=shards)
     for index in range(shards):

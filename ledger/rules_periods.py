@@ -43,7 +43,10 @@ def on_due(ctx: Context, dataset: bytes) -> None:
             _emit_void(ctx, dataset, record)  # for want of blocks: nobody's fault
         else:
             record = fault(ctx, dataset, record)
+    others = max(0, ctx.budget - limits.MAX_TURN_STEP)
+    ctx.budget -= others
     _turn(ctx, dataset, record, clock)
+    ctx.budget += others
 
 
 def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
@@ -73,7 +76,7 @@ def _emit_void(ctx: Context, dataset: bytes, record: DatasetRecord) -> None:
 
 
 def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
-    """Lets pieces leave and join, as many as the block's budget allows; the rest in the next block."""
+    """Lets pieces leave and join, as many as the budget allows; the rest when others have had their turn."""
     record = replace(record, phase=Phase.TURNING)
     current = clock.period_at(ctx.time)
     before = record
@@ -91,7 +94,7 @@ def _turn(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> 
         )
     if ctx.budget <= 0 and _has_leftovers(ctx, dataset, record, current):
         ctx.put_dataset(dataset, record)
-        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
+        due.add(ctx.state, ctx.time, due.What.DATASET, dataset)
         return
     _begin_period(ctx, dataset, record, clock, current)
 
@@ -104,7 +107,7 @@ def _has_leftovers(ctx: Context, dataset: bytes, record: DatasetRecord, current:
 
 def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock, current: int) -> None:
     if record.pieces == 0 and record.expected == 0:
-        _drop(ctx, dataset, record, clock)
+        _drop(ctx, dataset, record)
         return
     skipped = current - record.period - 1
     shift, size = min(skipped, limits.HISTORY_PERIODS), 1 << limits.HISTORY_PERIODS
@@ -135,7 +138,7 @@ def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Cl
     due.add(ctx.state, clock.opens_at(current), due.What.DATASET, dataset)
 
 
-def _drop(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
+def _drop(ctx: Context, dataset: bytes, record: DatasetRecord) -> None:
     """Forgets a dataset in which nothing is left, and gives its deposit back to its provider.
 
     The marks of its free slots go first, highest first, so that at any time all slots below `slots` are
@@ -151,7 +154,7 @@ def _drop(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> 
     record = replace(record, slots=record.slots - count)
     ctx.put_dataset(dataset, record)
     if record.slots > 0:
-        due.add(ctx.state, clock.starts_at(record.period + 1), due.What.DATASET, dataset)
+        due.add(ctx.state, ctx.time, due.What.DATASET, dataset)
         return
     ctx.move(money.dataset_deposit(dataset), money.balance(record.provider), record.deposit)
     ctx.state.delete(keys.dataset(dataset))

@@ -137,5 +137,6 @@ def forget(ctx: Context, subject: bytes) -> None:
     """Drops the records of a deal that ended long ago."""
     deal = CID.decode(subject)
     for index in range(len(ctx.get_deal(deal).holders)):
+        ctx.budget -= 1
         ctx.state.delete(keys.shard(deal, index))
     ctx.state.delete(keys.deal(deal))

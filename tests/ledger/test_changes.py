@@ -150,7 +150,7 @@ def test_shards_that_wait_are_renewed_and_closed_ones_stay_closed() -> None:
 
 def test_a_block_changes_a_bounded_number_of_deals(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     deal, _ = world.active("client", "node", periods=5, price=PRICE)
-    monkeypatch.setattr(limits, "MAX_DEALS_PER_BLOCK", 2)
+    monkeypatch.setattr(limits, "MAX_SHARDS_PER_BLOCK", 2)
     nonce = world.app.account(key("client")).nonce
     bodies: list[Body] = [Renew(deal, 1), Renew(deal, 1), Renew(deal, 1), EndDeal(deal)]
     txs = [world.tx("client", body, nonce=nonce + min(i, 2)) for i, body in enumerate(bodies)]

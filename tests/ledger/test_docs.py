@@ -41,7 +41,7 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
     "register": [rules_providers.register, money._change],
     "ask": [rules_providers.ask, Context.need_provider],
     "withdraw": [rules_providers.withdraw, Context.need_provider],
-    "create_deal": [rules_deals.create_deal, rules_deals._check_terms, money._change],
+    "create_deal": [Context.count_shards, rules_deals.create_deal, rules_deals._check_terms, money._change],
     "accept": [
         rules_deals.accept,
         Context.need_provider,
@@ -51,8 +51,8 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
         money._change,
     ],
     "prove": [rules_proofs.prove, rules_proofs.find_provable, rules_proofs.check_timing],
-    "renew": [rules_changes.renew, rules_changes._count_change, Context.need_deal, money._change],
-    "end_deal": [rules_changes.end_deal, rules_changes._count_change, Context.need_deal],
+    "renew": [rules_changes.renew, Context.count_shards, Context.need_deal, money._change],
+    "end_deal": [rules_changes.end_deal, Context.count_shards, Context.need_deal],
     "top_up": [rules_changes.top_up, Context.need_deal, Context.need_shard, money._change],
     "hand_over": [rules_handover.hand_over, Context.need_deal, Context.need_shard],
     "give_up": [rules_giving_up.give_up, Context.need_deal, Context.need_shard],
@@ -125,7 +125,7 @@ def test_the_bounds_named_are_those_in_force() -> None:
     assert limits.MAX_BLOCK_BYTES == 8 << 20
     for number in (
         limits.MAX_BLOCK_TXS,
-        limits.MAX_DEALS_PER_BLOCK,
+        limits.MAX_SHARDS_PER_BLOCK,
         limits.MAX_DRAWS_PER_BLOCK,
         limits.MAX_DUE_PER_BLOCK,
         limits.MAX_SHARDS,

@@ -31,7 +31,8 @@ def test_they_agree_where_a_block_does_little(seed: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(limits, "MAX_DRAW_LOOKS_PER_BLOCK", 5)
     monkeypatch.setattr(limits, "MAX_DRAW_TRIES", 3)
     monkeypatch.setattr(limits, "MAX_DRAW_SEATS", 2)
-    monkeypatch.setattr(limits, "MAX_DEALS_PER_BLOCK", 1)
+    monkeypatch.setattr(limits, "MAX_SHARDS_PER_BLOCK", 4)
+    monkeypatch.setattr(limits, "MAX_TURN_STEP", 1)
     crowd = Crowd(seed)
     for _ in range(BLOCKS):
         crowd.step()

@@ -256,7 +256,7 @@ def test_15_what_is_proven_is_not_proven_again_in_the_pool(world: World) -> None
 def test_16_deals_cost_a_deposit_and_few_fit_into_a_block(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_DEALS_PER_BLOCK", 2)
+    monkeypatch.setattr(limits, "MAX_SHARDS_PER_BLOCK", 2)
     body = world.deal_body([Piece.random(world.rng)])
     before = world.balance("client")
     txs = [world.tx("client", body, nonce=nonce) for nonce in range(3)]

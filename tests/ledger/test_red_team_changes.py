@@ -105,7 +105,7 @@ def test_16_changes_of_deals_count_among_those_that_a_block_may_make(
     world: TwinWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deal, other = world.deal("client"), world.deal("client")
-    monkeypatch.setattr(limits, "MAX_DEALS_PER_BLOCK", 2)
+    monkeypatch.setattr(limits, "MAX_SHARDS_PER_BLOCK", 2)
     nonce = world.app.account(key("client")).nonce
     bodies: list[Body] = [Renew(deal, 1), EndDeal(other), EndDeal(deal)]
     txs = [world.tx("client", body, nonce=nonce + i) for i, body in enumerate(bodies)]

@@ -25,9 +25,10 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.block_time += step
     s.height += 1
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
-    s.budget, s.deals_made = limits.MAX_DUE_PER_BLOCK, 0
-    s.looked = s.spots_opened = 0
-    due_work(s)
+    s.shards_changed = s.looked = s.spots_opened = 0
+    for what in (periods.DATASET, offers.OFFER, offers.FORGET, governance.PROPOSAL, offers.SPOT):
+        s.budget = limits.MAX_DUE_PER_BLOCK
+        due_work(s, what)
     offers.draw_all(s)
     codes = [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]
     offers.weigh(s)
@@ -46,9 +47,9 @@ def came_late(s: Plain, step: int) -> bool:
     return due is not None and step > 1 and step > min(due - s.time, s.params.max_step_s)
 
 
-def due_work(s: Plain) -> None:
-    """In rounds: all that is due now, earliest first; then what fell due by that; while the budget lasts."""
-    while ready := sorted(alarm for alarm in s.alarms if alarm[0] <= s.time):
+def due_work(s: Plain, kind: int) -> None:
+    """In rounds: all of a kind that is due now, earliest first; then what fell due by that; while it may."""
+    while ready := sorted(alarm for alarm in s.alarms if alarm[0] <= s.time and alarm[1] == kind):
         for alarm in ready:
             if s.budget <= 0:
                 return
@@ -75,6 +76,7 @@ def place_of(subject: bytes) -> Place:
 
 def forget(s: Plain, deal: CID) -> None:
     for place in [place for place in s.shards if place[0] == deal]:
+        s.budget -= 1
         del s.shards[place]
     del s.deals[deal]
 

@@ -20,12 +20,12 @@ def open_shards(s: Plain, deal: CID) -> list[Place]:
 
 
 def renew(s: Plain, sender: bytes, body: Renew, _: CID) -> Iterator[Code | Does]:
-    if s.deals_made >= limits.MAX_DEALS_PER_BLOCK:
-        yield Code.BLOCK_FULL
     deal = s.deals.get(body.deal)
     if deal is None:
         yield Code.UNKNOWN_DEAL
         return
+    if s.shards_changed + len(deal["holders"]) > limits.MAX_SHARDS_PER_BLOCK:
+        yield Code.BLOCK_FULL
     if deal["client"] != sender:
         yield Code.NOT_YOURS
     if deal["status"] != "open" or deal["ending"] or deal["periods"] + body.periods > 2**20:
@@ -47,7 +47,7 @@ def renew(s: Plain, sender: bytes, body: Renew, _: CID) -> Iterator[Code | Does]
         yield Code.INSUFFICIENT_FUNDS
 
     def do() -> None:
-        s.deals_made += 1
+        s.shards_changed += len(deal["holders"])
         deal["periods"] += body.periods
         for place in places:
             shard = s.shards[place]
@@ -63,19 +63,19 @@ def renew(s: Plain, sender: bytes, body: Renew, _: CID) -> Iterator[Code | Does]
 
 
 def end_deal(s: Plain, sender: bytes, body: EndDeal, _: CID) -> Iterator[Code | Does]:
-    if s.deals_made >= limits.MAX_DEALS_PER_BLOCK:
-        yield Code.BLOCK_FULL
     deal = s.deals.get(body.deal)
     if deal is None:
         yield Code.UNKNOWN_DEAL
         return
+    if s.shards_changed + len(deal["holders"]) > limits.MAX_SHARDS_PER_BLOCK:
+        yield Code.BLOCK_FULL
     if deal["client"] != sender:
         yield Code.NOT_YOURS
     if deal["status"] != "open" or deal["ending"]:
         yield Code.NOTHING_TO_DO
 
     def do() -> None:
-        s.deals_made += 1
+        s.shards_changed += len(deal["holders"])
         deal["ending"] = True
         s.emit("deal_ending", deal=body.deal)
         for place in open_shards(s, body.deal):

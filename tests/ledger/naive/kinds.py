@@ -117,7 +117,7 @@ def withdraw(s: Plain, sender: bytes, body: Withdraw, _: CID) -> Iterator[Code |
 
 def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterator[Code | Does]:
     pieces = len(body.pieces)
-    if s.deals_made >= limits.MAX_DEALS_PER_BLOCK:
+    if s.shards_changed + pieces > limits.MAX_SHARDS_PER_BLOCK:
         yield Code.BLOCK_FULL
     if any(provider not in s.providers for provider in body.providers):
         yield Code.NOT_REGISTERED
@@ -149,7 +149,7 @@ def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterato
         yield Code.INSUFFICIENT_FUNDS
 
     def do() -> None:
-        s.deals_made += 1
+        s.shards_changed += pieces
         s.give(sender, -locked * pieces - deposit)
         s.deals[deal] = {
             **body.to_map(),

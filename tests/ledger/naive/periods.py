@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ledger import limits
 from ledger.genesis import Params
 from proofs.challenge import period_seed
 from proofs.commitment import EMPTY, SumNode
@@ -126,7 +127,10 @@ def wake(s: Plain, dataset: bytes) -> None:
             fault(s, dataset, record, declared=False)
     if record["phase"] == "declared":
         fault(s, dataset, record, declared=True)
+    others = max(0, s.budget - limits.MAX_TURN_STEP)
+    s.budget -= others
     turn(s, dataset, record)
+    s.budget += others
 
 
 def void(s: Plain, dataset: bytes, first: int, last: int) -> None:
@@ -181,7 +185,7 @@ def fault(s: Plain, dataset: bytes, record: Map, *, declared: bool) -> None:
 
 
 def turn(s: Plain, dataset: bytes, record: Map) -> None:
-    """Pieces leave and join, each a piece of the block's work; what is too much waits for the next block."""
+    """Pieces leave and join, each a piece of work; what is too much waits until others had their turn."""
     record["phase"] = "turning"
     current = period_at(terms(s, dataset), dataset, s.time)
     before = (s.in_dataset(dataset), dict(s.joining[dataset]))
@@ -223,7 +227,7 @@ def turn(s: Plain, dataset: bytes, record: Map) -> None:
     left = record["terminating"] or s.joining[dataset] or over(s, dataset, current)
     left = left or (record["proven"] and given_up(s, dataset))
     if s.budget <= 0 and left:
-        s.alarms.add((starts_at(terms(s, dataset), dataset, record["period"] + 1), DATASET, dataset))
+        s.alarms.add((s.time, DATASET, dataset))
     elif record["pieces"] == record["expected"] == 0:
         drop(s, dataset, record)
     else:
@@ -297,7 +301,7 @@ def drop(s: Plain, dataset: bytes, record: Map) -> None:
     s.budget -= count
     record["slots"] -= count
     if record["slots"]:
-        s.alarms.add((starts_at(terms(s, dataset), dataset, record["period"] + 1), DATASET, dataset))
+        s.alarms.add((s.time, DATASET, dataset))
         return
     s.give(record["provider"], record["deposit"])
     del s.datasets[dataset], s.joining[dataset]

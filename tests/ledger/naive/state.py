@@ -35,7 +35,7 @@ class Plain:
     stalled_s: int = 0
     burned: int = 0
     budget: int = 0
-    deals_made: int = 0
+    shards_changed: int = 0  # of deals that this block made or changed as a whole
     spots_opened: int = 0
     looked: int = 0  # at how many providers this block's draws have looked
     accounts: dict[bytes, Map] = field(default_factory=dict)
