@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -17,11 +17,17 @@ from cli.times import time_text
 
 if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
-    from ledger.engine.views import DealView
-    from ledger.records import DatasetRecord, ShardRecord
+    from ledger.engine.views import DealView, SpotView
+    from ledger.records import DatasetRecord, ShardRecord, SpotRecord
     from storage_node.deal_check import DealCheck
 
-Datasets = dict[bytes, "DatasetRecord"]
+
+class Shown(NamedTuple):
+    """A deal, the datasets that have its pieces, by ID, and the open spot challenges of its shards."""
+
+    view: DealView
+    datasets: dict[bytes, DatasetRecord]
+    spots: list[SpotView]
 
 
 def list_deals(
@@ -114,29 +120,29 @@ def show(
     home = Home.locate()
     url = ledger_url(home, ledger)
 
-    async def asked() -> tuple[DealView, Datasets, DealCheck | None]:
+    async def asked() -> tuple[Shown, DealCheck | None]:
         async with nodes_of(home, url) as (client, _):
             view = await client.deal(wanted)
-            datasets = await _datasets(client, view)
+            shown = Shown(view, await _datasets(client, view), await client.spots(deal=wanted))
         if not verify:
-            return view, datasets, None
+            return shown, None
         if not view.shards:
             raise usage(f"deal {wanted} is over and its shards are forgotten: nothing can be verified")
         with home:
             async with block_source(home, url) as source:
-                return view, datasets, await _verified(view, source)
+                return shown, await _verified(view, source)
 
-    view, datasets, check = run_once(asked())
+    shown, check = run_once(asked())
     if json_output:
-        emit(_whole(view, datasets, check))
+        emit(_whole(shown, check))
     else:
-        _print(view, datasets)
+        _print(shown)
         if check is not None:
             _print_check(check)
     return ExitCode.DONE if check is None or check.is_sound else ExitCode.INVALID
 
 
-async def _datasets(client: LedgerClient, view: DealView) -> Datasets:
+async def _datasets(client: LedgerClient, view: DealView) -> dict[bytes, DatasetRecord]:
     names = dict.fromkeys(shard.dataset for shard in view.shards if shard.dataset)
     return {name: await client.dataset(name) for name in names}
 
@@ -159,8 +165,9 @@ async def _verified(view: DealView, source: Any) -> DealCheck:
         line.finish()
 
 
-def _costs(view: DealView, datasets: Datasets) -> dict[str, int]:
+def _costs(shown: Shown) -> dict[str, int]:
     """Money of the deal by where it is now, in base units; `due` to its nodes is a part of `escrow`."""
+    view, datasets = shown.view, shown.datasets
     return {
         "paid": sum(shard.paid for shard in view.shards),
         "due": sum(due(shard, datasets.get(shard.dataset), view.deal.price) for shard in view.shards),
@@ -170,12 +177,13 @@ def _costs(view: DealView, datasets: Datasets) -> dict[str, int]:
     }
 
 
-def _whole(view: DealView, datasets: Datasets, check: DealCheck | None) -> dict[str, Any]:
+def _whole(shown: Shown, check: DealCheck | None) -> dict[str, Any]:
     document = {
-        **_document(view),
-        "datasets": {name.hex(): dataset.to_json() for name, dataset in datasets.items()},
-        "ends_at": _ends_at(view),
-        "costs": _costs(view, datasets),
+        **_document(shown.view),
+        "datasets": {name.hex(): dataset.to_json() for name, dataset in shown.datasets.items()},
+        "spots": [{"shard": each.shard, **each.spot.to_json()} for each in shown.spots],
+        "ends_at": _ends_at(shown.view),
+        "costs": _costs(shown),
     }
     if check is not None:
         document["verified"] = {
@@ -187,8 +195,8 @@ def _whole(view: DealView, datasets: Datasets, check: DealCheck | None) -> dict[
     return document
 
 
-def _print(view: DealView, datasets: Datasets) -> None:
-    terms, costs = view.deal, _costs(view, datasets)
+def _print(shown: Shown) -> None:
+    view, terms, costs = shown.view, shown.view.deal, _costs(shown)
     ending = ", ending" if terms.ending and terms.status.value == "open" else ""
     text(f"deal       {view.id} ({terms.status.value}{ending})")
     text(f"content    {terms.content}")
@@ -201,11 +209,14 @@ def _print(view: DealView, datasets: Datasets) -> None:
     text(f"cost       {amount_text(costs['paid'])} paid so far, {amount_text(costs['escrow'])} in escrow")
     text(f"due        {amount_text(costs['due'])} of that is earned, and the nodes will collect it")
     text(f"back       {amount_text(costs['refunded'])} came back; deposit {amount_text(costs['deposit'])}")
+    spots = {each.shard: each.spot for each in shown.spots}
     for index, shard in enumerate(view.shards):
-        _print_shard(index, shard, datasets.get(shard.dataset))
+        _print_shard(index, shard, shown.datasets.get(shard.dataset), spots.get(index))
 
 
-def _print_shard(index: int, shard: ShardRecord, dataset: DatasetRecord | None) -> None:
+def _print_shard(
+    index: int, shard: ShardRecord, dataset: DatasetRecord | None, spot: SpotRecord | None
+) -> None:
     from merkledag.peer import peer_text
 
     who = peer_text(shard.provider) if shard.provider else "nobody yet"
@@ -223,6 +234,9 @@ def _print_shard(index: int, shard: ShardRecord, dataset: DatasetRecord | None) 
     if shard.handing_over:
         to = peer_text(shard.successor) if shard.successor else "a node that is still to be drawn"
         text(f"           being handed over to {to}{', which accepted' if shard.successor_accepted else ''}")
+    if spot is not None:
+        until = f"to be answered until {time_text(spot.closes_at)}" if spot.seed else "about to be drawn"
+        text(f"           spot challenge of {time_text(spot.opened_at)}, {until}")
     if shard.missed:
         text(f"           {count_text(shard.missed, 'spot challenge')} missed in a row")
 

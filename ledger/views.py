@@ -181,20 +181,25 @@ class Queries(DatasetQueries):
 
     def spots(self, provider: bytes | None = None) -> list[SpotInfo]:
         """The open spot challenges, or a provider's, by deal and shard."""
-        return list(every(lambda after: self.spots_page(provider, after)))
+        return list(every(lambda after: self.spots_page(provider, after=after)))
 
     def spots_page(
-        self, provider: bytes | None = None, after: bytes = b"", limit: int = limits.MAX_PAGE
+        self,
+        provider: bytes | None = None,
+        deal: CID | None = None,
+        after: bytes = b"",
+        limit: int = limits.MAX_PAGE,
     ) -> Page[SpotInfo]:
-        """The open spot challenges, or a provider's, from behind the cursor `after` on."""
+        """The open spot challenges, a provider's or a deal's, from behind the cursor `after` on."""
+        head = b"" if deal is None else bytes(deal)
 
         def show(subject: bytes) -> SpotInfo | None:
-            deal, index = due.read_shard_subject(subject)
-            record = self.spot(deal, index)
+            named, index = due.read_shard_subject(head + subject)
+            record = self.spot(named, index)
             assert record is not None, "the key was there"
-            return SpotInfo(deal, index, record) if provider in (None, record.provider) else None
+            return SpotInfo(named, index, record) if provider in (None, record.provider) else None
 
-        return page_of(subjects(self._state, keys.SPOT, after), show, limit)
+        return page_of(subjects(self._state, keys.SPOT + head, after), show, limit)
 
     def totals(self) -> TotalsRecord:
         """All money by where it is."""

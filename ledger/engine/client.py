@@ -321,9 +321,10 @@ class LedgerClient:
         views = [typed(SlotView, item) async for item in self._pages(path, {})]
         return {view.slot: SlotRecord(view.deal, view.shard) for view in views}
 
-    async def spots(self, provider: bytes | None = None) -> list[SpotView]:
-        """The open spot challenges, or one provider's; a seed is b"" until the next block draws it."""
+    async def spots(self, provider: bytes | None = None, deal: CID | None = None) -> list[SpotView]:
+        """The open spot challenges, a provider's or a deal's; a seed is b"" until the next block draws it."""
         given = {} if provider is None else {"provider": peer_text(provider)}
+        given |= {} if deal is None else {"deal": str(deal)}
         return [typed(SpotView, item) async for item in self._pages("/v1/spots", given)]
 
     # -- governance ----------------------------------------------------------------------------------------

@@ -185,9 +185,13 @@ async def _datasets(request: web.Request) -> web.StreamResponse:
 
 
 async def _spots(request: web.Request) -> web.StreamResponse:
-    text = request.query.get("provider")
-    provider = None if text is None else parse_account(text)
-    page = _app(request).spots_page(provider, _cursor(request), parse_limit(request))
+    query = request.query
+    page = _app(request).spots_page(
+        parse_account(query["provider"]) if "provider" in query else None,
+        parse_cid(query["deal"]) if "deal" in query else None,
+        _cursor(request),
+        parse_limit(request),
+    )
     return _list(request, page, lambda info: SpotView(info.deal, info.shard, info.record))
 
 

@@ -95,6 +95,7 @@ def test_a_deal_is_shown_with_its_proofs_and_costs(net: Net) -> None:
     )
     assert shown["ends_at"] > shown["deal"]["created_at"]
     assert set(shown["costs"]) == {"paid", "due", "escrow", "refunded", "deposit"}
+    assert shown["spots"] == []
     said = net.run("deal", "show", deal)
     assert "proven" in said
     assert "ends " in said

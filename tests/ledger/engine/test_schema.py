@@ -75,6 +75,8 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
     await send(engine, chain.tx("node", 5, Spot(CID.parse(deal["id"]), 0)))
     spots = (await http.get("/v1/spots"))["items"]
     assert [(spot["deal"], spot["shard"]) for spot in spots] == [(deal["id"], 0)]
+    assert (await http.get(f"/v1/spots?deal={deal['id']}"))["items"] == spots
+    assert (await http.get(f"/v1/spots?deal={proposal}"))["items"] == []
     dataset = (await http.get("/v1/datasets"))["items"][0]
     holder = dataset["dataset"]["provider"]
     txs = [cid for h in range(1, 8) for cid in (await http.get(f"/v1/block/{h}"))["block"]["txs"]]
@@ -95,7 +97,7 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
         "GET /v1/datasets": ["/v1/datasets"],
         "GET /v1/dataset/{id}": [f"/v1/dataset/{dataset['id']}"],
         "GET /v1/dataset/{id}/slots": [f"/v1/dataset/{dataset['id']}/slots"],
-        "GET /v1/spots": ["/v1/spots", f"/v1/spots?provider={holder}&limit=1"],
+        "GET /v1/spots": ["/v1/spots", f"/v1/spots?provider={holder}&deal={deal['id']}&limit=1"],
         "GET /v1/proposals": ["/v1/proposals"],
         "GET /v1/proposal/{cid}": [f"/v1/proposal/{proposal}"],
         "GET /v1/proposal/{cid}/vote/{account}": [f"/v1/proposal/{proposal}/vote/{holder}"],
