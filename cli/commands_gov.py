@@ -146,6 +146,7 @@ def propose(
             Params.from_map({**desk.params.to_map(), **values}).check()
         except FieldError as error:
             raise usage(f"the ledger does not take this: {error}") from None
+        await _may_vote(desk)
         deposit = desk.params.proposal_deposit
         effect = [f"propose  {line}" for line in _changes(values, desk.params)]
         if rules:
@@ -181,6 +182,7 @@ def vote(
         from ledger.transactions import Vote
 
         found = (await desk.ledger.proposal(wanted)).proposal
+        await _may_vote(desk)
         lines = [f"vote     {answer} on {wanted}, with the stake as it was when the vote began"]
         lines += [f"changes  {line}" for line in _changes(found.changes, desk.params)]
         if found.rules:
@@ -189,6 +191,13 @@ def vote(
 
     manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
     send(manner, prepare, lambda receipt: f"voted in block {receipt.height}: {receipt.tx_id}")
+
+
+async def _may_vote(desk: Desk) -> None:
+    """Exit 7 for an account that is no provider: it has no stake to vote with."""
+    from cli.commands_node_terms import registered
+
+    await registered(desk.ledger, desk.account)
 
 
 def _ask(flag: str, question: Any) -> Any:

@@ -19,6 +19,7 @@ def parse_params(words: Iterable[str], known: Iterable[str]) -> dict[str, int]:
     """`NAME=VALUE` words as values by name; exit 2 for what is none, and for a name twice.
 
     Amounts are HOLD, or base units with the word `units`; names in `_s` take durations or bare seconds.
+    What is out of its bounds is exit 2 too.
     """
     names = set(known)
     values: dict[str, int] = {}
@@ -31,7 +32,19 @@ def parse_params(words: Iterable[str], known: Iterable[str]) -> dict[str, int]:
         if name in values:
             raise usage(f"{name} is given twice")
         values[name] = _parse(name, value)
+        _check_bounds(name, values[name])
     return values
+
+
+def _check_bounds(name: str, value: int) -> None:
+    from ledger.fields import specs
+    from ledger.genesis import Params
+
+    low, high = dict(specs(Params))[name].bounds or (value, value)
+    if not low <= value <= high:
+        raise usage(
+            f"{name}={param_text(name, value)}: from {param_text(name, low)} to {param_text(name, high)}"
+        )
 
 
 def _parse(name: str, text: str) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cli.money import MAX_UNITS, amount_text
 from cli.output import emit, invalid, usage
 from cli.streams import STDIO, read_input
+from cli.times import time_text
 
 if TYPE_CHECKING:
     from ledger.transactions import Transaction
@@ -91,7 +92,7 @@ def described(tx: Transaction) -> Iterator[str]:
         yield f"  {name:20} {amount_text(value) if name in MONEY else _plain(value)}"
     yield f"  {'fee':20} {amount_text(tx.fee)}"
     yield f"  {'nonce':20} {tx.nonce}"
-    yield f"  {'valid until':20} ledger time {tx.expiry}"
+    yield f"  {'valid until':20} {time_text(tx.expiry)}, ledger time"
 
 
 def _plain(value: object) -> str:
