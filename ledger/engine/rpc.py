@@ -77,8 +77,8 @@ def build_rpc(engine: EmbeddedEngine, settings: Settings | None = None) -> web.A
 
 async def _end_streams(app: web.Application) -> None:
     app[STREAMS].closing = True
-    for subscription in list(app[STREAMS].subscriptions):
-        subscription.end()
+    for stream in list(app[STREAMS].opened):
+        stream.end()
 
 
 @web.middleware

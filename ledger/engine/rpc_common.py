@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +13,7 @@ from aiohttp import web
 from ledger import limits
 from ledger.engine.blocks import BlockEvents
 from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.errors import TooManySubscribers
 from ledger.engine.fanout import Subscription
 from ledger.engine.render import CBOR_TYPE, JSON_TYPE, dump_cbor, dump_json, wants_cbor
 from merkledag.cid import CID
@@ -31,13 +35,64 @@ class Settings:
     write_timeout_s: float = 30.0
 
 
+@dataclass(slots=True, eq=False)
+class Stream:
+    """A long answer and the network that reads it; `subscription` while it waits for the next block."""
+
+    reader: str
+    transport: asyncio.Transport | None
+    subscription: Subscription[BlockEvents] | None = None
+
+    def end(self) -> None:
+        """Ends one that waits for blocks, after what is under way."""
+        if self.subscription is not None:
+            self.subscription.end()
+
+
 @dataclass(slots=True)
 class Streams:
-    """The event streams that are open: how many, and which of them wait for the next block."""
+    """The long answers that are under way, the oldest first."""
 
-    active: int = 0
     closing: bool = False
-    subscriptions: set[Subscription[BlockEvents]] = field(default_factory=set)
+    opened: dict[Stream, None] = field(default_factory=dict)
+
+    def open(self, request: web.Request) -> Stream:
+        """A place for one more. Where there is none, whoever has the most gives up its oldest.
+
+        So nobody keeps all places from others; followers go on where they were cut. Raises
+        TooManySubscribers if that would only take from one as good as the one that asks.
+        """
+        reader = _network(request.remote or "")
+        if self.closing:
+            raise TooManySubscribers("the ledger is stopping; try again later")
+        if len(self.opened) >= request.app[SETTINGS].max_streams:
+            counts = Counter(stream.reader for stream in self.opened)
+            greediest, most = counts.most_common(1)[0]
+            if counts[reader] + 1 >= most:
+                raise TooManySubscribers("as many streams as allowed are open; try again later")
+            self._cut(next(stream for stream in self.opened if stream.reader == greediest))
+        stream = Stream(reader, request.transport)
+        self.opened[stream] = None
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """Its answer is over."""
+        self.opened.pop(stream, None)
+
+    def _cut(self, stream: Stream) -> None:
+        self.close(stream)
+        stream.end()
+        if stream.transport is not None:
+            stream.transport.abort()
+
+
+def _network(address: str) -> str:
+    """Whose an address is: an IPv6 network of 64 bits is one host's."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else parsed.exploded[:19]
 
 
 ENGINE = web.AppKey("engine", EmbeddedEngine)

@@ -11,11 +11,20 @@ from aiohttp import web
 
 from ledger.engine.blocks import BlockEvents
 from ledger.engine.embedded import EmbeddedEngine
-from ledger.engine.errors import SubscriberTooSlow, TooManySubscribers
+from ledger.engine.errors import SubscriberTooSlow
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.fanout import Subscription
 from ledger.engine.render import CBOR_TYPE, dump_cbor, dump_json, wants_cbor
-from ledger.engine.rpc_common import ENGINE, SETTINGS, STREAMS, Streams, parse_account, parse_cid, parse_uint
+from ledger.engine.rpc_common import (
+    ENGINE,
+    SETTINGS,
+    STREAMS,
+    Stream,
+    Streams,
+    parse_account,
+    parse_cid,
+    parse_uint,
+)
 from merkledag import varint
 
 NDJSON_TYPE = "application/x-ndjson"
@@ -33,8 +42,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     engine.history.events(start)  # before the answer begins: refuses what is no longer kept
     as_cbor = wants_cbor(request.headers.get("Accept", ""))
     streams = request.app[STREAMS]
-    if streams.active >= settings.max_streams or streams.closing:
-        raise TooManySubscribers("as many event streams as allowed are open; try again later")
+    stream = streams.open(request)
     response = web.StreamResponse(
         headers={
             "Content-Type": FRAMES_TYPE if as_cbor else NDJSON_TYPE,
@@ -42,10 +50,9 @@ async def events(request: web.Request) -> web.StreamResponse:
             "X-Accel-Buffering": "no",
         }
     )
-    streams.active += 1
     try:
         await response.prepare(request)
-        async with aclosing(_items(engine, streams, start, wanted, settings.heartbeat_s)) as items:
+        async with aclosing(_items(engine, streams, stream, start, wanted, settings.heartbeat_s)) as items:
             async for item in items:
                 data = _frame(dump_cbor(item)) if as_cbor else dump_json(item)
                 async with asyncio.timeout(settings.write_timeout_s):
@@ -54,7 +61,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     except (ConnectionError, TimeoutError):
         pass  # the reader has gone or does not read; nothing is owed to it
     finally:
-        streams.active -= 1
+        streams.close(stream)
     return response
 
 
@@ -63,7 +70,12 @@ def _frame(data: bytes) -> bytes:
 
 
 async def _items(
-    engine: EmbeddedEngine, streams: Streams, start: int, wanted: EventFilter, heartbeat_s: float
+    engine: EmbeddedEngine,
+    streams: Streams,
+    stream: Stream,
+    start: int,
+    wanted: EventFilter,
+    heartbeat_s: float,
 ) -> AsyncGenerator[BlockEvents | dict[str, Any], None]:
     """The blocks from `start` on, as far as they are wanted: the past from the store, then the present."""
     pulse = _Pulse(heartbeat_s)
@@ -84,14 +96,14 @@ async def _items(
             await asyncio.sleep(0)
     # No block can come between the last look at the height and this.
     subscription = engine.subscribe()
-    streams.subscriptions.add(subscription)
+    stream.subscription = subscription
     try:
         async with aclosing(_live(engine, subscription, wanted, pulse)) as items:
             async for item in items:
                 yield item
     finally:
         subscription.close()
-        streams.subscriptions.discard(subscription)
+        stream.subscription = None
 
 
 async def _live(

@@ -10,7 +10,7 @@ from aiohttp import web
 from ledger.engine.archive import CAR_TYPE, GivenBlock, sections
 from ledger.engine.blocks import node_cid
 from ledger.engine.embedded import EmbeddedEngine
-from ledger.engine.errors import PrunedHistory, TooManySubscribers
+from ledger.engine.errors import PrunedHistory
 from ledger.engine.rpc_common import ENGINE, SETTINGS, STREAMS, parse_uint
 from merkledag import car
 
@@ -36,10 +36,8 @@ async def _origin(request: web.Request) -> web.StreamResponse:
 async def _hand_out(request: web.Request, path: Path) -> web.StreamResponse:
     """Sends a file. Whoever takes less than `MIN_BYTES_S` of it is cut off: streams are few."""
     streams, settings = request.app[STREAMS], request.app[SETTINGS]
-    if streams.active >= settings.max_streams or streams.closing:
-        raise TooManySubscribers("as many streams as allowed are open; try again later")
+    stream = streams.open(request)
     response = web.FileResponse(path, headers={"Content-Type": f"{CAR_TYPE}; version=1"})
-    streams.active += 1
     try:
         async with asyncio.timeout(settings.write_timeout_s + _size_bytes(path) / MIN_BYTES_S):
             await response.prepare(request)  # sends all of it
@@ -49,7 +47,7 @@ async def _hand_out(request: web.Request, path: Path) -> web.StreamResponse:
     except FileNotFoundError as error:
         raise web.HTTPNotFound(text="the snapshot has just been dropped for a newer one") from error
     finally:
-        streams.active -= 1
+        streams.close(stream)
     return response
 
 
@@ -76,15 +74,13 @@ async def _blocks(request: web.Request) -> web.StreamResponse:
     if not 1 <= first <= last <= engine.app.height:
         raise web.HTTPBadRequest(text=f"from, to: blocks 1 to {engine.app.height}, in this order")
     streams = request.app[STREAMS]
-    if streams.active >= request.app[SETTINGS].max_streams or streams.closing:
-        raise TooManySubscribers("as many streams as allowed are open; try again later")
-    streams.active += 1
+    stream = streams.open(request)
     try:
         return await _send(request, engine, first, last)
     except ConnectionError:
         return web.Response()  # nobody reads it
     finally:
-        streams.active -= 1
+        streams.close(stream)
 
 
 async def _send(request: web.Request, engine: EmbeddedEngine, first: int, last: int) -> web.StreamResponse:
