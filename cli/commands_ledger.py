@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -136,7 +137,6 @@ def _ask(flag: str, question: Any) -> Any:
 @app.command()
 def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
     """Say where the chain stands and where the money is."""
-    from cli.times import time_text
     from ledger.engine.render import AccountKey, to_json
 
     found = _ask(ledger, lambda client: client.status())
@@ -146,12 +146,22 @@ def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
         emit(to_json({**first, **found}))
         return
     for name in STATUS_FIELDS:
-        shown = time_text(found[name]) if name == "time" else to_json(found[name])
+        shown = _clocks(found) if name == "time" else to_json(found[name])
         text(f"{name:11} {shown}")
     for name in MONEY_FIELDS:
         text(f"{name:11} {amount_text(found[name])}")
     if found.get("trouble"):
         text(f"trouble     {found['trouble']}")
+
+
+def _clocks(found: Mapping[str, Any]) -> str:
+    """Ledger time, which all dates are, and how far the clock was ahead of it at the last block."""
+    from cli.durations import roughly
+    from cli.times import time_text
+
+    ahead_s = found["block_time_s"] - found["time"]
+    ahead = f", ledger time: the clock is {roughly(ahead_s)} ahead" if ahead_s > 0 else ""
+    return f"{time_text(found['time'])}{ahead}"
 
 
 @app.command()

@@ -155,9 +155,11 @@ def _document(url: str, genesis: Genesis, status: dict[str, Any], params: dict[s
 def _show(document: dict[str, Any], line: Callable[[str], None]) -> None:
     from cli.ledger_params import params_lines
     from cli.money import amount_text
+    from cli.times import time_text
 
-    for name in ("url", "chain_id", "operator", "height", "time"):
+    for name in ("url", "chain_id", "operator", "height"):
         line(f"{name:24} {document[name]}")
+    line(f"{'time':24} {time_text(document['time'])}")
     line(f"{'issued':24} {amount_text(document['issued'])}")
     for each in params_lines(document["params"]):
         line(each)

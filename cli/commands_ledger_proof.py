@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -22,6 +22,32 @@ WORDS = (
 )
 HOW = f"write a key in hexadecimal, or {WORDS}"
 HASH_BYTES = 32
+# Fields of the state's records that are amounts; those of parameters are `cli.ledger_params.AMOUNTS`.
+RECORDED_MONEY: Final = {
+    *(
+        "balance",
+        "balances",
+        "bounty",
+        "burned",
+        "collateral",
+        "deposit",
+        "escrow",
+        "fee",
+        "issued",
+        "locked",
+    ),
+    *(
+        "next_collateral",
+        "paid",
+        "price",
+        "price_total",
+        "price_per_gib_period",
+        "refunded",
+        "reward",
+        "stake",
+    ),
+    *("total", "yes", "no", "weight"),
+}
 MAX_SHARD = 63
 MAX_U32 = 2**32 - 1
 
@@ -227,4 +253,12 @@ def _show(document: dict[str, Any]) -> None:
         return
     record = document["record"]
     for name, value in record.items() if record is not None else [("value", document["value"])]:
-        text(f"{name:11} {value}")
+        text(f"{name:11} {_value_text(name, value)}")
+
+
+def _value_text(name: str, value: Any) -> str:
+    from cli.ledger_params import AMOUNTS
+    from cli.money import amount_text
+
+    is_money = type(value) is int and name in RECORDED_MONEY | AMOUNTS
+    return f"{amount_text(value)} ({value} units)" if is_money else str(value)
