@@ -1,4 +1,4 @@
-"""Attacks on what waits for a block: one account with many signatures under one transaction."""
+"""Attacks on what waits for a block: many signatures under one transaction, and changed bytes of each kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from ledger.genesis import HOLD
 from ledger.result import Code
-from ledger.transactions import SIGN_TAG, Transfer, decode, verify
+from ledger.transactions import SIGN_TAG, Body, Transfer, decode, verify
+from tests.ledger.test_forms import BODY_EXAMPLES
 from tests.ledger.world import World, key, seed
 
 P = 2**255 - 19
@@ -75,3 +76,21 @@ def test_13_many_signatures_of_one_transaction_take_one_place(world: World) -> N
     world.app.forget(raw)
     assert world.app.check_tx(again[1].encode()).ok
     assert world.block(again[2].encode()).tx_results[1].ok
+
+
+@pytest.mark.parametrize("body", BODY_EXAMPLES, ids=lambda body: body.kind)
+def test_13_14_no_byte_of_any_kind_can_be_changed(world: World, body: Body) -> None:
+    """Refused as a form or as a signature, and never an error of the ledger's own."""
+    raw = world.tx("client", body)
+    found = world.app.check_tx(raw).code
+    assert found is Code.OK or found in (Code.UNKNOWN_DATASET, Code.UNKNOWN_DEAL)  # of proofs, more is asked
+    world.app.forget(raw)
+    early = {Code.MALFORMED, Code.MISPLACED, Code.WRONG_CHAIN, Code.EXPIRED, Code.FEE_TOO_LOW}
+    for at in range(len(raw)):
+        for bit in (at % 8, 7):
+            changed = bytearray(raw)
+            changed[at] ^= 1 << bit
+            assert world.app.check_tx(bytes(changed)).code in {*early, Code.BAD_SIGNATURE}
+    for cut in range(0, len(raw), 7):
+        assert world.app.check_tx(raw[:cut]).code is Code.MALFORMED
+        assert world.app.check_tx(raw + raw[:cut] + b"\x00").code is Code.MALFORMED
