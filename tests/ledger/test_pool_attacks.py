@@ -1,4 +1,4 @@
-"""Attacks on what waits for a block: many signatures under one transaction, and changed bytes of each kind."""
+"""Attacks on what waits for a block: many signatures of one transaction, changed bytes of each kind."""
 
 from __future__ import annotations
 
