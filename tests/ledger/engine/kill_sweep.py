@@ -17,9 +17,12 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from ledger.engine.assemble import load_application
 from ledger.engine.storage import LedgerStorage
 from tests.faults.shim import CHANGES, Action, Call, Faults
+from tests.ledger.beacons import remember_beacons
 from tests.ledger.engine.conftest import Chain, ManualClock
 
 SMALL_SEGMENT_BYTES = 1_500  # so that the log is rotated every other block
@@ -105,4 +108,5 @@ def sweep(folder: Path, count: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    remember_beacons(pytest.MonkeyPatch())
     print(json.dumps(sweep(Path(sys.argv[1]), int(sys.argv[2]))))
