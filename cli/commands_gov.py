@@ -183,7 +183,7 @@ def vote(
 
         found = (await desk.ledger.proposal(wanted)).proposal
         await _may_vote(desk)
-        lines = [f"vote     {answer} on {wanted}, with the stake as it was when the vote began"]
+        lines = [f"vote     {answer} on {wanted}, with the least stake since it began, bound to its end"]
         lines += [f"changes  {line}" for line in _changes(found.changes, desk.params)]
         if found.rules:
             lines.append(f"changes  rules to version {found.rules}")

@@ -93,9 +93,9 @@ class Context:
 
         `why` is one word, needed where `journal.reason` does not say what it is from the two places alone.
         """
-        for purse in (source, target) if amount and source != target else ():
+        for purse, by in ((source, -amount), (target, amount)) if amount and source != target else ():
             if purse.place is money.Place.STAKE:
-                stakes.note(self.state, purse.key[len(keys.PROVIDER) :], self.chain.proposals)
+                stakes.note(self.state, purse.key[len(keys.PROVIDER) :], by, self.chain.proposals)
         money.move(self.state, self.totals, source, target, amount)
         if amount and source != target:
             self.moves.append(Move(source, target, amount, why, self.tx_id))

@@ -23,7 +23,7 @@
     shard/ deal, u16 shard                   ShardRecord
     slot/ dataset, u32 slot                  SlotRecord
     spot/ deal, u16 shard                    SpotRecord
-    stake/ account, u32 number               u64: the provider's stake up to proposal `number` (see `stakes`)
+    stake/ account, u32 number               u64: the least stake since proposal `number` (see `stakes`)
     stuck/ key                               empty: the work of a due/ or draw/ key that could not be done
     totals                                   TotalsRecord
     vote/ proposal, account                  VoteRecord

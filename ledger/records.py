@@ -61,8 +61,9 @@ class ProviderRecord(Record):
     """A storage provider. `stake` includes `locked`, the collateral of its shards; `deposit` is apart.
 
     Its history: when it registered, periods proven and faults over all its datasets, shards taken from it,
-    and `served`, the shard-periods that it was paid for. `stake_mark` is the last proposal that its present
-    stake was noted for.
+    and `served`, the shard-periods that it was paid for. `stake_mark` is the last proposal that a stake of it
+    was noted for, `proposed` the number of the last one that it made itself (0: none). Up to ledger time
+    `bound_until` it withdraws nothing, for it takes part in a vote.
     """
 
     account: Account
@@ -83,6 +84,8 @@ class ProviderRecord(Record):
     terminated_total: Uint = 0
     served: Uint = 0
     stake_mark: Uint = 0
+    proposed: Uint = 0
+    bound_until: Uint = 0
 
     @property
     def unlocked(self) -> int:

@@ -30,7 +30,7 @@ class ProposalRecord(Record):
 
     `changes` are new values of parameters by name, `rules` the version of the rules to go over to (0: none).
     The vote ends at `closes_at`, what it agreed on comes into force at `activates_at`. `total` is all stake
-    when the vote began, `yes` and `no` that of those who voted.
+    when the vote began, or if that was less, as it ended; `yes` and `no` that of those who voted.
     """
 
     proposer: Account
@@ -50,7 +50,7 @@ class ProposalRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class VoteRecord(Record):
-    """One provider's vote; `weight` is its stake when the vote began."""
+    """One provider's vote; `weight` is its least stake since the vote began."""
 
     approve: Flag
     weight: Uint

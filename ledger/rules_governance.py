@@ -16,6 +16,7 @@ from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.fields import FieldError
 from ledger.genesis import Params
+from ledger.records import ProviderRecord
 from ledger.records_governance import ProposalRecord, ProposalStatus, VoteRecord
 from ledger.result import Code
 from ledger.transactions import Propose, Vote
@@ -44,10 +45,13 @@ def propose(ctx: Context, sender: bytes, body: Propose, proposal: CID) -> None:
         merged(ctx.params, body.changes)
     except FieldError as error:
         raise Refusal(Code.INVALID_TERMS, f"changes: {error}") from None
+    if ctx.state.get(keys.open_proposal(provider.proposed)) is not None:
+        raise Refusal(Code.TOO_MANY_PROPOSALS, f"proposal {provider.proposed} of this provider is open")
     if len(list(ctx.state.scan(keys.OPEN))) >= limits.MAX_OPEN_PROPOSALS:
         raise Refusal(Code.TOO_MANY_PROPOSALS, f"{limits.MAX_OPEN_PROPOSALS} proposals are open")
-    if provider.stake == 0:
-        raise Refusal(Code.NO_STAKE, "the provider has no stake")
+    least = max(1, ctx.params.min_stake)
+    if provider.stake < least:
+        raise Refusal(Code.NO_STAKE, f"to propose takes a stake of {least} units")
     number = ctx.chain.proposals + 1
     ctx.chain = replace(ctx.chain, proposals=number)
     closes_at = ctx.time + ctx.params.vote_s
@@ -68,14 +72,15 @@ def propose(ctx: Context, sender: bytes, body: Propose, proposal: CID) -> None:
     )
     ctx.state.put(keys.proposal(proposal), record)
     ctx.state.put(keys.open_proposal(number), bytes(proposal))
+    ctx.put_provider(replace(_bound(provider, record), proposed=number))
     ctx.move(money.balance(sender), money.proposal_deposit(proposal), ctx.params.proposal_deposit)
     due.add(ctx.state, closes_at, due.What.PROPOSAL, bytes(proposal))
     ctx.emit("proposed", proposal=proposal, provider=sender, number=number, closes_at=closes_at)
 
 
 def vote(ctx: Context, sender: bytes, body: Vote) -> None:
-    """Counts a provider's whole stake, as it was when the vote began, for or against; once."""
-    ctx.need_provider(sender)
+    """Counts a provider's whole stake, the least since the vote began, once; it stays until the vote ends."""
+    provider = ctx.need_provider(sender)
     record = ctx.state.record(keys.proposal(body.proposal), ProposalRecord)
     if record is None:
         raise Refusal(Code.UNKNOWN_PROPOSAL, f"no proposal {body.proposal}")
@@ -84,9 +89,10 @@ def vote(ctx: Context, sender: bytes, body: Vote) -> None:
     key = keys.vote(body.proposal, sender)
     if ctx.state.record(key, VoteRecord) is not None:
         raise Refusal(Code.ALREADY_VOTED, "a vote can not be changed")
-    weight = stakes.at_opening(ctx.state, sender, record.number)
+    weight = stakes.least_since(ctx.state, sender, record.number)
     if weight == 0:
-        raise Refusal(Code.NO_STAKE, "the provider had no stake when the vote began")
+        raise Refusal(Code.NO_STAKE, "the provider had no stake at some time since the vote began")
+    ctx.put_provider(_bound(provider, record))
     ctx.state.put(key, VoteRecord(body.approve, weight))
     if body.approve:
         record = replace(record, yes=record.yes + weight)
@@ -94,6 +100,11 @@ def vote(ctx: Context, sender: bytes, body: Vote) -> None:
         record = replace(record, no=record.no + weight)
     ctx.state.put(keys.proposal(body.proposal), record)
     ctx.emit("voted", proposal=body.proposal, provider=sender, approve=body.approve, weight=weight)
+
+
+def _bound(provider: ProviderRecord, record: ProposalRecord) -> ProviderRecord:
+    """The provider, which keeps its stake until the vote that it takes part in has ended."""
+    return replace(provider, bound_until=max(provider.bound_until, record.closes_at))
 
 
 def on_due(ctx: Context, subject: bytes) -> None:
@@ -111,6 +122,7 @@ def on_due(ctx: Context, subject: bytes) -> None:
 
 def _close(ctx: Context, proposal: CID, record: ProposalRecord) -> None:
     votes = record.yes + record.no
+    record = replace(record, total=min(record.total, ctx.totals.collateral))
     if 3 * votes < record.total:
         status = ProposalStatus.NO_QUORUM
     elif 3 * record.yes >= 2 * votes:

@@ -82,10 +82,12 @@ def ask(ctx: Context, sender: bytes, body: Ask) -> None:
 
 
 def withdraw(ctx: Context, sender: bytes, body: Withdraw) -> None:
-    """Takes unlocked stake out, to the payout account; what backs a shard stays."""
+    """Takes unlocked stake out, to the payout account; what backs a shard, or a vote that runs, stays."""
     if body.amount == 0:
         raise Refusal(Code.AMOUNT_OUT_OF_RANGE, "an amount of 0 moves nothing")
     known = ctx.need_provider(sender)
+    if ctx.time < known.bound_until:
+        raise Refusal(Code.STAKE_LOCKED, f"bound by a vote up to {known.bound_until}")
     if known.unlocked < body.amount <= known.stake:
         raise Refusal(Code.STAKE_LOCKED, f"{known.unlocked} units of the stake are not locked")
     if body.amount > known.stake:

@@ -1,4 +1,4 @@
-"""Governance: proposals, votes by stake as it was, the time lock, and deals that keep their terms."""
+"""Governance: proposals, votes by stake that stays, the time lock, and deals that keep their terms."""
 
 from __future__ import annotations
 
@@ -165,24 +165,69 @@ def test_a_third_of_all_stake_must_vote_and_two_thirds_of_it_agree(
 def test_20_stake_that_moves_votes_once(world: World) -> None:
     proposal = propose(world, "b", base_fee=5)
     vote(world, proposal, a=True)
-    world.do("a", Withdraw(60 * HOLD))
-    world.do("a", Transfer(key("other"), 70 * HOLD))
-    world.do("other", Register("http://other", GIB, key("other"), 60 * HOLD))
+    world.do("c", Withdraw(10 * HOLD))
+    world.do("c", Transfer(key("other"), 70 * HOLD))
+    world.do("other", Register("http://other", GIB, key("other"), 10 * HOLD))
     world.refuses("other", Vote(proposal, True), Code.NO_STAKE)
+    world.refuses("c", Vote(proposal, True), Code.NO_STAKE)
     world.refuses("a", Vote(proposal, True), Code.ALREADY_VOTED)
     assert record(world, proposal).yes == 60 * HOLD
 
 
-def test_a_vote_weighs_the_stake_at_the_opening(world: World) -> None:
+def test_a_vote_weighs_the_least_stake_since_it_began(world: World) -> None:
+    """Of stake that is there at its opening, at its end or between alone nothing counts."""
+    world.provider("d", stake=HOLD)
     first = propose(world, "b", base_fee=5)
     world.do("a", Withdraw(59 * HOLD))
-    second = propose(world, "b", base_fee=6)
+    second = propose(world, "c", base_fee=6)
     world.do("a", Register("http://a.example", GIB, key("a"), 7 * HOLD))
-    third = propose(world, "b", base_fee=7)
-    weights = [60 * HOLD, HOLD, 8 * HOLD]
+    third = propose(world, "d", base_fee=7)
+    world.do("a", Withdraw(2 * HOLD))
+    world.do("a", Register("http://a.example", GIB, key("a"), 50 * HOLD))
+    weights = [HOLD, HOLD, 6 * HOLD]
     for proposal, weight in zip((first, second, third), weights, strict=True):
         world.do("a", Vote(proposal, False))
         assert record(world, proposal).no == weight
+
+
+def test_the_stake_of_who_takes_part_in_a_vote_stays_until_it_ends(world: World) -> None:
+    proposal = propose(world, base_fee=5)
+    world.refuses("a", Withdraw(1), Code.STAKE_LOCKED)
+    world.refuses("a", Withdraw(61 * HOLD), Code.STAKE_LOCKED)
+    world.do("b", Withdraw(1))
+    vote(world, proposal, b=False)
+    world.refuses("b", Withdraw(1), Code.STAKE_LOCKED)
+    world.do("c", Withdraw(10 * HOLD))
+    world.pass_until(record(world, proposal).closes_at - 1)
+    world.refuses("a", Withdraw(60 * HOLD), Code.STAKE_LOCKED)
+    txs = [world.tx(name, Withdraw(HOLD)) for name in "ab"]
+    assert [result.code for result in world.block(*txs, step=1).tx_results] == [Code.OK] * 3
+    # a vote that ends later binds longer, one that ends earlier no shorter
+    first = propose(world, "b", base_fee=6)
+    world.pass_time(1)
+    second = propose(world, "a", base_fee=7)
+    vote(world, second, b=True)
+    vote(world, first, a=True)
+    close(world, first)
+    for name in "ab":
+        world.refuses(name, Withdraw(1), Code.STAKE_LOCKED)
+    close(world, second)
+    world.do("b", Withdraw(1))
+
+
+def test_stake_that_comes_for_the_opening_alone_burns_nobodys_deposit(world: World) -> None:
+    world.provider("rich", stake=900 * HOLD)
+    proposal = propose(world, base_fee=5)
+    assert record(world, proposal).total == 1_000 * HOLD
+    world.do("rich", Withdraw(900 * HOLD))
+    vote(world, proposal, a=True)
+    assert close(world, proposal) is ProposalStatus.PASSED
+    assert record(world, proposal).total == 100 * HOLD
+    # nor does stake that comes for the end
+    proposal = propose(world, base_fee=6)
+    world.do("rich", Register("http://rich", GIB, key("rich"), 900 * HOLD))
+    vote(world, proposal, a=True)
+    assert close(world, proposal) is ProposalStatus.PASSED
 
 
 def test_what_a_block_moves_before_a_proposal_counts_and_after_it_does_not(world: World) -> None:
@@ -202,7 +247,7 @@ def test_what_a_block_moves_before_a_proposal_counts_and_after_it_does_not(world
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_weights_are_those_of_a_copy_of_all_stakes_at_each_opening(seed: int) -> None:
+def test_weights_are_those_of_a_copy_of_all_stakes_that_falls_with_them(seed: int) -> None:
     rng = random.Random(seed)
     world = World(replace(TERMS, vote_s=rng.randint(5, 40), min_stake=0, proposal_deposit=0))
     names = ["p0", "p1", "p2"]
@@ -220,6 +265,7 @@ def test_weights_are_those_of_a_copy_of_all_stakes_at_each_opening(seed: int) ->
                 world.do(name, Register("http://n", GIB, key(name), rng.randint(0, HOLD)))
             case 2:
                 result = world.try_(name, Propose({"base_fee": rng.randint(1, 900)}, 0, ""))
+                assert result.code in (Code.OK, Code.TOO_MANY_PROPOSALS, Code.NO_STAKE)
                 if result.ok and result.tx_id:
                     copies[result.tx_id] = {
                         each: record_.stake
@@ -238,6 +284,10 @@ def test_weights_are_those_of_a_copy_of_all_stakes_at_each_opening(seed: int) ->
                 elif result.code is Code.NO_STAKE:
                     assert weight == 0
         for each in names:
+            now = world.app.provider(key(each))
+            assert now is not None
+            for copy in copies.values():
+                copy[each] = min(copy[each], now.stake)
             rows = list(world.app._state.committed_scan(keys.STAKE + key(each)))
             assert len(rows) <= limits.MAX_OPEN_PROPOSALS
     assert done
@@ -269,9 +319,14 @@ def test_who_may_propose_and_vote(world: World) -> None:
     world.refuses("a", Vote(UNKNOWN, True), Code.UNKNOWN_PROPOSAL)
     world.do("c", Withdraw(10 * HOLD))
     world.refuses("c", Propose({"base_fee": 5}, 0, ""), Code.NO_STAKE)
+    world.do("c", Register("http://c.example", GIB, key("c"), HOLD - 1))
+    world.refuses("c", Propose({"base_fee": 5}, 0, ""), Code.NO_STAKE)  # less than a provider begins with
+    world.do("c", Register("http://c.example", GIB, key("c"), 1))
     world.do("b", Transfer(key("client"), world.balance("b") - HOLD))
     world.refuses("b", Propose({"base_fee": 5}, 0, ""), Code.INSUFFICIENT_FUNDS)
-    vote(world, proposal, c=True)  # its stake was there when the vote began
+    world.refuses("c", Vote(proposal, True), Code.NO_STAKE)  # what came back was away
+    world.refuses("a", Propose({"base_fee": 6}, 0, ""), Code.TOO_MANY_PROPOSALS)
+    propose(world, "c", base_fee=6)
     world.pass_until(record(world, proposal).closes_at)
     world.refuses("b", Vote(proposal, True), Code.VOTE_CLOSED)
 
@@ -287,7 +342,7 @@ def test_a_vote_in_the_second_before_the_end_counts_and_at_the_end_not(world: Wo
 def test_only_so_many_proposals_are_open(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_OPEN_PROPOSALS", 2)
     first = propose(world, base_fee=5)
-    propose(world, base_fee=6)
+    propose(world, "c", base_fee=6)
     world.refuses("b", Propose({"base_fee": 7}, 0, ""), Code.TOO_MANY_PROPOSALS)
     close(world, first)
     propose(world, "b", base_fee=7)
@@ -295,21 +350,23 @@ def test_only_so_many_proposals_are_open(world: World, monkeypatch: pytest.Monke
 
 def test_what_does_not_fit_any_more_is_void(world: World) -> None:
     """Each alone is within bounds, both together are not."""
-    one = propose(world, window_s=12)
-    other = propose(world, period_s=24, window_s=10)
-    third = propose(world, period_s=20, window_s=10)
-    shorter = propose(world, period_s=30, window_s=15)
-    widest = propose(world, window_s=20)
+    world.provider("d", "e", stake=HOLD)
+    one = propose(world, "a", window_s=12)
+    other = propose(world, "b", period_s=24, window_s=10)
+    third = propose(world, "c", period_s=20, window_s=10)
+    shorter = propose(world, "d", period_s=30, window_s=15)
+    widest = propose(world, "e", window_s=20)
     for proposal in (one, other, third, shorter, widest):
         vote(world, proposal, a=True, b=True)
-    before = world.balance("a")
-    world.pass_until(record(world, one).activates_at)
+    before = [world.balance(name) for name in "abcde"]
+    world.pass_until(record(world, widest).activates_at)
     found = [record(world, proposal).status for proposal in (one, other, third, shorter, widest)]
     assert found.count(ProposalStatus.VOID) >= 1
     assert record(world, widest).status is ProposalStatus.VOID or world.app.params.period_s >= 40
     assert world.app.params == world.app.params.check()
     assert world.app.params_version == 1 + found.count(ProposalStatus.ACTIVE)
-    assert world.balance("a") == before + 5 * HOLD  # a void proposal was agreed on: its deposit is back
+    # a void proposal was agreed on: its deposit is back
+    assert [world.balance(name) for name in "abcde"] == [each + HOLD for each in before]
 
 
 def test_new_rules_stop_a_program_that_lacks_them_and_one_that_has_them_goes_on(
@@ -339,7 +396,7 @@ def test_new_rules_stop_a_program_that_lacks_them_and_one_that_has_them_goes_on(
 
 
 def test_of_two_proposals_for_the_same_rules_the_second_is_void(world: World) -> None:
-    proposals = [world.do("a", Propose({}, 2, "")) for _ in range(2)]
+    proposals = [world.do(name, Propose({}, 2, "")) for name in "ab"]
     for proposal in proposals:
         vote(world, proposal, a=True, b=True)
     world.pass_until(record(world, proposals[0]).activates_at)
@@ -406,8 +463,8 @@ def test_a_restored_ledger_goes_on_with_an_open_vote(world: World) -> None:
     world.do("b", Withdraw(29 * HOLD))
     world.app = world.restored()
     vote(world, proposal, b=True)
-    assert record(world, proposal).yes == 90 * HOLD
+    assert record(world, proposal).yes == 61 * HOLD
     found = world.app.vote_of(proposal, key("b"))
     assert found is not None
-    assert (found.approve, found.weight) == (True, 30 * HOLD)
+    assert (found.approve, found.weight) == (True, HOLD)
     assert world.app.vote_of(proposal, key("c")) is None

@@ -1,4 +1,4 @@
-"""Proposals and votes: the plain form of "Governance". Each proposal keeps a copy of all stakes."""
+"""Proposals and votes: the plain form of "Governance". Each keeps a copy of all stakes, and lowers it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ def propose(s: Plain, sender: bytes, body: Propose, proposal: CID) -> Iterator[C
     stake = s.providers.get(sender, {"stake": 0})["stake"]
     if sender not in s.providers:
         yield Code.NOT_REGISTERED
+    if any(each["status"] == "open" and each["proposer"] == sender for each in s.proposals.values()):
+        yield Code.TOO_MANY_PROPOSALS
     if not body.changes and not body.rules:
         yield Code.INVALID_TERMS
     if changed(s.params, dict(body.changes)) is None or 0 < body.rules <= s.rules:
         yield Code.INVALID_TERMS
     if sum(each["status"] == "open" for each in s.proposals.values()) >= limits.MAX_OPEN_PROPOSALS:
         yield Code.TOO_MANY_PROPOSALS
-    if not stake:
+    if not stake or stake < s.params.min_stake:
         yield Code.NO_STAKE
     deposit = s.params.proposal_deposit
     if deposit > s.balance(sender):
@@ -48,6 +50,8 @@ def propose(s: Plain, sender: bytes, body: Propose, proposal: CID) -> Iterator[C
         stakes = {each: record["stake"] for each, record in s.providers.items()}
         closes_at = s.time + s.params.vote_s
         s.stakes[proposal], s.votes[proposal] = stakes, {}
+        s.providers[sender]["proposed"] = s.proposed
+        bind(s, sender, closes_at)
         s.proposals[proposal] = {
             "proposer": sender,
             "number": s.proposed,
@@ -87,9 +91,15 @@ def vote(s: Plain, sender: bytes, body: Vote, _: CID) -> Iterator[Code | Does]:
     def do() -> None:
         s.votes[body.proposal][sender] = {"approve": body.approve, "weight": weight}
         record["yes" if body.approve else "no"] += weight
+        bind(s, sender, record["closes_at"])
         s.emit("voted", proposal=body.proposal, provider=sender, approve=body.approve, weight=weight)
 
     yield do
+
+
+def bind(s: Plain, provider: bytes, closes_at: int) -> None:
+    """Who takes part in a vote withdraws nothing until it ends."""
+    s.providers[provider]["bound_until"] = max(s.providers[provider]["bound_until"], closes_at)
 
 
 def proposal_due(s: Plain, proposal: CID) -> None:
@@ -105,6 +115,7 @@ def proposal_due(s: Plain, proposal: CID) -> None:
 
 def close_vote(s: Plain, proposal: CID, record: Map) -> None:
     yes, cast = record["yes"], record["yes"] + record["no"]
+    record["total"] = min(record["total"], s.totals()["collateral"])
     if 3 * cast < record["total"]:
         s.burned += record["deposit"]
         finish(s, proposal, "no_quorum")

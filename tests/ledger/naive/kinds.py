@@ -66,7 +66,7 @@ def register(s: Plain, sender: bytes, body: Register, _: CID) -> Iterator[Code |
                 "open": False,
                 "registered_at": s.time,
                 **dict.fromkeys(("proven_total", "fault_total", "terminated_total", "served"), 0),
-                "stake_mark": 0,
+                **dict.fromkeys(("stake_mark", "proposed", "bound_until"), 0),
             }
         record = s.providers[sender]
         record.update(payout=body.payout, endpoint=body.endpoint, capacity_bytes=body.capacity_bytes)
@@ -102,6 +102,8 @@ def withdraw(s: Plain, sender: bytes, body: Withdraw, _: CID) -> Iterator[Code |
     if known is None:
         yield Code.NOT_REGISTERED
         return
+    if s.time < known["bound_until"]:
+        yield Code.STAKE_LOCKED
     if body.amount > known["stake"]:
         yield Code.INSUFFICIENT_STAKE
     elif body.amount > s.unlocked(sender):

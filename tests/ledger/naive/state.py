@@ -45,7 +45,7 @@ class Plain:
     datasets: dict[bytes, Map] = field(default_factory=dict)
     proposals: dict[CID, Map] = field(default_factory=dict)
     votes: dict[CID, dict[bytes, Map]] = field(default_factory=dict)
-    stakes: dict[CID, dict[bytes, int]] = field(default_factory=dict)  # all of them, as a vote began
+    stakes: dict[CID, dict[bytes, int]] = field(default_factory=dict)  # the least ones since a vote began
     spots: dict[Place, Map] = field(default_factory=dict)
     joining: dict[bytes, dict[int, Place]] = field(default_factory=dict)
     put_up: set[tuple[int, Place]] = field(default_factory=set)  # shards to be drawn, since which height
@@ -79,6 +79,9 @@ class Plain:
         assert record["stake"] >= 0
         if by:
             record["stake_mark"] = self.proposed
+        for least in self.stakes.values():
+            if provider in least:
+                least[provider] = min(least[provider], record["stake"])
 
     @property
     def params(self) -> Params:
