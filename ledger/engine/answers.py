@@ -55,6 +55,27 @@ def page_of(value: Any) -> tuple[list[Any], str | None]:
     return items, following
 
 
+# What others rely on, of what a server says of itself.
+_STATUS: dict[str, type] = {
+    "chain_id": str,
+    "engine": str,
+    "height": int,
+    "time": int,
+    "block_time_s": int,
+    "app_hash": bytes,
+    "operator": bytes,
+    "snapshot_height": int,
+    **dict.fromkeys(("issued", "balances", "escrow", "collateral", "burned"), int),
+}
+
+
+def status_of(value: Any) -> dict[str, Any]:
+    """A server's status; raises LedgerProtocolError."""
+    if not isinstance(value, dict) or any(type(value.get(name)) is not cls for name, cls in _STATUS.items()):
+        raise LedgerProtocolError("the answer is no status; is this a ledger's URL?")
+    return value
+
+
 def filter_query(wanted: EventFilter) -> list[tuple[str, str]]:
     """The query that asks for these events alone."""
     return [

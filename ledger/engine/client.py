@@ -19,6 +19,7 @@ from ledger.engine.answers import (
     receipt,
     seen_up_to,
     state_proof_of,
+    status_of,
     typed,
 )
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
@@ -118,10 +119,7 @@ class LedgerClient:
 
     async def status(self) -> dict[str, Any]:
         """Chain ID, engine, height, times and totals, as docs/ledger-rpc.md says; hashes as bytes."""
-        status = await self._get("/v1/status")
-        if not isinstance(status, dict) or not isinstance(status.get("time"), int):
-            raise LedgerProtocolError(f"{self.url} gave no status; is this a ledger's URL?")
-        return status
+        return status_of(await self._get("/v1/status"))
 
     async def genesis(self) -> Genesis:
         """The chain's genesis; asked for once."""

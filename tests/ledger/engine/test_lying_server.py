@@ -171,3 +171,16 @@ async def test_lists_without_end_or_form_are_refused(liar: Liar, client: LedgerC
     async with asyncio.timeout(5):
         with pytest.raises(LedgerProtocolError):
             await client.providers()
+
+
+@pytest.mark.parametrize("name", ["chain_id", "height", "time", "app_hash", "operator", "issued"])
+@pytest.mark.parametrize("wrong", [None, True, "\x1b[2J", b"", [], -1.5])
+async def test_a_status_of_another_form_is_refused(
+    liar: Liar, client: LedgerClient, name: str, wrong: Any
+) -> None:
+    right = await client.status()
+    if type(right[name]) is type(wrong):
+        wrong = {}
+    liar.lie = lambda path, answer: {**answer, name: wrong} if path == "/v1/status" else answer
+    with pytest.raises(LedgerProtocolError):
+        await client.status()
