@@ -51,7 +51,6 @@ class Demo:
     nodes: list[Child]
     gateway: Child
     ledger: Child
-    operator_home: Home
 
 
 class Stage:
@@ -208,7 +207,7 @@ async def _start(
     story.say(
         f"gateway    {gateway.url}  pid {gateway.pid}", event="gateway", url=gateway.url, pid=gateway.pid
     )
-    return Demo(story, network, folder, path, client, started, gateway, ledger, operator), names
+    return Demo(story, network, folder, path, client, started, gateway, ledger), names
 
 
 async def _fund(operator: Home, url: str, names: dict[bytes, str], client: bytes) -> None:

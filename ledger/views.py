@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ledger import due, index, keys, limits
 from ledger.genesis import Genesis, Params
@@ -13,7 +12,6 @@ from ledger.records import (
     AccountRecord,
     ChainRecord,
     DealRecord,
-    DealStatus,
     ProviderRecord,
     ShardRecord,
     SpotRecord,
@@ -22,7 +20,6 @@ from ledger.records import (
 from ledger.state_tree import StateProof, StateTree
 from ledger.views_datasets import DatasetQueries
 from merkledag.cid import CID
-from merkledag.peer import peer_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +29,6 @@ class DealInfo:
     id: CID
     record: DealRecord
     shards: tuple[ShardRecord, ...]
-
-    @property
-    def is_active(self) -> bool:
-        """Whether any shard is still open."""
-        return self.record.status is DealStatus.OPEN
-
-    def to_json(self) -> dict[str, Any]:
-        """The record's fields, "id" and "shards"."""
-        shards = [{"shard": index, **shard.to_json()} for index, shard in enumerate(self.shards)]
-        return {"id": str(self.id), **self.record.to_json(), "shards": shards}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,22 +193,6 @@ class Queries(DatasetQueries):
         found = self._state.committed(keys.TOTALS, TotalsRecord)
         assert found is not None, "every state has totals"
         return found
-
-    def status(self, engine: str = "embedded") -> dict[str, Any]:
-        """The document of `holdfast ledger status --json`; amounts in base units."""
-        return {
-            "chain_id": self.chain_id,
-            "engine": engine,
-            "height": self.height,
-            "time": self.time,
-            "app_hash": self.app_hash.hex(),
-            **self.totals().to_json(),
-            "operator": peer_text(self.genesis.operator),
-            "block_time": self.block_time_s,
-            "beacon": self.beacon.hex(),
-            "open_deals": self._chain.open_deals,
-            "next_due": self.next_due(),
-        }
 
     def prove(self, key: bytes) -> StateProof:
         """That the state of `app_hash` holds what it holds at `key`, or nothing; see `state_tree.verify`."""

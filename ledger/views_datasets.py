@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ledger import index, keys, limits
 from ledger.genesis import Params
 from ledger.index import Kind, Label
 from ledger.paging import Page, every, page_of, subjects
-from ledger.records import DatasetRecord, DealRecord, Phase, ShardRecord, SlotRecord
+from ledger.records import DatasetRecord, Phase, SlotRecord
 from ledger.rules_datasets import Clock
 from ledger.rules_proofs import challenge_of
 from ledger.state import State
 from ledger.store import Rows
-from ledger.transactions import PieceCommitment
 from merkledag.cid import CID
 from proofs.merkle_proof import Challenge
 
@@ -30,43 +28,14 @@ class DatasetInfo:
     closes_at: int
     challenge: Challenge | None
 
-    def to_json(self) -> dict[str, Any]:
-        """The record's fields, "id", the three times and `meta_challenges` of the challenge."""
-        return {
-            "id": self.id.hex(),
-            **self.record.to_json(),
-            "period_starts_at": self.period_starts_at,
-            "opens_at": self.opens_at,
-            "closes_at": self.closes_at,
-            "meta_challenges": None if self.challenge is None else self.challenge.meta_k,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """A piece of a dataset. `slot` is None while it waits to join; the others are the tree as it stands."""
+    """A shard of a dataset. `slot` is None while it waits to join; the others are the tree as it stands."""
 
     slot: int | None
     deal: CID
     shard: int
-    content: CID
-    manifest: CID
-    piece: PieceCommitment
-    first: int
-    last: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field; CIDs as text."""
-        return {
-            "slot": self.slot,
-            "deal": str(self.deal),
-            "shard": self.shard,
-            "content": str(self.content),
-            "manifest": str(self.manifest),
-            "piece": self.piece.to_json(),
-            "first": self.first,
-            "last": self.last,
-        }
 
 
 class DatasetQueries:
@@ -146,18 +115,5 @@ class DatasetQueries:
 
     def _slot(self, key: bytes, slot: int | None) -> SlotInfo:
         place = self._state.committed(key, SlotRecord)
-        assert place is not None
-        deal = self._state.committed(keys.deal(place.deal), DealRecord)
-        shard = self._state.committed(keys.shard(place.deal, place.shard), ShardRecord)
-        assert deal is not None, "a slot's deal is there"
-        assert shard is not None, "a slot's shard is there"
-        return SlotInfo(
-            slot=slot,
-            deal=place.deal,
-            shard=place.shard,
-            content=deal.content,
-            manifest=deal.manifest,
-            piece=shard.piece,
-            first=shard.first,
-            last=shard.last,
-        )
+        assert place is not None, "the key was there"
+        return SlotInfo(slot, place.deal, place.shard)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ledger import keys
 from ledger.genesis import Params
@@ -19,10 +18,6 @@ class ProposalInfo:
 
     id: CID
     record: ProposalRecord
-
-    def to_json(self) -> dict[str, Any]:
-        """The record's fields and "id"."""
-        return {"id": str(self.id), **self.record.to_json()}
 
 
 class GovernanceQueries:

@@ -101,11 +101,6 @@ class Grouping:
         self._block: tuple[Block, bytes] | None = None
         self._txs: list[bytes] = []
 
-    @property
-    def is_between(self) -> bool:
-        """Whether no block is half given."""
-        return self._block is None
-
     def add(self, cid: CID, data: bytes) -> GivenBlock | None:
         """The block that this node makes whole, if it does. Raises InvalidArchive for a node out of order."""
         if self._block is None:

@@ -91,6 +91,8 @@ async def _status(request: web.Request) -> web.StreamResponse:
             "app_hash": app.app_hash,
             "beacon": app.beacon,
             "operator": AccountKey(app.genesis.operator),
+            "rules": app.rules,
+            "params_version": app.params_version,
             **app.totals().to_map(),
             "next_due": app.next_due(),
             "waiting": engine.status.waiting,

@@ -131,6 +131,8 @@ def _status() -> Schema:
             "app_hash": HASH,
             "beacon": HASH,
             "operator": ACCOUNT_SCHEMA,
+            "rules": UINT,
+            "params_version": UINT,
             **dict.fromkeys(amounts, UINT),
             "next_due": or_null(UINT),
             "waiting": UINT,

@@ -224,11 +224,12 @@ class Ledger(RuleBasedStateMachine):
             assert len(joined) == record.pieces
             assert len(slots) - len(joined) == record.joining
             assert record.expected == self.expected(info.id)
-            assert sum(slot.piece.data_leaves for slot in joined) == record.data_leaves
-            assert sum(slot.piece.meta_leaves for slot in joined) == record.meta_leaves
+            deals = [found for slot in joined if (found := app.deal(slot.deal))]
+            pieces = [deal.shards[slot.shard].piece for deal, slot in zip(deals, joined, strict=True)]
+            assert sum(piece.data_leaves for piece in pieces) == record.data_leaves
+            assert sum(piece.meta_leaves for piece in pieces) == record.meta_leaves
             assert slots or record.expected or record.phase is Phase.TURNING
-            prices = [found.record.price for slot in joined if (found := app.deal(slot.deal))]
-            assert sum(prices) == record.price_total
+            assert sum(deal.record.price for deal in deals) == record.price_total
         for deal, index, shard in self.shards():
             found = app.deal(deal)
             assert found is not None
