@@ -85,7 +85,10 @@ def import_(
         text(
             f"made chain {made['chain_id']}: it goes on from block {origin['height']} of {origin['chain_id']}"
         )
-        return text("`holdfast ledger start` runs it; everybody has to join it anew")
+        text("`holdfast ledger start` runs it; everybody joins it anew:")
+        return text(
+            f"holdfast ledger join URL --chain {made['chain_id']} --operator {made['operator']} --replace"
+        )
     found = run_once(import_history(home, file, snapshot=snapshot, progress=progress))
     if json_output:
         return emit(found)

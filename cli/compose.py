@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from cli.home import NODE_KEY, OPERATOR_KEY, Home
+from cli.home import BEACON_KEY, NODE_KEY, OPERATOR_KEY, Home
 from cli.ledger_files import genesis_file, read_genesis, require_no_ledger, write_genesis
 from cli.money import amount_text
-from cli.output import CommandError, ExitCode, invalid, note
+from cli.output import CommandError, ExitCode, invalid, not_found, note
 from cli.serve import listening
 from ledger.genesis import HOLD, Genesis, Params
 
@@ -72,6 +72,11 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
     from merkledag.peer import peer_text
 
     genesis = read_genesis(home)
+    if missing := [name for name in (OPERATOR_KEY, BEACON_KEY) if not home.keystore().has(name)]:
+        raise not_found(
+            f"{home.keys} lacks the operator's keys ({', '.join(missing)}): put them there; if they are lost "
+            "for good, `holdfast ledger import FILE --as-chain ID` makes a chain that goes on from this one"
+        )
     operator, beacon = home.signer(OPERATOR_KEY), home.bls_signer()
     if operator.public_key != genesis.operator or beacon.public_key != genesis.bls_key:
         raise invalid(

@@ -323,7 +323,8 @@ def test_a_chain_may_go_on_twice(
     for number in (1, 2):
         home = Home(tmp_path / f"home{number}", {})
         monkeypatch.setenv("HOLDFAST_HOME", str(home.path))
-        holdfast("ledger", "import", file, "--as-chain", f"town-{number}")
+        said = holdfast("ledger", "import", file, "--as-chain", f"town-{number}").text
+        assert f"ledger join URL --chain town-{number} --operator k51" in said
         with serving(ledger_service(home, "127.0.0.1:0", asyncio.Event())):
             (home.keys / "receiver.key").write_bytes((holdfast.home / "keys" / "receiver.key").read_bytes())
             to = holdfast("wallet", "new", "b").text

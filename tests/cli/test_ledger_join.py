@@ -43,6 +43,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield Server(Home(tmp_path / "operator", {}), url)
 
 
+def test_a_ledger_without_its_keys_makes_no_others(holdfast: Holdfast) -> None:
+    holdfast("ledger", "init", "--chain-id", "town")
+    beacon = holdfast.home / "keys" / "beacon.key"
+    beacon.unlink()
+    said = holdfast.fails(3, "ledger", "start", "--listen", "127.0.0.1:0")
+    assert "lacks the operator's keys (beacon): put them there" in said
+    assert not beacon.exists()  # the right one can still be restored
+
+
 def test_a_home_joins_and_finds_its_ledger_from_then_on(holdfast: Holdfast, server: Server) -> None:
     pinned = ("--chain", server.chain, "--operator", server.operator)
     joined = holdfast("ledger", "join", f"{server.url}/", *pinned, "--json").json
