@@ -137,6 +137,7 @@ def next_start(ctx: Context, dataset: bytes, terms: Params) -> int:
 def set_slot(
     ctx: Context, dataset: bytes, record: DatasetRecord, slot: int, data: SumNode, meta: SumNode
 ) -> DatasetRecord:
+    """Puts a piece (`EMPTY`, `EMPTY`: none) into a slot of both trees, which grow as deep as it takes."""
     data_nodes = StateNodes(ctx.state, dataset, keys.DATA_TREE)
     meta_nodes = StateNodes(ctx.state, dataset, keys.META_TREE)
     depth = record.depth
@@ -157,6 +158,7 @@ def set_slot(
 
 
 def take_slot(ctx: Context, dataset: bytes, record: DatasetRecord) -> tuple[int, DatasetRecord]:
+    """The lowest slot that is free, or the one behind all of them."""
     key = ctx.state.first(keys.FREE + dataset)
     if key is None:
         return record.slots, replace(record, slots=record.slots + 1)

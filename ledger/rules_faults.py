@@ -113,19 +113,7 @@ def put_to_repair(ctx: Context, deal: CID, index: int) -> None:
     """A shard has lost its provider: another is drawn, which rebuilds it. In a deal that ends, it ends."""
     shard = ctx.get_shard(deal, index)
     lost = replace(
-        rules_offers.without_handover(shard),
-        status=ShardStatus.REPAIR,
-        provider=b"",
-        tried=(shard.provider,),
-        dataset=b"",
-        slot=0,
-        first=0,
-        last=0,
-        mark=0,
-        giving_up=False,
-        struck=False,
-        missed=0,
-        spared_until=0,
+        rules_offers.unserved(shard), status=ShardStatus.REPAIR, provider=b"", tried=(shard.provider,)
     )
     ctx.assign(deal, index, lost)
     if ctx.get_deal(deal).ending:

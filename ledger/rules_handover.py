@@ -62,19 +62,11 @@ def hand_on(ctx: Context, deal: CID, index: int) -> None:
     shard = ctx.get_shard(deal, index)
     dataset = rules_datasets.dataset_of(ctx.get_deal(deal), shard.successor)
     passed = replace(
-        rules_offers.without_handover(shard),
+        rules_offers.unserved(shard),
         status=ShardStatus.ACCEPTED,
         provider=shard.successor,
         collateral=shard.next_collateral,
         dataset=dataset,
-        slot=0,
-        first=0,
-        last=0,
-        mark=0,
-        giving_up=False,
-        struck=False,
-        missed=0,
-        spared_until=0,
     )
     ctx.assign(deal, index, passed)
     rules_datasets.queue_expected(ctx, dataset, deal, index)

@@ -41,6 +41,22 @@ def without_handover(shard: ShardRecord) -> ShardRecord:
     )
 
 
+def unserved(shard: ShardRecord) -> ShardRecord:
+    """The shard without a place in a dataset, and without what its provider did there; no handover runs."""
+    return replace(
+        without_handover(shard),
+        dataset=b"",
+        slot=0,
+        first=0,
+        last=0,
+        mark=0,
+        giving_up=False,
+        struck=False,
+        missed=0,
+        spared_until=0,
+    )
+
+
 def end_handover(ctx: Context, deal: CID, index: int) -> None:
     """Ends a handover that nobody has accepted; the provider keeps the shard."""
     shard = ctx.get_shard(deal, index)

@@ -20,7 +20,7 @@ FIRST_KEYS = 4
 MOST_KEYS = 256
 
 
-class Snapshot:
+class Reading:
     """A transaction that rows are read through; `renew` moves it to what was written last."""
 
     def __init__(self, environment: Any, *, txn: Any = None) -> None:
@@ -43,10 +43,10 @@ class Snapshot:
 class LmdbRows:
     """`ledger.store.Rows` of one table."""
 
-    __slots__ = ("_db", "_snapshot")
+    __slots__ = ("_db", "_reading")
 
-    def __init__(self, snapshot: Snapshot, db: Any) -> None:
-        self._snapshot = snapshot
+    def __init__(self, reading: Reading, db: Any) -> None:
+        self._reading = reading
         self._db = db
 
     def get(self, key: bytes) -> bytes | None:
@@ -80,11 +80,11 @@ class LmdbRows:
             return list(islice(cursor.iternext(keys=True, values=False), count)) if found else []
 
     def apply(self, changes: Changes) -> None:
-        """Sets and deletes rows; the snapshot must be a write transaction."""
+        """Sets and deletes rows; the reading must be a write transaction."""
         put_rows(self._txn(), self._db, changes)
 
     def _txn(self) -> Any:
-        txn = self._snapshot.txn
+        txn = self._reading.txn
         if txn is None:
             raise EngineStopped("the ledger's store is closed")
         return txn
@@ -93,15 +93,15 @@ class LmdbRows:
 class LmdbStore:
     """`ledger.store.Store` over a database: of the last block that was written before `commit` was called."""
 
-    def __init__(self, snapshot: Snapshot, tables: Mapping[bytes, Any]) -> None:
-        self._snapshot = snapshot
-        self.state = LmdbRows(snapshot, tables[STATE])
-        self.tree = LmdbRows(snapshot, tables[TREE])
-        self.index = LmdbRows(snapshot, tables[LISTS])
+    def __init__(self, reading: Reading, tables: Mapping[bytes, Any]) -> None:
+        self._reading = reading
+        self.state = LmdbRows(reading, tables[STATE])
+        self.tree = LmdbRows(reading, tables[TREE])
+        self.index = LmdbRows(reading, tables[LISTS])
 
     def commit(self, writes: Writes) -> None:
         """See `Store`: whoever made the block has written it with `put_writes`."""
-        self._snapshot.renew()
+        self._reading.renew()
 
 
 def check_rows(store: LmdbStore) -> bytes:

@@ -24,7 +24,7 @@ from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translat
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, put_pruned, read_pruned
 from ledger.engine.row_keys import HEIGHT, MAX_HEIGHT, PLACE, journal_key, place_key
-from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Snapshot, check_rows, put_writes
+from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Reading, check_rows, put_writes
 from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
 from ledger.ingest import fill
 from ledger.store import Writes
@@ -98,7 +98,7 @@ class LedgerStorage:
         self._log = WriteAheadLog(folder / "wal", fault, segment_bytes)
         self._lock: int | None = None
         self._environment: Any = None
-        self._snapshot: Snapshot | None = None
+        self._reading: Reading | None = None
         self._tables: dict[bytes, Any] = {}
 
     def open(self) -> None:
@@ -117,15 +117,15 @@ class LedgerStorage:
 
     def committed(self) -> LmdbStore:
         """The state after the last block, for the one application that this store has."""
-        if self._snapshot is None:
+        if self._reading is None:
             with translated("reading state"):
-                self._snapshot = Snapshot(self._environment)
-        return LmdbStore(self._snapshot, self._tables)
+                self._reading = Reading(self._environment)
+        return LmdbStore(self._reading, self._tables)
 
     def check_state(self) -> None:
         """Reads all of the state, as no opening does; raises CorruptStore unless it has its app hash."""
         with translated("reading state"), self._begin() as txn:
-            root = check_rows(LmdbStore(Snapshot(self._environment, txn=txn), self._tables))
+            root = check_rows(LmdbStore(Reading(self._environment, txn=txn), self._tables))
         if root != self.app_hash():
             raise CorruptStore("the ledger's state has another app hash than its block says")
 
@@ -153,9 +153,9 @@ class LedgerStorage:
         self.close()
 
     def _end_reads(self) -> None:
-        snapshot, self._snapshot = self._snapshot, None
-        if snapshot is not None:
-            snapshot.close()
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -298,9 +298,9 @@ class LedgerStorage:
         if self.genesis() is not None:
             raise StoreError(f"{self._folder} already holds a ledger")
         with translated("creating the ledger"), self._begin(write=True) as txn:
-            snapshot = Snapshot(self._environment, txn=txn)
+            reading = Reading(self._environment, txn=txn)
             app_hash = fill(
-                LmdbStore(snapshot, self._tables), items, lambda writes: put_writes(txn, self._tables, writes)
+                LmdbStore(reading, self._tables), items, lambda writes: put_writes(txn, self._tables, writes)
             )
             txn.put(b"format", struct.pack(">I", FORMAT), db=self._tables[b"meta"])
             txn.put(b"genesis", genesis, db=self._tables[b"meta"])
