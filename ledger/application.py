@@ -172,6 +172,11 @@ class Application(Queries, GovernanceQueries):
         found = self._reader.read(raw)
         return b"" if isinstance(found, TxResult) else found.tx.account
 
+    def is_proof(self, raw: bytes) -> bool:
+        """Whether it is a transaction, and one for which places and bytes are kept."""
+        found = self._reader.read(raw)
+        return not isinstance(found, TxResult) and is_proof(found.tx.body)
+
     def forget(self, raw: bytes) -> None:
         """The engine no longer holds this pending transaction (evicted): its nonce is free again."""
         found = self._reader.read(raw)
@@ -214,16 +219,16 @@ class Application(Queries, GovernanceQueries):
         try:
             ctx = self._context(replace(self._chain, height=self.height + 1))
             for raw in candidates:
-                is_proof = self._is_proof(raw)
-                fits = len(raw) <= room and (is_proof or (len(raw) <= other_room and other_places > 0))
+                is_kept_for = self.is_proof(raw)
+                fits = len(raw) <= room and (is_kept_for or (len(raw) <= other_room and other_places > 0))
                 if not fits or len(chosen) >= limits.MAX_BLOCK_TXS - 1:
                     continue
                 result = execute.run(ctx, raw, self._reader)
                 if result.ok:
                     chosen.append(raw)
                     room -= len(raw)
-                    other_room -= 0 if is_proof else len(raw)
-                    other_places -= 0 if is_proof else 1
+                    other_room -= 0 if is_kept_for else len(raw)
+                    other_places -= 0 if is_kept_for else 1
                 elif result.code not in PASSING:
                     self._dropped[raw] = result
         finally:
@@ -231,10 +236,6 @@ class Application(Queries, GovernanceQueries):
         for raw in self._dropped:
             self.forget(raw)
         return chosen
-
-    def _is_proof(self, raw: bytes) -> bool:
-        found = self._reader.read(raw)
-        return not isinstance(found, TxResult) and is_proof(found.tx.body)
 
     @property
     def dropped(self) -> Mapping[bytes, TxResult]:
@@ -256,7 +257,7 @@ class Application(Queries, GovernanceQueries):
             result = self.verify_signature(raw)
             if not result.ok:
                 return result
-        others = [len(raw) for raw in block.txs[1:] if not self._is_proof(raw)]
+        others = [len(raw) for raw in block.txs[1:] if not self.is_proof(raw)]
         if sum(others) > limits.MAX_BLOCK_BYTES // 2 or len(others) > limits.MAX_BLOCK_TXS // 2:
             return TxResult(Code.TOO_LARGE, "half of a block's bytes and places are kept for proofs")
         return TxResult(Code.OK)

@@ -13,12 +13,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from ledger import transactions
 from ledger.application import Application
 from ledger.engine.blocks import Receipt, node_cid
 from ledger.engine.errors import EngineError, MempoolFull
 from ledger.result import Code, TxResult
-from ledger.transactions import Answer, Prove, is_proof
+from ledger.transactions import Answer, Prove
 from merkledag.cid import CID
 
 MAX_WAITING = 20_000
@@ -39,10 +38,6 @@ Outcome = Receipt | EngineError
 
 def _may_be_proof(raw: bytes) -> bool:
     return any(mark in raw for mark in PROOF_MARKS)
-
-
-def _is_proof(raw: bytes) -> bool:
-    return _may_be_proof(raw) and is_proof(transactions.decode(raw).body)
 
 
 @dataclass
@@ -249,7 +244,7 @@ class Mempool:
             return  # closed meanwhile
         result = self._guarded(self._app.check_tx, raw) if verified.ok else verified
         if result.ok:
-            lane = self._proofs if _is_proof(raw) else self._others
+            lane = self._proofs if _may_be_proof(raw) and self._app.is_proof(raw) else self._others
             lane[raw] = next(self._numbers)
             return
         receipt = None

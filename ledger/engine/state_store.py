@@ -79,10 +79,6 @@ class LmdbRows:
                 found = cursor.next()
             return list(islice(cursor.iternext(keys=True, values=False), count)) if found else []
 
-    def apply(self, changes: Changes) -> None:
-        """Sets and deletes rows; the reading must be a write transaction."""
-        put_rows(self._txn(), self._db, changes)
-
     def _txn(self) -> Any:
         txn = self._reading.txn
         if txn is None:
