@@ -177,7 +177,7 @@ def top_up(
         effect = (
             f"top up   {amount_text(units)} for the repair of shard {shard} of deal {wanted}",
             f"         its reward is {amount_text(now.reward)} and {amount_text(now.bounty)} from others so "
-            "far; if nobody repairs it, this goes to the deal's client",
+            "far; if nobody repairs it, this comes back, and also if another account puts up more",
         )
         return Intent(TopUp(wanted, shard, units), effect, units)
 

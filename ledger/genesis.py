@@ -50,6 +50,7 @@ class Params(Record):
     terminate_after: faults in a row that end a dataset's shards; fault_limit faults within the last
     fault_window periods do so too.
     repair_reward_periods: the reward is at most the shard's price times this, and at most what was forfeited.
+    renewal_periods: how far ahead a client may renew a deal, which binds providers that are open.
     retention_periods: how long a finished deal or proposal stays readable.
     proposal_deposit: locked for a proposal. vote_s, timelock_s: how long a vote on it lasts, and how long
     after that what was agreed comes into force.
@@ -75,6 +76,7 @@ class Params(Record):
     fault_limit: Annotated[int, uint(1, limits.HISTORY_PERIODS)] = 5
     fault_window: Annotated[int, uint(1, limits.HISTORY_PERIODS)] = 30
     repair_reward_periods: Annotated[int, uint(0, 1_000)] = 10
+    renewal_periods: Annotated[int, uint(1, limits.MAX_DEAL_PERIODS)] = 365
     retention_periods: Annotated[int, uint(1, 10_000)] = 32
     proposal_deposit: Annotated[int, uint(0, 1_000_000 * HOLD)] = 10 * HOLD
     vote_s: Annotated[int, uint(1, 90 * DAY_S)] = 7 * DAY_S

@@ -172,7 +172,7 @@ class ShardRecord(Record):
     is accepted and when it is closed) in the periods `first`…`last`; `mark` is the dataset's `proven_total`
     up to which it is paid. `ends_at` is the
     ledger time up to which the client pays, 0 before the first acceptance takes effect. `escrow` is the
-    client's money left, `reward` what the one who repairs it gets, and `bounty` what others add to that;
+    client's money left, `reward` what the one who repairs it gets, and `bounty` what `backer` adds to that;
     `collateral` the part of the provider's stake that is locked, `paid` all pay so far.
 
     While an active shard is `handing_over` to another provider, `successor` is whom it is offered to;
@@ -207,6 +207,7 @@ class ShardRecord(Record):
     struck: Flag = False
     missed: Uint = 0
     spared_until: Uint = 0
+    backer: AccountOrNone = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.FEE_NOT_COVERED: "the balance does not cover the fee and those of the pending transactions",
     Code.NOT_POSSIBLE: "the rules have a mistake that this transaction met; it had no effect",
     Code.BLOCK_FULL: "this block has taken all the transactions of this kind that it may",
-    Code.AMOUNT_OUT_OF_RANGE: "the amount is zero, or too small to open an account with",
+    Code.AMOUNT_OUT_OF_RANGE: "the amount is zero, or too small: to open an account, or to outbid a bounty",
     Code.NOT_REGISTERED: "the account is not a registered provider",
     Code.INVALID_TERMS: "a term is outside its bounds",
     Code.PAYOUT_FIXED: "a payout account of its own right can not be replaced by the node's key",

@@ -20,26 +20,32 @@ from merkledag.cid import CID
 def renew(ctx: Context, sender: bytes, body: Renew) -> None:
     """Locks the price of `periods` more for each open shard, under the deal's own terms and price.
 
-    A provider that stays open and asks no more than the price has consented; who does not want a renewal
-    closes, asks more or hands the shard over.
+    A provider that stays open and asks no more than the price has consented, `renewal_periods` ahead at most;
+    who does not want a renewal closes, asks more or hands the shard over.
     """
     deal = ctx.need_deal(body.deal)
     ctx.count_shards(len(deal.holders))
     if deal.status is not DealStatus.OPEN or deal.ending:
         raise Refusal(Code.INVALID_TERMS, "the deal has ended, or is ending")
+    terms = ctx.terms(deal.terms)
+    longer_s = body.periods * terms.period_s
+    shards = _open_shards(ctx, body.deal)
     if deal.periods + body.periods > limits.MAX_DEAL_PERIODS:
         raise Refusal(Code.INVALID_TERMS, f"a deal has at most {limits.MAX_DEAL_PERIODS} periods")
+    ends_at = max(shard.ends_at or ctx.time + deal.periods * terms.period_s for _, shard in shards)
+    if ends_at + longer_s > ctx.time + terms.renewal_periods * terms.period_s:
+        raise Refusal(
+            Code.INVALID_TERMS, f"a deal is renewed up to {terms.renewal_periods} periods from now at most"
+        )
     if deal.price < ctx.params.proof_fee:
         raise Refusal(
             Code.PRICE_TOO_LOW, f"a proof costs {ctx.params.proof_fee} units by now: make a new deal"
         )
-    shards = _open_shards(ctx, body.deal)
     for index, shard in shards:
         if shard.provider and not _is_renewed_by(ctx, shard, deal.price):
             raise Refusal(Code.TERMS_NOT_TAKEN, f"shard {index}'s provider does not go on at this price")
     if deal.client != sender:
         raise Refusal(Code.NOT_YOURS, "the deal is another client's")
-    longer_s = body.periods * ctx.terms(deal.terms).period_s
     for index, shard in shards:
         ctx.move(money.balance(sender), money.escrow(body.deal, index), deal.price * body.periods)
         if shard.ends_at:
@@ -96,12 +102,23 @@ def _serve_notice(ctx: Context, deal: CID, index: int, shard: ShardRecord) -> No
 
 
 def top_up(ctx: Context, sender: bytes, body: TopUp) -> None:
-    """Adds to what the one who repairs a shard gets; if nobody does, it goes to the deal's client."""
+    """Adds to what the one who repairs a shard gets; if nobody does, it goes back.
+
+    There is one bounty, of one account: a higher one of another account takes its place, and it goes back.
+    """
     if body.amount == 0:
         raise Refusal(Code.AMOUNT_OUT_OF_RANGE, "an amount of 0 adds nothing")
     ctx.need_deal(body.deal)
     shard = ctx.need_shard(body.deal, body.shard)
+    others = shard.bounty if shard.backer != sender else 0
+    if others and body.amount <= others:
+        raise Refusal(
+            Code.AMOUNT_OUT_OF_RANGE, f"another account has put up {others} units: more takes their place"
+        )
     if shard.status is not ShardStatus.REPAIR:
         raise Refusal(Code.NOT_OFFERED, f"the shard is {shard.status.value}: there is nothing to repair")
-    ctx.move(money.balance(sender), money.bounty(body.deal, body.shard), body.amount)
+    bounty = money.bounty(body.deal, body.shard)
+    ctx.move(bounty, money.balance(shard.backer), others)
+    ctx.put_shard(body.deal, body.shard, replace(shard, bounty=shard.bounty - others, backer=sender))
+    ctx.move(money.balance(sender), bounty, body.amount)
     ctx.emit("topped_up", deal=body.deal, shard=body.shard, amount=body.amount)

@@ -38,7 +38,8 @@ def pay(ctx: Context, deal: CID, index: int) -> None:
     payout = money.balance(provider.payout)
     ctx.put_provider(replace(provider, served=provider.served + periods))
     amount = periods * ctx.get_deal(deal).price
-    ctx.put_shard(deal, index, replace(shard, mark=shard.mark + periods, paid=shard.paid + amount))
+    paid = shard.paid + amount
+    ctx.put_shard(deal, index, replace(shard, mark=shard.mark + periods, paid=paid, backer=b""))
     ctx.move(money.escrow(deal, index), payout, amount, "payment")
     ctx.move(money.reward(deal, index), payout, shard.reward)
     ctx.move(money.bounty(deal, index), payout, shard.bounty, "bounty")
@@ -100,7 +101,7 @@ def close_shard(ctx: Context, deal: CID, index: int, status: ShardStatus) -> Non
         raise RuleBroken("a shard is closed once, and not if somebody has accepted to take it over")
     ctx.move(money.escrow(deal, index), client, shard.escrow)
     ctx.move(money.reward(deal, index), money.BURNED, shard.reward)
-    ctx.move(money.bounty(deal, index), client, shard.bounty)
+    ctx.move(money.bounty(deal, index), money.balance(shard.backer), shard.bounty)
     closed = replace(
         ctx.get_shard(deal, index),
         status=status,
@@ -110,9 +111,10 @@ def close_shard(ctx: Context, deal: CID, index: int, status: ShardStatus) -> Non
         successor=b"",
         giving_up=False,
         struck=False,
+        backer=b"",
     )
     ctx.assign(deal, index, closed)
-    refund = shard.escrow + shard.bounty
+    refund = shard.escrow + (shard.bounty if shard.backer == record.client else 0)
     ctx.emit("shard_closed", deal=deal, shard=index, status=status.value, refund=refund)
     record = ctx.get_deal(deal)
     record = replace(record, open_shards=record.open_shards - 1, refunded=record.refunded + refund)

@@ -158,6 +158,31 @@ def test_a_block_changes_a_bounded_number_of_deals(world: World, monkeypatch: py
     assert codes == [Code.OK, Code.OK, Code.BLOCK_FULL, Code.BLOCK_FULL]
 
 
+def test_nobody_is_bound_further_ahead_than_a_renewal_may_reach(world: World) -> None:
+    """To the period and the second; whoever wants more renews again when some of it is over."""
+    world.provider("next")
+    deal = world.deal("client", providers=("node", "next"), shards=2, periods=4, price=PRICE)
+    most = PARAMS.renewal_periods
+    world.refuses("client", Renew(deal, most - 3), Code.INVALID_TERMS)  # nothing runs yet
+    world.do("node", Accept(deal, 0))
+    world.do("next", Accept(deal, 1))
+    world.do("client", Renew(deal, 1))
+    while ShardStatus.ACCEPTED in [shard.status for shard in info(world, deal).shards]:
+        world.pass_time(1)
+    last_end = max(shard.ends_at for shard in info(world, deal).shards)
+    left = last_end - world.app.time
+    more = most - -(-left // PARAMS.period_s)
+    world.pass_time(left % PARAMS.period_s)
+    world.refuses("client", Renew(deal, more + 2), Code.INVALID_TERMS)
+    world.do("client", Renew(deal, more + 1 if left % PARAMS.period_s else more))
+    assert max(shard.ends_at for shard in info(world, deal).shards) == world.app.time + most * PARAMS.period_s
+    world.refuses("client", Renew(deal, 1), Code.INVALID_TERMS)
+    world.pass_time(PARAMS.period_s - 1)
+    world.refuses("client", Renew(deal, 1), Code.INVALID_TERMS)
+    world.pass_time(1)
+    world.do("client", Renew(deal, 1))
+
+
 # Notice.
 
 
@@ -304,8 +329,9 @@ def test_notice_ends_a_repair_and_gives_back_escrow_and_bounty(world: World) -> 
     world.do("client", EndDeal(deal))
     fee = world.app.totals().burned - burned - 10 * PRICE  # the reward is burned
     assert world.shard(deal).status is ShardStatus.TERMINATED
-    assert last(world.events, "shard_closed")["refund"] == 25 * PRICE
-    assert world.balance("client") == client - fee + 25 * PRICE + 2 * PARAMS.deposit
+    assert last(world.events, "shard_closed")["refund"] == 20 * PRICE
+    assert world.balance("client") == client - fee + 20 * PRICE + 2 * PARAMS.deposit
+    assert world.balance("friend") == 1_000 * HOLD - FEE  # no notice turns a stranger's bounty to the client
 
 
 # Bounties.
@@ -319,8 +345,8 @@ def test_a_bounty_is_paid_with_the_reward_at_the_first_proof_of_a_repair(world: 
         miss(world, dataset)
     world.provider("second")
     world.do("friend", TopUp(deal, 0, PRICE))
-    world.do("client", TopUp(deal, 0, 2 * PRICE))
-    assert world.shard(deal).bounty == 3 * PRICE
+    world.do("friend", TopUp(deal, 0, 2 * PRICE))
+    assert (world.shard(deal).bounty, world.shard(deal).backer) == (3 * PRICE, key("friend"))
     while world.shard(deal).provider != key("second"):
         world.pass_time(PARAMS.accept_timeout_s + 2)
     world.do("second", Accept(deal, 0))
@@ -334,20 +360,43 @@ def test_a_bounty_is_paid_with_the_reward_at_the_first_proof_of_a_repair(world: 
     assert (paid["reward"], paid["bounty"]) == (10 * PRICE, 3 * PRICE)
     assert world.balance("second") == before + 14 * PRICE
     assert (world.shard(deal).bounty, world.shard(deal).reward) == (0, 0)
+    assert world.shard(deal).backer == b""
 
 
-def test_a_bounty_that_nobody_earns_goes_to_the_client() -> None:
+def test_a_higher_bounty_takes_the_place_of_another_accounts(world: World) -> None:
+    deal, dataset = world.active("client", "node", periods=20, price=PRICE)
+    world.fund("friend", "other")
+    for _ in range(PARAMS.terminate_after):
+        miss(world, dataset)
+    world.do("friend", TopUp(deal, 0, 5))
+    world.refuses("other", TopUp(deal, 0, 5), Code.AMOUNT_OUT_OF_RANGE)
+    world.do("other", TopUp(deal, 0, 6))
+    assert world.balance("friend") == 1_000 * HOLD - FEE
+    world.do("other", TopUp(deal, 0, 1))
+    assert (world.shard(deal).bounty, world.shard(deal).backer) == (7, key("other"))
+    world.do("client", TopUp(deal, 0, 8))
+    assert world.balance("other") == 1_000 * HOLD - 2 * FEE
+    world.do("client", EndDeal(deal))
+    assert last(world.events, "shard_closed")["refund"] == 20 * PRICE + 8  # the bounty was the client's own
+
+
+@pytest.mark.parametrize("backer", ["friend", "client"])
+def test_a_bounty_that_nobody_earns_goes_back(backer: str) -> None:
     world = World(replace(PARAMS, max_rounds=1))
     world.fund("client", "friend")
     world.provider("node")
     deal, dataset = world.active("client", "node", periods=20, price=PRICE)
     for _ in range(PARAMS.terminate_after):
         miss(world, dataset)
-    world.do("friend", TopUp(deal, 0, PRICE))
-    before = world.balance("client")
+    before = {name: world.balance(name) for name in ("client", "friend")}
+    world.do(backer, TopUp(deal, 0, PRICE))
     world.pass_time(2 * PARAMS.accept_timeout_s)
     assert world.shard(deal).status is ShardStatus.TERMINATED
-    assert world.balance("client") == before + 21 * PRICE + 2 * PARAMS.deposit
+    before[backer] -= FEE
+    assert world.balance("client") == before["client"] + 20 * PRICE + 2 * PARAMS.deposit
+    assert world.balance("friend") == before["friend"]
+    refund = 20 * PRICE + (PRICE if backer == "client" else 0)
+    assert last(world.events, "shard_closed")["refund"] == refund
 
 
 def test_a_bounty_needs_an_amount_and_somebody_who_has_it(world: World) -> None:

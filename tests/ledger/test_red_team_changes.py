@@ -92,9 +92,9 @@ def test_11_what_a_successor_has_locked_stays(world: TwinWorld) -> None:
 
 
 def test_12_amounts_of_changes_that_nobody_has_are_refused(world: TwinWorld) -> None:
-    deal, _ = world.active("client", "node", price=HOLD)
+    deal, _ = world.active("client", "node", price=3 * HOLD)
     world.refuses("client", Renew(deal, limits.MAX_DEAL_PERIODS), Code.INVALID_TERMS)
-    world.refuses("client", Renew(deal, limits.MAX_DEAL_PERIODS - 3), Code.INSUFFICIENT_FUNDS)
+    world.refuses("client", Renew(deal, PARAMS.renewal_periods - 3), Code.INSUFFICIENT_FUNDS)
     world.refuses("client", TopUp(deal, 0, HUGE), Code.NOT_OFFERED)
     for body in (Settle, HandOver, GiveUp, Accept):
         world.refuses("node", body(deal, HUGE), Code.UNKNOWN_SHARD)
@@ -147,7 +147,7 @@ def test_19_lost_data_can_not_be_given_up_instead_of_faulted(world: TwinWorld) -
 
 
 def test_19_garbage_parity_ends_the_shard_and_profits_nobody(world: TwinWorld) -> None:
-    """A client whose pieces nobody can rebuild gets back its own escrow, and what others were fool enough to
+    """A client whose pieces nobody can rebuild gets back its own escrow, others what they were fool enough to
     add; the reward is burned."""
     world.fund("fool")
     rich = world.balance("client")
@@ -161,7 +161,8 @@ def test_19_garbage_parity_ends_the_shard_and_profits_nobody(world: TwinWorld) -
     burned = world.app.totals().burned
     run_out(world)
     assert world.shard(deal).status is ShardStatus.TERMINATED
-    assert world.balance("client") == rich - FEE + HOLD
+    assert world.balance("client") == rich - FEE
+    assert world.balance("fool") == rich - FEE
     assert world.app.totals().burned == burned + reward
 
 

@@ -30,6 +30,15 @@ def renew(s: Plain, sender: bytes, body: Renew, _: CID) -> Iterator[Code | Does]
         yield Code.NOT_YOURS
     if deal["status"] != "open" or deal["ending"] or deal["periods"] + body.periods > 2**20:
         yield Code.INVALID_TERMS
+    p = s.versions[deal["terms"]]
+    for place in open_shards(s, body.deal):
+        left_s = (
+            s.shards[place]["ends_at"] - s.time
+            if s.shards[place]["ends_at"]
+            else deal["periods"] * p.period_s
+        )
+        if left_s + body.periods * p.period_s > p.renewal_periods * p.period_s:
+            yield Code.INVALID_TERMS
     if deal["price"] < s.params.proof_fee:
         yield Code.PRICE_TOO_LOW
     places = open_shards(s, body.deal)
@@ -105,12 +114,19 @@ def top_up(s: Plain, sender: bytes, body: TopUp, _: CID) -> Iterator[Code | Does
         return
     if shard["status"] != "repair-offered":
         yield Code.NOT_OFFERED
+    is_others = shard["bounty"] > 0 and shard["backer"] != sender
+    if is_others and shard["bounty"] >= body.amount:
+        yield Code.AMOUNT_OUT_OF_RANGE
     if body.amount > s.balance(sender):
         yield Code.INSUFFICIENT_FUNDS
 
     def do() -> None:
+        if is_others:
+            s.give(shard["backer"], shard["bounty"])
+            shard["bounty"] = 0
         s.give(sender, -body.amount)
         shard["bounty"] += body.amount
+        shard["backer"] = sender
         s.emit("topped_up", deal=body.deal, shard=body.shard, amount=body.amount)
 
     yield do

@@ -56,6 +56,7 @@ def random_params(rng: random.Random) -> Params:
         terminate_after=rng.choice([1, 2, 3]),
         repair_reward_periods=rng.choice([0, 1, 10, 1_000]),
         retention_periods=rng.choice([1, 3]),
+        renewal_periods=rng.choice([4, 12, 365]),
         fault_limit=rng.choice([1, 2, 3]),
         fault_window=rng.choice([3, 6, 32]),
         challenges=rng.choice([1, 3]),

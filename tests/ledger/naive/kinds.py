@@ -182,6 +182,7 @@ def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterato
                 **dict.fromkeys(("reward", "collateral", "paid", "bounty", "missed", "spared_until"), 0),
                 **dict.fromkeys(("handing_over", "successor_accepted", "giving_up", "struck"), False),
                 "successor": NOBODY,
+                "backer": NOBODY,
                 "next_collateral": 0,
             }
             if body.providers:

@@ -184,6 +184,7 @@ def pay(s: Plain, place: Place) -> None:
     shard["paid"] += amount
     shard["escrow"] -= amount
     shard["reward"] = shard["bounty"] = 0
+    shard["backer"] = NOBODY
     s.providers[shard["provider"]]["served"] += count
     assert shard["escrow"] >= 0
     s.give(s.providers[shard["provider"]]["payout"], amount + reward + bounty)
@@ -313,13 +314,17 @@ def end_spot(s: Plain, place: Place, payee: bytes) -> None:
 def close(s: Plain, place: Place, status: str) -> None:
     """A shard is over, and with the last one its deal."""
     shard, deal = s.shards[place], s.deals[place[0]]
-    refund = shard["escrow"] + shard["bounty"]
+    refund = shard["escrow"]
+    if shard["bounty"] and shard["backer"] == deal["client"]:
+        refund += shard["bounty"]
+    elif shard["bounty"]:
+        s.give(shard["backer"], shard["bounty"])
     s.give(deal["client"], refund)
     s.burned += shard["reward"]
     if shard["handing_over"]:
         name(s, place, NOBODY)
     shard.update(expires_at=0, handing_over=False, giving_up=False, struck=False)
-    shard.update(escrow=0, reward=0, bounty=0, status=status, dataset=NOBODY)
+    shard.update(escrow=0, reward=0, bounty=0, status=status, dataset=NOBODY, backer=NOBODY)
     s.emit("shard_closed", deal=place[0], shard=place[1], status=status, refund=refund)
     deal["refunded"] += refund
     deal["open_shards"] = sum(
