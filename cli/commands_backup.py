@@ -135,7 +135,7 @@ def _warn(report: BackupReport, source: Source, home: Home) -> None:
     for line in report.notes:
         note(line)
     if any(home.ledger.iterdir()) if home.ledger.is_dir() else False:
-        note(f"not in it: the ledger's own folder, {home.ledger}; copy it while no ledger runs")
+        note(f"not in it: the ledger's own folder, {home.ledger}; `holdfast ledger export` saves that")
     if source.with_keys:
         keys = home.keystore()
         bare = [name for name in keys.names() if not keys.info(name).sealed]

@@ -263,18 +263,23 @@ async def _register(node: StorageNode, wire: Wire, terms: NodeTerms) -> None:
     from ledger.result import Code
     from merkledag.peer import peer_text
 
-    try:
-        return await node.register()
-    except LedgerRefused as error:
-        if error.code not in (Code.FEE_NOT_COVERED, Code.INSUFFICIENT_FUNDS):
-            raise
-        refused = error
     account, params = wire.sender.account, await wire.ledger.params()
     try:
         known, deposit = (await wire.ledger.provider(account)).stake, 0
     except LedgerNotFound:
         known, deposit = 0, params.deposit
-    needed = max(0, terms.stake - known) + deposit + 2 * small_fee(params)
+    added = max(0, terms.stake - known)
+    try:
+        await node.register()
+    except LedgerRefused as error:
+        if error.code not in (Code.FEE_NOT_COVERED, Code.INSUFFICIENT_FUNDS):
+            raise
+        refused = error
+    else:
+        if added:
+            note(f"stake    {amount_text(added)} from the balance, {amount_text(terms.stake)} in all")
+        return
+    needed = added + deposit + 2 * small_fee(params)
     balance = (await wire.ledger.account(account)).balance
     if balance >= needed:
         raise refused
