@@ -21,7 +21,7 @@ def typed(cls: type[W], value: Any) -> W:
     try:
         return cls.from_map(value)
     except FieldError as error:
-        raise LedgerProtocolError(f"not a {cls.__name__}: {error}") from error
+        raise LedgerProtocolError(f"not a {cls.__name__} of this version: {error}") from error
 
 
 def field(value: Any, name: str) -> Any:
