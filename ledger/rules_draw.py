@@ -92,11 +92,12 @@ class _Draw:
         """One of those that fit among the seats that follow; those who were tried if there is nobody else."""
         state = self._ctx.state
         count = weights.count(state)
-        fit: list[tuple[bytes, int]] = []
-        for seat in ((start + step) % count for step in range(min(count, limits.MAX_DRAW_SEATS))):
-            weight = weights.weight_at(state, seat)
-            if weight and self._fits(account := weights.account_at(state, seat)):
-                fit.append((account, weight))
+        seats = ((start + step) % count for step in range(min(count, limits.MAX_DRAW_SEATS)))
+        fit = [
+            (account, weights.weight_at(state, seat))
+            for seat in seats
+            if self._fits(account := weights.account_at(state, seat))
+        ]
         fit = [each for each in fit if each[0] not in self._shard.tried] or fit
         if not fit:
             return b""

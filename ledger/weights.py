@@ -1,12 +1,16 @@
 """The weights of the draw: a tree of sums in the state; neither a change nor a pick looks at everyone.
 
-A provider has a seat for ever: numbers from 0, in the order of the blocks in which they registered, within
-a block by account. A row has 64 sums, u64 each: at level 0 the weights of 64 seats, above it the sums of 64
-rows. There are as many levels as the seats need, so that the top is always one row.
+A provider that weighs something has a seat: the numbers from 0 to one below `count`, none of them empty. At
+the end of a block first those that weigh nothing any more leave, by account, and whoever has the last seat
+moves to the one that is free; then those that weigh something now get the next seats, by account.
+
+A row has 64 sums, u64 each: at level 0 the weights of 64 seats, above it the sums of 64 rows. There are as
+many levels as the seats need, so that the top is always one row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 
 from ledger import keys
@@ -60,14 +64,30 @@ def find(state: State, ticket: int) -> int:
 
 
 def reweigh(state: State) -> None:
-    """Notes the weights of the providers that the block has changed; new ones get their seats."""
+    """Notes the weights of the providers that the block has changed: some leave their seats, some get one."""
+    changed = []
     for key in state.touched(keys.PROVIDER):
         provider = state.record(key, ProviderRecord)
         assert provider is not None, "a provider stays registered"
-        at = keys.seat_of(provider.account)
-        known = state.get(at)
-        seat = _add_seat(state, provider.account) if known is None else int.from_bytes(known, "big")
-        _set(state, seat, weight_of(provider))
+        changed.append((provider.account, weight_of(provider)))
+    for account, weight in changed:
+        seat = _seat_of(state, account)
+        if seat is not None and weight == 0:
+            _leave(state, account, seat)
+    for account, weight in changed:
+        if weight:
+            seat = _seat_of(state, account)
+            _set(state, _add_seat(state, account) if seat is None else seat, weight)
+
+
+def _seat_of(state: State, account: bytes) -> int | None:
+    known = state.get(keys.seat_of(account))
+    return None if known is None else int.from_bytes(known, "big")
+
+
+def _sit(state: State, account: bytes, seat: int) -> None:
+    state.put(keys.seat_of(account), keys.u32(seat))
+    state.put(keys.seat(seat), account)
 
 
 def _add_seat(state: State, account: bytes) -> int:
@@ -75,11 +95,25 @@ def _add_seat(state: State, account: bytes) -> int:
     before, after = _levels(seat), _levels(seat + 1)
     if after > before:  # the old top becomes the first child of the new one
         below = sum(_row(state, before - 1, 0))
-        state.put(keys.weights(before, 0), _ROW.pack(below, *_NO_WEIGHTS[1:]))
+        _put_row(state, before, 0, (below, *_NO_WEIGHTS[1:]))
     state.put(keys.SEATS, keys.u32(seat + 1))
-    state.put(keys.seat_of(account), keys.u32(seat))
-    state.put(keys.seat(seat), account)
+    _sit(state, account, seat)
     return seat
+
+
+def _leave(state: State, account: bytes, seat: int) -> None:
+    """Whoever has the last seat takes this one, so that none stands empty."""
+    last = count(state) - 1
+    weight, mover = weight_at(state, last), account_at(state, last)
+    _set(state, last, 0)
+    if seat != last:
+        _set(state, seat, weight)
+        _sit(state, mover, seat)
+    state.delete(keys.seat_of(account))
+    state.delete(keys.seat(last))
+    if _levels(last) < _levels(last + 1):
+        state.delete(keys.weights(_levels(last), 0))
+    state.put(keys.SEATS, keys.u32(last))
 
 
 def _levels(seats: int) -> int:
@@ -94,6 +128,13 @@ def _row(state: State, level: int, index: int) -> tuple[int, ...]:
     return _NO_WEIGHTS if raw is None else _ROW.unpack(raw)
 
 
+def _put_row(state: State, level: int, index: int, row: Sequence[int]) -> None:
+    if any(row):
+        state.put(keys.weights(level, index), _ROW.pack(*row))
+    else:
+        state.delete(keys.weights(level, index))
+
+
 def _set(state: State, seat: int, weight: int) -> None:
     change = weight - _row(state, 0, seat // FANOUT)[seat % FANOUT]
     if change == 0:
@@ -102,4 +143,4 @@ def _set(state: State, seat: int, weight: int) -> None:
         seat, place = divmod(seat, FANOUT)
         row = list(_row(state, level, seat))
         row[place] += change
-        state.put(keys.weights(level, seat), _ROW.pack(*row))
+        _put_row(state, level, seat, row)

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ledger import keys, limits, weights
@@ -16,7 +16,7 @@ from ledger.result import Code
 from ledger.rules_providers import price_floor
 from ledger.state import State
 from ledger.store import MemoryRows
-from ledger.transactions import Accept, Ask, Register
+from ledger.transactions import Accept, Ask, Register, Withdraw
 from tests.ledger.world import GIB, PARAMS, Piece, World, all_of, key
 
 
@@ -47,11 +47,13 @@ def some_provider(number: int, stake: int) -> ProviderRecord:
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 199), st.integers(0, 5)), max_size=80), max_size=5))
+@example([[(n, 3) for n in range(150)], [(n, 0) for n in range(20, 140)], [(n, 2) for n in range(9, 90)]])
 @settings(max_examples=25)
 def test_the_weights_are_a_list_of_sums(blocks: list[list[tuple[int, int]]]) -> None:
     rows = MemoryRows()
     state = State(rows)
-    model: dict[bytes, int] = {}  # in order of seats
+    model: dict[bytes, int] = {}
+    seats: list[bytes] = []
     for block in blocks:
         state.begin()
         for number, stake in block:
@@ -62,12 +64,41 @@ def test_the_weights_are_a_list_of_sums(blocks: list[list[tuple[int, int]]]) -> 
         rows.apply(changes)
         state.commit(changes)
         latest = {some_provider(number, stake).account: stake for number, stake in block}
-        model.update({account: latest[account] for account in sorted(latest)})
+        model.update(latest)
+        for leaves in sorted(each for each in seats if not model[each]):
+            seats = [seats[-1] if each == leaves else each for each in seats][:-1]
+        seats += sorted(each for each, weight in model.items() if weight and each not in seats)
         assert weights.total(state) == sum(model.values())
-        assert [weights.account_at(state, seat) for seat in range(weights.count(state))] == list(model)
-        assert [weights.weight_at(state, seat) for seat in range(len(model))] == list(model.values())
-        owners = [seat for seat, weight in enumerate(model.values()) for _ in range(weight)]
+        assert [weights.account_at(state, seat) for seat in range(weights.count(state))] == seats
+        assert [weights.weight_at(state, seat) for seat in range(len(seats))] == [model[x] for x in seats]
+        owners = [seat for seat, account in enumerate(seats) for _ in range(model[account])]
         assert [weights.find(state, ticket) for ticket in range(len(owners))] == owners
+    state.begin()
+    for number in range(200):
+        state.put(keys.provider(some_provider(number, 0).account), some_provider(number, 0))
+    weights.reweigh(state)
+    assert {name: value for name, value in state.changes().items() if value is not None}.keys() <= {
+        keys.SEATS,
+        *(keys.provider(some_provider(number, 0).account) for number in range(200)),
+    }
+    left = [name for prefix in (keys.SEAT, keys.SEAT_OF, keys.WEIGHT) for name in state.scan(prefix)]
+    assert left == []  # those who have left leave nothing
+
+
+def test_providers_that_left_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many have come and gone, nobody who fits is missed among their seats."""
+    monkeypatch.setattr(limits, "MAX_DRAW_TRIES", 1)
+    monkeypatch.setattr(limits, "MAX_DRAW_SEATS", 2)
+    world = World()
+    world.fund("client")
+    world.provider("dear", stake=900 * HOLD)
+    world.do("dear", Ask(10**15, 0, GIB, True))
+    passing = [f"passing{number}" for number in range(6)]
+    world.provider(*passing, stake=HOLD)
+    world.provider("fits", stake=HOLD)
+    for name in passing:
+        world.do(name, Withdraw(HOLD))
+    assert drawn(world, 20) == {key("fits"): 20}
 
 
 def test_the_one_that_fits_is_found_beside_those_that_do_not() -> None:

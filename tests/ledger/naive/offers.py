@@ -71,9 +71,14 @@ def waits(s: Plain, place: Place) -> bool:
 
 
 def weigh(s: Plain) -> None:
-    """At the end of a block: seats for the new ones, and what everybody weighs in the next block's draws."""
-    s.seats += sorted(s.providers.keys() - set(s.seats))
-    s.weights = [s.unlocked(each) if s.providers[each]["open"] else 0 for each in s.seats]
+    """At the end of a block: who weighs something in the next block's draws has a seat, and no one else."""
+    weights = {each: s.unlocked(each) if s.providers[each]["open"] else 0 for each in s.providers}
+    for leaves in sorted(each for each in s.seats if not weights[each]):
+        last = s.seats.pop()
+        if last != leaves:
+            s.seats[s.seats.index(leaves)] = last
+    s.seats += sorted(each for each in weights if weights[each] and each not in s.seats)
+    s.weights = [weights[each] for each in s.seats]
 
 
 def ticket(s: Plain, place: Place, number: int, total: int) -> int:
@@ -97,9 +102,8 @@ def pick(s: Plain, place: Place) -> bytes:
         if may_be_drawn(s, s.seats[seat], place) and s.seats[seat] not in tried:
             return s.seats[seat]
     ahead = [*range(seat, len(s.seats)), *range(seat)][: limits.MAX_DRAW_SEATS]
-    weighty = [each for each in ahead if s.weights[each]]
-    s.looked += len(weighty)
-    fit = [each for each in weighty if may_be_drawn(s, s.seats[each], place)]
+    s.looked += len(ahead)
+    fit = [each for each in ahead if may_be_drawn(s, s.seats[each], place)]
     fit = [each for each in fit if s.seats[each] not in tried] or fit
     if not fit:
         return NOBODY

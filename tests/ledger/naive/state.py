@@ -49,7 +49,7 @@ class Plain:
     spots: dict[Place, Map] = field(default_factory=dict)
     joining: dict[bytes, dict[int, Place]] = field(default_factory=dict)
     put_up: set[tuple[int, Place]] = field(default_factory=set)  # shards to be drawn, since which height
-    seats: list[bytes] = field(default_factory=list)  # the providers as they came
+    seats: list[bytes] = field(default_factory=list)  # those providers that weigh something
     weights: list[int] = field(default_factory=list)  # by seat, as of the last block's end
     alarms: set[tuple[int, int, bytes]] = field(default_factory=set)  # (time, what, whose)
     events: list[tuple[str, Map]] = field(default_factory=list)
