@@ -55,9 +55,7 @@ def list_deals(
     json_output: JsonFlag = False,
 ) -> None:
     """List one's deals, in order of their IDs; with filters, anybody's."""
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
     from cli.spending import owner
 
     home = Home.locate()
@@ -69,15 +67,14 @@ def list_deals(
     if payer is None and node is None and root is None:
         payer = owner(home, key)
 
-    async def told() -> None:
-        async with nodes_of(home, url) as (ledger_client, _):
-            found = ledger_client.each_deal(
-                payer, node, root, None if all_deals else True, limit=limit or None, after=behind
-            )
-            async for view in found:
-                _list_one(view, json_output=json_output)
+    async def tell(ledger_client: LedgerClient) -> None:
+        found = ledger_client.each_deal(
+            payer, node, root, None if all_deals else True, limit=limit or None, after=behind
+        )
+        async for view in found:
+            _list_one(view, json_output=json_output)
 
-    run_once(told())
+    ask_ledger(home, url, tell)
 
 
 def _list_one(view: DealView, *, json_output: bool) -> None:
@@ -112,18 +109,16 @@ def show(
     json_output: JsonFlag = False,
 ) -> int:
     """Show a deal, its shards, their proofs, faults, end and costs; exit 4 if --verify finds them wrong."""
-    from cli.compose import block_source, nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.compose import block_source
+    from cli.servers import ask_ledger, ledger_url
 
     wanted = cid_argument(deal)
     home = Home.locate()
     url = ledger_url(home, ledger)
 
-    async def asked() -> tuple[Shown, DealCheck | None]:
-        async with nodes_of(home, url) as (client, _):
-            view = await client.deal(wanted)
-            shown = Shown(view, await _datasets(client, view), await client.spots(deal=wanted))
+    async def asked(client: LedgerClient) -> tuple[Shown, DealCheck | None]:
+        view = await client.deal(wanted)
+        shown = Shown(view, await _datasets(client, view), await client.spots(deal=wanted))
         if not verify:
             return shown, None
         if not view.shards:
@@ -132,7 +127,7 @@ def show(
             async with block_source(home, url) as source:
                 return shown, await _verified(view, source)
 
-    shown, check = run_once(asked())
+    shown, check = ask_ledger(home, url, asked)
     if json_output:
         emit(_whole(shown, check))
     else:

@@ -12,6 +12,7 @@ from cli.home import NODE_KEY, Home
 from cli.money import amount_text
 from cli.options import JsonFlag
 from cli.output import emit, printable, text, usage
+from cli.servers import ask_found_ledger
 from cli.spending import (
     Desk,
     DryRunFlag,
@@ -48,7 +49,7 @@ def list_proposals(
     from ledger.records_governance import ProposalStatus
 
     running = (ProposalStatus.OPEN, ProposalStatus.PASSED)
-    for view in _ask(ledger, lambda client: client.proposals()):
+    for view in ask_found_ledger(ledger, lambda client: client.proposals()):
         found = view.proposal
         if not all_proposals and found.status not in running:
             continue
@@ -76,7 +77,7 @@ def show(
         view = await client.proposal(wanted)
         return view, await client.params(), await _own_vote(client, view, account)
 
-    view, params, own = _ask(ledger, question)
+    view, params, own = ask_found_ledger(ledger, question)
     found = view.proposal
     if json_output:
         return emit({**_document(view), "own_vote": None if own is None else own.to_json()})
@@ -198,22 +199,6 @@ async def _may_vote(desk: Desk) -> None:
     from cli.commands_node_terms import registered
 
     await registered(desk.ledger, desk.account)
-
-
-def _ask(flag: str, question: Any) -> Any:
-    """What `question(client)` answers, of the ledger that is found."""
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
-
-    home = Home.locate()
-    url = ledger_url(home, flag)
-
-    async def asked() -> Any:
-        async with nodes_of(home, url) as (client, _):
-            return await question(client)
-
-    return run_once(asked())
 
 
 def _document(view: ProposalView) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cli.home import Home
 from cli.money import amount_text
 from cli.options import JsonFlag
 from cli.output import emit, text, usage
+from cli.servers import ask_found_ledger
 
 if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
@@ -118,28 +119,12 @@ def start(
         return run_forever(main)
 
 
-def _ask(flag: str, question: Any) -> Any:
-    """Runs `question(client)` against the ledger that is found."""
-    from cli.ledger_pin import pinned_client
-    from cli.serve import run_once
-    from cli.servers import ledger_url
-
-    home = Home.locate()
-    url = ledger_url(home, flag)
-
-    async def asked() -> Any:
-        async with pinned_client(home, url) as client:
-            return await question(client)
-
-    return run_once(asked())
-
-
 @app.command()
 def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
     """Say where the chain stands and where the money is."""
     from ledger.engine.render import AccountKey, to_json
 
-    found = _ask(ledger, lambda client: client.status())
+    found = ask_found_ledger(ledger, lambda client: client.status())
     found["operator"] = AccountKey(found["operator"])
     if json_output:
         first = {name: found[name] for name in (*STATUS_FIELDS, *MONEY_FIELDS)}
@@ -169,7 +154,7 @@ def params(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
     """List the chain's parameters."""
     from cli.ledger_params import params_lines
 
-    found = _ask(ledger, lambda client: client.params()).to_json()
+    found = ask_found_ledger(ledger, lambda client: client.params()).to_json()
     if json_output:
         emit(found)
         return
@@ -189,7 +174,7 @@ def block(
     if height != "latest" and not (height.isdecimal() and 0 < int(height) < 2**63):
         raise usage(f"{height!r} is no height: write a whole number from 1 on, or latest")
     wanted = None if height == "latest" else int(height)
-    found = _ask(ledger, lambda client: client.block(wanted))
+    found = ask_found_ledger(ledger, lambda client: client.block(wanted))
     document = {"cid": str(node_cid(found.encode())), "block": found.to_json()}
     if json_output:
         emit(document)
@@ -217,7 +202,7 @@ def tx(
     async def question(client: LedgerClient) -> Any:
         return await client.tx(wanted)
 
-    found = _ask(ledger, question)
+    found = ask_found_ledger(ledger, question)
     document = {
         "height": found.height,
         "index": found.index,

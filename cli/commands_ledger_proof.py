@@ -67,9 +67,7 @@ def prove(
 
     It holds the signed block whose app hash it leads to, so `ledger verify` needs no ledger.
     """
-    from cli.ledger_pin import pinned_client
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
     from cli.target import Target
     from ledger.state_proof import cometbft_ops
 
@@ -79,11 +77,7 @@ def prove(
     if is_stdout(output):
         check_binary_stdout("a proof", json_output=json_output)
 
-    async def asked() -> ProofFile:
-        async with pinned_client(home, url) as client:
-            return await client.prove(key)
-
-    found: ProofFile = run_once(asked())
+    found = ask_ledger(home, url, lambda client: client.prove(key))
     found.verify()
     if cometbft and found.proof.value is None:
         raise not_found(
@@ -211,15 +205,9 @@ def _check_operator(home: Home, block: Block, flag: str) -> str | None:
 
 def _check_block(home: Home, url: str, block: Block) -> None:
     """Exit 4 unless the ledger at `url` has this very block."""
-    from cli.ledger_pin import pinned_client
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
 
-    async def asked() -> Block:
-        async with pinned_client(home, ledger_url(home, url)) as client:
-            return await client.block(block.height)
-
-    if run_once(asked()) != block:
+    if ask_ledger(home, ledger_url(home, url), lambda client: client.block(block.height)) != block:
         raise invalid(f"{url} has another block {block.height} than the proof")
 
 

@@ -103,9 +103,7 @@ def earnings(
     json_output: JsonFlag = False,
 ) -> None:
     """Say what the node has earned and lost, in all and by deal, and what is still to come."""
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
 
     if as_csv and json_output:
         raise usage("--csv and --json: choose one of them")
@@ -113,11 +111,7 @@ def earnings(
     url = ledger_url(home, ledger)
     account = owner(home, key)
 
-    async def asked() -> Earnings:
-        async with nodes_of(home, url) as (client, _):
-            return await _earnings(client, account, since)
-
-    found: Earnings = run_once(asked())
+    found = ask_ledger(home, url, lambda client: _earnings(client, account, since))
     if as_csv:
         _print_csv(found)
     elif json_output:

@@ -132,19 +132,12 @@ def _terms(ask_: Any) -> str:
 
 
 def _show(key: str, ledger: str, *, json_output: bool) -> None:
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
 
     home = Home.locate()
     url = ledger_url(home, ledger)
     account = owner(home, key)
-
-    async def asked() -> ProviderRecord:
-        async with nodes_of(home, url) as (client, _):
-            return await registered(client, account)
-
-    found: ProviderRecord = run_once(asked())
+    found = ask_ledger(home, url, lambda client: registered(client, account))
     if json_output:
         return emit(found.to_json())
     text(f"ask       {_terms(found)}")
@@ -241,27 +234,24 @@ def declare_fault(
 
 def _list_datasets(key: str, ledger: str, *, json_output: bool) -> None:
     """Every dataset of the provider, where its period stands, and until when a fault can be declared."""
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
     from ledger.rules_datasets import Clock
 
     home = Home.locate()
     url = ledger_url(home, ledger)
     account = owner(home, key)
 
-    async def told() -> None:
-        async with nodes_of(home, url) as (client, _):
-            for name, found in await client.datasets(provider=account):
-                opens_at = Clock.of(name, await client.params(found.terms)).opens_at(found.period)
-                if json_output:
-                    emit({"id": name.hex(), "opens_at": opens_at, "dataset": found.to_json()})
-                    continue
-                until = f", its window opens {time_text(opens_at)}" if found.phase.value == "waiting" else ""
-                pieces = count_text(found.pieces, "piece")
-                text(f"{name.hex()}  {pieces}, period {found.period} {found.phase.value}{until}")
+    async def tell(client: LedgerClient) -> None:
+        for name, found in await client.datasets(provider=account):
+            opens_at = Clock.of(name, await client.params(found.terms)).opens_at(found.period)
+            if json_output:
+                emit({"id": name.hex(), "opens_at": opens_at, "dataset": found.to_json()})
+                continue
+            until = f", its window opens {time_text(opens_at)}" if found.phase.value == "waiting" else ""
+            pieces = count_text(found.pieces, "piece")
+            text(f"{name.hex()}  {pieces}, period {found.period} {found.phase.value}{until}")
 
-    run_once(told())
+    ask_ledger(home, url, tell)
 
 
 def give_up(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,7 @@ from cli.spending import (
 
 if TYPE_CHECKING:
     from cli.keystore import KeyInfo
+    from ledger.engine.client import LedgerClient
     from ledger.records import AccountRecord
 
 app = new_app("Accounts and transfers.")
@@ -54,14 +55,13 @@ def new(
 def list_accounts(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
     """List the accounts of this home's keys, with their balances if a ledger is known."""
     from cli.keystore import ED25519
-    from cli.serve import run_once
-    from cli.servers import known_ledger
+    from cli.servers import ask_ledger, known_ledger
 
     home = Home.locate()
     keys = home.keystore()
     own = [info for info in map(keys.info, keys.names()) if info.kind == ED25519]
     url = known_ledger(home, ledger)
-    records = run_once(_records(home, url, own)) if url else {}
+    records = ask_ledger(home, url, lambda client: _records(client, own)) if url else {}
     if not url:
         note("no ledger is known here: balances are not shown")
     for info in own:
@@ -74,11 +74,8 @@ def list_accounts(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> Non
             text(f"{held}{info.public}  {info.name}")
 
 
-async def _records(home: Home, url: str, infos: list[KeyInfo]) -> dict[str, AccountRecord]:
-    from cli.compose import nodes_of
-
-    async with nodes_of(home, url) as (client, _):
-        return {info.name: await client.account(account_argument(info.public)) for info in infos}
+async def _records(client: LedgerClient, infos: list[KeyInfo]) -> dict[str, AccountRecord]:
+    return {info.name: await client.account(account_argument(info.public)) for info in infos}
 
 
 @app.command()
@@ -89,20 +86,14 @@ def balance(
     json_output: JsonFlag = False,
 ) -> None:
     """Say what an account holds."""
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
     from merkledag.peer import peer_text
 
     home = Home.locate()
     url = ledger_url(home, ledger)
     whose = account_argument(account) if account else owner(home, key)
 
-    async def asked() -> Any:
-        async with nodes_of(home, url) as (client, _):
-            return await client.account(whose)
-
-    record = run_once(asked())
+    record = ask_ledger(home, url, lambda client: client.account(whose))
     if json_output:
         emit({"account": peer_text(whose), "balance": record.balance, "nonce": record.nonce})
     else:

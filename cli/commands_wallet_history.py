@@ -41,9 +41,7 @@ def history(
 ) -> None:
     """List every change of an account's balance and stake, the newest first."""
     from cli.arguments import account_argument
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
     from cli.spending import owner
 
     if as_csv and json_output:
@@ -53,16 +51,15 @@ def history(
     whose = account_argument(account) if account else owner(home, key)
     write = _csv() if as_csv else _json if json_output else _line
 
-    async def told() -> None:
-        async with nodes_of(home, url) as (client, _):
-            given = 0
-            async for change in changes(client, whose, since):
-                if limit and given == limit:
-                    break
-                write(change)
-                given += 1
+    async def tell(client: LedgerClient) -> None:
+        given = 0
+        async for change in changes(client, whose, since):
+            if limit and given == limit:
+                break
+            write(change)
+            given += 1
 
-    run_once(told())
+    ask_ledger(home, url, tell)
 
 
 async def changes(client: LedgerClient, account: bytes, since: str) -> AsyncIterator[ChangeView]:

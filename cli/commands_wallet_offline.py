@@ -14,7 +14,6 @@ from cli.spending import LedgerFlag, YesFlag, confirm
 from cli.streams import STDIO
 
 if TYPE_CHECKING:
-    from ledger.engine.blocks import Receipt
     from ledger.transactions import Transaction
 
 
@@ -65,8 +64,7 @@ def submit(
     json_output: JsonFlag = False,
 ) -> None:
     """Send a signed transaction; doing it twice is harmless."""
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
     from cli.transaction_files import described, read
     from ledger import transactions
 
@@ -78,15 +76,10 @@ def submit(
         raise invalid(f"{file}: the signature is not the account's, or the transaction was changed after it")
     for line in described(tx):
         note(line)
-    receipt = run_once(_submit(home, ledger_url(home, ledger), tx))
+    receipt = ask_ledger(
+        home, ledger_url(home, ledger), lambda client: client.submit(tx.encode(), check_block=True)
+    )
     if json_output:
         emit({**receipt.to_json(), "fee": tx.fee})
     else:
         text(f"in block {receipt.height}: {receipt.tx_id}")
-
-
-async def _submit(home: Home, url: str, tx: Transaction) -> Receipt:
-    from cli.compose import nodes_of
-
-    async with nodes_of(home, url) as (client, _):
-        return await client.submit(tx.encode(), check_block=True)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from cli.home import NODE_KEY, Home
+from cli.home import Home
 from cli.output import unreachable, usage
 from cli.urls import is_web_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Awaitable, Callable
 
-    from cli.compose import Wire
+    from ledger.engine.client import LedgerClient
 
+T = TypeVar("T")
 UP = "start one with `holdfast up`"
 
 
@@ -61,10 +61,20 @@ def _url(flag: str) -> str:
     return flag.rstrip("/")
 
 
-@asynccontextmanager
-async def wired(home: Home, flag: str = "", key: str = NODE_KEY) -> AsyncIterator[Wire]:
-    """A connection to the ledger that is found, for key `key`."""
-    from cli.compose import connected
+def ask_ledger(home: Home, url: str, question: Callable[[LedgerClient], Awaitable[T]]) -> T:
+    """What `question` answers of the ledger at `url`, which must be the one that is pinned."""
+    from cli.ledger_pin import pinned_client
+    from cli.serve import run_once
 
-    async with connected(home, ledger_url(home, flag), key) as wire:
-        yield wire
+    async def asked() -> T:
+        async with pinned_client(home, url) as client:
+            return await question(client)
+
+    found: T = run_once(asked())
+    return found
+
+
+def ask_found_ledger(flag: str, question: Callable[[LedgerClient], Awaitable[T]]) -> T:
+    """The same, of the ledger that is found."""
+    home = Home.locate()
+    return ask_ledger(home, ledger_url(home, flag), question)
