@@ -72,7 +72,8 @@ class ChainCheck:
             try:
                 self._genesis = Genesis.from_map(await self._http.get("/v1/genesis"))
             except FieldError as error:
-                raise LedgerProtocolError(f"{self._http.url} gave no genesis of this version: {error}") from error
+                url = self._http.url
+                raise LedgerProtocolError(f"{url} gave no genesis of this version: {error}") from error
         return self._genesis
 
     async def block(self, height: int | None) -> Block:
