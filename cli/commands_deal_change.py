@@ -27,6 +27,7 @@ from cli.spending import (
 from cli.times import time_text
 
 if TYPE_CHECKING:
+    from ledger.engine.client import LedgerClient
     from ledger.engine.views import DealView
     from merkledag.cid import CID
 
@@ -225,15 +226,13 @@ def spot(
 
 def _outcome(flag: str, deal: CID, shard: int, height: int, *, json_output: bool) -> int:
     """Waits for the end of a spot challenge and says how it ended; exit 1 where it was not answered."""
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
 
     home = Home.locate()
     url = ledger_url(home, flag)
 
-    async def ended() -> str:
-        async with nodes_of(home, url) as (client, _), aclosing(client.events(height)) as blocks:
+    async def ended(client: LedgerClient) -> str:
+        async with aclosing(client.events(height)) as blocks:
             async for block in blocks:
                 for event in block.events:
                     about = event.attributes
@@ -241,7 +240,7 @@ def _outcome(flag: str, deal: CID, shard: int, height: int, *, json_output: bool
                         return event.kind
         raise AssertionError("the stream of events has no end")
 
-    kind = run_once(ended())
+    kind = ask_ledger(home, url, ended)
     if json_output:
         emit({"event": kind, "deal": str(deal), "shard": shard})
     else:

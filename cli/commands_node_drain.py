@@ -46,44 +46,41 @@ def drain(
     json_output: JsonFlag = False,
 ) -> None:
     """Hand every shard over to other nodes and take no new ones; run again, it goes on."""
-    from cli.compose import nodes_of
-    from cli.serve import run_once
-    from cli.servers import ledger_url
+    from cli.servers import ask_ledger, ledger_url
 
     home = Home.locate()
     url = ledger_url(home, ledger)
     account = owner(home, key)
     story = Story(json_output)
 
-    async def drained() -> None:
-        async with nodes_of(home, url) as (client, _):
-            provider = await registered(client, account)
-            shards = await _shards(client, account)
-            await _explain(client, provider, shards)
-            if dry_run:
-                return _dry(shards, json_output=json_output)
-            confirm("drain it?", yes=yes)
-            from ledger.engine.sender import Sender
+    async def drained(client: LedgerClient) -> None:
+        provider = await registered(client, account)
+        shards = await _shards(client, account)
+        await _explain(client, provider, shards)
+        if dry_run:
+            return _dry(shards, json_output=json_output)
+        confirm("drain it?", yes=yes)
+        from ledger.engine.sender import Sender
 
-            sender = Sender(client, home.signer(key))
-            height = (await client.status())["height"]
-            if provider.open:
-                await _close(sender, provider)
-            if key == NODE_KEY:
-                keep_settings(home, {"node.open": False})
-            run = Drain(client, sender, story, shards)
-            await run.begin()
-            if wait:
-                try:
-                    await run.follow(height + 1)
-                except asyncio.CancelledError:
-                    note("what was offered goes on at the ledger: run this again to follow it")
-                    raise
-            else:
-                story.tell("left", f"{count_text(len(run.left), 'shard')} left", left=len(run.left))
+        sender = Sender(client, home.signer(key))
+        height = (await client.status())["height"]
+        if provider.open:
+            await _close(sender, provider)
+        if key == NODE_KEY:
+            keep_settings(home, {"node.open": False})
+        run = Drain(client, sender, story, shards)
+        await run.begin()
+        if wait:
+            try:
+                await run.follow(height + 1)
+            except asyncio.CancelledError:
+                note("what was offered goes on at the ledger: run this again to follow it")
+                raise
+        else:
+            story.tell("left", f"{count_text(len(run.left), 'shard')} left", left=len(run.left))
         return None
 
-    run_once(drained())
+    ask_ledger(home, url, drained)
 
 
 async def _shards(ledger: LedgerClient, account: bytes) -> Shards:

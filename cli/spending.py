@@ -143,12 +143,12 @@ def send(manner: Manner, prepare: Prepare, done: Callable[[Receipt], str]) -> Re
 
 
 async def _send(home: Home, manner: Manner, prepare: Prepare) -> Receipt | None:
-    from cli.compose import nodes_of
+    from cli.ledger_pin import pinned_client
     from cli.servers import ledger_url
 
     url = ledger_url(home, manner.ledger)
     account = owner(home, manner.key, account_too=bool(manner.unsigned) or manner.dry_run)
-    async with nodes_of(home, url) as (ledger, _):
+    async with pinned_client(home, url) as ledger:
         desk = await desk_of(ledger, account)
         intent = await prepare(desk)
         tx = unsigned_transaction(desk, intent.body, nonce=manner.nonce, lifetime_s=_lifetime_s(manner))

@@ -15,7 +15,7 @@ from cli.home import OPERATOR_KEY, Home
 from ledger.genesis import DEMO_PARAMS, Params
 from tests.cli.background import serving
 
-PARAMS = replace(DEMO_PARAMS, vote_s=2, timelock_s=1, collateral_periods=2)
+PARAMS = replace(DEMO_PARAMS, vote_s=2, timelock_s=1, collateral_periods=2, renewal_periods=10_000)
 
 
 @dataclass(frozen=True)
