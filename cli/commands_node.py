@@ -10,7 +10,7 @@ import typer
 
 from cli.commands_node_drain import drain
 from cli.commands_node_earnings import earnings
-from cli.commands_node_terms import ask, declare_fault, give_up, withdraw
+from cli.commands_node_terms import ask, declare_fault, give_up, stay, withdraw
 from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text, parse_amount, parse_size
@@ -183,3 +183,4 @@ app.command("earnings")(earnings)
 app.command("withdraw")(withdraw)
 app.command("declare-fault")(declare_fault)
 app.command("give-up")(give_up)
+app.command("stay")(stay)

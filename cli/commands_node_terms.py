@@ -1,4 +1,4 @@
-"""`holdfast node ask`, `withdraw`, `declare-fault` and `give-up`: what a provider tells the ledger itself."""
+"""`holdfast node ask`, `withdraw`, `declare-fault`, `give-up`, `stay`: what a provider tells the ledger itself."""
 
 from __future__ import annotations
 
@@ -283,3 +283,29 @@ def give_up(
 
     manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
     send(manner, prepare, lambda receipt: f"given up in block {receipt.height}: {receipt.tx_id}")
+
+
+def stay(
+    deal: Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")],
+    shard: Annotated[int, typer.Argument(metavar="SHARD", help="Number of the shard, from 0.")],
+    key: KeyFlag = NODE_KEY,
+    ledger: LedgerFlag = "",
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    unsigned: UnsignedOption = "",
+    json_output: JsonFlag = False,
+) -> None:
+    """Keep a shard after all that is being given up or handed over."""
+    wanted = cid_argument(deal)
+
+    async def prepare(desk: Desk) -> Intent:
+        from ledger.transactions import Stay
+
+        view = await desk.ledger.deal(wanted)
+        if not 0 <= shard < len(view.shards):
+            raise not_found(f"deal {wanted} has no shard {shard}")
+        effect = (f"stay     with shard {shard} of deal {wanted}: nobody else is sought for it",)
+        return Intent(Stay(wanted, shard), effect)
+
+    manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
+    send(manner, prepare, lambda receipt: f"kept in block {receipt.height}: {receipt.tx_id}")

@@ -14,7 +14,7 @@ Kinds and attributes (accounts as k51… text, deals as CID text, datasets and s
     shard_accepted       deal, shard, provider, dataset
     offer_expired        deal, shard, provider          ("" when nobody could be drawn)
     handover_started     deal, shard, provider
-    handover_failed      deal, shard, provider          (nobody took it, or the deal is ending)
+    handover_failed      deal, shard, provider          (nobody took it, it stays, or the deal ends)
     shard_handed_over    deal, shard, from, to
     dataset_changed      dataset, provider, period, pieces   (the set of pieces from `period` on is settled)
     window_opened        dataset, provider, period, seed, closes_at

@@ -38,6 +38,7 @@ from ledger.transactions import (
     Renew,
     Settle,
     Spot,
+    Stay,
     TopUp,
     Transfer,
     Vote,
@@ -122,6 +123,8 @@ def _dispatch(ctx: Context, found: ReadTx) -> None:
             rules_handover.hand_over(ctx, sender, body)
         case GiveUp() as body:
             rules_giving_up.give_up(ctx, sender, body)
+        case Stay() as body:
+            rules_giving_up.stay(ctx, sender, body)
         case DeclareFault() as body:
             rules_faults.declare_fault(ctx, sender, body)
         case Propose() as body:

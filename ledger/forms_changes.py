@@ -55,6 +55,15 @@ class GiveUp(Wire):
 
 
 @dataclass(frozen=True, slots=True)
+class Stay(Wire):
+    """The shard's provider will keep it after all, while nobody has taken it."""
+
+    kind: ClassVar[str] = "stay"
+    deal: Link
+    shard: Uint
+
+
+@dataclass(frozen=True, slots=True)
 class DeclareFault(Wire):
     """The dataset's provider knows that it will not prove this period: half of the fee."""
 

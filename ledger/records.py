@@ -177,7 +177,8 @@ class ShardRecord(Record):
 
     While an active shard is `handing_over` to another provider, `successor` is whom it is offered to;
     `round`, `expires_at` and `tried` are of that offer, and `next_collateral` is what the successor has
-    locked once `successor_accepted`. `giving_up`: it leaves after the next proven period. `struck`: it is
+    locked once `successor_accepted`. `giving_up`: it leaves after the next proven period; `given_up_by` is
+    who did so last, and is not drawn for it again. `struck`: it is
     taken away at the end of this period, for `missed` spot challenges in a row, and not paid meanwhile; until
     ledger time `spared_until` there is no other one.
     """
@@ -208,6 +209,7 @@ class ShardRecord(Record):
     missed: Uint = 0
     spared_until: Uint = 0
     backer: AccountOrNone = b""
+    given_up_by: AccountOrNone = b""
 
 
 @dataclass(frozen=True, slots=True)

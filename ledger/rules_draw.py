@@ -81,12 +81,11 @@ class _Draw:
         return int.from_bytes(hashlib.sha256(self._seed + keys.u16(attempt)).digest(), "big") % total
 
     def _fits(self, account: bytes) -> bool:
-        """Whether a provider may have the shard: eligible, and without a shard of the deal."""
+        """Whether a provider may have the shard: eligible, no party to the deal, not rid of the shard."""
         self.looks += 1
         provider = self._ctx.get_provider(account)
-        return account not in self._record.parties and is_eligible(
-            self._terms, provider, self._shard.piece, self._record.price
-        )
+        is_barred = account in self._record.parties or account == self._shard.given_up_by
+        return not is_barred and is_eligible(self._terms, provider, self._shard.piece, self._record.price)
 
     def _pick_near(self, start: int) -> bytes:
         """One of those that fit among the seats that follow; those who were tried if there is nobody else."""

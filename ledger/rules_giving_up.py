@@ -14,8 +14,9 @@ from ledger.errors import Refusal
 from ledger.records import ShardStatus
 from ledger.result import Code
 from ledger.rules_faults import put_to_repair
+from ledger.rules_offers import end_handover
 from ledger.rules_settlement import pay, release
-from ledger.transactions import GiveUp
+from ledger.transactions import GiveUp, Stay
 from merkledag.cid import CID
 
 
@@ -38,6 +39,23 @@ def give_up(ctx: Context, sender: bytes, body: GiveUp) -> None:
     ctx.state.put(keys.give(shard.dataset, shard.slot), b"")
 
 
+def stay(ctx: Context, sender: bytes, body: Stay) -> None:
+    """Takes back that a provider gives a shard up or hands it over, while nobody has it."""
+    ctx.need_deal(body.deal)
+    shard = ctx.need_shard(body.deal, body.shard)
+    if shard.provider != sender:
+        raise Refusal(Code.NOT_YOURS, "the shard is another provider's")
+    if shard.successor_accepted:
+        raise Refusal(Code.HANDOVER_RUNS, "another provider has accepted the shard")
+    if shard.handing_over:
+        end_handover(ctx, body.deal, body.shard)
+        return
+    if not shard.giving_up:
+        raise Refusal(Code.NOTHING_TO_DO, "the provider is not leaving the shard")
+    ctx.put_shard(body.deal, body.shard, replace(shard, giving_up=False))
+    ctx.state.delete(keys.give(shard.dataset, shard.slot))
+
+
 def release_given_up(ctx: Context, deal: CID, index: int) -> None:
     """A shard that was given up has left its dataset: it is paid, the fee burned, the collateral free."""
     pay(ctx, deal, index)
@@ -49,3 +67,4 @@ def release_given_up(ctx: Context, deal: CID, index: int) -> None:
     release(ctx, deal, index)
     ctx.emit("shard_given_up", deal=deal, shard=index, provider=shard.provider, fee=fee)
     put_to_repair(ctx, deal, index)
+    ctx.put_shard(deal, index, replace(ctx.get_shard(deal, index), given_up_by=shard.provider))

@@ -37,6 +37,7 @@ from ledger.forms_changes import EndDeal as EndDeal
 from ledger.forms_changes import GiveUp as GiveUp
 from ledger.forms_changes import HandOver as HandOver
 from ledger.forms_changes import Renew as Renew
+from ledger.forms_changes import Stay as Stay
 from ledger.forms_changes import TopUp as TopUp
 from merkledag import dag_cbor, ed25519
 from merkledag.cid import CID
@@ -235,6 +236,7 @@ Body = (
     | TopUp
     | HandOver
     | GiveUp
+    | Stay
     | DeclareFault
     | Propose
     | Vote

@@ -206,6 +206,8 @@ def test_a_fault_is_declared_and_a_shard_given_up(net: Net) -> None:
     net.run("node", "declare-fault", "00" * 32, "--yes", code=3)
     assert "leaves after" in net.commands("node", "give-up", deal, "0", "--dry-run").stderr
     net.run("node", "give-up", deal, "7", "--yes", code=3)
+    assert "nobody else" in net.commands("node", "stay", deal, "0", "--dry-run").stderr
+    net.run("node", "stay", deal, "7", "--yes", code=3)
 
 
 def test_a_drain_without_other_nodes_goes_on_and_can_be_taken_up_again(net: Net) -> None:

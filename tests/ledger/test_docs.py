@@ -56,6 +56,7 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
     "top_up": [rules_changes.top_up, Context.need_deal, Context.need_shard, money._change],
     "hand_over": [rules_handover.hand_over, Context.need_deal, Context.need_shard],
     "give_up": [rules_giving_up.give_up, Context.need_deal, Context.need_shard],
+    "stay": [rules_giving_up.stay, Context.need_deal, Context.need_shard],
     "declare_fault": [rules_faults.declare_fault],
     "spot": [rules_spot.spot, Context.need_deal, Context.need_shard, money._change],
     "answer": [rules_spot.answer, rules_spot.find_answerable, Context.need_deal, Context.need_shard],

@@ -26,6 +26,7 @@ from ledger.transactions import (
     Register,
     Renew,
     Settle,
+    Stay,
     TopUp,
     Transfer,
     Withdraw,
@@ -149,12 +150,11 @@ class Ledger(RuleBasedStateMachine):
         for deal, index, _ in waiting[pick : pick + 1]:
             self.send(name, TopUp(deal, index, amount))
 
-    @rule(pick=PICK, given_up=st.booleans())
-    def leave(self, pick: int, given_up: bool) -> None:
+    @rule(pick=PICK, form=st.sampled_from((GiveUp, HandOver, Stay)))
+    def leave(self, pick: int, form: type[GiveUp | HandOver | Stay]) -> None:
         for deal, index, shard in self.one(pick):
             if shard.provider:
-                body = GiveUp(deal, index) if given_up else HandOver(deal, index)
-                self.send(self.name_of(shard.provider), body)
+                self.send(self.name_of(shard.provider), form(deal, index))
 
     @rule(pick=PICK)
     def declare(self, pick: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ledger import limits
 from ledger.result import Code
-from ledger.transactions import DeclareFault, EndDeal, GiveUp, HandOver, Renew, TopUp
+from ledger.transactions import DeclareFault, EndDeal, GiveUp, HandOver, Renew, Stay, TopUp
 from merkledag.cid import CID
 from tests.ledger.naive import offers, periods
 from tests.ledger.naive.state import CLOSED, LOOKING, Place, Plain
@@ -172,6 +172,23 @@ def give_up(s: Plain, sender: bytes, body: GiveUp, _: CID) -> Iterator[Code | Do
     if shard and shard["status"] == "active" and shard["first"] > s.datasets[shard["dataset"]]["period"]:
         yield Code.NOT_ACTIVE
     yield lambda: s.shards[body.deal, body.shard].update(giving_up=True)
+
+
+def stay(s: Plain, sender: bytes, body: Stay, _: CID) -> Iterator[Code | Does]:
+    place = (body.deal, body.shard)
+    if body.deal not in s.deals:
+        yield Code.UNKNOWN_DEAL
+    if place not in s.shards:
+        yield Code.UNKNOWN_SHARD
+        return
+    shard = s.shards[place]
+    if shard["provider"] != sender:
+        yield Code.NOT_YOURS
+    if shard["successor_accepted"]:
+        yield Code.HANDOVER_RUNS
+    if not shard["handing_over"] and not shard["giving_up"]:
+        yield Code.NOTHING_TO_DO
+    yield lambda: offers.keep(s, place) if shard["handing_over"] else shard.update(giving_up=False)
 
 
 def declare_fault(s: Plain, sender: bytes, body: DeclareFault, _: CID) -> Iterator[Code | Does]:

@@ -25,6 +25,7 @@ from ledger.transactions import (
     Renew,
     Settle,
     Spot,
+    Stay,
     TopUp,
     Transfer,
     Vote,
@@ -214,7 +215,7 @@ class Crowd:
             client = self.name_of(info.record.client)
             shard = rng.randrange(len(info.shards))
             provider = self.name_of(info.shards[shard].provider or key(name))
-        match rng.randrange(12):
+        match rng.randrange(13):
             case 0 | 1 | 2:
                 self.send(client, Renew(deal, rng.choice([1, 1, 2, 2**20])))
             case 3:
@@ -223,8 +224,18 @@ class Crowd:
                 self.send(name, TopUp(deal, shard, rng.choice([0, 1, HOLD // 9, HUGE])))
             case 6 | 7 | 8 | 9:
                 self.send(provider, HandOver(deal, shard))
-            case _:
+            case 10 | 11:
                 self.send(provider, GiveUp(deal, shard))
+            case _:
+                leaving = [
+                    each
+                    for each, record in self.world.plain.shards.items()
+                    if record["giving_up"] or record["handing_over"]
+                ]
+                place = rng.choice([(deal, shard), *leaving])
+                record = self.world.plain.shards.get(place)
+                staying = record["provider"] if record else b""
+                self.send(self.name_of(staying) if staying and rng.random() < 0.9 else name, Stay(*place))
 
     def declare(self, name: str) -> None:
         sets = self.world.app.datasets()

@@ -13,7 +13,7 @@ from merkledag.ed25519 import is_usable_key
 from proofs import merkle_proof
 from proofs.errors import InvalidProof
 from tests.ledger.naive import offers, periods
-from tests.ledger.naive.changes import declare_fault, end_deal, give_up, hand_over, renew, top_up
+from tests.ledger.naive.changes import declare_fault, end_deal, give_up, hand_over, renew, stay, top_up
 from tests.ledger.naive.governance import propose, vote
 from tests.ledger.naive.spots import answer, spot
 from tests.ledger.naive.state import LOOKING, NOBODY, Plain, dataset_id
@@ -183,6 +183,7 @@ def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterato
                 **dict.fromkeys(("handing_over", "successor_accepted", "giving_up", "struck"), False),
                 "successor": NOBODY,
                 "backer": NOBODY,
+                "given_up_by": NOBODY,
                 "next_collateral": 0,
             }
             if body.providers:
@@ -306,6 +307,7 @@ KINDS: dict[str, Callable[[Plain, bytes, Any, CID], Iterator[Code | Does]]] = {
     "top_up": top_up,
     "hand_over": hand_over,
     "give_up": give_up,
+    "stay": stay,
     "declare_fault": declare_fault,
     "propose": propose,
     "vote": vote,

@@ -36,6 +36,7 @@ def may_be_drawn(s: Plain, provider: bytes, place: Place) -> bool:
         and s.unlocked(provider) >= collateral(s, place)
         and provider not in s.deals[place[0]]["holders"]
         and provider not in s.deals[place[0]]["successors"]
+        and provider != s.shards[place]["given_up_by"]
     )
 
 
@@ -282,6 +283,7 @@ def give_up(s: Plain, place: Place) -> None:
     s.burned += fee
     let_go(s, place)
     s.emit("shard_given_up", deal=place[0], shard=place[1], provider=shard["provider"], fee=fee)
+    shard["given_up_by"] = shard["provider"]
     lose(s, place)
 
 
