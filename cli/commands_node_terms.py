@@ -1,4 +1,4 @@
-"""`holdfast node ask`, `withdraw`, `declare-fault`, `give-up`, `stay`: what a provider tells the ledger itself."""
+"""`holdfast node ask`, `withdraw`, `declare-fault`, `give-up`, `stay`: what a provider tells the ledger."""
 
 from __future__ import annotations
 
