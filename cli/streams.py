@@ -44,9 +44,9 @@ def require_yes(question: str, *, without_terminal: str, declined: str) -> None:
     """Asks on the terminal. Exit 2 where there is none, 1 for any answer but yes, with the given reasons."""
     if not sys.stdin.isatty():
         raise usage(without_terminal)
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
     with interruptible():
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     if answer.strip().lower() not in {"y", "yes"}:
         raise CommandError(declined)
