@@ -11,29 +11,35 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ledger.genesis import HOLD, Params
 from ledger.records import Phase, ShardStatus
+from ledger.records_governance import ProposalStatus
 from ledger.result import Code
 from ledger.rules_datasets import dataset_of
 from ledger.rules_providers import takes
 from ledger.transactions import (
     Accept,
+    Answer,
     Ask,
     Body,
     DeclareFault,
     EndDeal,
     GiveUp,
     HandOver,
+    Propose,
     Prove,
     Register,
     Renew,
     Settle,
+    Spot,
     Stay,
     TopUp,
     Transfer,
+    Vote,
     Withdraw,
 )
 from merkledag.cid import CID
+from tests.ledger.naive.spots import challenge
 from tests.ledger.naive.twin import TwinWorld
-from tests.ledger.world import GIB, Piece, key
+from tests.ledger.world import GIB, Piece, answer, key
 
 PEOPLE = ("ann", "bob", "cy")
 PARAMS = Params(
@@ -45,6 +51,15 @@ PARAMS = Params(
     grace_periods=2,
     retention_periods=4,
     max_step_s=20,
+    proposal_deposit=HOLD,
+    vote_s=12,
+    timelock_s=6,
+)
+CHANGES = (
+    {"period_s": 12, "window_s": 5},
+    {"fault_fee_percent": 50, "terminate_after": 1},
+    {"vote_s": 5, "max_rounds": 1, "retention_periods": 1},
+    {"window_s": 6},  # with a period of 8 it is no proposal, with one of 12 it is
 )
 WHO = st.sampled_from(PEOPLE)
 PICK = st.integers(0, 7)
@@ -161,6 +176,33 @@ class Ledger(RuleBasedStateMachine):
         for info in self.world.app.datasets()[pick : pick + 1]:
             self.send(self.name_of(info.record.provider), DeclareFault(info.id, info.record.period))
 
+    @rule(name=WHO, pick=PICK)
+    def spot(self, name: str, pick: int) -> None:
+        for deal, index, _ in self.one(pick):
+            self.send(name, Spot(deal, index))
+
+    @rule(name=WHO)
+    def answer_all(self, name: str) -> None:
+        """One provider answers what it is asked; a wrong answer and a second one are refused."""
+        for found in self.world.app.spots(key(name)):
+            place = (found.deal, found.shard)
+            assert not self.send(name, Answer(*place, b"\xa0"))
+            asked = self.world.app.spot(*place)
+            if asked is not None and asked.seed and self.world.app.time <= asked.closes_at:
+                proof = answer(challenge(self.world.plain, place), {0: self.world.pieces[place]})
+                assert self.send(name, Answer(*place, proof))
+                assert not self.send(name, Answer(*place, proof))
+
+    @rule(name=WHO, changes=st.sampled_from(CHANGES))
+    def propose(self, name: str, changes: dict[str, int]) -> None:
+        self.send(name, Propose(changes, 0, ""))
+
+    @rule(name=WHO, approve=st.sampled_from((True, True, False)))
+    def vote_on_all(self, name: str, approve: bool) -> None:
+        for info in self.world.app.proposals():
+            self.send(name, Vote(info.id, approve))
+            assert not self.send(name, Vote(info.id, approve))
+
     @rule(seconds=st.integers(1, 20))
     def pass_time(self, seconds: int) -> None:
         self.world.pass_time(seconds)
@@ -212,6 +254,23 @@ class Ledger(RuleBasedStateMachine):
                 count += dataset_of(found.record, shard.successor) == dataset
         return count
 
+    def check_votes(self) -> None:
+        """Votes sum to what is counted, and each is by stake that is bound; one open proposal an account."""
+        app = self.world.app
+        ongoing = [info for info in app.proposals() if info.record.status is ProposalStatus.OPEN]
+        assert len({info.record.proposer for info in ongoing}) == len(ongoing)
+        for info in ongoing:
+            votes = [(name, found) for name in PEOPLE if (found := app.vote_of(info.id, key(name)))]
+            cast = {
+                flag: sum(each.weight for _, each in votes if each.approve is flag) for flag in (True, False)
+            }
+            assert (info.record.yes, info.record.no) == (cast[True], cast[False])
+            assert info.record.yes + info.record.no <= info.record.total
+            for name, _ in votes:
+                voter = app.provider(key(name))
+                assert voter is not None
+                assert voter.bound_until >= info.record.closes_at
+
     @invariant()
     def restores(self) -> None:
         """Every block was audited when it was made; here the rest that must always hold."""
@@ -230,6 +289,7 @@ class Ledger(RuleBasedStateMachine):
             assert sum(piece.meta_leaves for piece in pieces) == record.meta_leaves
             assert slots or record.expected or record.phase is Phase.TURNING
             assert sum(deal.record.price for deal in deals) == record.price_total
+        self.check_votes()
         for deal, index, shard in self.shards():
             found = app.deal(deal)
             assert found is not None
