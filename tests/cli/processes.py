@@ -50,8 +50,13 @@ def spawn(env: dict[str, str], *arguments: str, **options: Any) -> subprocess.Po
     )
 
 
-def on_terminal(env: dict[str, str], *arguments: str, interrupt_at: bytes | None = None) -> tuple[int, bytes]:
-    """A command line on a terminal of its own; Ctrl-C is typed when it has printed `interrupt_at`."""
+def on_terminal(
+    env: dict[str, str], *arguments: str, interrupt_at: bytes | None = None, reading_s: float = 0
+) -> tuple[int, bytes]:
+    """A command line on a terminal of its own; Ctrl-C is typed when it has printed `interrupt_at`.
+
+    Or so long after it as a person reads, if nothing else comes: a question is asked before it is waited for.
+    """
     child, screen = pty.fork()
     if child == 0:
         os.chdir(ROOT)
@@ -69,6 +74,7 @@ def on_terminal(env: dict[str, str], *arguments: str, interrupt_at: bytes | None
             break
         seen += data
         if interrupt_at is not None and interrupt_at in seen:
+            select.select([screen], [], [], reading_s)
             os.write(screen, b"\x03")
             interrupt_at = None
     os.close(screen)

@@ -133,7 +133,7 @@ def test_a_node_without_money_is_told_how_much_it_needs(
 def test_ctrl_c_at_a_question_ends_the_command(wallet: Holdfast, chain: Ledger, tmp_path: Path) -> None:
     before = balance(wallet)
     env = environment(wallet.home, HOLDFAST_LEDGER_URL=chain.url)
-    code, seen = on_terminal(env, "wallet", "send", STRANGER, "1.5", interrupt_at=b"[y/N]")
+    code, seen = on_terminal(env, "wallet", "send", STRANGER, "1.5", interrupt_at=b"[y/N]", reading_s=0.2)
     assert (code, b"holdfast: interrupted" in seen) == (130, True), seen
     assert balance(wallet) == before
 
@@ -143,7 +143,7 @@ def test_ctrl_c_at_a_question_ends_the_command(wallet: Holdfast, chain: Ledger, 
     command = [sys.executable, "-P", "-m", "cli.main", "ledger", "init"]
     sealed = env | {"HOLDFAST_PASSPHRASE_FILE": str(passphrase)}
     subprocess.run(command, env=sealed, check=True, capture_output=True, timeout=60)
-    code, seen = on_terminal(env, "ledger", "start", interrupt_at=b"Passphrase of key")
+    code, seen = on_terminal(env, "ledger", "start", interrupt_at=b"Passphrase of key", reading_s=0.2)
     assert (code, b"holdfast: interrupted" in seen, b"stopping" in seen) == (130, True, False), seen
 
 
