@@ -74,7 +74,9 @@ class Ledger(RuleBasedStateMachine):
         self.world = TwinWorld(PARAMS)
         self.world.fund(*PEOPLE, amount=500 * HOLD)
         self.world.provider(*PEOPLE[:2])
-        self.deals: list[CID] = []
+        deal, _ = self.world.active("cy", "ann", periods=6, price=10**6)
+        self.deals = [deal]
+        self.world.do("ann", Propose(CHANGES[1], 0, ""))
 
     def send(self, name: str, body: Body, step: int = 0) -> bool:
         return self.world.block(self.world.tx(name, body), step=step).tx_results[1].ok
