@@ -317,7 +317,7 @@ class Application(Queries, GovernanceQueries):
         self._unfinished = _Unfinished(chain, results, block.txs, writes, tree)
         entries = tuple(journal.entries(ctx.moves))
         if self.height == 0:
-            entries = (*journal.genesis_entries(dict(self.items())), *entries)
+            entries = (*journal.genesis_entries(self.items()), *entries)
         return BlockResult(block.height, chain.time, results, tuple(ctx.events), entries, tree.root, writes)
 
     def commit(self) -> None:

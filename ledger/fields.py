@@ -269,6 +269,22 @@ def choice(cls: type[Enum]) -> Spec:
     )
 
 
+def optional(spec: Spec) -> Spec:
+    """The same, or null."""
+
+    def or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda value: None if value is None else convert(value)
+
+    schema = spec.schema
+    return Spec(
+        or_none(spec.check),
+        to_wire=None if spec.to_wire is None else or_none(spec.to_wire),
+        to_json=or_none(spec.to_json),
+        from_json=or_none(spec.from_json),
+        schema=None if schema is None else lambda refer: or_null(schema(refer)),
+    )
+
+
 Uint = Annotated[int, uint()]
 Positive = Annotated[int, uint(low=1)]
 Flag = Annotated[bool, Spec(_check_bool, schema=lambda _: {"type": "boolean"})]
@@ -278,6 +294,7 @@ Digest = Annotated[bytes, blob(32, 32)]
 DigestOrNone = Annotated[bytes, optional_blob(32)]
 LINK = Spec(_check_cid, to_json=str, from_json=_parse_cid, schema=lambda _: CID_SCHEMA)
 Link = Annotated[CID, LINK]
+LinkOrNone = Annotated[CID | None, optional(LINK)]
 
 
 _SPECS: dict[type[Any], tuple[tuple[str, Spec], ...]] = {}

@@ -15,11 +15,10 @@ from ledger.fields import (
     FieldError,
     Link,
     Positive,
-    Spec,
     Wire,
     blob,
     nested,
-    or_null,
+    optional,
     text,
     uint,
 )
@@ -113,19 +112,6 @@ class Origin(Wire):
     app_hash: Digest
 
 
-def _check_origin(value: Any) -> Origin | None:
-    return value if value is None or type(value) is Origin else Origin.from_map(value)
-
-
-ORIGIN = Spec(
-    _check_origin,
-    to_wire=lambda origin: None if origin is None else origin.to_map(),
-    to_json=lambda origin: None if origin is None else origin.to_json(),
-    from_json=lambda value: None if value is None else Origin.from_json(value),
-    schema=lambda refer: or_null(refer(Origin)),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Genesis(Wire):
     """The start of a chain. `time_s` is both the first ledger time and the earliest block time.
@@ -141,7 +127,7 @@ class Genesis(Wire):
     issued: Positive
     beacon: Digest
     params: Annotated[Params, nested(Params)]
-    origin: Annotated[Origin | None, ORIGIN] = None
+    origin: Annotated[Origin | None, optional(nested(Origin))] = None
 
     @classmethod
     def make(

@@ -5,19 +5,18 @@ The entries of an account, from genesis on, sum to what it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ledger import keys, limits
 from ledger.fields import (
-    CID_SCHEMA,
     Account,
     AccountOrNone,
     FieldError,
+    LinkOrNone,
     Spec,
     Wire,
-    or_null,
     text,
     uint_schema,
 )
@@ -46,19 +45,7 @@ def _check_change(value: Any) -> int:
     return value
 
 
-def _check_link(value: Any) -> CID | None:
-    if value is not None and type(value) is not CID:
-        raise FieldError(f"{type(value).__name__} where a CID or nothing belongs")
-    return value
-
-
 CHANGE = Spec(_check_change, schema=lambda _: uint_schema(-limits.MAX_UINT))
-LINK_OR_NONE = Spec(
-    _check_link,
-    to_json=lambda cid: None if cid is None else str(cid),
-    from_json=lambda value: None if value is None else CID.parse(value),
-    schema=lambda _: or_null(CID_SCHEMA),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +61,8 @@ class Entry(Wire):
     amount: Annotated[int, CHANGE]
     why: Annotated[str, text(MAX_WHY_CHARS)]
     counterparty: AccountOrNone
-    deal: Annotated[CID | None, LINK_OR_NONE]
-    tx_id: Annotated[CID | None, LINK_OR_NONE]
+    deal: LinkOrNone
+    tx_id: LinkOrNone
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +90,15 @@ def entries(moves: Iterable[Move]) -> Iterator[Entry]:
             yield Entry(target, _name(move.target), move.amount, why, payer, deal, move.tx_id)
 
 
-def genesis_entries(items: Mapping[bytes, bytes]) -> Iterator[Entry]:
-    """What the accounts of a new chain begin with."""
-    for key in sorted(items):
+def genesis_entries(items: Iterable[tuple[bytes, bytes]]) -> Iterator[Entry]:
+    """What the accounts of a new chain begin with, from its state in order."""
+    for key, value in items:
         for prefix, cls, place in (
             (keys.ACCOUNT, AccountRecord, Place.BALANCE),
             (keys.PROVIDER, ProviderRecord, Place.STAKE),
         ):
             if key.startswith(prefix):
-                amount = getattr(cls.decode(items[key]), place.value[2])
+                amount = getattr(cls.decode(value), place.value[2])
                 if amount:
                     yield Entry(key[len(prefix) :], place.value[2], amount, "genesis", b"", None, None)
 

@@ -25,7 +25,7 @@ from ledger.fields import (
     Uint,
     Wire,
     blob,
-    or_null,
+    optional,
     sequence,
     text,
     uint,
@@ -48,17 +48,8 @@ def _check_link(value: Any) -> CID:
     return value
 
 
-def _check_prev(value: Any) -> CID | None:
-    return None if value is None else _check_link(value)
-
-
 LINK = Spec(_check_link, to_json=str, from_json=CID.parse, schema=lambda _: CID_SCHEMA)
-PREVIOUS = Spec(
-    _check_prev,
-    to_json=lambda cid: None if cid is None else str(cid),
-    from_json=lambda value: None if value is None else CID.parse(value),
-    schema=lambda _: or_null(CID_SCHEMA),
-)
+PREVIOUS = optional(LINK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from ledger import limits
-from ledger.fields import Account, AccountOrNone, Digest, Link, Uint, Wire, nested, sequence, text
-from ledger.journal import CHANGE, LINK_OR_NONE, MAX_WHY_CHARS
+from ledger.fields import Account, AccountOrNone, Digest, Link, LinkOrNone, Uint, Wire, nested, sequence, text
+from ledger.journal import CHANGE, MAX_WHY_CHARS
 from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord, SpotRecord
 from ledger.records_governance import ProposalRecord
 from ledger.views import DealInfo
-from merkledag.cid import CID
 
 if TYPE_CHECKING:
     from ledger.engine.history import Change
@@ -36,8 +35,8 @@ class ChangeView(Wire):
     amount: Annotated[int, CHANGE]
     why: Annotated[str, text(MAX_WHY_CHARS)]
     counterparty: AccountOrNone
-    deal: Annotated[CID | None, LINK_OR_NONE]
-    tx_id: Annotated[CID | None, LINK_OR_NONE]
+    deal: LinkOrNone
+    tx_id: LinkOrNone
 
     @classmethod
     def of(cls, change: Change) -> ChangeView:
