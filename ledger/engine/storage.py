@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger.engine import format as ledger_format
 from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, put_pruned, read_pruned
@@ -29,7 +29,6 @@ from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no
 from ledger.ingest import fill
 from ledger.store import Writes
 
-FORMAT = 2
 TABLES = (b"meta", STATE, TREE, LISTS, b"blocks", b"txs", b"receipts", b"events", b"index", b"journal")
 LOCK_FILE = "ledger.lock"
 
@@ -302,7 +301,7 @@ class LedgerStorage:
             app_hash = fill(
                 LmdbStore(reading, self._tables), items, lambda writes: put_writes(txn, self._tables, writes)
             )
-            txn.put(b"format", struct.pack(">I", FORMAT), db=self._tables[b"meta"])
+            txn.put(b"format", ledger_format.mark(), db=self._tables[b"meta"])
             txn.put(b"genesis", genesis, db=self._tables[b"meta"])
             yield txn, app_hash
 
@@ -347,7 +346,7 @@ class LedgerStorage:
 
     def _check_format(self) -> None:
         value = self._get(b"meta", b"format")
-        if value is not None and value != struct.pack(">I", FORMAT):
+        if value is not None and value != ledger_format.mark():
             raise StoreError(
                 f"{self._folder} has another format (0x{value.hex()}); use the release that wrote it"
             )

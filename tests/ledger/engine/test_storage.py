@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ledger import records, records_governance
+from ledger.engine import format as ledger_format
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
 from ledger.engine.storage import LedgerStorage, Place, StoredBlock, StoredTx
 from ledger.state_tree import StateTree
@@ -171,6 +173,29 @@ def test_another_format_is_named(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreError, match="another format"):
         LedgerStorage(tmp_path).open()
+
+
+def test_records_of_another_form_are_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _created(tmp_path).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_format, "FORMS", ledger_format.FORMS[1:])
+        ledger_format.mark.cache_clear()
+        with pytest.raises(StoreError, match="another format"):
+            LedgerStorage(tmp_path).open()
+    ledger_format.mark.cache_clear()
+    store = LedgerStorage(tmp_path)
+    store.open()
+    store.close()
+
+
+def test_the_format_covers_every_record() -> None:
+    kept = {
+        value
+        for module in (records, records_governance)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, records.Record) and value is not records.Record
+    }
+    assert kept <= set(ledger_format.FORMS)
 
 
 READ_ALL = """
