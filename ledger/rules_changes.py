@@ -97,8 +97,7 @@ def _serve_notice(ctx: Context, deal: CID, index: int, shard: ShardRecord) -> No
     serve_until(ctx, deal, index, last)
     if not shard.successor_accepted:
         ends_at = Clock.of(shard.dataset, ctx.terms(dataset.terms)).starts_at(last + 1)
-        known = ctx.get_shard(deal, index)
-        ctx.put_shard(deal, index, replace(known, ends_at=min(shard.ends_at, ends_at)))
+        ctx.put_shard(deal, index, replace(ctx.get_shard(deal, index), ends_at=ends_at))
 
 
 def top_up(ctx: Context, sender: bytes, body: TopUp) -> None:

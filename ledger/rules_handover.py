@@ -12,7 +12,7 @@ from ledger import rules_datasets, rules_offers
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.genesis import Params
-from ledger.records import Phase, ShardRecord, ShardStatus
+from ledger.records import ShardRecord, ShardStatus
 from ledger.result import Code
 from ledger.transactions import HandOver
 from merkledag.cid import CID
@@ -42,8 +42,6 @@ def next_start(ctx: Context, shard: ShardRecord, successor: bytes, terms: Params
     """When the period begins that a shard handed over to its successor (a dataset) would join in."""
     old = ctx.get_dataset(shard.dataset)
     turns_at = rules_datasets.Clock.of(shard.dataset, terms).starts_at(old.period + 1)
-    if old.phase is Phase.TURNING:
-        turns_at = ctx.time
     clock = rules_datasets.Clock.of(successor, terms)
     return clock.starts_at(clock.period_at(max(ctx.time, turns_at)) + 1)
 

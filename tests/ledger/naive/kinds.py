@@ -215,7 +215,7 @@ def accept(s: Plain, sender: bytes, body: Accept, _: CID) -> Iterator[Code | Doe
     if taking_over and not shard["successor_accepted"]:
         old = s.datasets[shard["dataset"]]
         turns_at = periods.ends_at(p, shard["dataset"], old["period"])
-        joins_at = periods.start_after(p, dataset, s.time if old["phase"] == "turning" else turns_at)
+        joins_at = periods.start_after(p, dataset, max(s.time, turns_at))
     late = shard["ends_at"] and joins_at + p.period_s > shard["ends_at"]
     if s.time > shard["expires_at"] or late:
         yield Code.OFFER_EXPIRED
