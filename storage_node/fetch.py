@@ -109,6 +109,10 @@ class NetworkFetcher:
         data = await self._find(cid)
         if data is None and manifests and await self._directory.refresh(manifests, max_age_s=0.0):
             data = await self._find(cid)
+        if data is None and not manifests:
+            with suppress(LedgerError):
+                await self._directory.learn_some()
+            data = await self._restore(cid)
         if data is None:
             raise BlockNotFound(f"no reachable node has {cid}")
         if any(holding.content == cid for holding in self._directory.holdings()):

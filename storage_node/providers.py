@@ -78,6 +78,10 @@ class Directory(Protocol):
         """Learn deals of the node at an endpoint."""
         ...
 
+    async def learn_some(self) -> None:
+        """Learn a page of whatever deals there are: one may have parity of what no node has."""
+        ...
+
     async def endpoints(self) -> tuple[str, ...]:
         """Where all nodes are, for what no deal is known to keep."""
         ...
@@ -106,6 +110,7 @@ class ProviderDirectory:
         self._endpoints: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
         self._everyone: tuple[str, ...] = ()
         self._everyone_at_s: float | None = None
+        self._some_at_s: float | None = None
         self._lock = asyncio.Lock()
 
     def note(self, event: Event) -> None:
@@ -168,6 +173,14 @@ class ProviderDirectory:
             if account is None:
                 return False
             return await self._take(await self._ledger.deals(provider=account, active=True, limit=MAX_LEARNT))
+
+    async def learn_some(self) -> None:
+        """See Directory. At most once in REFRESH_S."""
+        async with self._lock:
+            now_s = self._clock()
+            if self._some_at_s is None or now_s - self._some_at_s > REFRESH_S:
+                self._some_at_s = now_s
+                await self._take(await self._ledger.deals(active=True, limit=MAX_LEARNT))
 
     async def endpoints(self) -> tuple[str, ...]:
         """See Directory."""

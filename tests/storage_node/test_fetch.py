@@ -60,6 +60,9 @@ class Holdings:
     async def learn_node(self, endpoint: str) -> bool:
         return await self.learn_content(self.source.content)
 
+    async def learn_some(self) -> None:
+        """Its one deal is learnt by name alone."""
+
     async def endpoints(self) -> tuple[str, ...]:
         return tuple(self.at.values())
 
