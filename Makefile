@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 ARGS ?=
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
-.PHONY: help demo install test test-one lint types check cover lock peers bench clean
+.PHONY: help demo install test cover lint types check lock peers clean
 
 help:
 	@echo 'make demo [ARGS="PATH --once"]   a local network: add, pay, prove, lose a node, repair, browse'
