@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.arguments import cid_argument
+from cli.arguments import DealArgument, ShardArgument, check_shard, cid_argument
 from cli.durations import duration_text, seconds
-from cli.home import NODE_KEY, Home
+from cli.home import NODE_KEY
 from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
-from cli.output import CommandError, ExitCode, count_text, emit, not_found, text, usage
+from cli.output import CommandError, ExitCode, count_text, emit, text, usage
 from cli.spending import (
     Desk,
     DryRunFlag,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ledger.engine.views import DealView
     from merkledag.cid import CID
 
-DealArgument = Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")]
 SPOT_ENDS = {
     "spot_answered": "answered: the node has the leaves that were drawn",
     "spot_missed": "missed: the node did not answer and was fined",
@@ -40,7 +39,6 @@ SPOT_ENDS = {
     "shard_terminated": "the shard was taken from its node before: what was prepaid came back",
     "shard_handed_over": "the shard was handed over before: what was prepaid came back",
 }
-ShardArgument = Annotated[int, typer.Argument(metavar="SHARD", help="Number of the shard, from 0.")]
 
 
 async def _open_deal(desk: Desk, deal: CID, *, own: bool = False) -> DealView:
@@ -57,13 +55,6 @@ async def _open_deal(desk: Desk, deal: CID, *, own: bool = False) -> DealView:
     if view.deal.status is not DealStatus.OPEN:
         raise CommandError(f"deal {deal} is over: `holdfast store` makes a new one", ExitCode.LEDGER)
     return view
-
-
-def _check_shard(view: DealView, shard: int) -> None:
-    if not 0 <= shard < len(view.shards):
-        raise not_found(
-            f"deal {view.id} has no shard {shard}: it has {count_text(len(view.shards), 'shard')}"
-        )
 
 
 def renew(
@@ -167,7 +158,7 @@ def top_up(
         from ledger.transactions import TopUp
 
         view = await _open_deal(desk, wanted)
-        _check_shard(view, shard)
+        check_shard(view, shard)
         now = view.shards[shard]
         if now.status is not ShardStatus.REPAIR:
             raise CommandError(
@@ -206,7 +197,7 @@ def spot(
         from ledger.transactions import Spot
 
         view = await _open_deal(desk, wanted)
-        _check_shard(view, shard)
+        check_shard(view, shard)
         params = await desk.ledger.params(view.deal.terms)
         fee = desk.params.proof_fee  # that of the present, not of the deal's terms
         effect = (
@@ -226,10 +217,7 @@ def spot(
 
 def _outcome(flag: str, deal: CID, shard: int, height: int, *, json_output: bool) -> int:
     """Waits for the end of a spot challenge and says how it ended; exit 1 where it was not answered."""
-    from cli.servers import ask_ledger, ledger_url
-
-    home = Home.locate()
-    url = ledger_url(home, flag)
+    from cli.servers import ask_found_ledger
 
     async def ended(client: LedgerClient) -> str:
         async with aclosing(client.events(height)) as blocks:
@@ -240,7 +228,7 @@ def _outcome(flag: str, deal: CID, shard: int, height: int, *, json_output: bool
                         return event.kind
         raise AssertionError("the stream of events has no end")
 
-    kind = ask_ledger(home, url, ended)
+    kind = ask_found_ledger(flag, ended)
     if json_output:
         emit({"event": kind, "deal": str(deal), "shard": shard})
     else:

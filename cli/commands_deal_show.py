@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cli.arguments import account_argument, cid_argument
+from cli.arguments import DealArgument, account_argument, cid_argument
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text
 from cli.options import JsonFlag
@@ -101,7 +101,7 @@ def _ends_at(view: DealView) -> int:
 
 
 def show(
-    deal: Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")],
+    deal: DealArgument,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all of the content and check that the pieces are its own.")
     ] = False,

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.arguments import cid_argument
+from cli.arguments import DealArgument, ShardArgument, check_shard, cid_argument
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text, parse_amount, parse_size
 from cli.options import JsonFlag
-from cli.output import CommandError, ExitCode, count_text, emit, not_found, note, size_text, text, usage
+from cli.output import CommandError, ExitCode, count_text, emit, note, size_text, text, usage
 from cli.spending import (
     Desk,
     DryRunFlag,
@@ -255,8 +255,8 @@ def _list_datasets(key: str, ledger: str, *, json_output: bool) -> None:
 
 
 def give_up(
-    deal: Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")],
-    shard: Annotated[int, typer.Argument(metavar="SHARD", help="Number of the shard, from 0.")],
+    deal: DealArgument,
+    shard: ShardArgument,
     key: KeyFlag = NODE_KEY,
     ledger: LedgerFlag = "",
     yes: YesFlag = False,
@@ -271,8 +271,7 @@ def give_up(
         from ledger.transactions import GiveUp
 
         view = await desk.ledger.deal(wanted)
-        if not 0 <= shard < len(view.shards):
-            raise not_found(f"deal {wanted} has no shard {shard}")
+        check_shard(view, shard)
         fee = view.deal.price * (await desk.ledger.params(view.deal.terms)).fault_fee_percent // 200
         effect = (
             f"give up  shard {shard} of deal {wanted}, which keeps {view.deal.content}",
@@ -286,8 +285,8 @@ def give_up(
 
 
 def stay(
-    deal: Annotated[str, typer.Argument(metavar="DEAL", help="ID of the deal.")],
-    shard: Annotated[int, typer.Argument(metavar="SHARD", help="Number of the shard, from 0.")],
+    deal: DealArgument,
+    shard: ShardArgument,
     key: KeyFlag = NODE_KEY,
     ledger: LedgerFlag = "",
     yes: YesFlag = False,
@@ -302,8 +301,7 @@ def stay(
         from ledger.transactions import Stay
 
         view = await desk.ledger.deal(wanted)
-        if not 0 <= shard < len(view.shards):
-            raise not_found(f"deal {wanted} has no shard {shard}")
+        check_shard(view, shard)
         effect = (f"stay     with shard {shard} of deal {wanted}: nobody else is sought for it",)
         return Intent(Stay(wanted, shard), effect)
 
