@@ -18,11 +18,16 @@ MAX_NAME_STEPS = 32  # DNSLink gateway spec: a hard limit of recursion
 
 @dataclass(frozen=True, slots=True)
 class Immutable:
-    """Where a name leads: a CID, a path under it, and how long that holds (0 = unknown)."""
+    """Where a name leads: a CID, a path under it, how long that holds, and since when.
+
+    `ttl_s` 0 and `changed_s` None mean that it is unknown. `changed_s` is in seconds since 1970: the last time
+    that any name on the way began to point where it does.
+    """
 
     cid: CID
     segments: tuple[str, ...]
     ttl_s: int
+    changed_s: int | None = None
 
 
 def key_name(text: str) -> str | None:
@@ -51,6 +56,7 @@ async def resolve_name(names: NameResolver, name: str, settings: GatewaySettings
     """
     segments: tuple[str, ...] = ()
     ttl_s: int | None = None
+    changes: list[int | None] = []
     limit_s = settings.retrieval_timeout_s
     for _ in range(MAX_NAME_STEPS):
         try:
@@ -63,15 +69,21 @@ async def resolve_name(names: NameResolver, name: str, settings: GatewaySettings
                 f"{name} was not resolved within {limit_s:g} s", {"Retry-After": str(settings.retry_after_s)}
             ) from error
         ttl_s = target.ttl_s if ttl_s is None else min(ttl_s, target.ttl_s)
+        changes.append(target.changed_s)
         try:
             path = parse_path(target.path)
             segments = (*path.segments, *segments)
             if path.namespace == "ipfs":
-                return Immutable(CID.parse(path.root), segments, ttl_s)
+                return Immutable(CID.parse(path.root), segments, ttl_s, _latest(changes))
         except (InvalidPath, InvalidCID) as error:
             raise errors.NameUnresolved(f"{name} points at {target.path[:256]!r}: {error}") from error
         name = key_name(path.root) or path.root.lower()
     raise errors.BadRequest(f"the name leads through more than {MAX_NAME_STEPS} other names")
+
+
+def _latest(changes: list[int | None]) -> int | None:
+    known = [changed_s for changed_s in changes if changed_s is not None]
+    return max(known) if len(known) == len(changes) else None
 
 
 def _reason(error: BaseException) -> str:

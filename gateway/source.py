@@ -34,10 +34,15 @@ class BlockSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NameTarget:
-    """What a name points at now: `/ipfs/…` or `/ipns/…`, for `ttl_s` more seconds (0 = unknown)."""
+    """What a name points at now: `/ipfs/…` or `/ipns/…`, for `ttl_s` more seconds (0 = unknown).
+
+    `changed_s` is when the name began to point there, as far as the resolver saw it, in whole seconds since
+    1970 (None = unknown): the Last-Modified of what is behind the name.
+    """
 
     path: str
     ttl_s: int
+    changed_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
