@@ -151,8 +151,8 @@ class StoreRun:
             try:
                 wanted = EventFilter(deals=frozenset({deal}))
                 async for block in self._ledger.events(height + 1, wanted):
-                    height = block.height
                     await self._look(deal)
+                    height = block.height  # only now: a look that fails is due again with the same event
             except ChainMismatch:
                 raise
             except LedgerError:

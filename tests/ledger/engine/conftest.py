@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,13 +55,13 @@ class ManualClock:
     def monotonic(self) -> float:
         return self.passed_s
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> Coroutine[None, None, None]:
+        """Sleeps from the call on, whenever the coroutine takes its first step: time may pass in between."""
         if seconds <= 0:
-            await asyncio.sleep(0)
-            return
+            return asyncio.sleep(0)
         wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.passed_s + seconds, next(self._order), wake))
-        await wake
+        return _until(wake)
 
     @property
     def next_wake_s(self) -> float | None:
@@ -77,6 +77,10 @@ class ManualClock:
             if not wake.done():
                 wake.set_result(None)
         await asyncio.sleep(0)
+
+
+async def _until(wake: asyncio.Future[None]) -> None:
+    await wake
 
 
 class Chain:
