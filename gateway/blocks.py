@@ -9,7 +9,7 @@ from typing import TypeVar
 from gateway.body import Body
 from gateway.errors import ContentInvalid, ContentMissing, NotCached, RetrievalTimeout
 from gateway.settings import GatewaySettings
-from gateway.source import BlockSource
+from gateway.source import Asking, BlockSource, Retrieval
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.reader import read_file
@@ -30,6 +30,7 @@ class Blocks:
         self._settings = settings
         self._only_cached = only_cached
         self._ahead: dict[CID, asyncio.Task[bytes]] = {}
+        self.step = ""  # what the blocks are wanted for now, as errors tell it
 
     async def close(self) -> None:
         """Ends the fetches that nobody waits for any more."""
@@ -77,6 +78,7 @@ class Blocks:
     async def send_file(self, body: Body, cid: CID, start: int, end: int) -> None:
         """Sends bytes `start` to `end` of a UnixFS file or raw block; local leaves go from their views."""
         await body.open_piece(end - start)
+        self.step = "content of the file"
         position = start
         while position < end:
             position = await self._send_walk(body, cid, position, end)
@@ -170,7 +172,7 @@ class Blocks:
     async def _fetch(self, want: Want) -> bytes:
         cid = want.cid
         if self._only_cached and not await self._source.has(cid):
-            raise NotCached(f"block {cid} is not cached here")
+            raise NotCached(f"block {cid} is not cached here", cid=cid, step=self.step)
         limit_s = self._settings.retrieval_timeout_s
         task = self._ahead.pop(cid, None)
         await self._fetch_ahead(want.ahead)
@@ -178,11 +180,17 @@ class Blocks:
             async with asyncio.timeout(limit_s):
                 return await (self._source.get(cid) if task is None else task)
         except LookupError as error:
-            raise ContentMissing(f"block {cid} could not be found: {_first_line(error)}") from error
+            asked = error.asked if isinstance(error, Retrieval) else ()
+            raise ContentMissing(
+                f"block {cid} could not be found: {_first_line(error)}", cid=cid, step=self.step, asked=asked
+            ) from error
         except TimeoutError as error:
             raise RetrievalTimeout(
                 f"block {cid} did not arrive within {limit_s:g} s",
                 {"Retry-After": str(self._settings.retry_after_s)},
+                cid=cid,
+                step=self.step,
+                asked=self._source.asked(cid) if isinstance(self._source, Asking) else (),
             ) from error
 
     async def _fetch_ahead(self, cids: tuple[CID, ...]) -> None:

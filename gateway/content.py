@@ -16,6 +16,9 @@ from merkledag.errors import InvalidCID
 from merkledag.reader import NodeStat, stat
 from merkledag.resolve import resolve
 
+ROOT_BLOCK = "root block"
+END_OF_PATH = "block at the end of the path"
+
 Key = tuple[CID, tuple[str, ...], int]
 
 
@@ -90,14 +93,16 @@ class Locator:
         """The node that `asked` names; raises GatewayError and what `merkledag.resolve` raises."""
         if asked.namespace == "ipfs":
             root, segments, cache_control = self.root_cid(asked), asked.segments, headers.IMMUTABLE
-            node = await self._node(root, segments, blocks)
+            node = await self._node(root, segments, blocks, len(segments))
+            blocks.step = END_OF_PATH if segments else ROOT_BLOCK
             return Located(node, root, segments, True, cache_control)
         if self._names is None:
             raise errors.NotImplementedHere("this gateway does not resolve names; ask for /ipfs/CID paths")
         target = await resolve_name(self._names, asked.root, self._settings)
         segments = target.segments + asked.segments
         # The roots that the client's path names start where the name leads, not above.
-        node = await self._node(target.cid, segments, blocks, len(target.segments))
+        node = await self._node(target.cid, segments, blocks, len(segments), len(target.segments))
+        blocks.step = END_OF_PATH if segments else ROOT_BLOCK
         mutable = headers.mutable_cache_control(target.ttl_s)
         return Located(node, target.cid, segments, False, mutable)
 
@@ -108,18 +113,22 @@ class Locator:
         except InvalidCID as error:
             raise errors.BadRequest(f'invalid path "{asked.content_path[:512]}": {error}') from error
 
-    async def _node(self, root: CID, segments: tuple[str, ...], blocks: Blocks, skip: int = 0) -> Node:
+    async def _node(
+        self, root: CID, segments: tuple[str, ...], blocks: Blocks, total: int, skip: int = 0
+    ) -> Node:
         """The node at a path, found from the nearest one on the way that is remembered."""
         key = (root, segments, skip)
         node = self._cache.get(key)
         if node is not None:
             return node
         if len(segments) > max(skip, 1):
-            parent = await self._node(root, segments[:-1], blocks, skip)
+            parent = await self._node(root, segments[:-1], blocks, total, skip)
             if not parent.remainder:
+                blocks.step = f"path segment {len(segments)} of {total}"
                 found = await blocks.run(resolve(parent.cid, segments[-1:]))
                 roots = f"{parent.roots},{found.cid}" if found.parents else parent.roots
                 return self._cache.put(key, Node(found.cid, roots, found.remainder))
+        blocks.step = f"path segment 1 of {total}"
         found = await blocks.run(resolve(root, segments))
         nodes = [*found.parents, found.cid]
         roots = ",".join(map(str, nodes[min(skip, len(nodes) - 1) :]))

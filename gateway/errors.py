@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from gateway.source import Provider
+from merkledag.cid import CID
+
+MAX_ASKED_SHOWN = 16
+_WHOEVER_HAS_IT = "If you know someone who has it, ask them to keep their node running, or to have it stored."
 
 
 class GatewayError(Exception):
     """Base of every refusal the gateway makes.
 
     `message` is one line for the client: it says what is wrong and, where there is one, what to do.
+    Pages and JSON bodies show the rest: `cid` is the block that it failed at, `step` what was being done
+    with it (`root block`, `segment 2 of 3`, …; "" = unknown), `asked` who was asked for it, MAX_ASKED_SHOWN
+    at most, and `hints` what to try: those of the class, unless others are given.
     """
 
     status = 500
     title = "The gateway failed"
+    hints: tuple[str, ...] = ()
 
-    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        cid: CID | None = None,
+        step: str = "",
+        asked: Sequence[Provider] = (),
+        hints: tuple[str, ...] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.headers = dict(headers or {})
+        self.cid = cid
+        self.step = step
+        self.asked = tuple(asked[:MAX_ASKED_SHOWN])
+        if hints is not None:
+            self.hints = hints
 
 
 class BadRequest(GatewayError):
@@ -25,6 +49,10 @@ class BadRequest(GatewayError):
 
     status = 400
     title = "This address is not valid"
+    hints = (
+        "An address looks like /ipfs/CID/path/to/file or /ipns/NAME/path.",
+        "Check that the CID was copied whole: one wrong or missing letter makes it another one.",
+    )
 
 
 class NotFound(GatewayError):
@@ -32,12 +60,17 @@ class NotFound(GatewayError):
 
     status = 404
     title = "Not found"
+    hints: tuple[str, ...] = ("Check the spelling of the path: capital and small letters differ.",)
 
 
 class ContentMissing(NotFound):
     """A block that the path needs is not here and nobody who has it was found."""
 
     title = "Nobody was found who has this content"
+    hints = (
+        "Try again later: whoever keeps this content may be offline at the moment.",
+        _WHOEVER_HAS_IT,
+    )
 
 
 class MethodNotAllowed(GatewayError):
@@ -52,6 +85,7 @@ class NotAcceptable(GatewayError):
 
     status = 406
     title = "Not available in this format"
+    hints = ("Ask for ?format=raw to get the block as it is and convert it yourself.",)
 
 
 class NotCached(GatewayError):
@@ -59,6 +93,7 @@ class NotCached(GatewayError):
 
     status = 412
     title = "Not cached here"
+    hints = ("Leave only-if-cached away to have the content fetched.",)
 
 
 class UriTooLong(GatewayError):
@@ -83,6 +118,7 @@ class TooManyRequests(GatewayError):
 
     status = 429
     title = "Too many requests"
+    hints = ("Wait a few seconds and try again.",)
 
 
 class ContentInvalid(GatewayError):
@@ -90,6 +126,7 @@ class ContentInvalid(GatewayError):
 
     status = 500
     title = "This content is damaged or not supported"
+    hints = ("The blocks can still be downloaded as they are with ?format=raw or ?format=car.",)
 
 
 class NameUnresolved(GatewayError):
@@ -97,6 +134,10 @@ class NameUnresolved(GatewayError):
 
     status = 500
     title = "This name could not be resolved"
+    hints = (
+        "Check the spelling of the name.",
+        "Ask the publisher whether its record is still being published.",
+    )
 
 
 class NotImplementedHere(GatewayError):
@@ -111,3 +152,7 @@ class RetrievalTimeout(GatewayError):
 
     status = 504
     title = "The content did not arrive in time"
+    hints = (
+        "Try again in a moment: the providers may be slow or have just gone offline.",
+        _WHOEVER_HAS_IT,
+    )

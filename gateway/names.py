@@ -13,6 +13,7 @@ from merkledag.errors import InvalidCID, InvalidPath, MerkledagError
 from merkledag.path import parse_path
 from merkledag.peer import name_text, parse_name
 
+NAME_STEP = "name resolution"
 MAX_NAME_STEPS = 32  # DNSLink gateway spec: a hard limit of recursion
 
 
@@ -63,10 +64,14 @@ async def resolve_name(names: NameResolver, name: str, settings: GatewaySettings
             async with asyncio.timeout(limit_s):
                 target = await names.resolve(name)
         except LookupError as error:
-            raise errors.NameUnresolved(f"{name} has no valid record: {_reason(error)}") from error
+            raise errors.NameUnresolved(
+                f"{name} has no valid record: {_reason(error)}", step=NAME_STEP
+            ) from error
         except TimeoutError as error:
             raise errors.RetrievalTimeout(
-                f"{name} was not resolved within {limit_s:g} s", {"Retry-After": str(settings.retry_after_s)}
+                f"{name} was not resolved within {limit_s:g} s",
+                {"Retry-After": str(settings.retry_after_s)},
+                step=NAME_STEP,
             ) from error
         ttl_s = target.ttl_s if ttl_s is None else min(ttl_s, target.ttl_s)
         changes.append(target.changed_s)
@@ -76,7 +81,9 @@ async def resolve_name(names: NameResolver, name: str, settings: GatewaySettings
             if path.namespace == "ipfs":
                 return Immutable(CID.parse(path.root), segments, ttl_s, _latest(changes))
         except (InvalidPath, InvalidCID) as error:
-            raise errors.NameUnresolved(f"{name} points at {target.path[:256]!r}: {error}") from error
+            raise errors.NameUnresolved(
+                f"{name} points at {target.path[:256]!r}: {error}", step=NAME_STEP
+            ) from error
         name = key_name(path.root) or path.root.lower()
     raise errors.BadRequest(f"the name leads through more than {MAX_NAME_STEPS} other names")
 

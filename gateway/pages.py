@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
-from urllib.parse import unquote
 
 from gateway import mime
 from gateway.request import ContentRequest, Kind, encode_segment
@@ -182,20 +181,4 @@ def welcome() -> str:
         "<code>/ipfs/</code>, or a name behind <code>/ipns/</code>:</p>"
         "<ul><li><code>/ipfs/CID</code></li><li><code>/ipfs/CID/path/to/file</code></li>"
         "<li><code>/ipns/NAME</code></li></ul></div>" + page_end("Served by Holdfast.")
-    )
-
-
-def error_page(status: int, title: str, message: str, target: str, hints: Iterable[str]) -> str:
-    """What went wrong and what to try, for people. `target` is the request target as it came."""
-    path = target.partition("?")[0]
-    items = [f"<li>{text(hint)}</li>" for hint in hints]
-    above, _, last = path.rstrip("/").rpartition("/")
-    if status == 404 and last and above.count("/") >= 2:
-        items.append(f'<li><a href="{text(above)}/">Open the folder above</a> to see what it holds.</li>')
-    help_ = f"<h2>What to try</h2><ul>{''.join(items)}</ul>" if items else ""
-    sentence = message[:1].upper() + message[1:]
-    return (
-        page_start(f"{status} {title}", title, text(unquote(path, errors="replace")))
-        + f'<div class="card error"><p class="status">Status {status}</p><p>{text(sentence)}</p>{help_}</div>'
-        + page_end("Served by Holdfast.")
     )

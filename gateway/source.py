@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from merkledag.cid import CID
+
+
+class Provider(Protocol):
+    """One who was asked for a block. `name` is a host or URL that strangers may see."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, in a few words: `does not have it`, `did not answer`, …"""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        ...
+
+
+@runtime_checkable
+class Retrieval(Protocol):
+    """An error of a source that knows who was asked."""
+
+    @property
+    def asked(self) -> Sequence[Provider]: ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A source that can tell of a fetch that did not end in time."""
+
+    def asked(self, cid: CID) -> Sequence[Provider]:
+        """Who has been asked for a block that is being fetched, or was a moment ago."""
+        ...
 
 
 class BlockSource(Protocol):
