@@ -1,289 +1,248 @@
-"""How fast the gateway serves: a large file, small files, paths, ranges, CAR. Prints JSON and a table.
+"""How fast the gateway serves: real `holdfast gateway` processes over a real store, beside bare aiohttp.
 
-`python bench/gateway.py [--size-mib 256] [--seconds 3] [--loop uvloop|asyncio] [--json]`
-
-The server is a process of its own with its blocks in memory (so this measures the gateway, not a store), the
-clients are this one. Beside it stands what the same server and clients do with a handler that writes fixed
-bytes: the limit of HTTP in Python on this machine.
+Run from the repository's root: `python -m bench.gateway [--workers N] [--size-mib N] [--files N] [--rounds N]
+[--seconds S] [--lines A,B] [--before TREE] [--ipfs PATH] [--folder DIR]`. Prints one JSON document on stdout
+and a table on stderr. Every round starts every server anew; each line is measured on all of them in turn
+before the next line; every figure is a median over the rounds. Limits: aiohttp (`web.Server`) with a handler
+of fixed bytes and as many processes, and a thread that writes the large file's pages to a socket. `--before`
+names an older source tree, `--ipfs` a kubo binary, to be measured in the same rounds. The client is a thread
+of this process and shares the machine; what it costs is a line of its own. Memory is RssAnon of a server's
+processes together, sampled over all lines.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import hashlib
 import json
-import multiprocessing
 import random
-import socket
+import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Final, NamedTuple
+from urllib.request import urlopen
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.commands import ROOT, make_large, make_small
+from bench.gateway_load import MIB, download, rate, request
+from bench.gateway_servers import Bare, Files, Kubo, Ours, Server, Side, Store, watched
 
-MIB = 1024 * 1024
-SMALL_BYTES = 4096
-FOLDERS, FILES_A_FOLDER = 100, 100
-MAX_SIZE_MIB = 4096
+SMALL_BYTES: Final = 4096
+CONNECTIONS: Final = 32
+START_S: Final = 30.0
+COLD_S: Final = 60.0
+LARGE_LINES: Final = ("large", "large_car", "large_tar")
+CLIENT: Final = "client_us_per_request"
 
 
-class Blocks:
-    """Blocks in memory."""
+class Content(NamedTuple):
+    """What every server has: CIDs of a 4 KB file, a large file and a folder of folders, and their paths."""
+
+    small: str
+    large: str
+    root: str
+    paths: tuple[str, ...]
+    size_bytes: int
+
+
+class Line(NamedTuple):
+    """One kind of request, in the order in which they are sent."""
+
+    requests: Callable[[Content], list[bytes]]
+    status: int = 200
+    once: bool = False
+
+
+def _folder(content: Content) -> str:
+    return content.paths[0].rpartition("/")[0]
+
+
+def _by_path(content: Content) -> list[bytes]:
+    return [request(path) for path in random.Random(1).sample(content.paths, len(content.paths))]
+
+
+def _ranges(content: Content) -> list[bytes]:
+    chance = random.Random(2)
+    starts = [chance.randrange(content.size_bytes - 100) for _ in range(5_000)]
+    return [request(f"/ipfs/{content.large}", f"Range: bytes={at}-{at + 99}") for at in starts]
+
+
+LINES: Final = {
+    "paths_first_time": Line(_by_path, once=True),
+    "one_small": Line(lambda content: [request(f"/ipfs/{content.small}")]),
+    "paths": Line(_by_path),
+    "ranges_100_bytes": Line(_ranges, status=206),
+    "head": Line(lambda content: [request(f"/ipfs/{content.small}", method="HEAD")]),
+    "not_modified": Line(
+        lambda content: [request(f"/ipfs/{content.small}", f'If-None-Match: "{content.small}"')], status=304
+    ),
+    "raw_block": Line(lambda content: [request(f"/ipfs/{content.small}?format=raw")]),
+    "small_car": Line(lambda content: [request(f"{path}?format=car") for path in content.paths[:500]]),
+    "folder_tar": Line(lambda content: [request(f"{_folder(content)}?format=tar")]),
+    "listing": Line(lambda content: [request(f"{_folder(content)}/")]),
+}
+
+
+# --- the measurement ---
+
+
+class Figures:
+    """All rounds: by line and server."""
 
     def __init__(self) -> None:
-        self.data: dict[bytes, bytes] = {}
+        self._all: dict[str, dict[str, list[float]]] = {}
 
-    def view(self, cid: Any) -> AbstractContextManager[memoryview] | None:
-        data = self.data.get(cid.multihash)
-        return None if data is None else self._open(data)
+    def add(self, line: str, server: str, value: float) -> None:
+        """Notes one figure."""
+        self._all.setdefault(line, {}).setdefault(server, []).append(value)
 
-    @contextmanager
-    def _open(self, data: bytes) -> Iterator[memoryview]:
-        yield memoryview(data)
-
-    async def get(self, cid: Any) -> bytes:
-        return self.data[cid.multihash]
-
-    async def has(self, cid: Any) -> bool:
-        return cid.multihash in self.data
+    def medians(self) -> dict[str, dict[str, float]]:
+        """The median of each."""
+        return {
+            line: {server: round(statistics.median(values), 2) for server, values in by_server.items()}
+            for line, by_server in self._all.items()
+        }
 
 
-def fill(blocks: Blocks, size_mib: int) -> dict[str, Any]:
-    """A large file, and 10,000 small ones in 100 folders."""
-    from merkledag.builder import FileTree, make_leaf
-    from merkledag.directory import DirEntry, build_directory
-    from merkledag.profile import UNIXFS_V1_2025 as PROFILE
-
-    def add(items: Any) -> None:
-        for block in items:
-            blocks.data[block.cid.multihash] = block.data
-
-    chance = random.Random(7)
-    tree = FileTree(PROFILE)
-    for _ in range(size_mib):
-        add(tree.add(make_leaf(PROFILE, chance.randbytes(MIB))))
-    large, rest = tree.finish()
-    add(rest)
-    folders = []
-    for number in range(FOLDERS):
-        entries = []
-        for file in range(FILES_A_FOLDER):
-            leaf = make_leaf(PROFILE, chance.randbytes(SMALL_BYTES))
-            add([leaf.block])
-            entries.append(DirEntry(f"file-{file}.bin", leaf.link.cid, leaf.link.tsize))
-        link, made = build_directory(PROFILE, entries)
-        add(made)
-        folders.append(DirEntry(f"folder-{number}", link.cid, link.tsize))
-    root, made = build_directory(PROFILE, folders)
-    add(made)
-    return {"large": str(large.cid), "root": str(root.cid)}
+def measure_large(line: str, server: Server, content: Content, figures: Figures) -> None:
+    """Seconds of one download of the large file; the bare server has only one kind."""
+    path = f"/ipfs/{content.large}" + {"large_car": "?format=car", "large_tar": "?format=tar"}.get(line, "")
+    total, seconds = download(server.file_port or server.port, path)
+    if total < content.size_bytes:
+        raise SystemExit(f"{server.name} {line}: {total} bytes only")
+    figures.add(f"{line}_s", server.name, seconds)
 
 
-def serve(pipe: Connection, size_mib: int, loop_name: str) -> None:
-    """The server process: sends its port and CIDs, then serves until it is ended."""
-
-    async def run() -> None:
-        from aiohttp import web
-
-        from gateway.app import build_app
-        from gateway.listener import listen
-        from gateway.settings import GatewaySettings
-
-        blocks = Blocks()
-        facts = fill(blocks, size_mib)
-        settings = GatewaySettings(subdomain_hosts=())
-        app = build_app(blocks, None, settings)
-        body = bytes(SMALL_BYTES)
-
-        async def fixed(_: web.Request) -> web.Response:
-            return web.Response(body=body)
-
-        bare = web.Application()
-        bare.router.add_get("/fixed", fixed)
-        listener = await listen(app, "127.0.0.1", 0, settings)
-        other = await listen(bare, "127.0.0.1", 0, settings)
-        pipe.send({**facts, "port": listener.port, "bare_port": other.port})
-        await asyncio.Event().wait()
-
-    if loop_name == "uvloop":
-        import uvloop
-
-        uvloop.run(run())
+def measure_rate(name: str, server: Server, content: Content, seconds: float, figures: Figures) -> None:
+    """Answers a second of one line, and what the client's part of it costs."""
+    line = LINES[name]
+    if server.name == Bare.name:
+        requests, status, once = [request("/")], 200, False
     else:
-        asyncio.run(run())
+        requests, status, once = line.requests(content), line.status, line.once
+    seconds = COLD_S if once else seconds
+    load = rate(server.port, requests, status=status, seconds=seconds, connections=CONNECTIONS, once=once)
+    figures.add(f"{name}_per_s", server.name, load.per_s)
+    if name == "one_small":
+        figures.add(CLIENT, server.name, load.client_us)
 
 
-def download(port: int, path: str) -> tuple[int, float]:
-    """Bytes of one response and the seconds it took, read with a plain socket."""
-    buffer = bytearray(MIB)
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        start = time.perf_counter()
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-        total = 0
-        while count := sock.recv_into(buffer):
-            total += count
-        return total, time.perf_counter() - start
+def one_round(
+    sides: Sequence[Side],
+    wanted: list[str],
+    content: Content,
+    seconds: float,
+    figures: Figures,
+    peaks: dict[str, float],
+) -> None:
+    """Every line on every server, in turn."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(side.start()) for side in sides]
+        with watched(servers, peaks):
+            for name in wanted:
+                for server in servers:
+                    if name not in LARGE_LINES:
+                        measure_rate(name, server, content, seconds, figures)
+                    elif not (server.name == Kubo.name and name == "large_tar"):
+                        measure_large(name, server, content, figures)
 
 
-class _Load(asyncio.Protocol):
-    """One connection that asks again as soon as it was answered."""
-
-    def __init__(self, requests: Iterator[bytes], deadline: float) -> None:
-        self._requests = requests
-        self._deadline = deadline
-        self._left = -1
-        self._head = b""
-        self.count = 0
-        self.done = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(next(self._requests))
-
-    def data_received(self, data: bytes) -> None:
-        if self._left < 0:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = self._head[:end].lower()
-            if b" 200 " not in head[:16] and b" 206 " not in head[:16]:
-                raise RuntimeError(f"unexpected answer: {self._head[:200]!r}")
-            at = head.index(b"content-length:") + 15
-            length = int(head[at:].split(b"\r\n", 1)[0])
-            self._left = length - (len(self._head) - end - 4)
-            self._head = b""
-        else:
-            self._left -= len(data)
-        if self._left == 0:
-            self.count += 1
-            self._left = -1
-            if time.perf_counter() >= self._deadline:
-                self._transport.close()
-            else:
-                self._transport.write(next(self._requests))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+def read_content(stores: list[Store], files: Files, size_bytes: int) -> Content:
+    """Imports the files everywhere."""
+    found = {store.name: store.add(files) for store in stores}
+    small, large, root = next(iter(found.values()))
+    if any(each != (small, large, root) for each in found.values()):
+        raise SystemExit(f"the CIDs differ: {found}")
+    paths = sorted(path for path in files.tree.rglob("*") if path.is_file())
+    return Content(
+        small,
+        large,
+        root,
+        tuple(f"/ipfs/{root}/{path.relative_to(files.tree)}" for path in paths),
+        size_bytes,
+    )
 
 
-async def rate(port: int, requests: Iterator[bytes], seconds: float, connections: int = 8) -> float:
-    """Requests a second over keep-alive connections."""
-    loop = asyncio.get_running_loop()
-    start = time.perf_counter()
-    clients = []
-    for _ in range(connections):
-        _, client = await loop.create_connection(lambda: _Load(requests, start + seconds), "127.0.0.1", port)
-        clients.append(client)
-    await asyncio.gather(*(client.done for client in clients))
-    return sum(client.count for client in clients) / (time.perf_counter() - start)
+def check_sameness(stores: list[Store], content: Content) -> None:
+    """Every server gives the same bytes, or the figures compare nothing."""
+    path = content.paths[-1]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(store.start()) for store in stores]
+        bodies = set()
+        for server in servers:
+            url = f"http://127.0.0.1:{server.port}{path}"
+            with urlopen(url, timeout=START_S) as answer:
+                bodies.add(answer.read())
+        if len(bodies) != 1:
+            raise SystemExit(f"the servers differ in {path}")
 
 
-def get(path: str, extra: str = "") -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{extra}\r\n".encode()
+def options() -> argparse.Namespace:
+    """Reads the command line."""
+    names = (*LINES, *LARGE_LINES)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workers", type=int, default=1, help="processes of each server, at most 16")
+    parser.add_argument("--size-mib", type=int, default=1024, help="of the large file, 1 to 4096")
+    parser.add_argument("--files", type=int, default=10_000, help="small ones, 100 to 100,000")
+    parser.add_argument("--rounds", type=int, default=3, help="1 to 20")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each line in a round, at most 60")
+    parser.add_argument("--lines", default=",".join(names), help="which, by commas")
+    parser.add_argument("--folder", type=Path, default=None, help="for the stores")
+    parser.add_argument("--before", type=Path, default=None, help="an older source tree to measure beside")
+    parser.add_argument("--ipfs", default=None, help="a kubo binary to measure beside")
+    wanted = parser.parse_args()
+    wanted.lines = wanted.lines.split(",")
+    if unknown := set(wanted.lines).difference(names):
+        parser.error(f"unknown lines {sorted(unknown)}; known are {', '.join(names)}")
+    if not (1 <= wanted.workers <= 16 and 1 <= wanted.size_mib <= 4096 and 100 <= wanted.files <= 100_000):
+        parser.error("workers, size or files out of bounds; see --help")
+    if not (1 <= wanted.rounds <= 20 and 0 < wanted.seconds <= 60):
+        parser.error("rounds or seconds out of bounds; see --help")
+    return wanted
 
 
-def small(root: str) -> Iterator[bytes]:
-    request = get(f"/ipfs/{root}/folder-0/file-0.bin")
-    while True:
-        yield request
-
-
-def many(root: str) -> Iterator[bytes]:
-    chance = random.Random(1)
-    while True:
-        yield get(
-            f"/ipfs/{root}/folder-{chance.randrange(FOLDERS)}/file-{chance.randrange(FILES_A_FOLDER)}.bin"
-        )
-
-
-def ranges(large: str, size_bytes: int) -> Iterator[bytes]:
-    chance = random.Random(2)
-    while True:
-        at = chance.randrange(size_bytes - 100)
-        yield get(f"/ipfs/{large}", f"Range: bytes={at}-{at + 99}\r\n")
-
-
-def fixed() -> Iterator[bytes]:
-    while True:
-        yield get("/fixed")
-
-
-def measure(facts: dict[str, Any], size_mib: int, seconds: float, loop_name: str) -> dict[str, float]:
-    """All figures, each the median of three."""
-
-    def run(port: int, requests: Iterator[bytes]) -> float:
-        if loop_name == "uvloop":
-            import uvloop
-
-            return uvloop.run(rate(port, requests, seconds))
-        return asyncio.run(rate(port, requests, seconds))
-
-    def speed(path: str) -> float:
-        times = []
-        for _ in range(3):
-            total, took = download(facts["port"], path)
-            if total < size_mib * MIB:
-                raise RuntimeError(f"{path}: {total} bytes only")
-            times.append(took)
-        return size_mib / sorted(times)[1]
-
-    def median(port: int, make: Any) -> float:
-        return sorted(run(port, make()) for _ in range(3))[1]
-
-    port = facts["port"]
-    block = random.Random(3).randbytes(64 * MIB)
-    start = time.perf_counter()
-    hashlib.sha256(block).digest()
-    hash_speed = 64 / (time.perf_counter() - start)
-    start = time.perf_counter()
-    bytearray(block)
-    copy_speed = 64 / (time.perf_counter() - start)
-    return {
-        "large_file_mib_s": speed(f"/ipfs/{facts['large']}"),
-        "large_car_mib_s": speed(f"/ipfs/{facts['large']}?format=car"),
-        "one_small_file_requests_s": median(port, lambda: small(facts["root"])),
-        "many_small_files_requests_s": median(port, lambda: many(facts["root"])),
-        "range_100_bytes_requests_s": median(port, lambda: ranges(facts["large"], size_mib * MIB)),
-        "limit_fixed_bytes_requests_s": median(facts["bare_port"], fixed),
-        "limit_sha256_mib_s": hash_speed,
-        "limit_memory_copy_mib_s": copy_speed,
-    }
+def show(facts: dict[str, object], medians: dict[str, dict[str, float]]) -> None:
+    """The table on stderr, the document on stdout."""
+    servers = list(dict.fromkeys(server for row in medians.values() for server in row))
+    width = max(map(len, medians)) + 1
+    lines = [" " * width + "".join(f"{server:>12}" for server in servers)]
+    for name, row in medians.items():
+        places = 0 if name.endswith("_per_s") else 3 if name.endswith("_s") else 1
+        cells = (f"{row[server]:,.{places}f}" if server in row else "" for server in servers)
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
+    sys.stderr.write("\n".join(lines) + "\n")
+    json.dump({**facts, "medians": medians}, sys.stdout, indent=1)
+    sys.stdout.write("\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size-mib", type=int, default=256)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
-    parser.add_argument("--json", action="store_true", help="JSON only")
-    options = parser.parse_args()
-    if not 1 <= options.size_mib <= MAX_SIZE_MIB or not 0 < options.seconds <= 60:
-        parser.error(f"size from 1 to {MAX_SIZE_MIB} MiB, seconds up to 60")
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=serve, args=(theirs, options.size_mib, options.loop), daemon=True)
-    server.start()
-    theirs.close()
-    try:
-        facts = ours.recv()
-        result = measure(facts, options.size_mib, options.seconds, options.loop)
-    finally:
-        server.terminate()
-        server.join()
-    if not options.json:
-        width = max(map(len, result))
-        for name, value in result.items():
-            print(f"{name:<{width}}  {value:>12,.0f}", file=sys.stderr)
-    print(json.dumps({"size_mib": options.size_mib, "loop": options.loop, "results": result}))
+    wanted = options()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=wanted.folder, prefix="holdfast-bench-") as name:
+        folder = Path(name)
+        (folder / "small").write_bytes(random.Random(3).randbytes(SMALL_BYTES))
+        files = Files(
+            folder / "small",
+            make_large(folder / "large", wanted.size_mib),
+            make_small(folder / "tree", wanted.files),
+        )
+        stores: list[Store] = [Ours("now", ROOT, folder, wanted.workers)]
+        if wanted.before is not None:
+            stores.insert(0, Ours("before", wanted.before.resolve(), folder, wanted.workers))
+        if wanted.ipfs is not None:
+            stores.append(Kubo(wanted.ipfs, folder))
+        content = read_content(stores, files, wanted.size_mib * MIB)
+        check_sameness(stores, content)
+        sides: list[Side] = [*stores, Bare(wanted.workers, files.large)]
+        figures, peaks = Figures(), dict[str, float]()
+        for _ in range(wanted.rounds):
+            one_round(sides, wanted.lines, content, wanted.seconds, figures, peaks)
+    medians = figures.medians()
+    medians["peak_anonymous_mib"] = {server: round(mib, 1) for server, mib in peaks.items()}
+    facts = {"workers": wanted.workers, "size_mib": wanted.size_mib, "files": wanted.files}
+    show({**facts, "rounds": wanted.rounds, "took_s": round(time.perf_counter() - began)}, medians)
 
 
 if __name__ == "__main__":
