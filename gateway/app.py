@@ -11,10 +11,12 @@ from typing import Final
 from aiohttp import web
 
 from gateway.answers import error_response, translate
+from gateway.control import Readiness, Ready, health_response, readiness_response
 from gateway.dispatch import Gateway
 from gateway.errors import GatewayError, MethodNotAllowed, TooManyRequests
-from gateway.headers import NO_STORE, base_headers
+from gateway.headers import base_headers
 from gateway.listener import CANCEL_WITH_CLIENT
+from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource, NameResolver, RecordSource
 from merkledag.errors import MerkledagError
@@ -48,13 +50,19 @@ def build_app(
     *,
     records: RecordSource | None = None,
     access_log: AccessLog | None = None,
+    metrics: Metrics | None = None,
+    ready: Ready | None = None,
 ) -> web.Application:
-    """The whole gateway: every path of every host is content, except `/healthz` on a path gateway."""
+    """The whole gateway: every path of every host is content, but for two addresses on path gateways.
+
+    `/healthz` says that the process answers, `/readyz` what `ready` says. `metrics` is counted up.
+    """
     settings = settings or GatewaySettings()
-    front = _Front(Gateway(source, names, records, settings), settings, access_log)
+    front = _Front(Gateway(source, names, records, settings), settings, access_log, metrics, ready)
     app = web.Application()
     app[CANCEL_WITH_CLIENT] = True
     app.router.add_get("/healthz", front.health)
+    app.router.add_get("/readyz", front.readiness)
     app.router.add_route("*", "/{path:.*}", front.handle)
     return app
 
@@ -77,20 +85,31 @@ def add_trustless_routes(
 class _Front:
     """What stands before the gateway proper: methods, concurrency, and errors turned into answers."""
 
-    def __init__(self, gateway: Gateway, settings: GatewaySettings, access_log: AccessLog | None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        settings: GatewaySettings,
+        access_log: AccessLog | None,
+        metrics: Metrics | None = None,
+        ready: Ready | None = None,
+    ) -> None:
         self._gateway = gateway
         self._settings = settings
         self._access_log = access_log
-        self._running = 0
+        self._metrics = metrics or Metrics()
+        self._ready = ready
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """The process answers; on a site's own origin the path is the site's."""
         if self._gateway.is_site(request):
             return await self.handle(request)
-        headers = base_headers()
-        headers["Content-Type"] = "text/plain; charset=utf-8"
-        headers["Cache-Control"] = NO_STORE
-        return web.Response(body=b"ok\n", headers=headers)
+        return health_response()
+
+    async def readiness(self, request: web.Request) -> web.StreamResponse:
+        """Whether to send requests here; on a site's own origin the path is the site's."""
+        if self._gateway.is_site(request):
+            return await self.handle(request)
+        return readiness_response(Readiness(True) if self._ready is None else await self._ready())
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers one request."""
@@ -116,15 +135,17 @@ class _Front:
             )
 
     async def _limited(self, request: web.Request) -> web.StreamResponse:
-        if self._running >= self._settings.max_concurrent_requests:
+        metrics = self._metrics
+        if metrics.in_flight >= self._settings.max_concurrent_requests:
+            metrics.refused["requests"] += 1
             wait_s = str(self._settings.retry_after_s)
             busy = TooManyRequests("too many requests at once; try again shortly", {"Retry-After": wait_s})
             return error_response(request, busy, request.raw_path)
-        self._running += 1
+        metrics.in_flight += 1
         try:
             return await self._answered(request)
         finally:
-            self._running -= 1
+            metrics.in_flight -= 1
 
     async def _answered(self, request: web.Request) -> web.StreamResponse:
         method = request.method

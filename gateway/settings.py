@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from gateway.host_names import HostPatterns, is_address
+
 KIB = 1024
 MIB = 1024 * KIB
+TIB = 1024 * 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +17,21 @@ class GatewaySettings:
 
     # What is served
     deserialize: bool = True  # False: only what a client can verify (raw, car, ipns-record)
+    # Host names, without ports. `*` stands for a part of one label: `*.example.net`, `eu-*.example.net`.
+    trustless_hosts: tuple[str, ...] = ()  # these serve as if `deserialize` were off
+    full_hosts: tuple[str, ...] = ()  # these serve as if it were on
     subdomain_hosts: tuple[str, ...] = ("localhost",)  # hosts whose subdomains are origins; () = none
+    path_hosts: tuple[str, ...] = ()  # path gateways, whose names are never looked up as DNSLinks
     dnslink_hosts: bool = True  # other host names are DNSLink names
     trust_forwarded_headers: bool = True  # X-Forwarded-Host and -Proto, as a proxy in front sets them
 
     # How much at once
     max_concurrent_requests: int = 1024  # more: 429
+    max_client_requests: int = 128  # of one address (IPv6: one /64) at once; more: 429
+    trusted_proxies: tuple[str, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+    )  # their X-Forwarded-For is believed
     max_connections: int = 4096  # more: closed at once
     retry_after_s: int = 5
 
@@ -29,11 +41,15 @@ class GatewaySettings:
     view_hold_s: float = 0.8  # a block's view stays open this long for a client that is slow (at most 1)
     header_timeout_s: float = 15.0  # from connecting to a complete request
     idle_timeout_s: float = 75.0  # from a response to the next request; clients close after 15 s or so
+    max_response_s: float = 3600.0  # from a whole request to the end of its response; then 504, or it is cut
+    shutdown_s: float = 10.0  # for running answers to end when the gateway stops
 
     # How large
     max_url_bytes: int = 8 * KIB
     max_header_bytes: int = 8 * KIB  # one header line
     max_path_segments: int = 128
+    max_response_bytes: int = TIB  # of a CAR, TAR, file or range; more: 410, or it is cut
+    max_file_bytes: int = TIB  # of a file given as it is, or a part of it; larger: 410
     max_ranges: int = 16
     write_chunk_bytes: int = 128 * KIB  # what a slow client can make this process hold
     json_check_bytes: int = 4 * MIB  # a UnixFS file up to this size is parsed to see whether it is JSON
@@ -42,6 +58,12 @@ class GatewaySettings:
     max_preview_bytes: int = 256 * KIB  # of a dag-json or dag-cbor node shown as HTML
     max_tar_depth: int = 64
     prefetch_blocks: int = 4  # fetched ahead of a reader when blocks are not here
+
+    # For operators
+    access_log: str = ""  # a file, "-" for standard output, "" for none
+    access_log_format: str = "combined"  # or "json"
+    denylists: tuple[str, ...] = ()  # files in the compact denylist format (IPIP-0383), later ones win
+    tracing: bool = False  # spans by OpenTelemetry, if it is installed
 
     # Remembered paths under /ipfs (immutable)
     path_cache_entries: int = 16_384
@@ -53,6 +75,15 @@ class GatewaySettings:
                 least = 0 if field.name in ("prefetch_blocks", "path_cache_entries") else 1e-3
                 if value < least:
                     raise ValueError(f"gateway setting {field.name} must be larger than {value}")
+        for name in ("trustless_hosts", "full_hosts", "subdomain_hosts", "path_hosts"):
+            try:
+                HostPatterns(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"gateway setting {name}: {error}") from None
+        if self.access_log_format not in ("combined", "json"):
+            raise ValueError(f"access log format {self.access_log_format!r}: use combined or json")
         for host in self.subdomain_hosts:
-            if not host or host != host.lower() or "/" in host:
-                raise ValueError(f"subdomain host {host!r}: write a lower-case host name, such as localhost")
+            if is_address(host):
+                raise ValueError(f"gateway setting subdomain_hosts: the address {host} has no subdomains")
+        if both := set(self.trustless_hosts) & set(self.full_hosts):
+            raise ValueError(f"gateway settings trustless_hosts and full_hosts: {min(both)} is in both")

@@ -1,0 +1,72 @@
+"""What operators ask a running gateway, on a listener that strangers do not reach."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway import metrics
+from gateway.headers import NO_STORE
+from gateway.metrics import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests can be sent here, and if not why, in one line."""
+
+    ready: bool
+    reason: str = ""
+
+
+Collect = Callable[[], Awaitable[Sequence[Snapshot]]]
+Ready = Callable[[], Awaitable[Readiness]]
+# Takes up changed configuration and denylists. One line on what it did; ValueError: refused, the old goes on.
+Reload = Callable[[], Awaitable[str]]
+
+
+def build_control_app(collect: Collect, ready: Ready, reload: Reload) -> web.Application:
+    """`/metrics`, `/healthz`, `/readyz`, and `POST /reload` (422 with the reason where it is refused)."""
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        body = metrics.exposition(metrics.merge(await collect()))
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE, **_HEADERS})
+
+    async def show_health(_: web.Request) -> web.Response:
+        return health_response()
+
+    async def show_readiness(_: web.Request) -> web.Response:
+        return readiness_response(await ready())
+
+    async def do_reload(_: web.Request) -> web.Response:
+        try:
+            done = await reload()
+        except ValueError as error:
+            return _line(422, f"not reloaded: {error}")
+        return _line(200, done)
+
+    app = web.Application()
+    app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/healthz", show_health)
+    app.router.add_get("/readyz", show_readiness)
+    app.router.add_post("/reload", do_reload)
+    return app
+
+
+_HEADERS = {"Cache-Control": NO_STORE, "X-Content-Type-Options": "nosniff"}
+
+
+def health_response() -> web.Response:
+    """The process answers; that is all it says."""
+    return _line(200, "ok")
+
+
+def readiness_response(readiness: Readiness) -> web.Response:
+    """200, or 503 with the reason."""
+    return _line(200, "ready") if readiness.ready else _line(503, f"not ready: {readiness.reason}")
+
+
+def _line(status: int, text: str) -> web.Response:
+    headers = {"Content-Type": "text/plain; charset=utf-8", **_HEADERS}
+    return web.Response(status=status, body=f"{' '.join(text.split())}\n".encode(), headers=headers)
