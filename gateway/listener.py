@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, cast
 
 from aiohttp import http_exceptions, web
@@ -16,7 +19,9 @@ CANCEL_WITH_CLIENT: Final = web.AppKey("CANCEL_WITH_CLIENT", bool)
 
 _SWEEP_S = 1.0
 _BACKLOG = 1024
-_SHUTDOWN_S = 10.0
+_CUT_S = 0.1  # for handlers to end whose connections were cut
+_LOOK_S = 0.1
+_LAST_REQUEST_S = 0.5  # for a request that is on its way when a server is to end
 _CONNECT = b"CONNECT "
 _END_OF_HEAD = b"\r\n\r\n"
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -36,16 +41,33 @@ _log.addFilter(_is_ours)
 
 
 class Listener:
-    """A started server; `close` it."""
+    """A started server; `close` it, which ends what still runs."""
 
-    def __init__(self, runner: web.AppRunner, server: asyncio.Server, guard: Guard) -> None:
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        server: web.Server,
+        listening: Sequence[asyncio.Server],
+        accepting: Sequence[socket.socket],
+        guard: Guard,
+    ) -> None:
         self._runner = runner
         self._server = server
+        self._listening = listening
+        self._accepting = list(accepting)
         self.guard = guard
         self._sweeper = asyncio.get_running_loop().create_task(guard.sweep_forever())
-        address = server.sockets[0].getsockname()
-        self.host: str = address[0]
-        self.port: int = address[1]
+        self._address = accepting[0].getsockname()
+
+    @property
+    def host(self) -> str:
+        """The address that it listens at first."""
+        return str(self._address[0])
+
+    @property
+    def port(self) -> int:
+        """Its port there."""
+        return int(self._address[1])
 
     @property
     def url(self) -> str:
@@ -58,20 +80,60 @@ class Listener:
         """How many are open."""
         return len(self.guard)
 
-    async def close(self) -> None:
-        """Stops accepting, lets running requests end (10 s), then cuts them."""
-        self._server.close()
+    async def drain(self, within_s: float, idle_s: float) -> None:
+        """Accepts nothing more, and returns when all connections have ended, or after `within_s` seconds.
+
+        Every answer says that it is the last of its connection; one that waits for a request is closed after
+        `idle_s` seconds. Who had connected before is still answered, also where nobody had accepted it yet.
+        """
+        loop = asyncio.get_running_loop()
+        self.guard.draining_since = began_s = loop.time()
+        for listening in self._listening:
+            listening.close()
+        for accepting in self._accepting:
+            await self._accept_the_rest(accepting)
+            accepting.close()
+        self._accepting.clear()
+        self.guard.emptied.clear()
+        while len(self.guard) and (left_s := began_s + within_s - loop.time()) > 0:
+            self.guard.close_idle(idle_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _LOOK_S)):
+                    await self.guard.emptied.wait()
+
+    async def close(self, within_s: float = 0.0) -> None:
+        """Ends: what had been asked for is answered within `within_s` seconds, the rest is cut."""
+        await self.drain(within_s, _LAST_REQUEST_S)
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
         await self._runner.cleanup()
 
+    async def _accept_the_rest(self, accepting: socket.socket) -> None:
+        """Takes over the connections that wait in the kernel's queue: closing the socket would cut them."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = accepting.accept()
+            except OSError:
+                return
+            connection.setblocking(False)
+            with suppress(OSError):  # it left
+                await loop.connect_accepted_socket(lambda: Watched(self._server(), self.guard), connection)
 
-async def listen(
-    app: web.Application, host: str, port: int, settings: GatewaySettings, *, reuse_port: bool = False
+
+async def listen(app: web.Application, host: str, port: int, settings: GatewaySettings) -> Listener:
+    """Serves `app` at an address; port 0 is any free one. Raises OSError if it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return await listen_on(app, [socket.create_server((host, port), family=family)], settings)
+
+
+async def listen_on(
+    app: web.Application, sockets: Sequence[socket.socket], settings: GatewaySettings
 ) -> Listener:
-    """Serves `app` with the limits on connections, headers and idle time; port 0 is any free one.
+    """Serves `app` on bound sockets, with the limits on connections, headers and idle time.
 
-    Works for any application, not only the gateway's. Raises OSError if the address cannot be had.
+    The sockets are the listener's from then on. Works for any application, not only the gateway's, and once
+    for each.
     """
     runner = web.AppRunner(
         app,
@@ -81,13 +143,14 @@ async def listen(
         keepalive_timeout=settings.idle_timeout_s,
         max_line_size=settings.max_url_bytes + 64,
         max_field_size=settings.max_header_bytes,
-        shutdown_timeout=_SHUTDOWN_S,
+        shutdown_timeout=_CUT_S,
     )
+    guard = Guard(settings)
+    app.on_response_prepare.append(guard.last_answer)
     await runner.setup()
     server = runner.server
     if server is None:
         raise RuntimeError("aiohttp has set up no server")
-    guard = Guard(settings)
     inner = server.request_handler
 
     async def tracked(request: web.BaseRequest) -> web.StreamResponse:
@@ -100,14 +163,20 @@ async def listen(
 
     server.request_handler = tracked
     loop = asyncio.get_running_loop()
+    listening: list[asyncio.Server] = []
+    accepting = [sock.dup() for sock in sockets]  # the event loop closes its own before all are accepted
     try:
-        listening = await loop.create_server(
-            lambda: Watched(server(), guard), host, port, backlog=_BACKLOG, reuse_port=reuse_port or None
-        )
+        for sock in sockets:
+            made = await loop.create_server(lambda: Watched(server(), guard), sock=sock, backlog=_BACKLOG)
+            listening.append(made)
     except OSError:
+        for sock in accepting:
+            sock.close()
         await runner.cleanup()
         raise
-    return Listener(runner, listening, guard)
+    for sock in accepting:
+        sock.setblocking(False)
+    return Listener(runner, server, listening, accepting, guard)
 
 
 class Guard:
@@ -118,6 +187,8 @@ class Guard:
         self._loop = asyncio.get_running_loop()
         self._all: dict[asyncio.BaseTransport, Watched] = {}
         self._idle: OrderedDict[asyncio.BaseTransport, Watched] = OrderedDict()  # longest idle first
+        self.draining_since: float | None = None  # when the server began to end
+        self.emptied = asyncio.Event()  # there was no connection any more
 
     def __len__(self) -> int:
         return len(self._all)
@@ -139,6 +210,8 @@ class Guard:
         """A connection is gone."""
         self._all.pop(connection.transport, None)
         self._idle.pop(connection.transport, None)
+        if not self._all:
+            self.emptied.set()
 
     def begin(self, transport: asyncio.BaseTransport | None) -> None:
         """A request came in whole."""
@@ -151,6 +224,20 @@ class Guard:
         if connection is not None:
             connection.served = True
             self._wait(connection)
+
+    async def last_answer(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Tells a client, as long as the server ends, that its connection is closed after this answer."""
+        if self.draining_since is not None:
+            response.force_close()
+            response.headers["Connection"] = "close"
+
+    def close_idle(self, idle_s: float) -> None:
+        """While draining: closes the connections that have waited so long for a request, since it began."""
+        since_s = self.draining_since or 0.0
+        now = self._loop.time()
+        for transport, connection in list(self._idle.items()):
+            if now - max(connection.waiting_since, since_s) >= idle_s:
+                transport.close()
 
     def _wait(self, connection: Watched) -> None:
         connection.waiting_since = self._loop.time()
