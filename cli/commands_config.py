@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cli.config import SETTINGS, Value, parse_value, setting_for
 from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag
 from cli.output import emit, text, usage
+from cli.settings import Value, all_settings, parse_value, setting_for
 
 app = new_app("Settings: a flag beats HOLDFAST_* beats config.toml beats the default.")
 
@@ -30,12 +30,12 @@ def get(
     config = Home.locate().config
     if key and not json_output:
         return text(_shown(config.get(key)))
-    keys = [setting_for(key).key] if key else list(SETTINGS)
+    keys = [setting_for(key).key] if key else list(all_settings())
     rows = [{"key": k, "value": config.get(k), "origin": config.origin(k)} for k in keys]
     if json_output:
         return emit(rows[0] if key else rows)
     for k in keys:
-        setting = SETTINGS[k]
+        setting = setting_for(k)
         text(f"{k} = {_shown(config.get(k))}  ({config.origin(k)}; {setting.help}; {setting.env})")
     return None
 

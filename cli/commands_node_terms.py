@@ -26,7 +26,7 @@ from cli.spending import (
 from cli.times import time_text
 
 if TYPE_CHECKING:
-    from cli.config import Value
+    from cli.settings import Value
     from ledger.engine.client import LedgerClient
     from ledger.records import ProviderRecord
 

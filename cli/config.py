@@ -1,6 +1,6 @@
 """Settings: flag, then HOLDFAST_*, then config.toml, then the default.
 
-`SETTINGS` lists every key. A key `table.name` is `name` under `[table]` in config.toml and
+`cli.settings` lists every key. A key `table.name` is `name` under `[table]` in config.toml and
 HOLDFAST_TABLE_NAME in the environment, unless the setting names another variable. config.toml holds only what
 differs from the defaults.
 """
@@ -8,266 +8,14 @@ differs from the defaults.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, cast
 
 from cli.output import CommandError, ExitCode, invalid, usage
-from cli.urls import is_web_url
+from cli.settings import Value, check_value, parse_value, setting_for
 
-Value = str | int | bool | list[str]
 MAX_CONFIG_BYTES: Final = 1 << 20
-MAX_NUMBER: Final = 2**63 - 1  # of TOML
-GIB: Final = 1 << 30
-SYSTEM_DNS: Final = "system"
-NO_DNS: Final = "off"
-
-
-def _listen(value: Value) -> str | None:
-    host, colon, port = str(value).rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        return "write ADDRESS:PORT, for example 127.0.0.1:8080 (port 0 is any)"
-    return None
-
-
-def _url(value: Value) -> str | None:
-    if value and not is_web_url(str(value)):
-        return "write a URL that begins with http:// or https:// and names a host"
-    return None
-
-
-def _urls(value: Value) -> str | None:
-    return next(filter(None, map(_url, cast("list[str]", value))), None)
-
-
-def _cids(value: Value) -> str | None:
-    from cli.arguments import cid_argument
-
-    try:
-        for text in cast("list[str]", value):
-            cid_argument(text)
-    except CommandError as error:
-        return str(error)
-    return None
-
-
-def _dns(value: Value) -> str | None:
-    from storage_node.names_dns import parse_server
-
-    servers = cast("list[str]", value)
-    if servers in ([SYSTEM_DNS], [NO_DNS]):
-        return None
-    try:
-        for server in servers:
-            parse_server(server)
-    except ValueError:
-        servers = []
-    return None if servers else "write system, off, or addresses of DNS servers such as 192.0.2.1:53"
-
-
-def _not_negative(value: Value) -> str | None:
-    if isinstance(value, int) and value < 0:
-        return "it cannot be negative"
-    return "that is more than there can be" if isinstance(value, int) and value > MAX_NUMBER else None
-
-
-def _percent(value: Value) -> str | None:
-    return None if isinstance(value, int) and 1 <= value <= 100 else "write a number from 1 to 100"
-
-
-def _size(text: str) -> int:
-    from cli.money import parse_size
-
-    return parse_size(text.replace("_", ""))
-
-
-def _parsed_by(parse: Callable[[str], object]) -> Callable[[Value], str | None]:
-    """Refuses texts that a parser for the command line refuses; the empty one stands for the default."""
-
-    def complaint(value: Value) -> str | None:
-        if not value:
-            return None
-        try:
-            parse(str(value))
-        except (CommandError, ValueError) as error:
-            return " ".join(str(error).split())
-        return None
-
-    return complaint
-
-
-def _amount(text: str) -> int:
-    from cli.money import parse_amount
-
-    return parse_amount(text)
-
-
-def _account(text: str) -> bytes:
-    from merkledag.peer import parse_peer
-
-    return parse_peer(text)
-
-
-def _profile(text: str) -> object:
-    from cli.profile_options import named_profile
-
-    return named_profile(text)
-
-
-class Setting(NamedTuple):
-    """One key of config.toml.
-
-    Its default (which fixes the type), what it is for, what values are refused, and how a text is read where
-    that is not plain from the type.
-    """
-
-    key: str
-    default: Value
-    help: str
-    env: str
-    check: Callable[[Value], str | None] | None = None
-    parse: Callable[[str], Value] | None = None
-
-
-def _setting(
-    key: str,
-    default: Value,
-    help_text: str,
-    check: Callable[[Value], str | None] | None = None,
-    env: str | None = None,
-    parse: Callable[[str], Value] | None = None,
-) -> Setting:
-    return Setting(key, default, help_text, env or "HOLDFAST_" + key.upper().replace(".", "_"), check, parse)
-
-
-def _bytes(key: str, default: int, help_text: str) -> Setting:
-    """A number of bytes, which may be written as 500G too."""
-    return _setting(key, default, help_text, _not_negative, parse=_size)
-
-
-SETTINGS: Final[dict[str, Setting]] = {
-    setting.key: setting
-    for setting in (
-        _setting(
-            "import.profile",
-            "unixfs-v1-2025",
-            "profile of `add` when no option says otherwise",
-            _parsed_by(_profile),
-        ),
-        _bytes("storage.max_bytes", 0, "hard quota of the blockstore in bytes, or such as 500G; 0 is none"),
-        _bytes("storage.reserve_bytes", GIB, "free disk that is never used, in bytes, or such as 10G"),
-        _bytes(
-            "storage.cache_bytes",
-            10 * GIB,
-            "what is kept at most of content fetched for readers; 0 is nothing",
-        ),
-        _setting("storage.verify_on_read", False, "hash every block again when it is read from the disk"),
-        _setting(
-            "storage.gc_high_percent", 90, "servers collect when so much of the room is taken", _percent
-        ),
-        _setting("storage.gc_low_percent", 80, "and evict cache until no more than this is taken", _percent),
-        _setting(
-            "storage.scrub_days",
-            30,
-            "servers hash every block again in so many days; 0 is never",
-            _not_negative,
-        ),
-        _bytes("storage.scrub_rate", 16 << 20, "bytes a second that they read for it at most; 0 is no limit"),
-        _setting("maintenance.enabled", True, "servers collect, compact, scrub and heal by themselves"),
-        _setting("gateway.listen", "127.0.0.1:8080", "where the gateway listens", _listen),
-        _setting(
-            "gateway.subdomain_hosts",
-            ["localhost"],
-            "host names whose subdomains are content roots",
-            env="HOLDFAST_SUBDOMAIN_HOSTS",
-        ),
-        _setting("gateway.dnslinks", "", "JSON file of static DNSLink answers", env="HOLDFAST_DNSLINKS"),
-        _setting("names.routers", [], "URLs of routers that IPNS records are asked of and handed to", _urls),
-        _setting(
-            "names.dns", [SYSTEM_DNS], "DNS servers that DNSLinks are asked of, or system, or off", _dns
-        ),
-        _setting("node.listen", "127.0.0.1:4180", "where the storage node listens", _listen),
-        _setting("node.url", "", "URL of the storage node that `node` commands speak to", _url),
-        _setting(
-            "node.capacity",
-            "",
-            "bytes the node offers, such as 500G; by default half of what is free",
-            _parsed_by(_size),
-        ),
-        _setting("node.stake", "1000", "HOLD that the node puts at stake", _parsed_by(_amount)),
-        _setting(
-            "node.price", "0.000065104", "HOLD that the node asks for a GiB a period", _parsed_by(_amount)
-        ),
-        _setting("node.open", True, "the node takes new pieces; `node ask` and `node drain` change it"),
-        _setting("node.min_piece", "0", "least bytes of a piece that the node takes", _parsed_by(_size)),
-        _setting("node.max_piece", "1T", "most bytes of a piece that the node takes", _parsed_by(_size)),
-        _setting("node.denied", [], "CIDs that the node neither takes nor keeps: roots or blocks", _cids),
-        _setting("node.endpoint", "", "URL by which others reach the node", _url),
-        _setting(
-            "node.payout", "", "account that the node's pay goes to; by default its own", _parsed_by(_account)
-        ),
-        _setting("network.allow_private", False, "speak to nodes at private addresses too"),
-        _setting("ledger.listen", "127.0.0.1:4181", "where the embedded ledger listens", _listen),
-        _setting("ledger.keep_days", 0, "days that transactions are kept; 0 is for ever", _not_negative),
-        _setting("ledger.keep_proofs_days", 0, "days that proofs are kept; 0 is for ever", _not_negative),
-        _setting("ledger.snapshot_blocks", 10_000, "blocks between two snapshots; 0 is none", _not_negative),
-        _setting("ledger.url", "", "URL of the ledger to use", _url),
-        _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
-        _setting("ledger.operator", "", "operator key pinned when joining a ledger", _parsed_by(_account)),
-    )
-}
-
-
-def setting_for(key: str) -> Setting:
-    """The setting named `key`; CommandError (exit 2) for any other name."""
-    setting = SETTINGS.get(key)
-    if setting is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(key, SETTINGS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "; `holdfast config get` lists them"
-        raise usage(f"no setting is called {key!r}{hint}")
-    return setting
-
-
-def parse_value(setting: Setting, text: str) -> Value:
-    """`text` as a value of the setting's type; ValueError with a clear line when it is none."""
-    value: Value
-    if setting.parse is not None:
-        try:
-            value = setting.parse(text)
-        except CommandError as error:
-            raise ValueError(f"{setting.key}: {error}") from None
-    elif isinstance(setting.default, bool):
-        lowered = text.strip().lower()
-        if lowered not in {"true", "false", "1", "0", "yes", "no"}:
-            raise ValueError(f"{setting.key} is true or false, not {text!r}")
-        value = lowered in {"true", "1", "yes"}
-    elif isinstance(setting.default, int):
-        try:
-            value = int(text.strip().replace("_", ""))
-        except ValueError:
-            raise ValueError(f"{setting.key} is a whole number, not {text!r}") from None
-    elif isinstance(setting.default, list):
-        value = [part.strip() for part in text.split(",") if part.strip()]
-    else:
-        value = text
-    return check_value(setting, value)
-
-
-def check_value(setting: Setting, value: Any) -> Value:
-    """`value` when its type and content fit the setting; ValueError otherwise."""
-    fits = type(value) is type(setting.default)
-    if isinstance(value, list):
-        fits = fits and all(isinstance(part, str) for part in value)
-    if not fits:
-        kind = {bool: "true or false", int: "a whole number", str: "text", list: "a list of texts"}
-        raise ValueError(f"{setting.key} is {kind[type(setting.default)]}, not {value!r}")
-    complaint = setting.check(value) if setting.check else None
-    if complaint:
-        raise ValueError(f"{setting.key} = {value!r}: {complaint}")
-    checked: Value = value
-    return checked
 
 
 class Config:
@@ -389,7 +137,7 @@ def _toml_value(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return "[" + ", ".join(_toml_value(part) for part in value) + "]"
-    if isinstance(value, int):
+    if isinstance(value, (int, float)):
         return str(value)
     # TOML's basic strings share JSON's escapes for all that JSON escapes; DEL is TOML's only addition.
     import json

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from cli.config import NO_DNS, SYSTEM_DNS
 from cli.keystore import ED25519
 from cli.output import CommandError, invalid, not_found, note, usage
+from cli.settings import NO_DNS, SYSTEM_DNS
 from merkledag.errors import InvalidCID, InvalidPath
 from merkledag.ipns import MAX_RECORD_BYTES, MEDIA_TYPE
 from merkledag.path import ContentPath

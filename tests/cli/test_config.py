@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.config import SETTINGS, Config, Setting, Value, parse_value
+from cli.config import Config
 from cli.output import CommandError, ExitCode
+from cli.settings import Setting, Value, all_settings, parse_value, setting_for
+from cli.settings_gateway import gateway_settings
+from gateway.settings import GatewaySettings
 from tests.cli.conftest import Holdfast
 
 KEY = "gateway.listen"
@@ -52,9 +56,9 @@ def test_the_file_holds_only_what_differs(tmp_path: Path) -> None:
 def test_every_text_survives_the_file(tmp_path_factory: pytest.TempPathFactory, hosts: list[str]) -> None:
     path = tmp_path_factory.mktemp("c") / "config.toml"
     config = Config(path, {})
-    config.set("gateway.subdomain_hosts", hosts)
+    config.set("gateway.denylists", hosts)
     config.save()
-    assert Config(path, {}).texts("gateway.subdomain_hosts") == hosts
+    assert Config(path, {}).texts("gateway.denylists") == hosts
 
 
 @pytest.mark.parametrize(
@@ -87,11 +91,17 @@ def test_a_bad_file_is_invalid_data(tmp_path: Path, content: str, says: str) -> 
         ("storage.scrub_days", "0", 0),
         ("storage.verify_on_read", "Yes", True),
         ("gateway.subdomain_hosts", "a,b,", ["a", "b"]),
+        ("gateway.write_timeout_s", "1.5", 1.5),
+        ("gateway.retrieval_timeout_s", "30", 30.0),
+        ("gateway.max_file_bytes", "4G", 4 << 30),
+        ("gateway.trusted_proxies", "10.0.0.0/8,::1/128", ["10.0.0.0/8", "::1/128"]),
+        ("gateway.control_listen", "", ""),
+        ("gateway.deserialize", "false", False),
         ("ledger.url", "http://127.0.0.1:4181", "http://127.0.0.1:4181"),
     ],
 )
 def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
-    assert parse_value(SETTINGS[key], text) == value
+    assert parse_value(setting_for(key), text) == value
 
 
 @pytest.mark.parametrize(
@@ -113,6 +123,15 @@ def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
         ("storage.verify_on_read", "maybe"),
         ("gateway.listen", "8080"),
         ("gateway.listen", "127.0.0.1:99999"),
+        ("gateway.control_listen", "9090"),
+        ("gateway.workers", "0"),
+        ("gateway.workers", "65"),
+        ("gateway.write_timeout_s", "nan"),
+        ("gateway.write_timeout_s", "inf"),
+        ("gateway.write_timeout_s", "0"),
+        ("gateway.max_file_bytes", "-1"),
+        ("gateway.subdomain_hosts", "exa mple"),
+        ("gateway.access_log_format", "xml"),
         ("ledger.url", "ftp://x"),
         ("ledger.url", "http://"),
         ("import.profile", "unixfs-v9"),
@@ -133,6 +152,32 @@ def test_sizes_in_the_file_may_be_written_as_people_write_them(tmp_path: Path) -
     assert caught.value.code is ExitCode.INVALID
 
 
+def test_every_number_of_the_gateway_is_a_setting_and_reaches_it(tmp_path: Path) -> None:
+    defaults = GatewaySettings()
+    assert gateway_settings(Config(tmp_path / "none", {})) == defaults
+    path = tmp_path / "config.toml"
+    written = Config(path, {})
+    for field in fields(GatewaySettings):
+        before = getattr(defaults, field.name)
+        if isinstance(before, (int, float)) and not isinstance(before, bool):
+            written.set(f"gateway.{field.name}", before + 1)
+    written.set("gateway.path_hosts", ["gw.example"])
+    written.save()
+
+    found = gateway_settings(Config(path, {"HOLDFAST_GATEWAY_MAX_RANGES": "3"}))
+
+    assert (found.max_ranges, found.path_hosts) == (3, ("gw.example",))
+    assert found.write_timeout_s == defaults.write_timeout_s + 1
+    assert found.max_file_bytes == defaults.max_file_bytes + 1
+
+
+def test_settings_of_the_gateway_that_do_not_go_together_are_invalid_data(tmp_path: Path) -> None:
+    environ = {"HOLDFAST_GATEWAY_TRUSTLESS_HOSTS": "a.example", "HOLDFAST_GATEWAY_FULL_HOSTS": "a.example"}
+    with pytest.raises(CommandError, match=r"a\.example is in both") as caught:
+        gateway_settings(Config(tmp_path / "none", environ))
+    assert caught.value.code is ExitCode.INVALID
+
+
 def test_a_bad_variable_is_a_usage_error(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDFAST_STORAGE_MAX_BYTES", "many")
     assert "storage.max_bytes" in holdfast.fails(2, "config", "get", "storage.max_bytes")
@@ -143,7 +188,7 @@ def test_set_then_get(holdfast: Holdfast) -> None:
     assert holdfast("config", "get", "storage.max_bytes").text == "2"
     shown = holdfast("config", "get", "storage.max_bytes", "--json").json
     assert shown == {"key": "storage.max_bytes", "value": 2, "origin": "config.toml"}
-    assert {row["key"] for row in holdfast("config", "get", "--json").json} == set(SETTINGS)
+    assert {row["key"] for row in holdfast("config", "get", "--json").json} == set(all_settings())
     assert "did you mean" in holdfast.fails(2, "config", "get", "storage.max_byte")
 
 
@@ -151,4 +196,4 @@ def test_every_default_passes_its_own_check() -> None:
     def fits(setting: Setting) -> bool:
         return setting.check is None or setting.check(setting.default) is None
 
-    assert [s.key for s in SETTINGS.values() if not fits(s)] == []
+    assert [s.key for s in all_settings().values() if not fits(s)] == []
