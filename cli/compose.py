@@ -389,8 +389,10 @@ async def block_source(home: Home, ledger_url: str | None) -> AsyncIterator[Bloc
 
     async with connected(home, ledger_url) as wire:
         directory = ProviderDirectory(wire.ledger, clock=time.monotonic)
-        fetch = NetworkFetcher(directory, wire.pool).fetch
-        source = NetworkSource(local, fetch, home.config.number("storage.cache_bytes"))
+        fetcher = NetworkFetcher(directory, wire.pool)
+        source = NetworkSource(
+            local, fetcher.fetch, home.config.number("storage.cache_bytes"), asked=fetcher.asked
+        )
         try:
             yield source
         finally:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from merkledag.cid import CID
+
+if TYPE_CHECKING:
+    from storage_node.trail import Asked
 
 
 class StorageNodeError(Exception):
@@ -41,7 +47,15 @@ class PlacementFailed(StorageNodeError):
 
 
 class BlockNotFound(StorageNodeError, LookupError):
-    """The block is not in this store (or, for a network source, nowhere that was asked)."""
+    """The block is not in this store (or, for a network source, nowhere that was asked).
+
+    A network source tells whom it asked, and `unsure` if somebody gave no answer: later it may be found.
+    """
+
+    def __init__(self, message: str, asked: Sequence[Asked] = (), *, unsure: bool = False) -> None:
+        super().__init__(message)
+        self.asked = tuple(asked)
+        self.unsure = unsure
 
 
 class PinNotFound(StorageNodeError, LookupError):

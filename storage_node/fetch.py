@@ -19,6 +19,7 @@ from storage_node.manifests import ManifestShelf, Shelved
 from storage_node.pool import NodePool
 from storage_node.providers import Directory
 from storage_node.restore import restore_share
+from storage_node.trail import HAS_NOT, UNREACHABLE, Asked, Trail, Trails, outcome_of
 
 HEDGE_S = 0.5
 FETCH_TIMEOUT_S = 120.0
@@ -29,6 +30,7 @@ MAX_RECENT_ROOTS = 16
 # After so many answers "not here", knowing which node holds which block is worth reading a manifest.
 MISSES_PER_MANIFEST = 4
 MAX_MANIFESTS_TRIED = 16
+LEDGER = "the ledger"  # as it is called where people are told who was asked
 
 
 class NetworkFetcher:
@@ -53,13 +55,14 @@ class NetworkFetcher:
         self._roots: OrderedDict[CID, None] = OrderedDict()
         self._misses = 0
         self._running: dict[bytes, asyncio.Future[bytes]] = {}
+        self._trails = Trails(pool.clock)
         self._slots = asyncio.Semaphore(MAX_FETCHES)
 
     async def fetch(self, cid: CID) -> bytes:
         """The verified bytes of a block.
 
-        Raises BlockNotFound when no node of an active deal has it and parity cannot restore it, TimeoutError
-        when that could not be found out in time, and what the ledger client raises.
+        Raises BlockNotFound when no node of an active deal has it and parity cannot restore it (`unsure` when
+        nodes or the ledger gave no answer), TimeoutError when that could not be found out in time.
         """
         data = inline(cid)
         if data is not None:
@@ -89,6 +92,10 @@ class NetworkFetcher:
         finally:
             del self._running[cid.multihash]
 
+    def asked(self, cid: CID) -> tuple[Asked, ...]:
+        """Who has been asked for a block that is being fetched, or was and did not come."""
+        return self._trails.notes(cid.multihash)
+
     async def expect(self, deal: CID) -> None:
         """Blocks of this deal will be asked for next: its manifest is the first to be read.
 
@@ -103,18 +110,19 @@ class NetworkFetcher:
             self._roots.popitem(last=False)
 
     async def _fetch(self, cid: CID) -> bytes:
+        trail = self._trails.begin(cid.multihash)
         manifests = set(self._shelf.locate(cid.multihash))
         with suppress(LedgerError):  # whoever is known can be asked without it
             await self._directory.refresh(manifests)
-        data = await self._find(cid)
-        if data is None and manifests and await self._directory.refresh(manifests, max_age_s=0.0):
-            data = await self._find(cid)
-        if data is None and not manifests:
-            with suppress(LedgerError):
-                await self._directory.learn_some()
-            data = await self._restore(cid)
+        try:
+            data = await self._search(cid, manifests, trail)
+        except LedgerError as error:
+            trail.begins(LEDGER)
+            trail.ends(LEDGER, UNREACHABLE)
+            raise BlockNotFound(f"{cid}: {error}", trail.notes(), unsure=True) from error
         if data is None:
-            raise BlockNotFound(f"no reachable node has {cid}")
+            raise BlockNotFound(f"no reachable node has {cid}", trail.notes(), unsure=trail.unsure)
+        self._trails.forget(cid.multihash)
         if any(holding.content == cid for holding in self._directory.holdings()):
             self._remember_root(cid)
         elif not manifests:
@@ -125,27 +133,37 @@ class NetworkFetcher:
             await self._shelf_next()
         return data
 
+    async def _search(self, cid: CID, manifests: set[CID], trail: Trail) -> bytes | None:
+        data = await self._find(cid, trail)
+        if data is None and manifests and await self._directory.refresh(manifests, max_age_s=0.0):
+            data = await self._find(cid, trail)
+        if data is None and not manifests:
+            with suppress(LedgerError):
+                await self._directory.learn_some()
+            data = await self._restore(cid)
+        return data
+
     async def _learn_of_finder(self) -> None:
         """A node that was asked by chance had a block: the rest may be of one of its deals."""
         useful = self._pool.useful()[:1]
         if useful and all(holding.endpoint != useful[0] for holding in self._directory.holdings()):
             await self._directory.learn_node(useful[0])
 
-    async def _find(self, cid: CID) -> bytes | None:
+    async def _find(self, cid: CID, trail: Trail) -> bytes | None:
         """Ask the nodes that should have the block, then restore it; what no manifest names, ask everybody.
 
         When nobody is known to hold what a manifest names, restoring comes first.
         """
         known = self._shelf.locate(cid.multihash)
         if not known:
-            data = await self._ask(cid, self._unlocated(cid))
+            data = await self._ask(cid, self._unlocated(cid), trail)
             return data if data is not None else await self._restore(cid)
         exact = self._exact(known)
-        if exact and (data := await self._ask(cid, _each(exact))) is not None:
+        if exact and (data := await self._ask(cid, _each(exact), trail)) is not None:
             return data
         if (data := await self._restore(cid)) is not None:
             return data
-        return await self._ask(cid, self._unlocated(cid, besides=exact))
+        return await self._ask(cid, self._unlocated(cid, besides=exact), trail)
 
     def _exact(self, known: dict[CID, Container[int]]) -> list[str]:
         """The endpoints of the shards that hold a block, by the manifests on the shelf."""
@@ -193,15 +211,20 @@ class NetworkFetcher:
             if cid in (holding.content, holding.manifest)
         ]
 
-    async def _ask(self, cid: CID, endpoints: AsyncGenerator[str, None]) -> bytes | None:
+    async def _ask(
+        self, cid: CID, endpoints: AsyncGenerator[str, None], trail: Trail | None = None
+    ) -> bytes | None:
         """The block from the first node that has it; another is asked on a miss, or when one is slow."""
         async with aclosing(endpoints):
-            return await self._first(cid, endpoints)
+            return await self._first(cid, endpoints, trail)
 
-    async def _first(self, cid: CID, endpoints: AsyncGenerator[str, None]) -> bytes | None:
-        tasks: set[asyncio.Task[bytes | None]] = set()
+    async def _first(
+        self, cid: CID, endpoints: AsyncGenerator[str, None], trail: Trail | None
+    ) -> bytes | None:
+        tasks: dict[asyncio.Task[bytes | None], str] = {}  # in the order they were asked
         parallel = 1
         exhausted = False
+        patience_s = self._hedge_s
         try:
             while True:
                 while not exhausted and len(tasks) < parallel:
@@ -209,31 +232,46 @@ class NetworkFetcher:
                     if endpoint is None:
                         exhausted = True
                     else:
-                        tasks.add(asyncio.create_task(self._ask_one(cid, endpoint)))
+                        patience_s = self._pool.patience_s(endpoint, self._hedge_s)
+                        tasks[asyncio.create_task(self._ask_one(cid, endpoint, trail))] = endpoint
                 if not tasks:
                     return None
-                patience = None if exhausted or parallel == MAX_PARALLEL else self._hedge_s
-                done, tasks = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                hurry = None if exhausted or parallel == MAX_PARALLEL else patience_s
+                done, _ = await asyncio.wait(tasks, timeout=hurry, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     parallel += 1
                 for task in done:
                     if (data := task.result()) is not None:
+                        self._outrun(list(tasks.values()), tasks[task])
                         return data
+                    del tasks[task]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask_one(self, cid: CID, endpoint: str) -> bytes | None:
+    def _outrun(self, asked: list[str], winner: str) -> None:
+        """Those who were asked before the winner, and waited for in vain, are asked later next time."""
+        for endpoint in asked[: asked.index(winner)]:
+            self._pool.failed(endpoint)
+
+    async def _ask_one(self, cid: CID, endpoint: str, trail: Trail | None) -> bytes | None:
+        if trail is not None:
+            trail.begins(endpoint)
+        began_s = self._pool.clock()
         try:
             data = await self._pool.client(endpoint).get_block(cid)
-        except (PeerUnreachable, PeerMisbehaved, EndpointRefused):
+        except (PeerUnreachable, PeerMisbehaved, EndpointRefused) as error:
             self._pool.failed(endpoint)
+            if trail is not None:
+                trail.ends(endpoint, outcome_of(error))
             return None
         if data is None:
             self._misses += 1
+            if trail is not None:
+                trail.ends(endpoint, HAS_NOT)
         else:
-            self._pool.was_useful(endpoint)
+            self._pool.was_useful(endpoint, self._pool.clock() - began_s)
         return data
 
     async def _shelf_next(self) -> None:

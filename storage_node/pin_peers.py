@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import aiohttp
 from yarl import URL
 
-from ledger.errors import LedgerError
 from merkledag.block import MAX_BLOCK_BYTES, verify_block
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
@@ -99,12 +98,12 @@ class NetworkPeer:
         """As `Peer.get`."""
         try:
             return await self._fetch(cid)
-        except BlockNotFound:
+        except BlockNotFound as error:
+            if error.unsure:
+                raise PeerUnreachable(str(error)) from error
             return None
         except TimeoutError as error:
             raise PeerUnreachable("the ledger's nodes do not answer in time") from error
-        except LedgerError as error:
-            raise PeerUnreachable(str(error)) from error
 
 
 class ProviderRouter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -15,10 +15,12 @@ from merkledag.steps import inline
 from storage_node.blockstore.interface import Blockstore
 from storage_node.cache import CacheWriter
 from storage_node.errors import BlockNotFound, DamagedBlock
+from storage_node.trail import Asked
 
 MAX_FETCHES = 32  # under way at once, their bytes included until they are cached
 
 Fetcher = Callable[[CID], Awaitable[bytes]]
+WhoWasAsked = Callable[[CID], Sequence[Asked]]
 
 
 class LocalSource:
@@ -90,15 +92,19 @@ class NetworkSource:
         fetcher: Fetcher,
         max_cache_bytes: int | None = None,
         *,
+        asked: WhoWasAsked = lambda _: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`fetcher` raises a LookupError for what is nowhere, TimeoutError for what takes too long.
+
+        `asked` tells of a block that does not come whom the fetcher has asked for it.
 
         `max_cache_bytes` bounds the store's cache: what was used least recently leaves it. 0 caches nothing.
         `clock` gives Unix seconds.
         """
         self._local = local
         self._fetcher = fetcher
+        self._asked = asked
         self._cache = CacheWriter(local.store, max_cache_bytes, clock)
         self._fetches: dict[bytes, _Fetch] = {}
         self._slots = asyncio.Semaphore(MAX_FETCHES)
@@ -140,6 +146,10 @@ class NetworkSource:
             if fetch.waiting == 0 and not fetch.answer.done():
                 self._fetches.pop(cid.multihash, None)  # a later request starts afresh
                 fetch.task.cancel()
+
+    def asked(self, cid: CID) -> Sequence[Asked]:
+        """Who has been asked for a block that is being fetched, or was a moment ago."""
+        return self._asked(cid)
 
     async def aclose(self) -> None:
         """Cancel the fetches under way and wait until they and the cache writes have ended."""

@@ -198,6 +198,49 @@ async def test_a_node_that_does_not_answer_is_hedged(network: Network) -> None:
     never.set()
 
 
+async def test_who_was_asked_and_what_came_of_it_is_told(network: Network) -> None:
+    async def fail(_request: web.Request) -> web.Response:
+        return web.Response(status=500)
+
+    async def lie(_request: web.Request) -> web.Response:
+        return web.Response(body=b"not what you asked for")
+
+    await network.add_node(0)
+    nowhere, fetcher = CID.of(b"nowhere"), network.fetcher()
+    with pytest.raises(BlockNotFound) as sure:
+        await fetcher.fetch(nowhere)
+    assert not sure.value.unsure
+    await network.add_handler(1, fail)
+    await network.add_handler(2, lie)
+    with pytest.raises(BlockNotFound) as caught:
+        await fetcher.fetch(nowhere)
+    assert caught.value.unsure
+    assert {each.name: each.outcome for each in caught.value.asked} == {
+        network.directory.at[0]: "does not have it",
+        network.directory.at[1]: "did not answer",
+        network.directory.at[2]: "sent something else",
+    }
+    assert fetcher.asked(nowhere) == caught.value.asked
+
+
+async def test_a_slow_node_is_soon_asked_last(network: Network) -> None:
+    never = asyncio.Event()
+    came: list[str] = []
+
+    async def hang(request: web.Request) -> web.Response:
+        came.append(request.path)
+        await never.wait()
+        return web.Response()
+
+    await network.add_handler(7, hang)
+    for shard in range(3):
+        await network.add_node(shard)
+    count = await read_all(network.fetcher(hedge_s=0.0), network.source)
+    never.set()
+    assert count > 35
+    assert len(came) <= 4
+
+
 async def test_an_endless_body_is_cut_off_and_another_node_asked(network: Network) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
