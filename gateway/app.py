@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,16 +15,16 @@ from gateway.control import Readiness, Ready, health_response, readiness_respons
 from gateway.dispatch import Gateway
 from gateway.errors import GatewayError, MethodNotAllowed, TooManyRequests
 from gateway.headers import base_headers
-from gateway.listener import CANCEL_WITH_CLIENT
+from gateway.listener import CANCEL_WITH_CLIENT, SOLE_HANDLER, SoleHandler
 from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource, NameResolver, RecordSource
 from merkledag.errors import MerkledagError
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 _log = logging.getLogger("holdfast.gateway")
 _METHODS: Final = ("GET", "HEAD")
+_HEALTH_PATH: Final = "/healthz"
+_OWN_PATHS: Final = (_HEALTH_PATH, "/readyz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,8 @@ def build_app(
     front = _Front(Gateway(source, names, records, settings), settings, access_log, metrics, ready)
     app = web.Application()
     app[CANCEL_WITH_CLIENT] = True
-    app.router.add_get("/healthz", front.health)
-    app.router.add_get("/readyz", front.readiness)
-    app.router.add_route("*", "/{path:.*}", front.handle)
+    app[SOLE_HANDLER] = SoleHandler(front.route)
+    app.router.add_route("*", "/{path:.*}", front.route)
     return app
 
 
@@ -99,19 +98,26 @@ class _Front:
         self._metrics = metrics or Metrics()
         self._ready = ready
 
-    async def health(self, request: web.Request) -> web.StreamResponse:
-        """The process answers; on a site's own origin the path is the site's."""
-        if self._gateway.is_site(request):
-            return await self.handle(request)
-        return health_response()
+    async def route(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers any request: about this process, or with content.
 
-    async def readiness(self, request: web.Request) -> web.StreamResponse:
-        """Whether to send requests here; on a site's own origin the path is the site's."""
-        if self._gateway.is_site(request):
-            return await self.handle(request)
-        return readiness_response(Readiness(True) if self._ready is None else await self._ready())
+        `/healthz` says that the process answers, `/readyz` whether to send requests here. On a site's own
+        origin these paths are the site's.
+        """
+        target = request.raw_path
+        if (
+            target.startswith(_OWN_PATHS)
+            and request.method in _METHODS
+            and not self._gateway.is_site(request)
+        ):
+            path = target.partition("?")[0].partition("#")[0]
+            if path == "/healthz":
+                return health_response()
+            if path == "/readyz":
+                return readiness_response(Readiness(True) if self._ready is None else await self._ready())
+        return await self.handle(request)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request."""
         if self._access_log is None:
             return await self._limited(request)
@@ -134,7 +140,7 @@ class _Front:
                 )
             )
 
-    async def _limited(self, request: web.Request) -> web.StreamResponse:
+    async def _limited(self, request: web.BaseRequest) -> web.StreamResponse:
         metrics = self._metrics
         if metrics.in_flight >= self._settings.max_concurrent_requests:
             metrics.refused["requests"] += 1
@@ -147,7 +153,7 @@ class _Front:
         finally:
             metrics.in_flight -= 1
 
-    async def _answered(self, request: web.Request) -> web.StreamResponse:
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         method = request.method
         try:
             if method not in _METHODS:
@@ -167,7 +173,7 @@ class _Front:
             _log.exception("gateway: a request failed for a reason that is ours")
             return self._failed(request, GatewayError("an error inside the gateway; its log says more"))
 
-    def _failed(self, request: web.Request, error: GatewayError) -> web.StreamResponse:
+    def _failed(self, request: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
         """The error as an answer, unless the response has begun: then the connection was cut already."""
         if request.transport is None or request.transport.is_closing():
             raise ConnectionResetError("the response was cut off") from error

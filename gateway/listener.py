@@ -6,8 +6,9 @@ import asyncio
 import logging
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, cast
 
 from aiohttp import http_exceptions, web
@@ -16,6 +17,16 @@ from gateway.settings import GatewaySettings
 
 # Whether a handler ends when its client leaves: right for reading, wrong where a request changes something.
 CANCEL_WITH_CLIENT: Final = web.AppKey("CANCEL_WITH_CLIENT", bool)
+
+
+@dataclass(frozen=True, slots=True)
+class SoleHandler:
+    """The one handler of an application that routes by itself: aiohttp's routing would take 20 µs more."""
+
+    handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+SOLE_HANDLER: Final = web.AppKey("SOLE_HANDLER", SoleHandler)
 
 _SWEEP_S = 1.0
 _BACKLOG = 1024
@@ -151,13 +162,22 @@ async def listen_on(
     server = runner.server
     if server is None:
         raise RuntimeError("aiohttp has set up no server")
-    inner = server.request_handler
+    routed = server.request_handler
+    sole = app.get(SOLE_HANDLER)
+
+    async def answered(request: web.BaseRequest) -> web.StreamResponse:
+        # aiohttp's own way answers `Expect`, and tells before the first byte that a connection will end.
+        if sole is None or guard.draining_since is not None or "Expect" in request.headers:
+            return await routed(request)
+        response = await sole.handle(request)
+        guard.while_draining(response)
+        return response
 
     async def tracked(request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         guard.begin(transport)
         try:
-            return await inner(request)
+            return await answered(request)
         finally:
             guard.end(transport)
 
@@ -226,7 +246,14 @@ class Guard:
             self._wait(connection)
 
     async def last_answer(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Tells a client, as long as the server ends, that its connection is closed after this answer."""
+        """As `while_draining`, called by aiohttp before it sends the head."""
+        self.while_draining(response)
+
+    def while_draining(self, response: web.StreamResponse) -> None:
+        """Has the connection closed after this answer, as long as the server ends.
+
+        Its head says so if it is not sent yet.
+        """
         if self.draining_since is not None:
             response.force_close()
             response.headers["Connection"] = "close"
