@@ -1,0 +1,154 @@
+"""The denylist files of a running gateway: read at the start, followed while lines are appended."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.denylist import Rules
+from gateway.denylist_header import InvalidHeaderError, read_header, split_header
+
+REFRESH_S: Final = 1.0
+_MAX_REPORTED: Final = 10  # invalid lines of one file that the log names
+_log = logging.getLogger("holdfast.gateway")
+
+
+class DenylistError(ValueError):
+    """A denylist file that cannot be used: not there, not readable, or of an unknown version."""
+
+
+@dataclass(slots=True)
+class _File:
+    """How far a file has been read, and what it was then."""
+
+    path: Path
+    number: int
+    state: tuple[int, int, int]  # inode, size, time of change in nanoseconds
+    read_bytes: int  # the whole lines, or everything where it has not grown since
+    lines: int
+    digest: bytes  # SHA-256 of what was read
+
+
+class Denylists:
+    """All lists in their order. `rules` is replaced where a list was rewritten, and grows in place otherwise.
+
+    `version` changes with every change of the rules: what was decided before must be decided again.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        """Reads the files; raises DenylistError."""
+        self._paths = [Path(path) for path in paths]
+        self.rules = Rules()
+        self.version = 0
+        self._files = self._read_all(self.rules)
+        self._failed: set[Path] = set()
+
+    def refresh(self) -> bool:
+        """Takes up what has changed; whether anything has.
+
+        Appended lines are added. A list that was rewritten is read anew with all others. A list that cannot
+        be read any more is logged, and its old rules stay. Takes as long as reading the files: not for the
+        event loop's thread.
+        """
+        changed = [file for file in self._files if self._has_changed(file)]
+        if not changed:
+            return False
+        if not all(self._append(file) for file in changed):
+            rules = Rules()
+            try:
+                files = self._read_all(rules)
+            except DenylistError as error:
+                _log.error("denylists stay as they were: %s", error)
+                for file in changed:
+                    file.state = _state(file.path)
+                return False
+            self.rules, self._files = rules, files
+        self.version += 1
+        return True
+
+    async def follow(self) -> None:
+        """Refreshes once a second until cancelled."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            if await asyncio.to_thread(self.refresh):
+                _log.info("denylists: %d rules in force", self.rules.count)
+
+    def _read_all(self, rules: Rules) -> list[_File]:
+        files = []
+        for path in self._paths:
+            state = _state(path)
+            data = _read(path)
+            header_text, at = split_header(data)
+            try:
+                number = rules.add_list(read_header(header_text, path.name))
+            except InvalidHeaderError as error:
+                raise DenylistError(f"{path}: {error}") from error
+            first = header_text.count(b"\n") + 1 if at else 0
+            lines = self._add_lines(rules, path, number, first, data[at:])
+            files.append(_File(path, number, state, len(data), lines, hashlib.sha256(data).digest()))
+        return files
+
+    def _append(self, file: _File) -> bool:
+        """Adds what was written behind what was read; False where that is not all that has changed."""
+        state = _state(file.path)
+        try:
+            data = _read(file.path)
+        except DenylistError as error:
+            _log.error("denylists: %s; its rules stay in force", error)
+            file.state = state
+            return True
+        known, more = data[: file.read_bytes], data[file.read_bytes :]
+        if hashlib.sha256(known).digest() != file.digest or (known and not known.endswith(b"\n")):
+            return False
+        grows = state[1] != file.state[1]
+        # The last line may still be in the making: without its end it counts once the file stands still.
+        end = more.rfind(b"\n") + 1 if grows else len(more)
+        file.state = state
+        if end:
+            file.lines = self._add_lines(self.rules, file.path, file.number, file.lines, more[:end])
+            file.read_bytes += end
+            file.digest = hashlib.sha256(data[: file.read_bytes]).digest()
+        return True
+
+    def _has_changed(self, file: _File) -> bool:
+        state = _state(file.path)
+        return state != file.state or (state[1] > file.read_bytes and state[1] > 0)
+
+    @staticmethod
+    def _add_lines(rules: Rules, path: Path, number: int, first: int, text: bytes) -> int:
+        """Adds rules; logs lines that are none. The number of the last line."""
+        lines = text.replace(b"\r\n", b"\n").split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        bad = 0
+
+        def on_bad(line_number: int, fault: str) -> None:
+            nonlocal bad
+            bad += 1
+            if bad <= _MAX_REPORTED:
+                _log.warning("%s:%d is passed over: %s", path, line_number, fault)
+
+        rules.add_lines(number, first + 1, lines, on_bad)
+        if bad > _MAX_REPORTED:
+            _log.warning("%s: %d further lines are passed over", path, bad - _MAX_REPORTED)
+        return first + len(lines)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DenylistError(f"the denylist {path} cannot be read: {error.strerror}") from error
