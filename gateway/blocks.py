@@ -41,6 +41,10 @@ class Blocks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def here_only(self) -> Blocks:
+        """The same blocks as far as they are here; raises NotCached for others."""
+        return Blocks(self._source, self._settings, only_cached=True)
+
     async def get(self, want: Want) -> bytes:
         """The wanted block, copied."""
         cid = want.cid

@@ -38,6 +38,8 @@ class Node:
     index: Node | None = None  # a folder's index.html
     index_known: bool = False
     sniffed: str | None = None
+    html_type: str | None = None
+    is_json: bool | None = None
 
     def __post_init__(self) -> None:
         self.cid_text = str(self.cid)
@@ -45,18 +47,24 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A node and how long the way to it holds: `cache_control` of files there, None if unknown."""
+    """A node and how long the way to it holds: `cache_control` of files there, None if unknown.
+
+    `changed_s` is when the name of a mutable path began to lead there (seconds since 1970; None = unknown).
+    """
 
     node: Node
     root: CID
     segments: tuple[str, ...]
     immutable: bool
     cache_control: str | None
+    changed_s: int | None = None
 
     @property
     def generated_cache_control(self) -> str | None:
         """Cache-Control of pages made from the node: they change with the gateway's version."""
-        return headers.LISTING if self.immutable else self.cache_control
+        if self.immutable or self.cache_control is None:
+            return headers.LISTING if self.immutable else None
+        return f"{self.cache_control}, {headers.STALE_LISTING}"
 
 
 class PathCache:
@@ -104,7 +112,7 @@ class Locator:
         node = await self._node(target.cid, segments, blocks, len(segments), len(target.segments))
         blocks.step = END_OF_PATH if segments else ROOT_BLOCK
         mutable = headers.mutable_cache_control(target.ttl_s)
-        return Located(node, target.cid, segments, False, mutable)
+        return Located(node, target.cid, segments, False, mutable, target.changed_s)
 
     def root_cid(self, asked: ContentRequest) -> CID:
         """The CID in an /ipfs path; raises BadRequest naming it as it was written."""

@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway import errors, pages
 from gateway.answers import translate
 from gateway.blocks import Blocks
+from gateway.conditional import field
 from gateway.content import Located, Locator, known_stat
 from gateway.exchange import Exchange
 from gateway.format_block import NATIVE, require_whole, serve_codec, serve_raw
@@ -77,7 +78,7 @@ class Gateway:
             return asked
         if request.headers.get("Service-Worker") == "script" and not asked.segments and not asked.slash:
             raise errors.BadRequest("a service worker must not be registered for a root without its slash")
-        wanted = negotiate(query.get("format"), request.headers.get("Accept"), query)
+        wanted = negotiate(query.get("format"), field(request.headers, "Accept"), query)
         only_cached = "only-if-cached" in request.headers.get("Cache-Control", "")
         blocks = Blocks(self._source, self._settings, only_cached=only_cached)
         exchange = Exchange(request, asked, wanted, blocks, self._settings, request.method == "HEAD")
@@ -157,7 +158,7 @@ class Gateway:
             _require_verifiable(exchange)
         try:
             located = await self._locator.locate(exchange.asked, exchange.blocks)
-            response = await _serve_located(exchange, located)
+            response = await _serve_acceptable(exchange, located)
             self._shortcuts.learn(exchange.request.raw_path, exchange, located, response)
             return response
         except (NoSuchLink, NotADirectory) as error:
@@ -202,6 +203,17 @@ class Gateway:
         )
 
 
+async def _serve_acceptable(exchange: Exchange, located: Located) -> web.StreamResponse:
+    """The format that the client likes best among those that the content can be given in."""
+    while True:
+        try:
+            return await _serve_located(exchange, located)
+        except errors.NotAcceptable:
+            if exchange.wanted.otherwise is None:
+                raise
+            exchange.wanted = exchange.wanted.otherwise
+
+
 async def _serve_located(exchange: Exchange, located: Located) -> web.StreamResponse:
     wanted, codec = exchange.wanted.format, located.node.cid.codec
     if wanted is Format.RAW:
@@ -219,7 +231,7 @@ async def _serve_located(exchange: Exchange, located: Located) -> web.StreamResp
     require_whole(located)
     facts = await known_stat(located.node, exchange.blocks)
     if facts.kind == "directory":
-        if wanted is Format.JSON and not exchange.wanted.wildcard:
+        if wanted is Format.JSON:
             raise errors.NotAcceptable(f"{located.node.cid} is a folder; there is no JSON of it")
         return await serve_directory(exchange, located)
     if facts.kind == "other":

@@ -8,14 +8,15 @@ _MAX_NAME_CHARS = 255
 
 
 def disposition(kind: str, filename: str | None) -> str:
-    """`kind` is `inline` or `attachment`. A name with other than ASCII is given twice, for old readers."""
+    """`kind` is `inline` or `attachment`. A name that is not plain ASCII is given twice, for old readers."""
     if not filename:
         return kind
     name = filename[:_MAX_NAME_CHARS]
     plain = "".join(_plain(char) for char in name)
     header = f'{kind}; filename="{plain}"'
-    if not name.isascii():
-        encoded = quote(name.encode("utf-8", "replace"), safe="!#$&+-.^_`|~")
+    if plain != name:
+        exact = "".join(_harmless(char) for char in name)
+        encoded = quote(exact.encode("utf-8", "replace"), safe="!#$&+-.^_`|~")
         header += f"; filename*=UTF-8''{encoded}"
     return header
 
@@ -25,3 +26,8 @@ def _plain(char: str) -> str:
     if not "\x20" <= char < "\x7f" or char in '"\\/':
         return "_"
     return char
+
+
+def _harmless(char: str) -> str:
+    """Any character but those that would lead elsewhere: path separators and controls."""
+    return "_" if char in "\\/" or char < "\x20" or "\x7f" <= char < "\xa0" else char

@@ -96,6 +96,13 @@ class NotCached(GatewayError):
     hints = ("Leave only-if-cached away to have the content fetched.",)
 
 
+class PreconditionFailed(GatewayError):
+    """If-Match or If-Unmodified-Since asks for another version than the one that is here."""
+
+    status = 412
+    title = "This is another version"
+
+
 class UriTooLong(GatewayError):
     """The path or query is longer than the limit."""
 

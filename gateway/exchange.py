@@ -12,8 +12,16 @@ from multidict import CIMultiDict
 
 from gateway.blocks import Blocks
 from gateway.body import Body
-from gateway.conditional import matches_any, range_still_valid
+from gateway.conditional import (
+    changed_after,
+    field,
+    last_modified,
+    matches_any,
+    matches_strongly,
+    range_still_valid,
+)
 from gateway.content import Located
+from gateway.errors import PreconditionFailed
 from gateway.headers import content_headers
 from gateway.negotiation import Format, Wanted
 from gateway.ranges import Span, parse_range
@@ -43,12 +51,42 @@ class Exchange:
             result["Vary"] = "Accept"
         return result
 
+    def dated_headers(self, located: Located, etag: str) -> CIMultiDict[str]:
+        """Those of content that is sent as it is: it was last modified when its name began to point at it."""
+        result = self.headers(located, etag, located.cache_control)
+        date = last_modified(located.changed_s)
+        if date is not None:
+            result["Last-Modified"] = date
+        return result
+
     def not_modified(self, etag: str, headers: CIMultiDict[str]) -> web.Response | None:
-        """The 304 answer, where the client has this representation already."""
-        known = self.request.headers.get("If-None-Match")
-        if known is None or not matches_any(known, etag):
+        """The 304 answer, where the client has this representation already (RFC 9110, section 13.2.2).
+
+        `headers` has the Last-Modified, if there is one. Raises PreconditionFailed where the client asks for
+        another version only.
+        """
+        asked = self.request.headers
+        required = field(asked, "If-Match")
+        if required is not None and not matches_strongly(required, etag):
+            raise PreconditionFailed(f"If-Match does not name the version that is here, {etag}")
+        known = field(asked, "If-None-Match")
+        if known is None:
+            return self.not_modified_since(headers)
+        return _unchanged(headers) if matches_any(known, etag) else None
+
+    def not_modified_since(self, headers: CIMultiDict[str]) -> web.Response | None:
+        """The same by dates alone, which count only where the client names no Etags."""
+        changed = headers.get("Last-Modified")
+        asked = self.request.headers
+        if changed is None:
             return None
-        return web.Response(status=304, headers=headers)
+        until = asked.get("If-Unmodified-Since")
+        if until is not None and "If-Match" not in asked and changed_after(changed, until):
+            raise PreconditionFailed(f"the version that is here was modified on {changed}")
+        since = asked.get("If-Modified-Since")
+        if since is None or "If-None-Match" in asked or changed_after(changed, since) is not False:
+            return None
+        return _unchanged(headers)
 
     def file_name(self) -> str | None:
         """The `?filename=` of the request.
@@ -63,6 +101,13 @@ class Exchange:
     def disposition_kind(self, default: str) -> str:
         """`attachment` for `?download=true`, else `default`."""
         return "attachment" if self.asked.query.get("download") == "true" else default
+
+
+def _unchanged(headers: CIMultiDict[str]) -> web.Response:
+    """304 says what a cache needs to renew what it has, and nothing of a body (RFC 9110, section 15.4.5)."""
+    for name in ("Last-Modified", "Content-Type", "Content-Disposition", "Accept-Ranges"):
+        headers.popall(name, None)
+    return web.Response(status=304, headers=headers)
 
 
 def unquote_strictly(name: str) -> str:
@@ -132,7 +177,9 @@ def _spans(exchange: Exchange, headers: CIMultiDict[str], size_bytes: int) -> li
     if wanted is None:
         return []
     condition = asked.get("If-Range")
-    if condition is not None and not range_still_valid(condition, headers["Etag"]):
+    if condition is not None and not range_still_valid(
+        condition, headers["Etag"], headers.get("Last-Modified")
+    ):
         return []
     return parse_range(wanted, size_bytes, exchange.settings.max_ranges)
 

@@ -42,7 +42,7 @@ async def serve_raw(exchange: Exchange, located: Located) -> web.StreamResponse:
     require_whole(located)
     cid = located.node.cid
     etag = f'"{located.node.cid_text}.raw"'
-    headers = exchange.headers(located, etag, located.cache_control)
+    headers = exchange.dated_headers(located, etag)
     headers["Content-Type"] = MEDIA_TYPES[Format.RAW]
     name_ = exchange.file_name() or f"{located.node.cid_text}.bin"
     headers["Content-Disposition"] = disposition("attachment", name_)
@@ -55,10 +55,12 @@ async def serve_codec(exchange: Exchange, located: Located) -> web.StreamRespons
     node = located.node
     cid = node.cid
     format_ = exchange.wanted.format
+    saved = exchange.disposition_kind("inline") == "attachment"
+    has_page = format_ in (Format.DEFAULT, Format.HTML) and cid.codec in (DAG_JSON, DAG_CBOR)
+    if has_page and exchange.wanted.html and not saved:
+        require_whole(located)
+        return await _serve_preview(exchange, located)
     if format_ in (Format.DEFAULT, Format.HTML):
-        if exchange.wanted.html and cid.codec in (DAG_JSON, DAG_CBOR):
-            require_whole(located)
-            return await _serve_preview(exchange, located)
         format_ = NATIVE[cid.codec]
     if cid.codec not in _CODECS[format_]:
         raise NotAcceptable(
@@ -67,10 +69,12 @@ async def serve_codec(exchange: Exchange, located: Located) -> web.StreamRespons
         )
     require_whole(located)
     etag = f'"{node.cid_text}.{format_.value}"'
-    headers = exchange.headers(located, etag, located.cache_control)
+    headers = exchange.dated_headers(located, etag)
     headers["Content-Type"] = MEDIA_TYPES[format_]
+    if has_page:
+        headers["Vary"] = "Accept"
     ending = _ENDING[format_]
-    kind = exchange.disposition_kind("inline" if ending == "json" else "attachment")
+    kind = "inline" if ending == "json" and not saved else "attachment"
     headers["Content-Disposition"] = disposition(kind, exchange.file_name() or f"{node.cid_text}.{ending}")
     not_modified = exchange.not_modified(etag, headers)
     return await _send(exchange, headers, cid) if not_modified is None else not_modified
@@ -103,6 +107,7 @@ async def _serve_preview(exchange: Exchange, located: Located) -> web.StreamResp
     node = located.node
     etag = f'"DagIndex-{style.VERSION}_CID-{node.cid_text}"'
     headers = exchange.headers(located, etag, located.generated_cache_control)
+    headers["Vary"] = "Accept"
     not_modified = exchange.not_modified(etag, headers)
     if not_modified is not None:
         return not_modified

@@ -64,7 +64,7 @@ async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
     node = located.node
     wanted = car_request(exchange.asked.query, exchange.wanted.car.dups)
     etag = _etag(located, wanted)
-    headers = exchange.headers(located, etag, located.cache_control)
+    headers = exchange.dated_headers(located, etag)
     headers["Content-Type"] = wanted.content_type
     headers["Content-Disposition"] = disposition("attachment", exchange.file_name() or f"{node.cid_text}.car")
     headers["Accept-Ranges"] = "none"
@@ -95,10 +95,17 @@ async def _walk(exchange: Exchange, cid: CID, wanted: CarRequest) -> tuple[Walk[
         facts = await exchange.blocks.run(stat(cid))
         if facts.kind in ("file", "raw"):
             start, end = wanted.entity_bytes.span(facts.size_bytes)
-            if start == end and facts.size_bytes > 0:
+            # A part of no bytes inside the file is not an error: its root alone shows why there are none.
+            if start == end and _is_outside(wanted.entity_bytes, facts.size_bytes):
                 raise BadRequest(f"entity-bytes lies outside the {facts.size_bytes} bytes of {cid}")
             return file_blocks(cid, start, end, dedupe=not wanted.dups), True
     return walk_dag(cid, scope=wanted.scope, dedupe=not wanted.dups), False
+
+
+def _is_outside(part: EntityBytes, size_bytes: int) -> bool:
+    """Whether all of a part lies before or behind the bytes of a file; an empty file has no outside."""
+    before = part.first < 0 and part.last is not None and part.last < -size_bytes
+    return size_bytes > 0 and (part.first >= size_bytes or before)
 
 
 def _recording(steps: Steps[Resolved], wants: list[Want]) -> Steps[Resolved]:

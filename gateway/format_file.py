@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from gateway import mime
 from gateway.body import Body
+from gateway.conditional import last_modified
 from gateway.content import Located, Node, known_stat
 from gateway.disposition import disposition
-from gateway.errors import NotAcceptable
+from gateway.errors import NotAcceptable, NotCached
 from gateway.exchange import Exchange, send_bytes, send_ranges
 from gateway.negotiation import Format
-from merkledag.cid import CID
 
 _ONE_WRITE_BYTES = 64 * 1024  # smaller files go out with their headers
 _SYMLINK_TYPE = "inode/symlink"
@@ -27,24 +28,30 @@ async def serve_file(
     `name` is its name for the content type, where the URL does not say it (index.html); `etag` likewise.
     """
     node = located.node
-    etag = etag or f'"{node.cid_text}"'
-    headers = exchange.headers(located, etag, located.cache_control)
-    not_modified = exchange.not_modified(etag, headers)
-    if not_modified is not None:
-        return not_modified
+    wants_json = exchange.wanted.format is Format.JSON
+    etag = etag or (f'"{node.cid_text}.json"' if wants_json else f'"{node.cid_text}"')
+    headers = exchange.dated_headers(located, etag)
+    # A page for an error (status) is sent whatever the client has.
+    unchanged = exchange.not_modified(etag, headers) if status == 200 else None
+    if unchanged is not None:
+        return unchanged
     facts = await known_stat(node, exchange.blocks)
+    if located.immutable and facts.mtime is not None:
+        unchanged = _date(exchange, headers, facts.mtime.seconds)
+        if unchanged is not None and status == 200:
+            return unchanged
     target = facts.target if facts.kind == "symlink" else None
     file_name = exchange.file_name()
     if target is not None:
         headers["Content-Type"] = _SYMLINK_TYPE
         return send_bytes(exchange, headers, _link_bytes(target))
     headers["Content-Type"] = await _content_type(exchange, node, file_name or name or _last(exchange))
-    if exchange.wanted.format is Format.JSON:
+    if wants_json:
         await _require_json(exchange, node, headers["Content-Type"])
         headers["Content-Type"] = "application/json"
-    kind = exchange.disposition_kind("inline")
-    if file_name is not None or kind == "attachment":
-        headers["Content-Disposition"] = disposition(kind, file_name or _last(exchange))
+    shown = exchange.disposition_kind("inline")
+    if file_name is not None or "download" in exchange.asked.query:
+        headers["Content-Disposition"] = disposition(shown, file_name or _last(exchange))
     size, cid = facts.size_bytes, node.cid
     if size <= _ONE_WRITE_BYTES and status == 200 and "Range" not in exchange.request.headers:
         headers["Accept-Ranges"] = "bytes"
@@ -65,13 +72,41 @@ def _link_bytes(target: str | bytes) -> bytes:
     return target if isinstance(target, bytes) else target.encode("utf-8", "surrogateescape")
 
 
+def _date(exchange: Exchange, headers: CIMultiDict[str], mtime_s: int) -> web.Response | None:
+    """Adds the Last-Modified that the file itself says (UnixFS 1.5); the 304 answer if the client has it."""
+    date = last_modified(mtime_s)
+    if date is None:
+        return None
+    headers["Last-Modified"] = date
+    return exchange.not_modified_since(headers)
+
+
 async def _content_type(exchange: Exchange, node: Node, name: str | None) -> str:
     kind = mime.by_name(name) if name else None
-    if kind is not None:
+    if kind is not None and not kind.startswith(mime.HTML):
         return kind
-    if node.sniffed is None:
-        node.sniffed = mime.by_content(await exchange.blocks.read_file(node.cid, 0, mime.SNIFF_BYTES))
-    return node.sniffed
+    known = node.sniffed if kind is None else node.html_type
+    if known is not None:
+        return known
+    start = await _start(exchange, node)
+    if start is None:
+        return kind or mime.OCTETS
+    if kind is None:
+        node.sniffed = mime.by_content(start)
+        return node.sniffed
+    node.html_type = mime.html_type(start)
+    return node.html_type
+
+
+async def _start(exchange: Exchange, node: Node) -> bytes | None:
+    """The first bytes; None where a later range is asked for and they are not here: these are not fetched."""
+    wanted = exchange.request.headers.get("Range")
+    if wanted is None or wanted.startswith("bytes=0-"):
+        return await exchange.blocks.read_file(node.cid, 0, mime.SNIFF_BYTES)
+    try:
+        return await exchange.blocks.here_only().read_file(node.cid, 0, mime.SNIFF_BYTES)
+    except NotCached:
+        return None
 
 
 async def _require_json(exchange: Exchange, node: Node, kind: str) -> None:
@@ -81,16 +116,18 @@ async def _require_json(exchange: Exchange, node: Node, kind: str) -> None:
     """
     facts = await known_stat(node, exchange.blocks)
     if facts.size_bytes > exchange.settings.json_check_bytes:
-        if "json" in kind:
-            return
+        is_json = "json" in kind
     else:
-        try:
-            json.loads(await exchange.blocks.read_file(node.cid, 0, facts.size_bytes))
-            return
-        except (ValueError, RecursionError):
-            pass
-    raise NotAcceptable(f"{_name(node.cid)} is not JSON; leave format=json away to get it as it is")
+        if node.is_json is None:
+            node.is_json = _is_json(await exchange.blocks.read_file(node.cid, 0, facts.size_bytes))
+        is_json = node.is_json
+    if not is_json:
+        raise NotAcceptable(f"the file {node.cid} is not JSON; leave format=json away to get it as it is")
 
 
-def _name(cid: CID) -> str:
-    return f"the file {cid}"
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.body import Body
-from gateway.content import Located
+from gateway.content import Located, known_stat
 from gateway.disposition import disposition
 from gateway.errors import ContentInvalid, NotAcceptable
 from gateway.exchange import Exchange
@@ -20,7 +20,7 @@ from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag import tar
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
-from merkledag.reader import NodeStat, stat
+from merkledag.reader import NodeStat
 from merkledag.tree import stays_inside, walk_tree
 from merkledag.unixfs import Mtime
 
@@ -42,20 +42,19 @@ async def serve_tar(exchange: Exchange, located: Located) -> web.StreamResponse:
     require_whole(located)
     node = located.node
     etag = f'W/"{node.cid_text}.x-tar"'
-    headers = exchange.headers(located, etag, located.cache_control)
+    headers = exchange.dated_headers(located, etag)
     headers["Content-Type"] = MEDIA_TYPES[Format.TAR]
     headers["Content-Disposition"] = disposition("attachment", exchange.file_name() or f"{node.cid_text}.tar")
     headers["Accept-Ranges"] = "none"
     not_modified = exchange.not_modified(etag, headers)
     if not_modified is not None:
         return not_modified
-    if node.cid.codec not in (RAW, DAG_PB):
+    if node.cid.codec not in (RAW, DAG_PB) or (await known_stat(node, exchange.blocks)).kind == "other":
         raise NotAcceptable(
             f"{node.cid} is not UnixFS, so there is no TAR of it; use format=raw or format=car"
         )
     top = exchange.asked.segments[-1] if exchange.asked.segments else node.cid_text
     if exchange.head:
-        await exchange.blocks.run(stat(node.cid))
         return web.Response(headers=headers)
     members = _Tree(exchange, top).members(node.cid)
     try:
@@ -111,10 +110,6 @@ class _Tree:
         walk = self._exchange.blocks.iterate(walk_tree(cid, max_depth=max_depth))
         async with aclosing(walk) as items:
             async for item in items:
-                if not item.names and item.stat.kind == "other":
-                    raise NotAcceptable(
-                        f"{cid} is not UnixFS, so there is no TAR of it; use format=raw or format=car"
-                    )
                 yield self._member(self._inside(item.names), item.cid, item.stat)
 
     def _inside(self, names: tuple[str, ...]) -> str:

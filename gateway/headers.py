@@ -7,7 +7,8 @@ from multidict import CIMultiDict
 from gateway.request import ContentRequest
 
 IMMUTABLE = "public, max-age=29030400, immutable"
-LISTING = "public, max-age=604800, stale-while-revalidate=2678400"
+STALE_LISTING = "stale-while-revalidate=2678400"
+LISTING = f"public, max-age=604800, {STALE_LISTING}"
 NO_STORE = "no-store"
 MAX_TTL_S = 365 * 86_400  # records may claim a century
 
@@ -15,10 +16,16 @@ MAX_TTL_S = 365 * 86_400  # records may claim a century
 CORS: tuple[tuple[str, str], ...] = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
-    ("Access-Control-Allow-Headers", "Content-Type, Range, User-Agent, X-Requested-With"),
+    (
+        "Access-Control-Allow-Headers",
+        "Accept, Cache-Control, Content-Type, If-Modified-Since, If-None-Match, If-Range, Range, Traceparent,"
+        " Tracestate, User-Agent, X-Requested-With",
+    ),
     (
         "Access-Control-Expose-Headers",
-        "Content-Length, Content-Range, X-Chunked-Output, X-Ipfs-Path, X-Ipfs-Roots, X-Stream-Output",
+        "Accept-Ranges, Content-Disposition, Content-Length, Content-Location, Content-Range, Etag,"
+        " Retry-After, Server-Timing, Traceparent, X-Chunked-Output, X-Ipfs-Path, X-Ipfs-Roots,"
+        " X-Stream-Output",
     ),
 )
 _BASE = CIMultiDict((*CORS, ("X-Content-Type-Options", "nosniff"), ("Server", "holdfast")))

@@ -1,179 +1,195 @@
-"""Content types: by file name, else by the first bytes."""
+"""Content types: by file name, else by the first bytes (after the WHATWG MIME Sniffing Standard)."""
 
 from __future__ import annotations
 
-import mimetypes
+import re
+
+from gateway.mime_names import BY_ENDING
 
 SNIFF_BYTES = 512
 OCTETS = "application/octet-stream"
-
-# The system's tables differ from machine to machine; these are settled here. Text has its charset.
-_FIXED = {
-    ".7z": "application/x-7z-compressed",
-    ".aac": "audio/aac",
-    ".apng": "image/apng",
-    ".avif": "image/avif",
-    ".bmp": "image/bmp",
-    ".bz2": "application/x-bzip2",
-    ".c": "text/plain",
-    ".car": "application/vnd.ipld.car",
-    ".cbor": "application/cbor",
-    ".cfg": "text/plain",
-    ".conf": "text/plain",
-    ".css": "text/css",
-    ".csv": "text/csv",
-    ".epub": "application/epub+zip",
-    ".flac": "audio/flac",
-    ".geojson": "application/geo+json",
-    ".gif": "image/gif",
-    ".glb": "model/gltf-binary",
-    ".gz": "application/gzip",
-    ".htm": "text/html",
-    ".html": "text/html",
-    ".ico": "image/x-icon",
-    ".ini": "text/plain",
-    ".ipynb": "application/x-ipynb+json",
-    ".jpeg": "image/jpeg",
-    ".jpg": "image/jpeg",
-    ".js": "text/javascript",
-    ".json": "application/json",
-    ".jsonld": "application/ld+json",
-    ".jxl": "image/jxl",
-    ".log": "text/plain",
-    ".m4a": "audio/mp4",
-    ".m4v": "video/mp4",
-    ".md": "text/markdown",
-    ".mjs": "text/javascript",
-    ".mkv": "video/x-matroska",
-    ".mov": "video/quicktime",
-    ".mp3": "audio/mpeg",
-    ".mp4": "video/mp4",
-    ".ogg": "audio/ogg",
-    ".ogv": "video/ogg",
-    ".opus": "audio/ogg",
-    ".otf": "font/otf",
-    ".pdf": "application/pdf",
-    ".png": "image/png",
-    ".py": "text/x-python",
-    ".rs": "text/plain",
-    ".rst": "text/plain",
-    ".sh": "text/x-sh",
-    ".srt": "text/plain",
-    ".svg": "image/svg+xml",
-    ".tar": "application/x-tar",
-    ".toml": "text/plain",
-    ".ts": "text/plain",
-    ".tsv": "text/tab-separated-values",
-    ".ttf": "font/ttf",
-    ".txt": "text/plain",
-    ".vtt": "text/vtt",
-    ".wasm": "application/wasm",
-    ".wav": "audio/wav",
-    ".webm": "video/webm",
-    ".webmanifest": "application/manifest+json",
-    ".webp": "image/webp",
-    ".woff": "font/woff",
-    ".woff2": "font/woff2",
-    ".xhtml": "application/xhtml+xml",
-    ".xml": "text/xml",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-    ".zip": "application/zip",
-    ".zst": "application/zstd",
-}
+HTML = "text/html"
+_UTF8 = "; charset=utf-8"
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
     (0, b"GIF87a", "image/gif"),
     (0, b"GIF89a", "image/gif"),
+    (0, b"II*\x00", "image/tiff"),
+    (0, b"MM\x00*", "image/tiff"),
+    (0, b"8BPS", "image/vnd.adobe.photoshop"),
+    (0, b"\x00\x00\x01\x00", "image/x-icon"),
+    (0, b"\x00\x00\x02\x00", "image/x-icon"),
+    (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "image/jxl"),
+    (0, b"\xff\x0a", "image/jxl"),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "image/jp2"),
     (0, b"%PDF-", "application/pdf"),
-    (0, b"PK\x03\x04", "application/zip"),
+    (0, b"%!PS-Adobe-", "application/postscript"),
+    (0, b"{\\rtf", "application/rtf"),
     (0, b"\x1f\x8b\x08", "application/gzip"),
     (0, b"\x28\xb5\x2f\xfd", "application/zstd"),
-    (0, b"BZh", "application/x-bzip2"),
     (0, b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
     (0, b"\xfd7zXZ\x00", "application/x-xz"),
+    (0, b"Rar!\x1a\x07", "application/vnd.rar"),
+    (257, b"ustar", "application/x-tar"),
     (0, b"\x00asm", "application/wasm"),
+    (0, b"SQLite format 3\x00", "application/vnd.sqlite3"),
+    (0, b"PAR1", "application/vnd.apache.parquet"),
+    (1, b"\xa2eroots", "application/vnd.ipld.car"),
+    (2, b"\xa2eroots", "application/vnd.ipld.car"),
+    (0, b"\x0a\xa1gversion\x02", "application/vnd.ipld.car"),
     (0, b"wOFF", "font/woff"),
     (0, b"wOF2", "font/woff2"),
     (0, b"OTTO", "font/otf"),
+    (0, b"ttcf", "font/collection"),
     (0, b"\x00\x01\x00\x00\x00", "font/ttf"),
-    (0, b"OggS\x00", "audio/ogg"),
     (0, b"fLaC", "audio/flac"),
+    (0, b"MThd", "audio/midi"),
     (0, b"ID3", "audio/mpeg"),
     (0, b"\xff\xfb", "audio/mpeg"),
-    (0, b"\x00\x00\x01\x00", "image/x-icon"),
-    (0, b"BM", "image/bmp"),
-    (0, b"\x1aE\xdf\xa3", "video/webm"),
-    (0, b"\xff\x0a", "image/jxl"),
+    (0, b"\xff\xf3", "audio/mpeg"),
+    (0, b"\xff\xf2", "audio/mpeg"),
+    (0, b"\xff\xf1", "audio/aac"),
+    (0, b"\xff\xf9", "audio/aac"),
+    (0, b"#!AMR", "audio/amr"),
+    (0, b"\x00\x00\x01\xba", "video/mpeg"),
+    (0, b"\x00\x00\x01\xb3", "video/mpeg"),
+    (0, b"FLV\x01", "video/x-flv"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video/x-ms-asf"),
     (0, b"glTF", "model/gltf-binary"),
-    (257, b"ustar", "application/x-tar"),
 )
+# Four bytes at 0, then four at 8.
+_CONTAINERS = {
+    (b"RIFF", b"WEBP"): "image/webp",
+    (b"RIFF", b"WAVE"): "audio/wav",
+    (b"RIFF", b"AVI "): "video/x-msvideo",
+    (b"FORM", b"AIFF"): "audio/aiff",
+    (b"FORM", b"AIFC"): "audio/aiff",
+}
+_FTYP = {
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"mif1": "image/heif",
+    b"msf1": "image/heif",
+    b"M4A ": "audio/mp4",
+    b"M4B ": "audio/mp4",
+    b"qt  ": "video/quicktime",
+    b"3gp4": "video/3gpp",
+    b"3gp5": "video/3gpp",
+}
+_OGG_AUDIO = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+_TS_PACKET_BYTES = 188
 
-_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
-_FTYP_IMAGES = {b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"mif1": "image/heic"}
-
-_HTML_TAGS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title", b"<h1", b"<div", b"<p>")
-_TEXT_CONTROL = frozenset(b"\t\n\x0c\r\x1b")
+_HTML_START = re.compile(
+    rb"<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p|!--)"
+    rb"[ \t\n\x0c\r>]",
+    re.IGNORECASE,
+)
+_META_CHARSET = re.compile(
+    rb"<meta\s[^>]{0,200}?charset\s{0,8}=\s{0,8}[\"']?\s{0,8}([\w.:-]{1,40})", re.IGNORECASE
+)
+_BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # what the standard calls binary data bytes
 
 
 def by_name(name: str) -> str | None:
     """The type that a file name's ending says, with a charset for text; None if it says nothing."""
-    dot = name.rfind(".")
-    if dot < 0:
-        return None
-    ending = name[dot:].lower()
-    found = _FIXED.get(ending)
-    if found is None:
-        found, encoding = mimetypes.types_map.get(ending), mimetypes.encodings_map.get(ending)
-        if encoding is not None or found is None:
-            return None
-    return with_charset(found)
+    _, dot, ending = name.rpartition(".")
+    found = BY_ENDING.get(ending.lower()) if dot else None
+    return with_charset(found) if found is not None else None
 
 
 def with_charset(kind: str) -> str:
     """Text types say that they are UTF-8; all others stay."""
-    return kind + "; charset=utf-8" if kind.startswith("text/") else kind
+    return kind + _UTF8 if kind.startswith("text/") else kind
 
 
-def by_content(start: bytes | memoryview) -> str:
-    """The type that the first `SNIFF_BYTES` bytes look like (after the WHATWG MIME Sniffing Standard)."""
-    head = bytes(start[:SNIFF_BYTES])
+def html_type(start: bytes) -> str:
+    """The type of an HTML file: its charset is left to the page where that says one, or is not UTF-8."""
+    head = start[:SNIFF_BYTES]
+    declared = _META_CHARSET.search(head)
+    if declared is not None and declared[1].lower() not in (b"utf-8", b"utf8"):
+        return HTML
+    return HTML + _UTF8 if _is_utf8(head) else HTML
+
+
+def by_content(start: bytes) -> str:
+    """The type that the first `SNIFF_BYTES` bytes look like."""
+    head = start[:SNIFF_BYTES]
     if not head:
         return "text/plain; charset=utf-8"
     for offset, magic, kind in _MAGIC:
         if head.startswith(magic, offset):
             return kind
-    if head[:4] == b"RIFF" and head[8:12] in _RIFF:
-        return _RIFF[head[8:12]]
+    return _container(head) or _text_type(head)
+
+
+def _container(head: bytes) -> str | None:
+    """Types that more than a few fixed bytes tell."""
+    found = _CONTAINERS.get((head[:4], head[8:12]))
+    if found is not None:
+        return found
     if head[4:8] == b"ftyp":
-        return _FTYP_IMAGES.get(head[8:12], "video/quicktime" if head[8:10] == b"qt" else "video/mp4")
-    return _text_type(head)
+        return _FTYP.get(head[8:12], "video/mp4")
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_type(head)
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "video/x-matroska" if b"matroska" in head[:64] else "video/webm"
+    if head.startswith(b"OggS\x00"):
+        if b"\x80theora" in head[:128]:
+            return "video/ogg"
+        return "audio/ogg" if head[28:].startswith(_OGG_AUDIO) else "application/ogg"
+    if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0":
+        return "image/bmp"
+    if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
+        return "application/x-bzip2"
+    if len(head) > _TS_PACKET_BYTES and head[0] == 0x47 == head[_TS_PACKET_BYTES]:
+        return "video/mp2t"
+    return "application/vnd.ms-fontobject" if head[34:36] == b"LP" and head[8:11] == b"\x01\0\x02" else None
+
+
+def _zip_type(head: bytes) -> str:
+    """EPUB and OpenDocument begin with a stored entry that names their type."""
+    size = int.from_bytes(head[22:26], "little")
+    if head[30:38] == b"mimetype" and size <= 128:
+        kind = head[38 : 38 + size]
+        if re.fullmatch(rb"application/[a-z0-9.+-]+", kind):
+            return kind.decode()
+    return "application/zip"
 
 
 def _text_type(head: bytes) -> str:
     if head.startswith((b"\xfe\xff", b"\xff\xfe")):
         return "text/plain; charset=utf-16"
-    if any(byte < 0x20 and byte not in _TEXT_CONTROL for byte in head):
+    if _BINARY.search(head):
         return OCTETS
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\n\x0c\r")
+    if text.startswith(b"<"):
+        if b"<svg" in text and text.startswith((b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg")):
+            return "image/svg+xml"
+        if _HTML_START.match(text):
+            return html_type(head)
+        if text.startswith(b"<?xml"):
+            return "text/xml; charset=utf-8" if _is_utf8(head) else "text/xml"
+    # A text in another encoding is text all the same; which one, nobody said.
+    if not _is_utf8(head):
+        return "text/plain"
+    if looks_like_json(text):
+        return "application/json"
+    if text.startswith(b"#EXTM3U"):
+        return "application/vnd.apple.mpegurl"
+    return "text/vtt; charset=utf-8" if text.startswith(b"WEBVTT") else "text/plain; charset=utf-8"
+
+
+def _is_utf8(head: bytes) -> bool:
     try:
         head.decode()
     except UnicodeDecodeError as error:
         # Only a character cut off by the end of what was read may be incomplete.
-        if error.end < len(head) or len(head) < SNIFF_BYTES:
-            return OCTETS
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    lower = text[:64].lower()
-    if lower.startswith(_HTML_TAGS):
-        return "text/html; charset=utf-8"
-    if lower.startswith(b"<svg") or (lower.startswith((b"<?xml", b"<!--")) and b"<svg" in text):
-        return "image/svg+xml"
-    if lower.startswith(b"<?xml"):
-        return "text/xml; charset=utf-8"
-    if looks_like_json(text):
-        return "application/json"
-    return "text/plain; charset=utf-8"
+        return len(head) >= SNIFF_BYTES and error.end >= len(head)
+    return True
 
 
 def looks_like_json(text: bytes) -> bool:
@@ -181,7 +197,5 @@ def looks_like_json(text: bytes) -> bool:
     text = text.lstrip()
     if text[:1] == b"{":
         return text[1:].lstrip()[:1] in (b'"', b"}")
-    if text[:1] == b"[":
-        rest = text[1:].lstrip()
-        return rest[:1] in (b"{", b'"', b"]") or (rest[:1] == b"[" and looks_like_json(rest))
-    return False
+    rest = text.lstrip(b"[ \t\n\r")
+    return text[:1] == b"[" and rest[:1] in (b"{", b'"', b"]")

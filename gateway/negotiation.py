@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gateway.errors import BadRequest, NotAcceptable
+from gateway.errors import BadRequest, GatewayError, NotAcceptable
 
 _MAX_ACCEPT_ITEMS = 32
 
@@ -38,6 +38,7 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 _BY_MEDIA_TYPE = {media_type: format_ for format_, media_type in MEDIA_TYPES.items()}
 _BY_NAME = {format_.value: format_ for format_ in MEDIA_TYPES}
+_VENDORS = ("application/vnd.ipld.", "application/vnd.ipfs.")  # unknown ones among them are refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,18 @@ class Wanted:
     """The outcome: the format, how it was asked for, and what else the client would take.
 
     `from_accept` says that the URL alone does not name this representation, so that the response needs a
-    Content-Location. `wildcard` says that the client takes any type. `html` says that Accept names text/html.
+    Content-Location. `html` says that Accept names text/html. `otherwise` is what the client takes where the
+    content cannot be given in `format`; None = nothing.
     """
 
     format: Format
     car: CarParams = CarParams()
     from_accept: bool = False
-    wildcard: bool = False
     html: bool = False
+    otherwise: Wanted | None = None
 
 
-DEFAULT = Wanted(Format.DEFAULT, wildcard=True)
+DEFAULT = Wanted(Format.DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,41 +77,62 @@ class _Item:
 
 
 def negotiate(format_name: str | None, accept: str | None, query: Mapping[str, str]) -> Wanted:
-    """Raises BadRequest for an unknown `?format=`, NotAcceptable for a CAR variant that is not made here."""
-    if format_name is None and (not accept or accept == "*/*"):
+    """What is to be served: by `?format=`, which may be empty, else by Accept (RFC 9110, section 12.5.1).
+
+    Raises BadRequest for a format that is not known, NotAcceptable for a CAR variant that is not made here.
+    """
+    if not format_name and (not accept or accept == "*/*"):
         return DEFAULT
     items = _parse_accept(accept) if accept else []
-    wildcard = not items or any(item.media_type == "*/*" for item in items)
     html = any(item.media_type == "text/html" for item in items)
-    named = _best(items)
-    if format_name is not None:
-        chosen = _BY_NAME.get(format_name.lower())
-        if chosen is None:
-            known = ", ".join(_BY_NAME)
-            raise BadRequest(f"format={format_name[:64]!r} is not known; use one of {known}")
-        item = next((item for item in items if _BY_MEDIA_TYPE.get(item.media_type) is chosen), None)
-        differs = named is not None and _BY_MEDIA_TYPE[named.media_type] is not chosen
-    else:
-        item, differs = named, False
-        if item is None:
-            return Wanted(Format.HTML if html else Format.DEFAULT, wildcard=wildcard, html=html)
-        chosen = _BY_MEDIA_TYPE[item.media_type]
-    car = _car_params(item, query) if chosen is Format.CAR else CarParams()
-    in_header = item is not None and bool(item.params) and chosen is Format.CAR
-    return Wanted(chosen, car, format_name is None or differs or in_header, wildcard, html)
+    if format_name:
+        return _by_name(format_name, items, query, html)
+    return _by_accept(items, query, html) if items else DEFAULT
 
 
-def _best(items: list[_Item]) -> _Item | None:
-    """The IPFS format that the client likes best; None if it likes something else better."""
-    best: _Item | None = None
-    other = 0.0
-    for item in items:
-        if item.media_type in _BY_MEDIA_TYPE:
-            if item.quality > 0 and (best is None or item.quality > best.quality):
-                best = item
-        else:
-            other = max(other, item.quality)
-    return best if best is not None and best.quality >= other else None
+def _by_name(name: str, items: list[_Item], query: Mapping[str, str], html: bool) -> Wanted:
+    chosen = _BY_NAME.get(name.lower())
+    if chosen is None:
+        raise BadRequest(f"format={name[:64]!r} is not known; use one of {', '.join(_BY_NAME)}")
+    known = [item for item in items if item.media_type in _BY_MEDIA_TYPE]
+    differs = bool(known) and _BY_MEDIA_TYPE[known[0].media_type] is not chosen
+    if chosen is not Format.CAR:
+        return Wanted(chosen, from_accept=differs, html=html)
+    variants = [item.params for item in known if item.media_type == MEDIA_TYPES[chosen]]
+    car = _first_made(variants or [{}], query)
+    return Wanted(chosen, car, differs or any(variants), html)
+
+
+def _by_accept(items: list[_Item], query: Mapping[str, str], html: bool) -> Wanted:
+    """The formats that Accept names, the best one first.
+
+    What it names besides stands for the content as it is. A format wins over that if it is liked as much.
+    """
+    plain = max((item.quality for item in items if not _is_special(item)), default=-1.0)
+    ranked = [item for item in items if item.media_type in _BY_MEDIA_TYPE]
+    if not ranked and plain < 0:
+        raise BadRequest(f"Accept names no known format; use one of {', '.join(_BY_MEDIA_TYPE)}")
+    ranked.append(_Item("", {}, plain))
+    ranked = [item for item in sorted(ranked, key=lambda item: -item.quality) if item.quality > 0]
+    wanted: Wanted | None = None
+    refusal: GatewayError | None = None
+    for item in reversed(ranked):
+        format_ = _BY_MEDIA_TYPE.get(item.media_type)
+        if format_ is None:
+            wanted = Wanted(Format.HTML if html else Format.DEFAULT, html=html, otherwise=wanted)
+            continue
+        try:
+            car = _car_params(item.params, query) if format_ is Format.CAR else CarParams()
+            wanted = Wanted(format_, car, True, html, wanted)
+        except (NotAcceptable, BadRequest) as error:
+            refusal = error
+    if wanted is None:
+        raise refusal or NotAcceptable("Accept refuses every format")
+    return wanted
+
+
+def _is_special(item: _Item) -> bool:
+    return item.media_type in _BY_MEDIA_TYPE or item.media_type.startswith(_VENDORS)
 
 
 def _parse_accept(header: str) -> list[_Item]:
@@ -120,17 +143,35 @@ def _parse_accept(header: str) -> list[_Item]:
         for parameter in rest:
             key, _, value = parameter.partition("=")
             params[key.strip().lower()] = value.strip().strip('"')
-        try:
-            quality = float(params.pop("q", "1"))
-        except ValueError:
-            quality = 0.0
-        items.append(_Item(media_type.strip().lower(), params, quality))
+        quality = _quality(params.pop("q", "1"))
+        if quality is not None and media_type.strip():
+            items.append(_Item(media_type.strip().lower(), params, quality))
     return items
 
 
-def _car_params(item: _Item | None, query: Mapping[str, str]) -> CarParams:
+def _quality(text: str) -> float | None:
+    """A weight from 0 to 1; None if it is none, so that what has it is not taken into account."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
+
+
+def _first_made(variants: Sequence[Mapping[str, str]], query: Mapping[str, str]) -> CarParams:
+    """The first CAR variant that is made here; raises why the first one is not if none is."""
+    refusal: GatewayError | None = None
+    for params in variants:
+        try:
+            return _car_params(params, query)
+        except (NotAcceptable, BadRequest) as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _car_params(given: Mapping[str, str], query: Mapping[str, str]) -> CarParams:
     """URL parameters win over those of the content type (IPIP-0523)."""
-    given = item.params if item is not None else {}
     version = query.get("car-version") or given.get("version") or None
     order = query.get("car-order") or given.get("order") or None
     dups = query.get("car-dups") or given.get("dups") or None

@@ -28,27 +28,40 @@ class Span:
 def parse_range(header: str, size_bytes: int, max_ranges: int) -> list[Span]:
     """The spans asked for, in the order asked; [] where the header is to be ignored (serve it all).
 
-    Ignored: another unit, wrong syntax, or ranges that together exceed the content (a repeated range is
-    an attack, not a need). Raises RangeNotSatisfiable if no range overlaps the content or there are more
-    than `max_ranges`.
+    Ignored: another unit, wrong syntax, and any range of no bytes at all, as clients put `bytes=0-` on every
+    request. Spans that overlap or touch are made one, so that no byte is sent twice. Raises
+    RangeNotSatisfiable if no range overlaps the content or there are more than `max_ranges`.
     """
     unit, equals, text = header.partition("=")
-    if not equals or unit.strip().lower() != "bytes":
+    if not equals or unit.strip().lower() != "bytes" or size_bytes == 0:
         return []
     if text.count(",") >= max_ranges:
         raise RangeNotSatisfiable(f"more than {max_ranges} byte ranges in one request", size_bytes)
     spans: list[Span] = []
-    for item in text.split(","):
-        span = _parse_one(item.strip(), size_bytes)
+    items = [item.strip() for item in text.split(",")]
+    for item in filter(None, items):
+        span = _parse_one(item, size_bytes)
         if span is None:
             return []
-        if span.length > 0:
-            spans.append(span)
+        spans.append(span)
     if not spans:
-        raise RangeNotSatisfiable(f"no requested range lies within the {size_bytes} bytes", size_bytes)
-    if len(spans) > 1 and sum(span.length for span in spans) > size_bytes:
         return []
-    return spans
+    overlapping = [span for span in spans if span.length > 0]
+    if not overlapping:
+        raise RangeNotSatisfiable(f"no requested range lies within the {size_bytes} bytes", size_bytes)
+    return overlapping if len(overlapping) == 1 else _coalesce(overlapping)
+
+
+def _coalesce(spans: list[Span]) -> list[Span]:
+    """Joins spans that overlap or touch; each stands where the first of its spans stood."""
+    joined: list[tuple[int, Span]] = []
+    for place, span in sorted(enumerate(spans), key=lambda item: item[1].start):
+        if joined and span.start <= joined[-1][1].end:
+            first, before = joined[-1]
+            joined[-1] = (min(first, place), Span(before.start, max(before.end, span.end)))
+        else:
+            joined.append((place, span))
+    return [span for _, span in sorted(joined, key=lambda item: item[0])]
 
 
 def _parse_one(text: str, size_bytes: int) -> Span | None:
