@@ -63,7 +63,11 @@ def gateway_settings_rows() -> Iterator[Setting]:
         key = GATEWAY + field.name
         env = _VARIABLES.get(field.name) or "HOLDFAST_" + key.upper().replace(".", "_")
         parse = _size if field.name.endswith("_bytes") else None
-        yield Setting(key, _plain(field.default), HELP[field.name], env, _check(field.name), parse)
+        yield Setting(key, _plain(field.default), _help(field.name), env, _check(field.name), parse)
+
+
+def _help(name: str) -> str:
+    return HELP.get(name) or name.replace("_", " ")
 
 
 def gateway_settings(config: Config) -> GatewaySettings:
