@@ -43,6 +43,8 @@ async def serve_file(
     target = facts.target if facts.kind == "symlink" else None
     file_name = exchange.file_name()
     if target is not None:
+        if wants_json:
+            raise NotAcceptable(f"{node.cid} is a symbolic link; there is no JSON of it")
         headers["Content-Type"] = _SYMLINK_TYPE
         return send_bytes(exchange, headers, _link_bytes(target))
     headers["Content-Type"] = await _content_type(exchange, node, file_name or name or _last(exchange))

@@ -114,6 +114,9 @@ def _by_accept(items: list[_Item], query: Mapping[str, str], html: bool) -> Want
         raise BadRequest(f"Accept names no known format; use one of {', '.join(_BY_MEDIA_TYPE)}")
     ranked.append(_Item("", {}, plain))
     ranked = [item for item in sorted(ranked, key=lambda item: -item.quality) if item.quality > 0]
+    # A record is asked for or not: nothing else gives way to it.
+    record = MEDIA_TYPES[Format.IPNS_RECORD]
+    ranked = [item for place, item in enumerate(ranked) if place == 0 or item.media_type != record]
     wanted: Wanted | None = None
     refusal: GatewayError | None = None
     for item in reversed(ranked):
