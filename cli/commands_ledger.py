@@ -99,12 +99,11 @@ def start(
     """Run this home's ledger; whoever holds its operator key is trusted with the order of transactions."""
     from cli.compose import ledger_service
     from cli.ledger_files import read_genesis
-    from cli.serve import address, run_forever, until
+    from cli.serve import run_forever, until
 
     _embedded_alone(engine)
     home = Home.locate()
     at = home.config.text("ledger.listen", listen)
-    address(at)
     chain = read_genesis(home).chain_id
 
     async def main(stop: asyncio.Event) -> None:

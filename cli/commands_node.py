@@ -73,12 +73,11 @@ def run_node(
     """Run a storage node: take pieces for pay, prove them, serve them."""
     from cli.compose import node_service
     from cli.maintenance import maintenance
-    from cli.serve import address, run_forever, until
+    from cli.serve import run_forever, until
     from cli.servers import ledger_url
 
     home = Home.locate()
     at = home.config.text("node.listen", listen)
-    address(at)
     url = ledger_url(home, ledger)
     home.ensure()
 

@@ -1,50 +1,51 @@
-"""`holdfast up`, `demo`, `gateway` and `healthcheck`: servers on this machine."""
+"""`holdfast up`, `demo` and `healthcheck`: servers on this machine."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands_gateway import ControlFlag, HostsFlag, ListenFlag, WorkersFlag, home_with
 from cli.home import OPERATOR_KEY, Home
 from cli.options import JsonFlag
 from cli.output import CommandError, count_text, emit, not_found, note, text, unreachable, usage
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms, Wire
+    from cli.serve import Stop
 
 UP_FUNDS_HOLD = 100_000
 HEALTH_TIMEOUT_S = 4.0
-ListenFlag = Annotated[
-    str | None, typer.Option("--listen", help="ADDRESS:PORT to listen at; port 0 is any.", show_default=False)
-]
-LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 
 
-def up(listen: ListenFlag = None, json_output: JsonFlag = False) -> int:
+def up(
+    listen: ListenFlag = None,
+    workers: WorkersFlag = None,
+    control: ControlFlag = None,
+    subdomain_host: HostsFlag = None,
+    json_output: JsonFlag = False,
+) -> int:
     """Run everything on this machine: ledger, storage node and gateway."""
-    from cli.serve import address, run_forever
+    from cli.serve import run_forever
 
-    home = Home.locate()
-    at = home.config.text("gateway.listen", listen)
-    address(at)
+    home = home_with(listen, workers, control, subdomain_host)
     home.ensure()
 
-    async def main(stop: asyncio.Event) -> None:
-        await _up(home, at, stop, json_output=json_output)
+    async def main(stop: Stop) -> None:
+        await _up(home, stop, json_output=json_output)
 
     with home:
         return run_forever(main)
 
 
-async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool) -> None:
+async def _up(home: Home, stop: Stop, *, json_output: bool) -> None:
     from cli.commands_node import terms
-    from cli.compose import gateway_service, init_ledger, ledger_service, node_service
+    from cli.compose import init_ledger, ledger_service, node_service
+    from cli.gateway_service import gateway_service
     from cli.ledger_files import genesis_file
-    from cli.maintenance import maintenance
     from cli.serve import until
     from ledger.genesis import Params
 
@@ -60,13 +61,12 @@ async def _up(home: Home, listen: str, stop: asyncio.Event, *, json_output: bool
         if own:
             await _fund_first_time(home, url, offer)
         node = await running.enter_async_context(node_service(home, config.text("node.listen"), url, offer))
-        gateway = await running.enter_async_context(gateway_service(home, listen, url))
-        await running.enter_async_context(maintenance(home, url))
+        gateway = await running.enter_async_context(gateway_service(home, lambda: url, stop))
         if json_output:
-            emit({"gateway": gateway, "node": node.url, "ledger": url, "home": str(home.path)})
+            emit({"gateway": gateway.url, "node": node.url, "ledger": url, "home": str(home.path)})
         else:
-            text(f"gateway  {gateway}\nnode     {node.url}\nledger   {url}\nhome     {home.path}\n")
-            text(f"In another terminal:  holdfast add FOLDER -Q    then open {gateway}/ipfs/CID/")
+            text(f"gateway  {gateway.url}\nnode     {node.url}\nledger   {url}\nhome     {home.path}\n")
+            text(f"In another terminal:  holdfast add FOLDER -Q    then open {gateway.url}/ipfs/CID/")
             text("Ctrl-C stops everything; nothing is lost.")
         await until(stop)
 
@@ -83,30 +83,6 @@ async def _fund_first_time(home: Home, url: str, offer: NodeTerms) -> None:
         record = await wire.ledger.account(account)
         if record.balance == 0 and record.nonce == 0:
             await wire.sender.send(Transfer(account, UP_FUNDS_HOLD * HOLD + offer.stake))
-
-
-def gateway(listen: ListenFlag = None, ledger: LedgerFlag = "", json_output: JsonFlag = False) -> int:
-    """Run the gateway alone, over the local store and the nodes of a ledger if one is known."""
-    from cli.compose import gateway_service
-    from cli.maintenance import maintenance
-    from cli.serve import address, run_forever, until
-    from cli.servers import known_ledger
-
-    home = Home.locate()
-    at = home.config.text("gateway.listen", listen)
-    address(at)
-
-    async def main(stop: asyncio.Event) -> None:
-        known = known_ledger(home, ledger)
-        async with gateway_service(home, at, known) as url, maintenance(home, known):
-            if json_output:
-                emit({"gateway": url})
-            else:
-                text(f"gateway  {url}")
-            await until(stop)
-
-    with home:
-        return run_forever(main)
 
 
 def demo(
@@ -132,10 +108,11 @@ def demo(
     story, stage = Story(json_output=json_output), Stage()
     source = Path(path).resolve() if path else None
 
-    async def main(stop: asyncio.Event) -> None:
+    async def main(stop: Stop) -> None:
+        stop.at_once.append(stage.clear)
         await run_demo(source, nodes, stop, story, stage, once=once)
 
-    return run_forever(main, stage.clear)
+    return run_forever(main)
 
 
 def healthcheck(json_output: JsonFlag = False) -> None:

@@ -1,4 +1,4 @@
-"""The one place where concrete parts are wired together: ledger, storage node and gateway as services.
+"""The one place where concrete parts are wired together: ledger and storage node as services.
 
 Each service is an async context: entering starts it and yields what is running, leaving stops it.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,11 +21,10 @@ from cli.serve import listening
 from ledger.genesis import HOLD, Genesis, Params
 
 if TYPE_CHECKING:
-    from gateway.source import BlockSource, NameRecord, NameTarget
+    from gateway.source import BlockSource
     from ledger.engine.client import LedgerClient
     from ledger.engine.embedded import EmbeddedEngine
     from ledger.engine.sender import Sender
-    from storage_node.names_resolver import NameResolver as Resolver
     from storage_node.node import StorageNode
     from storage_node.pin_peers import NetworkPeer
     from storage_node.pool import NodePool
@@ -209,6 +208,7 @@ async def node_service(
     """A paid storage node: serves, registers at its ledger, follows its duties."""
     from cli.arguments import cid_argument
     from cli.naming import name_store
+    from cli.settings_gateway import gateway_settings
     from gateway.app import add_trustless_routes
     from storage_node.names_server import add_routing_routes
     from storage_node.node import NodeSettings, StorageNode
@@ -243,7 +243,7 @@ async def node_service(
             clock=time.time,
             monotonic=time.monotonic,
         )
-        add_trustless_routes(node.app, _local_source(home))
+        add_trustless_routes(node.app, _local_source(home), settings=gateway_settings(home.config))
         add_routing_routes(node.app, name_store(home))
         details = {"token": token, "ledger": ledger_url}
         async with listening(node.app, home, "node", listen, details) as url:
@@ -292,81 +292,7 @@ async def _register(node: StorageNode, wire: Wire, terms: NodeTerms) -> None:
     )
 
 
-# -- the gateway ---------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def gateway_service(home: Home, listen: str, ledger_url: str | None) -> AsyncIterator[str]:
-    """The gateway over the local store and, given a ledger, over the nodes it names; yields the URL.
-
-    While it runs, the names that were published in this home are renewed before they expire, and pin jobs
-    that were left to a daemon are worked on.
-    """
-    from cli.naming import KeysOfNames, name_resolver, name_store
-    from cli.pinned_fetch import pin_runner
-    from gateway.app import build_app
-    from gateway.settings import GatewaySettings
-    from storage_node.names_renewal import Renewal
-
-    settings = GatewaySettings(subdomain_hosts=tuple(home.config.texts("gateway.subdomain_hosts")))
-    async with name_resolver(home) as resolver, block_source(home, ledger_url) as source:
-        names = GatewayNames(resolver)
-        app = build_app(source, names, settings, records=names)
-        renewal = Renewal(name_store(home), resolver, KeysOfNames(home), clock=time.monotonic)
-        details = {"ledger": ledger_url}
-        async with (
-            listening(app, home, "gateway", listen, details) as url,
-            running(renewal.run()),
-            running(pin_runner(home, ledger_url).run()),
-        ):
-            yield url
-
-
-@asynccontextmanager
-async def running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Keeps a task going for as long as the context lasts, and waits for its end."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-class GatewayNames:
-    """The home's resolver as the gateway wants it: `NameResolver` and `RecordSource` in one."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(self, name: str) -> NameTarget:
-        """Raises LookupError, or TimeoutError where no router or DNS server answers."""
-        from gateway.source import NameTarget
-        from merkledag.errors import InvalidPath, RecordValueInvalid
-        from storage_node.errors import PeerUnreachable
-
-        try:
-            target = await self._resolver.resolve(name)
-        except PeerUnreachable as error:
-            raise TimeoutError(str(error)) from error
-        except (InvalidPath, RecordValueInvalid) as error:
-            raise LookupError(str(error)) from error
-        return NameTarget(str(target.path), target.ttl_s)
-
-    async def record(self, name: str) -> NameRecord:
-        """Raises as `resolve` does."""
-        from gateway.source import NameRecord
-        from merkledag.peer import parse_name
-        from merkledag.rfc3339 import SECOND_NS
-        from storage_node.errors import PeerUnreachable
-        from storage_node.names_resolver import DEFAULT_TTL_NS
-
-        try:
-            record = await self._resolver.record(parse_name(name))
-        except PeerUnreachable as error:
-            raise TimeoutError(str(error)) from error
-        return NameRecord(record.raw, record.remaining_ttl_ns(time.time_ns(), DEFAULT_TTL_NS) // SECOND_NS)
+# -- what is read --------------------------------------------------------------------------------------------
 
 
 def _local_source(home: Home) -> LocalSource:

@@ -72,6 +72,17 @@ class Config:
             return setting.env
         return "config.toml" if key in self._file else "default"
 
+    def as_variables(self, flags: Mapping[str, Value | None]) -> dict[str, str]:
+        """The environment with these values in it, for other processes to find the same settings.
+
+        None is no value. Raises CommandError (exit 2) for a bad one.
+        """
+        checked = {key: self.get(key, flag) for key, flag in flags.items() if flag is not None}
+        return {**self._environ} | {
+            setting_for(key).env: ",".join(value) if isinstance(value, list) else str(value)
+            for key, value in checked.items()
+        }
+
     def set(self, key: str, value: Value) -> None:
         """Sets `key` for `save`; the default value removes it from the file. Raises CommandError (exit 2)."""
         setting = setting_for(key)

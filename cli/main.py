@@ -34,7 +34,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "store": Entry("cli.commands_deal", "store", "Pay nodes to keep content."),
     "deal": Entry("cli.commands_deal", "app", "One's deals, their proofs and costs."),
     "node": Entry("cli.commands_node", "app", "A paid storage node."),
-    "gateway": Entry("cli.commands_up", "gateway", "Run the gateway alone."),
+    "gateway": Entry("cli.commands_gateway", "app", "Run the gateway alone."),
     "wallet": Entry("cli.commands_wallet", "app", "Accounts and transfers."),
     "ledger": Entry("cli.commands_ledger", "app", "The shared ledger."),
     "gov": Entry("cli.commands_gov", "app", "Votes of the providers on parameters and rules."),

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from cli.output import note, report
-from cli.serve import LIFELINE
+from cli.serve import LIFELINE, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,6 @@ async def maintenance(home: Home, ledger_url: str | None) -> AsyncIterator[None]
     if not home.config.truth("maintenance.enabled"):
         yield
         return
-    from cli.compose import running
     from cli.processes import Lifeline, end, spawn
 
     environ = {**os.environ, **home.environ, "HOLDFAST_HOME": str(home.path)}

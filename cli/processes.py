@@ -77,12 +77,20 @@ async def spawn(
     lifeline: Lifeline,
     environ: Mapping[str, str],
     output: IO[bytes] | None = None,
+    *,
+    passed: Sequence[int] = (),
+    stdout: bool = False,
 ) -> asyncio.subprocess.Process:
-    """Starts a module of this program in a session of its own. Without `output` it shares our stderr."""
+    """Starts a module of this program in a session of its own.
+
+    Without `output` it shares our stderr, and our stdout if told so. It gets the descriptors `passed`.
+    """
+    other = None if stdout else asyncio.subprocess.DEVNULL
+    kept = (lifeline.end, *passed)
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", module, *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=output or asyncio.subprocess.DEVNULL, stderr=output,
-        env={**environ, LIFELINE: str(lifeline.end)}, pass_fds=(lifeline.end,), start_new_session=True,
+        stdin=asyncio.subprocess.DEVNULL, stdout=output or other, stderr=output,
+        env={**environ, LIFELINE: str(lifeline.end)}, pass_fds=kept, start_new_session=True,
     )  # fmt: skip
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from cli.output import CommandError, flush, note, usage
+from cli.notify import READY, STOPPING, notify
+from cli.output import CommandError, flush, note
+from cli.sockets import bind
 
 if TYPE_CHECKING:
     from aiohttp.web import Application
@@ -24,14 +25,12 @@ PROBE_S: Final = 1.0
 LIFELINE: Final = "HOLDFAST_LIFELINE_FD"
 
 
-def address(listen: str) -> tuple[str, int]:
-    """`ADDRESS:PORT` (IPv6 in brackets) as a pair; exit 2 for anything else."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise usage(
-            f"{listen!r} is no address: write ADDRESS:PORT, for example 127.0.0.1:8080 (port 0 is any)"
-        )
-    return host.removeprefix("[").removesuffix("]"), int(port)
+class Stop(asyncio.Event):
+    """Set when this process is to end; a second signal calls what is in `at_once` and ends it at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once: list[Callable[[], None]] = []
 
 
 @asynccontextmanager
@@ -42,28 +41,31 @@ async def listening(
 
     Raises CommandError when the address cannot be had.
     """
-    from gateway.listener import listen as start_listening
-    from gateway.settings import GatewaySettings
-
-    host, port = address(listen)
-    _refuse_a_second(home, role)
-    try:
-        listener = await start_listening(app, host, port, GatewaySettings())
-    except OSError as error:
-        raise _cannot_listen(role, listen, error) from None
-    try:
-        # Whoever listens everywhere is found here.
-        url = listener.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    refuse_a_second(home, role)
+    async with serving(app, home, role, listen) as url:
         announced = home.announce(role, {"url": url, **(details or {})})
         try:
             yield url
         finally:
             announced.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def serving(app: Application, home: Home, role: str, listen: str) -> AsyncIterator[str]:
+    """Serves `app` at `listen`, under the gateway's limits on connections and times; yields the URL."""
+    from cli.settings_gateway import gateway_settings
+    from gateway.listener import listen_on
+
+    settings = gateway_settings(home.config)
+    bound = bind(role, listen)
+    listener = await listen_on(app, bound.shares[0], settings)
+    try:
+        yield bound.url
     finally:
-        await listener.close()
+        await listener.close(settings.shutdown_s)
 
 
-def _refuse_a_second(home: Home, role: str) -> None:
+def refuse_a_second(home: Home, role: str) -> None:
     """One server of a role a home: a second would take over its name in run/ and on the ledger."""
     running = home.server(role)
     if running is None or running["pid"] == os.getpid():
@@ -79,39 +81,41 @@ def _refuse_a_second(home: Home, role: str) -> None:
     )
 
 
-def _cannot_listen(role: str, listen: str, error: OSError) -> CommandError:
-    if error.errno == errno.EADDRINUSE or "address already in use" in str(error):
-        return CommandError(
-            f"{listen} is in use by another program: stop it, or choose another address for the {role}"
-        )
-    if error.errno == errno.EACCES:
-        return CommandError(f"this user may not listen at {listen}: choose a port above 1023 for the {role}")
-    return CommandError(f"the {role} cannot listen at {listen}: {error.strerror or error}")
+@asynccontextmanager
+async def running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Keeps a task going for as long as the context lasts, and waits for its end."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def until(stop: asyncio.Event) -> None:
     """Waits for `stop`, after what was said of the start is on its way."""
     flush()
+    notify(READY)
     await stop.wait()
+    notify(STOPPING)
 
 
-def run_forever(
-    main: Callable[[asyncio.Event], Awaitable[None]], at_once: Callable[[], None] | None = None
-) -> int:
+def run_forever(main: Callable[[Stop], Awaitable[None]]) -> int:
     """Runs `main(stop)` on a fast event loop; `stop` is set by SIGINT, SIGTERM or a parent's end.
 
-    Returns exit code 0 after a clean stop. A second signal ends the process at once, after `at_once`.
+    Returns exit code 0 after a clean stop. A second signal ends the process at once.
     """
 
     async def guarded() -> None:
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
+        stop = Stop()
 
         def asked(number: int) -> None:
             if stop.is_set():
                 try:
-                    if at_once is not None:
-                        at_once()
+                    for end in stop.at_once:
+                        end()
                 finally:
                     os._exit(128 + number)
             note("stopping (once more ends it at once)")
@@ -129,7 +133,7 @@ def run_forever(
             loop.add_reader(lifeline, parent_ended)
         await main(stop)
 
-    with _runner() as runner:
+    with fast_runner() as runner:
         runner.run(guarded())
     return 0
 
@@ -140,11 +144,12 @@ def run_once(task: Awaitable[Any]) -> Any:
     async def awaited() -> Any:
         return await task
 
-    with _runner() as runner:
+    with fast_runner() as runner:
         return runner.run(awaited())
 
 
-def _runner() -> asyncio.Runner:
+def fast_runner() -> asyncio.Runner:
+    """Runs coroutines on uvloop, where there is one."""
     try:
         import uvloop
     except ImportError:  # not on every platform
