@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from yarl import URL
+
 from gateway import errors
 from gateway.settings import GatewaySettings
 from gateway.source import NameResolver
 from merkledag.cid import CID
+from merkledag.dnslink import is_dns_name
 from merkledag.errors import InvalidCID, InvalidPath, MerkledagError
 from merkledag.path import parse_path
 from merkledag.peer import name_text, parse_name
@@ -21,8 +24,8 @@ MAX_NAME_STEPS = 32  # DNSLink gateway spec: a hard limit of recursion
 class Immutable:
     """Where a name leads: a CID, a path under it, how long that holds, and since when.
 
-    `ttl_s` 0 and `changed_s` None mean that it is unknown. `changed_s` is in seconds since 1970: the last time
-    that any name on the way began to point where it does.
+    `ttl_s` 0 and `changed_s` None mean that it is unknown. `changed_s` is in seconds since 1970: the last
+    time that any name on the way began to point where it does.
     """
 
     cid: CID
@@ -37,6 +40,17 @@ def key_name(text: str) -> str | None:
         return name_text(parse_name(text))
     except MerkledagError:
         return None
+
+
+def dns_name(text: str) -> str | None:
+    """A DNS name in lower case and ASCII (`xn--…`), without its final dot; None for what is none."""
+    name = text.lower().removesuffix(".")
+    if not name.isascii():
+        try:
+            name = URL.build(scheme="http", host=name).raw_host or ""
+        except ValueError:
+            return None
+    return name if is_dns_name(name) else None
 
 
 def inline_dns_name(name: str) -> str:
@@ -84,7 +98,7 @@ async def resolve_name(names: NameResolver, name: str, settings: GatewaySettings
             raise errors.NameUnresolved(
                 f"{name} points at {target.path[:256]!r}: {error}", step=NAME_STEP
             ) from error
-        name = key_name(path.root) or path.root.lower()
+        name = key_name(path.root) or dns_name(path.root) or path.root
     raise errors.BadRequest(f"the name leads through more than {MAX_NAME_STEPS} other names")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from gateway.errors import GatewayError
 from gateway.request import encode_path
@@ -12,7 +12,10 @@ from gateway.request import encode_path
 FILE_NAME = "_redirects"
 MAX_BYTES = 64 * 1024
 _MAX_SEGMENTS = 64
-_STATUSES = frozenset({200, 301, 302, 303, 307, 308, 404, 410, 451})
+_STATUSES = {str(status): status for status in (200, 301, 302, 303, 307, 308, 404, 410, 451)}
+_SCHEMES = ("http", "https", "ipfs", "ipns")
+_SPLAT = "splat"
+_VALUE_SAFE = "/!$'()*,;:@~-._"  # of a value within a query: nothing that ends it
 
 
 class InvalidRedirectsError(GatewayError):
@@ -27,35 +30,50 @@ class InvalidRedirectsError(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line. `source` are its segments; a last `*` takes the rest of a path as `:splat`."""
+    """One line. `source` are its segments; `:name` takes a segment as the placeholder `name`.
+
+    `rest` is None, or what stands before an asterisk in the last segment: that many letters more have to be
+    there, and what follows is the placeholder `splat`.
+    """
 
     source: tuple[str, ...]
+    rest: str | None
     target: str
     status: int
 
-    def match(self, segments: tuple[str, ...]) -> dict[str, str] | None:
-        """The placeholders' values if the path meets this rule."""
-        source = self.source
-        splat = bool(source) and source[-1] == "*"
-        fixed = source[:-1] if splat else source
-        if len(segments) < len(fixed) or (not splat and len(segments) != len(fixed)):
+    def match(self, segments: tuple[str, ...], *, slash: bool) -> dict[str, str] | None:
+        """The placeholders' values if the path meets this rule; `slash` tells whether one ends it."""
+        fixed = len(self.source)
+        if len(segments) < fixed or (self.rest is None and len(segments) != fixed):
             return None
         values: dict[str, str] = {}
-        for pattern, segment in zip(fixed, segments, strict=False):
+        for pattern, segment in zip(self.source, segments, strict=False):
             if pattern.startswith(":"):
                 values[pattern[1:]] = segment
-            elif pattern != segment:
+            elif segment not in (pattern, _decoded(pattern)):
                 return None
-        if splat:
-            values["splat"] = "/".join(segments[len(fixed) :])
-        return values
+        if self.rest is None:
+            return values
+        if len(segments) == fixed:
+            # `/a/*` is met by `/a/` and not by `/a`.
+            if self.rest or not slash:
+                return None
+            values[_SPLAT] = ""
+            return values
+        behind = "/".join(segments[fixed:])
+        for prefix in (self.rest, _decoded(self.rest)):
+            if behind.startswith(prefix):
+                values[_SPLAT] = behind[len(prefix) :]
+                return values
+        return None
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The target with its placeholders replaced, percent-encoded."""
-        out, rest = [], self.target
+        out, rest, in_query = [], self.target, False
         while True:
             before, colon, after = rest.partition(":")
             out.append(before)
+            in_query = in_query or "?" in before
             if not colon:
                 return "".join(out)
             # The longest name wins, so that :id does not eat the start of :identity.
@@ -64,8 +82,17 @@ class Rule:
                 out.append(":")
                 rest = after
             else:
-                out.append(encode_path(values[name]))
+                out.append(_encoded(values[name], in_query))
                 rest = after[len(name) :]
+
+
+def _encoded(value: str, in_query: bool) -> str:
+    return quote(value, safe=_VALUE_SAFE, errors="surrogateescape") if in_query else encode_path(value)
+
+
+def _decoded(pattern: str) -> str:
+    """A pattern that is written percent-encoded, as it appears in a decoded path."""
+    return unquote(pattern, errors="surrogateescape") if "%" in pattern else pattern
 
 
 def parse_redirects(data: bytes) -> list[Rule]:
@@ -78,53 +105,73 @@ def parse_redirects(data: bytes) -> list[Rule]:
         raise InvalidRedirectsError("the file is not UTF-8") from error
     rules = []
     for number, line in enumerate(lines, 1):
-        fields = line.strip(" \t\r").split()
+        fields = line.removesuffix("\r").replace("\t", " ").split(" ")
+        fields = [field for field in fields if field]
         if fields and not fields[0].startswith("#"):
-            rules.append(_rule(fields, number))
+            try:
+                rules.append(_rule(fields))
+            except ValueError as error:
+                raise InvalidRedirectsError(f"line {number}: {error}") from error
     return rules
 
 
-def _rule(fields: list[str], number: int) -> Rule:
+def _rule(fields: list[str]) -> Rule:
+    """Raises ValueError with the reason."""
     if len(fields) not in (2, 3):
-        raise InvalidRedirectsError(f"line {number}: expected 'from to [status]'")
+        raise ValueError("it must be 'from to [status]'")
     source, target = fields[0], fields[1]
+    for field in (source, target):
+        if not field.isprintable():
+            raise ValueError("it contains control characters")
     if not source.startswith("/"):
-        raise InvalidRedirectsError(f"line {number}: the 'from' path must start with '/'")
-    if not target.startswith("/") and urlsplit(target).scheme not in ("http", "https", "ipfs", "ipns"):
-        raise InvalidRedirectsError(f"line {number}: the 'to' must be a path or a URL")
+        raise ValueError("the 'from' path must start with '/'")
+    scheme = urlsplit(target).scheme
+    if not target.startswith("/") and scheme not in _SCHEMES:
+        raise ValueError("the 'to' must be a path or an address with http, https, ipfs or ipns")
+    rest = None
+    if "*" in source:
+        if source.index("*") != len(source) - 1:
+            raise ValueError("'*' can only end the 'from' path, and only once")
+        source, _, rest = source[:-1].rpartition("/")
     segments = tuple(segment for segment in source.split("/") if segment)
-    names = [segment for segment in segments if segment.startswith(":")]
     if len(segments) > _MAX_SEGMENTS:
-        raise InvalidRedirectsError(f"line {number}: more than {_MAX_SEGMENTS} segments")
-    if len(set(names)) != len(names) or ":" in names:
-        raise InvalidRedirectsError(f"line {number}: placeholders need distinct names")
-    if any("*" in segment for segment in segments[:-1]) or (
-        segments and "*" in segments[-1] and segments[-1] != "*"
-    ):
-        raise InvalidRedirectsError(f"line {number}: '*' can only be the last segment")
-    status = 301
-    if len(fields) == 3:
-        if not fields[2].isascii() or not fields[2].isdigit() or int(fields[2]) not in _STATUSES:
-            raise InvalidRedirectsError(f"line {number}: unsupported redirect status {fields[2][:16]!r}")
-        status = int(fields[2])
-    return Rule(segments, target, status)
+        raise ValueError(f"more than {_MAX_SEGMENTS} segments")
+    names = [segment[1:] for segment in segments if segment.startswith(":")]
+    names += [] if rest is None else [_SPLAT]
+    if len(set(names)) != len(names):
+        raise ValueError("the same placeholder is used twice in the 'from' path")
+    if "" in names:
+        raise ValueError("a placeholder has no name")
+    return Rule(segments, rest, target, _status(fields[2]) if len(fields) == 3 else 301)
 
 
-def find_rule(rules: list[Rule], segments: tuple[str, ...]) -> tuple[Rule, str] | None:
+def _status(text: str) -> int:
+    if text.endswith("!"):
+        raise ValueError("forced redirects (a status with '!') are not supported")
+    if text not in _STATUSES:
+        raise ValueError(f"unsupported redirect status {text[:16]!r}")
+    return _STATUSES[text]
+
+
+def find_rule(rules: list[Rule], segments: tuple[str, ...], *, slash: bool) -> tuple[Rule, str] | None:
     """The first rule that the path meets, and where it leads."""
     for rule in rules:
-        values = rule.match(segments)
+        values = rule.match(segments, slash=slash)
         if values is not None:
             return rule, rule.fill(values)
     return None
 
 
 def with_query(target: str, query_string: str) -> str:
-    """`target` with the request's query parameters added; they win over its own."""
+    """`target` with the request's query parameters, which take the place of its own ones of the same name."""
     if not query_string:
         return target
     base, mark, fragment = target.partition("#")
     path, _, own = base.partition("?")
-    merged = dict(parse_qsl(own, keep_blank_values=True))
-    merged.update(parse_qsl(query_string, keep_blank_values=True))
-    return f"{path}?{urlencode(merged)}{mark}{fragment}"
+    asked = {key for key, _ in parse_qsl(query_string, keep_blank_values=True)}
+    parts = [
+        part
+        for part in own.split("&")
+        if part and not asked.intersection(key for key, _ in parse_qsl(part, keep_blank_values=True))
+    ]
+    return f"{path}?{'&'.join([*parts, query_string])}{mark}{fragment}"

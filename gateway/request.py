@@ -64,6 +64,33 @@ class ContentRequest:
         return self.kind is not Kind.PATH
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The path and query of a request target: decoded segments, whether a slash ends them, parameters."""
+
+    segments: tuple[str, ...]
+    slash: bool
+    query: Mapping[str, str]
+    query_string: str
+
+
+def read_target(target: str, settings: GatewaySettings) -> Target:
+    """Raises UriTooLong, and BadRequest as `split_path` and `parse_query` do."""
+    path, query_string = split_target(target, settings)
+    segments, slash = split_path(path, settings)
+    return Target(tuple(segments), slash, parse_query(query_string), query_string)
+
+
+def split_proxied(target: str) -> tuple[str, tuple[str, str] | None]:
+    """The path of a request target and, where it is a whole URL as proxies are asked, scheme and host."""
+    scheme, separator, rest = target.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return target, None
+    end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+    host, path = rest[:end], rest[end:]
+    return path if path.startswith("/") else "/" + path, (scheme.lower(), host)
+
+
 def encode_path(path: str) -> str:
     """Percent-encodes a decoded path; slashes stay."""
     return quote(path, safe=_PATH_SAFE, errors="surrogateescape")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, GatewayError, RangeNotSatisfiable, UriTooLong
+from gateway.errors import BadRequest, RangeNotSatisfiable, UriTooLong
 from gateway.hosts import cid_label, name_and_label
 from gateway.names import inline_dns_name, key_name, uninline_dns_name
 from gateway.pages import human_size
 from gateway.ranges import Span, parse_range
-from gateway.redirects import InvalidRedirectsError, find_rule, parse_redirects, with_query
 from gateway.request import encode_path, parse_query, split_path, split_target
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
@@ -137,60 +134,6 @@ def test_labels_fit_in_dns() -> None:
     assert name_and_label("a-b-example")[0] == "a.b.example"
     with pytest.raises(BadRequest):
         name_and_label("nothing")
-
-
-def test_redirect_rules() -> None:
-    rules = parse_redirects(
-        b"# comment\r\n\r\n/one /two\r\n  /posts/:y/:slug  /articles/:slug/:y 302\n/s/* /t/:splat 200\n"
-        b"/x https://example.net/:splat?a=1\n/* /index.html 404"
-    )
-
-    def met(*segments: str) -> tuple[str, int]:
-        found = find_rule(rules, segments)
-        assert found is not None
-        return found[1], found[0].status
-
-    assert met("one") == ("/two", 301)
-    assert met("posts", "22", "a b") == ("/articles/a%20b/22", 302)
-    assert met("s") == ("/t/", 200)
-    assert met("s", "a", "b") == ("/t/a/b", 200)
-    assert met("x") == ("https://example.net/:splat?a=1", 301)
-    assert met("anything", "else") == ("/index.html", 404)
-    assert with_query("/t?a=1&b=2#f", "b=3&c=4") == "/t?a=1&b=3&c=4#f"
-    assert with_query("/t?a=1", "") == "/t?a=1"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "/a",
-        "/a /b 301!",
-        "/a /b 500",
-        "/a /b 301 x",
-        "a /b",
-        "/a b",
-        "/a javascript:alert(1)",
-        "/:x/:x /b",
-        "/*/a /b",
-        "/a* /b",
-        "/: /b",
-    ],
-)
-def test_invalid_redirect_rules(line: str) -> None:
-    with pytest.raises(InvalidRedirectsError, match="could not parse _redirects:"):
-        parse_redirects(line.encode())
-
-
-def test_redirects_file_has_a_size_limit() -> None:
-    with pytest.raises(InvalidRedirectsError, match="redirects file size cannot exceed"):
-        parse_redirects(b"#" * 65537)
-
-
-@settings(max_examples=150)
-@given(st.binary(max_size=200))
-def test_any_redirects_file_is_read_or_refused(data: bytes) -> None:
-    with contextlib.suppress(GatewayError):
-        find_rule(parse_redirects(data), ("a", "b"))
 
 
 def test_settings_refuse_nonsense() -> None:
