@@ -41,6 +41,7 @@ class Body:
         self._collected = bytearray()  # payload not yet framed
         self._wire = bytearray()  # framed, to be sent before anything else
         self._chunked = False
+        self._framed = False  # the piece under way has a chunk of its own
         self._fd = -1
         self._unyielded_bytes = 0
         self._draining: asyncio.Task[None] | None = None
@@ -83,13 +84,14 @@ class Body:
     async def open_piece(self, size_bytes: int) -> None:
         """Announces a piece that `push` then sends, all `size_bytes` of it, before `close_piece`."""
         self._frame_collected()
-        if self._chunked:
+        self._framed = self._chunked and size_bytes > 0  # an empty chunk would be the end of the body
+        if self._framed:
             self._wire += b"%x\r\n" % size_bytes
         await self._send_wire()
 
     def close_piece(self) -> None:
         """Ends the piece."""
-        if self._chunked:
+        if self._framed:
             self._wire += b"\r\n"
 
     async def push(self, data: bytes | memoryview, hold_s: float | None) -> int:
