@@ -37,6 +37,9 @@ def error_response(request: web.BaseRequest, error: GatewayError, path: str) -> 
     result = headers.base_headers()
     result["Cache-Control"] = headers.NO_STORE
     result.update(error.headers)
+    if isinstance(error, errors.NotCached):
+        # A probe, which may be one of thousands: no payload (path gateway, only-if-cached).
+        return web.Response(status=error.status, headers=result)
     if wants_html(request):
         result["Content-Type"] = "text/html; charset=utf-8"
         result["Content-Security-Policy"] = style.CONTENT_SECURITY_POLICY

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from aiohttp import web
 
+from gateway.conditional import field
 from gateway.content import Located
 from gateway.exchange import Exchange
 from gateway.headers import base_headers
@@ -18,7 +19,7 @@ from merkledag.cid import CID
 from merkledag.codecs import RAW
 
 # A request with any of these is answered the long way.
-_SPECIAL = ("Range", "If-None-Match", "Cache-Control", "Service-Worker")
+_SPECIAL = ("Range", "If-None-Match", "If-Match", "Cache-Control", "Service-Worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Shortcuts:
         if known is None or request.method != "GET":
             return None
         asked = request.headers
-        if any(name in asked for name in _SPECIAL) or not _takes_files(asked.get("Accept")):
+        if any(name in asked for name in _SPECIAL) or not _takes_files(field(asked, "Accept")):
             return None
         view = source.view(known.cid)
         if view is None:
