@@ -17,7 +17,6 @@ from gateway.format_block import NATIVE, require_whole, serve_codec, serve_raw
 from gateway.format_car import serve_car
 from gateway.format_file import serve_file
 from gateway.format_listing import serve_directory
-from gateway.format_node import serve_node, wants_node
 from gateway.format_record import serve_record
 from gateway.format_tar import serve_tar
 from gateway.hosts import Hosts
@@ -124,8 +123,6 @@ async def _serve_acceptable(exchange: Exchange, located: Located) -> web.StreamR
 
 async def _serve_located(exchange: Exchange, located: Located) -> web.StreamResponse:
     wanted, codec = exchange.wanted.format, located.node.cid.codec
-    if wants_node(exchange):
-        return await serve_node(exchange, located)
     if wanted is Format.RAW:
         return await serve_raw(exchange, located)
     if wanted is Format.CAR:
