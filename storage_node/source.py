@@ -14,7 +14,7 @@ from merkledag.errors import HashMismatch
 from merkledag.steps import inline
 from storage_node.blockstore.interface import Blockstore
 from storage_node.cache import CacheWriter
-from storage_node.errors import BlockNotFound, DamagedBlock
+from storage_node.errors import BlockNotFound, BlockRefused, DamagedBlock
 from storage_node.trail import Asked
 
 MAX_FETCHES = 32  # under way at once, their bytes included until they are cached
@@ -38,7 +38,10 @@ class LocalSource:
         carried = inline(cid)
         if carried is not None:
             return nullcontext(memoryview(carried))
-        found = self.store.find(cid.multihash)
+        try:
+            found = self.store.find(cid.multihash)
+        except BlockRefused:
+            return None  # its digest has no bytes, or too many: no store keeps such a block
         if found is not None and self._verify:
             return _verified(cid, found)
         return found
@@ -57,7 +60,10 @@ class LocalSource:
 
     async def has(self, cid: CID) -> bool:
         """Whether the block is here."""
-        return cid.is_identity or self.store.has(cid.multihash)
+        try:
+            return cid.is_identity or self.store.has(cid.multihash)
+        except BlockRefused:
+            return False
 
 
 def _verified(cid: CID, found: AbstractContextManager[memoryview]) -> AbstractContextManager[memoryview]:
