@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
-from aiohttp import http_exceptions, web
+from aiohttp import HttpVersion10, HttpVersion11, http_exceptions, web
 
 from gateway.settings import GatewaySettings
 
@@ -166,6 +166,8 @@ async def listen_on(
     sole = app.get(SOLE_HANDLER)
 
     async def answered(request: web.BaseRequest) -> web.StreamResponse:
+        if request.version != HttpVersion11 and (refused := _refusal_of_version(request)) is not None:
+            return refused
         # aiohttp's own way answers `Expect`, and tells before the first byte that a connection will end.
         if sole is None or guard.draining_since is not None or "Expect" in request.headers:
             return await routed(request)
@@ -197,6 +199,18 @@ async def listen_on(
     for sock in accepting:
         sock.setblocking(False)
     return Listener(runner, server, listening, accepting, guard)
+
+
+def _refusal_of_version(request: web.BaseRequest) -> web.Response | None:
+    """An answer that ends the connection, to a request whose version is not spoken or whose end is doubtful."""
+    refused: web.Response | None = None
+    if request.version != HttpVersion10:
+        refused = web.Response(status=505, text="505 This server speaks HTTP/1.1 and HTTP/1.0\n")
+    elif "Transfer-Encoding" in request.headers:  # RFC 9112, section 6.1
+        refused = web.Response(status=400, text="400 HTTP/1.0 has no Transfer-Encoding\n")
+    if refused is not None:
+        refused.force_close()
+    return refused
 
 
 class Guard:
