@@ -7,6 +7,7 @@ import os
 
 from aiohttp import HttpVersion11, web
 
+from gateway.passage import note_body
 from gateway.settings import GatewaySettings
 
 _SMALL_BYTES = 16 * 1024  # pieces up to this size are collected
@@ -16,6 +17,10 @@ _YIELD_BYTES = 1024 * 1024  # after so many bytes without waiting, others get a 
 
 class ClientTooSlowError(ConnectionError):
     """The client did not take its bytes in time; the connection is cut."""
+
+
+class ResponseTooLargeError(ConnectionError):
+    """The response exceeds `max_response_bytes`, which could not be known before; the connection is cut."""
 
 
 class Body:
@@ -45,7 +50,9 @@ class Body:
         self._fd = -1
         self._unyielded_bytes = 0
         self._draining: asyncio.Task[None] | None = None
+        self._max_bytes = settings.max_response_bytes
         self.sent_bytes = 0
+        self.began_s = 0.0  # when the headers went out, by the clock of the event loop
 
     async def begin(self) -> None:
         """Sends the headers. Without a Content-Length the body is chunked, or ends with the connection."""
@@ -59,6 +66,8 @@ class Body:
         if writer is None:
             raise ConnectionResetError("the client is gone")
         self._writer = writer
+        self.began_s = asyncio.get_running_loop().time()
+        note_body(self)
         transport = self._transport
         # Pause at the first byte that the kernel does not take, go on when it has taken them all.
         transport.set_write_buffer_limits(high=0)
@@ -84,6 +93,8 @@ class Body:
     async def open_piece(self, size_bytes: int) -> None:
         """Announces a piece that `push` then sends, all `size_bytes` of it, before `close_piece`."""
         self._frame_collected()
+        if self.sent_bytes + size_bytes > self._max_bytes:
+            self._too_large()
         self._framed = self._chunked and size_bytes > 0  # an empty chunk would be the end of the body
         if self._framed:
             self._wire += b"%x\r\n" % size_bytes
@@ -144,6 +155,8 @@ class Body:
             self._wire += self._collected
         self._collected = bytearray()
         self.sent_bytes += size
+        if self.sent_bytes > self._max_bytes:
+            self._too_large()
 
     async def _send_wire(self) -> None:
         if self._wire:
@@ -151,6 +164,10 @@ class Body:
             wire, self._wire = self._wire, bytearray()
             self._transport.write(wire)
         await self._flush()
+
+    def _too_large(self) -> None:
+        self.abort()
+        raise ResponseTooLargeError(f"the response is larger than {self._max_bytes} bytes")
 
     def _offer(self, view: memoryview) -> int:
         """How many bytes of `view` the kernel takes now; 0 while the transport itself holds any."""

@@ -9,6 +9,7 @@ from gateway import errors, headers
 from gateway.blocks import Blocks
 from gateway.names import resolve_name
 from gateway.request import ContentRequest
+from gateway.screen import Screen
 from gateway.settings import GatewaySettings
 from gateway.source import NameResolver
 from merkledag.cid import CID
@@ -40,6 +41,7 @@ class Node:
     sniffed: str | None = None
     html_type: str | None = None
     is_json: bool | None = None
+    admitted: int = -1  # the version of the denylists that let the path to here pass
 
     def __post_init__(self) -> None:
         self.cid_text = str(self.cid)
@@ -92,8 +94,11 @@ class PathCache:
 class Locator:
     """Resolves content paths."""
 
-    def __init__(self, names: NameResolver | None, settings: GatewaySettings) -> None:
+    def __init__(
+        self, names: NameResolver | None, settings: GatewaySettings, screen: Screen | None = None
+    ) -> None:
         self._names = names
+        self._screen = screen
         self._settings = settings
         self._cache = PathCache(settings.path_cache_entries)
 
@@ -102,17 +107,29 @@ class Locator:
         if asked.namespace == "ipfs":
             root, segments, cache_control = self.root_cid(asked), asked.segments, headers.IMMUTABLE
             node = await self._node(root, segments, blocks, len(segments))
+            await self._admit(node, root, segments, blocks)
             blocks.step = END_OF_PATH if segments else ROOT_BLOCK
             return Located(node, root, segments, True, cache_control)
         if self._names is None:
             raise errors.NotImplementedHere("this gateway does not resolve names; ask for /ipfs/CID paths")
         target = await resolve_name(self._names, asked.root, self._settings)
         segments = target.segments + asked.segments
+        if self._screen is not None:
+            self._screen.admit_root(target.cid, segments)
         # The roots that the client's path names start where the name leads, not above.
         node = await self._node(target.cid, segments, blocks, len(segments), len(target.segments))
+        await self._admit(node, target.cid, segments, blocks)
         blocks.step = END_OF_PATH if segments else ROOT_BLOCK
         mutable = headers.mutable_cache_control(target.ttl_s)
         return Located(node, target.cid, segments, False, mutable, target.changed_s)
+
+    async def _admit(self, node: Node, root: CID, segments: tuple[str, ...], blocks: Blocks) -> None:
+        """Raises Denied where a denylist names a node on the way, once for each version of the lists."""
+        screen = self._screen
+        if screen is not None and node.admitted != screen.version:
+            version = screen.version
+            screen.admit_nodes(await blocks.run(resolve(root, segments)), segments)
+            node.admitted = version
 
     def root_cid(self, asked: ContentRequest) -> CID:
         """The CID in an /ipfs path; raises BadRequest naming it as it was written."""

@@ -246,6 +246,13 @@ class Rules:
         """The denial of an IPNS name or domain in any form, or of a path under it."""
         return self._denial(self._latest(self._names, _name_item(name), "/".join(segments)))
 
+    def opens(self, name: str) -> bool:
+        """Whether a rule allows some path under a name."""
+        paths = self._names.paths.get(_name_item(name).key)
+        return paths is not None and any(
+            rule & 1 for rules in (paths.exact, paths.prefixes) for rule in rules.values()
+        )
+
     def _latest_path(self, cid: CID, segments: Sequence[str]) -> int:
         path = "/".join(segments)
         return max((self._latest(self._blocks, item, path) for item in _cid_items(cid)), default=_NO_RULE)

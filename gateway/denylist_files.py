@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -71,12 +71,13 @@ class Denylists:
         self.version += 1
         return True
 
-    async def follow(self) -> None:
-        """Refreshes once a second until cancelled."""
+    async def follow(self, on_change: Callable[[], None]) -> None:
+        """Refreshes once a second until cancelled; `on_change` is called after each change."""
         while True:
             await asyncio.sleep(REFRESH_S)
             if await asyncio.to_thread(self.refresh):
                 _log.info("denylists: %d rules in force", self.rules.count)
+                on_change()
 
     def _read_all(self, rules: Rules) -> list[_File]:
         files = []

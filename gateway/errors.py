@@ -88,6 +88,29 @@ class NotAcceptable(GatewayError):
     hints = ("Ask for ?format=raw to get the block as it is and convert it yourself.",)
 
 
+class Gone(GatewayError):
+    """The content is larger than this gateway gives: it says so for good, as others do (boxo)."""
+
+    status = 410
+    title = "Too large for this gateway"
+    hints = ("Get it through a node of your own: it has no such limit.",)
+
+
+class Denied(GatewayError):
+    """A denylist names this content: 410, or 451 where the list says that the law demands it (RFC 7725)."""
+
+    status = 410
+    title = "Not served here"
+    hints = ("Whoever runs this gateway decides what it serves. If you think that this is wrong, ask them.",)
+
+    def __init__(self, message: str, headers: Mapping[str, str], *, list_name: str, legal: bool) -> None:
+        super().__init__(message, headers)
+        self.list_name = list_name
+        if legal:
+            self.status = 451
+            self.title = "Not available for legal reasons"
+
+
 class NotCached(GatewayError):
     """`Cache-Control: only-if-cached` was sent and the content is not here."""
 

@@ -159,11 +159,11 @@ def exposition(snapshot: Snapshot) -> bytes:
         if not found:
             continue
         lines += [f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}"]
-        for labels, numbers in sorted(found):
+        for labels, values in sorted(found):
             if family.kind == "histogram":
-                lines += _histogram(name, labels, numbers)
+                lines += _histogram(name, labels, values)
             else:
-                lines.append(_sample(name, labels, numbers[0]))
+                lines.append(_sample(name, labels, values[0]))
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -1,0 +1,198 @@
+"""What every request passes: limits, an answer or an error instead, counts, the access log, the trace."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from gateway.access_log import CLIENT_LEFT, AccessLog, AccessRecord
+from gateway.answers import error_response, translate
+from gateway.errors import Denied, GatewayError, MethodNotAllowed, RetrievalTimeout, TooManyRequests
+from gateway.headers import base_headers
+from gateway.limits import Clients, Running, fairness_key
+from gateway.metrics import Metrics
+from gateway.passage import Passage, begin_passage, end_passage
+from gateway.settings import GatewaySettings
+from gateway.tracing import Tracer
+from merkledag.errors import MerkledagError
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+METHODS: Final = ("GET", "HEAD")
+_COUNTED_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"})
+_log = logging.getLogger("holdfast.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Who is told of requests; all but the counts may be left out."""
+
+    metrics: Metrics
+    access_log: AccessLog | None = None
+    tracer: Tracer | None = None
+
+
+class Front:
+    """Stands before the gateway proper, and turns what it raises into answers."""
+
+    def __init__(self, answer: Answer, settings: GatewaySettings, observers: Observers) -> None:
+        self._answer = answer
+        self._settings = settings
+        self._metrics = observers.metrics
+        self._access_log = observers.access_log
+        self._tracer = observers.tracer
+        self._clients = Clients(settings)
+        self._running = Running(settings.max_response_s)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers one request."""
+        passage = begin_passage()
+        try:
+            if self._tracer is None:
+                return await self._handle(request, passage)
+            with self._tracer.request(request) as span:
+                response = await self._handle(request, passage)
+                told = _told(request, passage, response)
+                span.answered(told.status, told.kind, told.sent_bytes)
+                return response
+        finally:
+            end_passage()
+
+    async def _handle(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
+        metrics, running = self._metrics, self._running
+        began_s = asyncio.get_running_loop().time()
+        client = self._clients.of(request)
+        counted = None if client is None else fairness_key(client)
+        response: web.StreamResponse | None = None
+        if metrics.in_flight >= self._settings.max_concurrent_requests:
+            response = self._refused(request, "requests", "too many requests at once; try again shortly")
+        elif counted is not None and not running.enter(counted, self._settings.max_client_requests):
+            message = "too many requests at once from your address; try again shortly"
+            response = self._refused(request, "client_requests", message)
+        if response is not None:
+            self._tell(request, passage, response, client, began_s)
+            return response
+        metrics.in_flight += 1
+        task = running.begin(began_s)
+        try:
+            response = await self._answered(request)
+        except asyncio.CancelledError:
+            if not running.has_expired(task):
+                raise
+            response = self._expired(request, passage)
+        finally:
+            running.end(task)
+            metrics.in_flight -= 1
+            if counted is not None:
+                running.leave(counted)
+            self._tell(request, passage, response, client, began_s)
+        return response
+
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
+        method = request.method
+        try:
+            if method not in METHODS:
+                if method == "OPTIONS":
+                    return web.Response(status=204, headers=base_headers())
+                raise MethodNotAllowed(
+                    f"{method[:16]} is not served; use GET or HEAD", {"Allow": "GET, HEAD, OPTIONS"}
+                )
+            return await self._answer(request)
+        except GatewayError as error:
+            if isinstance(error, Denied):
+                self._metrics.denied[error.list_name] += 1
+            return self._failed(request, error)
+        except MerkledagError as error:
+            return self._failed(request, translate(error))
+        except ConnectionError:
+            raise
+        except Exception:
+            _log.exception("gateway: a request failed for a reason that is ours")
+            return self._failed(request, GatewayError("an error inside the gateway; its log says more"))
+
+    def _refused(self, request: web.BaseRequest, limit: str, message: str) -> web.StreamResponse:
+        self._metrics.refused[limit] += 1
+        wait_s = str(self._settings.retry_after_s)
+        return error_response(request, TooManyRequests(message, {"Retry-After": wait_s}), request.raw_path)
+
+    def _expired(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
+        self._metrics.refused["response_s"] += 1
+        if passage.body is not None:
+            passage.body.abort()
+        message = f"the answer took longer than {self._settings.max_response_s:g} s"
+        wait_s = str(self._settings.retry_after_s)
+        return self._failed(request, RetrievalTimeout(message, {"Retry-After": wait_s}))
+
+    def _failed(self, request: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
+        """The error as an answer, unless the response has begun: then the connection was cut already."""
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError("the response was cut off") from error
+        return error_response(request, error, request.raw_path)
+
+    def _tell(
+        self,
+        request: web.BaseRequest,
+        passage: Passage,
+        response: web.StreamResponse | None,
+        client: str | None,
+        began_s: float,
+    ) -> None:
+        """Counts and logs an answer; `response` None: the client left, or was cut off."""
+        metrics = self._metrics
+        seconds = asyncio.get_running_loop().time() - began_s
+        told = _told(request, passage, response)
+        body = passage.body
+        method = request.method if request.method in _COUNTED_METHODS else "other"
+        metrics.requests[method, told.status // 100] += 1
+        metrics.sent_bytes += told.sent_bytes
+        metrics.request.observe(seconds)
+        if response is not None:
+            metrics.first_byte[told.kind].observe(seconds if body is None else body.began_s - began_s)
+        elif body is not None:
+            metrics.cut += 1
+        if self._access_log is not None:
+            headers = request.headers
+            self._access_log(
+                AccessRecord(
+                    client or request.remote or "-",
+                    request.method,
+                    request.raw_path,
+                    f"{request.version.major}.{request.version.minor}",
+                    request.host,
+                    told.status,
+                    told.sent_bytes,
+                    seconds,
+                    told.kind,
+                    headers.get("Referer", ""),
+                    headers.get("User-Agent", ""),
+                )
+            )
+
+
+class _Told(NamedTuple):
+    """An answer, as counts and logs have it."""
+
+    status: int
+    kind: str
+    sent_bytes: int  # of the body: what was streamed, else what is about to be sent
+
+
+def _told(request: web.BaseRequest, passage: Passage, response: web.StreamResponse | None) -> _Told:
+    body = passage.body
+    if response is None:
+        return _Told(CLIENT_LEFT, "error", 0 if body is None else body.sent_bytes)
+    status = response.status
+    kind: str = passage.kind
+    if status >= 300:
+        kind = "error" if status >= 400 else "not_modified" if status == 304 else "redirect"
+    sent_bytes = 0
+    if body is not None:
+        sent_bytes = body.sent_bytes
+    elif request.method != "HEAD" and isinstance(response, web.Response):
+        sent_bytes = len(response.body) if isinstance(response.body, bytes) else 0
+    return _Told(status, kind, sent_bytes)

@@ -1,0 +1,131 @@
+"""Limits on requests: how many at once, in all and of one client, and how long each may take."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import OrderedDict
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import web
+
+from gateway.settings import GatewaySettings
+
+_SWEEP_S: Final = 1.0
+_MAX_FORWARDED: Final = 32  # addresses of X-Forwarded-For that are looked at, from the nearest one
+_IPV6_CLIENT_BITS: Final = 64  # a household or machine has at least one such network
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Clients:
+    """Whose request it is.
+
+    The peer of the connection; or, where that is a trusted proxy, the nearest address in X-Forwarded-For
+    that is none. What stands before that may be invented. A trusted proxy's own request is nobody's: it is
+    the operator, or a proxy that does not say for whom it asks, and others must not pay for that.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        trusted = settings.trusted_proxies if settings.trust_forwarded_headers else ()
+        self._trusted = tuple(ipaddress.ip_network(text, strict=False) for text in trusted)
+        self._is_trusted = lru_cache(maxsize=1024)(self._look_up)
+
+    def of(self, request: web.BaseRequest) -> str | None:
+        """The client's address, or None for nobody's."""
+        peer = request.remote or ""
+        if not self._is_trusted(peer):
+            return peer
+        forwarded = request.headers.getall("X-Forwarded-For", None)
+        if forwarded is None:
+            return None
+        hops = ",".join(forwarded).rsplit(",", _MAX_FORWARDED)[-_MAX_FORWARDED:]
+        for hop in reversed(hops):
+            address = hop.strip()
+            if not self._is_trusted(address):
+                return address if _parse(address) is not None else None
+        return None
+
+    def _look_up(self, text: str) -> bool:
+        address = _parse(text)
+        return address is not None and any(address in network for network in self._trusted)
+
+
+@lru_cache(maxsize=4096)
+def fairness_key(address: str) -> str:
+    """What is counted as one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    parsed = _parse(address)
+    if parsed is None or parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, _IPV6_CLIENT_BITS), strict=False))
+
+
+def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+class Running:
+    """The requests that are being answered; cancels those that take longer than `limit_s`."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._begun: OrderedDict[asyncio.Task[object], float] = OrderedDict()  # the oldest first
+        self._expired: set[asyncio.Task[object]] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._by_client: dict[str, int] = {}
+
+    def begin(self, now: float) -> asyncio.Task[object]:
+        """The calling task answers a request from now on; `end` it with what is returned."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("requests are answered in tasks")
+        self._begun[task] = now
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self.sweep)
+        return task
+
+    def has_expired(self, task: asyncio.Task[object]) -> bool:
+        """Whether the task was cancelled because it took too long; then it goes on, to say so."""
+        if task not in self._expired:
+            return False
+        task.uncancel()
+        return True
+
+    def end(self, task: asyncio.Task[object]) -> None:
+        """The request is answered."""
+        del self._begun[task]
+        self._expired.discard(task)
+
+    def sweep(self) -> None:
+        """Cancels what has run too long; again in a second while anything runs."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - self._limit_s
+        for task, began in list(self._begun.items()):
+            if began > latest:
+                break
+            if task not in self._expired:
+                self._expired.add(task)
+                task.cancel()
+        self._sweep = loop.call_later(_SWEEP_S, self.sweep) if self._begun else None
+
+    def enter(self, client: str, limit: int) -> bool:
+        """Counts a request of a client; False where that would be too many."""
+        count = self._by_client.get(client, 0)
+        if count >= limit:
+            return False
+        self._by_client[client] = count + 1
+        return True
+
+    def leave(self, client: str) -> None:
+        """A request of a client that had entered is answered."""
+        count = self._by_client[client]
+        if count > 1:
+            self._by_client[client] = count - 1
+        else:
+            del self._by_client[client]

@@ -1,0 +1,231 @@
+"""What stands between the gateway and its sources: denylists are applied, reads counted and traced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from gateway.denylist import Denial, Rules
+from gateway.denylist_files import Denylists
+from gateway.errors import Denied
+from gateway.metrics import Metrics
+from gateway.request import ContentRequest
+from gateway.source import Asking, BlockSource, NameRecord, NameResolver, NameTarget, Provider, RecordSource
+from gateway.tracing import Tracer
+from merkledag.cid import CID
+from merkledag.errors import InvalidCID
+from merkledag.resolve import Resolved
+
+LEGAL_STATUS: Final = "451"
+_MAX_LINK_CHARS: Final = 512
+_MAX_SHOWN_CHARS: Final = 512
+
+
+def refusal(denial: Denial, what: str) -> Denied:
+    """The answer to a request for something that a list denies.
+
+    Hints of lists: `status:451` where the law demands it (RFC 7725; else 410), `blocked-by:URL` of who
+    demands it, `reason:WORD`.
+    """
+    hints = denial.hints
+    because = f" ({hints['reason']})" if hints.get("reason") else ""
+    headers = {}
+    legal = LEGAL_STATUS in (hints.get("status"), hints.get("http_status"))
+    url = hints.get("blocked-by", "")
+    if legal and url.startswith(("https://", "http://")) and _is_plain(url):
+        headers["Link"] = f'<{url}>; rel="blocked-by"'
+    message = f'{what} is denied here by the list "{denial.list_name}"{because}'
+    return Denied(message, headers, list_name=denial.list_name, legal=legal)
+
+
+def _is_plain(url: str) -> bool:
+    return len(url) <= _MAX_LINK_CHARS and url.isascii() and url.isprintable() and not set(url) & set('<>" ')
+
+
+class ScreenedSource:
+    """A source without the blocks that are denied: every format meets them here, whatever leads to them.
+
+    Methods raise Denied. `exempt` is the multihash of a root that an allowing rule opens for one request.
+    """
+
+    def __init__(self, source: BlockSource, rules: Rules, exempt: bytes | None = None) -> None:
+        self._source = source
+        self._rules = rules
+        self._exempt = exempt
+
+    def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
+        self._require(cid)
+        return self._source.view(cid)
+
+    async def get(self, cid: CID) -> bytes:
+        self._require(cid)
+        return await self._source.get(cid)
+
+    async def has(self, cid: CID) -> bool:
+        """A denied block counts as here: nobody is to fetch it ahead."""
+        return self._is_denied(cid) is not None or await self._source.has(cid)
+
+    def asked(self, cid: CID) -> Sequence[Provider]:
+        return self._source.asked(cid) if isinstance(self._source, Asking) else ()
+
+    def _is_denied(self, cid: CID) -> Denial | None:
+        denial = self._rules.block(cid)
+        return None if denial is None or cid.multihash == self._exempt else denial
+
+    def _require(self, cid: CID) -> None:
+        denial = self._is_denied(cid)
+        if denial is not None:
+            raise refusal(denial, f"the block {cid}")
+
+
+class WatchedSource:
+    """Counts and traces reads."""
+
+    def __init__(self, source: BlockSource, metrics: Metrics, tracer: Tracer | None) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._tracer = tracer
+        self._fetching: dict[bytes, int] = {}
+
+    def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
+        view = self._source.view(cid)
+        if view is not None:
+            self._metrics.blocks_here += 1
+        return view
+
+    async def get(self, cid: CID) -> bytes:
+        """Of several that ask for one block at once, the first fetches it, and the others wait for it too."""
+        metrics, key = self._metrics, cid.multihash
+        others = self._fetching.get(key, 0)
+        self._fetching[key] = others + 1
+        began = time.monotonic()
+        try:
+            with nullcontext() if self._tracer is None else self._tracer.step("fetch block", cid=str(cid)):
+                data = await self._source.get(cid)
+        except (LookupError, TimeoutError):
+            metrics.blocks_failed += 1
+            raise
+        finally:
+            left = self._fetching[key] - 1
+            if left:
+                self._fetching[key] = left
+            else:
+                del self._fetching[key]
+        metrics.block_fetch.observe(time.monotonic() - began)
+        if others:
+            metrics.blocks_coalesced += 1
+        else:
+            metrics.blocks_fetched += 1
+        return data
+
+    async def has(self, cid: CID) -> bool:
+        return await self._source.has(cid)
+
+    def asked(self, cid: CID) -> Sequence[Provider]:
+        return self._source.asked(cid) if isinstance(self._source, Asking) else ()
+
+
+class WatchedNames:
+    """Counts and traces name look-ups."""
+
+    def __init__(self, names: NameResolver, metrics: Metrics, tracer: Tracer | None) -> None:
+        self._names = names
+        self._metrics = metrics
+        self._tracer = tracer
+
+    async def resolve(self, name: str) -> NameTarget:
+        outcome = "none"
+        try:
+            with nullcontext() if self._tracer is None else self._tracer.step("resolve name", name=name):
+                target = await self._names.resolve(name)
+            outcome = "found"
+        except TimeoutError:
+            outcome = "timeout"
+            raise
+        finally:
+            self._metrics.names[outcome] += 1
+        return target
+
+
+class Screen:
+    """Applies denylists to requests; raises Denied.
+
+    A denied name or block is not served whatever path leads to it or through it. A rule that allows a path
+    below, written later, opens the root of that path for it.
+    """
+
+    def __init__(self, denylists: Denylists) -> None:
+        self._denylists = denylists
+
+    @property
+    def version(self) -> int:
+        """Changes with the rules."""
+        return self._denylists.version
+
+    def admit(self, asked: ContentRequest, source: BlockSource) -> BlockSource:
+        """Looks at what is asked for, before anything is fetched for it; the source for the request."""
+        rules = self._denylists.rules
+        if not rules:
+            return source
+        if asked.namespace != "ipfs":
+            _refuse(rules.name(asked.root, asked.segments), asked.content_path)
+            return ScreenedSource(source, rules)
+        try:
+            root = CID.parse(asked.root)
+        except InvalidCID:
+            return source  # whoever resolves the path says what is wrong with it
+        _refuse(rules.path(root, asked.segments), asked.content_path)
+        return ScreenedSource(source, rules, root.multihash if rules.excepts(root, asked.segments) else None)
+
+    def admit_root(self, root: CID, segments: tuple[str, ...]) -> None:
+        """Looks at where a name leads, before anything is fetched."""
+        _refuse(self._denylists.rules.path(root, segments), f"/ipfs/{'/'.join((str(root), *segments))}")
+
+    def admit_nodes(self, found: Resolved, segments: tuple[str, ...]) -> None:
+        """Looks at every node on a path with what follows it there."""
+        rules = self._denylists.rules
+        nodes = (*found.parents, found.cid)
+        steps = len(segments) - len(found.remainder)
+        for number, cid in enumerate(nodes[1:], 1):
+            # Inside other codecs one node can take several segments: any of the possible rests counts.
+            starts = (number,) if len(nodes) == steps + 1 else range(number, steps + 1)
+            for start in starts:
+                what = f"/ipfs/{'/'.join((str(cid), *segments[start:]))}"
+                _refuse(rules.path(cid, segments[start:]), what)
+
+    def names(self, names: NameResolver) -> NameResolver:
+        """The resolver without denied names."""
+        return _ScreenedNames(names, self._denylists)
+
+    def records(self, records: RecordSource) -> RecordSource:
+        """The source of signed records without those of denied names."""
+        return _ScreenedRecords(records, self._denylists)
+
+
+class _ScreenedNames:
+    def __init__(self, names: NameResolver, denylists: Denylists) -> None:
+        self._names = names
+        self._denylists = denylists
+
+    async def resolve(self, name: str) -> NameTarget:
+        rules = self._denylists.rules
+        if not rules.opens(name):  # else `Screen.admit` knows whether the path asked for is open
+            _refuse(rules.name(name, ()), f"the name {name}")
+        return await self._names.resolve(name)
+
+
+class _ScreenedRecords:
+    def __init__(self, records: RecordSource, denylists: Denylists) -> None:
+        self._records = records
+        self._denylists = denylists
+
+    async def record(self, name: str) -> NameRecord:
+        _refuse(self._denylists.rules.name(name, ()), f"the name {name}")
+        return await self._records.record(name)
+
+
+def _refuse(denial: Denial | None, what: str) -> None:
+    if denial is not None:
+        raise refusal(denial, what[:_MAX_SHOWN_CHARS])
