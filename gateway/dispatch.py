@@ -22,6 +22,7 @@ from gateway.format_tar import serve_tar
 from gateway.hosts import Hosts
 from gateway.negotiation import Format, Wanted, negotiate
 from gateway.request import ContentRequest, read_target, split_proxied
+from gateway.screen import Screen
 from gateway.settings import GatewaySettings
 from gateway.shortcut import Shortcuts
 from gateway.site_rules import serve_missing
@@ -42,14 +43,16 @@ class Gateway:
         names: NameResolver | None,
         records: RecordSource | None,
         settings: GatewaySettings,
+        screen: Screen | None = None,
     ) -> None:
         self._source = source
+        self._screen = screen
         self._names = names
         self._records = records
         self._settings = settings
         self._hosts = Hosts(settings)
         self._addressing = Addressing(names, settings)
-        self._locator = Locator(names, settings)
+        self._locator = Locator(names, settings, screen)
         self._shortcuts = Shortcuts(settings.path_cache_entries)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -68,12 +71,17 @@ class Gateway:
             return asked
         wanted = negotiate(target.query.get("format"), field(request.headers, "Accept"), target.query)
         only_cached = "only-if-cached" in request.headers.get("Cache-Control", "")
-        blocks = Blocks(self._source, self._settings, only_cached=only_cached)
+        source = self._source if self._screen is None else self._screen.admit(asked, self._source)
+        blocks = Blocks(source, self._settings, only_cached=only_cached)
         exchange = Exchange(request, asked, wanted, blocks, self._settings, request.method == "HEAD")
         try:
             return await self._serve(exchange, trustless=origin.trustless)
         finally:
             await blocks.close()
+
+    def forget_answers(self) -> None:
+        """What was answered before is answered anew: the denylists have changed."""
+        self._shortcuts = Shortcuts(self._settings.path_cache_entries)
 
     def is_site(self, request: web.BaseRequest) -> bool:
         """Whether the host of the request is the origin of one content root or DNSLink site."""
