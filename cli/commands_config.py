@@ -15,7 +15,8 @@ from cli.settings import Value, all_settings, parse_value, setting_for
 app = new_app("Settings: a flag beats HOLDFAST_* beats config.toml beats the default.")
 
 
-def _shown(value: Value) -> str:
+def shown_value(value: Value) -> str:
+    """A value as `config set` takes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(value) if isinstance(value, list) else str(value)
@@ -29,14 +30,14 @@ def get(
     """Print a setting, or all of them with where each comes from."""
     config = Home.locate().config
     if key and not json_output:
-        return text(_shown(config.get(key)))
+        return text(shown_value(config.get(key)))
     keys = [setting_for(key).key] if key else list(all_settings())
     rows = [{"key": k, "value": config.get(k), "origin": config.origin(k)} for k in keys]
     if json_output:
         return emit(rows[0] if key else rows)
     for k in keys:
         setting = setting_for(k)
-        text(f"{k} = {_shown(config.get(k))}  ({config.origin(k)}; {setting.help}; {setting.env})")
+        text(f"{k} = {shown_value(config.get(k))}  ({config.origin(k)}; {setting.help}; {setting.env})")
     return None
 
 

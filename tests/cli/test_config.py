@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.commands_config import shown_value
 from cli.config import Config
 from cli.output import CommandError, ExitCode
 from cli.settings import Setting, Value, all_settings, parse_value, setting_for
-from cli.settings_gateway import gateway_settings
+from cli.settings_gateway import HELP, gateway_settings
 from gateway.settings import GatewaySettings
-from tests.cli.conftest import Holdfast
+from tests.cli.conftest import ROOT, Holdfast
 
 KEY = "gateway.listen"
 
@@ -169,6 +171,18 @@ def test_every_number_of_the_gateway_is_a_setting_and_reaches_it(tmp_path: Path)
     assert (found.max_ranges, found.path_hosts) == (3, ("gw.example",))
     assert found.write_timeout_s == defaults.write_timeout_s + 1
     assert found.max_file_bytes == defaults.max_file_bytes + 1
+
+
+def test_the_page_for_operators_has_every_setting_of_the_gateway() -> None:
+    page = (ROOT / "docs" / "operating-a-gateway.md").read_text()
+    rows = {
+        f"| `{s.key}` | {shown and f'`{shown}`'} | {s.help} |"
+        for s in all_settings().values()
+        if s.key.startswith("gateway.")
+        for shown in [f"{s.default:g}" if isinstance(s.default, float) else shown_value(s.default)]
+    }
+    assert set(re.findall(r"^\| `gateway\..*$", page, re.MULTILINE)) == rows
+    assert {field.name for field in fields(GatewaySettings)} == set(HELP)
 
 
 def test_settings_of_the_gateway_that_do_not_go_together_are_invalid_data(tmp_path: Path) -> None:
