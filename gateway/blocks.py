@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from typing import TypeVar
 
 from gateway.body import Body
-from gateway.errors import ContentInvalid, ContentMissing, NotCached, RetrievalTimeout
+from gateway.errors import (
+    ContentInvalid,
+    ContentMissing,
+    GatewayError,
+    NotCached,
+    ProvidersFailed,
+    RetrievalTimeout,
+)
+from gateway.lookahead import FileAhead
 from gateway.settings import GatewaySettings
 from gateway.source import Asking, BlockSource, Retrieval
 from merkledag.cid import CID
@@ -30,6 +38,7 @@ class Blocks:
         self._settings = settings
         self._only_cached = only_cached
         self._ahead: dict[CID, asyncio.Task[bytes]] = {}
+        self._missed = False  # something was not here: from now on, what comes next is asked for early
         self.step = ""  # what the blocks are wanted for now, as errors tell it
 
     async def close(self) -> None:
@@ -47,15 +56,17 @@ class Blocks:
 
     async def get(self, want: Want) -> bytes:
         """The wanted block, copied."""
-        cid = want.cid
-        data = inline(cid)
-        if data is None:
-            view = self._source.view(cid)
-            if view is not None:
-                with view as block:
-                    return bytes(block)
-            data = await self._fetch(want)
-        return data
+        data = await self._at_hand(want.cid)
+        if data is not None:
+            if self._missed:
+                self._ahead.pop(want.cid, None)
+                await self._fetch_ahead(want.ahead)
+            return data
+        self._missed = True
+        task = self._ahead.pop(want.cid, None)
+        if not self._only_cached:
+            await self._fetch_ahead(want.ahead)
+        return await self._in_time(want.cid, self._source.get(want.cid) if task is None else task)
 
     async def run(self, steps: Steps[T]) -> T:
         """The value of `steps`."""
@@ -100,6 +111,7 @@ class Blocks:
         """Sends from `position`; returns where it stopped: `end`, or earlier to be started again."""
         walk = read_file(cid, position, end)
         first = position
+        ahead = FileAhead(self._source, cid, position, end, self._settings)
         try:
             item = next(walk)
             while True:
@@ -109,11 +121,12 @@ class Blocks:
                     item = walk.send(None)
                     continue
                 want = item
+                ahead.moved(position)
                 await body.ready()
                 local = want.cid.codec == RAW and not want.cid.is_identity
                 view = self._source.view(want.cid) if local else None
                 if view is None:
-                    item = walk.send(await self.get(want))
+                    item = walk.send(await self._part(want.cid, ahead))
                     continue
                 with view as block:
                     block_bytes = len(block)
@@ -136,6 +149,7 @@ class Blocks:
             return position
         finally:
             walk.close()
+            await ahead.close()
 
     def local_size(self, cid: CID) -> int | None:
         """The size of a block that is here now; None for others and for identity CIDs."""
@@ -173,21 +187,36 @@ class Blocks:
             with view as block:
                 start += await body.push(block[start:end], self._settings.view_hold_s)
 
-    async def _fetch(self, want: Want) -> bytes:
-        cid = want.cid
+    async def _at_hand(self, cid: CID) -> bytes | None:
+        """A copy of a block that is here; None for others. Raises NotCached where nothing else may do."""
+        data = inline(cid)
+        if data is not None:
+            return data
+        view = self._source.view(cid)
+        if view is not None:
+            with view as block:
+                return bytes(block)
         if self._only_cached and not await self._source.has(cid):
             raise NotCached(f"block {cid} is not cached here", cid=cid, step=self.step)
+        return None
+
+    async def _part(self, cid: CID, ahead: FileAhead) -> bytes:
+        """A part of a file that was, or will be, asked for ahead of its turn."""
+        data = await self._at_hand(cid)
+        return await self._in_time(cid, self._coming(cid, ahead)) if data is None else data
+
+    async def _coming(self, cid: CID, ahead: FileAhead) -> bytes:
+        data = None if self._only_cached else await ahead.take(cid)
+        return await self._source.get(cid) if data is None else data
+
+    async def _in_time(self, cid: CID, coming: Awaitable[bytes]) -> bytes:
+        """The block, or the error that says what was asked of whom."""
         limit_s = self._settings.retrieval_timeout_s
-        task = self._ahead.pop(cid, None)
-        await self._fetch_ahead(want.ahead)
         try:
             async with asyncio.timeout(limit_s):
-                return await (self._source.get(cid) if task is None else task)
+                return await coming
         except LookupError as error:
-            asked = error.asked if isinstance(error, Retrieval) else ()
-            raise ContentMissing(
-                f"block {cid} could not be found: {_first_line(error)}", cid=cid, step=self.step, asked=asked
-            ) from error
+            raise _missing(cid, self.step, error, self._settings) from error
         except TimeoutError as error:
             raise RetrievalTimeout(
                 f"block {cid} did not arrive within {limit_s:g} s",
@@ -220,6 +249,17 @@ def _offset(block_bytes: int, item_bytes: int, first: bool, last: bool) -> int |
     if item_bytes == block_bytes or not first:
         return 0
     return None if last else block_bytes - item_bytes
+
+
+def _missing(cid: CID, step: str, error: LookupError, settings: GatewaySettings) -> GatewayError:
+    """404 where nobody has the block; 502 where somebody may have it and did not answer."""
+    message = f"block {cid} could not be found: {_first_line(error)}"
+    if not isinstance(error, Retrieval):
+        return ContentMissing(message, cid=cid, step=step)
+    if not error.unsure:
+        return ContentMissing(message, cid=cid, step=step, asked=error.asked)
+    later = {"Retry-After": str(settings.retry_after_s)}
+    return ProvidersFailed(message, later, cid=cid, step=step, asked=error.asked)
 
 
 def _first_line(error: BaseException) -> str:

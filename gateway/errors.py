@@ -116,7 +116,6 @@ class NotCached(GatewayError):
 
     status = 412
     title = "Not cached here"
-    hints = ("Leave only-if-cached away to have the content fetched.",)
 
 
 class PreconditionFailed(GatewayError):
@@ -175,6 +174,17 @@ class NotImplementedHere(GatewayError):
 
     status = 501
     title = "Not supported"
+
+
+class ProvidersFailed(GatewayError):
+    """A block is not here, and of those who may have it some gave no answer."""
+
+    status = 502
+    title = "Those who may have this content do not answer"
+    hints = (
+        "Try again in a moment: the providers may be overloaded or have just gone offline.",
+        _WHOEVER_HAS_IT,
+    )
 
 
 class RetrievalTimeout(GatewayError):

@@ -34,6 +34,11 @@ class Retrieval(Protocol):
     @property
     def asked(self) -> Sequence[Provider]: ...
 
+    @property
+    def unsure(self) -> bool:
+        """Whether some of them gave no answer, so that asking again may help."""
+        ...
+
 
 @runtime_checkable
 class Asking(Protocol):

@@ -24,6 +24,7 @@ REQUEST_TIMEOUT_S = 30.0
 BLOCK_TIMEOUT_S = 20.0
 MAX_DOCUMENT_BYTES = wire.MAX_STATE_BYTES
 NONCE_BYTES = 18
+VERIFY_IN_THREAD_BYTES = 64 * 1024  # what is smaller is hashed faster than handed to a thread
 
 # What aiohttp raises when the other side is absent, slow or gone.
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
@@ -79,7 +80,7 @@ class NodeClient:
         except NETWORK_ERRORS as error:
             raise PeerUnreachable(f"{self._base} does not answer: {error!r}") from error
         try:
-            await asyncio.to_thread(verify_block, cid, data)
+            await verify_received(cid, data)
         except MerkledagError as error:
             raise PeerMisbehaved(f"{self._base} sent bytes that do not fit {cid}: {error}") from error
         return data
@@ -124,6 +125,14 @@ class NodeClient:
         except NETWORK_ERRORS as error:
             raise PeerUnreachable(f"{self._base} does not answer: {error!r}") from error
         return _checked(self._base, status, body)
+
+
+async def verify_received(cid: CID, data: bytes) -> None:
+    """As `verify_block`; what takes long is hashed in a thread."""
+    if len(data) < VERIFY_IN_THREAD_BYTES:
+        verify_block(cid, data)
+    else:
+        await asyncio.to_thread(verify_block, cid, data)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

@@ -21,8 +21,9 @@ from storage_node.errors import EndpointRefused
 MAX_ENDPOINT_CHARS = 256
 CONNECT_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 60.0
-MAX_CONNECTIONS = 128
-MAX_CONNECTIONS_PER_NODE = 8
+MAX_CONNECTIONS = 256
+MAX_CONNECTIONS_PER_NODE = 64  # a request a connection: so many hide a round trip
+READ_BUFFER_BYTES = 512 * 1024  # most blocks are read in two or three pieces
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Where IANA assigns global unicast. Outside of it lie the forms that carry an IPv4 address to a translator:
@@ -103,5 +104,9 @@ def open_session(*, allow_private: bool) -> aiohttp.ClientSession:
     )
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=IDLE_TIMEOUT_S)
     return aiohttp.ClientSession(
-        connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        connector=connector,
+        timeout=timeout,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=READ_BUFFER_BYTES,
     )

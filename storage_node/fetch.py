@@ -25,7 +25,7 @@ HEDGE_S = 0.5
 FETCH_TIMEOUT_S = 120.0
 MAX_PARALLEL = 4
 MAX_ASKED = 48
-MAX_FETCHES = 64
+MAX_FETCHES = 128
 MAX_RECENT_ROOTS = 16
 # After so many answers "not here", knowing which node holds which block is worth reading a manifest.
 MISSES_PER_MANIFEST = 4

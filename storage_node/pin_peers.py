@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import aiohttp
 from yarl import URL
 
-from merkledag.block import MAX_BLOCK_BYTES, verify_block
+from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
-from storage_node.client import NETWORK_ERRORS
+from storage_node.client import NETWORK_ERRORS, verify_received
 from storage_node.endpoints import parse_endpoint
 from storage_node.errors import BlockNotFound, EndpointRefused, PeerError, PeerMisbehaved, PeerUnreachable
 from storage_node.wire import RAW_TYPE
@@ -33,7 +33,6 @@ MAX_PEERS = 64
 MAX_ROUTER_BYTES = 1 << 20
 ASK_ROUTERS_EVERY_S = 60.0  # for one block
 MAX_ROUTED = 1024
-VERIFY_IN_THREAD_BYTES = 64 * 1024  # what is smaller is hashed faster than handed to a thread
 
 Clock = Callable[[], float]
 
@@ -77,10 +76,7 @@ class GatewayPeer:
         except NETWORK_ERRORS as error:
             raise PeerUnreachable(f"{self._base} does not answer: {_reason(error)}") from error
         try:
-            if len(data) < VERIFY_IN_THREAD_BYTES:
-                verify_block(cid, data)
-            else:
-                await asyncio.to_thread(verify_block, cid, data)
+            await verify_received(cid, data)
         except MerkledagError as error:
             raise PeerMisbehaved(f"{self._base} sent bytes that are not {cid}") from error
         return data

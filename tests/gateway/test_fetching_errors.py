@@ -23,21 +23,23 @@ class Asked:
 class NowhereError(LookupError):
     """A lookup that says whom it asked."""
 
-    def __init__(self, asked: Sequence[Asked]) -> None:
+    def __init__(self, asked: Sequence[Asked], *, unsure: bool = False) -> None:
         super().__init__("nobody has it")
         self.asked = asked
+        self.unsure = unsure
 
 
 class AskingSource(MemorySource):
     """Fails with the list of who was asked."""
 
+    unsure = False
     providers = (Asked("https://a.example", "does not have it", 0.25), Asked("<b>", "did not answer", 1.0))
 
     async def get(self, cid: CID) -> bytes:
         try:
             return await super().get(cid)
         except LookupError:
-            raise NowhereError(self.providers * 20) from None
+            raise NowhereError(self.providers * 20, unsure=self.unsure) from None
 
     def asked(self, cid: CID) -> Sequence[Asked]:
         return self.providers[:1]
@@ -70,6 +72,15 @@ async def test_an_error_says_which_block_at_which_step_and_who_was_asked() -> No
         line = await client.ask(path)
         assert line.text.count("\n") == 1
         assert "https://a.example does not have it (0.2 s)" in line.text
+
+
+async def test_where_somebody_did_not_answer_the_client_may_try_again() -> None:
+    source = AskingSource()
+    source.unsure = True
+    async with serving(source) as client:
+        answer = await client.ask(f"/ipfs/{CID.of(b'far away')}")
+    assert answer.status == 502
+    assert int(answer.headers["retry-after"]) > 0
 
 
 async def test_a_block_that_does_not_come_in_time_says_who_has_been_asked() -> None:

@@ -12,7 +12,6 @@ import pytest
 from merkledag import multihash as mh
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
-from merkledag.errors import HashMismatch
 from storage_node.blockstore.interface import BlockClass, Blockstore, Buffer, PutResult
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.blockstore.store import open_store
@@ -154,16 +153,6 @@ async def test_a_fetch_that_nobody_waits_for_is_cancelled(store: Blockstore) -> 
     assert await source.get(there.cid) == there.data
     assert len(network.asked) == 2
     await source.aclose()
-
-
-async def test_wrong_bytes_never_reach_anyone(store: Blockstore) -> None:
-    network, there = Network(), leaf("there")
-    network.blocks[there.cid] = b"something else"
-    source = NetworkSource(LocalSource(store), network)
-    with pytest.raises(HashMismatch):
-        await source.get(there.cid)
-    await source.aclose()
-    assert not store.has(there.cid.multihash)
 
 
 async def test_failures_pass_through_and_are_not_remembered(store: Blockstore) -> None:
