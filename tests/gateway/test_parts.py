@@ -79,6 +79,40 @@ def test_any_range_header_gives_spans_inside_or_a_refusal(text: str, size: int) 
     assert sum(span.length for span in spans) <= size
 
 
+_RANGES = st.lists(
+    st.tuples(st.integers(0, 130), st.integers(0, 130)).map(sorted)
+    | st.integers(0, 130).map(lambda first: [first, None])
+    | st.integers(1, 130).map(lambda length: [None, length]),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=200)
+@given(_RANGES)
+def test_joined_ranges_hold_what_was_asked_for_and_each_byte_once(ranges: list[list[int | None]]) -> None:
+    header = ",".join(
+        f"{'' if first is None else first}-{'' if last is None else last}" for first, last in ranges
+    )
+    wanted: set[int] = set()
+    for first, last in ranges:
+        if first is None:
+            wanted.update(range(max(100 - (last or 0), 0), 100))
+        else:
+            wanted.update(range(first, 100 if last is None else min(last + 1, 100)))
+    if not wanted:
+        with pytest.raises(RangeNotSatisfiable):
+            parse_range("bytes=" + header, 100, 16)
+        return
+    spans = parse_range("bytes=" + header, 100, 16)
+    sent = [place for span in spans for place in range(span.start, span.end)]
+    assert len(sent) == len(wanted)
+    assert set(sent) == wanted
+    # No two could be one.
+    ends = {span.end for span in spans}
+    assert len(spans) == 1 or not any(span.start in ends for span in spans)
+
+
 @pytest.mark.parametrize("header", ["bytes=0-", "bytes=5-9", "bytes=-5", "bytes=0-1,1-2"])
 def test_a_range_of_nothing_is_no_error(header: str) -> None:
     assert parse_range(header, 0, 16) == []
