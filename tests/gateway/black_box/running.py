@@ -1,0 +1,115 @@
+"""A real `holdfast gateway` over a home that the command line has filled, for clients to fetch from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.cli.processes import Process, environment
+
+COMMAND_TIMEOUT_S = 60
+WORKERS = 2
+
+
+class GatewayHome:
+    """A home under `folder`: command lines on it, and its gateway as a process while the context lasts."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.dnslinks = folder / "dnslinks.json"
+        self.env = environment(
+            folder / "home",
+            HOLDFAST_DNSLINKS=str(self.dnslinks),
+            HOLDFAST_MAINTENANCE_ENABLED="false",
+            HOLDFAST_GATEWAY_WORKERS=str(WORKERS),
+            **settings,
+        )
+        self._process: Process | None = None
+        self.url = ""
+        self.dnslinks.write_text('{"domains": {}}')
+
+    def run(self, *arguments: str | Path, stdin: bytes = b"") -> str:
+        """What a command line prints; it must succeed."""
+        command = [sys.executable, "-P", "-m", "cli.main", *map(str, arguments)]
+        done = subprocess.run(
+            command, env=self.env, input=stdin, capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}: {done.returncode} {done.stderr.decode()}"
+        return done.stdout.decode().strip()
+
+    def add(self, *paths: Path, options: Sequence[str] = ()) -> dict[str, str]:
+        """Imports files and folders; CIDs by their path below the folder that they are in."""
+        lines = self.run("add", *paths, *options, "--json").splitlines()
+        return {entry["name"]: entry["cid"] for entry in map(json.loads, lines)}
+
+    def link(self, domains: Mapping[str, str]) -> None:
+        """DNSLinks; before the gateway starts."""
+        self.dnslinks.write_text(json.dumps({"domains": dict(domains)}))
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
+
+    def __enter__(self) -> GatewayHome:
+        self._process = Process(self.env, "gateway", "--json")
+        first = next(self._process.lines(), None)
+        assert first is not None, self._process.end(signal.SIGKILL)
+        self.url = first["gateway"]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        code, said = self._process.end(signal.SIGINT)
+        assert code == 0, said
+        assert "Traceback" not in said, said
+
+
+@dataclass(slots=True)
+class Script:
+    """A program that takes one JSON document a line as a job, and answers each with one line."""
+
+    command: tuple[str, ...]
+    _process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Script:
+        self._process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        with ExitStack() as ending:
+            ending.callback(process.wait, COMMAND_TIMEOUT_S)
+            process.communicate(timeout=COMMAND_TIMEOUT_S)  # its input ends, and so it does
+
+    def ask(self, **job: Any) -> dict[str, Any]:
+        """The answer to one job; fails the test if the program ended."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, f"{self.command[-1]} ended at {job}"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
