@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway import errors, pages
-from gateway.format_listing import html_headers
+from gateway import errors
 from gateway.headers import base_headers
 from gateway.hosts import NAMESPACES, Origin, cid_label, name_and_label, not_of_the_form
 from gateway.names import dns_name, key_name
+from gateway.page_welcome import serve_welcome
 from gateway.request import ContentRequest, Kind, Target, encode_path, encode_segment
 from gateway.settings import GatewaySettings
 from gateway.source import NameResolver
@@ -50,7 +50,7 @@ class Addressing:
         if not in_namespace:
             if segments:
                 raise errors.NotFound("paths here begin with /ipfs/ or /ipns/")
-            return _welcome()
+            return serve_welcome(target.query)
         namespace = segments[0]
         if len(segments) == 1:
             if target.query.get("uri"):
@@ -176,9 +176,3 @@ def _cid(text: str, target: Target) -> CID:
 
 def _shown(target: Target) -> str:
     return "/" + "/".join(target.segments)[:512]
-
-
-def _welcome() -> web.Response:
-    headers = base_headers()
-    html_headers(headers)
-    return web.Response(body=pages.welcome().encode(), headers=headers)

@@ -15,12 +15,14 @@ from gateway.content import Located, Locator, known_stat
 from gateway.exchange import Exchange
 from gateway.format_block import NATIVE, require_whole, serve_codec, serve_raw
 from gateway.format_car import serve_car
-from gateway.format_file import serve_file
+from gateway.format_file import serve_file, unchanged_file
 from gateway.format_listing import serve_directory
+from gateway.format_node import serve_node, wants_node
 from gateway.format_record import serve_record
 from gateway.format_tar import serve_tar
 from gateway.hosts import Hosts
 from gateway.negotiation import Format, Wanted, negotiate
+from gateway.passage import note_kind
 from gateway.request import ContentRequest, read_target, split_proxied
 from gateway.screen import Screen
 from gateway.settings import GatewaySettings
@@ -94,6 +96,7 @@ class Gateway:
     async def _serve(self, exchange: Exchange, *, trustless: bool) -> web.StreamResponse:
         wanted = exchange.wanted.format
         if wanted is Format.IPNS_RECORD:
+            note_kind("record")
             return await serve_record(exchange, self._records)
         if trustless:
             exchange.wanted = _verifiable(exchange)
@@ -123,23 +126,34 @@ async def _serve_acceptable(exchange: Exchange, located: Located) -> web.StreamR
 
 async def _serve_located(exchange: Exchange, located: Located) -> web.StreamResponse:
     wanted, codec = exchange.wanted.format, located.node.cid.codec
+    if wants_node(exchange):
+        note_kind("page")
+        return await serve_node(exchange, located)
     if wanted is Format.RAW:
+        note_kind("raw")
         return await serve_raw(exchange, located)
     if wanted is Format.CAR:
+        note_kind("car")
         return await serve_car(exchange, located)
     if wanted is Format.TAR:
+        note_kind("tar")
         return await serve_tar(exchange, located)
     if codec in NATIVE or wanted in _CODEC_FORMATS:
+        note_kind("codec")
         return await serve_codec(exchange, located)
     if codec not in (RAW, DAG_PB):
         raise errors.NotAcceptable(
             f"{located.node.cid} has a codec that is only given with format=raw or car"
         )
     require_whole(located)
+    unchanged = unchanged_file(exchange, located)
+    if unchanged is not None:
+        return unchanged
     facts = await known_stat(located.node, exchange.blocks)
     if facts.kind == "directory":
         if wanted is Format.JSON:
             raise errors.NotAcceptable(f"{located.node.cid} is a folder; there is no JSON of it")
+        note_kind("listing")
         return await serve_directory(exchange, located)
     if facts.kind == "other":
         raise errors.NotAcceptable(f"{located.node.cid} is not UnixFS; get it with format=raw or format=car")

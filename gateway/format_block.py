@@ -5,17 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway import pages, preview, style
 from gateway.body import Body
 from gateway.content import Located
 from gateway.disposition import disposition
 from gateway.errors import NotAcceptable, NotImplementedHere
 from gateway.exchange import Exchange, send_bytes, send_ranges
-from gateway.format_listing import html_headers
+from gateway.format_node import serve_node
 from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag.cid import CID
 from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, JSON, name
-from merkledag.errors import MerkledagError
 from merkledag.steps import Want
 
 _ONE_WRITE_BYTES = 64 * 1024
@@ -59,7 +57,7 @@ async def serve_codec(exchange: Exchange, located: Located) -> web.StreamRespons
     has_page = format_ in (Format.DEFAULT, Format.HTML) and cid.codec in (DAG_JSON, DAG_CBOR)
     if has_page and exchange.wanted.html and not saved:
         require_whole(located)
-        return await _serve_preview(exchange, located)
+        return await serve_node(exchange, located, tag="DagIndex")
     if format_ in (Format.DEFAULT, Format.HTML):
         format_ = NATIVE[cid.codec]
     if cid.codec not in _CODECS[format_]:
@@ -100,22 +98,3 @@ async def _send(exchange: Exchange, headers: CIMultiDict[str], cid: CID) -> web.
         await exchange.blocks.send_block(body, cid, data, start, end)
 
     return await send_ranges(exchange, headers, size, send)
-
-
-async def _serve_preview(exchange: Exchange, located: Located) -> web.StreamResponse:
-    """A page that shows the node and makes its links clickable."""
-    node = located.node
-    etag = f'"DagIndex-{style.VERSION}_CID-{node.cid_text}"'
-    headers = exchange.headers(located, etag, located.generated_cache_control)
-    headers["Vary"] = "Accept"
-    not_modified = exchange.not_modified(etag, headers)
-    if not_modified is not None:
-        return not_modified
-    data = await exchange.blocks.get(Want(node.cid))
-    try:
-        shown = preview.render(node.cid.codec, data, exchange.settings.max_preview_bytes, exchange.asked)
-    except (MerkledagError, ValueError) as error:
-        shown = pages.text(f"This node cannot be shown: {error}")
-    html_headers(headers)
-    page = pages.preview(exchange.asked, node.cid, name(node.cid.codec), len(data), shown)
-    return send_bytes(exchange, headers, page.encode())

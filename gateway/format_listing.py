@@ -1,24 +1,31 @@
-"""UnixFS folders: their index.html, or a page that lists them while it is read (path gateway)."""
+"""UnixFS folders: their index.html, or a page that lists them (path gateway)."""
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway import pages, style
+from gateway import readme, style
 from gateway.body import Body
-from gateway.content import Located, Node
+from gateway.content import Located, Node, known_stat
+from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.format_file import serve_file
-from merkledag.cid import CID
-from merkledag.errors import NoSuchLink
-from merkledag.reader import Entry, entries, lookup
+from gateway.listing import FolderReader, NotHere, Page, run_here
+from gateway.listing_query import ListingQuery, read_listing_query
+from gateway.page_listing import ListingPage
+from gateway.pages import text
+from merkledag.errors import MerkledagError, NoSuchLink
+from merkledag.reader import Entry, lookup
 
 INDEX = "index.html"
-_ROWS_AT_ONCE = 200
+_README_PATIENCE_S = 5.0
+_NO_CACHE = "no-cache"
 
 
 async def serve_directory(exchange: Exchange, located: Located) -> web.StreamResponse:
@@ -26,11 +33,12 @@ async def serve_directory(exchange: Exchange, located: Located) -> web.StreamRes
     asked = exchange.asked
     if not asked.slash:
         return _with_slash(exchange, located)
-    index = await _index(exchange, located.node)
+    query = read_listing_query(asked.query, exchange.settings.sorted_listing_entries)
+    index = None if query.listed else await _index(exchange, located.node)
     if index is not None:
         found = replace(located, node=index)
         return await serve_file(exchange, found, name=INDEX, etag=f'"{located.node.cid_text}"')
-    return await _serve_listing(exchange, located)
+    return await _serve_listing(exchange, located, query)
 
 
 async def _index(exchange: Exchange, node: Node) -> Node | None:
@@ -54,86 +62,121 @@ def _with_slash(exchange: Exchange, located: Located) -> web.Response:
     return web.Response(status=301, headers=headers)
 
 
-async def _serve_listing(exchange: Exchange, located: Located) -> web.StreamResponse:
-    node = located.node
-    etag = f'"DirIndex-{style.VERSION}_CID-{node.cid_text}"'
+async def _serve_listing(exchange: Exchange, located: Located, query: ListingQuery) -> web.StreamResponse:
+    node, blocks = located.node, exchange.blocks
+    facts = await known_stat(node, blocks)
+    note = await _find_readme(exchange, node) if _shows_readme(query) else None
+    # A page that lacks its README for now has another name than the one that will have it.
+    variant = f"{query.query()} {'' if note is None else note.cid} {_is_here(exchange, note)}"
+    etag = f'"DirIndex-{style.VERSION}{_short(variant)}_CID-{node.cid_text}"'
     headers = exchange.headers(located, etag, located.generated_cache_control)
     not_modified = exchange.not_modified(etag, headers)
     if not_modified is not None:
         return not_modified
     html_headers(headers)
+    if not _is_here(exchange, note):
+        headers["Cache-Control"] = _NO_CACHE
     if exchange.head:
         return web.Response(headers=headers)
-    # The first rows are read before the status is sent, so that a missing folder is an error page.
-    rows = _Rows(exchange, node.cid)
-    await rows.begin()
+    # The entries are read before the status is sent, so that a missing folder is an error page.
+    reader = FolderReader(
+        blocks, node.cid, is_hamt=facts.child_count is None, query=query, settings=exchange.settings
+    )
+    page = await reader.page()
+    if page.hasty:
+        headers["Cache-Control"] = _NO_CACHE
+        del headers["Etag"]
+    if note is None and _shows_readme(query) and page.ordered:
+        note = _readme_among(page)
+    html = ListingPage(exchange.asked, node.cid, facts, query)
+    return await _send(exchange, headers, _parts(exchange, html, page, reader, note))
+
+
+def _shows_readme(query: ListingQuery) -> bool:
+    return not query.filter and query.page == 1 and query.after is None
+
+
+def _short(variant: str) -> str:
+    """What tells pages of one folder apart, as a part of an Etag."""
+    return hashlib.sha256(variant.encode()).hexdigest()[:8]
+
+
+async def _parts(
+    exchange: Exchange, html: ListingPage, page: Page, reader: FolderReader, note: Entry | None
+) -> AsyncIterator[str]:
+    yield html.start(page)
+    count = len(page.items)
+    limit = exchange.settings.max_listing_entries
+    if page.streamed:
+        async for batch in reader.batches(limit):
+            count += len(batch)
+            yield html.rows(batch)
+    else:
+        yield html.rows(page.items)
+    yield html.end_of_entries(page)
+    if note is not None:
+        yield await _readme(exchange, note)
+    full = page.streamed and count >= limit
+    yield html.end(f"The first {count:,} entries. Download the folder to see the rest." if full else "")
+
+
+async def _send(
+    exchange: Exchange, headers: CIMultiDict[str], parts: AsyncIterator[str]
+) -> web.StreamResponse:
     response = web.StreamResponse(headers=headers)
     body = Body(exchange.request, response, exchange.settings)
     await body.begin()
     try:
-        await body.write(pages.listing_start(exchange.asked, node.cid).encode())
-        while part := await rows.next():
-            await body.write(pages.listing_rows(exchange.asked, part).encode())
-        await body.write(pages.listing_end(rows.count, complete=rows.complete).encode())
+        async for part in parts:
+            await body.write(part.encode())
         await body.end()
     except BaseException:
         body.abort()
         raise
-    finally:
-        await rows.close()
     return response
+
+
+async def _find_readme(exchange: Exchange, node: Node) -> Entry | None:
+    """The folder's README, as far as that can be told from what is here."""
+    for name in readme.NAMES:
+        try:
+            return await run_here(exchange.blocks, lookup(node.cid, name))
+        except NoSuchLink:
+            continue
+        except (NotHere, MerkledagError):
+            return None
+    return None
+
+
+def _readme_among(page: Page) -> Entry | None:
+    found = {item.entry.name: item.entry for item in page.items}
+    return next((found[name] for name in readme.NAMES if name in found), None)
+
+
+def _is_here(exchange: Exchange, note: Entry | None) -> bool:
+    return note is None or note.cid.is_identity or exchange.blocks.local_size(note.cid) is not None
+
+
+async def _readme(exchange: Exchange, entry: Entry) -> str:
+    """The README as a section; a line where it cannot be shown."""
+    blocks, asked = exchange.blocks, exchange.asked
+    node = Node(entry.cid, "")
+    try:
+        async with asyncio.timeout(_README_PATIENCE_S):
+            facts = await known_stat(node, blocks)
+            if facts.kind not in ("file", "raw"):
+                return ""
+            if facts.size_bytes > readme.MAX_BYTES:
+                inner = '<p class="empty">It is too long to be shown here.</p>'
+            else:
+                data = await blocks.read_file(entry.cid, 0, facts.size_bytes)
+                inner = await asyncio.to_thread(readme.render, data, entry.name, asked.base, asked.segments)
+    except (GatewayError, MerkledagError, TimeoutError):
+        inner = '<p class="empty">It could not be fetched in time; load the page again to try once more.</p>'
+    return f'<section class="card doc" aria-label="README"><h2>{text(entry.name)}</h2>{inner}</section>'
 
 
 def html_headers(headers: CIMultiDict[str]) -> None:
     """Makes `headers` those of one of our own pages."""
     headers["Content-Type"] = "text/html; charset=utf-8"
     headers["Content-Security-Policy"] = style.CONTENT_SECURITY_POLICY
-
-
-class _Rows:
-    """The folder's entries in parts: sorted if they are not too many, else as they are read and sent.
-
-    Entries of a HAMT come in the order of hashes, which is of no use to people.
-    """
-
-    def __init__(self, exchange: Exchange, cid: CID) -> None:
-        self._entries = exchange.blocks.iterate(entries(cid))
-        self._limit = exchange.settings.max_listing_entries
-        self._sorted = exchange.settings.sorted_listing_entries
-        self._read: deque[Entry] = deque()
-        self._ended = False
-        self.count = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every entry was given."""
-        return self._ended and not self._read
-
-    async def begin(self) -> None:
-        """Reads the first entries."""
-        await self._fill(self._sorted)
-        if self._ended:
-            self._read = deque(sorted(self._read, key=_for_people))
-
-    async def next(self) -> list[Entry]:
-        """The next part; empty at the end."""
-        await self._fill(_ROWS_AT_ONCE)
-        part = [self._read.popleft() for _ in range(min(_ROWS_AT_ONCE, len(self._read)))]
-        self.count += len(part)
-        return part
-
-    async def _fill(self, wanted: int) -> None:
-        while len(self._read) < wanted and not self._ended and self.count + len(self._read) < self._limit:
-            entry = await anext(self._entries, None)
-            if entry is None:
-                self._ended = True
-            else:
-                self._read.append(entry)
-
-    async def close(self) -> None:
-        """Ends the reading."""
-        await self._entries.aclose()
-
-
-def _for_people(entry: Entry) -> tuple[str, str]:
-    return entry.name.casefold(), entry.name

@@ -1,22 +1,38 @@
-"""HTML for people: the frame of every page, folder listings, node previews and errors."""
+"""What all of the gateway's own pages share: their frame, strangers' text, links, sizes and times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
 
 from gateway import mime
 from gateway.request import ContentRequest, Kind, encode_segment
-from gateway.style import CSS, ICONS
+from gateway.style import CSS, ICONS, SCRIPT
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB
+from merkledag.unixfs import Mtime
 
-# An HTML page names its own characters; a name from a stranger must not be able to end an attribute or tag.
 _CID_EXPLORER = "https://cid.ipfs.tech/#"
+_PERMISSION_BITS = "rwxrwxrwx"
+
+# Characters that show nothing, or change how what stands beside them is shown: controls, bidirectional marks,
+# invisible ones. The joiners U+200C and U+200D stay: words and emoji need them. Surrogates are bytes that are
+# not UTF-8.
+_ODD = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b\\u200e\\u200f"
+    "\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufe00-\\ufe0e\\ufeff\\uffa0\\ufff0-\\ufffb\\ufffe\\uffff\\ud800-\\udfff"
+    "\\U000e0000-\\U000e0fff]"
+)
+_EDGE = re.compile(r"^\s+|\s+$")
 
 _ICON_OF_TYPE = {"image": "i", "video": "v", "audio": "a", "text": "t", "font": "f", "model": "f"}
 _ARCHIVES = ("zip", "gzip", "bzip2", "x-tar", "7z", "xz", "zstd", "vnd.ipld.car")
+_LABELS = {
+    "d": "Folder", "f": "File", "t": "Text", "i": "Image", "v": "Video", "a": "Audio", "z": "Archive",
+    "l": "Symbolic link", "n": "Node",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +41,18 @@ class Links:
 
     asked: ContentRequest
 
+    @property
+    def host(self) -> str:
+        """What precedes `/ipfs/…` in a link, not escaped."""
+        return f"//{self.asked.gateway_host}" if self.asked.kind is Kind.SUBDOMAIN else ""
+
     def breadcrumbs(self) -> str:
         """The content path with every part a link."""
         asked = self.asked
         if asked.kind is Kind.DNSLINK:
             base, root_href = f"//{asked.root}", f"//{asked.root}/"
         else:
-            host = f"//{asked.gateway_host}" if asked.kind is Kind.SUBDOMAIN else ""
-            base = root_href = f"{host}/{asked.namespace}/{encode_segment(asked.root)}"
+            base = root_href = f"{self.host}/{asked.namespace}/{encode_segment(asked.root)}"
         parts = [f'/{asked.namespace}/<a href="{escape(root_href)}">{text(asked.root)}</a>']
         for segment in asked.segments:
             base += "/" + encode_segment(segment)
@@ -41,21 +61,41 @@ class Links:
 
     def by_cid(self, cid: str, name: str) -> str:
         """The opening tag of a link to an entry by its CID."""
-        asked = self.asked
-        if asked.kind is Kind.DNSLINK:
+        if self.asked.kind is Kind.DNSLINK:
             # A DNSLink site has no /ipfs path of its own.
             href, rest = f"{_CID_EXPLORER}{cid}", ' target="_blank" rel="noreferrer noopener"'
         else:
-            host = f"//{escape(asked.gateway_host)}" if asked.kind is Kind.SUBDOMAIN else ""
-            # The name is encoded twice, as every gateway does; `file_name` reads it back.
+            # The name is encoded twice, as every gateway does; `Exchange.file_name` reads it back.
             twice = encode_segment(encode_segment(name))
-            href, rest = f"{host}/ipfs/{cid}?filename={escape(twice)}", ""
+            href, rest = f"{escape(self.host)}/ipfs/{cid}?filename={escape(twice)}", ""
         return f'<a class="ipfs-hash" translate="no" href="{href}"{rest}>'
+
+    def inspect(self, cid: str) -> str:
+        """The address of the page about a node, escaped."""
+        if self.asked.kind is Kind.DNSLINK:
+            return f"{_CID_EXPLORER}{cid}"
+        return f"{escape(self.host)}/ipfs/{cid}?inspect=node"
+
+
+def visible(value: str) -> str:
+    """`value` with everything written out that would not show as itself; not escaped.
+
+    U+202E becomes `⟨U+202E⟩`, a byte that is not UTF-8 `⟨0xFF⟩`.
+    """
+    return value if value.isascii() and value.isprintable() else _ODD.sub(_written_out, value)
 
 
 def text(value: str) -> str:
-    """A stranger's text as HTML: escaped; what is not Unicode becomes U+FFFD."""
-    return escape(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    """A stranger's name or sentence as HTML: visible, escaped, and with `␣` for blanks at its ends."""
+    value = visible(value)
+    if value[:1].isspace() or value[-1:].isspace():
+        value = _EDGE.sub(lambda found: "␣" * len(found[0]), value)
+    return escape(value)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"⟨0x{code - 0xDC00:02X}⟩" if 0xDC80 <= code <= 0xDCFF else f"⟨U+{code:04X}⟩"
 
 
 def human_size(size_bytes: int) -> str:
@@ -75,84 +115,44 @@ def short_cid(cid: str) -> str:
     return f"{cid[:6]}…{cid[-6:]}" if len(cid) > 16 else cid
 
 
-def page_start(title: str, heading: str, crumbs: str) -> str:
-    """Everything up to the content; `crumbs` is HTML."""
+def mode_text(mode: int, folder: str = "-") -> str:
+    """Permission bits as `ls -l` writes them."""
+    bits = "".join(letter if mode >> (8 - at) & 1 else "-" for at, letter in enumerate(_PERMISSION_BITS))
+    for bit, at, letter in ((0o4000, 2, "s"), (0o2000, 5, "s"), (0o1000, 8, "t")):
+        if mode & bit:
+            bits = bits[:at] + (letter if bits[at] == "x" else letter.upper()) + bits[at + 1 :]
+    return folder + bits
+
+
+def time_tag(mtime: Mtime) -> str:
+    """A modification time as a `<time>` element, in UTC; seconds since 1970 where no calendar reaches."""
+    try:
+        moment = datetime.fromtimestamp(mtime.seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{mtime.seconds} s"
+    return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%S}Z">{moment:%Y-%m-%d %H:%M}</time>'
+
+
+def icon(key: str) -> str:
+    """One of the drawings of `ICONS`, for the eye only."""
+    return f'<svg class="i {key}" width="18" height="18" aria-hidden="true"><use href="#i-{key}"/></svg>'
+
+
+def kind_icon(key: str) -> str:
+    """The drawing of a kind of entry, named for who does not see it."""
     return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="robots" content="noindex"><link rel="icon" href="data:,">'
-        f"<title>{text(title)}</title><style>{CSS}</style></head><body>"
-        f'<header><h1>{text(heading)}</h1><p class="path">{crumbs}</p></header><main>'
+        f'<svg class="i {key}" width="18" height="18" role="img" aria-label="{_LABELS[key]}">'
+        f'<use href="#i-{key}"/></svg>'
     )
 
 
-def page_end(note: str) -> str:
-    """The end of every page; `note` is HTML."""
-    return f"</main><footer>{note}</footer></body></html>\n"
-
-
-def listing_start(asked: ContentRequest, cid: CID) -> str:
-    """A folder's page up to its first entry."""
-    links = Links(asked)
-    name = asked.segments[-1] if asked.segments else asked.root
-    here = escape(asked.url_path + "/")
-    facts = (
-        f'<p class="facts"><span>Folder <code title="{cid}">{short_cid(str(cid))}</code></span>'
-        f'<a href="{here}?format=tar">Download as TAR</a><a href="{here}?format=car">Download as CAR</a>'
-        f'<a href="{here}?format=raw">Folder block</a></p>'
-    )
-    head = (
-        '<div class="card" role="table" aria-label="Folder entries"><div class="row head" role="row">'
-        '<span role="columnheader">Name</span><span role="columnheader">CID</span>'
-        '<span role="columnheader" class="size">Size</span></div>'
-    )
-    up = ""
-    if asked.segments:
-        up = (
-            '<div class="row" role="row"><span class="name" role="cell"><svg aria-hidden="true">'
-            f'<use href="#i-u"/></svg><a href="{escape(asked.url_path)}/..">..</a></span>'
-            '<span role="cell"></span><span role="cell"></span></div>'
-        )
-    title = f"Index of {asked.content_path}"
-    heading = f"Index of {name if asked.segments else short_cid(name) if asked.namespace == 'ipfs' else name}"
-    return page_start(title, heading, links.breadcrumbs()) + ICONS + facts + head + up
-
-
-def listing_rows(asked: ContentRequest, entries: Iterable[tuple[str, CID, int | None]]) -> str:
-    """One part of a folder's rows: (name, CID, DAG size in bytes)."""
-    links = Links(asked)
-    base = escape(asked.url_path)
-    rows = ['<div class="part" role="rowgroup">']
-    for name, cid, tsize in entries:
-        kind = icon(name, cid)
-        cid_text = str(cid)
-        size = "" if tsize is None else human_size(tsize)
-        rows.append(
-            f'<div class="row" role="row"><span class="name" role="cell"><svg class="{kind}" '
-            f'aria-hidden="true"><use href="#i-{kind}"/></svg>'
-            f'<a href="{base}/{escape(encode_segment(name))}">{text(name)}</a></span>'
-            f'<span role="cell">{links.by_cid(cid_text, name)}{short_cid(cid_text)}</a></span>'
-            f'<span class="size" role="cell">{size}</span></div>'
-        )
-    rows.append("</div>")
-    return "".join(rows)
-
-
-def listing_end(count: int, *, complete: bool) -> str:
-    """The end of a folder's page."""
-    empty = '<p class="empty">This folder is empty.</p>' if count == 0 else ""
-    if complete:
-        note = f"{count:,} {'entry' if count == 1 else 'entries'}. "
-    else:
-        note = f"The first {count:,} entries. Download the folder to see the rest. "
-    return f"{empty}</div>" + page_end(note + "Sizes are those of the stored blocks. Served by Holdfast.")
-
-
-def icon(name: str, cid: CID) -> str:
-    """Which picture stands before a name. A guess: looking would cost a block read per entry."""
+def guess_icon(name: str, cid: CID) -> str:
+    """Which drawing stands for an entry, by name and codec: looking would cost a block read per entry."""
     kind = mime.by_name(name)
     if kind is None:
-        return "d" if cid.codec == DAG_PB and "." not in name[1:] else "f"
+        if cid.codec == DAG_PB:
+            return "d" if "." not in name[1:] else "f"
+        return "f"
     main, _, sub = kind.partition("/")
     if any(word in sub for word in _ARCHIVES):
         return "z"
@@ -161,24 +161,37 @@ def icon(name: str, cid: CID) -> str:
     return _ICON_OF_TYPE.get(main, "f")
 
 
-def preview(asked: ContentRequest, cid: CID, codec_name: str, size_bytes: int, shown: str) -> str:
-    """A dag-json or dag-cbor node; `shown` is HTML with its links."""
-    here = escape(asked.url_path)
-    facts = (
-        f'<p class="facts"><span>{escape(codec_name)} node, {human_size(size_bytes)}</span>'
-        f'<a href="{here}?format={escape(codec_name)}&amp;download=true">Download as {escape(codec_name)}</a>'
-        f'<a href="{here}?format=raw">Block</a><a href="{here}?format=car">CAR</a></p>'
-    )
-    start = page_start(f"{codec_name} {cid}", f"{codec_name} node", Links(asked).breadcrumbs())
-    return f'{start}{facts}<div class="card"><pre>{shown}</pre></div>{page_end("Served by Holdfast.")}'
-
-
-def welcome() -> str:
-    """The page at `/`."""
+def copy_button(value: str, label: str) -> str:
+    """A button that copies `value`; both are escaped here. Not shown without the script."""
     return (
-        page_start("Holdfast gateway", "Holdfast gateway", "Content by its own address")
-        + '<div class="card error"><p>This server gives content by its CID. Put one behind '
-        "<code>/ipfs/</code>, or a name behind <code>/ipns/</code>:</p>"
-        "<ul><li><code>/ipfs/CID</code></li><li><code>/ipfs/CID/path/to/file</code></li>"
-        "<li><code>/ipns/NAME</code></li></ul></div>" + page_end("Served by Holdfast.")
+        f'<button class="copy" type="button" data-copy="{escape(value)}" aria-label="{escape(label)}" '
+        'title="Copy CID"><svg class="i x" aria-hidden="true"><use href="#i-c"/></svg>'
+        '<svg class="i y" aria-hidden="true"><use href="#i-y"/></svg></button>'
     )
+
+
+def page_start(title: str, heading: str, crumbs: str) -> str:
+    """Everything up to the content; `crumbs` is HTML."""
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="robots" content="noindex"><meta name="color-scheme" content="light dark">'
+        f'<link rel="icon" href="data:,"><title>{text(title)}</title><style>{CSS}</style>'
+        f"<script>{SCRIPT}</script></head><body>{ICONS}"
+        f'<header class="head"><h1><bdi>{text(heading)}</bdi></h1>'
+        f'<nav class="path" aria-label="Path">{crumbs}</nav></header><main>'
+    )
+
+
+def page_end(note: str) -> str:
+    """The end of every page; `note` is HTML."""
+    return f'</main><footer class="foot">{note}</footer></body></html>\n'
+
+
+def key_help(*keys: tuple[str, str]) -> str:
+    """The keys that a page knows: pairs of key names (blanks between them) and what they do."""
+    rows = "".join(
+        f"<dt>{' '.join(f'<kbd>{escape(key)}</kbd>' for key in names.split(' '))}</dt><dd>{escape(what)}</dd>"
+        for names, what in keys
+    )
+    return f'<details class="keys"><summary>Keyboard <kbd>?</kbd></summary><dl>{rows}</dl></details>'

@@ -111,6 +111,14 @@ class Shard:
         _check_shard(cid, message)
         return Shard(cid, rows, message, self.level + 1, self._prefix | number)
 
+    def slots_after(self, after: int) -> list[Slot]:
+        """The slots, in the order of their buckets, that can hold names whose hash is larger than `after`."""
+        last = after >> self._shift
+        # A shard beside the way to `after` lies behind it or before it as a whole.
+        self.slots = sorted(slot for slot in self.slots if self._prefix | slot.number >= last)
+        self._following = [slot.cid for slot in reversed(self.slots) if not slot.name]
+        return self.slots
+
     def ahead(self) -> tuple[CID, ...]:
         """The sub-shards behind the next one, which is being opened."""
         self._following.pop()
@@ -127,11 +135,13 @@ def _numbers(fanout: int) -> dict[bytes, int]:
     return {prefix: number for number, prefix in enumerate(prefixes_of(fanout))}
 
 
-def entries(cid: CID) -> Walk[Entry]:
+def entries(cid: CID, after: int | None = None) -> Walk[Entry]:
     """Yields a directory's entries in block order; a HAMT is streamed, one path of shards in memory.
 
-    Of several entries with one name the first counts. Raises NotADirectory, DecodeError for directories that
-    contradict themselves, LimitExceeded for a HAMT deeper than its hash.
+    `after` skips the entries of a HAMT whose names hash to no more than that, without reading the shards that
+    hold nothing else; a flat directory has no such order and is yielded whole. Of several entries with one
+    name the first counts. Raises NotADirectory, DecodeError for directories that contradict themselves,
+    LimitExceeded for a HAMT deeper than its hash.
     """
     block = need((yield Want(cid)))
     if cid.codec != DAG_PB:
@@ -148,7 +158,7 @@ def entries(cid: CID) -> Walk[Entry]:
                 yield new_entry(Entry, (_text(name), link_cid, tsize))
         return
     top = Shard(cid, rows, message, 0, 0)
-    stack = [(top, iter(top.slots))]
+    stack = [(top, iter(top.slots if after is None else top.slots_after(after)))]
     while stack:
         shard, rest = stack[-1]
         for slot in rest:
@@ -156,10 +166,11 @@ def entries(cid: CID) -> Walk[Entry]:
             if not name:
                 block = need((yield Want(link_cid, shard.ahead())))
                 child = shard.child(number, link_cid, block)
-                stack.append((child, iter(child.slots)))
+                stack.append((child, iter(child.slots if after is None else child.slots_after(after))))
                 break
             shard.check(slot)
-            yield new_entry(Entry, (_text(name), link_cid, tsize))
+            if after is None or hash_name(name) > after:
+                yield new_entry(Entry, (_text(name), link_cid, tsize))
         else:
             stack.pop()
 

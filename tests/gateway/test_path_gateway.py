@@ -1,18 +1,15 @@
-"""Folder pages, errors, names and limits over HTTP, on real sockets (path gateway)."""
+"""Errors, names and limits over HTTP, on real sockets (path gateway)."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 
 import pytest
 
 from gateway.settings import GatewaySettings
 from gateway.source import NameRecord, NameTarget
 from merkledag.cid import CID
-from merkledag.directory import DirEntry, build_directory
-from merkledag.profile import UNIXFS_V1_2025
-from tests.gateway.site import HOSTILE, Page, Site
+from tests.gateway.site import Page, Site
 from tests.gateway.support import (
     MemoryNames,
     MemorySource,
@@ -20,55 +17,6 @@ from tests.gateway.support import (
     add_tree,
     serving,
 )
-
-
-async def test_a_listing_names_and_links_every_entry_safely(site: Site) -> None:
-    answer = await site.get(f"/ipfs/{site.root}/")
-    page = Page(answer.text)
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert re.fullmatch(rf'"DirIndex-\w+_CID-{site.root}"', answer.headers["etag"])
-    assert "immutable" not in answer.headers["cache-control"]
-    assert not {"img", "script", "iframe", "form", "base"} & set(page.tags)
-    assert page.links["a.txt"] == f"/ipfs/{site.root}/a.txt"
-    assert page.links["ąę"] == f"/ipfs/{site.root}/%C4%85%C4%99"
-    assert HOSTILE in page.links
-    assert (await site.get(page.links[HOSTILE])).body == b"hostile"
-    assert "8 entries" in answer.text
-    assert ".." not in page.links
-    policy = answer.headers["content-security-policy"]
-    assert policy.startswith("default-src 'none';")
-    assert "unsafe" not in policy
-
-
-async def test_a_listing_reads_no_block_of_an_entry(site: Site) -> None:
-    entries = [DirEntry(f"f{n}", CID.of(str(n).encode()), 1) for n in range(5000)]
-    link, blocks = build_directory(UNIXFS_V1_2025, entries)
-    site.source.add(blocks)
-    answer = await site.get(f"/ipfs/{link.cid}/")
-    assert len(Page(answer.text).links) > 5000
-    assert site.source.fetched == []
-    assert "5,000 entries" in answer.text
-    # Sorted, although the blocks hold them in the order of their hashes.
-    numbers = [int(number) for number in re.findall(r">f(\d+)</a>", answer.text)]
-    assert numbers == sorted(numbers, key=str)
-
-
-async def test_a_folder_too_large_to_sort_or_to_list_whole_says_so() -> None:
-    source = MemorySource()
-    entries = [DirEntry(f"f{n}", CID.of(str(n).encode()), 1) for n in range(700)]
-    link, blocks = build_directory(UNIXFS_V1_2025, entries)
-    source.add(blocks)
-    few = GatewaySettings(sorted_listing_entries=10, max_listing_entries=650)
-    async with serving(source, settings=few) as client:
-        answer = await client.ask(f"/ipfs/{link.cid}/")
-    assert len(re.findall(r">f\d+</a>", answer.text)) == 650
-    assert "The first 650 entries." in answer.text
-
-
-async def test_a_subfolder_links_up_and_empty_says_so(site: Site) -> None:
-    answer = await site.get(f"/ipfs/{site.root}/%C4%85%C4%99/deep/")
-    assert f'<a href="/ipfs/{site.root}/%C4%85%C4%99/deep/..">..</a>' in answer.text
-    assert "This folder is empty." in (await site.get(f"/ipfs/{site.root}/empty/")).text
 
 
 async def test_errors_are_one_line_for_programs_and_a_page_for_people(site: Site) -> None:

@@ -1,0 +1,355 @@
+"""One page of a folder: its entries read, filtered and sorted, with bounds on memory, work and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal, NamedTuple, TypeVar
+
+from gateway.blocks import Blocks
+from gateway.listing_query import ALL, ListingQuery, Sort, matcher
+from gateway.pages import guess_icon
+from gateway.settings import GatewaySettings
+from merkledag import dag_pb, unixfs
+from merkledag.cid import CID
+from merkledag.codecs import DAG_PB
+from merkledag.errors import DecodeError, NoSuchLink
+from merkledag.folder import Entry, entries, lookup
+from merkledag.hamt import HASH_BITS, hash_name
+from merkledag.steps import Buffer, Steps, Want, inline
+from merkledag.unixfs import Kind, Mtime
+
+# Folders of up to so many entries are looked into: the root blocks of their entries, where they are here and
+# as far as these bytes go. 512 looks take about 10 ms.
+LOOKED_ENTRIES = 512
+LOOKED_BYTES = 16 * 1024 * 1024
+PATIENCE_S = 2.0  # what a page waits for blocks from elsewhere, once it has something to show
+SCANNED_ENTRIES = 50_000  # how far one page looks for names that pass its filter
+_BATCH = 200
+_TURN = 1_000  # entries read before others get a turn
+_LOOKS_A_TURN = 32
+_PROBE = 1_000  # entries from which the number of all is estimated
+_HASHES = 1 << HASH_BITS
+_DIGITS = re.compile("([0-9]+)")
+_MAX_DIGITS = 18
+
+T = TypeVar("T")
+
+
+class NotHere(LookupError):
+    """A block is not here, and would have to be fetched."""
+
+
+class Facts(NamedTuple):
+    """What an entry's own root block says. `size_bytes` of a folder is what the link to it declares."""
+
+    kind: Literal["file", "directory", "symlink"]
+    size_bytes: int | None
+    mode: int | None
+    mtime: Mtime | None
+    target: str | None = None
+
+
+class Item(NamedTuple):
+    """An entry of a page; `facts` where its root block was looked at."""
+
+    entry: Entry
+    facts: Facts | None = None
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The file's size where it is known, else what the link declares for the whole DAG."""
+        return self.entry.tsize if self.facts is None else self.facts.size_bytes
+
+    @property
+    def icon(self) -> str:
+        """Which drawing stands for it."""
+        kind = None if self.facts is None else self.facts.kind
+        if kind == "directory":
+            return "d"
+        if kind == "symlink":
+            return "l"
+        guess = guess_icon(self.entry.name, self.entry.cid)
+        # What is known not to be a folder is not drawn as one.
+        return "f" if kind is not None and guess == "d" else guess
+
+
+@dataclass(slots=True)
+class Page:
+    """What one page of a folder shows.
+
+    `ordered` tells that the whole folder was read and sorted; `total` entries of `all_entries` pass the
+    filter. Otherwise the page is a stretch of a large folder: from `begins` to `ends`, hashes of names, with
+    `scanned` entries looked at and about `estimate` in all. `hasty` pages show
+    what there was in time. `streamed` ones have no items: all entries come in batches.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    ordered: bool = True
+    total: int | None = None
+    all_entries: int | None = None
+    page: int = 1
+    pages: int = 1
+    estimate: int | None = None
+    begins: int = 0
+    ends: int | None = None
+    scanned: int = 0
+    exact: Item | None = None
+    hasty: bool = False
+    streamed: bool = False
+
+
+class _Outcome(Enum):
+    WHOLE = "whole"  # every entry was read
+    LARGE = "large"  # there are too many to sort
+    LATE = "late"  # reading takes too long
+
+
+class FolderReader:
+    """Reads one page of a folder. `is_hamt` tells its kind; a flat folder is one block, here by now."""
+
+    def __init__(
+        self, blocks: Blocks, cid: CID, *, is_hamt: bool, query: ListingQuery, settings: GatewaySettings
+    ) -> None:
+        self._blocks = blocks
+        self._cid = cid
+        self._is_hamt = is_hamt
+        self._query = query
+        self._per = query.per or settings.listing_page_entries
+        self._sortable = settings.sorted_listing_entries
+        self._passes = matcher(query.filter) if query.filter else None
+
+    async def page(self) -> Page:
+        """Raises what reading the folder's blocks raises."""
+        after = self._query.after if self._is_hamt else None
+        walk = self._blocks.iterate(entries(self._cid, -1 if after is None else after))
+        try:
+            found: list[Entry] = []
+            outcome = _Outcome.LARGE if after is not None else await self._gather(walk, found)
+            if outcome is _Outcome.WHOLE:
+                return await self._arranged(found)
+            if self._query.per == ALL and after is None:
+                return Page(ordered=False, streamed=True)
+            if self._is_hamt:
+                return await self._stretch(found, walk, hasty=outcome is _Outcome.LATE)
+            return await self._flat_stretch(found, walk)
+        finally:
+            await walk.aclose()
+
+    async def batches(self, limit: int) -> AsyncIterator[list[Item]]:
+        """The entries of a folder of any size as they are read, up to `limit` of them."""
+        walk = self._blocks.iterate(entries(self._cid))
+        batch: list[Item] = []
+        count = 0
+        try:
+            async for entry in in_turns(walk):
+                if self._passes is not None and not self._passes(entry.name):
+                    continue
+                if count == limit:
+                    break
+                count += 1
+                batch.append(Item(entry))
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+        finally:
+            await walk.aclose()
+
+    async def _gather(self, walk: AsyncIterator[Entry], found: list[Entry]) -> _Outcome:
+        """Reads the folder into `found` until it ends, or it is clear that it will not be sorted."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + PATIENCE_S
+        async for entry in in_turns(walk):
+            found.append(entry)
+            count = len(found)
+            if count > self._sortable:
+                return _Outcome.LARGE
+            if self._is_hamt:
+                if count == _PROBE and estimated(count, _hash(entry)) > 2 * self._sortable:
+                    return _Outcome.LARGE
+                if loop.time() > late:
+                    return _Outcome.LATE
+        return _Outcome.WHOLE
+
+    async def _arranged(self, found: list[Entry]) -> Page:
+        """A page of a folder that was read whole."""
+        query, all_entries = self._query, len(found)
+        if self._passes is not None:
+            found = [entry for entry in found if self._passes(entry.name)]
+        looked = all_entries <= LOOKED_ENTRIES
+        items = await look(self._blocks, found) if looked else [Item(entry) for entry in found]
+        items.sort(key=_SORT_KEYS[query.sort], reverse=query.descending)
+        total = len(items)
+        per = total or 1 if query.per == ALL else self._per
+        pages = max(1, -(-total // per))
+        number = min(query.page, pages)
+        items = items[(number - 1) * per : number * per]
+        return Page(items, total=total, all_entries=all_entries, page=number, pages=pages)
+
+    async def _flat_stretch(self, found: list[Entry], walk: AsyncIterator[Entry]) -> Page:
+        """A page of a flat folder that is too large to be sorted: in its own order."""
+        passing: list[Entry] = []
+        count = 0
+        async for entry in _chain(found, walk):
+            count += 1
+            if self._passes is None or self._passes(entry.name):
+                passing.append(entry)
+        pages = max(1, -(-len(passing) // self._per))
+        number = min(self._query.page, pages)
+        items = [Item(entry) for entry in passing[(number - 1) * self._per : number * self._per]]
+        return Page(items, ordered=False, total=len(passing), all_entries=count, page=number, pages=pages)
+
+    async def _stretch(self, found: list[Entry], walk: AsyncIterator[Entry], *, hasty: bool) -> Page:
+        """A page of a HAMT that is too large to be sorted: in the order of hashes, sorted in itself."""
+        after = -1 if self._query.after is None else self._query.after
+        page = Page(ordered=False, begins=after + 1, hasty=hasty)
+        loop = asyncio.get_running_loop()
+        late = loop.time() + (0.0 if hasty else PATIENCE_S)
+        last: Entry | None = None
+        more = False
+        async for entry in _chain(found, walk):
+            if len(page.items) >= self._per or page.scanned >= SCANNED_ENTRIES:
+                more = True
+                break
+            last = entry
+            page.scanned += 1
+            if self._passes is None or self._passes(entry.name):
+                page.items.append(Item(entry))
+            if page.scanned >= len(found) and loop.time() > late:
+                page.hasty = more = True
+                break
+        if last is not None:
+            end = _hash(last)
+            page.ends = end if more else None
+            page.estimate = estimated(page.scanned, (end if more else _HASHES) - after - 1)
+        page.exact = await self._exact(page.items) if self._query.after is None else None
+        page.items.sort(key=_SORT_KEYS[self._query.sort], reverse=self._query.descending)
+        return page
+
+    async def _exact(self, items: list[Item]) -> Item | None:
+        """The entry of a large folder whose name is the filter itself, wherever it is."""
+        name = self._query.filter
+        if not name or any(item.entry.name == name for item in items):
+            return None
+        try:
+            return Item(await self._blocks.run(lookup(self._cid, name)))
+        except NoSuchLink:
+            return None
+
+
+def estimated(count: int, span: int) -> int:
+    """How many entries a HAMT has, if `count` of them share `span` of all hashes: they are spread evenly."""
+    return round(count * _HASHES / max(span, 1))
+
+
+async def in_turns(walk: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The items of a walk that may never wait, with turns for others in between."""
+    count = 0
+    async for item in walk:
+        yield item
+        count += 1
+        if count % _TURN == 0:
+            await asyncio.sleep(0)
+
+
+async def _chain(found: list[Entry], walk: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
+    for entry in found:
+        yield entry
+    async for entry in in_turns(walk):
+        yield entry
+
+
+async def look(blocks: Blocks, found: list[Entry]) -> list[Item]:
+    """The entries, with what the root blocks say of those that are here, up to `LOOKED_BYTES` of them."""
+    items: list[Item] = []
+    looked_bytes = 0
+    for number, entry in enumerate(found, 1):
+        facts = None
+        if entry.cid.codec == DAG_PB:
+            size = blocks.local_size(entry.cid)
+            if size is not None and looked_bytes + size <= LOOKED_BYTES:
+                looked_bytes += size
+                facts = read_facts(await blocks.get(Want(entry.cid)), entry.tsize)
+        items.append(Item(entry, facts))
+        if number % _LOOKS_A_TURN == 0:
+            await asyncio.sleep(0)
+    return items
+
+
+def read_facts(block: Buffer, tsize: int | None) -> Facts | None:
+    """What a root block says of its entry, its links unread; None if it is not UnixFS."""
+    try:
+        payload = dag_pb.payload(block)
+        message = None if payload is None else unixfs.decode(payload)
+    except DecodeError:
+        return None
+    if message is None or message.kind is Kind.METADATA:
+        return None
+    mode = None if message.mode is None else message.mode & 0o7777
+    if message.kind in (Kind.DIRECTORY, Kind.HAMT):
+        return Facts("directory", tsize, mode, message.mtime)
+    data = message.data or b""
+    if message.kind is Kind.SYMLINK:
+        return Facts("symlink", len(data), mode, message.mtime, data.decode("utf-8", "surrogateescape"))
+    size = len(data) if message.filesize is None else message.filesize
+    return Facts("file", size, mode, message.mtime)
+
+
+async def run_here(blocks: Blocks, steps: Steps[T]) -> T:
+    """The value of `steps`, from blocks that are here; raises NotHere where it needs others."""
+    try:
+        want = next(steps)
+        while True:
+            if inline(want.cid) is None and blocks.local_size(want.cid) is None:
+                raise NotHere(f"block {want.cid} is not here")
+            want = steps.send(await blocks.get(want))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+def _hash(entry: Entry) -> int:
+    return hash_name(dag_pb.name_bytes(entry.name))
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """A key that sorts names as people do: without regard to case, and `file2` before `file10`."""
+    parts: list[object] = list(_DIGITS.split(name.casefold()))
+    for at in range(1, len(parts), 2):
+        digits = str(parts[at])
+        parts[at] = int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS
+    return (*parts, name)
+
+
+def _by_name(item: Item) -> tuple[object, ...]:
+    return natural(item.entry.name)
+
+
+def _by_size(item: Item) -> tuple[object, ...]:
+    size = item.size_bytes
+    return (-1 if size is None else size, natural(item.entry.name))
+
+
+def _by_type(item: Item) -> tuple[object, ...]:
+    kind, name = item.icon, item.entry.name
+    ending = name.rpartition(".")[2].casefold() if "." in name[1:] else ""
+    return (kind != "d", ending, natural(name))
+
+
+def _by_time(item: Item) -> tuple[object, ...]:
+    mtime = None if item.facts is None else item.facts.mtime
+    return (mtime is not None, 0 if mtime is None else mtime.total_ns, natural(item.entry.name))
+
+
+_SORT_KEYS: dict[Sort, Callable[[Item], tuple[object, ...]]] = {
+    Sort.NAME: _by_name,
+    Sort.SIZE: _by_size,
+    Sort.TYPE: _by_type,
+    Sort.MODIFIED: _by_time,
+}

@@ -1,0 +1,113 @@
+"""The page at `/`, and its field: from whatever form of address a person has to a path of this gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from aiohttp import web
+
+from gateway import errors
+from gateway.headers import base_headers
+from gateway.names import key_name, uninline_dns_name
+from gateway.pages import page_end, page_start
+from gateway.request import encode_path
+from gateway.style import WELCOME_SECURITY_POLICY
+from merkledag.cid import CID
+from merkledag.codecs import LIBP2P_KEY
+from merkledag.dnslink import is_dns_name
+from merkledag.errors import InvalidCID, InvalidPath
+from merkledag.path import ContentPath, parse_path
+
+_CACHED = "public, max-age=3600"
+_HINTS = (
+    "Write a CID, a CID with a path behind it, a name, or an address with ipfs:// or ipns://.",
+    "Check that the CID was copied whole: one wrong or missing letter makes it another one.",
+)
+
+
+def serve_welcome(query: Mapping[str, str]) -> web.Response:
+    """The page; with `?path=` the redirect to what was typed. Raises BadRequest for what is no address."""
+    headers = base_headers()
+    typed = query.get("path", "").strip()
+    if typed:
+        headers["Location"] = encode_path(str(read_address(typed)))
+        return web.Response(status=302, headers=headers)
+    headers["Content-Type"] = "text/html; charset=utf-8"
+    headers["Content-Security-Policy"] = WELCOME_SECURITY_POLICY
+    headers["Cache-Control"] = _CACHED
+    return web.Response(body=_page().encode(), headers=headers)
+
+
+def read_address(typed: str) -> ContentPath:
+    """The content path in an address of any usual form; raises BadRequest.
+
+    A CID or name, alone or with a path; `/ipfs/…`; `ipfs://…`; the address of a page on any gateway, with the
+    CID in its path or in its host name.
+    """
+    try:
+        return parse_path(_canonical(typed))
+    except InvalidPath as error:
+        raise errors.BadRequest(f"this is no address of content: {error}", hints=_HINTS) from error
+
+
+def _canonical(typed: str) -> str:
+    lower = typed.lower()
+    if lower.startswith(("ipfs://", "ipns://")):
+        return typed
+    for prefix in ("dweb:", "ipfs:", "ipns:"):
+        if lower.startswith((f"{prefix}/ipfs/", f"{prefix}/ipns/")):
+            return typed[len(prefix) :]
+    if lower.startswith(("http://", "https://")):
+        return _of_gateway(typed)
+    if lower.startswith(("ipfs/", "ipns/")):
+        return f"/{typed}"
+    if typed.startswith("/"):
+        return typed
+    root = typed.partition("/")[0]
+    try:
+        is_name = CID.parse(root).codec == LIBP2P_KEY
+    except InvalidCID:
+        is_name = key_name(root) is not None or is_dns_name(root.lower())
+    return f"/ipns/{typed}" if is_name else typed
+
+
+def _of_gateway(url: str) -> str:
+    """The content that an address on somebody's gateway names: it is looked up here, not there."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+    except ValueError:
+        return url
+    path = unquote(parts.path)
+    if path.startswith(("/ipfs/", "/ipns/")):
+        return path
+    label, _, rest = host.partition(".")
+    namespace = rest.partition(".")[0]
+    if namespace == "ipns" and key_name(label) is None:
+        label = uninline_dns_name(label)
+    if namespace in ("ipfs", "ipns"):
+        return f"/{namespace}/{label}{path}"
+    return f"/ipns/{host}{path}"
+
+
+def _page() -> str:
+    return (
+        page_start("Holdfast gateway", "Holdfast gateway", "Content by its own address")
+        + '<div class="card box"><form class="hero" role="search" method="get" action="/">'
+        '<input type="text" name="path" data-find required autofocus maxlength="2048" autocomplete="off" '
+        'autocapitalize="none" spellcheck="false" aria-label="CID, name or address" '
+        'placeholder="CID, name or ipfs:// address"><button class="btn main">Open</button></form>'
+        '<p class="soft">A CID such as <code>bafybei…</code> or <code>Qm…</code>, with or without a path; '
+        "a name such as <code>docs.ipfs.tech</code> or <code>k51…</code>; or an address copied from another "
+        "gateway.</p>"
+        "</div>"
+        '<h2 class="sec">Addresses</h2><div class="card box"><dl>'
+        "<dt><code>/ipfs/CID/path</code></dt><dd>a file, or a folder as a page that lists it</dd>"
+        "<dt><code>/ipns/NAME/path</code></dt><dd>what a key or a domain points at now</dd>"
+        "<dt><code>?format=raw</code></dt><dd>the block itself, to be verified by its CID</dd>"
+        "<dt><code>?format=car</code></dt><dd>all blocks below it, as a CAR archive</dd>"
+        "<dt><code>?format=tar</code></dt><dd>a folder as a TAR archive</dd>"
+        "<dt><code>?inspect=node</code></dt><dd>what a node holds: its links, data and CID in every form</dd>"
+        "</dl></div>" + page_end("<p>Served by Holdfast.</p>")
+    )
