@@ -39,6 +39,7 @@ HELP: Final = {
     "max_path_segments": "of a content path",
     "max_response_bytes": "of one response",
     "max_file_bytes": "of a file that is given as it is",
+    "max_range_file_bytes": "of a file of which ranges are given",
     "max_ranges": "of one request",
     "write_chunk_bytes": "what a slow client makes the gateway hold",
     "json_check_bytes": "files up to this size are parsed for format=json",

@@ -21,7 +21,7 @@ from gateway.conditional import (
     range_still_valid,
 )
 from gateway.content import Located
-from gateway.errors import PreconditionFailed
+from gateway.errors import Gone, PreconditionFailed
 from gateway.headers import content_headers
 from gateway.negotiation import Format, Wanted
 from gateway.ranges import Span, parse_range
@@ -157,6 +157,7 @@ async def send_ranges(
         span, status = spans[0], 206
         headers["Content-Range"] = span.content_range(size_bytes)
     headers["Content-Length"] = str(span.length)
+    require_response_size(exchange, span.length)
     if exchange.head:
         return web.Response(status=status, headers=headers)
     response = web.StreamResponse(status=status, headers=headers)
@@ -169,6 +170,13 @@ async def send_ranges(
         body.abort()
         raise
     return response
+
+
+def require_response_size(exchange: Exchange, size_bytes: int) -> None:
+    """Raises Gone where it is known before the first byte that a response would be too large."""
+    limit_bytes = exchange.settings.max_response_bytes
+    if size_bytes > limit_bytes:
+        raise Gone(f"this response would have {size_bytes} bytes; this gateway sends up to {limit_bytes}")
 
 
 def _spans(exchange: Exchange, headers: CIMultiDict[str], size_bytes: int) -> list[Span]:
@@ -198,6 +206,7 @@ async def _send_parts(
     tail = f"--{boundary}--\r\n"
     length = sum(len(head) + span.length + 2 for head, span in zip(heads, spans, strict=True)) + len(tail)
     headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
+    require_response_size(exchange, length)
     headers["Content-Length"] = str(length)
     if exchange.head:
         return web.Response(status=206, headers=headers)

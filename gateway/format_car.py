@@ -10,10 +10,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from gateway.body import Body
-from gateway.content import Located
+from gateway.content import Located, known_stat
 from gateway.disposition import disposition
 from gateway.errors import BadRequest
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, require_response_size
 from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag import car, varint
 from merkledag.block import Block
@@ -77,6 +77,9 @@ async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
     # The first blocks are looked for before the status is sent: a missing root is 404, not half a CAR.
     await exchange.blocks.open_block(located.root)
     await exchange.blocks.open_block(node.cid)
+    if wanted.scope == "all" and node.cid.codec in (RAW, DAG_PB):
+        # What folders say of their sizes is a hint; where it is too low, the stream is cut at the limit.
+        require_response_size(exchange, (await known_stat(node, exchange.blocks)).size_bytes)
     if exchange.head:
         walk.close()
         return web.Response(headers=headers)

@@ -12,9 +12,10 @@ from gateway.body import Body
 from gateway.conditional import last_modified
 from gateway.content import Located, Node, known_stat
 from gateway.disposition import disposition
-from gateway.errors import NotAcceptable, NotCached
+from gateway.errors import Gone, NotAcceptable, NotCached, NotImplementedHere
 from gateway.exchange import Exchange, send_bytes, send_ranges
 from gateway.negotiation import Format
+from gateway.passage import note_kind
 
 _ONE_WRITE_BYTES = 64 * 1024  # smaller files go out with their headers
 _SYMLINK_TYPE = "inode/symlink"
@@ -36,6 +37,8 @@ async def serve_file(
     if unchanged is not None:
         return unchanged
     facts = await known_stat(node, exchange.blocks)
+    note_kind("file")
+    _require_size(exchange, node, facts.size_bytes)
     if located.immutable and facts.mtime is not None:
         unchanged = _date(exchange, headers, facts.mtime.seconds)
         if unchanged is not None and status == 200:
@@ -64,6 +67,21 @@ async def serve_file(
         await exchange.blocks.send_file(body, cid, start, end)
 
     return await send_ranges(exchange, headers, size, send, status)
+
+
+def _require_size(exchange: Exchange, node: Node, size_bytes: int) -> None:
+    """Raises Gone for a file that is too large, NotImplementedHere where only its ranges are not given."""
+    settings = exchange.settings
+    if size_bytes > settings.max_file_bytes:
+        raise Gone(
+            f"the file {node.cid} has {size_bytes} bytes; this gateway gives files of up to "
+            f"{settings.max_file_bytes} bytes"
+        )
+    if size_bytes > settings.max_range_file_bytes and "Range" in exchange.request.headers:
+        raise NotImplementedHere(
+            f"the file {node.cid} has {size_bytes} bytes; this gateway gives parts of files of up to "
+            f"{settings.max_range_file_bytes} bytes only"
+        )
 
 
 def _last(exchange: Exchange) -> str | None:

@@ -14,7 +14,7 @@ from gateway.body import Body
 from gateway.content import Located, known_stat
 from gateway.disposition import disposition
 from gateway.errors import ContentInvalid, NotAcceptable
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, require_response_size
 from gateway.format_block import require_whole
 from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag import tar
@@ -54,6 +54,8 @@ async def serve_tar(exchange: Exchange, located: Located) -> web.StreamResponse:
             f"{node.cid} is not UnixFS, so there is no TAR of it; use format=raw or format=car"
         )
     top = exchange.asked.segments[-1] if exchange.asked.segments else node.cid_text
+    # What folders say of their sizes is a hint; where it is too low, the stream is cut at the limit.
+    require_response_size(exchange, (await known_stat(node, exchange.blocks)).size_bytes)
     if exchange.head:
         return web.Response(headers=headers)
     members = _Tree(exchange, top).members(node.cid)

@@ -20,6 +20,7 @@ from merkledag.resolve import Resolved
 
 LEGAL_STATUS: Final = "451"
 _MAX_LINK_CHARS: Final = 512
+_INDEX: Final = "index.html"
 _MAX_SHOWN_CHARS: Final = 512
 
 
@@ -177,6 +178,8 @@ class Screen:
         except InvalidCID:
             return source  # whoever resolves the path says what is wrong with it
         _refuse(rules.path(root, asked.segments), asked.content_path)
+        if asked.slash and "format" not in asked.query:  # a folder's index.html is served under its address
+            _refuse(rules.path(root, (*asked.segments, _INDEX)), asked.content_path)
         return ScreenedSource(source, rules, root.multihash if rules.excepts(root, asked.segments) else None)
 
     def admit_root(self, root: CID, segments: tuple[str, ...]) -> None:

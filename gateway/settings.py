@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, fields
 
 from gateway.host_names import HostPatterns, is_address
@@ -28,10 +29,7 @@ class GatewaySettings:
     # How much at once
     max_concurrent_requests: int = 1024  # more: 429
     max_client_requests: int = 128  # of one address (IPv6: one /64) at once; more: 429
-    trusted_proxies: tuple[str, ...] = (
-        "127.0.0.0/8",
-        "::1/128",
-    )  # their X-Forwarded-For is believed
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # their X-Forwarded-For is believed
     max_connections: int = 4096  # more: closed at once
     retry_after_s: int = 5
 
@@ -50,6 +48,7 @@ class GatewaySettings:
     max_path_segments: int = 128
     max_response_bytes: int = TIB  # of a CAR, TAR, file or range; more: 410, or it is cut
     max_file_bytes: int = TIB  # of a file given as it is, or a part of it; larger: 410
+    max_range_file_bytes: int = TIB  # of a file of which ranges are given; larger: 501
     max_ranges: int = 16
     write_chunk_bytes: int = 128 * KIB  # what a slow client can make this process hold
     json_check_bytes: int = 4 * MIB  # a UnixFS file up to this size is parsed to see whether it is JSON
@@ -84,6 +83,11 @@ class GatewaySettings:
                 HostPatterns(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"gateway setting {name}: {error}") from None
+        for network in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(f"gateway setting trusted_proxies: {error}") from None
         if self.access_log_format not in ("combined", "json"):
             raise ValueError(f"access log format {self.access_log_format!r}: use combined or json")
         for host in self.subdomain_hosts:
