@@ -58,15 +58,19 @@ class Blocks:
         """The wanted block, copied."""
         data = await self._at_hand(want.cid)
         if data is not None:
-            if self._missed:
-                self._ahead.pop(want.cid, None)
-                await self._fetch_ahead(want.ahead)
+            await self.look_ahead(want)
             return data
         self._missed = True
         task = self._ahead.pop(want.cid, None)
         if not self._only_cached:
             await self._fetch_ahead(want.ahead)
         return await self._in_time(want.cid, self._source.get(want.cid) if task is None else task)
+
+    async def look_ahead(self, want: Want) -> None:
+        """What comes after a block that is here is asked for early, once something was not here."""
+        if self._missed:
+            self._ahead.pop(want.cid, None)
+            await self._fetch_ahead(want.ahead)
 
     async def run(self, steps: Steps[T]) -> T:
         """The value of `steps`."""

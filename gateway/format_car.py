@@ -163,7 +163,11 @@ async def _send_walk(exchange: Exchange, body: Body, walk: Walk[Block], *, sees_
         while True:
             if isinstance(item, Want):
                 local = blocks.local_size(item.cid) if item.cid.codec == RAW and not sees_raw else None
-                item = walk.send(await blocks.get(item) if local is None else b"")
+                if local is None:
+                    item = walk.send(await blocks.get(item))
+                else:
+                    await blocks.look_ahead(item)
+                    item = walk.send(b"")
                 continue
             raw = bytes(item.cid)
             size = len(item.data) if local is None else local

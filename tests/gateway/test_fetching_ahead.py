@@ -201,6 +201,29 @@ async def test_only_if_cached_fetches_nothing(path: str, method: str) -> None:
     assert source.fetched == []
 
 
+@pytest.mark.parametrize(
+    ("query", "etag"), [("", "{}"), ("?format=raw", "{}.raw"), ("?filename=a.html", "{}")]
+)
+async def test_a_version_that_the_client_has_need_not_be_fetched_to_say_so(query: str, etag: str) -> None:
+    source, cid = far_file()
+    known = f'"{etag.format(cid)}"'
+    async with serving(source) as client:
+        answer = await client.ask(f"/ipfs/{cid}{query}", {"If-None-Match": known})
+        assert (answer.status, answer.headers["etag"], source.fetched) == (304, known, [])
+        other = await client.ask(f"/ipfs/{cid}{query}", {"If-None-Match": '"another"'})
+        assert other.status == 200
+
+
+async def test_a_car_asks_for_what_comes_next_early() -> None:
+    source, cid = far_file(profile=UNIXFS_V1_2025)
+    async with serving(source) as client:
+        answer = await client.ask(f"/ipfs/{cid}?format=car")
+    assert len(answer.body) > len(DATA)
+    assert source.most_waiting > 8
+    leaves = [asked for asked in source.fetched if asked.codec == RAW]
+    assert len(leaves) == len(set(leaves)) == 96
+
+
 async def test_head_fetches_no_more_than_its_headers_need() -> None:
     source, cid = far_file()
     async with serving(source) as client:
