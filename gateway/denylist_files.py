@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,12 @@ _log = logging.getLogger("holdfast.gateway")
 
 class DenylistError(ValueError):
     """A denylist file that cannot be used: not there, not readable, or of an unknown version."""
+
+
+class _Change(Enum):
+    NONE = auto()
+    APPENDED = auto()
+    REWRITTEN = auto()
 
 
 @dataclass(slots=True)
@@ -56,9 +63,10 @@ class Denylists:
         event loop's thread.
         """
         changed = [file for file in self._files if self._has_changed(file)]
-        if not changed:
+        outcomes = {self._append(file) for file in changed}
+        if outcomes <= {_Change.NONE}:
             return False
-        if not all(self._append(file) for file in changed):
+        if _Change.REWRITTEN in outcomes:
             rules = Rules()
             try:
                 files = self._read_all(rules)
@@ -94,18 +102,18 @@ class Denylists:
             files.append(_File(path, number, state, len(data), lines, hashlib.sha256(data).digest()))
         return files
 
-    def _append(self, file: _File) -> bool:
-        """Adds what was written behind what was read; False where that is not all that has changed."""
+    def _append(self, file: _File) -> _Change:
+        """Adds what was written behind what was read, if that is all that has changed."""
         state = _state(file.path)
         try:
             data = _read(file.path)
         except DenylistError as error:
             _log.error("denylists: %s; its rules stay in force", error)
             file.state = state
-            return True
+            return _Change.NONE
         known, more = data[: file.read_bytes], data[file.read_bytes :]
         if hashlib.sha256(known).digest() != file.digest or (known and not known.endswith(b"\n")):
-            return False
+            return _Change.REWRITTEN
         grows = state[1] != file.state[1]
         # The last line may still be in the making: without its end it counts once the file stands still.
         end = more.rfind(b"\n") + 1 if grows else len(more)
@@ -114,7 +122,7 @@ class Denylists:
             file.lines = self._add_lines(self.rules, file.path, file.number, file.lines, more[:end])
             file.read_bytes += end
             file.digest = hashlib.sha256(data[: file.read_bytes]).digest()
-        return True
+        return _Change.APPENDED if end else _Change.NONE
 
     def _has_changed(self, file: _File) -> bool:
         state = _state(file.path)

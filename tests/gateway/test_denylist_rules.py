@@ -1,0 +1,212 @@
+"""Rules of denylists: the format's own vectors, an independent matcher, headers, hints, size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.denylist import Rules
+from gateway.denylist_files import DenylistError, Denylists
+from gateway.denylist_header import Header, InvalidHeaderError, read_header, split_header
+from merkledag.cid import CID
+from merkledag.codecs import DAG_PB, RAW
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "denylist.json").read_text())
+
+
+def rules_of(*lists: str) -> Rules:
+    """Rules of lists without headers; a line that is none fails the test."""
+    rules = Rules()
+    for number, text in enumerate(lists):
+        rules.add_list(Header(f"list {number}"))
+        rules.add_lines(
+            number, 1, text.encode().splitlines(), lambda line, fault: pytest.fail(f"{line}: {fault}")
+        )
+    return rules
+
+
+def denied(rules: Rules, path: str) -> bool:
+    _, namespace, root, *segments = path.rstrip("/").split("/")
+    if namespace == "ipns":
+        return rules.name(root, segments) is not None
+    return rules.path(CID.parse(root), segments) is not None
+
+
+@pytest.fixture(scope="module")
+def public_rules() -> Rules:
+    return rules_of("\n".join(VECTORS["rules"]))
+
+
+@pytest.mark.parametrize("path", VECTORS["denied"])
+def test_what_the_public_vectors_deny(public_rules: Rules, path: str) -> None:
+    assert denied(public_rules, path)
+
+
+@pytest.mark.parametrize("path", VECTORS["allowed"])
+def test_what_the_public_vectors_allow(public_rules: Rules, path: str) -> None:
+    assert not denied(public_rules, path)
+
+
+@pytest.mark.parametrize("path", VECTORS["through_denied"])
+def test_nothing_is_served_through_a_denied_block_or_name(public_rules: Rules, path: str) -> None:
+    """The vectors leave open whether a path below a denied root can be resolved; here it cannot."""
+    assert denied(public_rules, path)
+
+
+def test_the_last_rule_decides_also_over_lists() -> None:
+    cid = CID.of(b"x")
+    assert denied(rules_of(f"/ipfs/{cid}"), f"/ipfs/{cid}")
+    assert not denied(rules_of(f"/ipfs/{cid}\n!/ipfs/{cid}"), f"/ipfs/{cid}")
+    assert denied(rules_of(f"!/ipfs/{cid}\n/ipfs/{cid}"), f"/ipfs/{cid}")
+    assert not denied(rules_of(f"/ipfs/{cid}", f"!/ipfs/{cid}"), f"/ipfs/{cid}")
+    rules = rules_of(f"/ipfs/{cid}", f"!/ipfs/{cid}")
+    rules.add_lines(0, 2, [f"/ipfs/{cid}".encode()], lambda *_: None)  # appended later to the earlier list
+    assert not denied(rules, f"/ipfs/{cid}")
+
+
+def test_every_form_of_a_cid_is_the_same_block() -> None:
+    cid = CID.of(b"x", DAG_PB, version=0)
+    legacy = f"//{hashlib.sha256(f'{cid.to_v1()}/'.encode()).hexdigest()}"
+    for text in (f"/ipfs/{cid}", legacy):
+        rules = rules_of(text)
+        for form in (cid, cid.to_v1(), CID(1, RAW, cid.multihash), CID.of(b"x", hash_code=0)):
+            assert rules.block(form) is not None
+        for base in ("base16", "base36", "base58btc", "base64url"):
+            assert rules.block(CID.parse(cid.to_v1().encode(base))) is not None
+    assert rules_of(f"/ipfs/{CID.of(b'y')}").block(cid) is None
+
+
+def test_paths_are_percent_encoded_in_rules_and_stars_are_prefixes() -> None:
+    cid = CID.of(b"x")
+    rules = rules_of(f"/ipfs/{cid}/a%20b\n/ipfs/{cid}/c%2A\n/ipfs/{cid}/d*")
+    assert rules.path(cid, ["a b"])
+    assert rules.path(cid, ["c*"])
+    assert rules.path(cid, ["dd", "e"])
+    assert not rules.path(cid, ["a%20b"])
+    assert not rules.path(cid, ["cc"])
+    assert not rules.path(cid, ["a b", "c"])
+
+
+@dataclass(frozen=True)
+class NaiveRule:
+    text: str
+
+    def matches(self, root: str, path: str) -> bool:
+        rule_root, _, rule_path = self.text.lstrip("!").removeprefix("/ipfs/").partition("/")
+        if rule_root != root:
+            return False
+        if rule_path.endswith("*"):
+            return path.startswith(rule_path[:-1].rstrip("/"))
+        return rule_path.rstrip("/") in ("", path)
+
+
+ROOTS = [str(CID.of(bytes([n]))) for n in range(3)]
+PATHS = st.lists(st.sampled_from(["a", "ab", "b", "abc"]), max_size=3).map("/".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from(ROOTS), PATHS, st.sampled_from(["", "*", "/*", "/"]))),
+    st.sampled_from(ROOTS),
+    PATHS,
+)
+def test_an_independent_matcher_agrees(drawn: list[tuple[bool, str, str, str]], root: str, path: str) -> None:
+    texts = []
+    for allow, rule_root, rule_path, end in drawn:
+        tail = f"/{rule_path}{end}" if rule_path or end else ""
+        texts.append(f"{'!' if allow else ''}/ipfs/{rule_root}{tail.replace('//', '/')}")
+    last = [text for text in texts if NaiveRule(text).matches(root, path)][-1:]
+    expected = bool(last) and not last[0].startswith("!")
+    assert (
+        rules_of("\n".join(texts)).path(CID.parse(root), path.split("/") if path else []) is not None
+    ) == expected
+
+
+def test_a_header_gives_name_and_hints_and_lines_override_them() -> None:
+    text = (
+        b'version: 1\nname: "Bad, worse" # a comment\nhints:\n  status: 410\n  reason: abuse\n'
+        b"x-own: {a: b}\n---\n"
+    )
+    head, at = split_header(text + b"/ipfs/x\n")
+    assert (text + b"/ipfs/x\n")[at:] == b"/ipfs/x\n"
+    header = read_header(head, "file.deny")
+    assert (header.name, dict(header.hints)) == ("Bad, worse", {"status": "410", "reason": "abuse"})
+    assert dict(read_header(b"hints: {a: b, c: 'd e'}\n", "f").hints) == {"a": "b", "c": "d e"}
+    rules = Rules()
+    rules.add_list(header)
+    cid = CID.of(b"x")
+    rules.add_lines(0, 1, [f"/ipfs/{cid} status:451 other=1".encode()], lambda *_: None)
+    denial = rules.block(cid)
+    assert denial is not None
+    assert denial.hints == {"status": "451", "reason": "abuse", "other": "1"}
+    assert split_header(b"---\n/ipfs/x") == (b"", 4)
+    assert split_header(b"/ipfs/x\n") == (b"", 0)
+    assert split_header(b"#" * (1 << 20) + b"\n---\n") == (b"", 0)  # beyond 1 MiB there is no header
+    for bad in (b"version: 2\n", b"no field\n", b"name: 'x\n", b"hints: 3\n", b"\xff: x\n"):
+        with pytest.raises(InvalidHeaderError):
+            read_header(bad, "f")
+
+
+def test_lines_that_are_no_rules_are_told_and_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cid = CID.of(b"x")
+    bad = ["/ipfs/notacid", "/nowhere/x", "nonsense", "//zz", "/ipns/", f"//{'x' * 64}", "/ipns/a.example*"]
+    file = tmp_path / "list.deny"
+    file.write_text("\n".join([*bad, f"/ipfs/{cid}", "# comment", ""]))
+    lists = Denylists([file])
+    assert lists.rules.count == 1
+    assert lists.rules.block(cid) is not None
+    assert [record.args[1] for record in caplog.records if record.args] == [1, 2, 3, 4, 5, 6, 7]  # type: ignore[index]
+    with pytest.raises(DenylistError, match="cannot be read"):
+        Denylists([tmp_path / "absent.deny"])
+
+
+def test_files_are_followed(tmp_path: Path) -> None:
+    first, second, third = (CID.of(bytes([n])) for n in range(3))
+    file = tmp_path / "list.deny"
+    file.write_text(f"name: x\n---\n/ipfs/{first}\n")
+    lists = Denylists([file])
+    assert not lists.refresh()
+    with file.open("a") as out:
+        out.write(f"/ipfs/{second}\n/ipfs/{third}")  # the last line may not be whole yet
+    assert lists.refresh()
+    assert lists.version == 1
+    assert lists.rules.block(second) is not None
+    assert lists.rules.block(third) is None
+    assert lists.refresh()
+    assert lists.rules.block(third) is not None
+    assert not lists.refresh()
+    file.write_text(f"name: x\n---\n/ipfs/{third}\n")
+    assert lists.refresh()
+    assert lists.rules.block(first) is None
+    assert lists.rules.block(third) is not None
+    file.write_text("version: 9\n---\n")
+    assert not lists.refresh()
+    assert lists.rules.block(third) is not None
+    file.unlink()
+    assert not lists.refresh()
+    assert lists.rules.block(third) is not None
+
+
+def test_a_look_up_does_not_depend_on_the_number_of_rules() -> None:
+    """600,000 rules are read and looked up; by how many steps, not by the clock of a busy machine."""
+    lines = [b"//" + hashlib.sha256(b"%d" % n).hexdigest().encode() for n in range(20_000)]
+    rules = Rules()
+    rules.add_list(Header("large"))
+    rules.add_lines(0, 1, lines, lambda *_: None)
+    assert rules.count == len(lines)
+    cid = CID.of(b"x")
+    assert rules.block(cid) is None
+    rules.add_lines(
+        0, len(lines) + 1, [f"//{hashlib.sha256(f'{cid}/'.encode()).hexdigest()}".encode()], print
+    )
+    denial = rules.block(cid)
+    assert denial is not None
+    assert denial.line == len(lines) + 1

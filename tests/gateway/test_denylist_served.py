@@ -1,0 +1,168 @@
+"""Denied content, names and paths through a real gateway: in every format, and nothing fetched for it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientError
+
+from gateway.denylist_files import Denylists
+from gateway.source import NameRecord, NameTarget
+from merkledag.cid import CID
+from merkledag.codecs import RAW
+from tests.gateway.operating import operated
+from tests.gateway.support import Client, MemoryNames, MemorySource, Tree, add_file, add_tree
+
+BAD = b"what nobody shall see"
+KEY = "k51qzi5uqu5dixwsch9wpd9rolqby1m0uqj5hhxwtxal0dwltastfmh01dlniq"
+
+
+def lists_of(folder: Path, *rules: str, header: str = "name: The list\n---\n") -> Denylists:
+    file = folder / "own.deny"
+    file.write_text(header + "".join(f"{rule}\n" for rule in rules))
+    return Denylists([file])
+
+
+async def received_until_cut(client: Client, path: str) -> bytes:
+    """What comes of a response that is cut off."""
+    received = bytearray()
+    async with client.stream(path) as response:
+        assert response.status == 200
+        try:
+            async for part in response.content.iter_any():
+                received += part
+        except ClientError:
+            return bytes(received)
+    pytest.fail(f"{path} was not cut")
+
+
+@pytest.fixture
+def source() -> MemorySource:
+    return MemorySource()
+
+
+async def test_a_denied_block_is_not_served_in_any_format_and_nothing_is_fetched(
+    source: MemorySource, tmp_path: Path
+) -> None:
+    bad, _ = add_file(source, BAD)
+    source.move_to_remote()
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{bad}")) as client:
+        for query in ("", "?format=raw", "?format=car", "?format=tar", "?format=dag-json"):
+            answer = await client.ask(f"/ipfs/{bad}{query}")
+            assert answer.status == 410, query
+            assert "The list" in answer.text
+            assert (await client.ask(f"/ipfs/{bad}{query}", method="HEAD")).status == 410
+        inlined = CID.of(BAD, RAW, hash_code=0)
+        for form in (bad.encode("base36"), bad.encode("base58btc"), CID(1, 0x70, bad.multihash), inlined):
+            assert (await client.ask(f"/ipfs/{form}")).status == 410
+        page = await client.ask(f"/ipfs/{bad}", {"Accept": "text/html"})
+        assert page.status == 410
+        assert "<html" in page.text
+    assert source.fetched == []
+
+
+async def test_a_folder_shows_a_denied_entry_that_leads_nowhere_and_streams_stop_before_it(
+    source: MemorySource, tmp_path: Path
+) -> None:
+    bad, _ = add_file(source, BAD)
+    root, _ = add_tree(source, {"a": b"fine", "b": {"bad": BAD}, "c": b"fine too"})
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{bad}")) as client:
+        listing = await client.ask(f"/ipfs/{root}/b/", {"Accept": "text/html"})
+        assert listing.status == 200
+        assert "bad" in listing.text
+        for path in ("b/bad", "b/bad?format=raw", "b/bad?format=car"):
+            assert (await client.ask(f"/ipfs/{root}/{path}")).status == 410
+        assert (await client.ask(f"/ipfs/{root}/a")).body == b"fine"
+        for query in ("format=car", "format=tar"):
+            received = await received_until_cut(client, f"/ipfs/{root}?{query}")
+            assert BAD not in received
+        assert (await client.ask(f"/ipfs/{root}?format=car&dag-scope=block")).status == 200
+
+
+async def test_paths_are_denied_from_every_root_that_leads_to_them(
+    source: MemorySource, tmp_path: Path
+) -> None:
+    site: Tree = {"open": b"1", "shut": {"x": b"2", "fine": b"3"}, "index.html": b"home"}
+    root, _ = add_tree(source, site)
+    above, _ = add_tree(
+        source, {"site": {"open": b"1", "shut": {"x": b"2", "fine": b"3"}, "index.html": b"home"}}
+    )
+    rules = (f"/ipfs/{root}/shut*", f"!/ipfs/{root}/shut/fine")
+    async with operated(source, denylist=lists_of(tmp_path, *rules)) as client:
+        for base in (f"/ipfs/{root}", f"/ipfs/{above}/site"):
+            assert (await client.ask(f"{base}/open")).body == b"1"
+            assert (await client.ask(f"{base}/shut/x")).status == 410
+            assert (await client.ask(f"{base}/shut/fine")).body == b"3"
+    async with operated(
+        source, denylist=lists_of(tmp_path, f"/ipfs/{root}/*", f"!/ipfs/{root}/open")
+    ) as client:
+        assert (await client.ask(f"/ipfs/{root}/open")).body == b"1"
+        for path in ("", "/", "/index.html", "/shut/x", "?format=car"):
+            assert (await client.ask(f"/ipfs/{root}{path}")).status == 410
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{root}/index.html")) as client:
+        assert (await client.ask(f"/ipfs/{root}/")).status == 410
+        assert (await client.ask(f"/ipfs/{root}/open")).status == 200
+
+
+async def test_names_are_denied_in_every_form_and_through_other_names(
+    source: MemorySource, tmp_path: Path
+) -> None:
+    root, _ = add_tree(source, {"a": b"1"})
+    names = MemoryNames(
+        {
+            KEY: NameTarget(f"/ipfs/{root}", 60),
+            "bad.example": NameTarget(f"/ipfs/{root}", 60),
+            "over.example": NameTarget("/ipns/bad.example", 60),
+            "part.example": NameTarget(f"/ipfs/{root}", 60),
+        },
+        {KEY: NameRecord(b"record", 60)},
+    )
+    rules = (f"/ipns/{KEY}", "/ipns/bad.example", "/ipns/part.example/a")
+    async with operated(source, names, records=names, denylist=lists_of(tmp_path, *rules)) as client:
+        for path in (
+            f"{KEY}/a",
+            f"{KEY}?format=ipns-record",
+            "bad.example/a",
+            "over.example/a",
+            "part.example/a",
+        ):
+            assert (await client.ask(f"/ipns/{path}")).status == 410, path
+        assert (await client.ask("/a", {"Host": "bad.example"})).status == 410
+        assert (await client.ask("/a", {"Host": "part.example"})).status == 410
+        assert (await client.ask("/ipns/part.example/")).status == 200
+    async with operated(source, names, denylist=lists_of(tmp_path, f"/ipfs/{root}/a")) as client:
+        assert (await client.ask("/ipns/part.example/a")).status == 410  # where a name leads counts too
+
+
+async def test_a_list_says_that_the_law_demands_it(source: MemorySource, tmp_path: Path) -> None:
+    bad, _ = add_file(source, BAD)
+    rule = f"/ipfs/{bad} status:451 blocked-by:https://court.example/1 reason:court"
+    async with operated(source, denylist=lists_of(tmp_path, rule)) as client:
+        answer = await client.ask(f"/ipfs/{bad}")
+    assert answer.status == 451
+    assert answer.headers["link"] == '<https://court.example/1>; rel="blocked-by"'
+    assert "court" in answer.text
+    header = "name: x\nhints:\n  status: 451\n  blocked-by: 'https://a.example/>evil'\n---\n"
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{bad}", header=header)) as client:
+        answer = await client.ask(f"/ipfs/{bad}")
+    assert answer.status == 451
+    assert "link" not in answer.headers
+
+
+async def test_lines_appended_while_running_are_taken_up(
+    source: MemorySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.denylist_files.REFRESH_S", 0.01)
+    cid, _ = add_file(source, BAD)
+    lists = lists_of(tmp_path)
+    async with operated(source, denylist=lists) as client:
+        for _ in range(2):  # the second answer is remembered
+            assert (await client.ask(f"/ipfs/{cid}")).status == 200
+        with (tmp_path / "own.deny").open("a") as out:
+            out.write(f"/ipfs/{cid}\n")
+        async with asyncio.timeout(10):
+            while (await client.ask(f"/ipfs/{cid}")).status == 200:
+                pass
+        assert (await client.ask(f"/ipfs/{cid}")).status == 410
