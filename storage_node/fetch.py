@@ -225,13 +225,18 @@ class NetworkFetcher:
         parallel = 1
         exhausted = False
         patience_s = self._hedge_s
+        held: str | None = None  # a node that failed lately: hurry is no reason to ask it
         try:
             while True:
                 while not exhausted and len(tasks) < parallel:
-                    endpoint = await anext(endpoints, None)
+                    endpoint = held or await anext(endpoints, None)
                     if endpoint is None:
                         exhausted = True
+                    elif tasks and held is None and self._pool.rests(endpoint):
+                        held, patience_s = endpoint, self._hedge_s
+                        parallel -= 1
                     else:
+                        held = None
                         patience_s = self._pool.patience_s(endpoint, self._hedge_s)
                         tasks[asyncio.create_task(self._ask_one(cid, endpoint, trail))] = endpoint
                 if not tasks:

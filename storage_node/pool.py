@@ -61,12 +61,11 @@ class NodePool:
 
     def failed(self, endpoint: str) -> None:
         """Ask this node last for a while: longer each time that it fails again after its rest."""
-        now_s = self.clock()
-        rest = self._resting.get(endpoint)
-        if rest is not None and now_s < rest.until_s:
+        if self.rests(endpoint):
             return  # of many requests at once each may fail
+        rest = self._resting.get(endpoint)
         penalty_s = PENALTY_S if rest is None else min(2 * rest.penalty_s, MAX_PENALTY_S)
-        _remember(self._resting, endpoint, _Rest(now_s + penalty_s, penalty_s))
+        _remember(self._resting, endpoint, _Rest(self.clock() + penalty_s, penalty_s))
         self._useful.pop(endpoint, None)
 
     def was_useful(self, endpoint: str, seconds: float) -> None:
@@ -88,11 +87,15 @@ class NodePool:
         """Endpoints by their last success, the latest first."""
         return list(reversed(self._useful))
 
+    def rests(self, endpoint: str) -> bool:
+        """Whether this node failed lately."""
+        rest = self._resting.get(endpoint)
+        return rest is not None and self.clock() < rest.until_s
+
     def ranked(self, endpoints: Iterable[str]) -> list[str]:
         """The endpoints once each, in the given order, those that failed lately moved to the end."""
-        now_s = self.clock()
         distinct = list(dict.fromkeys(endpoints))
-        resting = {endpoint for endpoint, rest in self._resting.items() if rest.until_s > now_s}
+        resting = {endpoint for endpoint in distinct if self.rests(endpoint)}
         rested = [endpoint for endpoint in distinct if endpoint not in resting]
         return rested + [endpoint for endpoint in distinct if endpoint in resting]
 
