@@ -16,10 +16,11 @@ _ETAG = re.compile(r'(W/)?("[^"\x00-\x20\x7f]*")')
 
 def field(headers: CIMultiDictProxy[str], name: str) -> str | None:
     """A field that is a list, which may come in several lines; None if it is not there."""
-    values = headers.getall(name, None)
-    if values is None:
+    first = headers.get(name)
+    if first is None:
         return None
-    return values[0] if len(values) == 1 else ", ".join(values)
+    values = headers.getall(name)
+    return first if len(values) == 1 else ", ".join(values)
 
 
 def matches_any(if_none_match: str, etag: str) -> bool:

@@ -157,7 +157,12 @@ async def _require_json(exchange: Exchange, node: Node, kind: str) -> None:
 
 def _is_json(data: bytes) -> bool:
     try:
-        json.loads(data)
+        json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _no_constant(name: str) -> None:
+    """NaN and the infinities, which Python reads and JSON has not."""
+    raise ValueError(f"{name} is no JSON")

@@ -31,7 +31,8 @@ _NO_CACHE = "no-cache"
 async def serve_directory(exchange: Exchange, located: Located) -> web.StreamResponse:
     """Redirects to the slash, then index.html if there is one, else the listing."""
     asked = exchange.asked
-    if not asked.slash:
+    # `go get` takes a redirect for another repository (boxo does the same).
+    if not asked.slash and asked.query.get("go-get") != "1":
         return _with_slash(exchange, located)
     query = read_listing_query(asked.query, exchange.settings.sorted_listing_entries)
     index = None if query.listed else await _index(exchange, located.node)

@@ -146,6 +146,9 @@ async def test_what_is_no_json_is_refused_to_who_takes_nothing_else(site: Site) 
         for query, accept in (("?format=json", "*/*"), ("", "application/json")):
             answer = await site.get(f"/ipfs/{site.root}/{path}{query}", {"Accept": accept})
             assert answer.status == 406, path
+    for text in (b"NaN", b"[Infinity]", b"{'a': 1}", b"[1,]", b"[" * 5000, b"\xff"):
+        folder, _ = add_tree(site.source, {"x": text})
+        assert (await site.get(f"/ipfs/{folder}/x?format=json")).status == 406
     # What programs send that want JSON if there is any.
     for accept in ("application/json, text/plain, */*", "application/json, text/*;q=0.5"):
         answer = await site.get(f"/ipfs/{site.root}/a.txt", {"Accept": accept})

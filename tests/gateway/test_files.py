@@ -120,6 +120,11 @@ async def test_a_folder_redirects_to_its_slash(site: Site) -> None:
     assert (answer.status, answer.headers["location"]) == (301, f"/ipfs/{site.root}/%C4%85%C4%99/?x=1")
 
 
+async def test_go_get_is_not_sent_elsewhere(site: Site) -> None:
+    assert (await site.get(f"/ipfs/{site.root}/site?go-get=1")).body == b"<h1>index</h1>"
+    assert (await site.get(f"/ipfs/{site.root}/site?go-get=0")).status == 301
+
+
 async def test_index_html_stands_for_its_folder(site: Site) -> None:
     answer = await site.get(f"/ipfs/{site.root}/site/")
     assert (answer.status, answer.body) == (200, b"<h1>index</h1>")
