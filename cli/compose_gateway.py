@@ -128,7 +128,7 @@ class GatewayNames:
             raise TimeoutError(str(error)) from error
         except (InvalidPath, RecordValueInvalid) as error:
             raise LookupError(str(error)) from error
-        return NameTarget(str(target.path), target.ttl_s)
+        return NameTarget(str(target.path), target.ttl_s, target.changed_s)
 
     async def record(self, name: str) -> NameRecord:
         """Raises as `resolve` does."""

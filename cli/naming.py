@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cli.home import Home
     from merkledag.ed25519 import Signer
     from storage_node.names import NameStore
-    from storage_node.names_dns import DnsLinks
+    from storage_node.names_dns import Links
     from storage_node.names_resolver import NameResolver, Target
     from storage_node.names_routing import Router
 
@@ -48,18 +48,30 @@ async def name_resolver(
     """
     from contextlib import AsyncExitStack
 
+    from storage_node.names_dns import DnsLinks, is_doh, parse_doh_url, parse_server
     from storage_node.names_resolver import NameResolver
 
     async with AsyncExitStack() as opened:
         routers: list[Router] = []
+        links: Links | None = None
         urls = [] if offline else home.config.texts("names.routers")
-        if urls:
+        servers = [] if offline else home.config.texts("names.dns")
+        over_https = bool(servers) and is_doh(servers[0])
+        if urls or over_https:
             from storage_node.endpoints import open_session
-            from storage_node.names_routing import DelegatedRouter
 
             # The user named them, so they may be anywhere.
             session = await opened.enter_async_context(open_session(allow_private=True))
+        if urls:
+            from storage_node.names_routing import DelegatedRouter
+
             routers += [DelegatedRouter(session, url) for url in urls]
+        if over_https:
+            from storage_node.names_doh import DohLinks
+
+            links = DohLinks(session, [parse_doh_url(server) for server in servers])
+        elif servers and servers != [NO_DNS]:
+            links = DnsLinks([parse_server(server) for server in servers if server != SYSTEM_DNS])
         gateway = home.server("gateway") if ask_gateway and not offline else None
         if gateway is not None:
             routers.append(HomeGateway(str(gateway["url"])))
@@ -67,19 +79,9 @@ async def name_resolver(
             name_store(home),
             time.monotonic,
             routers=routers,
-            links=None if offline else dns_links(home),
+            links=links,
             static=static_links(home),
         )
-
-
-def dns_links(home: Home) -> DnsLinks | None:
-    """The DNS of the settings, None if it is switched off."""
-    servers = home.config.texts("names.dns")
-    if servers == [NO_DNS]:
-        return None
-    from storage_node.names_dns import DnsLinks, parse_server
-
-    return DnsLinks([parse_server(server) for server in servers if server != SYSTEM_DNS])
 
 
 def static_links(home: Home) -> dict[str, str]:

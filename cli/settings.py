@@ -48,17 +48,26 @@ def _cids(value: Value) -> str | None:
 
 
 def _dns(value: Value) -> str | None:
-    from storage_node.names_dns import parse_server
+    from storage_node.names_dns import is_doh, parse_doh_url, parse_server
 
     servers = cast("list[str]", value)
     if servers in ([SYSTEM_DNS], [NO_DNS]):
         return None
     try:
         for server in servers:
-            parse_server(server)
+            if is_doh(servers[0]):
+                parse_doh_url(server)
+            else:
+                parse_server(server)
     except ValueError:
         servers = []
-    return None if servers else "write system, off, or addresses of DNS servers such as 192.0.2.1:53"
+    return (
+        None
+        if servers
+        else (
+            "write system, off, addresses of DNS servers such as 192.0.2.1:53, or https://… for DNS over HTTPS"
+        )
+    )
 
 
 def _not_negative(value: Value) -> str | None:
@@ -185,7 +194,10 @@ _PLAIN: Final[dict[str, Setting]] = {
         _setting("gateway.dnslinks", "", "JSON file of static DNSLink answers", env="HOLDFAST_DNSLINKS"),
         _setting("names.routers", [], "URLs of routers that IPNS records are asked of and handed to", _urls),
         _setting(
-            "names.dns", [SYSTEM_DNS], "DNS servers that DNSLinks are asked of, or system, or off", _dns
+            "names.dns",
+            [SYSTEM_DNS],
+            "DNS servers (addresses or https://…) to ask for DNSLinks, or system, or off",
+            _dns,
         ),
         _setting("node.listen", "127.0.0.1:4180", "where the storage node listens", _listen),
         _setting("node.url", "", "URL of the storage node that `node` commands speak to", _url),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from merkledag.dnslink import link_name
 from storage_node.errors import NameNotFound, PeerUnreachable
 
 if TYPE_CHECKING:
+    import dns.message
+    import dns.name
     from dns.asyncresolver import Resolver
 
 DNS_PORT = 53
@@ -18,6 +21,8 @@ LIFETIME_S = 5.0  # for one name, all attempts together
 ATTEMPT_S = 2.0
 UDP_BYTES = 1232  # what passes everywhere in one piece (DNS flag day 2020); TCP for larger answers
 MAX_CNAME_STEPS = 8  # where a server leaves following them to us
+DOH_TEMPLATE = "{?dns}"  # RFC 8484, section 3
+MAX_DOH_URL_CHARS = 512
 # Names that DNS servers must never be asked for (RFC 6761, 6762, 7686).
 LOCAL_DOMAINS = frozenset({"invalid", "local", "localhost", "onion"})
 
@@ -28,6 +33,17 @@ class TextRecords:
 
     texts: tuple[str, ...]
     ttl_s: int
+
+
+class Links(Protocol):
+    """Whoever knows the TXT records of names."""
+
+    async def texts(self, name: str) -> TextRecords:
+        """The TXT records of `_dnslink.` and a DNS name.
+
+        Raises NameNotFound where there are none, PeerUnreachable where nobody answers.
+        """
+        ...
 
 
 def parse_server(text: str) -> tuple[str, int]:
@@ -44,6 +60,33 @@ def parse_server(text: str) -> tuple[str, int]:
     return str(address), int(port)
 
 
+def is_doh(text: str) -> bool:
+    """Whether a DNS server is given as the address of one over HTTPS."""
+    return "://" in text
+
+
+def parse_doh_url(text: str) -> str:
+    """The address of a server, with or without the `{?dns}` of RFC 8484. Raises ValueError.
+
+    It is an https URL, or an http one of a proxy on this machine.
+    """
+    url = text.removesuffix(DOH_TEMPLATE)
+    parts = urlsplit(url)
+    if len(url) > MAX_DOH_URL_CHARS or not parts.hostname or parts.username or parts.fragment or "{" in url:
+        raise ValueError(f"{text[:80]!r} is no address of a DNS server")
+    _ = parts.port  # raises ValueError
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        raise ValueError(f"{text[:80]!r}: DNS over HTTPS needs an https address")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class DnsLinks:
     """Asks the given DNS servers, or those of the system."""
 
@@ -52,44 +95,16 @@ class DnsLinks:
         self._resolver: Resolver | None = None
 
     async def texts(self, name: str) -> TextRecords:
-        """The TXT records of `_dnslink.` and a DNS name.
+        """As `Links.texts`."""
+        return await follow_aliases(name, self._ask)
 
-        Raises NameNotFound where there are none, PeerUnreachable where no server answers.
-        """
-        import dns.exception
-        import dns.name
+    async def _ask(self, asked: dns.name.Name) -> dns.message.ChainingResult:
         import dns.rdatatype
-        import dns.resolver
 
-        if name.rpartition(".")[2] in LOCAL_DOMAINS:
-            raise NameNotFound(f"{name} is no name of the DNS")
-        ttl_s: int | None = None
-        try:
-            asked = dns.name.from_text(link_name(name) + ".")
-        except dns.exception.DNSException:
-            raise NameNotFound(f"{name[:80]} is too long for a DNSLink") from None
-        try:
-            for _ in range(MAX_CNAME_STEPS):
-                answer = await self._configured().resolve(
-                    asked, dns.rdatatype.TXT, search=False, raise_on_no_answer=False
-                )
-                chain = answer.chaining_result
-                ttl_s = chain.minimum_ttl if ttl_s is None else min(ttl_s, chain.minimum_ttl)
-                if answer.rrset is not None:
-                    return TextRecords(tuple(_text(record) for record in answer.rrset), ttl_s)
-                if chain.canonical_name == asked:
-                    break
-                asked = chain.canonical_name
-        except dns.resolver.NXDOMAIN:
-            pass
-        except dns.exception.Timeout as error:
-            raise PeerUnreachable(f"DNS did not answer for {name} within {LIFETIME_S:g} s") from error
-        except dns.exception.DNSException as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise PeerUnreachable(f"DNS did not answer for {name}: {reason[:256]}") from error
-        except OSError as error:
-            raise PeerUnreachable(f"DNS did not answer for {name}: {error}") from error
-        raise NameNotFound(f"{name} has no DNSLink: there is no TXT record at {link_name(name)}")
+        answer = await self._configured().resolve(
+            asked, dns.rdatatype.TXT, search=False, raise_on_no_answer=False
+        )
+        return answer.chaining_result
 
     def _configured(self) -> Resolver:
         if self._resolver is None:
@@ -103,6 +118,43 @@ class DnsLinks:
             resolver.use_edns(0, 0, UDP_BYTES)
             self._resolver = resolver
         return self._resolver
+
+
+async def follow_aliases(
+    name: str, ask: Callable[[dns.name.Name], Awaitable[dns.message.ChainingResult]]
+) -> TextRecords:
+    """The TXT records of `_dnslink.` and a DNS name, behind the CNAMEs that a server left to us.
+
+    `ask` looks one name up; it raises DNSException and OSError. Raises as `Links.texts`.
+    """
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
+    if name.rpartition(".")[2] in LOCAL_DOMAINS:
+        raise NameNotFound(f"{name} is no name of the DNS")
+    try:
+        asked = dns.name.from_text(link_name(name) + ".")
+    except dns.exception.DNSException:
+        raise NameNotFound(f"{name[:80]} is too long for a DNSLink") from None
+    ttl_s: int | None = None
+    try:
+        for _ in range(MAX_CNAME_STEPS):
+            chain = await ask(asked)
+            ttl_s = chain.minimum_ttl if ttl_s is None else min(ttl_s, chain.minimum_ttl)
+            if chain.answer is not None:
+                return TextRecords(tuple(_text(record) for record in chain.answer), ttl_s)
+            if chain.canonical_name == asked:
+                break
+            asked = chain.canonical_name
+    except dns.resolver.NXDOMAIN:
+        pass
+    except (dns.exception.Timeout, TimeoutError) as error:
+        raise PeerUnreachable(f"DNS did not answer for {name} within {LIFETIME_S:g} s") from error
+    except (dns.exception.DNSException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PeerUnreachable(f"DNS did not answer for {name}: {reason[:256]}") from error
+    raise NameNotFound(f"{name} has no DNSLink: there is no TXT record at {link_name(name)}")
 
 
 def _text(record: Any) -> str:

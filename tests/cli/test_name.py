@@ -302,7 +302,16 @@ class TestNetwork:
         assert "no DNSLink" in holdfast.fails(3, "cat", "/ipns/other.example/a")
         holdfast.fails(3, "name", "resolve", "site.example", "--offline")
 
-    @pytest.mark.parametrize("value", ["dns.example", "off,system", "127.0.0.1:99999"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "dns.example",
+            "off,system",
+            "127.0.0.1:99999",
+            "http://dns.example/",
+            "https://dns.example/,192.0.2.1",
+        ],
+    )
     def test_settings_that_are_no_dns(
         self, holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch, value: str
     ) -> None:
