@@ -34,6 +34,7 @@ class CacheWriter:
         self._waiting: dict[bytes, bytes] = {}
         self._waiting_bytes = 0
         self._writing: Mapping[bytes, bytes] = {}
+        self._damaged: set[bytes] = set()
         self._uses: dict[bytes, None] = {}
         self._blocks_since_s = self._uses_since_s = 0.0  # of the event loop's clock
         self._changed = asyncio.Event()
@@ -57,14 +58,16 @@ class CacheWriter:
         elif len(self._uses) == MAX_USES:
             self._wake()
 
-    async def add(self, multihash: bytes, data: bytes) -> None:
-        """Have a verified block written soon; waits while too much is."""
+    async def add(self, multihash: bytes, data: bytes, *, damaged: bool = False) -> None:
+        """Have a verified block written soon, in place of a `damaged` one; waits while too much is."""
         if self._max_bytes == 0:
             return
         async with self._room:
             await self._room.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES)
             if not self._waiting:
                 self._blocks_since_s = asyncio.get_running_loop().time()
+            if damaged:
+                self._damaged.add(multihash)
             if multihash not in self._waiting:
                 self._waiting[multihash] = data
                 self._waiting_bytes += len(data)
@@ -106,8 +109,9 @@ class CacheWriter:
     async def _write(self) -> None:
         self._writing, self._waiting, self._waiting_bytes = self._waiting, {}, 0
         uses, self._uses = self._uses, {}
+        damaged, self._damaged = self._damaged, set()
         try:
-            await asyncio.to_thread(self._store_them, self._writing, list(uses))
+            await asyncio.to_thread(self._store_them, self._writing, damaged, list(uses))
         except StorageNodeError as error:
             _log.info("%d blocks were served but not cached: %s", len(self._writing), error)
         finally:
@@ -115,15 +119,14 @@ class CacheWriter:
             async with self._room:
                 self._room.notify_all()
 
-    def _store_them(self, blocks: Mapping[bytes, bytes], uses: list[bytes]) -> None:
+    def _store_them(self, blocks: Mapping[bytes, bytes], damaged: set[bytes], uses: list[bytes]) -> None:
         store = self._store
         if uses:
             store.use_many(uses, int(self._clock()))
-        here = {multihash for multihash in blocks if store.has(multihash)}
-        for multihash in here:  # fetched although it is here: it is damaged
-            store.replace(multihash, blocks[multihash])
-        if len(here) < len(blocks):
-            fresh = [(multihash, data) for multihash, data in blocks.items() if multihash not in here]
-            store.put_many(fresh, BlockClass.CACHE)
+        for multihash in damaged:
+            if store.has(multihash):
+                store.replace(multihash, blocks[multihash])
+        if blocks:  # of what another process has fetched in the meantime, nothing is written again
+            store.put_many(blocks.items(), BlockClass.CACHE)
         if self._max_bytes is not None and store.stat().cache_bytes > self._max_bytes:
             store.evict(self._max_bytes - self._max_bytes // EVICT_AHEAD_PART)

@@ -183,6 +183,7 @@ class NetworkSource:
 
     async def _run(self, cid: CID, answer: asyncio.Future[bytes]) -> None:
         async with self._slots:
+            damaged = await self._local.has(cid)  # it would not be fetched if it were sound
             try:
                 data = await self._fetcher(cid)
             except Exception as error:
@@ -192,4 +193,6 @@ class NetworkSource:
                 return
             if not answer.done():
                 answer.set_result(data)
-            await self._cache.add(cid.multihash, data)  # after the answer: nobody waits for the disk
+            await self._cache.add(
+                cid.multihash, data, damaged=damaged
+            )  # after the answer: nobody waits for the disk

@@ -43,6 +43,23 @@ def evict(
     return Evicted(blocks, freed_bytes)
 
 
+def evict_surplus(
+    shards: Sequence[Shard],
+    surplus_bytes: Callable[[], int],
+    kept_since: Callable[[], int | None],
+    on_freed: Callable[[list[bytes]], None] | None = None,
+) -> Evicted:
+    """As `evict`, of a surplus that others lower too: it is looked at again before each group."""
+    blocks = freed_bytes = 0
+    while (wanted_bytes := surplus_bytes()) > 0:
+        gone = evict(shards, min(wanted_bytes, BYTES_AT_ONCE), kept_since, on_freed)
+        if not gone.blocks:
+            break
+        blocks += gone.blocks
+        freed_bytes += gone.bytes
+    return Evicted(blocks, freed_bytes)
+
+
 def _of(shard: Shard) -> Iterator[_Candidate]:
     return ((used_s, multihash, length, shard) for used_s, multihash, length in shard.least_used())
 

@@ -213,8 +213,10 @@ class Store:
 
     def evict(self, target_bytes: int, on_freed: Callable[[list[bytes]], None] | None = None) -> Evicted:
         """See Blockstore."""
-        surplus_bytes = self._cache_bytes(self._shards) - target_bytes
-        return eviction.evict(self._shards, surplus_bytes, self._leases.cached_since, on_freed)
+        shards = self._shards
+        return eviction.evict_surplus(
+            shards, lambda: self._cache_bytes(shards) - target_bytes, self._leases.cached_since, on_freed
+        )
 
     def delete_many(self, multihashes: Iterable[bytes]) -> Freed:
         """See Blockstore."""

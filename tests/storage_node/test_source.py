@@ -18,6 +18,7 @@ from storage_node.blockstore.store import open_store
 from storage_node.errors import BlockNotFound, DamagedBlock
 from storage_node.source import MAX_FETCHES, LocalSource, NetworkSource
 from tests.storage_node.dags import leaf
+from tests.storage_node.processes import start_python
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -230,6 +231,78 @@ async def test_many_blocks_and_uses_are_written_at_once() -> None:
     await again.aclose()
     assert store.uses == [50]
     assert {row.used_s for _, row in store.rows()} == {9}
+
+
+async def test_what_two_processes_fetch_at_once_is_written_once() -> None:
+    class Replacing(MemoryStore):
+        replaced = 0
+
+        def replace(self, multihash: bytes, data: Buffer) -> None:
+            self.replaced += 1
+            super().replace(multihash, data)
+
+    store, there = Replacing(), leaf("there")
+    network = Network("there")
+    network.gate.clear()
+    sources = [NetworkSource(LocalSource(store), network) for _ in range(2)]
+    waiting = [asyncio.create_task(source.get(there.cid)) for source in sources]
+    await settle()
+    network.gate.set()
+    assert await asyncio.gather(*waiting) == [there.data] * 2
+    for source in sources:
+        await source.aclose()
+    assert store.stat().cache_blocks == 1
+    assert store.replaced == 0
+
+
+FILLING = """
+import asyncio, sys
+from pathlib import Path
+from merkledag.cid import CID
+from storage_node.blockstore.store import open_store
+from storage_node.source import LocalSource, NetworkSource
+
+async def main(folder, mine, most):
+    blocks = {CID.of(data): data for data in (str(n).encode() * 5_000 for n in range(200))}
+    async def fetch(cid):
+        await asyncio.sleep(0)
+        return blocks[cid]
+    store = open_store(Path(folder))
+    source = NetworkSource(LocalSource(store), fetch, most)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    cids = list(blocks)
+    for at in range(0, 200, 20):
+        part = [cids[(n + mine * 100) % 200] for n in range(at, at + 20)]
+        assert await asyncio.gather(*map(source.get, part)) == [blocks[cid] for cid in part]
+    await source.aclose()
+    store.close()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize("most", [10**9, 800_000])
+def test_processes_that_fill_one_cache_do_each_others_work_no_harm(tmp_path: Path, most: int) -> None:
+    running = [start_python(FILLING, str(tmp_path / "blocks"), str(mine), str(most)) for mine in range(2)]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        process.communicate("go\n", timeout=30)
+    assert [process.returncode for process in running] == [0, 0]
+    store = open_store(tmp_path / "blocks")
+    blocks = {CID.of(data).multihash: data for data in (str(n).encode() * 5_000 for n in range(200))}
+    kept = dict(store.rows())
+    assert all(store.get(multihash) == blocks[multihash] for multihash in kept)
+    assert all(row.block_class is BlockClass.CACHE for row in kept.values())
+    stat = store.stat()
+    assert stat.cache_bytes == sum(len(blocks[multihash]) for multihash in kept)
+    if most == 10**9:
+        assert len(kept) == 200
+    else:
+        assert most // 2 < stat.cache_bytes <= most
+    store.close()
 
 
 async def test_what_was_used_least_recently_leaves_a_full_cache() -> None:
