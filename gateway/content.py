@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway import errors, headers
 from gateway.blocks import Blocks
@@ -134,7 +135,7 @@ class Locator:
     def root_cid(self, asked: ContentRequest) -> CID:
         """The CID in an /ipfs path; raises BadRequest naming it as it was written."""
         try:
-            return CID.parse(asked.root)
+            return _parsed(asked.root)
         except InvalidCID as error:
             raise errors.BadRequest(f'invalid path "{asked.content_path[:512]}": {error}') from error
 
@@ -158,6 +159,12 @@ class Locator:
         nodes = [*found.parents, found.cid]
         roots = ",".join(map(str, nodes[min(skip, len(nodes) - 1) :]))
         return self._cache.put(key, Node(found.cid, roots, found.remainder))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> CID:
+    """A root, which many requests in a row have in common."""
+    return CID.parse(text)
 
 
 async def known_stat(node: Node, blocks: Blocks) -> NodeStat:

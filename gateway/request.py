@@ -98,6 +98,8 @@ def encode_path(path: str) -> str:
 
 def encode_segment(segment: str) -> str:
     """Percent-encodes one path segment."""
+    if segment.isalnum() and segment.isascii():
+        return segment
     return quote(segment, safe=_PATH_SAFE[1:], errors="surrogateescape")
 
 
