@@ -1,0 +1,172 @@
+"""Every limit on requests and answers, through a real listening gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientError
+
+from gateway.access_log import AccessRecord
+from gateway.limits import Running, fairness_key
+from gateway.metrics import Metrics
+from gateway.settings import GatewaySettings
+from tests.gateway.operating import operated
+from tests.gateway.support import Client, MemorySource, add_file, add_tree
+from tests.gateway.test_hostile_clients import until
+
+ROOT = Path(__file__).parents[2]
+
+
+async def waiting(client: Client, path: str, forwarded: str = "") -> asyncio.Task[int]:
+    """A request that the gateway does not answer yet."""
+
+    async def ask() -> int:
+        return (await client.ask(path, {"X-Forwarded-For": forwarded} if forwarded else {})).status
+
+    return asyncio.create_task(ask())
+
+
+async def test_one_client_cannot_take_every_place() -> None:
+    source = MemorySource()
+    here, _ = add_file(source, b"here")
+    far, _ = add_file(source, b"far")
+    source.remote[far.multihash] = source.here.pop(far.multihash)
+    source.arrive.clear()
+    metrics = Metrics()
+    settings = GatewaySettings(max_client_requests=2, retry_after_s=7)
+    async with operated(source, settings=settings, metrics=metrics) as client:
+        path = f"/ipfs/{far}"
+        held = [await waiting(client, path, "2001:db8::1"), await waiting(client, path, "2001:db8::2")]
+        await until(lambda: metrics.in_flight == 2)
+        refused = await client.ask(f"/ipfs/{here}", {"X-Forwarded-For": "1.2.3.4, 2001:db8::3"})
+        assert (refused.status, refused.headers["retry-after"]) == (429, "7")
+        for others in ("2001:db8:0:1::1", "198.51.100.1", "198.51.100.1, 127.0.0.1"):
+            assert (await client.ask(f"/ipfs/{here}", {"X-Forwarded-For": others})).status == 200
+        assert (await client.ask(f"/ipfs/{here}")).status == 200  # the operator's own machine
+        source.arrive.set()
+        assert [await task for task in held] == [200, 200]
+        assert (await client.ask(f"/ipfs/{here}", {"X-Forwarded-For": "2001:db8::3"})).status == 200
+    assert metrics.refused == {"client_requests": 1}
+
+
+async def test_forwarded_addresses_are_believed_from_trusted_proxies_only() -> None:
+    source = MemorySource()
+    cid, _ = add_file(source, b"here")
+    seen: list[AccessRecord] = []
+    for settings, expected in (
+        (GatewaySettings(), "192.0.2.1"),
+        (GatewaySettings(trusted_proxies=("10.0.0.0/8",)), "127.0.0.1"),
+        (GatewaySettings(trust_forwarded_headers=False), "127.0.0.1"),
+    ):
+        async with operated(source, settings=settings, access_log=seen.append) as client:
+            await client.ask(f"/ipfs/{cid}", {"X-Forwarded-For": "not an address, 192.0.2.1"})
+        assert seen.pop().client == expected
+    with pytest.raises(ValueError, match="trusted_proxies"):
+        GatewaySettings(trusted_proxies=("nonsense",))
+    assert fairness_key("2001:db8:0:1:2::9") == fairness_key("2001:db8:0:1::1") != fairness_key("2001:db8::1")
+
+
+async def test_too_many_requests_in_all() -> None:
+    source = MemorySource()
+    far, _ = add_file(source, b"far")
+    source.move_to_remote()
+    source.arrive.clear()
+    metrics = Metrics()
+    async with operated(
+        source, settings=GatewaySettings(max_concurrent_requests=1), metrics=metrics
+    ) as client:
+        held = await waiting(client, f"/ipfs/{far}")
+        await until(lambda: metrics.in_flight == 1)
+        answer = await client.ask(f"/ipfs/{far}", {"Accept": "application/json"})
+        assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+        assert (await client.ask("/healthz")).status == 200
+        source.arrive.set()
+        assert await held == 200
+
+
+async def test_an_answer_that_takes_too_long_is_504_or_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.limits._SWEEP_S", 0.01)
+    source = MemorySource()
+    cid, _ = add_file(source, bytes(3 << 20), 1 << 20)
+    first, *_ = [key for key in source.here if key != cid.multihash]
+    leaf, _ = add_file(source, b"far")
+    source.remote[leaf.multihash] = source.here.pop(leaf.multihash)
+    source.arrive.clear()
+    metrics = Metrics()
+    async with operated(source, settings=GatewaySettings(max_response_s=0.05), metrics=metrics) as client:
+        answer = await client.ask(f"/ipfs/{leaf}")
+        assert (answer.status, answer.headers["retry-after"]) == (504, "5")
+        assert "longer than 0.05 s" in answer.text
+        tree, _ = add_tree(source, {"a": bytes(300_000), "b": b"far"})
+        source.here.pop(leaf.multihash, None)
+        async with client.stream(f"/ipfs/{tree}?format=car") as response:
+            assert response.status == 200
+            with pytest.raises(ClientError):
+                await response.read()
+        await until(lambda: metrics.in_flight == 0)
+        assert (await client.ask(f"/ipfs/{leaf}")).status == 504  # the next request is as before
+    assert metrics.refused["response_s"] == 3
+    assert first
+
+
+async def test_answers_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = MemorySource()
+    large, _ = add_file(source, bytes(300_000), 100_000)
+    small, _ = add_file(source, bytes(1000))
+    folder, _ = add_tree(source, {"large": bytes(300_000)})
+    settings = GatewaySettings(max_file_bytes=200_000)
+    async with operated(source, settings=settings) as client:
+        for headers in ({}, {"Range": "bytes=0-9"}):
+            answer = await client.ask(f"/ipfs/{large}", headers)
+            assert answer.status == 410
+            assert "up to 200000 bytes" in answer.text
+        assert (await client.ask(f"/ipfs/{small}")).status == 200
+        assert (await client.ask(f"/ipfs/{large}?format=car")).status == 200
+    async with operated(source, settings=GatewaySettings(max_range_file_bytes=200_000)) as client:
+        assert (await client.ask(f"/ipfs/{large}", {"Range": "bytes=0-9"})).status == 501
+        assert (await client.ask(f"/ipfs/{large}")).status == 200
+    async with operated(source, settings=GatewaySettings(max_response_bytes=200_000)) as client:
+        for path in (f"/ipfs/{large}", f"/ipfs/{folder}?format=tar", f"/ipfs/{folder}?format=car"):
+            assert (await client.ask(path)).status == 410
+        assert (await client.ask(f"/ipfs/{large}", {"Range": "bytes=0-199999"})).status == 206
+        assert (await client.ask(f"/ipfs/{large}", {"Range": "bytes=0-200000"})).status == 410
+
+
+async def test_a_stream_that_turns_out_too_large_is_cut() -> None:
+    source = MemorySource()
+    folder, _ = add_tree(source, {str(n): bytes([n]) * 100_000 for n in range(5)})
+    metrics = Metrics()
+    settings = GatewaySettings(max_response_bytes=200_000)
+    async with operated(source, settings=settings, metrics=metrics) as client:
+        # Its scope is the folder alone, as far as can be told before: the limit is met on the way.
+        async with client.stream(f"/ipfs/{folder}?format=car&dag-scope=all&x") as response:
+            assert response.status == 410
+        assert (await client.ask(f"/ipfs/{folder}?format=car&dag-scope=block")).status == 200
+
+
+async def test_the_sweep_ends_with_the_requests() -> None:
+    running = Running(limit_s=3600)
+    task = running.begin(asyncio.get_running_loop().time())
+    running.sweep()
+    assert not running.has_expired(task)
+    running.end(task)
+    running.sweep()
+    assert running._sweep is None
+
+
+def test_the_documented_limits_are_the_settings() -> None:
+    """docs/gateway.md has a row for each limit, with its default."""
+    page = (ROOT / "docs" / "gateway.md").read_text().split("## Limits")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
+    shown = {cells[0].strip().strip("`"): cells[1].strip().replace(",", "") for cells in rows}
+    limits = {
+        field.name: field.default
+        for field in fields(GatewaySettings)
+        if isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
+    }
+    assert shown.keys() == limits.keys()
+    for name, default in limits.items():
+        assert shown[name] == f"{default:g}" or shown[name] == str(default), name
