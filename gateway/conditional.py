@@ -23,6 +23,14 @@ def field(headers: CIMultiDictProxy[str], name: str) -> str | None:
     return first if len(values) == 1 else ", ".join(values)
 
 
+def only_if_cached(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether the client wants nothing fetched (RFC 9111, section 5.2.1.7)."""
+    directives = field(headers, "Cache-Control")
+    if directives is None:
+        return False
+    return any(each.strip().lower() == "only-if-cached" for each in directives.split(","))
+
+
 def matches_any(if_none_match: str, etag: str) -> bool:
     """Whether `If-None-Match` names `etag` (weak comparison) or is `*`."""
     if if_none_match.strip() == "*":

@@ -10,7 +10,7 @@ from gateway import errors
 from gateway.addressing import Addressing
 from gateway.answers import translate
 from gateway.blocks import Blocks
-from gateway.conditional import field
+from gateway.conditional import field, only_if_cached
 from gateway.content import Located, Locator, known_stat
 from gateway.exchange import Exchange
 from gateway.format_block import NATIVE, require_whole, serve_codec, serve_raw
@@ -72,9 +72,8 @@ class Gateway:
         if isinstance(asked, web.Response):
             return asked
         wanted = negotiate(target.query.get("format"), field(request.headers, "Accept"), target.query)
-        only_cached = "only-if-cached" in request.headers.get("Cache-Control", "")
         source = self._source if self._screen is None else self._screen.admit(asked, self._source)
-        blocks = Blocks(source, self._settings, only_cached=only_cached)
+        blocks = Blocks(source, self._settings, only_cached=only_if_cached(request.headers))
         exchange = Exchange(request, asked, wanted, blocks, self._settings, request.method == "HEAD")
         try:
             return await self._serve(exchange, trustless=origin.trustless)

@@ -202,6 +202,17 @@ async def test_only_if_cached_fetches_nothing(path: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "written", ["Only-If-Cached", "no-cache, only-if-cached", "max-age=0,only-if-cached"]
+)
+async def test_only_if_cached_is_understood_among_others(written: str) -> None:
+    source, cid = far_file()
+    async with serving(source) as client:
+        assert (await client.ask(f"/ipfs/{cid}", {"Cache-Control": written})).status == 412
+        other = await client.ask(f"/ipfs/{cid}", {"Cache-Control": "x-only-if-cached-or-not"})
+    assert other.status == 200
+
+
+@pytest.mark.parametrize(
     ("query", "etag"), [("", "{}"), ("?format=raw", "{}.raw"), ("?filename=a.html", "{}")]
 )
 async def test_a_version_that_the_client_has_need_not_be_fetched_to_say_so(query: str, etag: str) -> None:
