@@ -61,13 +61,9 @@ def _dns(value: Value) -> str | None:
                 parse_server(server)
     except ValueError:
         servers = []
-    return (
-        None
-        if servers
-        else (
-            "write system, off, addresses of DNS servers such as 192.0.2.1:53, or https://… for DNS over HTTPS"
-        )
-    )
+    if servers:
+        return None
+    return "write system, off, DNS servers such as 192.0.2.1:53, or https://… for DNS over HTTPS"
 
 
 def _not_negative(value: Value) -> str | None:

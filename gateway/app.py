@@ -77,7 +77,11 @@ def add_trustless_routes(
 ) -> None:
     """Adds `/ipfs/{cid}?format=raw|car` (trustless gateway) to a storage node's application."""
     settings = replace(
-        settings or GatewaySettings(), deserialize=False, subdomain_hosts=(), dnslink_hosts=False
+        settings or GatewaySettings(),
+        deserialize=False,
+        full_hosts=(),
+        subdomain_hosts=(),
+        dnslink_hosts=False,
     )
     observers = Observers(Metrics(), access_log)
     front = Front(_gateway(source, None, None, settings, observers, None).answer, settings, observers)

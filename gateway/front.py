@@ -25,6 +25,7 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 METHODS: Final = ("GET", "HEAD")
 _COUNTED_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"})
+_ALLOW: Final = {"Allow": "GET, HEAD, OPTIONS"}
 _log = logging.getLogger("holdfast.gateway")
 
 
@@ -98,10 +99,8 @@ class Front:
         try:
             if method not in METHODS:
                 if method == "OPTIONS":
-                    return web.Response(status=204, headers=base_headers())
-                raise MethodNotAllowed(
-                    f"{method[:16]} is not served; use GET or HEAD", {"Allow": "GET, HEAD, OPTIONS"}
-                )
+                    return web.Response(status=204, headers={**base_headers(), **_ALLOW})
+                raise MethodNotAllowed(f"{method[:16]} is not served; use GET or HEAD", _ALLOW)
             return await self._answer(request)
         except GatewayError as error:
             if isinstance(error, Denied):
