@@ -6,18 +6,21 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cli.compose import block_source
-from cli.output import describe, note
+from cli.output import describe, invalid, note
 from cli.settings_gateway import gateway_settings
+from gateway.access_log import AccessLogFile
 from gateway.app import build_app
 from gateway.control import Readiness
+from gateway.denylist_files import DenylistError, Denylists
 from gateway.listener import Listener, listen_on
 from gateway.metrics import Metrics, Snapshot
 from gateway.settings import GatewaySettings
+from gateway.tracing import OpenTelemetryTracer, Tracer, TracingUnavailableError, start_export
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -76,15 +79,53 @@ async def answering(
             raise RuntimeError("it does not listen yet")
         return listener
 
-    async with name_resolver(home) as resolver, block_source(home, ledger_url) as source:
+    async with (
+        _watchers(settings) as (access_log, denylist, tracer),
+        name_resolver(home) as resolver,
+        block_source(home, ledger_url) as source,
+    ):
         found = Answering(home.open_store(), settings, metrics, listening)
         names = GatewayNames(resolver)
-        app = build_app(source, names, settings, records=names, metrics=metrics, ready=found.ready)
+        app = build_app(
+            source,
+            names,
+            settings,
+            records=names,
+            access_log=access_log,
+            metrics=metrics,
+            denylist=denylist,
+            tracer=tracer,
+            ready=found.ready,
+        )
         listener = await listen_on(app, sockets, settings)
         try:
             yield found
         finally:
             await listener.close()
+
+
+@asynccontextmanager
+async def _watchers(
+    settings: GatewaySettings,
+) -> AsyncIterator[tuple[AccessLogFile | None, Denylists | None, Tracer | None]]:
+    """The access log, the denylists and the tracer that the settings want; exit 4 if one cannot be had."""
+    async with AsyncExitStack() as opened:
+        access_log, denylist, tracer = None, None, None
+        try:
+            if settings.denylists:
+                denylist = await asyncio.to_thread(Denylists, settings.denylists)
+            if settings.access_log:
+                access_log = AccessLogFile(settings.access_log, settings.access_log_format)
+                opened.callback(access_log.close)
+            if settings.tracing:
+                provider = start_export("holdfast-gateway")
+                opened.callback(provider.shutdown)
+                tracer = OpenTelemetryTracer(provider)
+        except (DenylistError, TracingUnavailableError) as error:
+            raise invalid(str(error)) from error
+        except OSError as error:
+            raise invalid(f"the access log cannot be opened: {describe(error)}") from error
+        yield access_log, denylist, tracer
 
 
 def _fitting(settings: GatewaySettings) -> GatewaySettings:

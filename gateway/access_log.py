@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 STDOUT: Final = "-"
 CLIENT_LEFT: Final = 499  # status in the log where the client left before there was one
@@ -49,10 +49,8 @@ class AccessLogFile:
     gateway's log says so once.
     """
 
-    def __init__(
-        self, path: str, form: Literal["combined", "json"], clock: Callable[[], float] = time.time
-    ) -> None:
-        """`path` "-" is standard output. `clock` gives seconds since 1970."""
+    def __init__(self, path: str, form: str, clock: Callable[[], float] = time.time) -> None:
+        """`path` "-" is standard output, `form` combined or json; `clock` gives seconds since 1970."""
         self._path = path
         self._line = combined_line if form == "combined" else json_line
         self._clock = clock

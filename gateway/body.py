@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 from aiohttp import HttpVersion11, web
 
@@ -52,7 +53,7 @@ class Body:
         self._draining: asyncio.Task[None] | None = None
         self._max_bytes = settings.max_response_bytes
         self.sent_bytes = 0
-        self.began_s = 0.0  # when the headers went out, by the clock of the event loop
+        self.began_s = 0.0  # when the headers went out, of time.monotonic
 
     async def begin(self) -> None:
         """Sends the headers. Without a Content-Length the body is chunked, or ends with the connection."""
@@ -66,7 +67,7 @@ class Body:
         if writer is None:
             raise ConnectionResetError("the client is gone")
         self._writer = writer
-        self.began_s = asyncio.get_running_loop().time()
+        self.began_s = time.monotonic()
         note_body(self)
         transport = self._transport
         # Pause at the first byte that the kernel does not take, go on when it has taken them all.

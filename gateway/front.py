@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -66,7 +67,7 @@ class Front:
 
     async def _handle(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
         metrics, running = self._metrics, self._running
-        began_s = asyncio.get_running_loop().time()
+        began_s = time.monotonic()
         client = self._clients.of(request)
         counted = None if client is None else fairness_key(client)
         response: web.StreamResponse | None = None
@@ -143,7 +144,7 @@ class Front:
     ) -> None:
         """Counts and logs an answer; `response` None: the client left, or was cut off."""
         metrics = self._metrics
-        seconds = asyncio.get_running_loop().time() - began_s
+        seconds = time.monotonic() - began_s
         told = _told(request, passage, response)
         body = passage.body
         method = request.method if request.method in _COUNTED_METHODS else "other"

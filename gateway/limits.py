@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from collections import OrderedDict
 from functools import lru_cache
 from typing import Final
@@ -81,7 +82,7 @@ class Running:
         self._by_client: dict[str, int] = {}
 
     def begin(self, now: float) -> asyncio.Task[object]:
-        """The calling task answers a request from now on; `end` it with what is returned."""
+        """The calling task answers a request since `now` (time.monotonic); `end` it with what is returned."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("requests are answered in tasks")
@@ -105,7 +106,7 @@ class Running:
     def sweep(self) -> None:
         """Cancels what has run too long; again in a second while anything runs."""
         loop = asyncio.get_running_loop()
-        latest = loop.time() - self._limit_s
+        latest = time.monotonic() - self._limit_s
         for task, began in list(self._begun.items()):
             if began > latest:
                 break

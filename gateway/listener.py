@@ -14,6 +14,7 @@ from typing import Final, cast
 from aiohttp import HttpVersion10, HttpVersion11, http_exceptions, web
 
 from gateway.settings import GatewaySettings
+from gateway.unreadable import field_limit, line_limit, telling
 
 # Whether a handler ends when its client leaves: right for reading, wrong where a request changes something.
 CANCEL_WITH_CLIENT: Final = web.AppKey("CANCEL_WITH_CLIENT", bool)
@@ -152,8 +153,8 @@ async def listen_on(
         logger=_log,
         handler_cancellation=app.get(CANCEL_WITH_CLIENT, False),
         keepalive_timeout=settings.idle_timeout_s,
-        max_line_size=settings.max_url_bytes + 64,
-        max_field_size=settings.max_header_bytes,
+        max_line_size=line_limit(settings.max_url_bytes),
+        max_field_size=field_limit(settings.max_header_bytes),
         shutdown_timeout=_CUT_S,
     )
     guard = Guard(settings)
@@ -189,7 +190,9 @@ async def listen_on(
     accepting = [sock.dup() for sock in sockets]  # the event loop closes its own before all are accepted
     try:
         for sock in sockets:
-            made = await loop.create_server(lambda: Watched(server(), guard), sock=sock, backlog=_BACKLOG)
+            made = await loop.create_server(
+                lambda: Watched(telling(server()), guard), sock=sock, backlog=_BACKLOG
+            )
             listening.append(made)
     except OSError:
         for sock in accepting:

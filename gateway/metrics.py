@@ -32,6 +32,7 @@ class Family:
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
+    largest: bool = False  # of several workers' numbers the largest counts, and not their sum
 
 
 FAMILIES: Final = (
@@ -48,9 +49,10 @@ FAMILIES: Final = (
     Family("names_total", "counter", "Name lookups, by outcome: found, none or timeout."),
     Family("path_cache_total", "counter", "Lookups in the cache of paths, by outcome: hit or miss."),
     Family("connections", "gauge", "Open connections."),
-    Family("denylist_rules", "gauge", "Rules of denylists in force."),
+    Family("denylist_rules", "gauge", "Rules of denylists in force.", largest=True),
     Family("workers", "gauge", "Worker processes."),
 )  # fmt: skip
+_LARGEST: Final = frozenset(PREFIX + family.name for family in FAMILIES if family.largest)
 _KINDS: Final = {PREFIX + family.name: family.kind for family in FAMILIES}
 
 
@@ -137,7 +139,8 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     for snapshot in snapshots:
         for key, numbers in snapshot.items():
             known = result.get(key, [0.0] * len(numbers))
-            result[key] = [a + b for a, b in zip(known, numbers, strict=True)]
+            both = zip(known, numbers, strict=True)
+            result[key] = [max(pair) for pair in both] if key in _LARGEST else [a + b for a, b in both]
     return result
 
 

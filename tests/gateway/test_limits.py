@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -149,7 +150,7 @@ async def test_a_stream_that_turns_out_too_large_is_cut() -> None:
 
 async def test_the_sweep_ends_with_the_requests() -> None:
     running = Running(limit_s=3600)
-    task = running.begin(asyncio.get_running_loop().time())
+    task = running.begin(time.monotonic())
     running.sweep()
     assert not running.has_expired(task)
     running.end(task)
@@ -170,3 +171,23 @@ def test_the_documented_limits_are_the_settings() -> None:
     assert shown.keys() == limits.keys()
     for name, default in limits.items():
         assert shown[name] == f"{default:g}" or shown[name] == str(default), name
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a" * 9000 + b": x\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 431),
+        (b"nonsense\r\n\r\n", 400),
+    ],
+)
+async def test_requests_that_are_too_long_to_be_read(request_bytes: bytes, status: int) -> None:
+    async with operated(MemorySource()) as client:
+        reader, writer = await asyncio.open_connection(client.listener.host, client.listener.port)
+        writer.write(request_bytes)
+        line = await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+        assert (await client.ask("/healthz")).status == 200
+    assert int(line.split()[1]) == status
