@@ -131,7 +131,7 @@ async def follow_aliases(
     import dns.name
     import dns.resolver
 
-    if name.rpartition(".")[2] in LOCAL_DOMAINS:
+    if _is_local(name):
         raise NameNotFound(f"{name} is no name of the DNS")
     try:
         asked = dns.name.from_text(link_name(name) + ".")
@@ -144,7 +144,7 @@ async def follow_aliases(
             ttl_s = chain.minimum_ttl if ttl_s is None else min(ttl_s, chain.minimum_ttl)
             if chain.answer is not None:
                 return TextRecords(tuple(_text(record) for record in chain.answer), ttl_s)
-            if chain.canonical_name == asked:
+            if chain.canonical_name == asked or _is_local(chain.canonical_name.to_text(omit_final_dot=True)):
                 break
             asked = chain.canonical_name
     except dns.resolver.NXDOMAIN:
@@ -155,6 +155,10 @@ async def follow_aliases(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PeerUnreachable(f"DNS did not answer for {name}: {reason[:256]}") from error
     raise NameNotFound(f"{name} has no DNSLink: there is no TXT record at {link_name(name)}")
+
+
+def _is_local(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in LOCAL_DOMAINS
 
 
 def _text(record: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 from aiohttp import web
@@ -25,12 +26,37 @@ ABSENT_MAX_AGE_S = 15
 READ_TIMEOUT_S = 10.0
 MAX_HTTP_DATE_S = 253_402_300_799  # the last second of the year 9999
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, PUT, OPTIONS",
+    "Access-Control-Allow-Headers": "Accept, Content-Type, If-None-Match",
+    "Access-Control-Expose-Headers": "Etag, Expires, Last-Modified",
+}
+
 
 def add_routing_routes(app: web.Application, store: NameStore) -> None:
     """Adds `GET` and `PUT /routing/v1/ipns/NAME` to an application."""
     routes = _Routes(store)
-    app.router.add_get(PATH, routes.get)
-    app.router.add_put(PATH, routes.put)
+    app.router.add_get(PATH, _for_all(routes.get))  # and HEAD
+    app.router.add_put(PATH, _for_all(routes.put))
+    app.router.add_options(PATH, _for_all(_preflight))
+
+
+def _for_all(handler: Handler) -> Handler:
+    """Lets pages of every origin read what the handler answers (Delegated Routing V1, CORS)."""
+
+    async def handle(request: web.Request) -> web.Response:
+        response = await handler(request)
+        response.headers.update(_CORS)
+        return response
+
+    return handle
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    return web.Response(status=204)
 
 
 class _Routes:
@@ -54,7 +80,10 @@ class _Routes:
             ipns.verify(kept.record, name, now_ns)
         except RecordError as error:
             return _absent(f"the record of {name_text(name)} is not valid any more: {error}")
-        return _served(kept.record, name, now_ns)
+        response = _served(kept.record, name, now_ns)
+        if response.headers["Etag"] in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers={**response.headers})
+        return response
 
     async def put(self, request: web.Request) -> web.Response:
         """Takes a valid record that is not older than the one kept here; 403 for names that are not."""

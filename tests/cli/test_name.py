@@ -25,6 +25,7 @@ from tests.cli.background import serving
 from tests.cli.conftest import Holdfast
 from tests.cli.processes import Process, environment
 from tests.storage_node.dns_server import Zone, dns_server
+from tests.storage_node.doh_server import Doh, doh_server
 from tests.storage_node.router_server import Routed, router_server
 
 Tree = Callable[..., Path]
@@ -301,6 +302,14 @@ class TestNetwork:
         assert holdfast("cat", "ipns://Site.Example/a").stdout == b"1"
         assert "no DNSLink" in holdfast.fails(3, "cat", "/ipns/other.example/a")
         holdfast.fails(3, "name", "resolve", "site.example", "--offline")
+
+    def test_dnslink_over_https(self, holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+        with serving(doh_server(Doh())) as doh:
+            monkeypatch.setenv("HOLDFAST_NAMES_DNS", doh.url)
+            doh.zone.link("site.example", EMPTY)
+            assert holdfast("name", "resolve", "site.example").text == EMPTY
+            assert len(doh.questions) == 1
+        holdfast.fails(5, "name", "resolve", "site.example")
 
     @pytest.mark.parametrize(
         "value",

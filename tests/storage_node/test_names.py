@@ -340,6 +340,30 @@ class TestServing:
                 assert answer.headers["Expires"] == "Fri, 15 Jan 2027 09:00:00 GMT"
                 assert answer.headers["Vary"] == "Accept"
 
+    async def test_pages_of_every_origin_may_ask(self, store: NameStore, clock: Clock) -> None:
+        async with serving_names(store) as (_, session, url):
+            store.keep(name_of(BOB), record(BOB, clock, ttl_s=60))
+            kept, unknown = f"{url}/{text_of(BOB)}", f"{url}/{text_of(ALICE)}"
+            for method, where, status in (
+                ("OPTIONS", kept, 204), ("GET", kept, 200), ("HEAD", kept, 200), ("GET", unknown, 200),
+                ("GET", f"{url}/nonsense", 400), ("PUT", unknown, 406),
+            ):  # fmt: skip
+                async with session.request(method, where, headers={"Origin": "https://a.example"}) as answer:
+                    assert answer.status == status
+                    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+                    assert "GET" in answer.headers["Access-Control-Allow-Methods"]
+
+    async def test_a_record_that_the_client_has_is_not_sent_again(
+        self, store: NameStore, clock: Clock
+    ) -> None:
+        async with serving_names(store) as (_, session, url):
+            store.keep(name_of(BOB), record(BOB, clock, ttl_s=60))
+            async with session.get(f"{url}/{text_of(BOB)}") as answer:
+                etag = answer.headers["Etag"]
+            for known, status in ((etag, 304), (f'"x", W/{etag}', 304), ('"x"', 200)):
+                async with session.get(f"{url}/{text_of(BOB)}", headers={"If-None-Match": known}) as answer:
+                    assert (answer.status, answer.headers["Etag"]) == (status, etag)
+
 
 @asynccontextmanager
 async def serving_names(store: NameStore) -> AsyncIterator[tuple[DelegatedRouter, ClientSession, str]]:

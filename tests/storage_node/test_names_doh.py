@@ -7,6 +7,8 @@ from pathlib import Path
 import dns.rcode
 import pytest
 
+from merkledag.errors import InvalidPath
+from merkledag.path import parse_path
 from storage_node.errors import NameNotFound, PeerUnreachable
 from storage_node.meta import Meta
 from storage_node.names import NameStore
@@ -14,6 +16,7 @@ from storage_node.names_dns import MAX_CNAME_STEPS, parse_doh_url
 from tests.storage_node.dns_server import Zone
 from tests.storage_node.doh_server import Doh
 from tests.storage_node.names_world import ONE, TWO, Clock, World
+from tests.storage_node.router_server import Routed
 
 
 @pytest.fixture
@@ -76,6 +79,36 @@ async def test_cnames_without_end_are_not(world: World) -> None:
         with pytest.raises(NameNotFound):
             await world.resolver(links=await world.doh(Doh(zone))).resolve("a.example")
         assert len(zone.asked) == MAX_CNAME_STEPS
+
+
+async def test_an_alias_leads_to_no_local_name(world: World) -> None:
+    async with world:
+        zone = Zone(aliases={"_dnslink.a.example": "printer.LOCAL"}, follow=False)
+        zone.texts["printer.local"] = [f"dnslink={ONE}"]
+        for links in (await world.doh(Doh(zone)), await world.links(zone)):
+            zone.asked.clear()
+            with pytest.raises(NameNotFound):
+                await world.resolver(links=links).resolve("a.example")
+            assert zone.asked == ["_dnslink.a.example"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/ipns/127.0.0.1",
+        "/ipns/169.254.169.254/latest",
+        "/ipns/[::1]",
+        "/ipns/localhost",
+        "/ipns/router.local",
+    ],
+)
+async def test_an_answer_leads_to_no_address(world: World, target: str) -> None:
+    async with world:
+        doh, routed = linked(target=target), Routed()
+        resolver = world.resolver(await world.router(routed), links=await world.doh(doh))
+        with pytest.raises((NameNotFound, InvalidPath)):
+            await resolver.follow(parse_path("/ipns/site.example"))
+        assert (doh.zone.asked, routed.asked) == (["_dnslink.site.example"], [])
 
 
 @pytest.mark.parametrize(
