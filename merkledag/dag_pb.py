@@ -114,6 +114,9 @@ def fields(data: bytes, position: int = 0) -> Iterator[tuple[int, int, int]]:
         position = end
 
 
+_INDEX_BYTES = 400
+_INDEXED_LINK_BYTES = 240  # a name, a pair of numbers and their place in a dict
+
 Row = tuple[CID, bytes | None, int | None]  # a link as it is on the wire: CID, name, size
 
 
@@ -241,8 +244,8 @@ def find(data: Buffer, *names: bytes) -> tuple[PBLink | None, bytes | None]:
             if found is None:
                 # The name comes after the CID: 0x0a, its length, its bytes. A match elsewhere must not count.
                 at = start + 2 + raw[start + 1]
-                usual = raw[start] == _HASH_TAG and raw[start + 1] < 0x80 and raw[at] == _NAME_TAG
-                if usual and not raw.startswith(needles, at, position):
+                usual = at < position and raw[start] == _HASH_TAG and raw[start + 1] < 0x80
+                if usual and raw[at] == _NAME_TAG and not raw.startswith(needles, at, position):
                     continue
                 row = read_row(raw, start, position)
                 if row[1] in names:
@@ -260,6 +263,44 @@ def find(data: Buffer, *names: bytes) -> tuple[PBLink | None, bytes | None]:
             if row[1] in names:
                 found = _link(row)
     return found, payload
+
+
+class Index:
+    """The links of a node by their names, for many look-ups; each is made only when it is found."""
+
+    __slots__ = ("_raw", "_spans", "payload")
+
+    def __init__(self, data: Buffer) -> None:
+        """Raises DecodeError if the fields do not fill the block or a link of unusual shape is broken."""
+        self._raw = raw = bytes(data)
+        self.payload: bytes | None = None
+        self._spans: dict[bytes, tuple[int, int]] = {}  # of the first link with a name
+        for tag, start, end in fields(raw):
+            if tag == DATA_TAG:
+                self.payload = raw[start:end]
+                continue
+            # As in `find`: 0x0a, CID, 0x12, name. What runs past the end is left to the careful reader.
+            at = start + 2 + raw[start + 1] if end - start > 2 else end
+            usual = (
+                at + 1 < end and raw[start] == _HASH_TAG and raw[start + 1] < 0x80 and raw[at] == _NAME_TAG
+            )
+            first = at + 2
+            if usual and raw[at + 1] < 0x80 and first + raw[at + 1] <= end:
+                name: bytes | None = raw[first : first + raw[at + 1]]
+            else:
+                name = read_row(raw, start, end)[1]
+            if name is not None and name not in self._spans:
+                self._spans[name] = (start, end)
+
+    def find(self, *names: bytes) -> tuple[PBLink | None, bytes | None]:
+        """As the function of that name."""
+        spans = [self._spans[name] for name in names if name in self._spans]
+        return read_link(self._raw, *min(spans)) if spans else None, self.payload
+
+    @property
+    def kept_bytes(self) -> int:
+        """About the memory that it takes."""
+        return len(self._raw) + _INDEXED_LINK_BYTES * len(self._spans) + _INDEX_BYTES
 
 
 _CONTINUES = bytes(0x80) + b"\1" * 0x80  # maps each byte of a varint to whether another follows

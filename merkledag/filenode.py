@@ -12,6 +12,10 @@ from merkledag.errors import DecodeError, InvalidCID, NotAFile
 from merkledag.steps import Buffer
 from merkledag.unixfs import Data, Kind
 
+_NODE_BYTES = 800
+_CHILD_BYTES = 80  # its size and its end, numbers in two lists
+_TAIL_LINK_BYTES = 260
+
 
 class ChunkLinks:
     """The links of a file node, read only as far as they are used.
@@ -38,6 +42,11 @@ class ChunkLinks:
 
     def __len__(self) -> int:
         return self._run + len(self._tail)
+
+    @property
+    def kept_bytes(self) -> int:
+        """About the memory that they take."""
+        return len(self._raw) + _TAIL_LINK_BYTES * len(self._tail)
 
     def cids(self, first: int, last: int) -> list[CID]:
         """The CIDs of children first … last − 1; raises DecodeError."""
@@ -67,6 +76,11 @@ class FileNode:
     @property
     def child_count(self) -> int:
         return len(self._links)
+
+    @property
+    def kept_bytes(self) -> int:
+        """About the memory that it takes."""
+        return self._links.kept_bytes + len(self.data) + _CHILD_BYTES * self.child_count + _NODE_BYTES
 
     def children(self, start: int, end: int) -> tuple[list[CID], list[int]]:
         """The children that hold bytes start … end − 1 of this node, and their n + 1 boundaries."""

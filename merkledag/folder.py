@@ -12,6 +12,7 @@ from merkledag.codecs import name as codec_name
 from merkledag.dag_pb import Row, name_bytes
 from merkledag.errors import DecodeError, LimitExceeded, NoSuchLink, NotADirectory
 from merkledag.hamt import HASH_BITS, bits_of, bucket, hash_name, prefix_chars, prefixes_of
+from merkledag.nodes import Find, Nodes, finder
 from merkledag.steps import Buffer, Steps, Walk, Want, need
 from merkledag.unixfs import HASH_MURMUR3, MIN_FANOUT, Data, Kind
 
@@ -180,16 +181,17 @@ def lookup(cid: CID, name: str) -> Steps[Entry]:
 
     Raises NoSuchLink, NotADirectory, DecodeError, LimitExceeded.
     """
-    block = yield Want(cid)
     if cid.codec != DAG_PB:
+        yield Want(cid)
         raise NotADirectory(f"{cid} is a {codec_name(cid.codec)} block, not a directory")
-    return (yield from lookup_in(cid, block, name))
+    find = yield from finder(cid, None)
+    return (yield from lookup_by(cid, find, name))
 
 
-def lookup_in(cid: CID, block: Buffer, name: str) -> Steps[Entry]:
-    """As `lookup`, for a dag-pb block already at hand."""
+def lookup_by(cid: CID, find: Find, name: str, nodes: Nodes | None = None) -> Steps[Entry]:
+    """As `lookup`, for a dag-pb node in which `find` finds links; shards below it are kept in `nodes`."""
     raw_name = name_bytes(name)
-    link, payload = dag_pb.find(block, raw_name)
+    link, payload = find(raw_name)
     message = directory_message(cid, payload)
     if message.kind is Kind.DIRECTORY:
         if link is None:
@@ -200,7 +202,7 @@ def lookup_in(cid: CID, block: Buffer, name: str) -> Steps[Entry]:
     hashed, level, shard = hash_name(raw_name), 0, cid
     while True:
         prefix = b"%0*X" % (width, bucket(hashed, level, bits))
-        link, payload = dag_pb.find(block, prefix, prefix + raw_name)
+        link, payload = find(prefix, prefix + raw_name)
         if level:
             message = directory_message(shard, payload)
             if message.kind is not Kind.HAMT or message.fanout != fanout:
@@ -210,6 +212,6 @@ def lookup_in(cid: CID, block: Buffer, name: str) -> Steps[Entry]:
         if link.name != prefix.decode():
             return Entry(name, link.cid, link.tsize)
         shard, level = link.cid, level + 1
-        block = yield Want(shard)
         if shard.codec != DAG_PB:
             raise DecodeError(f"{shard}: a HAMT shard was expected here")
+        find = yield from finder(shard, nodes)

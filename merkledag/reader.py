@@ -10,6 +10,7 @@ from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import DecodeError, LimitExceeded, NotAFile
 from merkledag.folder import Entry, entries, lookup
+from merkledag.nodes import Nodes
 from merkledag.steps import Buffer, Steps, Walk, Want, need
 from merkledag.unixfs import Data, Kind, Mtime
 
@@ -102,14 +103,20 @@ class _Frame:
 
 
 def read_file(
-    cid: CID, start: int = 0, end: int | None = None, *, known: Known | None = None
+    cid: CID,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    known: Known | None = None,
+    nodes: Nodes | None = None,
 ) -> Walk[Buffer]:
     """Yields the bytes start … end − 1 of a file in order (all by default), fetching only what they need.
 
     A range past the file's end is cut off there. Accepts raw blocks and UnixFS files of any shape, and a
     Metadata node as the file it is about. Pieces are slices of the blocks sent in and share their memory.
     Every node's size is checked against what its parent declares. `known` is asked for every part but a
-    dag-pb root before it is wanted; it vouches that what it returns is what the part holds. Raises ValueError
+    dag-pb root before it is wanted; it vouches that what it returns is what the part holds. The blocks of
+    inner nodes that `nodes` knows are not wanted, and others are kept there. Raises ValueError
     for a range that runs backwards, NotAFile, DecodeError for sizes that do not agree, LimitExceeded for a
     tree deeper than `MAX_FILE_DEPTH` or one stuffed with empty nodes.
     """
@@ -125,21 +132,27 @@ def read_file(
         if known is not None and (is_leaf or declared is not None):
             block = known(cid, base, declared)
             is_leaf = is_leaf or block is not None
-        if block is None:
-            block = need((yield Want(cid, ahead)))
-        node = None if is_leaf else _node(cid, block, declared is not None)
+        node: filenode.FileNode | CID | None = None
+        if nodes is not None and not is_leaf:
+            node = nodes.files.get(cid)
+        if node is None:
+            if block is None:
+                block = need((yield Want(cid, ahead)))
+            node = None if is_leaf else _node(cid, block, declared is not None)
+            if nodes is not None and isinstance(node, filenode.FileNode) and node.child_count:
+                nodes.files.put(cid, node)
         if isinstance(node, CID):
             hops += 1
             if hops > MAX_METADATA_NODES:
                 raise LimitExceeded(f"{cid}: over {MAX_METADATA_NODES} metadata nodes about one another")
             cid = node
             continue
-        size = len(block) if node is None else node.size
+        size = len(need(block)) if node is None else node.size
         if declared is None:
             stop = size if end is None else min(end, size)
         elif size != declared:
             raise DecodeError(f"{cid}: holds {size} bytes, its parent declares {declared}")
-        own = block if node is None else node.data
+        own = need(block) if node is None else node.data
         low, high = max(start - base, 0), min(stop - base, len(own))
         if low < high:
             yield own if low == 0 and high == len(own) else memoryview(own)[low:high]

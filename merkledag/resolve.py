@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from merkledag import dag_pb, unixfs, values
+from merkledag import unixfs, values
 from merkledag.cid import CID
 from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW
 from merkledag.codecs import name as codec_name
 from merkledag.dag_pb import name_bytes
 from merkledag.errors import DecodeError, NoSuchLink, NotADirectory, UnsupportedCodec
-from merkledag.folder import lookup_in
-from merkledag.steps import Buffer, Steps, Want
+from merkledag.folder import lookup_by
+from merkledag.nodes import Find, Nodes, finder
+from merkledag.steps import Steps, Want
 from merkledag.unixfs import Kind
 
 MAX_INDEX_CHARS = 9
@@ -34,11 +35,14 @@ class Resolved(NamedTuple):
 _WITH_VALUES = frozenset({CBOR, DAG_CBOR, DAG_JSON, JSON})
 
 
-def resolve(cid: CID, segments: Sequence[str], *, by_name: bool = True) -> Steps[Resolved]:
+def resolve(
+    cid: CID, segments: Sequence[str], *, by_name: bool = True, nodes: Nodes | None = None
+) -> Steps[Resolved]:
     """Follows `segments` from `cid`; the last node itself is fetched only if segments point into it.
 
     Through dag-pb they are names: of entries of UnixFS directories, of links of other nodes. With `by_name`
     False they are fields of the logical format instead (`Links/0/Hash`, `Data`), as /ipld/ paths have it.
+    The blocks of folders that `nodes` knows are not wanted; it is given those that it does not.
 
     Raises NoSuchLink where a name does not exist, NotADirectory where a file or symlink has something behind
     it, UnsupportedCodec for codecs that have no paths, DecodeError.
@@ -46,11 +50,14 @@ def resolve(cid: CID, segments: Sequence[str], *, by_name: bool = True) -> Steps
     parents: list[CID] = []
     position = 0
     while position < len(segments):
-        block = yield Want(cid)
         if cid.codec == DAG_PB and by_name:
-            child = yield from _in_dag_pb(cid, block, segments[position])
-            position += 1
-        elif cid.codec in _WITH_VALUES or cid.codec == DAG_PB:
+            find = yield from finder(cid, nodes)
+            child = yield from _in_dag_pb(cid, find, segments[position], nodes)
+            parents.append(cid)
+            cid, position = child, position + 1
+            continue
+        block = yield Want(cid)
+        if cid.codec in _WITH_VALUES or cid.codec == DAG_PB:
             found = in_value(cid, values.decode(cid.codec, block), segments, position)
             if found is None:
                 break
@@ -64,11 +71,15 @@ def resolve(cid: CID, segments: Sequence[str], *, by_name: bool = True) -> Steps
     return Resolved(cid, tuple(segments[position:]), tuple(parents))
 
 
-def _in_dag_pb(cid: CID, block: Buffer, segment: str) -> Steps[CID]:
-    link, payload = dag_pb.find(block, name_bytes(segment))
+def _in_dag_pb(cid: CID, find: Find, segment: str, nodes: Nodes | None) -> Steps[CID]:
+    link, payload = find(name_bytes(segment))
     kind = _kind(payload)
-    if kind in (Kind.DIRECTORY, Kind.HAMT):
-        return (yield from lookup_in(cid, block, segment)).cid
+    if kind is Kind.HAMT:
+        return (yield from lookup_by(cid, find, segment, nodes)).cid
+    if kind is Kind.DIRECTORY:
+        if link is None:
+            raise NoSuchLink(segment, cid)
+        return link.cid
     if kind is not None:
         raise NotADirectory(f"{cid} is a {kind.name.lower()}; nothing lies behind it at {segment!r}")
     if link is None:
