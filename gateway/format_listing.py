@@ -109,7 +109,7 @@ async def _parts(
     count = len(page.items)
     limit = exchange.settings.max_listing_entries
     if page.streamed:
-        async for batch in reader.batches(limit):
+        async for batch in reader.stream(limit):
             count += len(batch)
             yield html.rows(batch)
     else:

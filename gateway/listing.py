@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, NamedTuple, TypeVar
@@ -19,7 +19,7 @@ from merkledag.codecs import DAG_PB
 from merkledag.errors import DecodeError, NoSuchLink
 from merkledag.folder import Entry, entries, lookup
 from merkledag.hamt import HASH_BITS, hash_name
-from merkledag.steps import Buffer, Steps, Want, inline
+from merkledag.steps import Buffer, Steps, Walk, Want, inline
 from merkledag.unixfs import Kind, Mtime
 
 # Folders of up to so many entries are looked into: the root blocks of their entries, where they are here and
@@ -27,9 +27,9 @@ from merkledag.unixfs import Kind, Mtime
 LOOKED_ENTRIES = 512
 LOOKED_BYTES = 16 * 1024 * 1024
 PATIENCE_S = 2.0  # what a page waits for blocks from elsewhere, once it has something to show
-SCANNED_ENTRIES = 50_000  # how far one page looks for names that pass its filter
-_BATCH = 200
-_TURN = 1_000  # entries read before others get a turn
+SCANNED_ENTRIES = 20_000  # how far one page looks for names that pass its filter
+_BATCH = 500  # entries read before others get a turn
+_BATCH_S = 0.05
 _LOOKS_A_TURN = 32
 _PROBE = 1_000  # entries from which the number of all is estimated
 _HASHES = 1 << HASH_BITS
@@ -83,8 +83,9 @@ class Page:
 
     `ordered` tells that the whole folder was read and sorted; `total` entries of `all_entries` pass the
     filter. Otherwise the page is a stretch of a large folder: from `begins` to `ends`, hashes of names, with
-    `scanned` entries looked at and about `estimate` in all. `hasty` pages show
-    what there was in time. `streamed` ones have no items: all entries come in batches.
+    `scanned` entries looked at and about `estimate` in all; or it is `exact`, the entry whose
+    name the filter is. `hasty` pages show what there was in time. `streamed` ones have no items: all entries
+    come in batches.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -125,52 +126,49 @@ class FolderReader:
     async def page(self) -> Page:
         """Raises what reading the folder's blocks raises."""
         after = self._query.after if self._is_hamt else None
-        walk = self._blocks.iterate(entries(self._cid, -1 if after is None else after))
+        walk = entries(self._cid, -1 if after is None else after)
+        # Not much further than to the end of the page.
+        batches = read_batches(self._blocks, walk, min(_BATCH, self._per))
         try:
             found: list[Entry] = []
-            outcome = _Outcome.LARGE if after is not None else await self._gather(walk, found)
+            outcome = _Outcome.LARGE if after is not None else await self._gather(batches, found)
             if outcome is _Outcome.WHOLE:
                 return await self._arranged(found)
             if self._query.per == ALL and after is None:
                 return Page(ordered=False, streamed=True)
             if self._is_hamt:
-                return await self._stretch(found, walk, hasty=outcome is _Outcome.LATE)
-            return await self._flat_stretch(found, walk)
+                return await self._stretch(found, batches, hasty=outcome is _Outcome.LATE)
+            return await self._flat_stretch(found, batches)
         finally:
-            await walk.aclose()
+            await batches.aclose()
 
-    async def batches(self, limit: int) -> AsyncIterator[list[Item]]:
+    async def stream(self, limit: int) -> AsyncGenerator[list[Item], None]:
         """The entries of a folder of any size as they are read, up to `limit` of them."""
-        walk = self._blocks.iterate(entries(self._cid))
-        batch: list[Item] = []
-        count = 0
+        batches = read_batches(self._blocks, entries(self._cid))
+        left = limit
         try:
-            async for entry in in_turns(walk):
-                if self._passes is not None and not self._passes(entry.name):
-                    continue
-                if count == limit:
+            async for batch in batches:
+                items = [Item(entry) for entry in self._passing(batch)][:left]
+                left -= len(items)
+                yield items
+                if not left:
                     break
-                count += 1
-                batch.append(Item(entry))
-                if len(batch) == _BATCH:
-                    yield batch
-                    batch = []
-            if batch:
-                yield batch
         finally:
-            await walk.aclose()
+            await batches.aclose()
 
-    async def _gather(self, walk: AsyncIterator[Entry], found: list[Entry]) -> _Outcome:
+    def _passing(self, found: list[Entry]) -> list[Entry]:
+        return found if self._passes is None else [entry for entry in found if self._passes(entry.name)]
+
+    async def _gather(self, batches: AsyncIterator[list[Entry]], found: list[Entry]) -> _Outcome:
         """Reads the folder into `found` until it ends, or it is clear that it will not be sorted."""
         loop = asyncio.get_running_loop()
         late = loop.time() + PATIENCE_S
-        async for entry in in_turns(walk):
-            found.append(entry)
-            count = len(found)
-            if count > self._sortable:
+        async for batch in batches:
+            found += batch
+            if len(found) > self._sortable:
                 return _Outcome.LARGE
             if self._is_hamt:
-                if count == _PROBE and estimated(count, _hash(entry)) > 2 * self._sortable:
+                if len(found) >= _PROBE and estimated(len(found), _hash(found[-1])) > 2 * self._sortable:
                     return _Outcome.LARGE
                 if loop.time() > late:
                     return _Outcome.LATE
@@ -179,8 +177,7 @@ class FolderReader:
     async def _arranged(self, found: list[Entry]) -> Page:
         """A page of a folder that was read whole."""
         query, all_entries = self._query, len(found)
-        if self._passes is not None:
-            found = [entry for entry in found if self._passes(entry.name)]
+        found = self._passing(found)
         looked = all_entries <= LOOKED_ENTRIES
         items = await look(self._blocks, found) if looked else [Item(entry) for entry in found]
         items.sort(key=_SORT_KEYS[query.sort], reverse=query.descending)
@@ -191,53 +188,67 @@ class FolderReader:
         items = items[(number - 1) * per : number * per]
         return Page(items, total=total, all_entries=all_entries, page=number, pages=pages)
 
-    async def _flat_stretch(self, found: list[Entry], walk: AsyncIterator[Entry]) -> Page:
+    async def _flat_stretch(self, found: list[Entry], batches: AsyncIterator[list[Entry]]) -> Page:
         """A page of a flat folder that is too large to be sorted: in its own order."""
-        passing: list[Entry] = []
-        count = 0
-        async for entry in _chain(found, walk):
-            count += 1
-            if self._passes is None or self._passes(entry.name):
-                passing.append(entry)
+        count = len(found)
+        passing = self._passing(found)
+        async for batch in batches:
+            count += len(batch)
+            passing = passing + self._passing(batch)
         pages = max(1, -(-len(passing) // self._per))
         number = min(self._query.page, pages)
         items = [Item(entry) for entry in passing[(number - 1) * self._per : number * self._per]]
         return Page(items, ordered=False, total=len(passing), all_entries=count, page=number, pages=pages)
 
-    async def _stretch(self, found: list[Entry], walk: AsyncIterator[Entry], *, hasty: bool) -> Page:
+    async def _stretch(
+        self, found: list[Entry], batches: AsyncGenerator[list[Entry], None], *, hasty: bool
+    ) -> Page:
         """A page of a HAMT that is too large to be sorted: in the order of hashes, sorted in itself."""
         after = -1 if self._query.after is None else self._query.after
         page = Page(ordered=False, begins=after + 1, hasty=hasty)
+        if self._query.after is None:
+            page.exact = await self._exact()
+            if page.exact is not None:
+                # What was looked for, most likely; others are looked for when that is asked.
+                page.ends = 0
+                return page
         loop = asyncio.get_running_loop()
-        late = loop.time() + (0.0 if hasty else PATIENCE_S)
-        last: Entry | None = None
-        more = False
-        async for entry in _chain(found, walk):
-            if len(page.items) >= self._per or page.scanned >= SCANNED_ENTRIES:
-                more = True
+        late = loop.time() + PATIENCE_S
+        last = self._take(page, found)
+        more = last is not None and (last is not found[-1] or hasty)
+        while not more:
+            batch = await anext(batches, None)
+            if batch is None:
+                break
+            last = self._take(page, batch) or last
+            page.hasty = loop.time() > late
+            more = last is not batch[-1] or page.hasty
+        if last is not None:
+            end = _hash(last)
+            page.ends = end if more else None
+            page.estimate = estimated(page.scanned, (end if more else _HASHES) - after - 1)
+        page.items.sort(key=_SORT_KEYS[self._query.sort], reverse=self._query.descending)
+        return page
+
+    def _take(self, page: Page, found: list[Entry]) -> Entry | None:
+        """Adds what passes until the page is full; the last entry looked at, None if it was full already."""
+        last = None
+        room = SCANNED_ENTRIES - page.scanned
+        for entry in found[:room]:
+            if len(page.items) >= self._per:
                 break
             last = entry
             page.scanned += 1
             if self._passes is None or self._passes(entry.name):
                 page.items.append(Item(entry))
-            if page.scanned >= len(found) and loop.time() > late:
-                page.hasty = more = True
-                break
-        if last is not None:
-            end = _hash(last)
-            page.ends = end if more else None
-            page.estimate = estimated(page.scanned, (end if more else _HASHES) - after - 1)
-        page.exact = await self._exact(page.items) if self._query.after is None else None
-        page.items.sort(key=_SORT_KEYS[self._query.sort], reverse=self._query.descending)
-        return page
+        return last
 
-    async def _exact(self, items: list[Item]) -> Item | None:
+    async def _exact(self) -> Item | None:
         """The entry of a large folder whose name is the filter itself, wherever it is."""
-        name = self._query.filter
-        if not name or any(item.entry.name == name for item in items):
+        if not self._query.filter:
             return None
         try:
-            return Item(await self._blocks.run(lookup(self._cid, name)))
+            return Item(await self._blocks.run(lookup(self._cid, self._query.filter)))
         except NoSuchLink:
             return None
 
@@ -247,21 +258,38 @@ def estimated(count: int, span: int) -> int:
     return round(count * _HASHES / max(span, 1))
 
 
-async def in_turns(walk: AsyncIterator[T]) -> AsyncIterator[T]:
-    """The items of a walk that may never wait, with turns for others in between."""
-    count = 0
-    async for item in walk:
-        yield item
-        count += 1
-        if count % _TURN == 0:
-            await asyncio.sleep(0)
+async def read_batches(
+    blocks: Blocks, walk: Walk[Entry], size: int = _BATCH
+) -> AsyncGenerator[list[Entry], None]:
+    """The entries of a walk in lists of `size`, with turns for others in between.
 
-
-async def _chain(found: list[Entry], walk: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
-    for entry in found:
-        yield entry
-    async for entry in in_turns(walk):
-        yield entry
+    Lists are never empty. Where blocks have to come from elsewhere, lists are as long as the time allows.
+    """
+    loop = asyncio.get_running_loop()
+    batch: list[Entry] = []
+    due = loop.time() + _BATCH_S
+    try:
+        item = next(walk)
+        while True:
+            if not isinstance(item, Want):
+                batch.append(item)
+                if len(batch) == size:
+                    yield batch
+                    batch = []
+                    await asyncio.sleep(0)
+                    due = loop.time() + _BATCH_S
+                item = walk.send(None)
+                continue
+            if batch and loop.time() > due:
+                yield batch
+                batch = []
+                due = loop.time() + _BATCH_S
+            item = walk.send(await blocks.get(item))
+    except StopIteration:
+        if batch:
+            yield batch
+    finally:
+        walk.close()
 
 
 async def look(blocks: Blocks, found: list[Entry]) -> list[Item]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
 from gateway import mime
-from gateway.listing import Item, Page
+from gateway.listing import Facts, Item, Page
 from gateway.listing_query import ALL, MAX_FILTER_CHARS, ListingQuery, Sort
 from gateway.pages import (
+    KIND_LABELS,
     Links,
     copy_button,
     human_size,
@@ -33,6 +35,8 @@ PICTURE_BYTES = 8 * 1024 * 1024  # in the grid
 _PICTURES = frozenset(
     f"image/{kind}" for kind in ("apng", "avif", "bmp", "gif", "jpeg", "png", "svg+xml", "webp", "x-icon")
 )
+_SIGNS = {key: kind_icon(key) for key in KIND_LABELS}
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch  # names that are the same in HTML and in URLs
 _LAZILY = 'loading="lazy" decoding="async"'
 _JUMPS = 10
 
@@ -182,6 +186,8 @@ class ListingPage:
             notes.append(
                 "This folder is too large to be sorted: its entries are in the order they are stored in."
             )
+        elif page.exact is not None:
+            notes.append("This is the entry of exactly that name.")
         elif not page.ordered and self._query.filter:
             notes.append(
                 f"Looked at {page.scanned:,} of about {rounded(page.estimate or 0):,} names, "
@@ -235,52 +241,55 @@ class ListingPage:
     def _arrow(self) -> str:
         return f' <span aria-hidden="true">{"↓" if self._query.descending else "↑"}</span>'
 
-    def _href(self, item: Item) -> str:
-        """Where an entry's name leads; by its CID if no path can name it."""
-        name = item.entry.name
+    def _address(self, name: str, cid: str) -> tuple[str, str]:
+        """Where an entry's name leads (by CID if no path can name it), and the name encoded; both escaped."""
+        encoded = name if _PLAIN(name) else escape(encode_segment(name))
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            return f"{escape(self._links.host)}/ipfs/{item.entry.cid}"
-        return f"{self._base}/{escape(encode_segment(name))}"
+            return f"{escape(self._links.host)}/ipfs/{cid}", encoded
+        return f"{self._base}/{encoded}", encoded
 
     def _row(self, item: Item) -> str:
         name, cid, _ = item.entry
-        cid_text, shown = str(cid), text(name) or "(no name)"
-        href, size = self._href(item), item.size_bytes
-        facts = item.facts
-        kind = item.icon
-        if is_picture(name) and size is not None and size <= THUMBNAIL_BYTES:
+        facts, size, kind = item.facts, item.size_bytes, item.icon
+        cid_text = str(cid)
+        href, encoded = self._address(name, cid_text)
+        if kind == "i" and size is not None and size <= THUMBNAIL_BYTES and is_picture(name):
             sign = f'<img class="th" src="{href}" alt="Image" {_LAZILY} width="28" height="28">'
         else:
-            sign = kind_icon(kind)
-        times = modes = ""
-        if self._has_times:
-            mtime = None if facts is None else facts.mtime
-            times = f'<td class="m">{"" if mtime is None else time_tag(mtime)}</td>'
-        if self._has_modes:
-            mode = None if facts is None else facts.mode
-            modes = f'<td class="p">{"" if mode is None else mode_text(mode, _FOLDERS.get(kind, "-"))}</td>'
+            sign = _SIGNS[kind]
+        more = self._facts_of(facts, kind) if self._has_times or self._has_modes else ""
         target = ""
         if facts is not None and facts.target is not None:
             target = f' <span class="soft">→ <bdi>{text(facts.target)}</bdi></span>'
         return (
-            f'<tr><td class="k">{sign}</td><td class="n"><bdi><a href="{href}">{shown}</a></bdi>{target}</td>'
-            f'{times}{modes}<td class="c">{self._links.by_cid(cid_text, name)}{short_cid(cid_text)}</a>'
-            f"{copy_button(cid_text, 'Copy CID')}</td>"
-            f'<td class="s">{"" if size is None else human_size(size)}</td></tr>'
+            f'<tr><td class="k">{sign}</td>'
+            f'<td class="n"><bdi><a href="{href}">{_shown(name)}</a></bdi>{target}</td>{more}'
+            f'<td class="c">{self._links.by_cid(cid_text, encoded)}{short_cid(cid_text)}</a>'
+            f'{copy_button(cid_text)}</td><td class="s">{"" if size is None else human_size(size)}</td></tr>'
         )
 
+    def _facts_of(self, facts: Facts | None, kind: str) -> str:
+        """The cells of modification time and mode, where the page has them."""
+        mtime = None if facts is None else facts.mtime
+        mode = None if facts is None else facts.mode
+        cells = f'<td class="m">{"" if mtime is None else time_tag(mtime)}</td>' if self._has_times else ""
+        if self._has_modes:
+            first = kind if kind in ("d", "l") else "-"
+            cells += f'<td class="p">{"" if mode is None else mode_text(mode, first)}</td>'
+        return cells
+
     def _tile(self, item: Item) -> str:
-        name, cid, _ = item.entry
-        href, size, kind = self._href(item), item.size_bytes, item.icon
-        if is_picture(name) and (size is None or size <= PICTURE_BYTES):
+        name, cid = item.entry.name, str(item.entry.cid)
+        size, kind = item.size_bytes, item.icon
+        href, _ = self._address(name, cid)
+        if kind == "i" and (size is None or size <= PICTURE_BYTES) and is_picture(name):
             sign = f'<img src="{href}" alt="" {_LAZILY} width="320" height="240">'
         else:
-            sign = kind_icon(kind)
+            sign = _SIGNS[kind]
         return (
             f'<li class="tile"><a href="{href}"><span class="pic">{sign}</span>'
-            f'<span class="cap"><bdi>{text(name) or "(no name)"}</bdi></span></a>'
-            f'<span class="sub">{"" if size is None else human_size(size)}'
-            f"{copy_button(str(cid), 'Copy CID')}</span></li>"
+            f'<span class="cap"><bdi>{_shown(name)}</bdi></span></a>'
+            f'<span class="sub">{"" if size is None else human_size(size)}{copy_button(cid)}</span></li>'
         )
 
     def _nothing(self, page: Page) -> str:
@@ -338,7 +347,8 @@ class ListingPage:
         )
 
 
-_FOLDERS = {"d": "d", "l": "l"}
+def _shown(name: str) -> str:
+    return name if _PLAIN(name) else text(name) or "(no name)"
 
 
 def _choice(query: ListingQuery) -> str:

@@ -114,7 +114,7 @@ class NodePage:
             rows.append(
                 f'<tr><td class="s">{at:,}</td><td>{name}</td>'
                 f'<td class="c"><a class="ipfs-hash" translate="no" '
-                f'href="{self._links.inspect(cid)}">{short_cid(cid)}</a>{copy_button(cid, "Copy CID")}</td>'
+                f'href="{self._links.inspect(cid)}">{short_cid(cid)}</a>{copy_button(cid)}</td>'
                 f'<td class="s">{size}</td></tr>'
             )
         if rows:

@@ -82,13 +82,21 @@ def _of_gateway(url: str) -> str:
     path = unquote(parts.path)
     if path.startswith(("/ipfs/", "/ipns/")):
         return path
-    label, _, rest = host.partition(".")
-    namespace = rest.partition(".")[0]
-    if namespace == "ipns" and key_name(label) is None:
-        label = uninline_dns_name(label)
-    if namespace in ("ipfs", "ipns"):
-        return f"/{namespace}/{label}{path}"
-    return f"/ipns/{host}{path}"
+    label, namespace = (*host.split(".", 2), "", "")[:2]
+    if namespace == "ipfs" and _is_cid(label):
+        return f"/ipfs/{label}{path}"
+    if namespace == "ipns" and key_name(label) is not None:
+        return f"/ipns/{label}{path}"
+    name = uninline_dns_name(label)
+    return f"/ipns/{name if namespace == 'ipns' and '.' in name else host}{path}"
+
+
+def _is_cid(text: str) -> bool:
+    try:
+        CID.parse(text)
+    except InvalidCID:
+        return False
+    return True
 
 
 def _page() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from html import escape
 
 from gateway import mime
@@ -29,7 +30,7 @@ _EDGE = re.compile(r"^\s+|\s+$")
 
 _ICON_OF_TYPE = {"image": "i", "video": "v", "audio": "a", "text": "t", "font": "f", "model": "f"}
 _ARCHIVES = ("zip", "gzip", "bzip2", "x-tar", "7z", "xz", "zstd", "vnd.ipld.car")
-_LABELS = {
+KIND_LABELS = {
     "d": "Folder", "f": "File", "t": "Text", "i": "Image", "v": "Video", "a": "Audio", "z": "Archive",
     "l": "Symbolic link", "n": "Node",
 }  # fmt: skip
@@ -59,15 +60,15 @@ class Links:
             parts.append(f'<a href="{escape(base)}">{text(segment)}</a>')
         return "/".join(parts)
 
-    def by_cid(self, cid: str, name: str) -> str:
-        """The opening tag of a link to an entry by its CID."""
+    def by_cid(self, cid: str, encoded_name: str) -> str:
+        """The opening tag of a link to an entry by its CID; the name percent-encoded and escaped."""
         if self.asked.kind is Kind.DNSLINK:
             # A DNSLink site has no /ipfs path of its own.
             href, rest = f"{_CID_EXPLORER}{cid}", ' target="_blank" rel="noreferrer noopener"'
         else:
             # The name is encoded twice, as every gateway does; `Exchange.file_name` reads it back.
-            twice = encode_segment(encode_segment(name))
-            href, rest = f"{escape(self.host)}/ipfs/{cid}?filename={escape(twice)}", ""
+            twice = encoded_name.replace("%", "%25")
+            href, rest = f"{escape(self.host)}/ipfs/{cid}?filename={twice}", ""
         return f'<a class="ipfs-hash" translate="no" href="{href}"{rest}>'
 
     def inspect(self, cid: str) -> str:
@@ -141,7 +142,7 @@ def icon(key: str) -> str:
 def kind_icon(key: str) -> str:
     """The drawing of a kind of entry, named for who does not see it."""
     return (
-        f'<svg class="i {key}" width="18" height="18" role="img" aria-label="{_LABELS[key]}">'
+        f'<svg class="i {key}" width="18" height="18" role="img" aria-label="{KIND_LABELS[key]}">'
         f'<use href="#i-{key}"/></svg>'
     )
 
@@ -150,9 +151,12 @@ def guess_icon(name: str, cid: CID) -> str:
     """Which drawing stands for an entry, by name and codec: looking would cost a block read per entry."""
     kind = mime.by_name(name)
     if kind is None:
-        if cid.codec == DAG_PB:
-            return "d" if "." not in name[1:] else "f"
-        return "f"
+        return "d" if cid.codec == DAG_PB and "." not in name[1:] else "f"
+    return _icon_of_type(kind)
+
+
+@lru_cache(maxsize=256)
+def _icon_of_type(kind: str) -> str:
     main, _, sub = kind.partition("/")
     if any(word in sub for word in _ARCHIVES):
         return "z"
@@ -161,12 +165,11 @@ def guess_icon(name: str, cid: CID) -> str:
     return _ICON_OF_TYPE.get(main, "f")
 
 
-def copy_button(value: str, label: str) -> str:
-    """A button that copies `value`; both are escaped here. Not shown without the script."""
+def copy_button(cid: str, label: str = "Copy CID") -> str:
+    """A button that copies a CID, for those who have the script."""
     return (
-        f'<button class="copy" type="button" data-copy="{escape(value)}" aria-label="{escape(label)}" '
-        'title="Copy CID"><svg class="i x" aria-hidden="true"><use href="#i-c"/></svg>'
-        '<svg class="i y" aria-hidden="true"><use href="#i-y"/></svg></button>'
+        f'<button class="copy" type="button" data-copy="{cid}" title="{label}" hidden>'
+        '<svg class="i" width="16" height="16" aria-hidden="true"><use href="#i-c"/></svg></button>'
     )
 
 

@@ -115,7 +115,11 @@ def resolve_link(href: str, base: str, segments: tuple[str, ...]) -> str | None:
     if href.startswith(("//", "\\", "/\\")):
         return None
     if not parts.path:
-        return f"#{_ANCHOR}{parts.fragment}" if parts.fragment and not parts.query else f"?{parts.query}"
+        return (
+            f"#{_ANCHOR}{parts.fragment.casefold()}"
+            if parts.fragment and not parts.query
+            else f"?{parts.query}"
+        )
     path = unquote_to_bytes(parts.path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     # Above the root there is nothing of this content: `..` stops there.
     joined = posixpath.normpath(posixpath.join("/", *segments, "x", "..", path))

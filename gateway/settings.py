@@ -53,9 +53,7 @@ class GatewaySettings:
     write_chunk_bytes: int = 128 * KIB  # what a slow client can make this process hold
     json_check_bytes: int = 4 * MIB  # a UnixFS file up to this size is parsed to see whether it is JSON
     max_listing_entries: int = 1_000_000  # of a folder listed in one page, `per=all`
-    listing_page_entries: int = (
-        1_000  # on one page of a folder; `per=` may ask for up to sorted_listing_entries
-    )
+    listing_page_entries: int = 1_000  # on one page of a folder
     sorted_listing_entries: int = 10_000  # larger folders are listed in the order of their blocks
     max_preview_bytes: int = 256 * KIB  # of a dag-json or dag-cbor node shown as HTML
     max_tar_depth: int = 64

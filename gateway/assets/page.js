@@ -43,9 +43,14 @@
       if (back) back.focus();
     }
     if (!copied) return;
+    const drawing = button.querySelector("use");
+    drawing.setAttribute("href", "#i-y");
     button.classList.add("done");
     say("Copied");
-    setTimeout(() => button.classList.remove("done"), 1200);
+    setTimeout(() => {
+      drawing.setAttribute("href", "#i-c");
+      button.classList.remove("done");
+    }, 1200);
   }
 
   function move(key) {

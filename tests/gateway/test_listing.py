@@ -181,10 +181,13 @@ async def test_a_name_in_a_large_hamt_is_found_at_once_and_patterns_in_stretches
     monkeypatch.setattr(listing, "SCANNED_ENTRIES", 100)
     last = max(names, key=_hash)
     async with serving(source, settings=SMALL) as client:
-        assert names_on((await client.ask(f"/ipfs/{folder}/?filter={last}")).text)[0] == last
+        assert names_on((await client.ask(f"/ipfs/{folder}/?filter={last}")).text) == [last]
+        exact_first = await walk(client, f"/ipfs/{folder}/?filter=f69")
         pages = await walk(client, f"/ipfs/{folder}/?filter=f69*")
     assert sorted([*chain(*pages)]) == sorted(name for name in names if name.startswith("f69"))
-    assert len(pages) >= 7
+    assert exact_first[0] == ["f69"]
+    assert sorted([*chain(*exact_first[1:])]) == sorted([*chain(*pages)])
+    assert len(pages) == len(exact_first) - 1 >= 7
 
 
 async def test_a_large_flat_folder_is_paged_in_its_own_order() -> None:

@@ -406,6 +406,21 @@ class TestFolders:
         run(lookup(cid, "file 1"), blocks.get)
         assert len(blocks.asked) <= 3
 
+    @pytest.mark.parametrize("fanout", [16, 256])
+    def test_entries_of_a_hamt_can_be_had_from_a_place_on(self, fanout: int) -> None:
+        blocks, cid, listed = sharded(2000, fanout)
+        list(iterate(entries(cid), blocks.get))
+        shards = len(blocks.asked)
+        hashes = sorted(hamt.hash_name(entry.name.encode()) for entry in listed)
+        middle, last = hashes[1000], hashes[-1]
+        for after in (-1, 0, hashes[0], middle - 1, middle, middle + 1, last - 1, last, 2**64 - 1):
+            blocks.asked.clear()
+            walk = iterate(entries(cid, after), blocks.get)
+            found = [hamt.hash_name(entry.name.encode()) for entry in walk]
+            assert found == [hashed for hashed in hashes if hashed > after]
+            # Of what lies before, only the shards on the way are read.
+            assert len(blocks.asked) <= shards * len(found) / len(hashes) * 1.2 + 8
+
     def test_entries_of_a_hamt_are_streamed(self) -> None:
         blocks, cid, _ = sharded(3000)
         next(iterate(entries(cid), blocks.get))
