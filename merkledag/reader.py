@@ -132,15 +132,11 @@ def read_file(
         if known is not None and (is_leaf or declared is not None):
             block = known(cid, base, declared)
             is_leaf = is_leaf or block is not None
-        node: filenode.FileNode | CID | None = None
-        if nodes is not None and not is_leaf:
-            node = nodes.files.get(cid)
+        node: filenode.FileNode | CID | None = None if nodes is None or is_leaf else nodes.files.get(cid)
         if node is None:
             if block is None:
                 block = need((yield Want(cid, ahead)))
-            node = None if is_leaf else _node(cid, block, declared is not None)
-            if nodes is not None and isinstance(node, filenode.FileNode) and node.child_count:
-                nodes.files.put(cid, node)
+            node = None if is_leaf else _node(cid, block, declared is not None, nodes)
         if isinstance(node, CID):
             hops += 1
             if hops > MAX_METADATA_NODES:
@@ -175,13 +171,13 @@ def read_file(
         ahead = tuple(frame.cids[at + 1 : at + 1 + AHEAD])
 
 
-def _node(cid: CID, block: Buffer, is_child: bool) -> filenode.FileNode | CID:
+def _node(cid: CID, block: Buffer, is_child: bool, nodes: Nodes | None) -> filenode.FileNode | CID:
     """The file node in a block, or the CID of the file that a Metadata node is about.
 
-    A child that is no file makes the whole file invalid.
+    One with children goes to `nodes`. A child that is no file makes the whole file invalid.
     """
     try:
-        return filenode.parse(cid, block)
+        node = filenode.parse(cid, block)
     except NotAFile as error:
         if is_child:
             raise DecodeError(f"part of a file is not a file: {error}") from error
@@ -189,3 +185,6 @@ def _node(cid: CID, block: Buffer, is_child: bool) -> filenode.FileNode | CID:
         if about is None:
             raise
         return about
+    if nodes is not None and node.child_count:
+        nodes.files.put(cid, node)
+    return node
