@@ -104,7 +104,7 @@ def _gateway(
     if screen is not None:
         watched_names = watched_names and screen.names(watched_names)
         records = records and screen.records(records)
-    return Gateway(watched, watched_names, records, settings, screen)
+    return Gateway(watched, watched_names, records, settings, screen, metrics)
 
 
 def _following(

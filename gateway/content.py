@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from gateway import errors, headers
 from gateway.blocks import Blocks
+from gateway.metrics import Metrics
 from gateway.names import resolve_name
 from gateway.request import ContentRequest
 from gateway.screen import Screen
@@ -96,9 +97,10 @@ class Locator:
     """Resolves content paths."""
 
     def __init__(
-        self, names: NameResolver | None, settings: GatewaySettings, screen: Screen | None = None
+        self, names: NameResolver | None, settings: GatewaySettings, screen: Screen | None, metrics: Metrics
     ) -> None:
         self._names = names
+        self._metrics = metrics
         self._screen = screen
         self._settings = settings
         self._cache = PathCache(settings.path_cache_entries)
@@ -145,6 +147,11 @@ class Locator:
         """The node at a path, found from the nearest one on the way that is remembered."""
         key = (root, segments, skip)
         node = self._cache.get(key)
+        if len(segments) == total:
+            if node is None:
+                self._metrics.path_misses += 1
+            else:
+                self._metrics.path_hits += 1
         if node is not None:
             return node
         if len(segments) > max(skip, 1):

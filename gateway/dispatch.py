@@ -21,6 +21,7 @@ from gateway.format_node import serve_node, wants_node
 from gateway.format_record import serve_record
 from gateway.format_tar import serve_tar
 from gateway.hosts import Hosts
+from gateway.metrics import Metrics
 from gateway.negotiation import Format, Wanted, negotiate
 from gateway.passage import note_kind
 from gateway.request import ContentRequest, read_target, split_proxied
@@ -45,7 +46,8 @@ class Gateway:
         names: NameResolver | None,
         records: RecordSource | None,
         settings: GatewaySettings,
-        screen: Screen | None = None,
+        screen: Screen | None,
+        metrics: Metrics,
     ) -> None:
         self._source = source
         self._screen = screen
@@ -54,7 +56,7 @@ class Gateway:
         self._settings = settings
         self._hosts = Hosts(settings)
         self._addressing = Addressing(names, settings)
-        self._locator = Locator(names, settings, screen)
+        self._locator = Locator(names, settings, screen, metrics)
         self._shortcuts = Shortcuts(settings.path_cache_entries)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -67,6 +67,8 @@ async def test_what_is_counted() -> None:
     assert found["blocks_total", (("outcome", "here"),)] > 0
     assert found["names_total", (("outcome", "found"),)] >= 1
     assert found["names_total", (("outcome", "none"),)] >= 1
+    assert found["path_cache_total", (("outcome", "hit"),)] > 0
+    assert found["path_cache_total", (("outcome", "miss"),)] > 0
     assert found["in_flight", ()] == 0
     assert found["workers", ()] == 1
 
