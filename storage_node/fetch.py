@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Container, Iterable
 from contextlib import aclosing, suppress
@@ -16,6 +17,7 @@ from proofs.errors import ProofsError, UndecodableGroup
 from proofs.manifest import decode_manifest
 from storage_node.errors import BlockNotFound, EndpointRefused, PeerMisbehaved, PeerUnreachable
 from storage_node.manifests import ManifestShelf, Shelved
+from storage_node.patience import PATIENCE_S, PatientDirectory
 from storage_node.pool import NodePool
 from storage_node.providers import Directory
 from storage_node.restore import restore_share
@@ -30,13 +32,15 @@ MAX_RECENT_ROOTS = 16
 # After so many answers "not here", knowing which node holds which block is worth reading a manifest.
 MISSES_PER_MANIFEST = 4
 MAX_MANIFESTS_TRIED = 16
+_log = logging.getLogger(__name__)
 LEDGER = "the ledger"  # as it is called where people are told who was asked
 
 
 class NetworkFetcher:
     """Finds a block on the network. One call at a time for one block; callers for the same block share it.
 
-    ``hedge_s``: how long one node may take before another is asked as well.
+    ``hedge_s``: how long one node may take before another is asked as well; ``ledger_patience_s``: how long
+    the ledger may take before one does without it.
     """
 
     def __init__(
@@ -46,8 +50,9 @@ class NetworkFetcher:
         *,
         hedge_s: float = HEDGE_S,
         timeout_s: float = FETCH_TIMEOUT_S,
+        ledger_patience_s: float = PATIENCE_S,
     ) -> None:
-        self._directory = directory
+        self._directory = PatientDirectory(directory, pool.clock, patience_s=ledger_patience_s)
         self._pool = pool
         self._hedge_s = hedge_s
         self._timeout_s = timeout_s
@@ -119,7 +124,10 @@ class NetworkFetcher:
         except LedgerError as error:
             trail.begins(LEDGER)
             trail.ends(LEDGER, UNREACHABLE)
-            raise BlockNotFound(f"{cid}: {error}", trail.notes(), unsure=True) from error
+            # Where the operator's ledger is, and what ails it, is nothing for strangers to read.
+            _log.info("fetching %s: %s", cid, error)
+            message = f"no node that is known has {cid}, and the ledger does not answer"
+            raise BlockNotFound(message, trail.notes(), unsure=True) from error
         if data is None:
             raise BlockNotFound(f"no reachable node has {cid}", trail.notes(), unsure=trail.unsure)
         self._trails.forget(cid.multihash)

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from gateway.app import add_trustless_routes, build_app
 from gateway.listener import listen
 from gateway.settings import GatewaySettings
+from ledger.engine.errors import LedgerUnreachable
 from merkledag.cid import CID
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.endpoints import open_session
@@ -108,12 +109,18 @@ class World:
         self.nodes.urls.append(url)
         return url
 
-    async def gateway(self, settings: GatewaySettings | None = None, *, hedge_s: float = 0.2) -> Client:
+    async def gateway(
+        self,
+        settings: GatewaySettings | None = None,
+        *,
+        hedge_s: float = 0.2,
+        ledger_patience_s: float = 3.0,
+    ) -> Client:
         """A gateway and a client of it."""
         loop = asyncio.get_running_loop()
         session = await self.stack.enter_async_context(open_session(allow_private=True))
         pool = NodePool(session, wall_clock=loop.time, clock=loop.time, allow_private=True)
-        fetcher = NetworkFetcher(self.nodes, pool, hedge_s=hedge_s)
+        fetcher = NetworkFetcher(self.nodes, pool, hedge_s=hedge_s, ledger_patience_s=ledger_patience_s)
         source = NetworkSource(LocalSource(MemoryStore()), fetcher.fetch, asked=fetcher.asked)
         self.stack.push_async_callback(source.aclose)
         settings = settings or GatewaySettings()
@@ -277,6 +284,33 @@ async def test_when_the_last_client_leaves_the_nodes_are_no_longer_asked(world: 
     assert world.left == 0
     socks[1].close()
     await until(lambda: world.left == 1)
+
+
+class SilentLedger(Nodes):
+    """Names what it once knew, and answers nothing more."""
+
+    async def learn_content(self, content: CID) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    async def endpoints(self) -> tuple[str, ...]:
+        raise LedgerUnreachable("no ledger answers at http://10.1.2.3:4190")
+
+
+async def test_a_ledger_that_does_not_answer_holds_nobody_up_and_is_not_described_to_strangers(
+    world: World,
+) -> None:
+    world.nodes = SilentLedger()
+    await world.add_honest("good")
+    client = await world.gateway(ledger_patience_s=0.05)
+    answers = await asyncio.gather(
+        *(client.ask(f"/ipfs/{CID.of(bytes([n]))}", {"Accept": "application/json"}) for n in range(10))
+    )
+    for answer in answers:
+        document = json.loads(answer.body)
+        assert answer.status == 502
+        assert [each["provider"] for each in document["asked"]] == ["the ledger"]
+        assert b"10.1.2.3" not in answer.body
 
 
 async def test_what_every_node_says_it_has_not_got_is_not_found(world: World) -> None:
