@@ -63,7 +63,7 @@ class Hosts:
         self._paths = HostPatterns(settings.path_hosts)
         self._trustless = HostPatterns(settings.trustless_hosts)
         self._full = HostPatterns(settings.full_hosts)
-        self._remembered = lru_cache(maxsize=_REMEMBERED_HOSTS)(self._read)
+        self._remembered = lru_cache(maxsize=_REMEMBERED_HOSTS)(self.read)
 
     def origin(self, request: web.BaseRequest, target: tuple[str, str] | None = None) -> Origin:
         """Where the request's host says that content comes from.
@@ -79,7 +79,8 @@ class Hosts:
             scheme = forwarded if forwarded in ("http", "https") else scheme
         return self._remembered(host, scheme)
 
-    def _read(self, text: str, scheme: str) -> Origin:
+    def read(self, text: str, scheme: str) -> Origin:
+        """As `origin`, from a host as a request gives it."""
         if not text:  # HTTP/1.0
             return Origin("", scheme, self._is_trustless(""))
         parsed = parse_host(text)
