@@ -38,13 +38,16 @@ paths = st.lists(
 @given(hosts, paths, st.booleans())
 def test_redirects_stay_here(host: str, path: str, service_worker: bool) -> None:
     target, proxied = split_proxied(path)
+    refused = None
     try:
         origin = HOSTS.read(host if proxied is None else proxied[1], "http")
         asked = asyncio.run(
             ADDRESSING.asked(origin, read_target(target, SETTINGS), service_worker=service_worker)
         )
     except GatewayError as error:
-        assert error.status < 500
+        refused = error
+    if refused is not None:
+        assert refused.status < 500
         return
     if not isinstance(asked, web.Response) or asked.status == 200:
         return
