@@ -173,7 +173,8 @@ async def listen_on(
         if sole is None or guard.draining_since is not None or "Expect" in request.headers:
             return await routed(request)
         response = await sole.handle(request)
-        guard.while_draining(response)
+        if not response.prepared:  # else its head is sent, and promised to keep the connection
+            guard.while_draining(response)
         return response
 
     async def tracked(request: web.BaseRequest) -> web.StreamResponse:
@@ -205,7 +206,7 @@ async def listen_on(
 
 
 def _refusal_of_version(request: web.BaseRequest) -> web.Response | None:
-    """An answer that ends the connection, to a request whose version is not spoken or whose end is doubtful."""
+    """An answer that ends the connection, to a request of a version not spoken, or whose end is doubtful."""
     refused: web.Response | None = None
     if request.version != HttpVersion10:
         refused = web.Response(status=505, text="505 This server speaks HTTP/1.1 and HTTP/1.0\n")
@@ -267,10 +268,7 @@ class Guard:
         self.while_draining(response)
 
     def while_draining(self, response: web.StreamResponse) -> None:
-        """Has the connection closed after this answer, as long as the server ends.
-
-        Its head says so if it is not sent yet.
-        """
+        """Has the connection closed after this answer, as long as the server ends; its head says so."""
         if self.draining_since is not None:
             response.force_close()
             response.headers["Connection"] = "close"

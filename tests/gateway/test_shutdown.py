@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from aiohttp import web
 
-from gateway.listener import Listener, listen, listen_on
+from gateway.listener import SOLE_HANDLER, Listener, SoleHandler, listen, listen_on
 from gateway.settings import GatewaySettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -19,8 +19,10 @@ ENOUGH_S = 20.0
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Listener]:
+async def serving(handler: Handler, sole: SoleHandler | None = None) -> AsyncIterator[Listener]:
     app = web.Application()
+    if sole is not None:
+        app[SOLE_HANDLER] = sole
     app.router.add_get("/", handler)
     listener = await listen(app, "127.0.0.1", 0, GatewaySettings())
     try:
@@ -87,6 +89,43 @@ async def test_a_kept_connection_is_told_that_this_answer_is_its_last() -> None:
 
         assert b"Connection: close" in await head(reader)
         assert await reader.read() == b"hello"
+        await draining
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_connection_that_was_promised_to_be_kept_is_kept_for_one_more_answer(alone: bool) -> None:
+    class Slow(SoleHandler):
+        def __init__(self) -> None:
+            self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+        async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse()
+            response.content_length = 8
+            await response.prepare(request)
+            await response.write(b"half")
+            self.begun.set()
+            await self.go_on.wait()
+            await response.write(b"half")
+            await response.write_eof()
+            return response
+
+    slow = Slow()
+    async with (
+        serving(slow.handle, slow if alone else None) as listener,
+        connected(listener.port) as (reader, writer),
+    ):
+        writer.write(ASK)
+        await slow.begun.wait()
+        draining = asyncio.create_task(listener.drain(ENOUGH_S, ENOUGH_S))
+        await asyncio.sleep(0)  # it begins
+        slow.go_on.set()
+        assert b"Connection: close" not in await head(reader)
+        assert await reader.readexactly(8) == b"halfhalf"
+
+        writer.write(ASK)
+
+        assert b"Connection: close" in await head(reader)
+        assert await reader.read() == b"halfhalf"
         await draining
 
 
