@@ -80,9 +80,6 @@ class HostPatterns:
                 self._exact.add(pattern)
         self._wild = re.compile("|".join(wild)) if wild else None
 
-    def __bool__(self) -> bool:
-        return bool(self._exact or self._wild)
-
     def match(self, name: str) -> bool:
         """Whether a lower-case name is in the list."""
         return name in self._exact or (self._wild is not None and self._wild.fullmatch(name) is not None)
