@@ -94,7 +94,7 @@ async def test_a_kept_connection_is_told_that_this_answer_is_its_last() -> None:
 
 @pytest.mark.parametrize("alone", [False, True])
 async def test_a_connection_that_was_promised_to_be_kept_is_kept_for_one_more_answer(alone: bool) -> None:
-    class Slow(SoleHandler):
+    class Slow:
         def __init__(self) -> None:
             self.begun, self.go_on = asyncio.Event(), asyncio.Event()
 
@@ -111,7 +111,7 @@ async def test_a_connection_that_was_promised_to_be_kept_is_kept_for_one_more_an
 
     slow = Slow()
     async with (
-        serving(slow.handle, slow if alone else None) as listener,
+        serving(slow.handle, SoleHandler(slow.handle) if alone else None) as listener,
         connected(listener.port) as (reader, writer),
     ):
         writer.write(ASK)
