@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiohttp import web
 
@@ -59,8 +59,7 @@ class Front:
                 return await self._handle(request, passage)
             with self._tracer.request(request) as span:
                 response = await self._handle(request, passage)
-                told = _told(request, passage, response)
-                span.answered(told.status, told.kind, told.sent_bytes)
+                span.answered(*_told(request, passage, response))
                 return response
         finally:
             end_passage()
@@ -145,14 +144,14 @@ class Front:
         """Counts and logs an answer; `response` None: the client left, or was cut off."""
         metrics = self._metrics
         seconds = time.monotonic() - began_s
-        told = _told(request, passage, response)
+        status, kind, sent_bytes = _told(request, passage, response)
         body = passage.body
-        method = request.method if request.method in _COUNTED_METHODS else "other"
-        metrics.requests[method, told.status // 100] += 1
-        metrics.sent_bytes += told.sent_bytes
+        method = request.method
+        metrics.requests[method if method in _COUNTED_METHODS else "other", status // 100] += 1
+        metrics.sent_bytes += sent_bytes
         metrics.request.observe(seconds)
         if response is not None:
-            metrics.first_byte[told.kind].observe(seconds if body is None else body.began_s - began_s)
+            metrics.first_byte[kind].observe(seconds if body is None else body.began_s - began_s)
         elif body is not None:
             metrics.cut += 1
         if self._access_log is not None:
@@ -160,39 +159,39 @@ class Front:
             self._access_log(
                 AccessRecord(
                     client or request.remote or "-",
-                    request.method,
+                    method,
                     request.raw_path,
                     f"{request.version.major}.{request.version.minor}",
                     request.host,
-                    told.status,
-                    told.sent_bytes,
+                    status,
+                    sent_bytes,
                     seconds,
-                    told.kind,
+                    kind,
                     headers.get("Referer", ""),
                     headers.get("User-Agent", ""),
                 )
             )
 
 
-class _Told(NamedTuple):
-    """An answer, as counts and logs have it."""
-
-    status: int
-    kind: str
-    sent_bytes: int  # of the body: what was streamed, else what is about to be sent
-
-
-def _told(request: web.BaseRequest, passage: Passage, response: web.StreamResponse | None) -> _Told:
+def _told(
+    request: web.BaseRequest, passage: Passage, response: web.StreamResponse | None
+) -> tuple[int, str, int]:
+    """An answer's status, kind and bytes of body: those that were streamed, else are about to be sent."""
     body = passage.body
     if response is None:
-        return _Told(CLIENT_LEFT, "error", 0 if body is None else body.sent_bytes)
-    status = response.status
-    kind: str = passage.kind
+        return CLIENT_LEFT, "error", 0 if body is None else body.sent_bytes
+    status, kind = response.status, passage.kind
     if status >= 300:
-        kind = "error" if status >= 400 else "not_modified" if status == 304 else "redirect"
-    sent_bytes = 0
-    if body is not None:
-        sent_bytes = body.sent_bytes
-    elif request.method != "HEAD" and isinstance(response, web.Response):
-        sent_bytes = len(response.body) if isinstance(response.body, bytes) else 0
-    return _Told(status, kind, sent_bytes)
+        return status, _other_kind(status), _size(request, response) if body is None else body.sent_bytes
+    return status, kind, _size(request, response) if body is None else body.sent_bytes
+
+
+def _other_kind(status: int) -> str:
+    if status >= 400:
+        return "error"
+    return "not_modified" if status == 304 else "redirect"
+
+
+def _size(request: web.BaseRequest, response: web.StreamResponse) -> int:
+    data = response.body if isinstance(response, web.Response) else None
+    return len(data) if isinstance(data, bytes) and request.method != "HEAD" else 0

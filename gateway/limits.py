@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections import OrderedDict
 from functools import lru_cache
 from typing import Final
 
@@ -76,7 +75,7 @@ class Running:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._begun: OrderedDict[asyncio.Task[object], float] = OrderedDict()  # the oldest first
+        self._begun: dict[asyncio.Task[object], float] = {}  # the oldest first
         self._expired: set[asyncio.Task[object]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._by_client: dict[str, int] = {}
@@ -95,13 +94,14 @@ class Running:
         """Whether the task was cancelled because it took too long; then it goes on, to say so."""
         if task not in self._expired:
             return False
+        self._expired.discard(task)
         task.uncancel()
         return True
 
     def end(self, task: asyncio.Task[object]) -> None:
         """The request is answered."""
         del self._begun[task]
-        self._expired.discard(task)
+        self.has_expired(task)  # where the answer was whole just then
 
     def sweep(self) -> None:
         """Cancels what has run too long; again in a second while anything runs."""

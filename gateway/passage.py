@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -12,12 +11,14 @@ if TYPE_CHECKING:
 Kind = Literal["file", "listing", "raw", "car", "tar", "codec", "record", "page"]
 
 
-@dataclass(slots=True)
 class Passage:
     """One request on its way through."""
 
-    kind: Kind = "file"
-    body: Body | None = None  # of the response, if it is streamed and its headers went out
+    __slots__ = ("body", "kind")
+
+    def __init__(self) -> None:
+        self.kind: Kind = "file"
+        self.body: Body | None = None  # of the response, if it is streamed and its headers went out
 
 
 # That of the request which the current task answers.

@@ -48,7 +48,7 @@ async def test_errors_are_one_line_for_programs_and_a_page_for_people(site: Site
         ("/ipfs/bafkreib6afhnrnp3xqnpgxk7zlmb4cayrsvjoabqujgllpswf6sotaxdga", 404),
         ("/ipfs/{root}/a.txt?format=dag-json", 406),
         ("/ipfs/{root}/a.txt?format=json", 406),
-        ("/ipfs/" + "a" * 9000, 400),
+        ("/ipfs/" + "a" * 9000, 414),
     ],
 )
 async def test_what_cannot_be_served_has_the_right_status(site: Site, path: str, status: int) -> None:
