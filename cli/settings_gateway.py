@@ -55,6 +55,7 @@ HELP: Final = {
     "denylists": "files of what is not to be served (IPIP-0383), later ones win",
     "tracing": "spans by OpenTelemetry, if it is installed",
     "path_cache_entries": "paths remembered in one worker",
+    "node_cache_bytes": "memory of one worker for folders and inner nodes of files, taken apart",
 }  # fmt: skip
 # The contract of the command line names these.
 _VARIABLES: Final = {"subdomain_hosts": "HOLDFAST_SUBDOMAIN_HOSTS"}

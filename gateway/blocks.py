@@ -20,6 +20,7 @@ from gateway.settings import GatewaySettings
 from gateway.source import Asking, BlockSource, Retrieval
 from merkledag.cid import CID
 from merkledag.codecs import RAW
+from merkledag.nodes import Nodes
 from merkledag.reader import read_file
 from merkledag.steps import Buffer, Steps, Walk, Want, adrive_walk, inline
 
@@ -31,10 +32,19 @@ class Blocks:
 
     `only_cached` refuses what is not here (NotCached). Raises ContentMissing and RetrievalTimeout for blocks
     that do not come; whatever a traversal itself raises passes on. `close` cancels what was fetched ahead.
+    `nodes` keeps what several requests need of inner nodes.
     """
 
-    def __init__(self, source: BlockSource, settings: GatewaySettings, *, only_cached: bool = False) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        settings: GatewaySettings,
+        *,
+        only_cached: bool = False,
+        nodes: Nodes | None = None,
+    ) -> None:
         self._source = source
+        self.nodes = nodes
         self._settings = settings
         self._only_cached = only_cached
         self._ahead: dict[CID, asyncio.Task[bytes]] = {}
@@ -52,7 +62,7 @@ class Blocks:
 
     def here_only(self) -> Blocks:
         """The same blocks as far as they are here; raises NotCached for others."""
-        return Blocks(self._source, self._settings, only_cached=True)
+        return Blocks(self._source, self._settings, only_cached=True, nodes=self.nodes)
 
     async def get(self, want: Want) -> bytes:
         """The wanted block, copied."""
@@ -109,11 +119,13 @@ class Blocks:
         if view is not None:
             with view as block:
                 return bytes(block[start:end])
-        return b"".join([bytes(item) async for item in self.iterate(read_file(cid, start, end))])
+        return b"".join(
+            [bytes(item) async for item in self.iterate(read_file(cid, start, end, nodes=self.nodes))]
+        )
 
     async def _send_walk(self, body: Body, cid: CID, position: int, end: int) -> int:
         """Sends from `position`; returns where it stopped: `end`, or earlier to be started again."""
-        walk = read_file(cid, position, end)
+        walk = read_file(cid, position, end, nodes=self.nodes)
         first = position
         ahead = FileAhead(self._source, cid, position, end, self._settings)
         try:

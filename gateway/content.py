@@ -16,7 +16,7 @@ from gateway.settings import GatewaySettings
 from gateway.source import NameResolver
 from merkledag.cid import CID
 from merkledag.errors import InvalidCID
-from merkledag.reader import NodeStat, stat
+from merkledag.reader import Entry, NodeStat, stat
 from merkledag.resolve import resolve
 
 ROOT_BLOCK = "root block"
@@ -40,6 +40,8 @@ class Node:
     known: NodeStat | None = None
     index: Node | None = None  # a folder's index.html
     index_known: bool = False
+    readme: Entry | None = None  # the folder's README
+    readme_known: bool = False
     sniffed: str | None = None
     html_type: str | None = None
     is_json: bool | None = None
@@ -131,7 +133,7 @@ class Locator:
         screen = self._screen
         if screen is not None and node.admitted != screen.version:
             version = screen.version
-            screen.admit_nodes(await blocks.run(resolve(root, segments)), segments)
+            screen.admit_nodes(await blocks.run(resolve(root, segments, nodes=blocks.nodes)), segments)
             node.admitted = version
 
     def root_cid(self, asked: ContentRequest) -> CID:
@@ -158,11 +160,11 @@ class Locator:
             parent = await self._node(root, segments[:-1], blocks, total, skip)
             if not parent.remainder:
                 blocks.step = f"path segment {len(segments)} of {total}"
-                found = await blocks.run(resolve(parent.cid, segments[-1:]))
+                found = await blocks.run(resolve(parent.cid, segments[-1:], nodes=blocks.nodes))
                 roots = f"{parent.roots},{found.cid}" if found.parents else parent.roots
                 return self._cache.put(key, Node(found.cid, roots, found.remainder))
         blocks.step = f"path segment 1 of {total}"
-        found = await blocks.run(resolve(root, segments))
+        found = await blocks.run(resolve(root, segments, nodes=blocks.nodes))
         nodes = [*found.parents, found.cid]
         roots = ",".join(map(str, nodes[min(skip, len(nodes) - 1) :]))
         return self._cache.put(key, Node(found.cid, roots, found.remainder))

@@ -32,6 +32,7 @@ from gateway.site_rules import serve_missing
 from gateway.source import BlockSource, NameResolver, RecordSource
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import MerkledagError, NoSuchLink, NotADirectory
+from merkledag.nodes import Nodes
 
 _TRUSTLESS = (Format.RAW, Format.CAR, Format.IPNS_RECORD)
 _CODEC_FORMATS = (Format.DAG_JSON, Format.DAG_CBOR, Format.CBOR)
@@ -58,6 +59,7 @@ class Gateway:
         self._addressing = Addressing(names, settings)
         self._locator = Locator(names, settings, screen, metrics)
         self._shortcuts = Shortcuts(settings.path_cache_entries)
+        self._nodes = Nodes.bounded(settings.node_cache_bytes)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Raises GatewayError and MerkledagError before the response has begun, ConnectionError after."""
@@ -74,8 +76,13 @@ class Gateway:
         if isinstance(asked, web.Response):
             return asked
         wanted = negotiate(target.query.get("format"), field(request.headers, "Accept"), target.query)
-        source = self._source if self._screen is None else self._screen.admit(asked, self._source)
-        blocks = Blocks(source, self._settings, only_cached=only_if_cached(request.headers))
+        source = self._source
+        nodes: Nodes | None = self._nodes
+        if self._screen is not None:
+            source, common = self._screen.admit(asked, source)
+            nodes = nodes if common else None
+        only_cached = only_if_cached(request.headers)
+        blocks = Blocks(source, self._settings, only_cached=only_cached, nodes=nodes)
         exchange = Exchange(request, asked, wanted, blocks, self._settings, request.method == "HEAD")
         try:
             return await self._serve(exchange, trustless=origin.trustless)
@@ -84,6 +91,7 @@ class Gateway:
 
     def forget_answers(self) -> None:
         """What was answered before is answered anew: the denylists have changed."""
+        self._nodes = Nodes.bounded(self._settings.node_cache_bytes)
         self._shortcuts = Shortcuts(self._settings.path_cache_entries)
 
     def is_site(self, request: web.BaseRequest) -> bool:

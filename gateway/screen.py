@@ -165,22 +165,27 @@ class Screen:
         """Changes with the rules."""
         return self._denylists.version
 
-    def admit(self, asked: ContentRequest, source: BlockSource) -> BlockSource:
-        """Looks at what is asked for, before anything is fetched for it; the source for the request."""
+    def admit(self, asked: ContentRequest, source: BlockSource) -> tuple[BlockSource, bool]:
+        """Looks at what is asked for, before anything is fetched for it.
+
+        Returns the source for the request, and whether others may be given what it reads.
+        """
         rules = self._denylists.rules
         if not rules:
-            return source
+            return source, True
         if asked.namespace != "ipfs":
             _refuse(rules.name(asked.root, asked.segments), asked.content_path)
-            return ScreenedSource(source, rules)
+            return ScreenedSource(source, rules), True
         try:
             root = CID.parse(asked.root)
         except InvalidCID:
-            return source  # whoever resolves the path says what is wrong with it
+            return source, True  # whoever resolves the path says what is wrong with it
         _refuse(rules.path(root, asked.segments), asked.content_path)
         if asked.slash and "format" not in asked.query:  # a folder's index.html is served under its address
             _refuse(rules.path(root, (*asked.segments, _INDEX)), asked.content_path)
-        return ScreenedSource(source, rules, root.multihash if rules.excepts(root, asked.segments) else None)
+        if rules.excepts(root, asked.segments):
+            return ScreenedSource(source, rules, root.multihash), False
+        return ScreenedSource(source, rules), True
 
     def admit_root(self, root: CID, segments: tuple[str, ...]) -> None:
         """Looks at where a name leads, before anything is fetched."""

@@ -12,6 +12,9 @@ MIB = 1024 * KIB
 TIB = 1024 * 1024 * MIB
 
 
+_MAY_BE_NONE = ("prefetch_blocks", "path_cache_entries", "node_cache_bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Limits have their unit last in the name. Raises ValueError where a number makes no sense."""
@@ -68,12 +71,13 @@ class GatewaySettings:
 
     # Remembered paths under /ipfs (immutable)
     path_cache_entries: int = 16_384
+    node_cache_bytes: int = 8 * MIB  # of folders and inner nodes of files, taken apart
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                least = 0 if field.name in ("prefetch_blocks", "path_cache_entries") else 1e-3
+                least = 0 if field.name in _MAY_BE_NONE else 1e-3
                 if value < least:
                     raise ValueError(f"gateway setting {field.name} must be larger than {value}")
         for name in ("trustless_hosts", "full_hosts", "subdomain_hosts", "path_hosts"):
