@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 
 from aiohttp import web
@@ -139,14 +140,16 @@ async def _send(
 
 async def _find_readme(exchange: Exchange, node: Node) -> Entry | None:
     """The folder's README, as far as that can be told from what is here."""
-    for name in readme.NAMES:
+    if not node.readme_known:
         try:
-            return await run_here(exchange.blocks, lookup(node.cid, name))
-        except NoSuchLink:
-            continue
+            for name in readme.NAMES:
+                with suppress(NoSuchLink):
+                    node.readme = await run_here(exchange.blocks, lookup(node.cid, name))
+                    break
+            node.readme_known = True
         except (NotHere, MerkledagError):
             return None
-    return None
+    return node.readme
 
 
 def _readme_among(page: Page) -> Entry | None:

@@ -227,6 +227,9 @@ class FolderReader:
             end = _hash(last)
             page.ends = end if more else None
             page.estimate = estimated(page.scanned, (end if more else _HASHES) - after - 1)
+            if len(found) > page.scanned:
+                # More was read than is shown.
+                page.estimate = estimated(len(found), _hash(found[-1]))
         page.items.sort(key=_SORT_KEYS[self._query.sort], reverse=self._query.descending)
         return page
 

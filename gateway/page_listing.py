@@ -117,7 +117,7 @@ class ListingPage:
         if page.all_entries is not None:
             count = f"<b>{page.all_entries:,} {'entry' if page.all_entries == 1 else 'entries'}</b>"
         elif page.estimate is not None:
-            count = f"about&nbsp;<b>{rounded(page.estimate):,} entries</b>"
+            count = f"<span>about <b>{rounded(page.estimate):,} entries</b></span>"
         else:
             count = "<b>a large folder</b>"
         items = [
@@ -337,7 +337,9 @@ class ListingPage:
             jumps.append(f"<b>{label}</b>" if tenth == here else f'<a href="{href}">{label}</a>')
         onward = ""
         if page.ends is not None:
-            word = "Go on looking" if query.filter else "Next"
+            word = (
+                "Look for others" if page.exact is not None else "Go on looking" if query.filter else "Next"
+            )
             href = query.url(after=page.ends)
             onward = f'<a class="btn main" data-key="n" rel="next" href="{href}">{word} →</a>'
         first = "" if query.after is None else f'<a class="btn" href="{query.url(after=None)}">← Start</a>'
