@@ -293,6 +293,12 @@ class ListingPage:
         )
 
     def _nothing(self, page: Page) -> str:
+        if page.begins:
+            return (
+                "No name in this stretch matches."
+                if self._query.filter
+                else "Nothing comes behind this place."
+            )
         if not self._query.filter:
             return "This folder is empty."
         if page.ends is not None:

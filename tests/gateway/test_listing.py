@@ -162,6 +162,8 @@ async def test_a_large_hamt_is_walked_from_page_to_page() -> None:
         following = sorted((name for name in names if hash_name(name.encode()) > 1 << 63), key=_hash)
         assert set(shown) == set(following[:10])
         assert shown == sorted(shown, key=listing.natural)
+        behind = await client.ask(f"/ipfs/{folder}/?after=ffffffffffffffff")
+        assert "Nothing comes behind this place." in behind.text
         whole = await client.ask(f"/ipfs/{folder}/?per=all")
         assert len(names_on(whole.text)) == 650
         assert "The first 650 entries." in whole.text
