@@ -17,7 +17,7 @@ FIRST_PAUSE_S: Final = 0.5
 MAX_PAUSE_S: Final = 30.0
 MAX_FAILURES: Final = 6  # in a row of every worker; then they are given up
 MAX_DRAINING: Final = 4  # sets of old workers that still answer; before a further one, the oldest is cut
-COLLECT_EVERY_S: Final = 10.0  # what a worker counted since is lost when it is killed
+COLLECT_EVERY_S: Final = 2.0  # what a worker counted since is lost when it is killed
 
 
 class Worker(Protocol):
@@ -100,6 +100,7 @@ class Workers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         old = self.serving
+        self._old.update(old)
         self._take_up(new)
         self._draining = [task for task in self._draining if not task.done()]
         while len(self._draining) >= MAX_DRAINING:
@@ -126,9 +127,9 @@ class Workers:
 
     async def collect(self) -> list[Snapshot]:
         """What all of them have counted, also those that are no more."""
-        workers = [*self.serving, *self._old]
+        past, workers = self._past, [*self.serving, *self._old]  # both of one moment: nobody counts twice
         found = await asyncio.gather(*(worker.snapshot() for worker in workers))
-        return [self._past, *found]
+        return [past, *found]
 
     async def collect_forever(self) -> None:
         """Asks every now and then, so that little is lost when a worker is killed."""
@@ -210,7 +211,6 @@ class Workers:
         return f"it starts again in {pause_s:g} s" if pause_s else "it starts again"
 
     async def _drain(self, workers: Sequence[Worker], within_s: float, idle_s: float) -> None:
-        self._old.update(workers)
         try:
             await asyncio.gather(*(worker.drain(within_s, idle_s) for worker in workers))
         except asyncio.CancelledError:
