@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from gateway.body import Body
@@ -82,6 +83,10 @@ class Blocks:
             self._ahead.pop(want.cid, None)
             await self._fetch_ahead(want.ahead)
 
+    def _raw_view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
+        """The view of a raw block that is here."""
+        return self._source.view(cid) if cid.codec == RAW and not cid.is_identity else None
+
     async def run(self, steps: Steps[T]) -> T:
         """The value of `steps`."""
         try:
@@ -89,7 +94,7 @@ class Blocks:
             while True:
                 cid = want.cid
                 # A raw block has no structure that a traversal could keep: it is looked at in place.
-                view = self._source.view(cid) if cid.codec == RAW and not cid.is_identity else None
+                view = self._raw_view(cid)
                 if view is not None:
                     with view as block:
                         want = steps.send(block)
@@ -115,13 +120,38 @@ class Blocks:
 
     async def read_file(self, cid: CID, start: int, end: int) -> bytes:
         """Bytes `start` to `end` of a file, as far as there are so many; for small parts."""
-        view = self._source.view(cid) if cid.codec == RAW and not cid.is_identity else None
-        if view is not None:
-            with view as block:
-                return bytes(block[start:end])
-        return b"".join(
-            [bytes(item) async for item in self.iterate(read_file(cid, start, end, nodes=self.nodes))]
-        )
+        parts: list[bytes] = []
+        walk = read_file(cid, start, end, nodes=self.nodes)
+        try:
+            item = next(walk)
+            while True:
+                if not isinstance(item, Want):
+                    parts.append(bytes(item))
+                    item = walk.send(None)
+                    continue
+                # A part of a large block is copied, not the block.
+                view = self._raw_view(item.cid)
+                if view is None:
+                    item = walk.send(await self.get(item))
+                    continue
+                with view as block:
+                    item = walk.send(block)
+                    if not isinstance(item, Want):
+                        parts.append(bytes(item))
+                if not isinstance(item, Want):
+                    item = walk.send(None)
+        except StopIteration:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            walk.close()
+
+    async def read_range(self, cid: CID, start: int, end: int) -> bytes:
+        """As `read_file`, all of them; raises ContentInvalid where the file has fewer than it says."""
+        self.step = "content of the file"
+        data = await self.read_file(cid, start, end)
+        if len(data) < end - start:
+            raise ContentInvalid(f"the file {cid} has fewer bytes than it says")
+        return data
 
     async def _send_walk(self, body: Body, cid: CID, position: int, end: int) -> int:
         """Sends from `position`; returns where it stopped: `end`, or earlier to be started again."""
@@ -139,8 +169,7 @@ class Blocks:
                 want = item
                 ahead.moved(position)
                 await body.ready()
-                local = want.cid.codec == RAW and not want.cid.is_identity
-                view = self._source.view(want.cid) if local else None
+                view = self._raw_view(want.cid)
                 if view is None:
                     item = walk.send(await self._part(want.cid, ahead))
                     continue
@@ -191,6 +220,14 @@ class Blocks:
         else:
             await self._send_rest(body, Want(cid), start, end)
         body.close_piece()
+
+    async def read_part(self, cid: CID, data: bytes | None, start: int, end: int) -> bytes:
+        """A small part of a block: of `data`, or from the source if None."""
+        view = self._source.view(cid) if data is None and not cid.is_identity else None
+        if view is None:
+            return (await self.get(Want(cid)) if data is None else data)[start:end]
+        with view as block:
+            return bytes(block[start:end])
 
     async def _send_rest(self, body: Body, want: Want, start: int, end: int) -> None:
         """Sends a part of one block to a client that may be slow: each view stays open for a moment only."""

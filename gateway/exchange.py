@@ -30,6 +30,10 @@ from gateway.settings import GatewaySettings
 
 # Sends bytes `start` to `end` of the representation.
 Sender = Callable[[Body, int, int], Awaitable[None]]
+# The same bytes, where they are few.
+Reader = Callable[[int, int], Awaitable[bytes]]
+
+_ONE_WRITE_BYTES = 64 * 1024  # up to so many go out with their headers
 
 
 @dataclass(slots=True)
@@ -141,6 +145,7 @@ async def send_ranges(
     headers: CIMultiDict[str],
     size_bytes: int,
     send: Sender,
+    read: Reader,
     status: int = 200,
 ) -> web.StreamResponse:
     """The whole representation, or the ranges asked for; raises RangeNotSatisfiable.
@@ -156,8 +161,10 @@ async def send_ranges(
     if spans:
         span, status = spans[0], 206
         headers["Content-Range"] = span.content_range(size_bytes)
-    headers["Content-Length"] = str(span.length)
     require_response_size(exchange, span.length)
+    if span.length <= _ONE_WRITE_BYTES and not exchange.head:
+        return web.Response(status=status, headers=headers, body=await read(span.start, span.end))
+    headers["Content-Length"] = str(span.length)
     if exchange.head:
         return web.Response(status=status, headers=headers)
     response = web.StreamResponse(status=status, headers=headers)

@@ -9,14 +9,12 @@ from gateway.body import Body
 from gateway.content import Located
 from gateway.disposition import disposition
 from gateway.errors import NotAcceptable, NotImplementedHere
-from gateway.exchange import Exchange, send_bytes, send_ranges
+from gateway.exchange import Exchange, send_ranges
 from gateway.format_node import serve_node
 from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag.cid import CID
 from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, JSON, name
-from merkledag.steps import Want
 
-_ONE_WRITE_BYTES = 64 * 1024
 
 # What a node of each codec is when no format is asked for.
 NATIVE: dict[int, Format] = {
@@ -89,12 +87,11 @@ def require_whole(located: Located) -> None:
 
 async def _send(exchange: Exchange, headers: CIMultiDict[str], cid: CID) -> web.StreamResponse:
     size, data = await exchange.blocks.open_block(cid)
-    if size <= _ONE_WRITE_BYTES and "Range" not in exchange.request.headers:
-        headers["Accept-Ranges"] = "bytes"
-        if not exchange.head:
-            return send_bytes(exchange, headers, data or await exchange.blocks.get(Want(cid)))
+
+    async def read(start: int, end: int) -> bytes:
+        return await exchange.blocks.read_part(cid, data, start, end)
 
     async def send(body: Body, start: int, end: int) -> None:
         await exchange.blocks.send_block(body, cid, data, start, end)
 
-    return await send_ranges(exchange, headers, size, send)
+    return await send_ranges(exchange, headers, size, send, read)

@@ -17,7 +17,6 @@ from gateway.exchange import Exchange, send_bytes, send_ranges
 from gateway.negotiation import Format
 from gateway.passage import note_kind
 
-_ONE_WRITE_BYTES = 64 * 1024  # smaller files go out with their headers
 _SYMLINK_TYPE = "inode/symlink"
 
 
@@ -68,15 +67,14 @@ async def serve_file(
     if file_name is not None or "download" in exchange.asked.query:
         headers["Content-Disposition"] = disposition(shown, file_name or _last(exchange))
     size, cid = facts.size_bytes, node.cid
-    if size <= _ONE_WRITE_BYTES and status == 200 and "Range" not in exchange.request.headers:
-        headers["Accept-Ranges"] = "bytes"
-        if not exchange.head:
-            return send_bytes(exchange, headers, await exchange.blocks.read_file(cid, 0, size))
+
+    async def read(start: int, end: int) -> bytes:
+        return await exchange.blocks.read_range(cid, start, end)
 
     async def send(body: Body, start: int, end: int) -> None:
         await exchange.blocks.send_file(body, cid, start, end)
 
-    return await send_ranges(exchange, headers, size, send, status)
+    return await send_ranges(exchange, headers, size, send, read, status)
 
 
 def _require_size(exchange: Exchange, node: Node, size_bytes: int) -> None:
