@@ -14,7 +14,7 @@ from gateway.conditional import field, only_if_cached
 from gateway.content import Located, Locator, known_stat
 from gateway.exchange import Exchange
 from gateway.format_block import NATIVE, require_whole, serve_codec, serve_raw
-from gateway.format_car import serve_car
+from gateway.format_car import serve_absence, serve_car
 from gateway.format_file import serve_file, unchanged_file
 from gateway.format_listing import serve_directory
 from gateway.format_node import serve_node, wants_node
@@ -115,6 +115,10 @@ class Gateway:
             self._shortcuts.learn(exchange.request.raw_path, exchange, located, response)
             return response
         except (NoSuchLink, NotADirectory) as error:
+            if exchange.wanted.format is Format.CAR and exchange.asked.namespace == "ipfs":
+                note_kind("car")
+                root = self._locator.root_cid(exchange.asked)
+                return await serve_absence(exchange, root, exchange.asked.segments)
             if exchange.asked.isolated and wanted in (Format.DEFAULT, Format.HTML):
                 answer = await serve_missing(exchange, self._locator)
                 if answer is not None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from gateway.body import Body
-from gateway.content import Located, known_stat
+from gateway.content import Located, Node, known_stat
 from gateway.disposition import disposition
 from gateway.errors import BadRequest
 from gateway.exchange import Exchange, require_response_size
+from gateway.headers import IMMUTABLE
 from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag import car, varint
 from merkledag.block import Block
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
+from merkledag.errors import NoSuchLink, NotADirectory
 from merkledag.reader import stat
 from merkledag.resolve import Resolved, resolve
 from merkledag.scope import EntityBytes, file_blocks, parse_entity_bytes
@@ -64,10 +67,7 @@ async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
     node = located.node
     wanted = car_request(exchange.asked.query, exchange.wanted.car.dups)
     etag = _etag(located, wanted)
-    headers = exchange.dated_headers(located, etag)
-    headers["Content-Type"] = wanted.content_type
-    headers["Content-Disposition"] = disposition("attachment", exchange.file_name() or f"{node.cid_text}.car")
-    headers["Accept-Ranges"] = "none"
+    headers = _headers(exchange, located, wanted, etag)
     not_modified = exchange.not_modified(etag, headers)
     if not_modified is not None:
         return not_modified
@@ -83,7 +83,38 @@ async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
     if exchange.head:
         walk.close()
         return web.Response(headers=headers)
+    path_blocks = [want for want in path_blocks if want.cid != node.cid]
     return await _send(exchange, headers, node.cid, path_blocks, walk, sees_raw=sees_raw)
+
+
+async def serve_absence(exchange: Exchange, root: CID, segments: tuple[str, ...]) -> web.StreamResponse:
+    """The blocks from the root to the node that lacks the next segment: they prove that nothing is there.
+
+    A client that verifies can make nothing of a status: with 404 boxo's gateway over CARs could not even list
+    a folder without an index.html. So boxo answers 200 here, and so do we.
+    """
+    located = Located(Node(root, str(root)), root, segments, True, IMMUTABLE)
+    wanted = car_request(exchange.asked.query, exchange.wanted.car.dups)
+    etag = _etag(located, wanted)
+    headers = _headers(exchange, located, wanted, etag)
+    not_modified = exchange.not_modified(etag, headers)
+    if not_modified is not None:
+        return not_modified
+    path_blocks: list[Want] = []
+    with suppress(NoSuchLink, NotADirectory):
+        await exchange.blocks.run(_recording(resolve(root, segments), path_blocks))
+    if exchange.head:
+        return web.Response(headers=headers)
+    return await _send(exchange, headers, root, path_blocks, None, sees_raw=False)
+
+
+def _headers(exchange: Exchange, located: Located, wanted: CarRequest, etag: str) -> CIMultiDict[str]:
+    headers = exchange.dated_headers(located, etag)
+    headers["Content-Type"] = wanted.content_type
+    file_name = exchange.file_name() or f"{located.node.cid_text}.car"
+    headers["Content-Disposition"] = disposition("attachment", file_name)
+    headers["Accept-Ranges"] = "none"
+    return headers
 
 
 def _etag(located: Located, wanted: CarRequest) -> str:
@@ -128,7 +159,7 @@ async def _send(
     headers: CIMultiDict[str],
     cid: CID,
     path_blocks: list[Want],
-    walk: Walk[Block],
+    walk: Walk[Block] | None,
     *,
     sees_raw: bool,
 ) -> web.StreamResponse:
@@ -140,10 +171,11 @@ async def _send(
         await body.write(car.header([cid]))
         sent: set[CID] = set()
         for want in path_blocks:
-            if want.cid != cid and want.cid not in sent and not want.cid.is_identity:
+            if want.cid not in sent and not want.cid.is_identity:
                 sent.add(want.cid)
                 await body.write(car.frame(Block(want.cid, await blocks.get(want))))
-        await _send_walk(exchange, body, walk, sees_raw=sees_raw)
+        if walk is not None:
+            await _send_walk(exchange, body, walk, sees_raw=sees_raw)
         await body.end()
     except BaseException:
         body.abort()

@@ -243,6 +243,18 @@ async def test_a_car_has_no_ranges(site: Site) -> None:
     assert "content-range" not in answer.headers
 
 
-async def test_the_way_to_nowhere_is_404_in_a_car_too(site: Site) -> None:
-    for method in ("GET", "HEAD"):
-        assert (await site.get(f"/ipfs/{site.root}/no/way?format=car", method=method)).status == 404
+async def test_the_way_to_nowhere_is_proven_in_a_car(site: Site) -> None:
+    """By the blocks down to the one that lacks the name, for clients that believe no status."""
+    blocks = read_car((await site.get(f"/ipfs/{site.root}/%C4%85%C4%99?format=car&dag-scope=block")).body)[1]
+    file = CID.of(b"hello\n")
+    for path, way in (
+        ("no/way", [site.root]),
+        ("%C4%85%C4%99/no", blocks),
+        ("a.txt/x", [site.root, file]),
+    ):
+        url = f"/ipfs/{site.root}/{path}"
+        answer = await site.get(f"{url}?format=car")
+        assert (answer.status, read_car(answer.body)) == (200, ([site.root], way))
+        assert (await site.get(f"{url}?format=car", method="HEAD")).status == 200
+        assert (await site.get(url)).status == 404
+        assert (await site.get(f"{url}?format=raw")).status == 404

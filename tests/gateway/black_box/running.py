@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from tests.cli.processes import Process, environment
 
 COMMAND_TIMEOUT_S = 60
+JOB_TIMEOUT_S = 30
+ENDING_TIMEOUT_S = 5
 WORKERS = 2
 
 
@@ -80,36 +82,48 @@ class GatewayHome:
         assert "Traceback" not in said, said
 
 
-@dataclass(slots=True)
 class Script:
     """A program that takes one JSON document a line as a job, and answers each with one line."""
 
-    command: tuple[str, ...]
-    _process: subprocess.Popen[str] | None = None
+    def __init__(self, *command: str) -> None:
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = bytearray()
 
     def __enter__(self) -> Script:
         self._process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process, self._process = self._process, None
-        assert process is not None
-        with ExitStack() as ending:
-            ending.callback(process.wait, COMMAND_TIMEOUT_S)
-            process.communicate(timeout=COMMAND_TIMEOUT_S)  # its input ends, and so it does
+        assert self._process is not None
+        try:
+            self._process.communicate(timeout=ENDING_TIMEOUT_S)  # its input ends, and so it does
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
 
     def ask(self, **job: Any) -> dict[str, Any]:
-        """The answer to one job; fails the test if the program ended."""
+        """The answer to one job; fails the test if the program ended or says nothing for long."""
         assert self._process is not None
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, f"{self.command[-1]} ended at {job}"
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = json.loads(self._line(job))
         return answer
+
+    def _line(self, job: dict[str, Any]) -> bytes:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        while b"\n" not in self._read:
+            assert select.select([output], [], [], JOB_TIMEOUT_S)[0], f"no answer to {job}"
+            part = os.read(output, 1 << 16)
+            assert part, f"{self._command[-1]} ended at {job}"
+            self._read += part
+        line, _, rest = bytes(self._read).partition(b"\n")
+        self._read[:] = rest
+        return line
