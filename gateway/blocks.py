@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from gateway.body import Body
@@ -26,6 +26,8 @@ from merkledag.reader import read_file
 from merkledag.steps import Buffer, Steps, Walk, Want, adrive_walk, inline
 
 T = TypeVar("T")
+
+_KEPT_BYTES = 64 * 1024  # a raw block of up to so many is kept until the request ends
 
 
 class Blocks:
@@ -50,6 +52,7 @@ class Blocks:
         self._only_cached = only_cached
         self._ahead: dict[CID, asyncio.Task[bytes]] = {}
         self._missed = False  # something was not here: from now on, what comes next is asked for early
+        self._last: tuple[CID, bytes] | None = None
         self.step = ""  # what the blocks are wanted for now, as errors tell it
 
     async def close(self) -> None:
@@ -84,8 +87,12 @@ class Blocks:
             await self._fetch_ahead(want.ahead)
 
     def _raw_view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
-        """The view of a raw block that is here."""
-        return self._source.view(cid) if cid.codec == RAW and not cid.is_identity else None
+        """The view of a raw block that is here; a small one that was just seen is not looked up again."""
+        if cid.codec != RAW or cid.is_identity:
+            return None
+        if self._last is not None and self._last[0] == cid:
+            return nullcontext(memoryview(self._last[1]))
+        return self._source.view(cid)
 
     async def run(self, steps: Steps[T]) -> T:
         """The value of `steps`."""
@@ -97,6 +104,8 @@ class Blocks:
                 view = self._raw_view(cid)
                 if view is not None:
                     with view as block:
+                        if len(block) <= _KEPT_BYTES:
+                            self._last = (cid, bytes(block))
                         want = steps.send(block)
                 else:
                     want = steps.send(await self.get(want))

@@ -48,7 +48,7 @@ class Node:
     admitted: int = -1  # the version of the denylists that let the path to here pass
 
     def __post_init__(self) -> None:
-        self.cid_text = str(self.cid)
+        self.cid_text = self.cid_text or str(self.cid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,9 @@ class Locator:
             if not parent.remainder:
                 blocks.step = f"path segment {len(segments)} of {total}"
                 found = await blocks.run(resolve(parent.cid, segments[-1:], nodes=blocks.nodes))
-                roots = f"{parent.roots},{found.cid}" if found.parents else parent.roots
-                return self._cache.put(key, Node(found.cid, roots, found.remainder))
+                text = str(found.cid)
+                roots = f"{parent.roots},{text}" if found.parents else parent.roots
+                return self._cache.put(key, Node(found.cid, roots, found.remainder, text))
         blocks.step = f"path segment 1 of {total}"
         found = await blocks.run(resolve(root, segments, nodes=blocks.nodes))
         nodes = [*found.parents, found.cid]

@@ -15,7 +15,6 @@ from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag.cid import CID
 from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, JSON, name
 
-
 # What a node of each codec is when no format is asked for.
 NATIVE: dict[int, Format] = {
     DAG_JSON: Format.DAG_JSON,

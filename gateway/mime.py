@@ -59,6 +59,12 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video/x-ms-asf"),
     (0, b"glTF", "model/gltf-binary"),
 )
+# Those that a file with a certain first byte can begin with, in their order; most bytes begin few.
+_MAGIC_ELSEWHERE = tuple(each for each in _MAGIC if each[0])
+_MAGIC_BY_BYTE = {
+    first: tuple(each for each in _MAGIC if each[0] or each[1][0] == first)
+    for first in {magic[0] for offset, magic, _ in _MAGIC if not offset}
+}
 # Four bytes at 0, then four at 8.
 _CONTAINERS = {
     (b"RIFF", b"WEBP"): "image/webp",
@@ -120,7 +126,7 @@ def by_content(start: bytes) -> str:
     head = start[:SNIFF_BYTES]
     if not head:
         return "text/plain; charset=utf-8"
-    for offset, magic, kind in _MAGIC:
+    for offset, magic, kind in _MAGIC_BY_BYTE.get(head[0], _MAGIC_ELSEWHERE):
         if head.startswith(magic, offset):
             return kind
     return _container(head) or _text_type(head)
