@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway import metrics
 from gateway.headers import NO_STORE
 from gateway.metrics import Snapshot
+from gateway.unreadable import PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def build_control_app(collect: Collect, ready: Ready, reload: Reload) -> web.App
     return app
 
 
-_HEADERS = {"Cache-Control": NO_STORE, "X-Content-Type-Options": "nosniff"}
+_HEADERS = {"Cache-Control": NO_STORE, **PLAIN}
 
 
 def health_response() -> web.Response:

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, http_exceptions, web
+from aiohttp import HttpVersion11, http_exceptions, web
 
 from gateway.settings import GatewaySettings
-from gateway.unreadable import field_limit, line_limit, telling
+from gateway.unreadable import field_limit, line_limit, refusal, telling
 
 # Whether a handler ends when its client leaves: right for reading, wrong where a request changes something.
 CANCEL_WITH_CLIENT: Final = web.AppKey("CANCEL_WITH_CLIENT", bool)
@@ -130,7 +130,9 @@ class Listener:
                 return
             connection.setblocking(False)
             with suppress(OSError):  # it left
-                await loop.connect_accepted_socket(lambda: Watched(self._server(), self.guard), connection)
+                await loop.connect_accepted_socket(
+                    lambda: Watched(telling(self._server()), self.guard), connection
+                )
 
 
 async def listen(app: web.Application, host: str, port: int, settings: GatewaySettings) -> Listener:
@@ -152,6 +154,7 @@ async def listen_on(
         access_log=None,
         logger=_log,
         handler_cancellation=app.get(CANCEL_WITH_CLIENT, False),
+        auto_decompress=False,  # nobody here reads a request's body compressed, and it may be a bomb
         keepalive_timeout=settings.idle_timeout_s,
         max_line_size=line_limit(settings.max_url_bytes),
         max_field_size=field_limit(settings.max_header_bytes),
@@ -167,14 +170,17 @@ async def listen_on(
     sole = app.get(SOLE_HANDLER)
 
     async def answered(request: web.BaseRequest) -> web.StreamResponse:
-        if request.version != HttpVersion11 and (refused := _refusal_of_version(request)) is not None:
+        expects = "Expect" in request.headers
+        if (expects or request.version != HttpVersion11) and (refused := refusal(request)) is not None:
             return refused
         # aiohttp's own way answers `Expect`, and tells before the first byte that a connection will end.
-        if sole is None or guard.draining_since is not None or "Expect" in request.headers:
+        if sole is None or guard.draining_since is not None or expects:
             return await routed(request)
         response = await sole.handle(request)
         if not response.prepared:  # else its head is sent, and promised to keep the connection
             guard.while_draining(response)
+            if request.headers.get("Upgrade", "websocket").lower() != "websocket":
+                response.force_close()  # the parser has dropped what came with such a request, behind it
         return response
 
     async def tracked(request: web.BaseRequest) -> web.StreamResponse:
@@ -203,18 +209,6 @@ async def listen_on(
     for sock in accepting:
         sock.setblocking(False)
     return Listener(runner, server, listening, accepting, guard)
-
-
-def _refusal_of_version(request: web.BaseRequest) -> web.Response | None:
-    """An answer that ends the connection, to a request of a version not spoken, or whose end is doubtful."""
-    refused: web.Response | None = None
-    if request.version != HttpVersion10:
-        refused = web.Response(status=505, text="505 This server speaks HTTP/1.1 and HTTP/1.0\n")
-    elif "Transfer-Encoding" in request.headers:  # RFC 9112, section 6.1
-        refused = web.Response(status=400, text="400 HTTP/1.0 has no Transfer-Encoding\n")
-    if refused is not None:
-        refused.force_close()
-    return refused
 
 
 class Guard:

@@ -1,14 +1,20 @@
-"""Answers to requests that are too long to be read, with the status that says so (RFC 9110, RFC 6585)."""
+"""Refusals of requests for what they are as HTTP, with the status that says why (RFC 9110, RFC 6585)."""
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
+from typing import Final
 
-from aiohttp import http_exceptions, web
+from aiohttp import HttpVersion10, HttpVersion11, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 _LINE_EXTRA_BYTES = 64  # of a request line, beside the address
 _TOO_MANY_HEADERS = "Too many headers"
+# What the parser says of a request: without the request's own bytes, which come behind it.
+_REASON = re.compile(r"[A-Z][A-Za-z'` -]{8,80}")
+# Of answers that are no content: they say nothing of the software, and are read as what they are.
+PLAIN: Final = {"Server": "holdfast", "X-Content-Type-Options": "nosniff"}
 
 
 def line_limit(max_url_bytes: int) -> int:
@@ -19,6 +25,13 @@ def line_limit(max_url_bytes: int) -> int:
 def field_limit(max_header_bytes: int) -> int:
     """The parser's limit on a header line; even."""
     return max_header_bytes & ~1
+
+
+# Written by hand: aiohttp answers in the version of the request.
+_NOT_SPOKEN = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\n"
+    b"Server: holdfast\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 
 
 class _Telling(RequestHandler):
@@ -36,7 +49,12 @@ class _Telling(RequestHandler):
         found = _status(exc)
         if found is not None:
             status, message = found, f"{found.value} {found.phrase}\n"
-        return super().handle_error(request, status, exc, message)
+        elif isinstance(exc, http_exceptions.HttpProcessingError):
+            reason = _REASON.match(message or "")
+            message = f"{status} {reason[0] if reason else HTTPStatus(status).phrase}\n"
+        response = super().handle_error(request, status, exc, message)
+        response.headers.update(PLAIN)
+        return response
 
 
 def telling(connection: RequestHandler) -> RequestHandler:
@@ -53,3 +71,24 @@ def _status(exc: BaseException | None) -> HTTPStatus | None:
     if isinstance(exc, http_exceptions.BadHttpMessage) and _TOO_MANY_HEADERS in str(exc):
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     return None
+
+
+def refusal(request: web.BaseRequest) -> web.Response | None:
+    """An answer that ends the connection, to what is not spoken here, or whose end is doubtful.
+
+    Raises ConnectionResetError where the answer is sent already.
+    """
+    refused: web.Response | None = None
+    if request.version not in (HttpVersion10, HttpVersion11):
+        if request.transport is not None:
+            request.transport.write(_NOT_SPOKEN)
+            request.transport.close()
+        raise ConnectionResetError("refused for its version of HTTP")
+    if request.version == HttpVersion10 and "Transfer-Encoding" in request.headers:  # RFC 9112, section 6.1
+        refused = web.Response(status=400, text="400 HTTP/1.0 has no Transfer-Encoding\n")
+    elif any(each.lower() != "100-continue" for each in request.headers.getall("Expect", ())):
+        refused = web.Response(status=417, text="417 Nothing but 100-continue can be expected here\n")
+    if refused is not None:
+        refused.headers.update(PLAIN)
+        refused.force_close()
+    return refused

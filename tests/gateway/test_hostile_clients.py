@@ -7,6 +7,8 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+import pytest
+
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
 from tests.gateway.support import Client, MemorySource, add_file, serving
@@ -121,6 +123,37 @@ async def test_huge_headers_and_nonsense_are_refused() -> None:
             assert b" 200 " not in (await asyncio.wait_for(receive_all(sock), 5))[:20]
             sock.close()
         assert (await client.ask(f"/ipfs/{cid}")).body == b"hello"
+
+
+async def test_requests_that_are_odd_as_http_are_answered_in_http_1(caplog: pytest.LogCaptureFixture) -> None:
+    """Each is followed by another request, which is answered, or told that its connection ends."""
+    after = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    async with serving(MemorySource()) as client:
+        loop = asyncio.get_running_loop()
+
+        async def ask(line: bytes, headers: bytes = b"", body: bytes = b"") -> bytes:
+            sock = connect(client, 65536)
+            await loop.sock_sendall(sock, line + b"\r\nHost: x\r\n" + headers + b"\r\n" + body + after)
+            answer = await asyncio.wait_for(receive_all(sock), 5)
+            sock.close()
+            return answer
+
+        for line in (b"GET /healthz HTTP/2.0", b"GET /healthz", b"GET /healthz HTTP/0.9"):
+            assert (await ask(line)).startswith((b"HTTP/1.1 505 ", b"HTTP/1.0 400 "))
+        upgraded = await ask(b"GET /healthz HTTP/1.1", upgrade)
+        assert upgraded.count(b"HTTP/1.1 200 ") == 2 or b"Connection: close" in upgraded
+        assert (await ask(b"GET /healthz HTTP/1.1", b"Expect: 100-\xdcontinue\r\n")).startswith(
+            b"HTTP/1.1 417 "
+        )
+        packed = b"Content-Encoding: gzip\r\nContent-Length: 4\r\n"
+        answer = await ask(b"GET /healthz HTTP/1.1", packed, b"abcd")
+        assert answer.count(b"HTTP/1.1 200 ") == 2
+        told = await ask(b"GET <script> HTTP/1.1", b"<script>: x\r\n")
+        assert told.startswith(b"HTTP/1.0 400 ")
+        assert b"script" not in told
+        assert b"aiohttp" not in told
+    assert not caplog.records
 
 
 async def test_a_client_that_leaves_takes_its_fetch_with_it() -> None:
