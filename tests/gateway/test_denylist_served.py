@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from gateway.denylist_files import Denylists
 from gateway.source import NameRecord, NameTarget
 from merkledag.cid import CID
 from merkledag.codecs import RAW
+from merkledag.peer import peer_text
 from tests.gateway.operating import operated
 from tests.gateway.support import Client, MemoryNames, MemorySource, Tree, add_file, add_tree
 
 BAD = b"what nobody shall see"
-KEY = "k51qzi5uqu5dixwsch9wpd9rolqby1m0uqj5hhxwtxal0dwltastfmh01dlniq"
+KEY = peer_text(hashlib.sha256(b"a key of nobody").digest())
 
 
 def lists_of(folder: Path, *rules: str, header: str = "name: The list\n---\n") -> Denylists:
