@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from gateway.app import build_app
 from gateway.listener import listen
@@ -30,3 +30,16 @@ async def operated(
             yield Client(listener, session)
         finally:
             await listener.close()
+
+
+async def received_until_cut(client: Client, path: str) -> bytes:
+    """What comes of a response that is cut off."""
+    received = bytearray()
+    async with client.stream(path) as response:
+        assert response.status == 200
+        try:
+            async for part in response.content.iter_any():
+                received += part
+        except ClientError:
+            return bytes(received)
+    raise AssertionError(f"{path} was not cut")

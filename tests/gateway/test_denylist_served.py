@@ -7,15 +7,14 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientError
 
 from gateway.denylist_files import Denylists
 from gateway.source import NameRecord, NameTarget
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.peer import peer_text
-from tests.gateway.operating import operated
-from tests.gateway.support import Client, MemoryNames, MemorySource, Tree, add_file, add_tree
+from tests.gateway.operating import operated, received_until_cut
+from tests.gateway.support import MemoryNames, MemorySource, Tree, add_file, add_tree
 
 BAD = b"what nobody shall see"
 KEY = peer_text(hashlib.sha256(b"a key of nobody").digest())
@@ -25,19 +24,6 @@ def lists_of(folder: Path, *rules: str, header: str = "name: The list\n---\n") -
     file = folder / "own.deny"
     file.write_text(header + "".join(f"{rule}\n" for rule in rules))
     return Denylists([file])
-
-
-async def received_until_cut(client: Client, path: str) -> bytes:
-    """What comes of a response that is cut off."""
-    received = bytearray()
-    async with client.stream(path) as response:
-        assert response.status == 200
-        try:
-            async for part in response.content.iter_any():
-                received += part
-        except ClientError:
-            return bytes(received)
-    pytest.fail(f"{path} was not cut")
 
 
 @pytest.fixture
