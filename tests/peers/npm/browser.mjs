@@ -62,9 +62,10 @@ const verbs = {
     await page.waitForLoadState('load')
     return { url: page.url(), title: await page.title() }
   },
-  async type ({ page }, { text }) {
-    await page.keyboard.type(text)
-    return { url: page.url() }
+  // Waits until the page is at a URL that fits a pattern.
+  async wait ({ page }, { url }) {
+    await page.waitForURL(url)
+    return { title: await page.title() }
   },
   async see ({ page }, { role, name, exact }) {
     const found = page.getByRole(role, { name, exact })
@@ -77,10 +78,11 @@ const verbs = {
     await page.screenshot({ path, fullPage: false })
     return {}
   },
-  async download ({ page }, { role, name, body }) {
+  // Runs a function's body that begins a download.
+  async download ({ page }, { body }) {
     const [download] = await Promise.all([
       page.waitForEvent('download'),
-      body === undefined ? page.getByRole(role, { name }).first().click() : page.evaluate(body)
+      page.evaluate(body)
     ])
     return { name: download.suggestedFilename(), path: await download.path(), failure: await download.failure() }
   },
