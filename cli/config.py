@@ -1,8 +1,8 @@
 """Settings: flag, then HOLDFAST_*, then config.toml, then the default.
 
 `cli.settings` lists every key. A key `table.name` is `name` under `[table]` in config.toml and
-HOLDFAST_TABLE_NAME in the environment, unless the setting names another variable. config.toml holds only what
-differs from the defaults.
+HOLDFAST_TABLE_NAME in the environment; a few have a shorter variable, too, which wins. config.toml holds only
+what differs from the defaults.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from cli.output import CommandError, ExitCode, invalid, usage
-from cli.settings import Value, check_value, parse_value, setting_for
+from cli.settings import Setting, Value, check_value, parse_value, setting_for, variable_by_rule
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 
@@ -42,9 +42,9 @@ class Config:
         try:
             if flag is not None:
                 return check_value(setting, flag)
-            from_env = self._environ.get(setting.env)
-            if from_env is not None:
-                return parse_value(setting, from_env)
+            variable = self._variable(setting)
+            if variable is not None:
+                return parse_value(setting, self._environ[variable])
         except ValueError as error:
             raise usage(str(error)) from None
         return self._file.get(key, setting.default)
@@ -67,10 +67,13 @@ class Config:
 
     def origin(self, key: str) -> str:
         """Where `get(key)` comes from without a flag: the variable's name, `config.toml` or `default`."""
-        setting = setting_for(key)
-        if setting.env in self._environ:
-            return setting.env
-        return "config.toml" if key in self._file else "default"
+        variable = self._variable(setting_for(key))
+        return variable or ("config.toml" if key in self._file else "default")
+
+    def _variable(self, setting: Setting) -> str | None:
+        """The variable that is there for a setting: its own, or by the rule for those with another name."""
+        by_rule = variable_by_rule(setting.key)
+        return next((name for name in (setting.env, by_rule) if name in self._environ), None)
 
     def as_variables(self, flags: Mapping[str, Value | None]) -> dict[str, str]:
         """The environment with these values in it, for other processes to find the same settings.

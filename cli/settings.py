@@ -16,6 +16,7 @@ GIB: Final = 1 << 30
 MAX_WORKERS: Final = 64
 SYSTEM_DNS: Final = "system"
 NO_DNS: Final = "off"
+NO_ROUTERS: Final = "off"
 GATEWAY: Final = "gateway."
 
 
@@ -34,6 +35,10 @@ def _url(value: Value) -> str | None:
 
 def _urls(value: Value) -> str | None:
     return next(filter(None, map(_url, cast("list[str]", value))), None)
+
+
+def _routers(value: Value) -> str | None:
+    return None if value == [NO_ROUTERS] else _urls(value)
 
 
 def _cids(value: Value) -> str | None:
@@ -139,6 +144,11 @@ class Setting(NamedTuple):
     parse: Callable[[str], Value] | None = None
 
 
+def variable_by_rule(key: str) -> str:
+    """HOLDFAST_TABLE_NAME."""
+    return "HOLDFAST_" + key.upper().replace(".", "_")
+
+
 def _setting(
     key: str,
     default: Value,
@@ -147,7 +157,7 @@ def _setting(
     env: str | None = None,
     parse: Callable[[str], Value] | None = None,
 ) -> Setting:
-    return Setting(key, default, help_text, env or "HOLDFAST_" + key.upper().replace(".", "_"), check, parse)
+    return Setting(key, default, help_text, env or variable_by_rule(key), check, parse)
 
 
 def _bytes(key: str, default: int, help_text: str) -> Setting:
@@ -189,6 +199,12 @@ _PLAIN: Final[dict[str, Setting]] = {
         _setting("gateway.workers", 1, "processes that the gateway answers in", _workers),
         _setting("gateway.dnslinks", "", "JSON file of static DNSLink answers", env="HOLDFAST_DNSLINKS"),
         _setting("names.routers", [], "URLs of routers that IPNS records are asked of and handed to", _urls),
+        _setting(
+            "retrieval.routers",
+            [],
+            "URLs of routers asked who has content, or off; by default those of names.routers",
+            _routers,
+        ),
         _setting(
             "names.dns",
             [SYSTEM_DNS],

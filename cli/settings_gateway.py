@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import CommandError, invalid
-from cli.settings import GATEWAY, MAX_NUMBER, Setting, Value
+from cli.settings import GATEWAY, MAX_NUMBER, Setting, Value, variable_by_rule
 from gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def gateway_settings_rows() -> Iterator[Setting]:
     """One setting for each field."""
     for field in fields(GatewaySettings):
         key = GATEWAY + field.name
-        env = _VARIABLES.get(field.name) or "HOLDFAST_" + key.upper().replace(".", "_")
+        env = _VARIABLES.get(field.name) or variable_by_rule(key)
         parse = _size if field.name.endswith("_bytes") else None
         yield Setting(key, _plain(field.default), _help(field.name), env, _check(field.name), parse)
 

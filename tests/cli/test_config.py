@@ -40,6 +40,13 @@ def test_variables_of_the_contract_keep_their_names(tmp_path: Path) -> None:
     assert config.texts("gateway.subdomain_hosts") == ["a.example", "b.example"]
 
 
+def test_they_are_found_under_the_name_that_all_others_have_too(tmp_path: Path) -> None:
+    key, by_rule = "gateway.subdomain_hosts", "HOLDFAST_GATEWAY_SUBDOMAIN_HOSTS"
+    config = Config(tmp_path / "c", {by_rule: "a.example"})
+    assert (config.texts(key), config.origin(key)) == (["a.example"], by_rule)
+    assert Config(tmp_path / "c", config.as_variables({key: ["flag.example"]})).texts(key) == ["flag.example"]
+
+
 def test_the_file_holds_only_what_differs(tmp_path: Path) -> None:
     config = Config(tmp_path / "config.toml", {})
     config.set("storage.max_bytes", 3)
