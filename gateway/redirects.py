@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UriTooLong
 from gateway.request import encode_path
 
 FILE_NAME = "_redirects"
 MAX_BYTES = 64 * 1024
 _MAX_SEGMENTS = 64
+_MAX_TARGET_CHARS = 8 * 1024  # of `to` as it is written ...
+_MAX_FILLED_CHARS = 32 * 1024  # ... and with what its placeholders stand for, percent-encoded
+_MAX_COLONS = 64  # each may be a placeholder, which stands for as much as a whole address
+_REMEMBERED_FILES = 4  # of up to 3 MB each when parsed
 _STATUSES = {str(status): status for status in (200, 301, 302, 303, 307, 308, 404, 410, 451)}
 _SCHEMES = ("http", "https", "ipfs", "ipns")
 _SPLAT = "splat"
@@ -68,14 +73,17 @@ class Rule:
         return None
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The target with its placeholders replaced, percent-encoded."""
+        """The target with its placeholders replaced, percent-encoded; raises UriTooLong."""
         out, rest, in_query = [], self.target, False
         while True:
             before, colon, after = rest.partition(":")
             out.append(before)
             in_query = in_query or "?" in before
             if not colon:
-                return "".join(out)
+                filled = "".join(out)
+                if len(filled) > _MAX_FILLED_CHARS:
+                    raise UriTooLong(f"_redirects leads to an address of {len(filled)} bytes")
+                return filled
             # The longest name wins, so that :id does not eat the start of :identity.
             name = max((name for name in values if after.startswith(name)), key=len, default=None)
             if name is None:
@@ -95,7 +103,8 @@ def _decoded(pattern: str) -> str:
     return unquote(pattern, errors="surrogateescape") if "%" in pattern else pattern
 
 
-def parse_redirects(data: bytes) -> list[Rule]:
+@lru_cache(maxsize=_REMEMBERED_FILES)
+def parse_redirects(data: bytes) -> tuple[Rule, ...]:
     """All rules in order; raises InvalidRedirectsError."""
     if len(data) > MAX_BYTES:
         raise InvalidRedirectsError(f"redirects file size cannot exceed {MAX_BYTES} bytes")
@@ -112,7 +121,7 @@ def parse_redirects(data: bytes) -> list[Rule]:
                 rules.append(_rule(fields))
             except ValueError as error:
                 raise InvalidRedirectsError(f"line {number}: {error}") from error
-    return rules
+    return tuple(rules)
 
 
 def _rule(fields: list[str]) -> Rule:
@@ -125,9 +134,12 @@ def _rule(fields: list[str]) -> Rule:
             raise ValueError("it contains control characters")
     if not source.startswith("/"):
         raise ValueError("the 'from' path must start with '/'")
-    scheme = urlsplit(target).scheme
-    if not target.startswith("/") and scheme not in _SCHEMES:
+    if not target.startswith("/") and urlsplit(target).scheme not in _SCHEMES:
         raise ValueError("the 'to' must be a path or an address with http, https, ipfs or ipns")
+    if len(target) > _MAX_TARGET_CHARS:
+        raise ValueError(f"the 'to' has more than {_MAX_TARGET_CHARS} characters")
+    if target.count(":") > _MAX_COLONS:
+        raise ValueError(f"the 'to' has more than {_MAX_COLONS} colons")
     rest = None
     if "*" in source:
         if source.index("*") != len(source) - 1:
@@ -153,7 +165,7 @@ def _status(text: str) -> int:
     return _STATUSES[text]
 
 
-def find_rule(rules: list[Rule], segments: tuple[str, ...], *, slash: bool) -> tuple[Rule, str] | None:
+def find_rule(rules: Sequence[Rule], segments: tuple[str, ...], *, slash: bool) -> tuple[Rule, str] | None:
     """The first rule that the path meets, and where it leads."""
     for rule in rules:
         values = rule.match(segments, slash=slash)

@@ -43,14 +43,14 @@ async def serve_missing(exchange: Exchange, locator: Locator) -> web.StreamRespo
     return await _serve_page(exchange, locator, rule, target)
 
 
-async def _rules(exchange: Exchange, locator: Locator) -> list[Rule]:
+async def _rules(exchange: Exchange, locator: Locator) -> tuple[Rule, ...]:
     """The rules of the site; none where there is no file."""
     try:
         file = await locator.locate(
             replace(exchange.asked, segments=(FILE_NAME,), slash=False), exchange.blocks
         )
     except (NoSuchLink, NotADirectory):
-        return []
+        return ()
     try:
         facts = await known_stat(file.node, exchange.blocks)
         if facts.kind not in ("file", "raw"):

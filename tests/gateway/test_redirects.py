@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UriTooLong
 from gateway.redirects import InvalidRedirectsError, find_rule, parse_redirects, with_query
 from gateway.settings import GatewaySettings
 from gateway.source import NameTarget
@@ -108,6 +108,17 @@ def test_every_status(status: int) -> None:
 def test_what_is_no_rule_is_said_with_its_line(line: str, reason: str) -> None:
     with pytest.raises(InvalidRedirectsError, match=f"could not parse _redirects: line 2: .*{reason}"):
         parse_redirects(f"/fine /too\n{line}\n".encode())
+
+
+def test_no_rule_makes_much_of_a_request() -> None:
+    """What 32,000 placeholders stand for, each as long as an address, would be 256 MB."""
+    long = "v" * 8_000
+    assert met("/:a /" + ":a" * 4, f"/{long}") == (f"/{long * 4}", 301)
+    with pytest.raises(UriTooLong):
+        met("/:a /" + ":a" * 5, f"/{long}")
+    for target in (":a" * 65, "a" * 8_192):
+        with pytest.raises(InvalidRedirectsError, match="line 1: the 'to' has more than"):
+            met(f"/:a /{target}", "/x")
 
 
 def test_a_file_has_at_most_64_kib() -> None:
