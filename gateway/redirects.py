@@ -134,7 +134,8 @@ def _rule(fields: list[str]) -> Rule:
             raise ValueError("it contains control characters")
     if not source.startswith("/"):
         raise ValueError("the 'from' path must start with '/'")
-    if not target.startswith("/") and urlsplit(target).scheme not in _SCHEMES:
+    scheme = "" if _is_path(target) else urlsplit(target).scheme
+    if not target.startswith("/") and scheme not in _SCHEMES:
         raise ValueError("the 'to' must be a path or an address with http, https, ipfs or ipns")
     if len(target) > _MAX_TARGET_CHARS:
         raise ValueError(f"the 'to' has more than {_MAX_TARGET_CHARS} characters")
@@ -155,6 +156,10 @@ def _rule(fields: list[str]) -> Rule:
     if "" in names:
         raise ValueError("a placeholder has no name")
     return Rule(segments, rest, target, _status(fields[2]) if len(fields) == 3 else 301)
+
+
+def _is_path(target: str) -> bool:
+    return target.startswith("/") and not target.startswith("//")
 
 
 def _status(text: str) -> int:
