@@ -17,6 +17,7 @@ from gateway.errors import (
     RetrievalTimeout,
 )
 from gateway.lookahead import FileAhead
+from gateway.screen import ScreenedSource
 from gateway.settings import GatewaySettings
 from gateway.source import Asking, BlockSource, Retrieval
 from merkledag.cid import CID
@@ -47,6 +48,7 @@ class Blocks:
         nodes: Nodes | None = None,
     ) -> None:
         self._source = source
+        self._require = source.require if isinstance(source, ScreenedSource) else None
         self.nodes = nodes
         self._settings = settings
         self._only_cached = only_cached
@@ -253,6 +255,8 @@ class Blocks:
         """A copy of a block that is here; None for others. Raises NotCached where nothing else may do."""
         data = inline(cid)
         if data is not None:
+            if self._require is not None:
+                self._require(cid)
             return data
         view = self._source.view(cid)
         if view is not None:

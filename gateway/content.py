@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,13 +12,13 @@ from gateway.blocks import Blocks
 from gateway.metrics import Metrics
 from gateway.names import resolve_name
 from gateway.request import ContentRequest
-from gateway.screen import Screen
+from gateway.screen import Screen, Way
 from gateway.settings import GatewaySettings
 from gateway.source import NameResolver
 from merkledag.cid import CID
 from merkledag.errors import InvalidCID
 from merkledag.reader import Entry, NodeStat, stat
-from merkledag.resolve import resolve
+from merkledag.resolve import Resolved, resolve
 
 ROOT_BLOCK = "root block"
 END_OF_PATH = "block at the end of the path"
@@ -45,7 +46,8 @@ class Node:
     sniffed: str | None = None
     html_type: str | None = None
     is_json: bool | None = None
-    admitted: int = -1  # the version of the denylists that let the path to here pass
+    passed: Resolved | None = None  # the nodes from the root to here, where there are denylists
+    admitted: int = -1  # the version of the denylists that let them pass
 
     def __post_init__(self) -> None:
         self.cid_text = self.cid_text or str(self.cid)
@@ -64,6 +66,7 @@ class Located:
     immutable: bool
     cache_control: str | None
     changed_s: int | None = None
+    way: Way | None = None  # where denylists are asked what the path may lead to
 
     @property
     def generated_cache_control(self) -> str | None:
@@ -109,32 +112,39 @@ class Locator:
 
     async def locate(self, asked: ContentRequest, blocks: Blocks) -> Located:
         """The node that `asked` names; raises GatewayError and what `merkledag.resolve` raises."""
+        way = None if self._screen is None else self._screen.way()
         if asked.namespace == "ipfs":
             root, segments, cache_control = self.root_cid(asked), asked.segments, headers.IMMUTABLE
+            if way is not None:
+                way.pass_root(root, segments)
             node = await self._node(root, segments, blocks, len(segments))
-            await self._admit(node, root, segments, blocks)
+            await self._admit(way, node, root, segments, blocks)
             blocks.step = END_OF_PATH if segments else ROOT_BLOCK
-            return Located(node, root, segments, True, cache_control)
+            return Located(node, root, segments, True, cache_control, way=way)
         if self._names is None:
             raise errors.NotImplementedHere("this gateway does not resolve names; ask for /ipfs/CID paths")
-        target = await resolve_name(self._names, asked.root, self._settings)
+        target = await resolve_name(self._names, asked.root, self._settings, _admitting(way, asked.segments))
         segments = target.segments + asked.segments
-        if self._screen is not None:
-            self._screen.admit_root(target.cid, segments)
+        if way is not None:
+            way.pass_root(target.cid, segments)
         # The roots that the client's path names start where the name leads, not above.
         node = await self._node(target.cid, segments, blocks, len(segments), len(target.segments))
-        await self._admit(node, target.cid, segments, blocks)
+        await self._admit(way, node, target.cid, segments, blocks)
         blocks.step = END_OF_PATH if segments else ROOT_BLOCK
         mutable = headers.mutable_cache_control(target.ttl_s)
-        return Located(node, target.cid, segments, False, mutable, target.changed_s)
+        return Located(node, target.cid, segments, False, mutable, target.changed_s, way)
 
-    async def _admit(self, node: Node, root: CID, segments: tuple[str, ...], blocks: Blocks) -> None:
+    async def _admit(
+        self, way: Way | None, node: Node, root: CID, segments: tuple[str, ...], blocks: Blocks
+    ) -> None:
         """Raises Denied where a denylist names a node on the way, once for each version of the lists."""
-        screen = self._screen
-        if screen is not None and node.admitted != screen.version:
-            version = screen.version
-            screen.admit_nodes(await blocks.run(resolve(root, segments, nodes=blocks.nodes)), segments)
-            node.admitted = version
+        if way is None or self._screen is None:
+            return
+        version = self._screen.version
+        if node.passed is None:
+            node.passed = await blocks.run(resolve(root, segments, nodes=blocks.nodes))
+        way.pass_nodes(node.passed, segments, known=node.admitted == version)
+        node.admitted = version
 
     def root_cid(self, asked: ContentRequest) -> CID:
         """The CID in an /ipfs path; raises BadRequest naming it as it was written."""
@@ -169,6 +179,11 @@ class Locator:
         nodes = [*found.parents, found.cid]
         roots = ",".join(map(str, nodes[min(skip, len(nodes) - 1) :]))
         return self._cache.put(key, Node(found.cid, roots, found.remainder))
+
+
+def _admitting(way: Way | None, asked: tuple[str, ...]) -> Callable[[str, tuple[str, ...]], None] | None:
+    """Has each name looked at with all that is behind it."""
+    return None if way is None else lambda name, segments: way.pass_name(name, segments + asked)
 
 
 @lru_cache(maxsize=4096)

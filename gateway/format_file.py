@@ -27,6 +27,8 @@ def unchanged_file(exchange: Exchange, located: Located) -> web.Response | None:
     etag = f'"{located.node.cid_text}"'  # which only files are sent with
     if "If-Match" in exchange.request.headers or field(exchange.request.headers, "If-None-Match") == "*":
         return None
+    if located.way is not None and exchange.asked.slash:  # a folder's index.html, which may be denied
+        return None
     return exchange.not_modified(etag, exchange.dated_headers(located, etag))
 
 

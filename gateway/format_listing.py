@@ -38,9 +38,22 @@ async def serve_directory(exchange: Exchange, located: Located) -> web.StreamRes
     query = read_listing_query(asked.query, exchange.settings.sorted_listing_entries)
     index = None if query.listed else await _index(exchange, located.node)
     if index is not None:
+        _require(located, INDEX)
         found = replace(located, node=index)
         return await serve_file(exchange, found, name=INDEX, etag=f'"{located.node.cid_text}"')
     return await _serve_listing(exchange, located, query)
+
+
+def _require(located: Located, entry: str) -> None:
+    """Raises Denied where a denylist names the path of an entry."""
+    refused = None if located.way is None else located.way.refused(entry)
+    if refused is not None:
+        raise refused
+
+
+def _served(located: Located, note: Entry | None) -> Entry | None:
+    """The entry, unless a denylist names its path."""
+    return None if note is None or (located.way is not None and located.way.refused(note.name)) else note
 
 
 async def _index(exchange: Exchange, node: Node) -> Node | None:
@@ -67,7 +80,8 @@ def _with_slash(exchange: Exchange, located: Located) -> web.Response:
 async def _serve_listing(exchange: Exchange, located: Located, query: ListingQuery) -> web.StreamResponse:
     node, blocks = located.node, exchange.blocks
     facts = await known_stat(node, blocks)
-    note = await _find_readme(exchange, node) if _shows_readme(query) else None
+    shows_note = _shows_readme(query)
+    note = _served(located, await _find_readme(exchange, node)) if shows_note else None
     # A page that lacks its README for now has another name than the one that will have it.
     variant = f"{query.query()} {'' if note is None else note.cid} {_is_here(exchange, note)}"
     etag = f'"DirIndex-{style.VERSION}{_short(variant)}_CID-{node.cid_text}"'
@@ -88,8 +102,8 @@ async def _serve_listing(exchange: Exchange, located: Located, query: ListingQue
     if page.hasty:
         headers["Cache-Control"] = _NO_CACHE
         del headers["Etag"]
-    if note is None and _shows_readme(query) and page.ordered:
-        note = _readme_among(page)
+    if note is None and shows_note and page.ordered:
+        note = _served(located, _readme_among(page))
     html = ListingPage(exchange.asked, node.cid, facts, query)
     return await _send(exchange, headers, _parts(exchange, html, page, reader, note))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from yarl import URL
@@ -63,17 +64,25 @@ def uninline_dns_name(label: str) -> str:
     return label.replace("--", "\0").replace("-", ".").replace("\0", "-")
 
 
-async def resolve_name(names: NameResolver, name: str, settings: GatewaySettings) -> Immutable:
+async def resolve_name(
+    names: NameResolver,
+    name: str,
+    settings: GatewaySettings,
+    admit: Callable[[str, tuple[str, ...]], None] | None = None,
+) -> Immutable:
     """Follows `name` to a CID.
 
-    Raises NameUnresolved where a record is missing or leads nowhere, BadRequest after 32 steps,
-    RetrievalTimeout.
+    `admit` is told each name on the way before it is looked up, with the segments that names before it add;
+    what it raises passes on. Raises NameUnresolved where a record is missing or leads nowhere, BadRequest
+    after 32 steps, RetrievalTimeout.
     """
     segments: tuple[str, ...] = ()
     ttl_s: int | None = None
     changes: list[int | None] = []
     limit_s = settings.retrieval_timeout_s
     for _ in range(MAX_NAME_STEPS):
+        if admit is not None:
+            admit(name, segments)
         try:
             async with asyncio.timeout(limit_s):
                 target = await names.resolve(name)

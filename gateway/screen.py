@@ -20,7 +20,6 @@ from merkledag.resolve import Resolved
 
 LEGAL_STATUS: Final = "451"
 _MAX_LINK_CHARS: Final = 512
-_INDEX: Final = "index.html"
 _MAX_SHOWN_CHARS: Final = 512
 
 
@@ -57,11 +56,11 @@ class ScreenedSource:
         self._exempt = exempt
 
     def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
-        self._require(cid)
+        self.require(cid)
         return self._source.view(cid)
 
     async def get(self, cid: CID) -> bytes:
-        self._require(cid)
+        self.require(cid)
         return await self._source.get(cid)
 
     async def has(self, cid: CID) -> bool:
@@ -75,7 +74,8 @@ class ScreenedSource:
         denial = self._rules.block(cid)
         return None if denial is None or cid.multihash == self._exempt else denial
 
-    def _require(self, cid: CID) -> None:
+    def require(self, cid: CID) -> None:
+        """Raises Denied; for blocks that no source is asked for, because their CIDs hold them."""
         denial = self._is_denied(cid)
         if denial is not None:
             raise refusal(denial, f"the block {cid}")
@@ -181,27 +181,14 @@ class Screen:
         except InvalidCID:
             return source, True  # whoever resolves the path says what is wrong with it
         _refuse(rules.path(root, asked.segments), asked.content_path)
-        if asked.slash and "format" not in asked.query:  # a folder's index.html is served under its address
-            _refuse(rules.path(root, (*asked.segments, _INDEX)), asked.content_path)
         if rules.excepts(root, asked.segments):
             return ScreenedSource(source, rules, root.multihash), False
         return ScreenedSource(source, rules), True
 
-    def admit_root(self, root: CID, segments: tuple[str, ...]) -> None:
-        """Looks at where a name leads, before anything is fetched."""
-        _refuse(self._denylists.rules.path(root, segments), f"/ipfs/{'/'.join((str(root), *segments))}")
-
-    def admit_nodes(self, found: Resolved, segments: tuple[str, ...]) -> None:
-        """Looks at every node on a path with what follows it there."""
+    def way(self) -> Way | None:
+        """For one request, whose path is to be looked at; None where nothing is denied."""
         rules = self._denylists.rules
-        nodes = (*found.parents, found.cid)
-        steps = len(segments) - len(found.remainder)
-        for number, cid in enumerate(nodes[1:], 1):
-            # Inside other codecs one node can take several segments: any of the possible rests counts.
-            starts = (number,) if len(nodes) == steps + 1 else range(number, steps + 1)
-            for start in starts:
-                what = f"/ipfs/{'/'.join((str(cid), *segments[start:]))}"
-                _refuse(rules.path(cid, segments[start:]), what)
+        return Way(rules) if rules else None
 
     def names(self, names: NameResolver) -> NameResolver:
         """The resolver without denied names."""
@@ -210,6 +197,64 @@ class Screen:
     def records(self, records: RecordSource) -> RecordSource:
         """The source of signed records without those of denied names."""
         return _ScreenedRecords(records, self._denylists)
+
+
+class Way:
+    """What one path leads through, from the name or root that it begins with.
+
+    The first three methods raise Denied, before anything behind is looked at.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._names: list[tuple[str, tuple[str, ...]]] = []
+        self._found: Resolved | None = None
+        self._segments: tuple[str, ...] = ()
+
+    def pass_name(self, name: str, segments: tuple[str, ...]) -> None:
+        """The path goes on under a name, with `segments` behind it."""
+        self._names.append((name, segments))
+        _refuse(self._rules.name(name, segments), _shown("ipns", name, segments))
+
+    def pass_root(self, root: CID, segments: tuple[str, ...]) -> None:
+        """The names lead to a root, or the path began with it."""
+        _refuse(self._rules.path(root, segments), _shown("ipfs", str(root), segments))
+
+    def pass_nodes(self, found: Resolved, segments: tuple[str, ...], *, known: bool) -> None:
+        """Looks at every node on the path with what follows it, unless that is `known` to be admitted."""
+        self._found, self._segments = found, segments
+        if not known:
+            refused = self._refused_at_nodes(())
+            if refused is not None:
+                raise refused
+
+    def refused(self, entry: str) -> Denied | None:
+        """Why an entry of the folder at the end of the path is not to be served."""
+        for name, segments in self._names:
+            denial = self._rules.name(name, (*segments, entry))
+            if denial is not None:
+                return refusal(denial, _shown("ipns", name, (*segments, entry)))
+        return self._refused_at_nodes((entry,))
+
+    def _refused_at_nodes(self, behind: tuple[str, ...]) -> Denied | None:
+        found, segments = self._found, self._segments
+        if found is None:
+            return None
+        nodes = (*found.parents, found.cid)
+        steps = len(segments) - len(found.remainder)
+        for number, cid in enumerate(nodes):
+            # Inside other codecs one node can take several segments: any of the possible rests counts.
+            starts = (number,) if len(nodes) == steps + 1 or not number else range(number, steps + 1)
+            for start in starts:
+                rest = (*segments[start:], *behind)
+                denial = self._rules.path(cid, rest)
+                if denial is not None:
+                    return refusal(denial, _shown("ipfs", str(cid), rest))
+        return None
+
+
+def _shown(namespace: str, root: str, segments: tuple[str, ...]) -> str:
+    return "/".join(("", namespace, root, *segments))[:_MAX_SHOWN_CHARS]
 
 
 class _ScreenedNames:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.denylist_files import Denylists
 from gateway.source import NameRecord, NameTarget
+from merkledag.builder import build_file
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.peer import peer_text
+from merkledag.profile import UNIXFS_V1_2025
 from tests.gateway.operating import operated, received_until_cut
 from tests.gateway.support import MemoryNames, MemorySource, Tree, add_file, add_tree
 
@@ -154,3 +157,91 @@ async def test_lines_appended_while_running_are_taken_up(
             while (await client.ask(f"/ipfs/{cid}")).status == 200:
                 pass
         assert (await client.ask(f"/ipfs/{cid}")).status == 410
+
+
+async def test_a_name_that_leads_through_a_denied_one_opens_what_a_rule_allows_there_and_no_more(
+    source: MemorySource, tmp_path: Path
+) -> None:
+    root, _ = add_tree(source, {"open": b"1", "shut": b"2"})
+    names = MemoryNames(
+        {
+            "over.example": NameTarget("/ipns/bad.example", 60),
+            "deep.example": NameTarget("/ipns/bad.example/open", 60),
+            "bad.example": NameTarget(f"/ipfs/{root}", 60),
+        }
+    )
+    rules = ("/ipns/bad.example", "!/ipns/bad.example/open")
+    async with operated(source, names, denylist=lists_of(tmp_path, *rules)) as client:
+        for name in ("bad.example", "over.example"):
+            assert (await client.ask(f"/ipns/{name}/open")).body == b"1"
+            for path in ("/shut", "/", "", "/shut?format=raw"):
+                assert (await client.ask(f"/ipns/{name}{path}")).status == 410, path
+            assert (await client.ask("/shut", {"Host": name})).status == 410
+            assert (await client.ask("/open", {"Host": name})).body == b"1"
+        assert (await client.ask("/ipns/deep.example")).body == b"1"
+
+
+async def test_no_rule_of_a_site_leads_around_a_denied_path(source: MemorySource, tmp_path: Path) -> None:
+    redirects = b"/around /shut 200\n/folder /sub/ 200\n/* /gone 404\n"
+    site: Tree = {"_redirects": redirects, "shut": b"2", "gone": b"3", "sub": {"index.html": b"4"}}
+    root, _ = add_tree(source, site)
+    names = MemoryNames({"site.example": NameTarget(f"/ipfs/{root}", 60)})
+    base32 = root.encode("base32")
+    for stem in (f"/ipfs/{root}", "/ipns/site.example"):
+        rules = [f"{stem}/{path}" for path in ("shut", "gone", "sub/index.html")]
+        async with operated(source, names, denylist=lists_of(tmp_path, *rules)) as client:
+            for path in ("/shut", "/around", "/folder", "/nowhere", "/sub/", "/sub/index.html"):
+                assert (await client.ask(path, {"Host": "site.example"})).status == 410, path
+                if stem.startswith("/ipfs"):
+                    host = {"Host": f"{base32}.ipfs.localhost"}
+                    assert (await client.ask(path, host)).status == 410, path
+
+
+async def test_a_denied_index_page_is_shown_under_no_address(source: MemorySource, tmp_path: Path) -> None:
+    site: Tree = {"index.html": b"home", "a": b"1"}
+    root, _ = add_tree(source, site)
+    above, _ = add_tree(source, {"site": {"index.html": b"home", "a": b"1"}})
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{root}/index.html")) as client:
+        for path in (f"{root}/", f"{root}/index.html", f"{above}/site/", f"{above}/site/index.html"):
+            for _ in range(2):
+                assert (await client.ask(f"/ipfs/{path}")).status == 410, path
+        assert (await client.ask(f"/ipfs/{above}/site/a")).body == b"1"
+
+
+async def test_blocks_inside_files_and_cids_are_denied(source: MemorySource, tmp_path: Path) -> None:
+    """A leaf of a file may be in the store, or in its CID: then no store is asked for it."""
+    leaf = CID.of(BAD, RAW)
+    inlined = CID.of(BAD, RAW, hash_code=0)
+    for part, profile in ((leaf, UNIXFS_V1_2025), (inlined, replace(UNIXFS_V1_2025, inline_bytes=len(BAD)))):
+        file, blocks = build_file(profile, [BAD, BAD])
+        source.add(blocks)
+        async with operated(source) as client:
+            assert (await client.ask(f"/ipfs/{file.cid}")).body == 2 * BAD
+        for rule in (leaf, inlined):
+            passes = part == leaf and rule == inlined
+            async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{rule}")) as client:
+                for headers in ({}, {"Range": "bytes=1-4"}):
+                    answer = await client.ask(f"/ipfs/{file.cid}", headers)
+                    assert (answer.status < 300) == passes
+                    assert passes or answer.status == 410
+                assert (await client.ask(f"/ipfs/{file.cid}?format=raw")).status == 200
+
+
+async def test_a_large_file_is_cut_before_a_denied_part(source: MemorySource, tmp_path: Path) -> None:
+    fine = bytes(100_000)
+    root, _ = add_file(source, fine + BAD, len(fine))
+    bad = CID.of(BAD, RAW)
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{bad}")) as client:
+        assert await received_until_cut(client, f"/ipfs/{root}") == fine
+        assert (await client.ask(f"/ipfs/{root}", {"Range": "bytes=5-99999"})).status == 206
+
+
+async def test_a_denied_readme_is_not_shown_in_its_folder(source: MemorySource, tmp_path: Path) -> None:
+    root, _ = add_tree(source, {"README.md": b"what it is about", "a": b"1"})
+    html = {"Accept": "text/html"}
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{root}/a")) as client:
+        assert "what it is about" in (await client.ask(f"/ipfs/{root}/", html)).text
+    async with operated(source, denylist=lists_of(tmp_path, f"/ipfs/{root}/README.md")) as client:
+        page = await client.ask(f"/ipfs/{root}/", html)
+        assert page.status == 200
+        assert "what it is about" not in page.text
