@@ -140,6 +140,14 @@ class Answer:
         return self.body.decode()
 
 
+async def fetch(session: ClientSession, url: str, headers: dict[str, str] | None, method: str) -> Answer:
+    """Asks for a URL that is quoted already; follows no redirect."""
+    target = URL(url, encoded=True)
+    async with session.request(method, target, headers=headers, allow_redirects=False) as response:
+        body = await response.read()
+        return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Asks one listener; never follows redirects."""
@@ -148,9 +156,7 @@ class Client:
     session: ClientSession
 
     async def ask(self, path: str, headers: dict[str, str] | None = None, *, method: str = "GET") -> Answer:
-        async with self.stream(path, headers, method=method) as response:
-            body = await response.read()
-            return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
+        return await fetch(self.session, self.listener.url + path, headers, method)
 
     @asynccontextmanager
     async def stream(

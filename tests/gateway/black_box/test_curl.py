@@ -245,6 +245,21 @@ def test_etags_are_compared(served: Content, tmp_path: Path) -> None:
     assert written("%{http_code}", "-H", "If-None-Match: *", f"{served.url}/ipfs/{listing}/") == "304"
 
 
+def test_times_are_compared_for_names(served: Content) -> None:
+    url = f"{served.url}/ipns/{served.name}/new.html"
+    _, headers = head(url)
+    assert "immutable" not in headers["Cache-Control"]
+    changed = headers["Last-Modified"]
+    assert changed is not None
+    # By the header itself: with --time-cond curl says 304 on its own where a server does not.
+    since = ("-H", f"If-Modified-Since: {changed}")
+    assert written("%{http_code}", *since, url) == "304"
+    assert written("%{http_code}", "-H", "If-Modified-Since: Wed, 01 Jan 2020 00:00:00 GMT", url) == "200"
+    # A tag, where both are sent, decides alone (RFC 9110, section 13.2.2).
+    assert written("%{http_code}", *since, "-H", 'If-None-Match: "other"', url) == "200"
+    assert run("--time-cond", changed, url) == b""
+
+
 def test_a_redirects_file_by_curl(served: Content) -> None:
     assert served.data("site/_redirects").decode() == DIRECTIVES
     host = ("-H", f"Host: {served.cid('site')}.ipfs.dweb.test")

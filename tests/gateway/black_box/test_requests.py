@@ -416,6 +416,12 @@ def test_markup_in_names_and_paths_is_shown_and_not_run(served: Content) -> None
         assert "text/html" in answer.headers["Content-Type"]
 
 
+def test_a_long_address_is_414(served: Content) -> None:
+    for length in (9_000, 20_000, 200_000):
+        answers = ask(served, f"GET /ipfs/{'a' * length} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert [answer.status for answer in answers] == [414], length
+
+
 @pytest.mark.parametrize("form", ["car", "tar"])
 def test_an_empty_file_does_not_end_a_chunked_answer_early(served: Content, form: str) -> None:
     """The folder has an empty one amid others. What followed it would be taken for the next answer."""
