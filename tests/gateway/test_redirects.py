@@ -268,8 +268,10 @@ async def test_rules_count_only_where_the_site_has_an_origin_of_its_own() -> Non
 async def test_rules_are_for_pages_not_for_blocks() -> None:
     async with sites() as world:
         root = world.add(b"/* /index.html 200")
-        for query in ("raw", "car", "tar", "dag-json"):
+        for query in ("raw", "tar", "dag-json"):
             assert (await world.get(root, f"/none?format={query}")).status == 404
+        proof = await world.get(root, "/none?format=car")  # of the blocks that show that it is not there
+        assert (proof.status, proof.headers["content-type"][:24]) == (200, "application/vnd.ipld.car")
         assert (await world.get(root, "/none", Accept="application/vnd.ipld.raw")).status == 404
         assert (await world.get(root, "/none", Accept="text/html")).status == 200
 
