@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ from cli.ledger_files import genesis_file, read_genesis, require_no_ledger, writ
 from cli.money import amount_text
 from cli.output import CommandError, ExitCode, invalid, not_found, note
 from cli.serve import listening
+from cli.settings import NO_ROUTERS
 from ledger.genesis import HOLD, Genesis, Params
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
     from ledger.engine.embedded import EmbeddedEngine
     from ledger.engine.sender import Sender
+    from storage_node.fetch import NetworkFetcher
     from storage_node.node import StorageNode
     from storage_node.pin_peers import NetworkPeer
     from storage_node.pool import NodePool
+    from storage_node.routed import RoutedProviders
     from storage_node.source import LocalSource
 
 ISSUED_UNITS: Final = 1_000_000_000 * HOLD
@@ -155,8 +158,11 @@ async def network_peer(home: Home, ledger_url: str, me: bytes | None = None) -> 
     from storage_node.providers import ProviderDirectory
 
     async with nodes_of(home, ledger_url) as (ledger, pool):
-        directory = ProviderDirectory(ledger, clock=time.monotonic, me=me)
-        yield NetworkPeer(NetworkFetcher(directory, pool).fetch)
+        fetcher = NetworkFetcher(ProviderDirectory(ledger, clock=time.monotonic, me=me), pool)
+        try:
+            yield NetworkPeer(fetcher.fetch)
+        finally:
+            await fetcher.aclose()
 
 
 def is_private(home: Home, ledger_url: str) -> bool:
@@ -301,25 +307,58 @@ def _local_source(home: Home) -> LocalSource:
     return LocalSource(home.open_store(), home.hashes_reads())
 
 
+def content_routers(home: Home) -> list[str]:
+    """The routers that are asked who has content."""
+    routers = home.config.texts("retrieval.routers")
+    return [] if routers == [NO_ROUTERS] else routers or home.config.texts("names.routers")
+
+
+@asynccontextmanager
+async def _routed_providers(home: Home, routers: list[str]) -> AsyncIterator[RoutedProviders]:
+    """Whom `routers` name. The user named those; where they send us is a stranger's word."""
+    from storage_node.endpoints import open_session
+    from storage_node.pool import NodePool
+    from storage_node.provider_routing import ProviderRouter
+    from storage_node.routed import RoutedProviders
+
+    private = home.config.truth("network.allow_private")
+    async with open_session(allow_private=True) as named, open_session(allow_private=private) as strangers:
+        pool = NodePool(strangers, wall_clock=time.time, clock=time.monotonic, allow_private=private)
+        yield RoutedProviders([ProviderRouter(named, url, time.time) for url in routers], pool)
+
+
 @asynccontextmanager
 async def block_source(home: Home, ledger_url: str | None) -> AsyncIterator[BlockSource]:
-    """The local store, filled from the nodes of a ledger where one is given."""
+    """The local store, filled from the nodes of a ledger and from whom routers name, if there are any."""
     from storage_node.source import NetworkSource
 
-    local = _local_source(home)
-    if ledger_url is None:
-        yield local
-        return
-    from storage_node.fetch import NetworkFetcher
-    from storage_node.providers import ProviderDirectory
+    local, routers = _local_source(home), content_routers(home)
+    async with AsyncExitStack() as opened:
+        routed = await opened.enter_async_context(_routed_providers(home, routers)) if routers else None
+        fetcher = await _fetcher(home, ledger_url, routed, opened)
+        if fetcher is None:
+            yield local
+            return
+        cache_bytes = home.config.number("storage.cache_bytes")
+        source = NetworkSource(local, fetcher.fetch, cache_bytes, asked=fetcher.asked)
+        opened.push_async_callback(source.aclose)
+        yield source
 
-    async with connected(home, ledger_url) as wire:
-        directory = ProviderDirectory(wire.ledger, clock=time.monotonic)
-        fetcher = NetworkFetcher(directory, wire.pool)
-        source = NetworkSource(
-            local, fetcher.fetch, home.config.number("storage.cache_bytes"), asked=fetcher.asked
-        )
-        try:
-            yield source
-        finally:
-            await source.aclose()
+
+async def _fetcher(
+    home: Home, ledger_url: str | None, routed: RoutedProviders | None, opened: AsyncExitStack
+) -> NetworkFetcher | None:
+    """What fetches from a ledger's nodes and from whom routers name; None where there is neither."""
+    if ledger_url is None and routed is None:
+        return None
+    from storage_node.fetch import NetworkFetcher
+    from storage_node.providers import NoDirectory, ProviderDirectory
+
+    if ledger_url is not None:
+        ledger, pool = await opened.enter_async_context(nodes_of(home, ledger_url))
+        fetcher = NetworkFetcher(ProviderDirectory(ledger, clock=time.monotonic), pool, routed=routed)
+    else:
+        assert routed is not None
+        fetcher = NetworkFetcher(NoDirectory(), routed.pool, routed=routed)
+    opened.push_async_callback(fetcher.aclose)
+    return fetcher

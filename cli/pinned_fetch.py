@@ -27,13 +27,13 @@ WAIT_NOTE_EVERY_S: Final = 30
 @asynccontextmanager
 async def job_peers(home: Home, job: PinJob, ledger_url: str | None) -> AsyncIterator[Peers]:
     """Whom a job asks: the gateways that it names, a ledger's nodes, and whom the home's routers name."""
-    from cli.compose import is_loopback, network_peer
+    from cli.compose import content_routers, network_peer
     from storage_node.endpoints import open_session
-    from storage_node.pin_peers import GatewayPeer, Peer, Peers, ProviderRouter, open_gateway
+    from storage_node.pin_peers import GatewayPeer, Peer, Peers, open_gateway
+    from storage_node.provider_routing import ProviderRouter
 
-    routers = home.config.texts("names.routers")
-    # Whoever has a router on this machine has a network on it.
-    private = home.config.truth("network.allow_private") or any(map(is_loopback, routers))
+    routers = content_routers(home)
+    private = home.config.truth("network.allow_private")
     async with AsyncExitStack() as stack:
         named = await stack.enter_async_context(open_session(allow_private=True))
         strangers = await stack.enter_async_context(open_session(allow_private=private))
@@ -43,16 +43,17 @@ async def job_peers(home: Home, job: PinJob, ledger_url: str | None) -> AsyncIte
         yield Peers(
             peers,
             clock=time.monotonic,
-            routers=[ProviderRouter(named, url) for url in routers],
+            routers=[ProviderRouter(named, url, time.time) for url in routers],
             open_gateway=lambda url: open_gateway(strangers, url, allow_private=private),
         )
 
 
 def has_peers(home: Home, sources: list[str]) -> bool:
     """Whether there is anybody whom a job could ask."""
+    from cli.compose import content_routers
     from cli.servers import known_ledger
 
-    return bool(sources or known_ledger(home) or home.config.texts("names.routers"))
+    return bool(sources or known_ledger(home) or content_routers(home))
 
 
 def record_job(home: Home, job: PinJob) -> PinJob:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -17,11 +18,13 @@ from merkledag.ed25519 import Signer
 from merkledag.errors import MerkledagError
 from storage_node import wire
 from storage_node.endpoints import parse_endpoint
-from storage_node.errors import PeerMisbehaved, PeerUnreachable, UploadRefused
+from storage_node.errors import PeerBusy, PeerMisbehaved, PeerUnreachable, UploadRefused
 from storage_node.httpsig import Message, normal_authority, sign_request
 
 REQUEST_TIMEOUT_S = 30.0
 BLOCK_TIMEOUT_S = 20.0
+BUSY_S = 1.0  # what 429 means where it does not say
+MAX_SECONDS_DIGITS = 10
 MAX_DOCUMENT_BYTES = wire.MAX_STATE_BYTES
 NONCE_BYTES = 18
 VERIFY_IN_THREAD_BYTES = 64 * 1024  # what is smaller is hashed faster than handed to a thread
@@ -60,7 +63,8 @@ class NodeClient:
     async def get_block(self, cid: CID) -> bytes | None:
         """The verified bytes of a block (trustless gateway, ``format=raw``), or None when the node lacks it.
 
-        Raises PeerUnreachable for a node that fails to answer and PeerMisbehaved for bytes that do not fit.
+        Raises PeerUnreachable for a node that fails to answer, PeerBusy for one that says when to ask again,
+        and PeerMisbehaved for bytes that do not fit.
         """
         url = self._base.join(URL(f"/ipfs/{cid}")).with_query(format="raw")
         try:
@@ -75,7 +79,9 @@ class NodeClient:
                 if response.status in {404, 410, 412}:
                     return None
                 if response.status != 200:
-                    raise PeerUnreachable(f"{self._base} answered {response.status} to a block request")
+                    told = f"{self._base} answered {response.status} to a block request"
+                    wait_s = retry_after_s(response, self._clock())
+                    raise PeerUnreachable(told) if wait_s is None else PeerBusy(told, wait_s)
                 data = await _read_bounded(response, MAX_BLOCK_BYTES)
         except NETWORK_ERRORS as error:
             raise PeerUnreachable(f"{self._base} does not answer: {error!r}") from error
@@ -125,6 +131,22 @@ class NodeClient:
         except NETWORK_ERRORS as error:
             raise PeerUnreachable(f"{self._base} does not answer: {error!r}") from error
         return _checked(self._base, status, body)
+
+
+def retry_after_s(response: aiohttp.ClientResponse, now_s: float) -> float | None:
+    """In how many seconds a server that is busy (429, or 503 that says so) is to be asked again, else None.
+
+    `now_s` is Unix time. RFC 9110, section 10.2.3.
+    """
+    told = response.headers.get("Retry-After", "")
+    if response.status not in {429, 503}:
+        return None
+    if told.isdecimal() and len(told) < MAX_SECONDS_DIGITS:
+        return float(told)
+    try:
+        return max(0.0, parsedate_to_datetime(told).timestamp() - now_s)
+    except (ValueError, OverflowError):
+        return BUSY_S if response.status == 429 else None
 
 
 async def verify_received(cid: CID, data: bytes) -> None:

@@ -35,6 +35,14 @@ class PeerUnreachable(PeerError):
     """A node cannot be reached, or does not answer in time."""
 
 
+class PeerBusy(PeerUnreachable):
+    """A node is well and asks to be asked again in `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class EndpointRefused(PeerError):
     """An address that we do not connect to."""
 

@@ -1,12 +1,12 @@
-"""Fetches blocks from the nodes that hold them: verified, hedged, with parity as the last resort."""
+"""Fetches blocks from those who hold them: a ledger's nodes, with parity where some are gone, then others."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Container, Iterable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Collection, Container, Iterable
+from contextlib import suppress
 
 from ledger.errors import LedgerError
 from merkledag.cid import CID
@@ -15,17 +15,20 @@ from merkledag.errors import MerkledagError
 from merkledag.steps import arun, inline
 from proofs.errors import ProofsError, UndecodableGroup
 from proofs.manifest import decode_manifest
-from storage_node.errors import BlockNotFound, EndpointRefused, PeerMisbehaved, PeerUnreachable
+from storage_node.behind import Behind
+from storage_node.errors import BlockNotFound
+from storage_node.kin import Kin
 from storage_node.manifests import ManifestShelf, Shelved
 from storage_node.patience import PATIENCE_S, PatientDirectory
 from storage_node.pool import NodePool
 from storage_node.providers import Directory
+from storage_node.race import EVERYBODY, Found, Racing, each
 from storage_node.restore import restore_share
-from storage_node.trail import HAS_NOT, UNREACHABLE, Asked, Trail, Trails, outcome_of
+from storage_node.routed import RoutedProviders
+from storage_node.trail import UNREACHABLE, Asked, Trail, Trails
 
 HEDGE_S = 0.5
 FETCH_TIMEOUT_S = 120.0
-MAX_PARALLEL = 4
 MAX_ASKED = 48
 MAX_FETCHES = 128
 MAX_RECENT_ROOTS = 16
@@ -40,7 +43,8 @@ class NetworkFetcher:
     """Finds a block on the network. One call at a time for one block; callers for the same block share it.
 
     ``hedge_s``: how long one node may take before another is asked as well; ``ledger_patience_s``: how long
-    the ledger may take before one does without it.
+    the ledger may take before one does without it; ``routed``: whom routers name is asked for what the
+    ledger's nodes have not got. What an answer teaches is learnt behind it; `aclose` ends that.
     """
 
     def __init__(
@@ -51,14 +55,18 @@ class NetworkFetcher:
         hedge_s: float = HEDGE_S,
         timeout_s: float = FETCH_TIMEOUT_S,
         ledger_patience_s: float = PATIENCE_S,
+        routed: RoutedProviders | None = None,
     ) -> None:
         self._directory = PatientDirectory(directory, pool.clock, patience_s=ledger_patience_s)
         self._pool = pool
-        self._hedge_s = hedge_s
+        self._racing = Racing(pool, hedge_s)
+        self._routed = routed
+        self._routed_racing = Racing(pool if routed is None else routed.pool, hedge_s)
+        self._kin, self._routed_kin = Kin(), Kin()
+        self.behind = Behind()
         self._timeout_s = timeout_s
         self._shelf = ManifestShelf()
         self._roots: OrderedDict[CID, None] = OrderedDict()
-        self._misses = 0
         self._running: dict[bytes, asyncio.Future[bytes]] = {}
         self._trails = Trails(pool.clock)
         self._slots = asyncio.Semaphore(MAX_FETCHES)
@@ -97,6 +105,10 @@ class NetworkFetcher:
         finally:
             del self._running[cid.multihash]
 
+    async def aclose(self) -> None:
+        """Ends what is learnt behind the answers. Nothing may be fetched any more."""
+        await self.behind.aclose()
+
     def asked(self, cid: CID) -> tuple[Asked, ...]:
         """Who has been asked for a block that is being fetched, or was and did not come."""
         return self._trails.notes(cid.multihash)
@@ -116,32 +128,65 @@ class NetworkFetcher:
 
     async def _fetch(self, cid: CID) -> bytes:
         trail = self._trails.begin(cid.multihash)
-        manifests = set(self._shelf.locate(cid.multihash))
-        with suppress(LedgerError):  # whoever is known can be asked without it
-            await self._directory.refresh(manifests)
-        try:
-            data = await self._search(cid, manifests, trail)
-        except LedgerError as error:
-            trail.begins(LEDGER)
-            trail.ends(LEDGER, UNREACHABLE)
-            # Where the operator's ledger is, and what ails it, is nothing for strangers to read.
-            _log.info("fetching %s: %s", cid, error)
+        manifests = frozenset(self._shelf.locate(cid.multihash))
+        if manifests:
+            self.behind.do(("refresh", manifests), lambda: self._refresh(manifests))
+        found = await self._from_routed_kin(cid, trail) if not manifests else None
+        trouble = None
+        if found is None:
+            try:
+                found = await self._search(cid, manifests, trail)
+            except LedgerError as error:
+                trail.begins(LEDGER)
+                trail.ends(LEDGER, UNREACHABLE)
+                # Where the operator's ledger is, and what ails it, is nothing for strangers to read.
+                _log.info("fetching %s: %s", cid, error)
+                trouble = error
+        if found is None and self._routed is not None:
+            found = await self._from_routed(self._routed, cid, trail)
+        if found is None and trouble is not None:
             message = f"no node that is known has {cid}, and the ledger does not answer"
-            raise BlockNotFound(message, trail.notes(), unsure=True) from error
-        if data is None:
+            raise BlockNotFound(message, trail.notes(), unsure=True) from trouble
+        if found is None:
             raise BlockNotFound(f"no reachable node has {cid}", trail.notes(), unsure=trail.unsure)
         self._trails.forget(cid.multihash)
+        self._learn_from(cid, manifests)
+        return found
+
+    def _learn_from(self, cid: CID, manifests: Collection[CID]) -> None:
+        """What an answer teaches, learnt behind it."""
         if any(holding.content == cid for holding in self._directory.holdings()):
             self._remember_root(cid)
         elif not manifests:
-            with suppress(LedgerError):
-                await self._learn_of_finder()
-        if self._misses >= MISSES_PER_MANIFEST:
-            self._misses = 0
-            await self._shelf_next()
-        return data
+            self.behind.do("finder", self._learn_of_finder)
+        if self._racing.misses >= MISSES_PER_MANIFEST:
+            self._racing.misses = 0
+            self.behind.do("manifest", self._shelf_next)
 
-    async def _search(self, cid: CID, manifests: set[CID], trail: Trail) -> bytes | None:
+    async def _refresh(self, manifests: frozenset[CID]) -> None:
+        with suppress(LedgerError):  # whoever is known can be asked without it
+            await self._directory.refresh(manifests)
+
+    async def _from_routed_kin(self, cid: CID, trail: Trail) -> bytes | None:
+        """From those whom routers named for what links to the block: the ledger's nodes hardly have it."""
+        near = self._routed_kin.of(cid)
+        if not near:
+            return None
+        found = await self._routed_racing.first(cid, each(near), trail, near)
+        return self._came(self._routed_kin, cid, found, near)
+
+    async def _from_routed(self, routed: RoutedProviders, cid: CID, trail: Trail) -> bytes | None:
+        """From those whom routers name for the block itself; all of whom say that they have it."""
+        found = await self._routed_racing.first(cid, routed.find(cid, trail), trail, EVERYBODY)
+        return self._came(self._routed_kin, cid, found, routed.known(cid))
+
+    def _came(self, kin: Kin, cid: CID, found: Found | None, others: Iterable[str] = ()) -> bytes | None:
+        if found is None:
+            return None
+        kin.came(cid, found.data, (found.endpoint, *others))
+        return found.data
+
+    async def _search(self, cid: CID, manifests: Collection[CID], trail: Trail) -> bytes | None:
         data = await self._find(cid, trail)
         if data is None and manifests and await self._directory.refresh(manifests, max_age_s=0.0):
             data = await self._find(cid, trail)
@@ -155,7 +200,8 @@ class NetworkFetcher:
         """A node that was asked by chance had a block: the rest may be of one of its deals."""
         useful = self._pool.useful()[:1]
         if useful and all(holding.endpoint != useful[0] for holding in self._directory.holdings()):
-            await self._directory.learn_node(useful[0])
+            with suppress(LedgerError):
+                await self._directory.learn_node(useful[0])
 
     async def _find(self, cid: CID, trail: Trail) -> bytes | None:
         """Ask the nodes that should have the block, then restore it; what no manifest names, ask everybody.
@@ -164,14 +210,20 @@ class NetworkFetcher:
         """
         known = self._shelf.locate(cid.multihash)
         if not known:
-            data = await self._ask(cid, self._unlocated(cid), trail)
+            data = await self._ask_all(cid, trail)
             return data if data is not None else await self._restore(cid)
         exact = self._exact(known)
-        if exact and (data := await self._ask(cid, _each(exact), trail)) is not None:
-            return data
+        if exact and (found := await self._racing.first(cid, each(exact), trail, exact)) is not None:
+            return found.data
         if (data := await self._restore(cid)) is not None:
             return data
-        return await self._ask(cid, self._unlocated(cid, besides=exact), trail)
+        return await self._ask_all(cid, trail, besides=exact)
+
+    async def _ask_all(self, cid: CID, trail: Trail, besides: Iterable[str] = ()) -> bytes | None:
+        """From whoever has it of those who should, or may."""
+        expected = [*self._of_deal(cid), *self._kin.of(cid)]
+        found = await self._racing.first(cid, self._unlocated(cid, besides, expected), trail, expected)
+        return self._came(self._kin, cid, found)
 
     def _exact(self, known: dict[CID, Container[int]]) -> list[str]:
         """The endpoints of the shards that hold a block, by the manifests on the shelf."""
@@ -181,11 +233,13 @@ class NetworkFetcher:
             if (shards := known.get(holding.manifest)) is not None and holding.shard in shards
         )
 
-    async def _unlocated(self, cid: CID, besides: Iterable[str] = ()) -> AsyncGenerator[str, None]:
+    async def _unlocated(
+        self, cid: CID, besides: Iterable[str], expected: list[str]
+    ) -> AsyncGenerator[str, None]:
         """Endpoints to ask for a block that may be anywhere, the likeliest first, MAX_ASKED at most.
 
-        The ledger is asked no sooner than the first of them had nothing. What it raises is raised when there
-        is nobody left whom one knows without it.
+        The ledger is asked no sooner than the first of them had nothing; `expected` becomes longer by what it
+        says. What it raises is raised when there is nobody left whom one knows without it.
         """
         given = set(besides)
 
@@ -195,21 +249,35 @@ class NetworkFetcher:
             given.update(found)
             return found
 
-        for endpoint in fresh(self._of_deal(cid) or self._pool.useful()[:1]):
-            yield endpoint
         trouble: LedgerError | None = None
-        try:
-            await self._directory.learn_content(cid)
-        except LedgerError as error:
-            trouble = error
-        alive = [holding.endpoint for holding in self._directory.holdings()]
-        useful = [endpoint for endpoint in self._pool.useful() if endpoint in set(alive)]
-        for endpoint in fresh([*self._of_deal(cid), *useful, *alive]):
+        near = self._kin.of(cid)
+        for endpoint in fresh(self._of_deal(cid) or near or self._pool.useful()[:1]):
+            yield endpoint
+        if not near:  # what another block links to is hardly ever the content of a deal
+            trouble = await self._learn_content(cid, expected)
+        for endpoint in fresh([*self._of_deal(cid), *self._alive()]):
+            yield endpoint
+        if near:
+            trouble = await self._learn_content(cid, expected)
+        for endpoint in fresh(self._of_deal(cid)):
             yield endpoint
         if trouble is not None:
             raise trouble
         for endpoint in fresh(await self._directory.endpoints()):
             yield endpoint
+
+    async def _learn_content(self, cid: CID, expected: list[str]) -> LedgerError | None:
+        try:
+            await self._directory.learn_content(cid)
+        except LedgerError as error:
+            return error
+        expected += self._of_deal(cid)
+        return None
+
+    def _alive(self) -> list[str]:
+        """The nodes of the known deals, first those that were useful last."""
+        alive = dict.fromkeys(holding.endpoint for holding in self._directory.holdings())
+        return [*(endpoint for endpoint in self._pool.useful() if endpoint in alive), *alive]
 
     def _of_deal(self, cid: CID) -> list[str]:
         """The nodes of the known deals whose content or manifest this is."""
@@ -218,74 +286,6 @@ class NetworkFetcher:
             for holding in self._directory.holdings()
             if cid in (holding.content, holding.manifest)
         ]
-
-    async def _ask(
-        self, cid: CID, endpoints: AsyncGenerator[str, None], trail: Trail | None = None
-    ) -> bytes | None:
-        """The block from the first node that has it; another is asked on a miss, or when one is slow."""
-        async with aclosing(endpoints):
-            return await self._first(cid, endpoints, trail)
-
-    async def _first(
-        self, cid: CID, endpoints: AsyncGenerator[str, None], trail: Trail | None
-    ) -> bytes | None:
-        tasks: dict[asyncio.Task[bytes | None], str] = {}  # in the order they were asked
-        parallel = 1
-        exhausted = False
-        patience_s = self._hedge_s
-        held: str | None = None  # a node that failed lately: hurry is no reason to ask it
-        try:
-            while True:
-                while not exhausted and len(tasks) < parallel:
-                    endpoint = held or await anext(endpoints, None)
-                    if endpoint is None:
-                        exhausted = True
-                    elif tasks and held is None and self._pool.rests(endpoint):
-                        held, patience_s = endpoint, self._hedge_s
-                        parallel -= 1
-                    else:
-                        held = None
-                        patience_s = self._pool.patience_s(endpoint, self._hedge_s)
-                        tasks[asyncio.create_task(self._ask_one(cid, endpoint, trail))] = endpoint
-                if not tasks:
-                    return None
-                hurry = None if exhausted or parallel == MAX_PARALLEL else patience_s
-                done, _ = await asyncio.wait(tasks, timeout=hurry, return_when=asyncio.FIRST_COMPLETED)
-                if not done:
-                    parallel += 1
-                for task in done:
-                    if (data := task.result()) is not None:
-                        self._outrun(list(tasks.values()), tasks[task])
-                        return data
-                    del tasks[task]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _outrun(self, asked: list[str], winner: str) -> None:
-        """Those who were asked before the winner, and waited for in vain, are asked later next time."""
-        for endpoint in asked[: asked.index(winner)]:
-            self._pool.failed(endpoint)
-
-    async def _ask_one(self, cid: CID, endpoint: str, trail: Trail | None) -> bytes | None:
-        if trail is not None:
-            trail.begins(endpoint)
-        began_s = self._pool.clock()
-        try:
-            data = await self._pool.client(endpoint).get_block(cid)
-        except (PeerUnreachable, PeerMisbehaved, EndpointRefused) as error:
-            self._pool.failed(endpoint)
-            if trail is not None:
-                trail.ends(endpoint, outcome_of(error))
-            return None
-        if data is None:
-            self._misses += 1
-            if trail is not None:
-                trail.ends(endpoint, HAS_NOT)
-        else:
-            self._pool.was_useful(endpoint, self._pool.clock() - began_s)
-        return data
 
     async def _shelf_next(self) -> None:
         """Read the manifest of the deal that is the likeliest to be asked for next."""
@@ -315,10 +315,10 @@ class NetworkFetcher:
         endpoints = self._pool.ranked(self._of_deal(root))
 
         async def get(cid: CID) -> bytes:
-            data = await self._ask(cid, _each(endpoints))
-            if data is None:
+            found = await self._racing.first(cid, each(endpoints))
+            if found is None:
                 raise BlockNotFound(f"no reachable node has {cid}")
-            return data
+            return found.data
 
         try:
             return self._shelf.put(root, await arun(decode_manifest(root), get))
@@ -338,18 +338,15 @@ class NetworkFetcher:
             async def get(share: int, multihash: bytes, at: dict[int, str] = at) -> bytes | None:
                 first = [at[share]] if share in at else []
                 others = self._exact(self._shelf.locate(multihash))
-                return await self._ask(CID(1, RAW, multihash), _each(dict.fromkeys([*first, *others])))
+                asked = each(dict.fromkeys([*first, *others]))
+                found = await self._racing.first(CID(1, RAW, multihash), asked)
+                return None if found is None else found.data
 
             try:
                 return await restore_share(shelved.manifest, *place, get)
             except UndecodableGroup:
                 continue
         return None
-
-
-async def _each(endpoints: Iterable[str]) -> AsyncGenerator[str, None]:
-    for endpoint in endpoints:
-        yield endpoint
 
 
 def _is_cancelled() -> bool:

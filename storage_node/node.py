@@ -140,6 +140,7 @@ class StorageNode:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.runner.stop()
+        await self.fetcher.aclose()
 
     async def register(self) -> None:
         """Register and ask, or bring both up to date, when the ledger does not say what the settings say.

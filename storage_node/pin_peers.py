@@ -7,9 +7,9 @@ of the peer that answers best; others are asked as well when that one takes long
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from contextlib import aclosing
+from typing import Protocol
 
 import aiohttp
 from yarl import URL
@@ -20,17 +20,16 @@ from merkledag.errors import MerkledagError
 from storage_node.client import NETWORK_ERRORS, verify_received
 from storage_node.endpoints import parse_endpoint
 from storage_node.errors import BlockNotFound, EndpointRefused, PeerError, PeerMisbehaved, PeerUnreachable
+from storage_node.provider_routing import ProviderRouter
 from storage_node.wire import RAW_TYPE
 
 REQUEST_TIMEOUT_S = 60.0  # a gateway may have to look for the block itself
-ROUTER_TIMEOUT_S = 10.0
 HEDGE_S = 2.0
 MAX_PARALLEL = 3  # peers asked for one block at once
 PENALTY_S = 2.0  # doubled with every failure in a row
 MAX_PENALTY_S = 60.0
 MAX_LIES = 3  # then a peer is not asked again
 MAX_PEERS = 64
-MAX_ROUTER_BYTES = 1 << 20
 ASK_ROUTERS_EVERY_S = 60.0  # for one block
 MAX_ROUTED = 1024
 
@@ -100,58 +99,6 @@ class NetworkPeer:
             return None
         except TimeoutError as error:
             raise PeerUnreachable("the ledger's nodes do not answer in time") from error
-
-
-class ProviderRouter:
-    """`GET /routing/v1/providers/CID` of one server (Delegated Routing V1): who serves it by HTTP."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
-        self._url = url.rstrip("/")
-
-    async def gateways(self, cid: CID) -> list[str]:
-        """URLs of providers that speak the trustless gateway protocol. Raises PeerUnreachable."""
-        url = f"{self._url}/routing/v1/providers/{cid}"
-        try:
-            async with (
-                asyncio.timeout(ROUTER_TIMEOUT_S),
-                self._session.get(
-                    url, allow_redirects=False, headers={"Accept": "application/json"}
-                ) as answer,
-            ):
-                if answer.status == 404:
-                    return []
-                if answer.status != 200:
-                    raise PeerUnreachable(f"the router {self._url} answers {answer.status}")
-                document = json.loads(await _bounded(answer, MAX_ROUTER_BYTES, self._url))
-        except (*NETWORK_ERRORS, ValueError, RecursionError, PeerMisbehaved) as error:
-            raise PeerUnreachable(f"the router {self._url} gives no answer: {_reason(error)}") from error
-        return gateways_of(document)
-
-
-def gateways_of(document: Any) -> list[str]:
-    """The gateways' URLs in an answer of a router; what is not as it should be is passed over."""
-    providers = document.get("Providers") if isinstance(document, dict) else None
-    found: list[str] = []
-    for provider in providers if isinstance(providers, list) else ():
-        addresses = provider.get("Addrs") if isinstance(provider, dict) else None
-        for address in addresses if isinstance(addresses, list) else ():
-            url = multiaddr_url(address) if isinstance(address, str) else None
-            if url is not None and url not in found and len(found) < MAX_PEERS:
-                found.append(url)
-    return found
-
-
-def multiaddr_url(address: str) -> str | None:
-    """The URL that a multiaddr such as `/dns4/example.net/tcp/443/https` means, None for any other kind."""
-    parts = address.split("/")[1:]
-    if len(parts) < 5 or parts[2] != "tcp" or not parts[3].isdecimal():
-        return None
-    scheme = {("http",): "http", ("https",): "https", ("tls", "http"): "https"}.get(tuple(parts[4:]))
-    host = {"ip4": "{}", "ip6": "[{}]", "dns": "{}", "dns4": "{}", "dns6": "{}"}.get(parts[0])
-    if scheme is None or host is None or not parts[1]:
-        return None
-    return f"{scheme}://{host.format(parts[1])}:{parts[3]}"
 
 
 class _Standing:
@@ -286,11 +233,12 @@ class Peers:
         known = {each.peer.label for each in self._peers}
         fresh: list[_Standing] = []
         for router in self._routers:
+            urls: list[str] = []
             try:
-                urls = await router.gateways(cid)
+                async with aclosing(router.gateways(cid)) as named:
+                    urls += [url async for url in named]
             except PeerUnreachable as error:
                 self.troubles["router"] = str(error)
-                continue
             for url in urls:
                 if url in known or len(self._peers) >= MAX_PEERS:
                     continue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from storage_node.client import NodeClient
 
 PENALTY_S = 15.0  # doubled with every failure after such a rest
 MAX_PENALTY_S = 240.0
+MIN_BUSY_S = 0.5
+MAX_BUSY_S = 60.0
 MAX_REMEMBERED = 256
 # A node that takes so many times as long as it mostly does is slow, but none is so before MIN_PATIENCE_S.
 PATIENCE = 4.0
@@ -23,10 +26,14 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class _Rest:
-    """A node that failed is asked last until then; `penalty_s` is how long that was."""
+    """A node that failed is asked last until then; `penalty_s` is how long that was.
+
+    `over`: it has given an answer since.
+    """
 
     until_s: float
     penalty_s: float
+    over: bool = False
 
 
 class NodePool:
@@ -39,13 +46,17 @@ class NodePool:
         wall_clock: Callable[[], float],
         clock: Callable[[], float],
         allow_private: bool = False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`wall_clock` gives Unix seconds, `clock` monotonic ones, in which `sleep` counts too."""
         self._session = session
         self._wall_clock = wall_clock
         self.clock = clock
-        self._allow_private = allow_private
+        self.sleep = sleep
+        self.allow_private = allow_private
         self._clients: OrderedDict[str, NodeClient] = OrderedDict()
         self._resting: OrderedDict[str, _Rest] = OrderedDict()
+        self._busy_until_s: OrderedDict[str, float] = OrderedDict()
         self._answer_s: OrderedDict[str, float] = OrderedDict()  # moving means
         self._useful: OrderedDict[str, None] = OrderedDict()
 
@@ -54,7 +65,7 @@ class NodePool:
         known = self._clients.get(endpoint)
         if known is None:
             known = NodeClient(
-                self._session, endpoint, clock=self._wall_clock, allow_private=self._allow_private
+                self._session, endpoint, clock=self._wall_clock, allow_private=self.allow_private
             )
             _remember(self._clients, endpoint, known)
         return known
@@ -67,6 +78,20 @@ class NodePool:
         penalty_s = PENALTY_S if rest is None else min(2 * rest.penalty_s, MAX_PENALTY_S)
         _remember(self._resting, endpoint, _Rest(self.clock() + penalty_s, penalty_s))
         self._useful.pop(endpoint, None)
+
+    def answered(self, endpoint: str) -> None:
+        """It gave an answer: it need not rest. Should it fail again, it rests for longer."""
+        if (rest := self._resting.get(endpoint)) is not None:
+            rest.over = True
+
+    def is_busy(self, endpoint: str, seconds: float) -> None:
+        """It asks to be left alone for so long, which is no failure."""
+        until_s = self.clock() + min(max(seconds, MIN_BUSY_S), MAX_BUSY_S)
+        _remember(self._busy_until_s, endpoint, until_s)
+
+    def busy_s(self, endpoint: str) -> float:
+        """For how long it wants to be left alone, 0 where it does not."""
+        return max(0.0, self._busy_until_s.get(endpoint, 0.0) - self.clock())
 
     def was_useful(self, endpoint: str, seconds: float) -> None:
         """Ask this node first next time: it gave a block within so many seconds."""
@@ -90,14 +115,17 @@ class NodePool:
     def rests(self, endpoint: str) -> bool:
         """Whether this node failed lately."""
         rest = self._resting.get(endpoint)
-        return rest is not None and self.clock() < rest.until_s
+        return rest is not None and not rest.over and self.clock() < rest.until_s
+
+    def failed_last(self, endpoint: str) -> bool:
+        """Whether this node failed when it was last asked, however long ago."""
+        rest = self._resting.get(endpoint)
+        return rest is not None and not rest.over
 
     def ranked(self, endpoints: Iterable[str]) -> list[str]:
-        """The endpoints once each, in the given order, those that failed lately moved to the end."""
-        distinct = list(dict.fromkeys(endpoints))
-        resting = {endpoint for endpoint in distinct if self.rests(endpoint)}
-        rested = [endpoint for endpoint in distinct if endpoint not in resting]
-        return rested + [endpoint for endpoint in distinct if endpoint in resting]
+        """The endpoints once each, in the given order; the busy come behind, who failed lately last."""
+        distinct = dict.fromkeys(endpoints)
+        return sorted(distinct, key=lambda each: 2 if self.rests(each) else int(self.busy_s(each) > 0))
 
 
 def _remember(cache: OrderedDict[str, V], key: str, value: V) -> None:

@@ -87,6 +87,37 @@ class Directory(Protocol):
         ...
 
 
+class NoDirectory:
+    """A directory without a ledger: nobody is known. See Directory for the methods."""
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """None."""
+        return ()
+
+    async def refresh(self, manifests: Collection[CID], *, max_age_s: float = REFRESH_S) -> bool:
+        """Nothing is known."""
+        return False
+
+    async def learn_content(self, content: CID) -> bool:
+        """There is nothing to learn."""
+        return False
+
+    async def learn_deal(self, deal: CID) -> CID:
+        """Raises LedgerNotFound."""
+        raise LedgerNotFound("there is no ledger")
+
+    async def learn_node(self, endpoint: str) -> bool:
+        """There is nothing to learn."""
+        return False
+
+    async def learn_some(self) -> None:
+        """There is nothing to learn."""
+
+    async def endpoints(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+
 @dataclass(slots=True)
 class _Known:
     read_at_s: float

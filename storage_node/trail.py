@@ -13,9 +13,12 @@ MAX_TRAILS = 256
 
 HAS_NOT = "does not have it"
 SLOW = "has not answered yet"
+BUSY = "wants to be asked later"
 UNREACHABLE = "did not answer"
 MISBEHAVED = "sent something else"
 REFUSED = "is at an address that is not asked"
+NAMES_NOBODY = "names nobody who has it"
+CLEAR = frozenset({HAS_NOT, NAMES_NOBODY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Trail:
         """`clock` gives seconds, from anywhere."""
         self._clock = clock
         self._under_way: dict[str, float] = {}
+        self._remarks: dict[str, str] = {}
         self._ended: list[Asked] = []
         self.unsure = False
 
@@ -41,9 +45,13 @@ class Trail:
         """Somebody is asked."""
         self._under_way[name] = self._clock()
 
-    def ends(self, name: str, outcome: str) -> None:
-        """What came of it."""
-        self.unsure = self.unsure or outcome != HAS_NOT
+    def remarks(self, name: str, remark: str) -> None:
+        """What there is to say of somebody who has not given an answer yet."""
+        self._remarks[name] = remark
+
+    def ends(self, name: str, outcome: str, *, counts: bool = True) -> None:
+        """What came of it. If that says nothing about the block, the search is unsure where it `counts`."""
+        self.unsure = self.unsure or (counts and outcome not in CLEAR)
         began_s = self._under_way.pop(name, None)
         if began_s is not None and len(self._ended) < MAX_NOTES:
             self._ended.append(Asked(name, outcome, self._clock() - began_s))
@@ -51,7 +59,10 @@ class Trail:
     def notes(self) -> tuple[Asked, ...]:
         """What is known by now; those who have not answered come last."""
         now_s = self._clock()
-        waiting = [Asked(name, SLOW, now_s - began_s) for name, began_s in self._under_way.items()]
+        waiting = [
+            Asked(name, self._remarks.get(name, SLOW), now_s - began_s)
+            for name, began_s in self._under_way.items()
+        ]
         return (*self._ended, *waiting)[:MAX_NOTES]
 
 

@@ -20,12 +20,15 @@ import pytest
 from cli.home import Home
 from cli.naming import KeysOfNames
 from merkledag import ipns, peer
+from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
 from tests.cli.background import serving
 from tests.cli.conftest import Holdfast
 from tests.cli.processes import Process, environment
+from tests.storage_node.dags import leaf
 from tests.storage_node.dns_server import Zone, dns_server
 from tests.storage_node.doh_server import Doh, doh_server
+from tests.storage_node.pin_servers import gateway
 from tests.storage_node.router_server import Routed, router_server
 
 Tree = Callable[..., Path]
@@ -356,12 +359,25 @@ class Server:
 
 class TestGateway:
     def test_names_over_http(self, tmp_path: Path) -> None:
-        with serving(router_server(Routed())) as routed, serving(dns_server(Zone())) as zone:
+        far = leaf("kept by somebody else")
+        with (
+            serving(router_server(Routed())) as routed,
+            serving(dns_server(Zone())) as zone,
+            serving(gateway([far])) as provider,
+        ):
             routed.records[BOBS] = bobs("/ipfs/bafkqadtwgiww63tmpeqhezldn5zgi")
+            port = provider.url.rpartition(":")[2]
+            routed.providers[str(far.cid)] = [{"Addrs": [f"/ip4/127.0.0.1/tcp/{port}/http"]}]
             server = Server(
-                tmp_path, HOLDFAST_NAMES_ROUTERS=routed.url, HOLDFAST_NAMES_DNS=f"127.0.0.1:{zone.port}"
+                tmp_path,
+                HOLDFAST_NAMES_ROUTERS=routed.url,
+                HOLDFAST_NAMES_DNS=f"127.0.0.1:{zone.port}",
+                HOLDFAST_NETWORK_ALLOW_PRIVATE="true",
             )
             try:
+                # The same routers say who has content that is not here.
+                assert server.fetch(f"/ipfs/{far.cid}")[2] == far.data
+                assert server.fetch(f"/ipfs/{CID.of(b'nobody has it')}")[0] == 404
                 zone.link("site.example", f"/ipns/{BOBS}")
                 status, headers, body = server.fetch(f"/ipns/{BOBS}")
                 assert (status, body) == (200, b"v2-only record")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -21,7 +22,9 @@ from storage_node.blockstore.memory import MemoryStore
 from storage_node.endpoints import open_session
 from storage_node.fetch import NetworkFetcher
 from storage_node.pool import NodePool
+from storage_node.provider_routing import ProviderRouter
 from storage_node.providers import Holding
+from storage_node.routed import RoutedProviders
 from storage_node.source import LocalSource, NetworkSource
 from tests.gateway.support import Client
 from tests.gateway.test_fetching_ahead import DATA, far_file
@@ -67,8 +70,10 @@ class World:
     cid: CID
     asked: dict[str, list[str]] = field(default_factory=dict)
     left: int = 0  # requests whose asker went away
+    slept: list[float] = field(default_factory=list)  # seconds that nodes were left alone for
+    ahead_s: float = 0.0  # … and that a test lets pass at once
 
-    async def add(self, name: str, handler: Handler) -> str:
+    async def add(self, name: str, handler: Handler, *, known: bool = True) -> str:
         """A node that answers so."""
         came = self.asked[name] = []
 
@@ -82,10 +87,10 @@ class World:
 
         app = web.Application()
         app.router.add_get("/ipfs/{cid}", handle)
-        return await self._serve(app)
+        return await self._serve(app, known=known)
 
-    async def add_honest(self, name: str) -> str:
-        """A real node that has it all."""
+    async def add_honest(self, name: str, *, known: bool = True) -> str:
+        """A real node that has it all. `known`: the directory names it."""
         came = self.asked[name] = []
 
         @web.middleware
@@ -98,15 +103,16 @@ class World:
         store.put_many(source.remote.items())
         app = web.Application(middlewares=[count])
         add_trustless_routes(app, LocalSource(store))
-        return await self._serve(app)
+        return await self._serve(app, known=known)
 
-    async def _serve(self, app: web.Application) -> str:
+    async def _serve(self, app: web.Application, *, known: bool = True) -> str:
         runner = web.AppRunner(app, shutdown_timeout=0.01, handler_cancellation=True)
         await runner.setup()
         self.stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        self.nodes.urls.append(url)
+        if known:
+            self.nodes.urls.append(url)
         return url
 
     async def gateway(
@@ -115,12 +121,20 @@ class World:
         *,
         hedge_s: float = 0.2,
         ledger_patience_s: float = 3.0,
+        routers: Sequence[str] = (),
+        strangers_private: bool = True,
     ) -> Client:
-        """A gateway and a client of it."""
-        loop = asyncio.get_running_loop()
-        session = await self.stack.enter_async_context(open_session(allow_private=True))
-        pool = NodePool(session, wall_clock=loop.time, clock=loop.time, allow_private=True)
-        fetcher = NetworkFetcher(self.nodes, pool, hedge_s=hedge_s, ledger_patience_s=ledger_patience_s)
+        """A gateway and a client of it. `strangers_private`: whom routers name may be on this machine."""
+        pool = await self.pool(private=True)
+        routed = None
+        if routers:
+            named = await self.stack.enter_async_context(open_session(allow_private=True))
+            asked = [ProviderRouter(named, url, time.time) for url in routers]
+            routed = RoutedProviders(asked, await self.pool(private=strangers_private))
+        fetcher = NetworkFetcher(
+            self.nodes, pool, hedge_s=hedge_s, ledger_patience_s=ledger_patience_s, routed=routed
+        )
+        self.stack.push_async_callback(fetcher.aclose)
         source = NetworkSource(LocalSource(MemoryStore()), fetcher.fetch, asked=fetcher.asked)
         self.stack.push_async_callback(source.aclose)
         settings = settings or GatewaySettings()
@@ -129,6 +143,19 @@ class World:
         client = ClientSession(timeout=ClientTimeout(total=15), auto_decompress=False)
         await self.stack.enter_async_context(client)
         return Client(listener, client)
+
+    async def pool(self, *, private: bool) -> NodePool:
+        """What connections to nodes are made by; sleeping takes no time, but counts."""
+        session = await self.stack.enter_async_context(open_session(allow_private=private))
+
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            await asyncio.sleep(0)
+
+        def clock() -> float:
+            return time.monotonic() + self.ahead_s + sum(self.slept)
+
+        return NodePool(session, wall_clock=time.time, clock=clock, allow_private=private, sleep=sleep)
 
     @property
     def path(self) -> str:
@@ -155,7 +182,7 @@ async def fails(_request: web.Request) -> web.Response:
 
 
 async def busy(_request: web.Request) -> web.Response:
-    return web.Response(status=429, headers={"Retry-After": "1"})
+    return web.Response(status=429, headers={"Retry-After": "30"})
 
 
 async def sends_away(request: web.Request) -> web.Response:
@@ -214,7 +241,7 @@ BAD = {
     "lies": (lies, "sent something else"),
     "page": (page, "sent something else"),
     "fails": (fails, "did not answer"),
-    "busy": (busy, "did not answer"),
+    "busy": (busy, "wants to be asked later"),
     "sends_away": (sends_away, "did not answer"),
     "resets": (resets, "did not answer"),
     "hangs": (hangs, "has not answered yet"),

@@ -1,7 +1,9 @@
-"""A router on loopback for tests: keeps IPNS records and gives them back over HTTP, whatever they are."""
+"""A router on loopback for tests: gives back IPNS records that it was handed, and names providers."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 RECORD = "application/vnd.ipfs.ipns-record"
+STREAM = "application/x-ndjson"
 
 
 @dataclass
@@ -24,6 +27,11 @@ class Routed:
     asked: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     url: str = ""
+    providers: dict[str, list[object]] = field(default_factory=dict)  # records by CID, "" for every other
+    streams: bool = True
+    provider_status: int = 200
+    wanted: list[str] = field(default_factory=list)  # CIDs that providers were asked for
+    last: asyncio.Event | None = None  # the last provider of a stream waits for it
 
 
 @asynccontextmanager
@@ -51,7 +59,28 @@ async def router_server(routed: Routed) -> AsyncIterator[Routed]:
         routed.taken.append(name)
         return web.Response()
 
+    async def providers(request: web.Request) -> web.StreamResponse:
+        cid = request.match_info["cid"]
+        routed.wanted.append(cid)
+        assert request.query["filter-protocols"] == "transport-ipfs-gateway-http"
+        assert request.headers["Accept"].startswith(STREAM)
+        if routed.provider_status != 200:
+            return web.Response(status=routed.provider_status, headers={"Retry-After": "7"})
+        records = routed.providers.get(cid, routed.providers.get("", []))
+        if not routed.streams:
+            return web.json_response({"Providers": records})
+        response = web.StreamResponse(headers={"Content-Type": STREAM})
+        await response.prepare(request)
+        for number, record in enumerate(records):
+            if routed.last is not None and number == len(records) - 1:
+                await routed.last.wait()
+            line = json.dumps(record).encode() + b"\n"
+            await response.write(line[:5])
+            await response.write(line[5:])
+        return response
+
     app = web.Application()
+    app.router.add_get("/routing/v1/providers/{cid}", providers)
     app.router.add_get("/routing/v1/ipns/{name}", get)
     app.router.add_put("/routing/v1/ipns/{name}", put)
     server = TestServer(app, host="127.0.0.1")

@@ -31,16 +31,10 @@ from storage_node.errors import (
 from storage_node.meta import Meta, Table
 from storage_node.pin_fetch import DagFetch, FetchTimeout
 from storage_node.pin_jobs import JobState, PinJob, PinJobs
-from storage_node.pin_peers import (
-    GatewayPeer,
-    Peers,
-    ProviderRouter,
-    gateways_of,
-    multiaddr_url,
-    open_gateway,
-)
+from storage_node.pin_peers import GatewayPeer, Peers, open_gateway
 from storage_node.pin_runner import JobStopped, JobWork, PinRunner
 from storage_node.pins import PinMode, Pins
+from storage_node.provider_routing import ProviderRouter, gateways_of, multiaddr_url
 from tests.storage_node.dags import leaf, node, pairs, tree
 from tests.storage_node.pin_servers import Gateway, gateway
 from tests.storage_node.processes import start_python
@@ -320,7 +314,7 @@ async def test_providers_that_a_router_names_are_asked(home: Home) -> None:
             peers = Peers(
                 [],
                 clock=home.clock,
-                routers=[ProviderRouter(session, router.url)],
+                routers=[ProviderRouter(session, router.url, home.clock)],
                 open_gateway=lambda url: open_gateway(session, url, allow_private=True),
             )
             await home.work(home.job(dag[-1].cid), peers, tries=3).run()
@@ -330,7 +324,7 @@ async def test_providers_that_a_router_names_are_asked(home: Home) -> None:
             strict = Peers(
                 [],
                 clock=home.clock,
-                routers=[ProviderRouter(session, router.url)],
+                routers=[ProviderRouter(session, router.url, home.clock)],
                 open_gateway=lambda url: open_gateway(session, url, allow_private=False),
             )
             with pytest.raises((BlockNotFound, PeerUnreachable)):
@@ -352,9 +346,12 @@ def test_multiaddrs_of_gateways_are_urls() -> None:
         "/unix/x/tcp/1/http",
     ):
         assert multiaddr_url(other) is None
-    odd: Any
-    for odd in (None, [], {}, {"Providers": {}}, {"Providers": [1, {"Addrs": 2}, {"Addrs": [3, "x"]}]}):
-        assert gateways_of(odd) == []
+    addresses = ["/dns/a.example/http"]
+    ours = {"Addrs": addresses, "Protocols": ["transport-bitswap", "Transport-IPFS-gateway-http"]}
+    assert gateways_of(ours) == ["http://a.example"]
+    odd: list[Any] = [None, [], {}, 1, {"Addrs": 2}, {"Addrs": [3, "x"]}]
+    for each in odd + [{"Addrs": addresses, "Protocols": wrong} for wrong in (1, ["transport-bitswap"])]:
+        assert gateways_of(each) == []
 
 
 # --- jobs ---
