@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ Key = tuple[CID, tuple[str, ...], int]
 class Node:
     """The node at the end of a path under an immutable root.
 
-    `roots` is the X-Ipfs-Roots value: the root and the node of every segment. `remainder` are segments that
-    lead inside the node, not to a link. The other fields are filled in when first needed.
+    `above` and `last` make `roots`; there are many nodes in a folder, so they share one `above`. `remainder`
+    are segments that lead inside the node, not to a link. The other fields are filled in when first needed.
     """
 
     cid: CID
-    roots: str
+    above: str
+    last: str
     remainder: tuple[str, ...] = ()
     cid_text: str = ""
     known: NodeStat | None = None
@@ -51,6 +53,12 @@ class Node:
 
     def __post_init__(self) -> None:
         self.cid_text = self.cid_text or str(self.cid)
+        self.above = sys.intern(self.above)
+
+    @property
+    def roots(self) -> str:
+        """The X-Ipfs-Roots value: the root and the node of every segment."""
+        return f"{self.above},{self.last}" if self.above else self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +180,13 @@ class Locator:
                 blocks.step = f"path segment {len(segments)} of {total}"
                 found = await blocks.run(resolve(parent.cid, segments[-1:], nodes=blocks.nodes))
                 text = str(found.cid)
-                roots = f"{parent.roots},{text}" if found.parents else parent.roots
-                return self._cache.put(key, Node(found.cid, roots, found.remainder, text))
+                above, last = (parent.roots, text) if found.parents else (parent.above, parent.last)
+                return self._cache.put(key, Node(found.cid, above, last, found.remainder, text))
         blocks.step = f"path segment 1 of {total}"
         found = await blocks.run(resolve(root, segments, nodes=blocks.nodes))
-        nodes = [*found.parents, found.cid]
-        roots = ",".join(map(str, nodes[min(skip, len(nodes) - 1) :]))
-        return self._cache.put(key, Node(found.cid, roots, found.remainder))
+        text = str(found.cid)
+        above = ",".join(map(str, found.parents[skip:]))
+        return self._cache.put(key, Node(found.cid, above, text, found.remainder, text))
 
 
 def _admitting(way: Way | None, asked: tuple[str, ...]) -> Callable[[str, tuple[str, ...]], None] | None:

@@ -93,7 +93,7 @@ async def serve_absence(exchange: Exchange, root: CID, segments: tuple[str, ...]
     A client that verifies can make nothing of a status: with 404 boxo's gateway over CARs could not even list
     a folder without an index.html. So boxo answers 200 here, and so do we.
     """
-    located = Located(Node(root, str(root)), root, segments, True, IMMUTABLE)
+    located = Located(Node(root, "", str(root)), root, segments, True, IMMUTABLE)
     wanted = car_request(exchange.asked.query, exchange.wanted.car.dups)
     etag = _etag(located, wanted)
     headers = _headers(exchange, located, wanted, etag)

@@ -60,7 +60,7 @@ async def _index(exchange: Exchange, node: Node) -> Node | None:
     if not node.index_known:
         try:
             entry = await exchange.blocks.run(lookup(node.cid, INDEX))
-            node.index = Node(entry.cid, node.roots)
+            node.index = Node(entry.cid, node.above, node.last)
         except NoSuchLink:
             node.index = None
         node.index_known = True
@@ -178,7 +178,7 @@ def _is_here(exchange: Exchange, note: Entry | None) -> bool:
 async def _readme(exchange: Exchange, entry: Entry) -> str:
     """The README as a section; a line where it cannot be shown."""
     blocks, asked = exchange.blocks, exchange.asked
-    node = Node(entry.cid, "")
+    node = Node(entry.cid, "", "")
     try:
         async with asyncio.timeout(_README_PATIENCE_S):
             facts = await known_stat(node, blocks)

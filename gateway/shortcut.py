@@ -9,13 +9,12 @@ from functools import lru_cache
 from aiohttp import web
 
 from gateway.conditional import field
-from gateway.content import Located
+from gateway.content import Located, Node
 from gateway.exchange import Exchange
 from gateway.headers import base_headers
 from gateway.negotiation import Format, negotiate
 from gateway.request import Kind
 from gateway.source import BlockSource
-from merkledag.cid import CID
 from merkledag.codecs import RAW
 
 # A request with any of these is answered the long way.
@@ -26,9 +25,7 @@ _SPECIAL = ("Range", "If-None-Match", "If-Match", "Cache-Control", "Service-Work
 class Known:
     """What the answer to a target needs, but for the bytes."""
 
-    cid: CID
-    etag: str
-    roots: str
+    node: Node
     content_type: str
     cache_control: str
 
@@ -57,9 +54,7 @@ class Shortcuts:
         ):
             node = located.node
             self._known[target] = Known(
-                node.cid,
-                f'"{node.cid_text}"',
-                node.roots,
+                node,
                 response.headers["Content-Type"],
                 located.cache_control,
             )
@@ -75,15 +70,15 @@ class Shortcuts:
         asked = request.headers
         if any(name in asked for name in _SPECIAL) or not _takes_files(field(asked, "Accept")):
             return None
-        view = source.view(known.cid)
+        view = source.view(known.node.cid)
         if view is None:
             return None
         with view as block:
             data = bytes(block)
         headers = base_headers()
-        headers["Etag"] = known.etag
+        headers["Etag"] = f'"{known.node.cid_text}"'
         headers["X-Ipfs-Path"] = target
-        headers["X-Ipfs-Roots"] = known.roots
+        headers["X-Ipfs-Roots"] = known.node.roots
         headers["Cache-Control"] = known.cache_control
         headers["Content-Type"] = known.content_type
         headers["Accept-Ranges"] = "bytes"
