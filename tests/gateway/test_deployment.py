@@ -1,4 +1,4 @@
-"""The samples of docs/deploy for systemd and Prometheus: read by their own programs, in step with the code."""
+"""The samples of docs/deploy for systemd and Prometheus: read by their own programs, and in step with us."""
 
 from __future__ import annotations
 
