@@ -76,10 +76,8 @@ class Addressing:
             return False
         except TimeoutError as error:
             if required:
-                raise errors.RetrievalTimeout(
-                    f"the DNSLink of the host {name} could not be looked up in time",
-                    {"Retry-After": str(self._settings.retry_after_s)},
-                ) from error
+                message = f"the DNSLink of the host {name} could not be looked up in time"
+                raise errors.RetrievalTimeout(message) from error
             return False
         return True
 

@@ -7,11 +7,8 @@ from aiohttp import web
 from gateway import errors, headers, page_error, style
 from gateway.errors import GatewayError
 from merkledag.errors import (
-    DecodeError,
-    HashMismatch,
     InvalidCID,
     InvalidPath,
-    LimitExceeded,
     MerkledagError,
     NoSuchLink,
     NotADirectory,
@@ -32,18 +29,20 @@ def wants_json(request: web.BaseRequest) -> bool:
     return "application/json" in request.headers.get("Accept", "")
 
 
-def error_response(request: web.BaseRequest, error: GatewayError, path: str) -> web.Response:
-    """`path` is what was asked for, as the client wrote it."""
+def error_response(request: web.BaseRequest, error: GatewayError, retry_after_s: int) -> web.Response:
+    """The answer to a request that failed; `retry_after_s` is for errors that pass."""
     result = headers.base_headers()
     result["Cache-Control"] = headers.NO_STORE
     result.update(error.headers)
+    if error.passes:
+        result["Retry-After"] = str(retry_after_s)
     if isinstance(error, errors.NotCached):
         # A probe, which may be one of thousands: no payload (path gateway, only-if-cached).
         return web.Response(status=error.status, headers=result)
     if wants_html(request):
         result["Content-Type"] = "text/html; charset=utf-8"
         result["Content-Security-Policy"] = style.CONTENT_SECURITY_POLICY
-        body = page_error.error_page(error, path)
+        body = page_error.error_page(error, request.raw_path)
     elif wants_json(request):
         result["Content-Type"] = "application/json"
         body = page_error.error_json(error)
@@ -66,6 +65,4 @@ def translate(error: MerkledagError) -> GatewayError:
         return errors.NotFound(message)
     if isinstance(error, (UnsupportedCodec, UnsupportedHash)):
         return errors.NotImplementedHere(message)
-    if isinstance(error, (DecodeError, HashMismatch, LimitExceeded)):
-        return errors.ContentInvalid(message)
     return errors.ContentInvalid(message)

@@ -15,6 +15,7 @@ from gateway.errors import (
     NotCached,
     ProvidersFailed,
     RetrievalTimeout,
+    first_line,
 )
 from gateway.lookahead import FileAhead
 from gateway.screen import ScreenedSource
@@ -282,11 +283,10 @@ class Blocks:
             async with asyncio.timeout(limit_s):
                 return await coming
         except LookupError as error:
-            raise _missing(cid, self.step, error, self._settings) from error
+            raise _missing(cid, self.step, error) from error
         except TimeoutError as error:
             raise RetrievalTimeout(
                 f"block {cid} did not arrive within {limit_s:g} s",
-                {"Retry-After": str(self._settings.retry_after_s)},
                 cid=cid,
                 step=self.step,
                 asked=self._source.asked(cid) if isinstance(self._source, Asking) else (),
@@ -317,16 +317,10 @@ def _offset(block_bytes: int, item_bytes: int, first: bool, last: bool) -> int |
     return None if last else block_bytes - item_bytes
 
 
-def _missing(cid: CID, step: str, error: LookupError, settings: GatewaySettings) -> GatewayError:
+def _missing(cid: CID, step: str, error: LookupError) -> GatewayError:
     """404 where nobody has the block; 502 where somebody may have it and did not answer."""
-    message = f"block {cid} could not be found: {_first_line(error)}"
+    message = f"block {cid} could not be found: {first_line(error)}"
     if not isinstance(error, Retrieval):
         return ContentMissing(message, cid=cid, step=step)
-    if not error.unsure:
-        return ContentMissing(message, cid=cid, step=step, asked=error.asked)
-    later = {"Retry-After": str(settings.retry_after_s)}
-    return ProvidersFailed(message, later, cid=cid, step=step, asked=error.asked)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].strip("'\"")
+    failed = ProvidersFailed if error.unsure else ContentMissing
+    return failed(message, cid=cid, step=step, asked=error.asked)

@@ -17,11 +17,13 @@ class GatewayError(Exception):
     `message` is one line for the client: it says what is wrong and, where there is one, what to do.
     Pages and JSON bodies show the rest: `cid` is the block that it failed at, `step` what was being done
     with it (`root block`, `segment 2 of 3`, …; "" = unknown), `asked` who was asked for it, MAX_ASKED_SHOWN
-    at most, and `hints` what to try: those of the class, unless others are given.
+    at most, and `hints` what to try: those of the class, unless others are given. `passes` says that asking
+    again later may help: the answer says when (Retry-After).
     """
 
     status = 500
     title = "The gateway failed"
+    passes = False
     hints: tuple[str, ...] = ()
 
     def __init__(
@@ -147,6 +149,7 @@ class TooManyRequests(GatewayError):
 
     status = 429
     title = "Too many requests"
+    passes = True
     hints = ("Wait a few seconds and try again.",)
 
 
@@ -181,6 +184,7 @@ class ProvidersFailed(GatewayError):
 
     status = 502
     title = "Those who may have this content do not answer"
+    passes = True
     hints = (
         "Try again in a moment: the providers may be overloaded or have just gone offline.",
         _WHOEVER_HAS_IT,
@@ -192,7 +196,13 @@ class RetrievalTimeout(GatewayError):
 
     status = 504
     title = "The content did not arrive in time"
+    passes = True
     hints = (
         "Try again in a moment: the providers may be slow or have just gone offline.",
         _WHOEVER_HAS_IT,
     )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in one line; its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0].strip("'\"")

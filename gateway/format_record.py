@@ -31,10 +31,7 @@ async def serve_record(exchange: Exchange, records: RecordSource | None) -> web.
     except LookupError as error:
         raise errors.NotFound(f"no valid record of {name} could be found") from error
     except TimeoutError as error:
-        raise errors.RetrievalTimeout(
-            f"no record of {name} arrived within {limit_s:g} s",
-            {"Retry-After": str(exchange.settings.retry_after_s)},
-        ) from error
+        raise errors.RetrievalTimeout(f"no record of {name} arrived within {limit_s:g} s") from error
     headers = base_headers()
     etag = f'"{hashlib.sha256(record.data).hexdigest()[:32]}.ipns-record"'
     headers["Etag"] = etag

@@ -116,22 +116,20 @@ class Front:
 
     def _refused(self, request: web.BaseRequest, limit: str, message: str) -> web.StreamResponse:
         self._metrics.refused[limit] += 1
-        wait_s = str(self._settings.retry_after_s)
-        return error_response(request, TooManyRequests(message, {"Retry-After": wait_s}), request.raw_path)
+        return error_response(request, TooManyRequests(message), self._settings.retry_after_s)
 
     def _expired(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
         self._metrics.refused["response_s"] += 1
         if passage.body is not None:
             passage.body.abort()
         message = f"the answer took longer than {self._settings.max_response_s:g} s"
-        wait_s = str(self._settings.retry_after_s)
-        return self._failed(request, RetrievalTimeout(message, {"Retry-After": wait_s}))
+        return self._failed(request, RetrievalTimeout(message))
 
     def _failed(self, request: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
         """The error as an answer, unless the response has begun: then the connection was cut already."""
         if request.transport is None or request.transport.is_closing():
             raise ConnectionResetError("the response was cut off") from error
-        return error_response(request, error, request.raw_path)
+        return error_response(request, error, self._settings.retry_after_s)
 
     def _tell(
         self,
@@ -180,10 +178,8 @@ def _told(
     body = passage.body
     if response is None:
         return CLIENT_LEFT, "error", 0 if body is None else body.sent_bytes
-    status, kind = response.status, passage.kind
-    if status >= 300:
-        return status, _other_kind(status), _size(request, response) if body is None else body.sent_bytes
-    return status, kind, _size(request, response) if body is None else body.sent_bytes
+    kind = passage.kind if response.status < 300 else _other_kind(response.status)
+    return response.status, kind, _size(request, response) if body is None else body.sent_bytes
 
 
 def _other_kind(status: int) -> str:

@@ -88,13 +88,11 @@ async def resolve_name(
                 target = await names.resolve(name)
         except LookupError as error:
             raise errors.NameUnresolved(
-                f"{name} has no valid record: {_reason(error)}", step=NAME_STEP
+                f"{name} has no valid record: {errors.first_line(error)}", step=NAME_STEP
             ) from error
         except TimeoutError as error:
             raise errors.RetrievalTimeout(
-                f"{name} was not resolved within {limit_s:g} s",
-                {"Retry-After": str(settings.retry_after_s)},
-                step=NAME_STEP,
+                f"{name} was not resolved within {limit_s:g} s", step=NAME_STEP
             ) from error
         ttl_s = target.ttl_s if ttl_s is None else min(ttl_s, target.ttl_s)
         changes.append(target.changed_s)
@@ -114,7 +112,3 @@ async def resolve_name(
 def _latest(changes: list[int | None]) -> int | None:
     known = [changed_s for changed_s in changes if changed_s is not None]
     return max(known) if len(known) == len(changes) else None
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].strip("'\"")
