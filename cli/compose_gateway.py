@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from storage_node.names_resolver import NameResolver as Resolver
 
 LAST_REQUEST_S: Final = 0.5  # for a request that is on its way over a connection that is to be closed
+_UNREADABLE: Final = "a denylist cannot be read: its rules of before hold"  # strangers see no path
 OTHER_DESCRIPTORS: Final = 256  # of a process, beside its clients' connections
 
 
@@ -36,27 +37,38 @@ class Answering:
     """The gateway as it answers in this process."""
 
     def __init__(
-        self, store: Store, settings: GatewaySettings, metrics: Metrics, listener: Callable[[], Listener]
+        self,
+        store: Store,
+        settings: GatewaySettings,
+        metrics: Metrics,
+        denylist: Denylists | None,
+        listener: Callable[[], Listener],
     ) -> None:
         self._store = store
         self._metrics = metrics
+        self._denylist = denylist
         self._listener = listener
         self.settings = settings
 
     def snapshot(self) -> Snapshot:
         """What it has counted."""
         self._metrics.connections = self._listener().connections
+        self._metrics.denylists_unreadable = self._unreadable
         return self._metrics.snapshot()
 
     async def ready(self) -> Readiness:
-        """Not while it drains, or when the store cannot be read."""
+        """Not while it drains or cannot read the store; says where a denylist is as it was before."""
         if self._listener().guard.draining_since is not None:
             return Readiness(False, "it is being stopped")
         try:
             await asyncio.to_thread(self._store.stat)
         except Exception as error:
             return Readiness(False, f"the store cannot be read: {describe(error)}")
-        return Readiness(True)
+        return Readiness(True, _UNREADABLE if self._unreadable else "")
+
+    @property
+    def _unreadable(self) -> int:
+        return 0 if self._denylist is None else len(self._denylist.unreadable)
 
     async def drain(self, within_s: float, idle_s: float) -> None:
         """As `Listener.drain`."""
@@ -84,7 +96,7 @@ async def answering(
         name_resolver(home) as resolver,
         block_source(home, ledger_url) as source,
     ):
-        found = Answering(home.open_store(), settings, metrics, listening)
+        found = Answering(home.open_store(), settings, metrics, denylist, listening)
         names = GatewayNames(resolver)
         app = build_app(
             source,

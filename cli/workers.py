@@ -141,13 +141,15 @@ class Workers:
         """Whether all of them answer."""
         if self._stopping:
             return Readiness(False, "it is being stopped")
+        said = ""
         for number, worker in enumerate(self._slots, 1):
             if worker is None:
                 return Readiness(False, f"worker {number} of {self._count} does not run")
             answer = await worker.ready()
             if not answer.ready:
                 return answer
-        return Readiness(True)
+            said = answer.reason or said
+        return Readiness(True, said)
 
     async def _started(self) -> list[Worker]:
         new = [self._make(number) for number in range(self._count)]

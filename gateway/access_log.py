@@ -67,12 +67,6 @@ class AccessLogFile:
                 _log.error("the access log %s cannot be written: %s", self._path, error.strerror)
             self._failing = True
 
-    def reopen(self) -> None:
-        """Goes on in a new file of the same name, after the old one was moved away (log rotation)."""
-        if self._path != STDOUT:
-            old, self._fd = self._fd, self._open()
-            os.close(old)
-
     def close(self) -> None:
         """Closes the file."""
         if self._path != STDOUT:

@@ -15,7 +15,7 @@ from gateway.unreadable import PLAIN
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether requests can be sent here, and if not why, in one line."""
+    """Whether requests can be sent here, and if not why, in one line; or what is not as it should be."""
 
     ready: bool
     reason: str = ""
@@ -64,8 +64,10 @@ def health_response() -> web.Response:
 
 
 def readiness_response(readiness: Readiness) -> web.Response:
-    """200, or 503 with the reason."""
-    return _line(200, "ready") if readiness.ready else _line(503, f"not ready: {readiness.reason}")
+    """200, or 503; with the reason."""
+    if readiness.ready:
+        return _line(200, f"ready, but {readiness.reason}" if readiness.reason else "ready")
+    return _line(503, f"not ready: {readiness.reason}")
 
 
 def _line(status: int, text: str) -> web.Response:

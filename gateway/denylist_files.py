@@ -22,6 +22,10 @@ _log = logging.getLogger("holdfast.gateway")
 class DenylistError(ValueError):
     """A denylist file that cannot be used: not there, not readable, or of an unknown version."""
 
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"the denylist {path} {fault}")
+        self.path = path
+
 
 class _Change(Enum):
     NONE = auto()
@@ -35,7 +39,7 @@ class _File:
 
     path: Path
     number: int
-    state: tuple[int, int, int]  # inode, size, time of change in nanoseconds
+    state: tuple[int, int, int]  # inode, size, time of change (of its mode, too) in nanoseconds
     read_bytes: int  # the whole lines, or everything where it has not grown since
     lines: int
     digest: bytes  # SHA-256 of what was read
@@ -45,6 +49,7 @@ class Denylists:
     """All lists in their order. `rules` is replaced where a list was rewritten, and grows in place otherwise.
 
     `version` changes with every change of the rules: what was decided before must be decided again.
+    `unreadable` are files that have changed and could not be read since: their old rules hold.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
@@ -53,7 +58,8 @@ class Denylists:
         self.rules = Rules()
         self.version = 0
         self._files = self._read_all(self.rules)
-        self._failed: set[Path] = set()
+        self.unreadable: set[Path] = set()
+        self._unread = False  # a list was rewritten, but one of them could not be read then
 
     def refresh(self) -> bool:
         """Takes up what has changed; whether anything has.
@@ -64,19 +70,26 @@ class Denylists:
         """
         changed = [file for file in self._files if self._has_changed(file)]
         outcomes = {self._append(file) for file in changed}
-        if outcomes <= {_Change.NONE}:
+        differs = _Change.APPENDED in outcomes
+        if _Change.REWRITTEN in outcomes or (self._unread and changed):
+            differs = self._read_anew() or differs
+        self.version += differs
+        return differs
+
+    def _read_anew(self) -> bool:
+        """Whether all lists could be read; else they are tried again when one of them changes."""
+        rules, states = Rules(), [_state(file.path) for file in self._files]
+        try:
+            files = self._read_all(rules)
+        except DenylistError as error:
+            self._keep(error)
+            for file, state in zip(self._files, states, strict=True):
+                file.state = state
+            self._unread = True
             return False
-        if _Change.REWRITTEN in outcomes:
-            rules = Rules()
-            try:
-                files = self._read_all(rules)
-            except DenylistError as error:
-                _log.error("denylists stay as they were: %s", error)
-                for file in changed:
-                    file.state = _state(file.path)
-                return False
-            self.rules, self._files = rules, files
-        self.version += 1
+        self.rules, self._files = rules, files
+        self.unreadable.clear()
+        self._unread = False
         return True
 
     async def follow(self, on_change: Callable[[], None]) -> None:
@@ -96,7 +109,7 @@ class Denylists:
             try:
                 number = rules.add_list(read_header(header_text, path.name))
             except InvalidHeaderError as error:
-                raise DenylistError(f"{path}: {error}") from error
+                raise DenylistError(path, f"has a header that is not valid: {error}") from error
             first = header_text.count(b"\n") + 1 if at else 0
             lines = self._add_lines(rules, path, number, first, data[at:])
             files.append(_File(path, number, state, len(data), lines, hashlib.sha256(data).digest()))
@@ -108,12 +121,13 @@ class Denylists:
         try:
             data = _read(file.path)
         except DenylistError as error:
-            _log.error("denylists: %s; its rules stay in force", error)
+            self._keep(error)
             file.state = state
             return _Change.NONE
         known, more = data[: file.read_bytes], data[file.read_bytes :]
         if hashlib.sha256(known).digest() != file.digest or (known and not known.endswith(b"\n")):
             return _Change.REWRITTEN
+        self.unreadable.discard(file.path)
         grows = state[1] != file.state[1]
         # The last line may still be in the making: without its end it counts once the file stands still.
         end = more.rfind(b"\n") + 1 if grows else len(more)
@@ -123,6 +137,11 @@ class Denylists:
             file.read_bytes += end
             file.digest = hashlib.sha256(data[: file.read_bytes]).digest()
         return _Change.APPENDED if end else _Change.NONE
+
+    def _keep(self, error: DenylistError) -> None:
+        if error.path not in self.unreadable:
+            _log.error("%s; the rules of before stay in force", error)
+        self.unreadable.add(error.path)
 
     def _has_changed(self, file: _File) -> bool:
         state = _state(file.path)
@@ -153,11 +172,11 @@ def _state(path: Path) -> tuple[int, int, int]:
         found = path.stat()
     except OSError:
         return 0, 0, 0
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DenylistError(f"the denylist {path} cannot be read: {error.strerror}") from error
+        raise DenylistError(path, f"cannot be read: {error.strerror}") from error

@@ -50,6 +50,12 @@ FAMILIES: Final = (
     Family("path_cache_total", "counter", "Lookups in the cache of paths, by outcome: hit or miss."),
     Family("connections", "gauge", "Open connections."),
     Family("denylist_rules", "gauge", "Rules of denylists in force.", largest=True),
+    Family(
+        "denylists_unreadable",
+        "gauge",
+        "Denylists that could not be read after a change; their old rules hold.",
+        largest=True,
+    ),
     Family("workers", "gauge", "Worker processes."),
 )  # fmt: skip
 _LARGEST: Final = frozenset(PREFIX + family.name for family in FAMILIES if family.largest)
@@ -93,6 +99,7 @@ class Metrics:
         self.path_misses = 0
         self.connections = 0
         self.denylist_rules = 0
+        self.denylists_unreadable = 0
 
     def snapshot(self) -> Snapshot:
         """The counts now, for `merge`."""
@@ -118,6 +125,7 @@ class Metrics:
         result[series("path_cache_total", outcome="miss")] = [self.path_misses]
         result[series("connections")] = [self.connections]
         result[series("denylist_rules")] = [self.denylist_rules]
+        result[series("denylists_unreadable")] = [self.denylists_unreadable]
         result[series("workers")] = [1]
         return result
 

@@ -58,7 +58,9 @@ async def test_requests_are_logged_to_a_file_that_may_be_moved_away(tmp_path: Pa
         await client.ask(f"/ipfs/{large}")
         path.rename(tmp_path / "access.log.1")
         await client.ask(f"/ipfs/{small}", method="HEAD")
-        log.reopen()
+    log.close()
+    log = AccessLogFile(str(path), "combined")  # as after a reload
+    async with operated(source, access_log=log) as client:
         await client.ask("/ipfs/nothing")
     log.close()
     old = [match.groups() for match in map(COMBINED.fullmatch, lines(tmp_path / "access.log.1")) if match]

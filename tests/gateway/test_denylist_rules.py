@@ -188,6 +188,33 @@ def test_files_are_followed(tmp_path: Path) -> None:
     assert lists.rules.block(third) is not None
 
 
+def test_lists_that_cannot_be_read_keep_their_rules_until_they_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = (CID.of(bytes([n])) for n in range(3))
+    one, two = tmp_path / "one.deny", tmp_path / "two.deny"
+    one.write_text(f"/ipfs/{first}\n")
+    two.write_text(f"/ipfs/{second}\n")
+    lists = Denylists([one, two])
+    two.rename(tmp_path / "aside")
+    one.write_text(f"/ipfs/{third}\n")  # rewritten while the other is away
+    for _ in range(3):
+        assert not lists.refresh()
+        assert lists.unreadable == {two}
+    assert [lists.rules.block(cid) is not None for cid in (first, second, third)] == [True, True, False]
+    assert len(caplog.records) == 1
+    (tmp_path / "aside").rename(two)
+    assert lists.refresh()
+    assert lists.unreadable == set()
+    assert [lists.rules.block(cid) is not None for cid in (first, second, third)] == [False, True, True]
+    two.write_text("version: 9\n---\n")
+    with one.open("a") as out:
+        out.write(f"/ipfs/{first}\n")
+    assert lists.refresh()  # what was appended counts, whatever became of the other
+    assert [lists.rules.block(cid) is not None for cid in (first, second, third)] == [True, True, True]
+    assert lists.unreadable == {two}
+
+
 def steps_of(look_up: Callable[[], object]) -> int:
     """How many instructions of Python a call takes: no clock of a busy machine."""
     count = 0

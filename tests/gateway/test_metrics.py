@@ -142,6 +142,8 @@ async def test_the_control_listener() -> None:
             assert samples(await response.read())["workers", ()] == 2
         assert await ask("GET", "/healthz") == (200, "ok\n")
         assert await ask("GET", "/readyz") == (200, "ready\n")
+        state["ready"] = Readiness(True, "a list is old")
+        assert await ask("GET", "/readyz") == (200, "ready, but a list is old\n")
         state["ready"] = Readiness(False, "it is being stopped")
         assert await ask("GET", "/readyz") == (503, "not ready: it is being stopped\n")
         assert await ask("POST", "/reload") == (200, "reloaded\n")
