@@ -84,11 +84,12 @@ def write_folders(at: Path) -> list[Path]:
     (site / "app.css").write_text("h1 { color: rgb(1, 2, 3) }\n")
     for name in ("new", "404", "410", "451", "posts/first"):
         (site / f"{name}.html").write_text(f"<title>{name}</title>my {name}\n")
+    (at / "denied.txt").write_text("not to be served\n")
     for folder in (one, two):
         (folder / "index.html").write_text(f"<!doctype html><title>{folder.name}</title>{folder.name}\n")
         (folder / "secret.txt").write_text(f"secret of {folder.name}\n")
     (at / "big.bin").write_bytes(BIG)
-    return [listing, site, one, two, at / "big.bin"]
+    return [listing, site, one, two, at / "big.bin", at / "denied.txt"]
 
 
 def write_sharded(at: Path) -> Path:
@@ -134,5 +135,6 @@ def fill(folder: Path, home: GatewayHome) -> Content:
     name = home.run("name", "publish", cids["site"], "-Q")
     (at / "absent").write_text("nobody has this")
     (absent,) = home.add(at / "absent", options=("--only-hash",)).values()
+    home.deny(f"/ipfs/{cids['denied.txt']}")
     home.link({"site.example.org": f"/ipfs/{cids['site']}", "by-name.example.org": f"/ipns/{name}"})
     return Content(home, at, cids, name, absent)

@@ -29,16 +29,18 @@ class GatewayHome:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.dnslinks = folder / "dnslinks.json"
-        self.env = environment(
-            folder / "home",
-            HOLDFAST_DNSLINKS=str(self.dnslinks),
-            HOLDFAST_MAINTENANCE_ENABLED="false",
-            HOLDFAST_GATEWAY_WORKERS=str(WORKERS),
-            **settings,
-        )
+        self.denylist = folder / "ours.deny"
+        defaults = {
+            "HOLDFAST_DNSLINKS": str(self.dnslinks),
+            "HOLDFAST_GATEWAY_DENYLISTS": str(self.denylist),
+            "HOLDFAST_MAINTENANCE_ENABLED": "false",
+            "HOLDFAST_GATEWAY_WORKERS": str(WORKERS),
+        }
+        self.env = environment(folder / "home", **defaults | settings)
         self._process: Process | None = None
         self.url = ""
         self.dnslinks.write_text('{"domains": {}}')
+        self.deny()
 
     def run(self, *arguments: str | Path, stdin: bytes = b"") -> str:
         """What a command line prints; it must succeed."""
@@ -57,6 +59,10 @@ class GatewayHome:
     def link(self, domains: Mapping[str, str]) -> None:
         """DNSLinks; before the gateway starts."""
         self.dnslinks.write_text(json.dumps({"domains": dict(domains)}))
+
+    def deny(self, *rules: str) -> None:
+        """What is not to be served."""
+        self.denylist.write_text("\n".join(("version: 1", "name: ours", "---", *rules, "")))
 
     @property
     def host(self) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from merkledag.cid import CID
 from tests.gateway.black_box.content import AWKWARD_NAMES, BIG, DIRECTIVES, Content
+from tests.gateway.black_box.running import WORKERS
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 COMMAND_TIMEOUT_S = 60
@@ -294,6 +295,22 @@ def test_errors_are_told_in_the_form_that_is_asked_for(served: Content) -> None:
         == "412"
     )
     assert written("%{http_code}", f"{served.url}/ipfs/not-a-cid") == "400"
+
+
+def test_what_a_denylist_names_is_gone_in_every_form(served: Content) -> None:
+    cid = served.cid("denied.txt")
+    for path in (f"/ipfs/{cid}", f"/ipfs/{cid}?format=raw", f"/ipfs/{cid}?format=car"):
+        assert written("%{http_code}", served.url + path) == "410"
+    assert b"not to be served" not in run(f"{served.url}/ipfs/{cid}")
+    told = run("-H", "Accept: text/html", f"{served.url}/ipfs/{cid}").decode()
+    assert "<html" in told
+    host = ("-H", f"Host: {cid}.ipfs.dweb.test")
+    assert written("%{http_code}", *host, served.url) == "410"
+
+
+def test_several_processes_answer(served: Content) -> None:
+    status = json.loads(served.home.run("gateway", "status", "--json"))
+    assert len(status["workers"]) == WORKERS
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])

@@ -127,6 +127,13 @@ def test_what_is_not_there_is_not_found(fetch: Fetching, served: Content) -> Non
     assert absent["size"] == 0 or absent["status"] >= 400
 
 
+def test_what_a_denylist_names_is_not_to_be_had(fetch: Fetching, served: Content) -> None:
+    answer = fetch(f"ipfs://{served.cid('denied.txt')}", timeout_ms=1000)
+    assert answer.get("status", 410) >= 400
+    assert "not to be served" not in (answer.get("text") or "")
+    assert fetch.car(f"/ipfs/{served.cid('denied.txt')}?format=car")["status"] == 410
+
+
 def test_an_abort_in_the_middle_leaves_the_gateway_well(fetch: Fetching, served: Content) -> None:
     answer = fetch(f"ipfs://{served.cid('big.bin')}", abort_after=1)
     assert 0 < answer["size"] < len(BIG)
