@@ -41,7 +41,11 @@ def error_response(request: web.BaseRequest, error: GatewayError, retry_after_s:
         return web.Response(status=error.status, headers=result)
     if wants_html(request):
         result["Content-Type"] = "text/html; charset=utf-8"
-        result["Content-Security-Policy"] = style.CONTENT_SECURITY_POLICY
+        result["Content-Security-Policy"] = (
+            style.WELCOME_SECURITY_POLICY
+            if isinstance(error, errors.NotAnAddress)
+            else style.CONTENT_SECURITY_POLICY
+        )
         body = page_error.error_page(error, request.raw_path)
     elif wants_json(request):
         result["Content-Type"] = "application/json"

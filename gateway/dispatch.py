@@ -155,6 +155,8 @@ async def _serve_located(exchange: Exchange, located: Located) -> web.StreamResp
         note_kind("codec")
         return await serve_codec(exchange, located)
     if codec not in (RAW, DAG_PB):
+        if _takes_page(exchange):
+            return await serve_node(exchange, located)
         raise errors.NotAcceptable(
             f"{located.node.cid} has a codec that is only given with format=raw or car"
         )
@@ -169,8 +171,16 @@ async def _serve_located(exchange: Exchange, located: Located) -> web.StreamResp
         note_kind("listing")
         return await serve_directory(exchange, located)
     if facts.kind == "other":
+        if _takes_page(exchange):
+            return await serve_node(exchange, located)
         raise errors.NotAcceptable(f"{located.node.cid} is not UnixFS; get it with format=raw or format=car")
     return await serve_file(exchange, located)
+
+
+def _takes_page(exchange: Exchange) -> bool:
+    """Whether the page about a node is of more use than 406: to people it is."""
+    default = exchange.wanted.format in (Format.DEFAULT, Format.HTML)
+    return default and exchange.wanted.html and exchange.disposition_kind("inline") == "inline"
 
 
 def _verifiable(exchange: Exchange) -> Wanted:

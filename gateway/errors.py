@@ -57,6 +57,19 @@ class BadRequest(GatewayError):
     )
 
 
+class NotAnAddress(BadRequest):
+    """What was typed into the field of the first page names no content. The page says so beside the field."""
+
+    hints = (
+        "Write a CID, a CID with a path behind it, a name, or an address with ipfs:// or ipns://.",
+        "Check that the CID was copied whole: one wrong or missing letter makes it another one.",
+    )
+
+    def __init__(self, message: str, typed: str) -> None:
+        super().__init__(message)
+        self.typed = typed
+
+
 class NotFound(GatewayError):
     """The path leads nowhere, or its content cannot be had here."""
 

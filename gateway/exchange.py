@@ -114,13 +114,17 @@ def _unchanged(headers: CIMultiDict[str]) -> web.Response:
     return web.Response(status=304, headers=headers)
 
 
+_JOINERS = dict.fromkeys((0x200C, 0x200D))
+
+
 def unquote_strictly(name: str) -> str:
     """`name` with its percent-encoding undone, or as it is where that would not be text."""
     try:
         plain = unquote_to_bytes(name).decode()
     except UnicodeError:
         return name
-    return plain if plain.isprintable() else name
+    # Two joiners, which words and emoji need, count as unprintable.
+    return plain if plain.translate(_JOINERS).isprintable() else name
 
 
 def content_location(asked: ContentRequest, wanted: Wanted) -> str:

@@ -27,6 +27,7 @@ from merkledag.reader import Entry, lookup
 INDEX = "index.html"
 _README_PATIENCE_S = 5.0
 _NO_CACHE = "no-cache"
+_SOON = "public, max-age=300"
 
 
 async def serve_directory(exchange: Exchange, located: Located) -> web.StreamResponse:
@@ -101,6 +102,10 @@ async def _serve_listing(exchange: Exchange, located: Located, query: ListingQue
     page = await reader.page()
     if page.hasty:
         headers["Cache-Control"] = _NO_CACHE
+        del headers["Etag"]
+    if page.lacking:
+        if located.immutable and _is_here(exchange, note):
+            headers["Cache-Control"] = _SOON
         del headers["Etag"]
     if note is None and shows_note and page.ordered:
         note = _served(located, _readme_among(page))

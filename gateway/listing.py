@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, NamedTuple, TypeVar
 
 from gateway.blocks import Blocks
-from gateway.listing_query import ALL, ListingQuery, Sort, matcher
+from gateway.listing_query import ALL, ListingQuery, Sort, matcher, natural
 from gateway.pages import guess_icon
 from gateway.settings import GatewaySettings
 from merkledag import dag_pb, unixfs
@@ -33,8 +32,6 @@ _BATCH_S = 0.05
 _LOOKS_A_TURN = 32
 _PROBE = 1_000  # entries from which the number of all is estimated
 _HASHES = 1 << HASH_BITS
-_DIGITS = re.compile("([0-9]+)")
-_MAX_DIGITS = 18
 
 T = TypeVar("T")
 
@@ -84,7 +81,8 @@ class Page:
     `ordered` tells that the whole folder was read and sorted; `total` entries of `all_entries` pass the
     filter. Otherwise the page is a stretch of a large folder: from `begins` to `ends`, hashes of names, with
     `scanned` entries looked at and about `estimate` in all; or it is `exact`, the entry whose
-    name the filter is. `hasty` pages show what there was in time. `streamed` ones have no items: all entries
+    name the filter is. `hasty` pages show what there was in time, `lacking` ones would tell more of their
+    entries if the blocks of these were here. `streamed` ones have no items: all entries
     come in batches.
     """
 
@@ -100,6 +98,7 @@ class Page:
     scanned: int = 0
     exact: Item | None = None
     hasty: bool = False
+    lacking: bool = False
     streamed: bool = False
 
 
@@ -178,15 +177,17 @@ class FolderReader:
         """A page of a folder that was read whole."""
         query, all_entries = self._query, len(found)
         found = self._passing(found)
-        looked = all_entries <= LOOKED_ENTRIES
-        items = await look(self._blocks, found) if looked else [Item(entry) for entry in found]
+        if all_entries <= LOOKED_ENTRIES:
+            items, lacking = await look(self._blocks, found)
+        else:
+            items, lacking = [Item(entry) for entry in found], False
         items.sort(key=_SORT_KEYS[query.sort], reverse=query.descending)
         total = len(items)
         per = total or 1 if query.per == ALL else self._per
         pages = max(1, -(-total // per))
         number = min(query.page, pages)
         items = items[(number - 1) * per : number * per]
-        return Page(items, total=total, all_entries=all_entries, page=number, pages=pages)
+        return Page(items, total=total, all_entries=all_entries, page=number, pages=pages, lacking=lacking)
 
     async def _flat_stretch(self, found: list[Entry], batches: AsyncIterator[list[Entry]]) -> Page:
         """A page of a flat folder that is too large to be sorted: in its own order."""
@@ -295,21 +296,27 @@ async def read_batches(
         walk.close()
 
 
-async def look(blocks: Blocks, found: list[Entry]) -> list[Item]:
-    """The entries, with what the root blocks say of those that are here, up to `LOOKED_BYTES` of them."""
+async def look(blocks: Blocks, found: list[Entry]) -> tuple[list[Item], bool]:
+    """The entries, with what the root blocks say of those that are here, up to `LOOKED_BYTES` of them.
+
+    Also whether some are not here, and may say more another time.
+    """
     items: list[Item] = []
+    lacking = False
     looked_bytes = 0
     for number, entry in enumerate(found, 1):
         facts = None
         if entry.cid.codec == DAG_PB:
             size = blocks.local_size(entry.cid)
-            if size is not None and looked_bytes + size <= LOOKED_BYTES:
+            if size is None:
+                lacking = True
+            elif looked_bytes + size <= LOOKED_BYTES:
                 looked_bytes += size
                 facts = read_facts(await blocks.get(Want(entry.cid)), entry.tsize)
         items.append(Item(entry, facts))
         if number % _LOOKS_A_TURN == 0:
             await asyncio.sleep(0)
-    return items
+    return items, lacking
 
 
 def read_facts(block: Buffer, tsize: int | None) -> Facts | None:
@@ -347,15 +354,6 @@ async def run_here(blocks: Blocks, steps: Steps[T]) -> T:
 
 def _hash(entry: Entry) -> int:
     return hash_name(dag_pb.name_bytes(entry.name))
-
-
-def natural(name: str) -> tuple[object, ...]:
-    """A key that sorts names as people do: without regard to case, and `file2` before `file10`."""
-    parts: list[object] = list(_DIGITS.split(name.casefold()))
-    for at in range(1, len(parts), 2):
-        digits = str(parts[at])
-        parts[at] = int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS
-    return (*parts, name)
 
 
 def _by_name(item: Item) -> tuple[object, ...]:

@@ -14,6 +14,9 @@ ALL = 0  # `per` of one endless page
 MAX_FILTER_CHARS = 256
 HASH_CHARS = 16  # of a position in a HAMT, in hexadecimal
 _MAX_PAGE = 1_000_000_000
+_DIGITS = re.compile("([0-9]+)")
+_MAX_DIGITS = 18
+_ACCENTS = re.compile("[\u0300-\u036f]")
 
 
 class Sort(Enum):
@@ -125,3 +128,17 @@ def matcher(filter_: str) -> Callable[[str], bool]:
 def _folded(name: str) -> str:
     """Names that look the same are the same, however their accents are written."""
     return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def _plain_letters(name: str) -> str:
+    """Without accents, however they are written: `é` beside `e`."""
+    return name if name.isascii() else _ACCENTS.sub("", unicodedata.normalize("NFD", name))
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """A key that sorts names as people do: case and accents count for nothing, `file2` is before `file10`."""
+    parts: list[object] = list(_DIGITS.split(_plain_letters(name.casefold())))
+    for at in range(1, len(parts), 2):
+        digits = str(parts[at])
+        parts[at] = int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS
+    return (*parts, name)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import unquote
 
-from gateway.errors import GatewayError
-from gateway.pages import page_end, page_start, text
+from gateway.errors import GatewayError, NotAnAddress
+from gateway.pages import address_form, page_end, page_start, text
 
 MAX_PROVIDER_CHARS = 128
+_IS_WORD = re.compile("[a-z]{1,16}").fullmatch
 
 
 def error_page(error: GatewayError, target: str) -> str:
     """Which CID failed at which step, who was asked, what to try. `target` is the request's, as it came."""
     path = target.partition("?")[0]
-    sentence = error.message[:1].upper() + error.message[1:]
+    field = (
+        f'<div class="card box">{address_form(error.typed)}</div>' if isinstance(error, NotAnAddress) else ""
+    )
     return (
         page_start(f"{error.status} {error.title}", error.title, text(unquote(path, errors="replace")))
-        + f'<div class="card error"><p class="status">Status {error.status}</p><p>{text(sentence)}</p>'
+        + field
+        + f'<div class="card error"><p class="status">Status {error.status}</p>'
+        + f"<p>{text(_sentence(error.message))}</p>"
         + _facts(error)
         + _asked(error)
         + _help(error, path)
@@ -63,6 +69,12 @@ def error_line(error: GatewayError) -> str:
         )
         parts.append(f"asked: {told}")
     return "; ".join(parts) + "\n"
+
+
+def _sentence(message: str) -> str:
+    """With a capital, unless it begins with a name or a CID, of which every letter counts."""
+    word = message.partition(" ")[0]
+    return word.capitalize() + message[len(word) :] if _IS_WORD(word) else message
 
 
 def _facts(error: GatewayError) -> str:

@@ -49,7 +49,7 @@ _KEYS = (
     ("u Backspace", "folder above"),
     ("n p", "next and previous page"),
     ("g", "list or pictures"),
-    ("i", "inspect the folder's node"),
+    ("i", "inspect the entry's node, or the folder's"),
 )
 
 
@@ -126,6 +126,8 @@ class ListingPage:
             f'<code title="{cid}" translate="no">{short_cid(cid)}</code>'
             + copy_button(cid, "Copy the CID of this folder"),
         ]
+        if page.pages > 1:
+            items.append(f"page {page.page:,} of {page.pages:,}")
         if facts.mtime is not None:
             items.append(f"modified {time_tag(facts.mtime)}")
         if facts.mode is not None:

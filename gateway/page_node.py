@@ -47,7 +47,7 @@ class NodePage:
         self._base = escape(asked.url_path)
         self._sections: list[str] = []
         self._pages = number
-        self._is_content = cid.codec in (codecs.RAW, codecs.DAG_PB)
+        self._is_content = cid.codec == codecs.RAW
 
     def cid(self, block_bytes: int) -> None:
         """What the CID says."""
@@ -76,6 +76,7 @@ class NodePage:
 
     def unixfs(self, message: Data, links: int) -> None:
         """What a UnixFS message says."""
+        self._is_content = True
         rows = [("Type", _KINDS[message.kind])]
         if message.filesize is not None:
             rows.append(("Size", _bytes_text(message.filesize)))

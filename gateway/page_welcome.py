@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway import errors
 from gateway.headers import base_headers
 from gateway.names import key_name, uninline_dns_name
-from gateway.pages import page_end, page_start
+from gateway.pages import address_form, page_end, page_start
 from gateway.request import encode_path
 from gateway.style import WELCOME_SECURITY_POLICY
 from merkledag.cid import CID
@@ -20,14 +20,10 @@ from merkledag.errors import InvalidCID, InvalidPath
 from merkledag.path import ContentPath, parse_path
 
 _CACHED = "public, max-age=3600"
-_HINTS = (
-    "Write a CID, a CID with a path behind it, a name, or an address with ipfs:// or ipns://.",
-    "Check that the CID was copied whole: one wrong or missing letter makes it another one.",
-)
 
 
 def serve_welcome(query: Mapping[str, str]) -> web.Response:
-    """The page; with `?path=` the redirect to what was typed. Raises BadRequest for what is no address."""
+    """The page; with `?path=` the redirect to what was typed. Raises NotAnAddress for what is none."""
     headers = base_headers()
     typed = query.get("path", "").strip()
     if typed:
@@ -40,7 +36,7 @@ def serve_welcome(query: Mapping[str, str]) -> web.Response:
 
 
 def read_address(typed: str) -> ContentPath:
-    """The content path in an address of any usual form; raises BadRequest.
+    """The content path in an address of any usual form; raises NotAnAddress.
 
     A CID or name, alone or with a path; `/ipfs/…`; `ipfs://…`; the address of a page on any gateway, with the
     CID in its path or in its host name.
@@ -48,7 +44,7 @@ def read_address(typed: str) -> ContentPath:
     try:
         return parse_path(_canonical(typed))
     except InvalidPath as error:
-        raise errors.BadRequest(f"this is no address of content: {error}", hints=_HINTS) from error
+        raise errors.NotAnAddress(f"this is no address of content: {error}", typed) from error
 
 
 def _canonical(typed: str) -> str:
@@ -101,12 +97,10 @@ def _is_cid(text: str) -> bool:
 
 def _page() -> str:
     return (
-        page_start("Holdfast gateway", "Holdfast gateway", "Content by its own address")
-        + '<div class="card box"><form class="hero" role="search" method="get" action="/">'
-        '<input type="text" name="path" data-find required autofocus maxlength="2048" autocomplete="off" '
-        'autocapitalize="none" spellcheck="false" aria-label="CID, name or address" '
-        'placeholder="CID, name or ipfs:// address"><button class="btn main">Open</button></form>'
-        '<p class="soft">A CID such as <code>bafybei…</code> or <code>Qm…</code>, with or without a path; '
+        page_start("Holdfast gateway", "Holdfast gateway", "")
+        + '<p class="soft lead">Content by its own address</p><div class="card box">'
+        + address_form()
+        + '<p class="soft">A CID such as <code>bafybei…</code> or <code>Qm…</code>, with or without a path; '
         "a name such as <code>docs.ipfs.tech</code> or <code>k51…</code>; or an address copied from another "
         "gateway.</p>"
         "</div>"

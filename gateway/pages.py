@@ -67,7 +67,8 @@ class Links:
             href, rest = f"{_CID_EXPLORER}{cid}", ' target="_blank" rel="noreferrer noopener"'
         else:
             # The name is encoded twice, as every gateway does; `Exchange.file_name` reads it back.
-            twice = encoded_name.replace("%", "%25")
+            # In a query, & and + mean something else.
+            twice = encoded_name.replace("%", "%25").replace("&amp;", "%26").replace("+", "%2B")
             href, rest = f"{escape(self.host)}/ipfs/{cid}?filename={twice}", ""
         return f'<a class="ipfs-hash" translate="no" href="{href}"{rest}>'
 
@@ -173,8 +174,20 @@ def copy_button(cid: str, label: str = "Copy CID") -> str:
     )
 
 
+def address_form(typed: str = "") -> str:
+    """The field for an address of content; it leads through the first page."""
+    return (
+        '<form class="hero" role="search" method="get" action="/">'
+        '<input type="text" name="path" data-find required autofocus maxlength="2048" autocomplete="off" '
+        'autocapitalize="none" spellcheck="false" aria-label="CID, name or address" '
+        f'placeholder="CID, name or ipfs:// address" value="{escape(typed)}">'
+        '<button class="btn main">Open</button></form>'
+    )
+
+
 def page_start(title: str, heading: str, crumbs: str) -> str:
-    """Everything up to the content; `crumbs` is HTML."""
+    """Everything up to the content; `crumbs` is HTML, or nothing."""
+    path = f'<nav class="path" aria-label="Path">{crumbs}</nav>' if crumbs else ""
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -182,7 +195,7 @@ def page_start(title: str, heading: str, crumbs: str) -> str:
         f'<link rel="icon" href="data:,"><title>{text(title)}</title><style>{CSS}</style>'
         f"<script>{SCRIPT}</script></head><body>{ICONS}"
         f'<header class="head"><h1><bdi>{text(heading)}</bdi></h1>'
-        f'<nav class="path" aria-label="Path">{crumbs}</nav></header><main>'
+        f"{path}</header><main>"
     )
 
 

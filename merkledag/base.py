@@ -116,6 +116,7 @@ def _decode_base16(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
+_NAMES = {"b": "base32", "k": "base36", "f": "base16"}
 _DECODERS = {
     "b": _decode_base32,
     "B": _decode_base32,
@@ -140,7 +141,7 @@ def decode(text: str) -> bytes:
     except InvalidCID:
         raise
     except ValueError as error:
-        raise InvalidCID("not multibase text") from error
+        raise InvalidCID(f"not {_NAMES[text[0].lower()]}: cut off, or with a wrong character") from error
 
 
 def _decode_rare(text: str) -> bytes:

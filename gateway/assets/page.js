@@ -105,10 +105,25 @@
     if (key === "/") return findName();
     if (key === "c") return copyHere();
     if (key === "?") return help();
+    if (key === "i" && inspect()) return true;
     if (key === "Backspace") return follow("u");
     return /^[a-z]$/.test(key) && follow(key);
   }
 
+  // The page about the entry that has the focus.
+  function inspect() {
+    const entry = entries().find((each) => each === document.activeElement);
+    if (entry) location.assign(new URL("?inspect=node", entry.href));
+    return Boolean(entry);
+  }
+
+  // A picture that does not come, or is none, gets the sign of its kind.
+  document.addEventListener("error", (event) => {
+    const drawing = event.target.matches(".th, .pic img") && find("svg.i").cloneNode(true);
+    if (!drawing) return;
+    drawing.querySelector("use").setAttribute("href", "#i-i");
+    event.target.replaceWith(drawing);
+  }, true);
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-copy]");
     if (button) copy(button);

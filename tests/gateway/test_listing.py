@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from html import unescape
 from itertools import chain
+from urllib.parse import quote
 
 import pytest
 
 from gateway import listing
-from gateway.listing_query import ListingQuery, Sort, matcher, read_listing_query
+from gateway.disposition import disposition
+from gateway.listing_query import ListingQuery, Sort, matcher, natural, read_listing_query
 from gateway.settings import GatewaySettings
 from merkledag import dag_pb, unixfs
 from merkledag.block import Block
@@ -134,6 +136,13 @@ async def test_a_filtered_page_says_how_much_it_left_out(site: Site) -> None:
     assert none.text.count("<script>") == 1
 
 
+def test_names_are_sorted_as_people_do() -> None:
+    wanted = ["eau", "\u00c9clair", "e\u0301t\u00e9", "Ethan", "F2", "f10", "zebra", "\u0434\u043e\u043c"]
+    found = wanted[::-1]
+    found.sort(key=natural)
+    assert found == wanted
+
+
 def test_a_query_has_one_form() -> None:
     query = read_listing_query({"sort": "size", "filter": "a&b=c *", "per": "50", "page": "3", "x": "y"}, 100)
     assert query == ListingQuery(sort=Sort.SIZE, descending=True, filter="a&b=c *", per=50, page=3)
@@ -161,7 +170,7 @@ async def test_a_large_hamt_is_walked_from_page_to_page() -> None:
         shown = names_on(middle.text)
         following = sorted((name for name in names if hash_name(name.encode()) > 1 << 63), key=_hash)
         assert set(shown) == set(following[:10])
-        assert shown == sorted(shown, key=listing.natural)
+        assert shown == sorted(shown, key=natural)
         behind = await client.ask(f"/ipfs/{folder}/?after=ffffffffffffffff")
         assert "Nothing comes behind this place." in behind.text
         whole = await client.ask(f"/ipfs/{folder}/?per=all")
@@ -226,6 +235,11 @@ async def test_a_small_folder_tells_what_the_roots_of_its_entries_say() -> None:
         source.add(blocks)
         known = await client.ask(f"/ipfs/{root}/")
     assert source.fetched == []
+    # What may tell more another time is not kept for long, and cannot be confirmed.
+    assert without.headers["cache-control"] == "public, max-age=300"
+    assert "etag" not in without.headers
+    assert known.headers["cache-control"].startswith("public, max-age=604800")
+    assert known.headers["etag"].startswith('"DirIndex-')
     assert "2001-09-09 01:46" not in without.text
     assert "drwxrwxrwt" in without.text  # of the folder itself
     assert "1970-01-01 00:00" in without.text
@@ -250,6 +264,23 @@ async def test_names_that_no_path_can_name_lead_by_cid() -> None:
     assert page.links["a/b"] == f"/ipfs/{cids['a/b']}"
     nul = cids["nul\0"]
     assert page.links["nul⟨U+0000⟩"] == f"/ipfs/{nul}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a+b&c;d=e#f?.txt", "100%&amp;.txt", "\U0001f468\u200d\U0001f469\u200d\U0001f467.txt", "\u202exe.txt"],
+)
+async def test_an_entry_keeps_its_name_where_it_is_opened_by_its_cid(name: str) -> None:
+    source = MemorySource()
+    root, _ = add_tree(source, {name: b"text"})
+    async with serving(source) as client:
+        listed = await client.ask(f"/ipfs/{root}/")
+        (href,) = re.findall(r'class="ipfs-hash"[^>]* href="([^"]*)"', listed.text)
+        opened = await client.ask(unescape(href))
+    assert opened.body == b"text"
+    # Names that turn text round stay as they are written in the address.
+    shown = quote(name) if "\u202e" in name else name
+    assert opened.headers["content-disposition"] == disposition("inline", shown)
 
 
 async def test_each_variant_of_a_listing_has_its_own_tag(site: Site) -> None:

@@ -17,7 +17,7 @@ from gateway.source import NameTarget
 from merkledag import dag_pb, unixfs, values
 from merkledag.block import Block
 from merkledag.cid import CID
-from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, JSON, RAW
+from merkledag.codecs import CBOR, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW
 from merkledag.unixfs import Mtime
 from tests.gateway.site import KEY, Page, Site, add_node
 from tests.gateway.support import MemoryNames, MemorySource, add_tree, serving
@@ -138,6 +138,17 @@ async def test_what_is_no_address_is_refused_and_leads_nowhere(site: Site, typed
     assert "location" not in answer.headers
 
 
+async def test_a_mistyped_address_can_be_mended_where_it_is_refused(site: Site) -> None:
+    answer = await site.get("/?path=bafy%22%3Coops", HTML)
+    assert answer.status == 400
+    assert '<form class="hero"' in answer.text
+    assert 'value="bafy&quot;&lt;oops"' in answer.text
+    assert "form-action 'self' http: https:" in answer.headers["content-security-policy"]
+    program = await site.get("/?path=bafyoops")
+    assert "not base32: cut off, or with a wrong character" in program.text
+    assert "form" not in program.text
+
+
 async def test_the_welcome_page_asks_for_an_address_without_a_script(site: Site) -> None:
     answer = await site.get("/")
     assert '<form class="hero" role="search" method="get" action="/">' in answer.text
@@ -211,6 +222,24 @@ async def test_browsers_get_a_page_of_dag_cbor_and_programs_the_block() -> None:
     assert page.headers["etag"].startswith('"DagIndex-')
     assert page.headers["vary"] == "Accept"
     assert program.body == data
+
+
+@pytest.mark.parametrize(
+    ("codec", "data"), [(DAG_PB, b"\x0a\x05hello"), (0x300000, b"hello"), (0x78, b"tree")]
+)
+async def test_people_get_a_page_of_what_is_no_file_and_programs_are_refused(codec: int, data: bytes) -> None:
+    block = Block(CID.of(data, codec), data)
+    async with serving(MemorySource([block])) as client:
+        page = await client.ask(f"/ipfs/{block.cid}", HTML)
+        program = await client.ask(f"/ipfs/{block.cid}")
+        saved = await client.ask(f"/ipfs/{block.cid}?download=true", HTML)
+    assert page.status == 200
+    assert page.headers["vary"] == "Accept"
+    assert ("hello" in page.text) == (codec != 0x78)
+    assert "Open</a>" not in page.text  # it leads to this page
+    assert (program.status, saved.status) == (406, 406)
+    # A CID begins the sentence, and stays as it is.
+    assert f"<p>{block.cid} " in saved.text
 
 
 async def test_large_nodes_are_paged() -> None:
