@@ -23,6 +23,7 @@ from merkledag.resolve import Resolved, resolve
 
 ROOT_BLOCK = "root block"
 END_OF_PATH = "block at the end of the path"
+MAX_REMEMBERED_CHARS = 1024  # of a path and the CIDs on it; longer ones would fill memory, as anybody can ask
 
 Key = tuple[CID, tuple[str, ...], int]
 
@@ -99,7 +100,9 @@ class PathCache:
         return node
 
     def put(self, key: Key, node: Node) -> Node:
-        """Remembers a node and returns it, forgetting the least recent one beyond the limit."""
+        """Remembers a node, unless the path is very long; returns it. The least recent one is forgotten."""
+        if len(node.above) + sum(map(len, key[1])) > MAX_REMEMBERED_CHARS:
+            return node
         self._nodes[key] = node
         if len(self._nodes) > self._max_entries:
             self._nodes.popitem(last=False)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from gateway.conditional import field
-from gateway.content import Located, Node
+from gateway.content import MAX_REMEMBERED_CHARS, Located, Node
 from gateway.exchange import Exchange
 from gateway.headers import base_headers
 from gateway.negotiation import Format, negotiate
@@ -50,6 +50,7 @@ class Shortcuts:
             and located.node.cid.codec == RAW
             and not located.node.cid.is_identity
             and not exchange.wanted.from_accept
+            and len(target) <= MAX_REMEMBERED_CHARS
             and target == asked.header_path
         ):
             node = located.node

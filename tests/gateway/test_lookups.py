@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from gateway.content import MAX_REMEMBERED_CHARS, Node, PathCache
 from gateway.settings import GatewaySettings
+from merkledag.cid import CID
 from tests.gateway.support import MemorySource, Tree, add_file, add_tree, serving
 
 PLAIN = GatewaySettings(subdomain_hosts=(), dnslink_hosts=False)
@@ -67,3 +69,25 @@ async def test_a_range_of_a_large_file_is_one_look() -> None:
             answer = await client.ask(f"/ipfs/{cid}", {"Range": "bytes=5000-5099"})
     assert answer.status == 206
     assert answer.body == data[5000:5100]
+
+
+def test_what_is_remembered_of_paths_is_bounded_in_number_and_length() -> None:
+    cid = CID.of(b"x")
+    paths, long = PathCache(2), ("n" * (MAX_REMEMBERED_CHARS + 1),)
+    for segments in (("a",), ("b",), ("c",), long):
+        assert paths.put((cid, segments, 0), Node(cid, "", str(cid))).cid == cid
+    assert [paths.get((cid, segments, 0)) is None for segments in (("a",), ("b",), ("c",), long)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+async def test_a_very_long_path_is_served_every_time() -> None:
+    source = MemorySource()
+    name = "n" * 250
+    root, _ = add_tree(source, {name: {name: {name: {name: b"far"}}}})
+    async with serving(source, settings=PLAIN) as client:
+        for _ in range(2):
+            assert (await client.ask(f"/ipfs/{root}" + f"/{name}" * 4)).body == b"far"
