@@ -28,7 +28,10 @@ Reload = Callable[[], Awaitable[str]]
 
 
 def build_control_app(collect: Collect, ready: Ready, reload: Reload) -> web.Application:
-    """`/metrics`, `/healthz`, `/readyz`, and `POST /reload` (422 with the reason where it is refused)."""
+    """`/metrics`, `/healthz`, `/readyz`, and `POST /reload`.
+
+    A reload that is refused is 422 with the reason; one that a page in a browser asks for, 403.
+    """
 
     async def show_metrics(_: web.Request) -> web.Response:
         body = metrics.exposition(metrics.merge(await collect()))
@@ -40,7 +43,9 @@ def build_control_app(collect: Collect, ready: Ready, reload: Reload) -> web.App
     async def show_readiness(_: web.Request) -> web.Response:
         return readiness_response(await ready())
 
-    async def do_reload(_: web.Request) -> web.Response:
+    async def do_reload(request: web.Request) -> web.Response:
+        if any(name in request.headers for name in _FROM_BROWSERS):
+            return _line(403, "a page in a browser may not do this")
         try:
             done = await reload()
         except ValueError as error:
@@ -55,6 +60,8 @@ def build_control_app(collect: Collect, ready: Ready, reload: Reload) -> web.App
     return app
 
 
+# Browsers send one of these with every POST. Any page that the operator reads could make one to this machine.
+_FROM_BROWSERS = ("Origin", "Sec-Fetch-Site")
 _HEADERS = {"Cache-Control": NO_STORE, **PLAIN}
 
 

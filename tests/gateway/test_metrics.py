@@ -146,6 +146,9 @@ async def test_the_control_listener() -> None:
         assert await ask("GET", "/readyz") == (200, "ready, but a list is old\n")
         state["ready"] = Readiness(False, "it is being stopped")
         assert await ask("GET", "/readyz") == (503, "not ready: it is being stopped\n")
+        for header, value in (("origin", "null"), ("Sec-Fetch-Site", "cross-site")):
+            async with session.post("/reload", headers={header: value}) as response:
+                assert response.status == 403
         assert await ask("POST", "/reload") == (200, "reloaded\n")
         assert await ask("POST", "/reload") == (422, "not reloaded: line 3 is not valid\n")
         assert (await ask("GET", "/reload"))[0] == 405
