@@ -15,7 +15,7 @@ from gateway.access_log import CLIENT_LEFT, AccessLog, AccessRecord
 from gateway.answers import error_response, translate
 from gateway.errors import Denied, GatewayError, MethodNotAllowed, RetrievalTimeout, TooManyRequests
 from gateway.headers import base_headers
-from gateway.limits import Clients, Running, fairness_key
+from gateway.limits import Clients, Running
 from gateway.metrics import Metrics
 from gateway.passage import Passage, begin_passage, end_passage
 from gateway.settings import GatewaySettings
@@ -68,11 +68,10 @@ class Front:
         metrics, running = self._metrics, self._running
         began_s = time.monotonic()
         client = self._clients.of(request)
-        counted = None if client is None else fairness_key(client)
         response: web.StreamResponse | None = None
         if metrics.in_flight >= self._settings.max_concurrent_requests:
             response = self._refused(request, "requests", "too many requests at once; try again shortly")
-        elif counted is not None and not running.enter(counted, self._settings.max_client_requests):
+        elif not self._clients.enter(client):
             message = "too many requests at once from your address; try again shortly"
             response = self._refused(request, "client_requests", message)
         if response is not None:
@@ -89,8 +88,7 @@ class Front:
         finally:
             running.end(task)
             metrics.in_flight -= 1
-            if counted is not None:
-                running.leave(counted)
+            self._clients.leave(client)
             self._tell(request, passage, response, client, began_s)
         return response
 

@@ -20,7 +20,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Clients:
-    """Whose request it is.
+    """Whose request it is, and how many each client has running.
 
     The peer of the connection; or, where that is a trusted proxy, the nearest address in X-Forwarded-For
     that is none. What stands before that may be invented. A trusted proxy's own request is nobody's: it is
@@ -28,6 +28,8 @@ class Clients:
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
+        self._limit = settings.max_client_requests
+        self._running: dict[str, int] = {}
         trusted = settings.trusted_proxies if settings.trust_forwarded_headers else ()
         self._trusted = tuple(ipaddress.ip_network(text, strict=False) for text in trusted)
         self._is_trusted = lru_cache(maxsize=1024)(self._look_up)
@@ -46,6 +48,28 @@ class Clients:
             if not self._is_trusted(address):
                 return address if _parse(address) is not None else None
         return None
+
+    def enter(self, client: str | None) -> bool:
+        """Counts a request of what `of` gave; False where that would be too many."""
+        if client is None:
+            return True
+        key = fairness_key(client)
+        count = self._running.get(key, 0)
+        if count >= self._limit:
+            return False
+        self._running[key] = count + 1
+        return True
+
+    def leave(self, client: str | None) -> None:
+        """A request that had entered is answered."""
+        if client is None:
+            return
+        key = fairness_key(client)
+        count = self._running[key]
+        if count > 1:
+            self._running[key] = count - 1
+        else:
+            del self._running[key]
 
     def _look_up(self, text: str) -> bool:
         address = _parse(text)
@@ -78,7 +102,6 @@ class Running:
         self._begun: dict[asyncio.Task[object], float] = {}  # the oldest first
         self._expired: set[asyncio.Task[object]] = set()
         self._sweep: asyncio.TimerHandle | None = None
-        self._by_client: dict[str, int] = {}
 
     def begin(self, now: float) -> asyncio.Task[object]:
         """The calling task answers a request since `now` (time.monotonic); `end` it with what is returned."""
@@ -114,19 +137,3 @@ class Running:
                 self._expired.add(task)
                 task.cancel()
         self._sweep = loop.call_later(_SWEEP_S, self.sweep) if self._begun else None
-
-    def enter(self, client: str, limit: int) -> bool:
-        """Counts a request of a client; False where that would be too many."""
-        count = self._by_client.get(client, 0)
-        if count >= limit:
-            return False
-        self._by_client[client] = count + 1
-        return True
-
-    def leave(self, client: str) -> None:
-        """A request of a client that had entered is answered."""
-        count = self._by_client[client]
-        if count > 1:
-            self._by_client[client] = count - 1
-        else:
-            del self._by_client[client]
