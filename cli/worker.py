@@ -85,14 +85,19 @@ async def _drained(found: Answering, orders: asyncio.Queue[Order]) -> None:
     """Returns when it has ended as ordered; a later order takes the place of an earlier one."""
     order = await orders.get()
     while True:
-        draining = asyncio.create_task(found.drain(order.within_s, order.idle_s))
-        other = asyncio.create_task(orders.get())
-        await asyncio.wait((draining, other), return_when=asyncio.FIRST_COMPLETED)
-        if draining.done():
-            other.cancel()
-            return await draining
-        draining.cancel()
-        order = other.result()
+        tasks = draining, other = (
+            asyncio.create_task(found.drain(order.within_s, order.idle_s)),
+            asyncio.create_task(orders.get()),
+        )
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if draining.done():
+                return draining.result()
+            order = other.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> int:
