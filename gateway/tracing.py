@@ -38,12 +38,12 @@ class RequestSpan:
 
     def answered(self, status: int, kind: str, sent_bytes: int) -> None:
         """Says how it was answered."""
-        from opentelemetry.trace import StatusCode
-
         self._span.set_attribute("http.response.status_code", status)
         self._span.set_attribute("http.response.body.size", sent_bytes)
         self._span.set_attribute("holdfast.kind", kind)
         if status >= 500:
+            from opentelemetry.trace import StatusCode
+
             self._span.set_status(StatusCode.ERROR)
 
 
