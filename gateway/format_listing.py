@@ -14,10 +14,10 @@ from multidict import CIMultiDict
 from gateway import readme, style
 from gateway.body import Body
 from gateway.content import Located, Node, known_stat
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, NotCached
 from gateway.exchange import Exchange
 from gateway.format_file import serve_file
-from gateway.listing import FolderReader, NotHere, Page, run_here
+from gateway.listing import FolderReader, Page
 from gateway.listing_query import ListingQuery, read_listing_query
 from gateway.page_listing import ListingPage
 from gateway.pages import text
@@ -160,13 +160,14 @@ async def _send(
 async def _find_readme(exchange: Exchange, node: Node) -> Entry | None:
     """The folder's README, as far as that can be told from what is here."""
     if not node.readme_known:
+        here = exchange.blocks.here_only()
         try:
             for name in readme.NAMES:
                 with suppress(NoSuchLink):
-                    node.readme = await run_here(exchange.blocks, lookup(node.cid, name))
+                    node.readme = await here.run(lookup(node.cid, name))
                     break
             node.readme_known = True
-        except (NotHere, MerkledagError):
+        except (NotCached, MerkledagError):
             return None
     return node.readme
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from gateway.blocks import Blocks
 from gateway.listing_query import ALL, ListingQuery, Sort, matcher, natural
@@ -18,7 +18,7 @@ from merkledag.codecs import DAG_PB
 from merkledag.errors import DecodeError, NoSuchLink
 from merkledag.folder import Entry, entries, lookup
 from merkledag.hamt import HASH_BITS, hash_name
-from merkledag.steps import Buffer, Steps, Walk, Want, inline
+from merkledag.steps import Buffer, Walk, Want
 from merkledag.unixfs import Kind, Mtime
 
 # Folders of up to so many entries are looked into: the root blocks of their entries, where they are here and
@@ -32,12 +32,6 @@ _BATCH_S = 0.05
 _LOOKS_A_TURN = 32
 _PROBE = 1_000  # entries from which the number of all is estimated
 _HASHES = 1 << HASH_BITS
-
-T = TypeVar("T")
-
-
-class NotHere(LookupError):
-    """A block is not here, and would have to be fetched."""
 
 
 class Facts(NamedTuple):
@@ -336,20 +330,6 @@ def read_facts(block: Buffer, tsize: int | None) -> Facts | None:
         return Facts("symlink", len(data), mode, message.mtime, data.decode("utf-8", "surrogateescape"))
     size = len(data) if message.filesize is None else message.filesize
     return Facts("file", size, mode, message.mtime)
-
-
-async def run_here(blocks: Blocks, steps: Steps[T]) -> T:
-    """The value of `steps`, from blocks that are here; raises NotHere where it needs others."""
-    try:
-        want = next(steps)
-        while True:
-            if inline(want.cid) is None and blocks.local_size(want.cid) is None:
-                raise NotHere(f"block {want.cid} is not here")
-            want = steps.send(await blocks.get(want))
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()
 
 
 def _hash(entry: Entry) -> int:
