@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from storage_node.endpoints import open_session
 from storage_node.fetch import NetworkFetcher
 from storage_node.pool import NodePool
 from storage_node.provider_routing import ProviderRouter
-from storage_node.providers import Holding
+from storage_node.providers import NoDirectory
 from storage_node.routed import RoutedProviders
 from storage_node.source import LocalSource, NetworkSource
 from tests.gateway.support import Client
@@ -34,28 +34,10 @@ FEW = 4  # requests that reach a bad node before it is asked last
 
 
 @dataclass
-class Nodes:
+class Nodes(NoDirectory):
     """A directory of nodes that are asked in their order; nothing more is known of them."""
 
     urls: list[str] = field(default_factory=list)
-
-    def holdings(self) -> tuple[Holding, ...]:
-        return ()
-
-    async def refresh(self, manifests: Collection[CID], *, max_age_s: float = 60.0) -> bool:
-        return False
-
-    async def learn_content(self, content: CID) -> bool:
-        return False
-
-    async def learn_deal(self, deal: CID) -> CID:
-        return deal
-
-    async def learn_node(self, endpoint: str) -> bool:
-        return False
-
-    async def learn_some(self) -> None:
-        """There is nothing to learn."""
 
     async def endpoints(self) -> tuple[str, ...]:
         return tuple(self.urls)
