@@ -17,10 +17,11 @@ from gateway.dispatch import Gateway
 from gateway.front import METHODS, Front, Observers
 from gateway.listener import CANCEL_WITH_CLIENT, SOLE_HANDLER, SoleHandler
 from gateway.metrics import Metrics
-from gateway.screen import Screen, WatchedNames, WatchedSource
+from gateway.screen import Screen
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource, NameResolver, RecordSource
 from gateway.tracing import Tracer
+from gateway.watched import WatchedNames, WatchedSource
 
 _OWN_PATHS: Final = ("/healthz", "/readyz")
 

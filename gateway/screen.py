@@ -1,19 +1,16 @@
-"""What stands between the gateway and its sources: denylists are applied, reads counted and traced."""
+"""Denylists applied to requests, and to the blocks, names and records that they read."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Final
 
 from gateway.denylist import Denial, Rules
 from gateway.denylist_files import Denylists
 from gateway.errors import Denied
-from gateway.metrics import Metrics
 from gateway.request import ContentRequest
 from gateway.source import Asking, BlockSource, NameRecord, NameResolver, NameTarget, Provider, RecordSource
-from gateway.tracing import Tracer
 from merkledag.cid import CID
 from merkledag.errors import InvalidCID
 from merkledag.resolve import Resolved
@@ -79,75 +76,6 @@ class ScreenedSource:
         denial = self._is_denied(cid)
         if denial is not None:
             raise refusal(denial, f"the block {cid}")
-
-
-class WatchedSource:
-    """Counts and traces reads."""
-
-    def __init__(self, source: BlockSource, metrics: Metrics, tracer: Tracer | None) -> None:
-        self._source = source
-        self._metrics = metrics
-        self._tracer = tracer
-        self._fetching: dict[bytes, int] = {}
-
-    def view(self, cid: CID) -> AbstractContextManager[memoryview] | None:
-        view = self._source.view(cid)
-        if view is not None:
-            self._metrics.blocks_here += 1
-        return view
-
-    async def get(self, cid: CID) -> bytes:
-        """Of several that ask for one block at once, the first fetches it, and the others wait for it too."""
-        metrics, key = self._metrics, cid.multihash
-        others = self._fetching.get(key, 0)
-        self._fetching[key] = others + 1
-        began = time.monotonic()
-        try:
-            with nullcontext() if self._tracer is None else self._tracer.step("fetch block", cid=str(cid)):
-                data = await self._source.get(cid)
-        except (LookupError, TimeoutError):
-            metrics.blocks_failed += 1
-            raise
-        finally:
-            left = self._fetching[key] - 1
-            if left:
-                self._fetching[key] = left
-            else:
-                del self._fetching[key]
-        metrics.block_fetch.observe(time.monotonic() - began)
-        if others:
-            metrics.blocks_coalesced += 1
-        else:
-            metrics.blocks_fetched += 1
-        return data
-
-    async def has(self, cid: CID) -> bool:
-        return await self._source.has(cid)
-
-    def asked(self, cid: CID) -> Sequence[Provider]:
-        return self._source.asked(cid) if isinstance(self._source, Asking) else ()
-
-
-class WatchedNames:
-    """Counts and traces name look-ups."""
-
-    def __init__(self, names: NameResolver, metrics: Metrics, tracer: Tracer | None) -> None:
-        self._names = names
-        self._metrics = metrics
-        self._tracer = tracer
-
-    async def resolve(self, name: str) -> NameTarget:
-        outcome = "none"
-        try:
-            with nullcontext() if self._tracer is None else self._tracer.step("resolve name", name=name):
-                target = await self._names.resolve(name)
-            outcome = "found"
-        except TimeoutError:
-            outcome = "timeout"
-            raise
-        finally:
-            self._metrics.names[outcome] += 1
-        return target
 
 
 class Screen:
