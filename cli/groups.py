@@ -60,11 +60,11 @@ class _Command(core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
-        plain = [word for arg in args[:end] if (word := self._as_switch(arg))]
+        plain = [word for arg in args[:end] if (word := self._as_switch(arg)) is not None]
         return super().parse_args(ctx, plain + args[end:])
 
-    def _as_switch(self, arg: str) -> str:
-        """`--pin=false` as `--no-pin`; nothing for a switch that is off anyway; all else as it is, also what
+    def _as_switch(self, arg: str) -> str | None:
+        """`--pin=false` as `--no-pin`; None for a switch that is off anyway; all else as it is, also what
         cannot be switched off."""
         name, _, value = arg.partition("=")
         if value not in ("true", "false") or not name.startswith("--"):
@@ -74,7 +74,7 @@ class _Command(core.TyperCommand):
                 if value == "true":
                     return name
                 others = param.secondary_opts if name in param.opts else param.opts
-                return others[0] if others else arg if param.default else ""
+                return others[0] if others else arg if param.default else None
         return arg
 
 

@@ -213,6 +213,14 @@ def test_set_then_get(holdfast: Holdfast) -> None:
     assert "did you mean" in holdfast.fails(2, "config", "get", "storage.max_byte")
 
 
+def test_a_list_can_be_emptied_again(holdfast: Holdfast) -> None:
+    holdfast("config", "set", "gateway.denylists", "/a.deny,/b.deny")
+    assert holdfast("config", "get", "gateway.denylists").text == "/a.deny,/b.deny"
+    holdfast("config", "set", "gateway.denylists", "")
+    shown = holdfast("config", "get", "gateway.denylists", "--json").json
+    assert (shown["value"], shown["origin"]) == ([], "default")
+
+
 def test_every_default_passes_its_own_check() -> None:
     def fits(setting: Setting) -> bool:
         return setting.check is None or setting.check(setting.default) is None
