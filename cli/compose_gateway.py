@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from storage_node.blockstore.store import Store
     from storage_node.names_resolver import NameResolver as Resolver
 
-LAST_REQUEST_S: Final = 0.5  # for a request that is on its way over a connection that is to be closed
 _UNREADABLE: Final = "a denylist cannot be read: its rules of before hold"  # strangers see no path
 OTHER_DESCRIPTORS: Final = 256  # of a process, beside its clients' connections
 

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from cli.compose_gateway import LAST_REQUEST_S
 from cli.config import Config
 from cli.home import Home
 from cli.maintenance import maintenance
@@ -30,6 +29,7 @@ from cli.workers import Worker, Workers
 from cli.workers_local import LocalWorker
 from cli.workers_process import ProcessWorker
 from gateway.control import build_control_app
+from gateway.listener import LAST_REQUEST_S
 
 FindLedger = Callable[[], str | None]
 # What a reload leaves as it is; in this process also how the store was opened.

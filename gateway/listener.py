@@ -18,6 +18,7 @@ from gateway.unreadable import field_limit, line_limit, refusal, telling
 
 # Whether a handler ends when its client leaves: right for reading, wrong where a request changes something.
 CANCEL_WITH_CLIENT: Final = web.AppKey("CANCEL_WITH_CLIENT", bool)
+LAST_REQUEST_S: Final = 0.5  # for a request that is on its way over a connection that is to be closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,6 @@ _SWEEP_S = 1.0
 _BACKLOG = 1024
 _CUT_S = 0.1  # for handlers to end whose connections were cut
 _LOOK_S = 0.1
-_LAST_REQUEST_S = 0.5  # for a request that is on its way when a server is to end
 _CONNECT = b"CONNECT "
 _END_OF_HEAD = b"\r\n\r\n"
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -115,7 +115,7 @@ class Listener:
 
     async def close(self, within_s: float = 0.0) -> None:
         """Ends: what had been asked for is answered within `within_s` seconds, the rest is cut."""
-        await self.drain(within_s, _LAST_REQUEST_S)
+        await self.drain(within_s, LAST_REQUEST_S)
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
         await self._runner.cleanup()
