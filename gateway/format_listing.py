@@ -26,6 +26,7 @@ from merkledag.reader import Entry, lookup
 
 INDEX = "index.html"
 _README_PATIENCE_S = 5.0
+_ROWS_A_PART = 50
 _NO_CACHE = "no-cache"
 _SOON = "public, max-age=300"
 
@@ -133,7 +134,8 @@ async def _parts(
             count += len(batch)
             yield html.rows(batch)
     else:
-        yield html.rows(page.items)
+        for at in range(0, count, _ROWS_A_PART):  # for a client that does not read, no more than this is made
+            yield html.rows(page.items[at : at + _ROWS_A_PART])
     yield html.end_of_entries(page)
     if note is not None:
         yield await _readme(exchange, note)

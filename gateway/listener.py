@@ -14,7 +14,7 @@ from typing import Final, cast
 from aiohttp import HttpVersion11, http_exceptions, web
 
 from gateway.settings import GatewaySettings
-from gateway.unreadable import field_limit, line_limit, refusal, telling
+from gateway.unreadable import Telling, field_limit, line_limit, refusal, telling
 
 # Whether a handler ends when its client leaves: right for reading, wrong where a request changes something.
 CANCEL_WITH_CLIENT: Final = web.AppKey("CANCEL_WITH_CLIENT", bool)
@@ -38,6 +38,11 @@ _CONNECT = b"CONNECT "
 _END_OF_HEAD = b"\r\n\r\n"
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _MAX_CONNECT_BYTES = 16 * 1024
+_HEAD_LINES = 4  # of the longest size together: what may be held of a request that has not come in whole
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Server: holdfast\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -216,6 +221,7 @@ class Guard:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self.max_head_bytes = settings.max_url_bytes + _HEAD_LINES * settings.max_header_bytes
         self._loop = asyncio.get_running_loop()
         self._all: dict[asyncio.BaseTransport, Watched] = {}
         self._idle: OrderedDict[asyncio.BaseTransport, Watched] = OrderedDict()  # longest idle first
@@ -305,7 +311,7 @@ class Guard:
 class Watched(asyncio.Protocol):
     """One connection: hands everything on to aiohttp's protocol, and its coming and going to the guard."""
 
-    def __init__(self, inner: asyncio.Protocol, guard: Guard) -> None:
+    def __init__(self, inner: Telling, guard: Guard) -> None:
         self._inner = inner
         self._guard = guard
         self._admitted = False
@@ -313,6 +319,7 @@ class Watched(asyncio.Protocol):
         self._begun = bytearray()
         self.transport: asyncio.Transport
         self.served = False
+        self._head_bytes = 0  # of a request that has not come in whole
         self.waiting_since = 0.0
         self.unsent_bytes = 0
         self.unsent_since = 0.0
@@ -333,8 +340,13 @@ class Watched(asyncio.Protocol):
             if first is None:
                 return
             data = first
-        if data:
-            self._inner.data_received(data)
+        if not data:
+            return
+        self._inner.data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if self._inner.waits() else 0
+        if self._head_bytes > self._guard.max_head_bytes:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
 
     def _connect(self, data: bytes) -> bytes | None:
         """The first bytes of the first request proper; None as long as they are not here.
@@ -357,8 +369,9 @@ class Watched(asyncio.Protocol):
         self._begun.clear()
         return begun
 
-    def eof_received(self) -> bool | None:
-        return self._inner.eof_received() if self._admitted else None
+    def eof_received(self) -> None:
+        if self._admitted:
+            self._inner.eof_received()
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()

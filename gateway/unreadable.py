@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
@@ -34,10 +34,14 @@ _NOT_SPOKEN = (
 )
 
 
-class _Telling(RequestHandler):
+class Telling(RequestHandler):
     """aiohttp's connection, which answers 400 to all that its parser refuses."""
 
     __slots__ = ()
+
+    def waits(self) -> bool:
+        """Whether all that came was answered, but for the part of a head at most."""
+        return self._waiter is not None and not self._messages
 
     def handle_error(
         self,
@@ -57,10 +61,10 @@ class _Telling(RequestHandler):
         return response
 
 
-def telling(connection: RequestHandler) -> RequestHandler:
+def telling(connection: RequestHandler) -> Telling:
     """The connection, which says from now on what was too long."""
-    connection.__class__ = _Telling
-    return connection
+    connection.__class__ = Telling
+    return cast("Telling", connection)
 
 
 def _status(exc: BaseException | None) -> HTTPStatus | None:

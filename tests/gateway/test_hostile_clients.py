@@ -156,6 +156,20 @@ async def test_requests_that_are_odd_as_http_are_answered_in_http_1(caplog: pyte
     assert not caplog.records
 
 
+async def test_a_body_that_nobody_wants_is_no_head_that_is_too_large() -> None:
+    async with serving(MemorySource()) as client:
+        loop = asyncio.get_running_loop()
+        sock = connect(client, 65536)
+        body = b"b" * 600_000
+        head = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+        await loop.sock_sendall(sock, head + b"Content-Length: %d\r\n\r\n" % len(body))
+        answer = await loop.sock_recv(sock, 4096)
+        await loop.sock_sendall(sock, body + head + b"Connection: close\r\n\r\n")
+        answer += await asyncio.wait_for(receive_all(sock), 10)
+        sock.close()
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
 async def test_a_client_that_leaves_takes_its_fetch_with_it() -> None:
     source, cid = large_source()
     source.move_to_remote()
