@@ -80,9 +80,9 @@ class Located:
     @property
     def generated_cache_control(self) -> str | None:
         """Cache-Control of pages made from the node: they change with the gateway's version."""
-        if self.immutable or self.cache_control is None:
-            return headers.LISTING if self.immutable else None
-        return f"{self.cache_control}, {headers.STALE_LISTING}"
+        if self.immutable:
+            return headers.LISTING
+        return None if self.cache_control is None else f"{self.cache_control}, {headers.STALE_LISTING}"
 
 
 class PathCache:
@@ -125,37 +125,17 @@ class Locator:
         """The node that `asked` names; raises GatewayError and what `merkledag.resolve` raises."""
         way = None if self._screen is None else self._screen.way()
         if asked.namespace == "ipfs":
-            root, segments, cache_control = self.root_cid(asked), asked.segments, headers.IMMUTABLE
-            if way is not None:
-                way.pass_root(root, segments)
-            node = await self._node(root, segments, blocks, len(segments))
-            await self._admit(way, node, root, segments, blocks)
-            blocks.step = END_OF_PATH if segments else ROOT_BLOCK
-            return Located(node, root, segments, True, cache_control, way=way)
+            root, segments = self.root_cid(asked), asked.segments
+            node = await self._reach(root, segments, 0, way, blocks)
+            return Located(node, root, segments, True, headers.IMMUTABLE, way=way)
         if self._names is None:
             raise errors.NotImplementedHere("this gateway does not resolve names; ask for /ipfs/CID paths")
         target = await resolve_name(self._names, asked.root, self._settings, _admitting(way, asked.segments))
         segments = target.segments + asked.segments
-        if way is not None:
-            way.pass_root(target.cid, segments)
         # The roots that the client's path names start where the name leads, not above.
-        node = await self._node(target.cid, segments, blocks, len(segments), len(target.segments))
-        await self._admit(way, node, target.cid, segments, blocks)
-        blocks.step = END_OF_PATH if segments else ROOT_BLOCK
+        node = await self._reach(target.cid, segments, len(target.segments), way, blocks)
         mutable = headers.mutable_cache_control(target.ttl_s)
         return Located(node, target.cid, segments, False, mutable, target.changed_s, way)
-
-    async def _admit(
-        self, way: Way | None, node: Node, root: CID, segments: tuple[str, ...], blocks: Blocks
-    ) -> None:
-        """Raises Denied where a denylist names a node on the way, once for each version of the lists."""
-        if way is None or self._screen is None:
-            return
-        version = self._screen.version
-        if node.passed is None:
-            node.passed = await blocks.run(resolve(root, segments, nodes=blocks.nodes))
-        way.pass_nodes(node.passed, segments, known=node.admitted == version)
-        node.admitted = version
 
     def root_cid(self, asked: ContentRequest) -> CID:
         """The CID in an /ipfs path; raises BadRequest naming it as it was written."""
@@ -164,21 +144,38 @@ class Locator:
         except InvalidCID as error:
             raise errors.BadRequest(f'invalid path "{asked.content_path[:512]}": {error}') from error
 
-    async def _node(
-        self, root: CID, segments: tuple[str, ...], blocks: Blocks, total: int, skip: int = 0
+    async def _reach(
+        self, root: CID, segments: tuple[str, ...], skip: int, way: Way | None, blocks: Blocks
     ) -> Node:
-        """The node at a path, found from the nearest one on the way that is remembered."""
+        """The node at a path, if denylists let all on the way pass; raises Denied.
+
+        The first `skip` segments are not the client's: their nodes are not among its roots.
+        """
+        if way is not None:
+            way.pass_root(root, segments)
+        node = self._cache.get((root, segments, skip))
+        if node is None:
+            self._metrics.path_misses += 1
+            node = await self._find(root, segments, skip, blocks, len(segments))
+        else:
+            self._metrics.path_hits += 1
+        if way is not None:
+            if node.passed is None:
+                node.passed = await blocks.run(resolve(root, segments, nodes=blocks.nodes))
+            way.pass_nodes(node.passed, segments, known=node.admitted == way.version)
+            node.admitted = way.version
+        blocks.step = END_OF_PATH if segments else ROOT_BLOCK
+        return node
+
+    async def _find(
+        self, root: CID, segments: tuple[str, ...], skip: int, blocks: Blocks, total: int
+    ) -> Node:
+        """The node at a path that is not remembered, from the nearest one on the way that is."""
         key = (root, segments, skip)
-        node = self._cache.get(key)
-        if len(segments) == total:
-            if node is None:
-                self._metrics.path_misses += 1
-            else:
-                self._metrics.path_hits += 1
-        if node is not None:
-            return node
         if len(segments) > max(skip, 1):
-            parent = await self._node(root, segments[:-1], blocks, total, skip)
+            parent = self._cache.get((root, segments[:-1], skip))
+            if parent is None:
+                parent = await self._find(root, segments[:-1], skip, blocks, total)
             if not parent.remainder:
                 blocks.step = f"path segment {len(segments)} of {total}"
                 found = await blocks.run(resolve(parent.cid, segments[-1:], nodes=blocks.nodes))

@@ -65,8 +65,9 @@ class Gateway:
         """Raises GatewayError and MerkledagError before the response has begun, ConnectionError after."""
         path, proxied = split_proxied(request.raw_path)
         origin = self._hosts.origin(request, proxied)
+        shortcuts = self._shortcuts  # what is answered under old denylists goes with them
         if origin.plain:
-            known = self._shortcuts.answer(request, self._source)
+            known = shortcuts.answer(request, self._source)
             if known is not None:
                 return known
         target = read_target(path, self._settings)
@@ -85,7 +86,7 @@ class Gateway:
         blocks = Blocks(source, self._settings, only_cached=only_cached, nodes=nodes)
         exchange = Exchange(request, asked, wanted, blocks, self._settings, request.method == "HEAD")
         try:
-            return await self._serve(exchange, trustless=origin.trustless)
+            return await self._serve(exchange, shortcuts, trustless=origin.trustless)
         finally:
             await blocks.close()
 
@@ -102,7 +103,9 @@ class Gateway:
             return True
         return bool(origin.root) or (bool(origin.name) and not origin.gateway and self._names is not None)
 
-    async def _serve(self, exchange: Exchange, *, trustless: bool) -> web.StreamResponse:
+    async def _serve(
+        self, exchange: Exchange, shortcuts: Shortcuts, *, trustless: bool
+    ) -> web.StreamResponse:
         wanted = exchange.wanted.format
         if wanted is Format.IPNS_RECORD:
             note_kind("record")
@@ -112,7 +115,7 @@ class Gateway:
         try:
             located = await self._locator.locate(exchange.asked, exchange.blocks)
             response = await _serve_acceptable(exchange, located)
-            self._shortcuts.learn(exchange.request.raw_path, exchange, located, response)
+            shortcuts.learn(exchange.request.raw_path, exchange, located, response)
             return response
         except (NoSuchLink, NotADirectory) as error:
             if exchange.wanted.format is Format.CAR and exchange.asked.namespace == "ipfs":

@@ -88,11 +88,6 @@ class Screen:
     def __init__(self, denylists: Denylists) -> None:
         self._denylists = denylists
 
-    @property
-    def version(self) -> int:
-        """Changes with the rules."""
-        return self._denylists.version
-
     def admit(self, asked: ContentRequest, source: BlockSource) -> tuple[BlockSource, bool]:
         """Looks at what is asked for, before anything is fetched for it.
 
@@ -115,8 +110,9 @@ class Screen:
 
     def way(self) -> Way | None:
         """For one request, whose path is to be looked at; None where nothing is denied."""
+        version = self._denylists.version  # before the rules: what newer ones let pass is looked at once more
         rules = self._denylists.rules
-        return Way(rules) if rules else None
+        return Way(rules, version) if rules else None
 
     def names(self, names: NameResolver) -> NameResolver:
         """The resolver without denied names."""
@@ -130,11 +126,13 @@ class Screen:
 class Way:
     """What one path leads through, from the name or root that it begins with.
 
-    The first three methods raise Denied, before anything behind is looked at.
+    The first three methods raise Denied, before anything behind is looked at. `version` changes with the
+    rules.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, version: int) -> None:
         self._rules = rules
+        self.version = version
         self._names: list[tuple[str, tuple[str, ...]]] = []
         self._found: Resolved | None = None
         self._segments: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.denylist_files import Denylists
+from gateway.metrics import Metrics
 from gateway.source import NameRecord, NameTarget
 from merkledag.builder import build_file
 from merkledag.cid import CID
@@ -18,6 +19,7 @@ from merkledag.peer import peer_text
 from merkledag.profile import UNIXFS_V1_2025
 from tests.gateway.operating import operated, received_until_cut
 from tests.gateway.support import MemoryNames, MemorySource, Tree, add_file, add_tree
+from tests.gateway.test_hostile_clients import until
 
 BAD = b"what nobody shall see"
 KEY = peer_text(hashlib.sha256(b"a key of nobody").digest())
@@ -245,3 +247,24 @@ async def test_a_denied_readme_is_not_shown_in_its_folder(source: MemorySource, 
         page = await client.ask(f"/ipfs/{root}/", html)
         assert page.status == 200
         assert "what it is about" not in page.text
+
+
+async def test_what_old_rules_let_pass_while_new_ones_came_is_looked_at_again(
+    source: MemorySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.denylist_files.REFRESH_S", 0.01)
+    root, _ = add_tree(source, {"sub": {"file": b"fine until now"}})
+    sub, _ = add_tree(source, {"file": b"fine until now"})
+    source.move_to_remote()
+    source.arrive.clear()
+    lists = lists_of(tmp_path, "/ipns/other.example")
+    metrics = Metrics()
+    async with operated(source, denylist=lists, metrics=metrics) as client:
+        asked = asyncio.create_task(client.ask(f"/ipfs/{root}/sub/file"))
+        await until(lambda: source.waiting > 0)
+        (tmp_path / "own.deny").write_text(f"name: Another list\n---\n/ipfs/{sub}/file\n/ipns/a.example\n")
+        await until(lambda: metrics.denylist_rules == 2)
+        source.arrive.set()
+        assert (await asked).status == 200
+        source.here = source.remote
+        assert (await client.ask(f"/ipfs/{root}/sub/file")).status == 410
