@@ -6,7 +6,8 @@ and a table on stderr. Every round starts every server anew; each line is measur
 before the next line; every figure is a median over the rounds. Limits: aiohttp (`web.Server`) with a handler
 of fixed bytes and as many processes, and a thread that writes the large file's pages to a socket. `--before`
 names an older source tree, `--ipfs` a kubo binary, to be measured in the same rounds. The client is a thread
-of this process and shares the machine; what it costs is a line of its own. Memory is RssAnon of a server's
+of this process and shares the machine; what it costs is a line of its own. `…_server_us` is the processor
+time of the server's processes for one answer: it says more than the rate on a machine that others use. Memory is RssAnon of a server's
 processes together, sampled over all lines.
 """
 
@@ -27,7 +28,7 @@ from urllib.request import urlopen
 
 from bench.commands import ROOT, make_large, make_small
 from bench.gateway_load import MIB, download, rate, request
-from bench.gateway_servers import Bare, Files, Kubo, Ours, Server, Side, Store, watched
+from bench.gateway_servers import Bare, Files, Kubo, Ours, Server, Side, Store, processor_s, watched
 
 SMALL_BYTES: Final = 4096
 CONNECTIONS: Final = 32
@@ -53,6 +54,7 @@ class Line(NamedTuple):
     requests: Callable[[Content], list[bytes]]
     status: int = 200
     once: bool = False
+    passes: int = 0  # of all requests before the clock starts, for each worker: each remembers for itself
 
 
 def _folder(content: Content) -> str:
@@ -72,7 +74,7 @@ def _ranges(content: Content) -> list[bytes]:
 LINES: Final = {
     "paths_first_time": Line(_by_path, once=True),
     "one_small": Line(lambda content: [request(f"/ipfs/{content.small}")]),
-    "paths": Line(_by_path),
+    "paths": Line(_by_path, passes=1),
     "ranges_100_bytes": Line(_ranges, status=206),
     "head": Line(lambda content: [request(f"/ipfs/{content.small}", method="HEAD")]),
     "not_modified": Line(
@@ -115,25 +117,30 @@ def measure_large(line: str, server: Server, content: Content, figures: Figures)
     figures.add(f"{line}_s", server.name, seconds)
 
 
-def measure_rate(name: str, server: Server, content: Content, seconds: float, figures: Figures) -> None:
+def measure_rate(
+    name: str, server: Server, content: Content, seconds: float, workers: int, figures: Figures
+) -> None:
     """Answers a second of one line, and what the client's part of it costs."""
     line = LINES[name]
     if server.name == Bare.name:
         requests, status, once = [request("/")], 200, False
     else:
         requests, status, once = line.requests(content), line.status, line.once
+        for _ in range(workers * line.passes):
+            rate(server.port, requests, status=status, seconds=COLD_S, connections=CONNECTIONS, once=True)
     seconds = COLD_S if once else seconds
+    cpu_s = processor_s(server.pid)
     load = rate(server.port, requests, status=status, seconds=seconds, connections=CONNECTIONS, once=once)
     figures.add(f"{name}_per_s", server.name, load.per_s)
+    figures.add(f"{name}_server_us", server.name, (processor_s(server.pid) - cpu_s) / load.answers * 1e6)
     if name == "one_small":
         figures.add(CLIENT, server.name, load.client_us)
 
 
 def one_round(
     sides: Sequence[Side],
-    wanted: list[str],
+    wanted: argparse.Namespace,
     content: Content,
-    seconds: float,
     figures: Figures,
     peaks: dict[str, float],
 ) -> None:
@@ -141,10 +148,10 @@ def one_round(
     with ExitStack() as stack:
         servers = [stack.enter_context(side.start()) for side in sides]
         with watched(servers, peaks):
-            for name in wanted:
+            for name in wanted.lines:
                 for server in servers:
                     if name not in LARGE_LINES:
-                        measure_rate(name, server, content, seconds, figures)
+                        measure_rate(name, server, content, wanted.seconds, wanted.workers, figures)
                     elif not (server.name == Kubo.name and name == "large_tar"):
                         measure_large(name, server, content, figures)
 
@@ -238,7 +245,7 @@ def main() -> None:
         sides: list[Side] = [*stores, Bare(wanted.workers, files.large)]
         figures, peaks = Figures(), dict[str, float]()
         for _ in range(wanted.rounds):
-            one_round(sides, wanted.lines, content, wanted.seconds, figures, peaks)
+            one_round(sides, wanted, content, figures, peaks)
     medians = figures.medians()
     medians["peak_anonymous_mib"] = {server: round(mib, 1) for server, mib in peaks.items()}
     facts = {"workers": wanted.workers, "size_mib": wanted.size_mib, "files": wanted.files}

@@ -197,6 +197,18 @@ def processes(pid: int) -> list[int]:
     return found
 
 
+def processor_s(pid: int) -> float:
+    """Processor time, of user and system, of a process and of those that come from it and still run."""
+    ticks = 0
+    for each in processes(pid):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def anonymous_mib(pid: int) -> float:
     """RssAnon and RssShmem of a process and of those that come from it."""
     total = 0
