@@ -1,14 +1,16 @@
-"""How fast the gateway serves what is not here: a large file at a node that is so many milliseconds away.
+"""How fast the gateway serves what is not here: at a node that is so many milliseconds away.
 
 Run from the repository's root: `python -m bench.gateway_cold [--size-mib 256] [--chunk-kib 1024]
-[--delay-ms 50] [--rounds 3] [--before TREE]`. Prints one JSON document on stdout and a table on stderr.
+[--files 2000] [--delay-ms 50] [--rounds 3] [--before TREE]`. Prints one JSON document on stdout and a table
+on stderr.
 
 Three processes on this machine: a node that answers each request so much later than it came (real trustless
 routes over blocks in memory), a gateway over an empty store on disk that knows that node, and this client. Of
 every round each side (this tree, and the one of `--before`) has a gateway of its own, in turns. Lines: the
 whole file when it is nowhere here (time to its first byte, MiB/s, most memory of the gateway), again from
-the store, and 64 KiB from its middle with a gateway that has nothing. Beside them stands `car`: the same file
-asked of the node as one CAR and verified by this process, the way that the gateway does not take.
+the store, and 64 KiB from its middle with a gateway that has nothing; 2,000 files of 4 KiB in 20 folders as
+one TAR and as one CAR, each with a gateway that has nothing. Beside them stands `car`: the same file asked of
+the node as one CAR and verified by this process, the way that the gateway does not take.
 """
 
 from __future__ import annotations
@@ -27,21 +29,27 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from merkledag.builder import Link
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 MIB: Final = 1 << 20
 RANGE_BYTES: Final = 64 * 1024
-LINES: Final = ("first_byte_ms", "cold_mib_s", "warm_mib_s", "range_ms", "anonymous_mib")
+LINES: Final = ("first_byte_ms", "cold_mib_s", "warm_mib_s", "range_ms", "anonymous_mib", "tar_s", "car_s")
+SMALL_BYTES: Final = 4096
+FILES_A_FOLDER: Final = 100
 
 
-def node(size_mib: int, chunk_bytes: int, delay_s: float) -> None:
+def node(size_mib: int, chunk_bytes: int, files: int, delay_s: float) -> None:
     """The node's process: prints its port and the file's CID, then serves until it is ended."""
     from aiohttp import web
     from aiohttp.typedefs import Handler
 
     from gateway.app import add_trustless_routes
-    from merkledag.builder import FileTree, make_leaf
+    from merkledag.builder import FileTree, build_file, make_leaf
+    from merkledag.directory import DirEntry, build_directory
     from merkledag.profile import UNIXFS_V1_2025
     from storage_node.blockstore.memory import MemoryStore
     from storage_node.source import LocalSource
@@ -52,6 +60,24 @@ def node(size_mib: int, chunk_bytes: int, delay_s: float) -> None:
         store.put_many((block.cid.multihash, block.data) for block in blocks)
     link, blocks = tree.finish()
     store.put_many((block.cid.multihash, block.data) for block in blocks)
+
+    def folder(entries: list[DirEntry]) -> Link:
+        found, made = build_directory(UNIXFS_V1_2025, entries)
+        store.put_many((block.cid.multihash, block.data) for block in made)
+        return found
+
+    def small() -> Link:
+        found, made = build_file(UNIXFS_V1_2025, [chance.randbytes(SMALL_BYTES)])
+        store.put_many((block.cid.multihash, block.data) for block in made)
+        return found
+
+    folders = []
+    for at in range(0, files, FILES_A_FOLDER):
+        links = [(f"file{number}", small()) for number in range(at, min(at + FILES_A_FOLDER, files))]
+        folders.append(
+            (f"folder{at}", folder([DirEntry(name, each.cid, each.tsize) for name, each in links]))
+        )
+    top = folder([DirEntry(name, each.cid, each.tsize) for name, each in folders])
 
     @web.middleware
     async def far_away(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -65,7 +91,8 @@ def node(size_mib: int, chunk_bytes: int, delay_s: float) -> None:
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        print(json.dumps({"port": runner.addresses[0][1], "cid": str(link.cid)}), flush=True)
+        facts = {"port": runner.addresses[0][1], "cid": str(link.cid), "tree": str(top.cid)}
+        print(json.dumps(facts), flush=True)
         await asyncio.Event().wait()
 
     asyncio.run(serve())
@@ -158,7 +185,7 @@ def anonymous_mib(pid: int) -> float:
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
-def one_round(tree: Path, peer: dict[str, Any], size_bytes: int) -> dict[str, float]:
+def one_round(tree: Path, peer: dict[str, Any], size_bytes: int, files: int) -> dict[str, float]:
     """The lines of one gateway that starts with nothing."""
     url, path = f"http://127.0.0.1:{peer['port']}", f"/ipfs/{peer['cid']}"
     middle = size_bytes // 2 - RANGE_BYTES
@@ -173,8 +200,15 @@ def one_round(tree: Path, peer: dict[str, Any], size_bytes: int) -> dict[str, fl
             assert size == size_bytes, size
             held = anonymous_mib(pid) - before
             _, warm_s, _ = download(facts["port"], path)
+        took = []
+        for kind in ("tar", "car"):
+            with child(tree, "gateway", url, f"{folder}/{kind}") as (facts, _):
+                _, kind_s, size = download(facts["port"], f"/ipfs/{peer['tree']}?format={kind}")
+                assert size > files * SMALL_BYTES, size
+                took.append(kind_s)
     mib = size_bytes / MIB
-    return dict(zip(LINES, (first_s * 1e3, mib / cold_s, mib / warm_s, range_s * 1e3, held), strict=True))
+    found = (first_s * 1e3, mib / cold_s, mib / warm_s, range_s * 1e3, held, *took)
+    return dict(zip(LINES, found, strict=True))
 
 
 def as_car(peer: dict[str, Any], size_bytes: int) -> dict[str, float]:
@@ -202,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size-mib", type=int, default=256)
     parser.add_argument("--chunk-kib", type=int, default=1024)
+    parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--delay-ms", type=float, default=50.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--before", type=Path)
@@ -209,10 +244,11 @@ def main() -> None:
     sides = {"now": ROOT} | ({"before": asked.before.resolve()} if asked.before else {})
     size_bytes, delay_s = asked.size_mib * MIB, asked.delay_ms / 1e3
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in (*sides, "car")}
-    with child(ROOT, "node", str(asked.size_mib), str(asked.chunk_kib * 1024), str(delay_s)) as (peer, _):
+    made = (str(asked.size_mib), str(asked.chunk_kib * 1024), str(asked.files), str(delay_s))
+    with child(ROOT, "node", *made) as (peer, _):
         for _ in range(asked.rounds):
             for name, tree in sides.items():
-                rounds[name].append(one_round(tree, peer, size_bytes))
+                rounds[name].append(one_round(tree, peer, size_bytes, asked.files))
             rounds["car"].append(as_car(peer, size_bytes))
     result = {
         name: {line: round(statistics.median(each[line] for each in found), 1) for line in found[0]}
@@ -226,7 +262,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["node"]:
-        node(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+        node(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))
     elif sys.argv[1:2] == ["gateway"]:
         gateway(sys.argv[2], sys.argv[3])
     else:

@@ -17,7 +17,7 @@ from gateway.errors import (
     RetrievalTimeout,
     first_line,
 )
-from gateway.lookahead import FileAhead
+from gateway.lookahead import DagAhead, FileAhead, Links, LookAhead
 from gateway.screen import ScreenedSource
 from gateway.settings import GatewaySettings
 from gateway.source import Asking, BlockSource, Retrieval
@@ -54,12 +54,15 @@ class Blocks:
         self._settings = settings
         self._only_cached = only_cached
         self._ahead: dict[CID, asyncio.Task[bytes]] = {}
+        self._following: LookAhead | None = None
         self._missed = False  # something was not here: from now on, what comes next is asked for early
         self._last: tuple[CID, bytes] | None = None
         self.step = ""  # what the blocks are wanted for now, as errors tell it
 
     async def close(self) -> None:
         """Ends the fetches that nobody waits for any more."""
+        if self._following is not None:
+            await self._following.close()
         if self._ahead:
             tasks = list(self._ahead.values())
             self._ahead.clear()
@@ -71,12 +74,19 @@ class Blocks:
         """The same blocks as far as they are here; raises NotCached for others."""
         return Blocks(self._source, self._settings, only_cached=True, nodes=self.nodes)
 
+    def follow(self, root: CID, links: Links) -> None:
+        """From now on what `links` leads to from `root` is wanted, depth first; for once a request."""
+        self._following = DagAhead(self._source, root, links, self._settings)
+
     async def get(self, want: Want) -> bytes:
         """The wanted block, copied."""
         data = await self._at_hand(want.cid)
         if data is not None:
             await self.look_ahead(want)
             return data
+        if self._following is not None:
+            self._following.wants(want.cid, 0)
+            return await self._in_time(want.cid, self._coming(want.cid, self._following))
         self._missed = True
         task = self._ahead.pop(want.cid, None)
         if not self._only_cached:
@@ -85,7 +95,9 @@ class Blocks:
 
     async def look_ahead(self, want: Want) -> None:
         """What comes after a block that is here is asked for early, once something was not here."""
-        if self._missed:
+        if self._following is not None:
+            self._following.wants(want.cid, 0)
+        elif self._missed:
             self._ahead.pop(want.cid, None)
             await self._fetch_ahead(want.ahead)
 
@@ -169,7 +181,7 @@ class Blocks:
         """Sends from `position`; returns where it stopped: `end`, or earlier to be started again."""
         walk = read_file(cid, position, end, nodes=self.nodes)
         first = position
-        ahead = FileAhead(self._source, cid, position, end, self._settings)
+        ahead = self._following or FileAhead(self._source, cid, position, end, self._settings)
         try:
             item = next(walk)
             while True:
@@ -179,7 +191,7 @@ class Blocks:
                     item = walk.send(None)
                     continue
                 want = item
-                ahead.moved(position)
+                ahead.wants(want.cid, position)
                 await body.ready()
                 view = self._raw_view(want.cid)
                 if view is None:
@@ -206,7 +218,8 @@ class Blocks:
             return position
         finally:
             walk.close()
-            await ahead.close()
+            if ahead is not self._following:
+                await ahead.close()
 
     def local_size(self, cid: CID) -> int | None:
         """The size of a block that is here now; None for others and for identity CIDs."""
@@ -267,12 +280,12 @@ class Blocks:
             raise NotCached(f"block {cid} is not cached here", cid=cid, step=self.step)
         return None
 
-    async def _part(self, cid: CID, ahead: FileAhead) -> bytes:
+    async def _part(self, cid: CID, ahead: LookAhead) -> bytes:
         """A part of a file that was, or will be, asked for ahead of its turn."""
         data = await self._at_hand(cid)
         return await self._in_time(cid, self._coming(cid, ahead)) if data is None else data
 
-    async def _coming(self, cid: CID, ahead: FileAhead) -> bytes:
+    async def _coming(self, cid: CID, ahead: LookAhead) -> bytes:
         data = None if self._only_cached else await ahead.take(cid)
         return await self._source.get(cid) if data is None else data
 

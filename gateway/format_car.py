@@ -26,7 +26,7 @@ from merkledag.reader import stat
 from merkledag.resolve import Resolved, resolve
 from merkledag.scope import EntityBytes, file_blocks, parse_entity_bytes
 from merkledag.steps import Steps, Walk, Want
-from merkledag.traverse import Scope, walk_dag
+from merkledag.traverse import Scope, links_in, walk_dag
 
 SCOPES: tuple[Scope, ...] = ("all", "entity", "block")
 
@@ -84,6 +84,8 @@ async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
         walk.close()
         return web.Response(headers=headers)
     path_blocks = [want for want in path_blocks if want.cid != node.cid]
+    if wanted.entity_bytes is None:
+        exchange.blocks.follow(node.cid, links_in(wanted.scope))
     return await _send(exchange, headers, node.cid, path_blocks, walk, sees_raw=sees_raw)
 
 

@@ -21,6 +21,7 @@ from merkledag import tar
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.reader import NodeStat
+from merkledag.traverse import links_in
 from merkledag.tree import stays_inside, walk_tree
 from merkledag.unixfs import Mtime
 
@@ -58,6 +59,7 @@ async def serve_tar(exchange: Exchange, located: Located) -> web.StreamResponse:
     require_response_size(exchange, (await known_stat(node, exchange.blocks)).size_bytes)
     if exchange.head:
         return web.Response(headers=headers)
+    exchange.blocks.follow(node.cid, links_in("all"))
     members = _Tree(exchange, top).members(node.cid)
     try:
         first = []

@@ -1,11 +1,13 @@
-"""Fetches the parts of a file that are not here before their turn: round trips do not add up."""
+"""Fetches what is not here before its turn: round trips do not add up in a file, nor in a whole DAG."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import Protocol
 
 from gateway.settings import MIB, GatewaySettings
 from gateway.source import BlockSource
@@ -16,13 +18,116 @@ from merkledag.errors import MerkledagError
 from merkledag.steps import Buffer, inline
 
 FIRST_WINDOW_BYTES = 4 * MIB  # a player that seeks mostly reads no more
+MAX_NEXT = 65_536  # blocks that are known and not asked for yet
+LIKELY_BYTES = MIB // 4  # what a block is taken for before one has come
+LATEST = 64  # blocks that were wanted; what lies before all of them is wanted no more
+BLOCKS_A_TURN = 64  # that are here, looked at before others get a turn
+
+Links = Callable[[CID, bytes], Sequence[CID]]
+
+
+class LookAhead(Protocol):
+    """What knows the blocks that a reader will want. Nothing happens before the first `take`."""
+
+    def wants(self, cid: CID, position: int) -> None:
+        """The reader wants this block now, at this byte of a file; what comes before it is not wanted."""
+        ...
+
+    async def take(self, cid: CID) -> bytes | None:
+        """The block, once it has come; None where it is not on its way, or could not be had.
+
+        Raises what the source raises where that happens while the reader waits.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        ...
+
+
+class _Coming:
+    """Blocks on their way to a reader, or here and not used yet.
+
+    `prefetch_blocks` at once; the window is how many bytes they may have. It begins small and is doubled
+    whenever the reader has to wait, up to `lookahead_bytes`.
+    """
+
+    def __init__(self, source: BlockSource, settings: GatewaySettings) -> None:
+        self._source = source
+        self._most_blocks = settings.prefetch_blocks
+        self.most_bytes = settings.lookahead_bytes
+        self.window_bytes = min(FIRST_WINDOW_BYTES, self.most_bytes)
+        self._tasks: dict[bytes, asyncio.Task[bytes]] = {}
+        self.flying = 0
+        self.held_bytes = 0
+        self.likely_bytes = LIKELY_BYTES
+        self.changed = asyncio.Event()
+
+    def __contains__(self, multihash: bytes) -> bool:
+        return multihash in self._tasks
+
+    @property
+    def has_place(self) -> bool:
+        """Whether one more may be asked for, as far as their number and what has come say."""
+        return self.flying < self._most_blocks and self.held_bytes < 2 * self.most_bytes
+
+    def begin(self, cid: CID, landed: Callable[[asyncio.Task[bytes]], None]) -> None:
+        """Asks for a block; `landed` is called when it has come or failed, not after `drop`."""
+        self.flying += 1
+        task = self._tasks[cid.multihash] = asyncio.create_task(self._source.get(cid))
+
+        def done(task: asyncio.Task[bytes]) -> None:
+            self.flying -= 1
+            self.changed.set()
+            if task.cancelled():
+                return
+            came = task.exception() is None  # seen: nobody need be waiting
+            if self._tasks.get(cid.multihash) is not task:
+                return
+            if came:
+                size = len(task.result())
+                self.held_bytes += size
+                self.likely_bytes = max(size, (15 * self.likely_bytes + size) // 16)
+            landed(task)
+
+        task.add_done_callback(done)
+
+    def landed(self, multihash: bytes) -> asyncio.Task[bytes] | None:
+        """The task of a block that has come or failed."""
+        task = self._tasks[multihash]
+        return task if task.done() else None
+
+    def drop(self, multihash: bytes) -> None:
+        """It is not wanted any more."""
+        task = self._tasks.pop(multihash)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            self.held_bytes -= len(task.result())
+        task.cancel()
+
+    async def take(self, cid: CID) -> bytes | None:
+        """See LookAhead."""
+        task = self._tasks.get(cid.multihash)
+        if task is not None and task.done():
+            return None if task.cancelled() or task.exception() else task.result()
+        self.window_bytes = min(2 * self.window_bytes, self.most_bytes)
+        self.changed.set()
+        return None if task is None else await asyncio.shield(task)
+
+    async def close(self, scout: asyncio.Task[None] | None) -> None:
+        """Ends all, and who asks for more."""
+        tasks: list[asyncio.Task[bytes] | asyncio.Task[None]] = list(self._tasks.values())
+        self._tasks.clear()
+        if scout is not None:
+            tasks.append(scout)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(slots=True)
-class _Part:
-    """A block on its way, or here and not used yet. `end`: where its last use ends in the file."""
+class _Use:
+    """Where a block of a file is used: its places, and where the last use ends in the file."""
 
-    task: asyncio.Task[bytes]
     end: int
     bases: list[int]
 
@@ -30,11 +135,9 @@ class _Part:
 class FileAhead:
     """What a reader of bytes `start` to `end` of one file will want, in the order of the file.
 
-    Nothing happens before the first `take`. From then on the nodes of the file are read as they come, and
-    all is fetched that begins within a window in front of the reader, `prefetch_blocks` at once. The window
-    begins small and is doubled whenever the reader has to wait, up to `lookahead_bytes`; a reader that does
-    not move stops everything, so no more than a window is held. What is here already is left to the reader.
-    End it by `close`.
+    From the first `take` on the nodes of the file are read as they come, and all is fetched that begins
+    within the window in front of the reader; a reader that does not move stops everything, so no more than a
+    window is held. What is here already is left to the reader.
     """
 
     def __init__(
@@ -43,71 +146,62 @@ class FileAhead:
         self._source = source
         self._start = self._position = start
         self._end = end
-        self._most_bytes = settings.lookahead_bytes
-        self._most_parts = settings.prefetch_blocks
-        self._window_bytes = min(FIRST_WINDOW_BYTES, self._most_bytes)
+        self._coming = _Coming(source, settings)
         self._next: list[tuple[int, int, CID, int]] = [(0, 0, cid, end)]  # a heap: (base, number, CID, size)
         self._numbers = 0
-        self._parts: dict[bytes, _Part] = {}
-        self._order: deque[bytes] = deque()  # of the parts, as they were begun
-        self._flying = 0
-        self._changed = asyncio.Event()
+        self._uses: dict[bytes, _Use] = {}
+        self._order: deque[bytes] = deque()  # of the uses, as they were begun
         self._scout: asyncio.Task[None] | None = None
 
-    def moved(self, position: int) -> None:
-        """The reader is at `position`; it wants nothing before it any more."""
+    def wants(self, cid: CID, position: int) -> None:
+        """See LookAhead."""
         if self._scout is None:
             return
         self._position = position
-        while self._order and self._parts[self._order[0]].end <= position:
-            self._parts.pop(self._order.popleft()).task.cancel()
-        self._changed.set()
+        while self._order and self._uses[self._order[0]].end <= position:
+            multihash = self._order.popleft()
+            del self._uses[multihash]
+            self._coming.drop(multihash)
+        self._coming.changed.set()
 
     async def take(self, cid: CID) -> bytes | None:
-        """The block, once it has come; None where it is not on its way, or could not be had.
-
-        Raises what the source raises where that happens while the reader waits.
-        """
+        """See LookAhead."""
         if self._scout is None:
             self._scout = asyncio.create_task(self._run(), name=f"look-ahead {cid}")
             await asyncio.sleep(0)
-        part = self._parts.get(cid.multihash)
-        if part is not None and part.task.done():
-            return None if part.task.cancelled() or part.task.exception() else part.task.result()
-        self._window_bytes = min(2 * self._window_bytes, self._most_bytes)
-        self._changed.set()
-        return None if part is None else await asyncio.shield(part.task)
+        return await self._coming.take(cid)
 
     async def close(self) -> None:
-        """Ends what is under way."""
-        tasks: list[asyncio.Task[bytes] | asyncio.Task[None]] = [part.task for part in self._parts.values()]
-        if self._scout is not None:
-            tasks.append(self._scout)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """See LookAhead."""
+        await self._coming.close(self._scout)
 
     async def _run(self) -> None:
-        while self._next or self._flying:
-            while self._next and self._flying < self._most_parts and self._within(self._next[0][0]):
+        while self._next or self._coming.flying:
+            while self._next and self._coming.has_place and self._within(self._next[0]):
                 base, _, cid, size = heappop(self._next)
-                await self._begin(cid, base, size)
-            self._changed.clear()
-            await self._changed.wait()
+                if base + size > self._position or size == 0:
+                    await self._begin(cid, base, size)
+            self._coming.changed.clear()
+            await self._coming.changed.wait()
 
-    def _within(self, base: int) -> bool:
-        return base < self._position + self._window_bytes
+    def _within(self, item: tuple[int, int, CID, int]) -> bool:
+        """Whether it is time for a block; nodes are not read while more than enough of them wait."""
+        base, _, cid, size = item
+        if base + size > self._position and cid.codec == DAG_PB and len(self._next) > MAX_NEXT:
+            return False
+        return base < self._position + self._coming.window_bytes
 
     async def _begin(self, cid: CID, base: int, size: int) -> None:
-        part = self._parts.get(cid.multihash)
+        use = self._uses.get(cid.multihash)
         # A node is used once, before its children; what lies before the wanted bytes is used at their start.
         end = base + size if cid.codec == RAW else max(base, self._start) + 1
-        if part is not None:  # the same bytes again
-            part.end = max(part.end, end)
-            if part.task.done():
-                self._arrived(cid, part.task, [base])
+        if use is not None:  # the same bytes again
+            use.end = max(use.end, end)
+            task = self._coming.landed(cid.multihash)
+            if task is None:
+                use.bases.append(base)
             else:
-                part.bases.append(base)
+                self._arrived(cid, size, task, [base])
             return
         block = inline(cid)
         if block is None and await self._source.has(cid):
@@ -118,23 +212,16 @@ class FileAhead:
         if block is not None:
             self._expand(cid, block, base)
             return
-        self._flying += 1
-        task = asyncio.create_task(self._source.get(cid))
-        bases = [base]
-        self._parts[cid.multihash] = _Part(task, end, bases)
+        use = self._uses[cid.multihash] = _Use(end, [base])
         self._order.append(cid.multihash)
-        task.add_done_callback(lambda done: self._landed(cid, done, bases))
+        self._coming.begin(cid, lambda task: self._arrived(cid, size, task, use.bases))
 
-    def _landed(self, cid: CID, task: asyncio.Task[bytes], bases: list[int]) -> None:
-        self._flying -= 1
-        self._changed.set()
-        self._arrived(cid, task, bases)
-
-    def _arrived(self, cid: CID, task: asyncio.Task[bytes], bases: list[int]) -> None:
+    def _arrived(self, cid: CID, size: int, task: asyncio.Task[bytes], bases: list[int]) -> None:
         if task.cancelled():
             return
-        if task.exception() is not None:
-            self._next.clear()  # the reader will not come past this block
+        # The reader will not come past a block that cannot be had, or that is larger than was said.
+        if task.exception() is not None or (cid.codec == RAW and len(task.result()) > size):
+            self._next.clear()
             return
         for base in bases:
             self._expand(cid, task.result(), base)
@@ -153,3 +240,103 @@ class FileAhead:
             if low < high and base + high > self._position:
                 self._numbers += 1
                 heappush(self._next, (base + low, self._numbers, child, high - low))
+
+
+class DagAhead:
+    """What a reader of a whole DAG will want, depth first, parents before children, as in a CAR or TAR.
+
+    From the first `take` on nodes are read as they come or where they are here, and what `links` says of them
+    is fetched in that order, as far as the window reaches: in it are the blocks that have come and were not
+    read yet, and those on their way, each taken to be as large as the larger ones before it.
+    """
+
+    def __init__(self, source: BlockSource, root: CID, links: Links, settings: GatewaySettings) -> None:
+        self._source = source
+        self._links = links
+        self._coming = _Coming(source, settings)
+        # A heap: a block comes behind its parent, and before what comes behind that.
+        self._next: list[tuple[tuple[int, ...], CID]] = [((), root)]
+        self._places: dict[bytes, tuple[int, ...]] = {}
+        self._order: list[tuple[tuple[int, ...], bytes]] = []  # a heap of the places, with some that are gone
+        self._read = b""  # the block that was wanted last
+        # Readers go back a little: they read a folder's names before the first entry.
+        self._latest: deque[tuple[int, ...]] = deque(maxlen=LATEST)
+        self._scout: asyncio.Task[None] | None = None
+
+    def wants(self, cid: CID, position: int) -> None:
+        """See LookAhead. `position` says nothing here."""
+        if self._read != cid.multihash:
+            self._drop(self._read)
+            self._read = cid.multihash
+        place = self._places.get(cid.multihash)
+        if place is None:
+            return
+        self._latest.append(place)
+        earliest = min(self._latest)
+        while self._order and self._order[0][0] < earliest:
+            self._drop(heappop(self._order)[1])
+        self._coming.changed.set()
+
+    def _drop(self, multihash: bytes) -> None:
+        if self._places.pop(multihash, None) is not None:
+            self._coming.drop(multihash)
+
+    async def take(self, cid: CID) -> bytes | None:
+        """See LookAhead."""
+        if self._scout is None:
+            self._scout = asyncio.create_task(self._run(), name=f"look-ahead {cid}")
+            await asyncio.sleep(0)
+        return await self._coming.take(cid)
+
+    async def close(self) -> None:
+        """See LookAhead."""
+        await self._coming.close(self._scout)
+
+    async def _run(self) -> None:
+        turn = 0
+        while self._next or self._coming.flying:
+            while self._next and self._has_room():
+                await self._begin(*heappop(self._next))
+                turn += 1
+                if turn % BLOCKS_A_TURN == 0:
+                    await asyncio.sleep(0)
+            self._coming.changed.clear()
+            await self._coming.changed.wait()
+
+    def _has_room(self) -> bool:
+        coming = self._coming
+        taken_bytes = coming.held_bytes + coming.flying * coming.likely_bytes
+        fits = taken_bytes == 0 or taken_bytes + coming.likely_bytes <= coming.window_bytes
+        return fits and coming.has_place
+
+    async def _begin(self, place: tuple[int, ...], cid: CID) -> None:
+        if cid.multihash in self._places:
+            return
+        block = inline(cid)
+        if block is None and await self._source.has(cid):
+            if cid.codec == RAW or (view := self._source.view(cid)) is None:
+                return
+            with view as found:
+                block = bytes(found)
+        if block is not None:
+            self._expand(place, cid, block)
+            return
+        self._places[cid.multihash] = place
+        heappush(self._order, (place, cid.multihash))
+        self._coming.begin(cid, lambda task: self._arrived(place, cid, task))
+
+    def _arrived(self, place: tuple[int, ...], cid: CID, task: asyncio.Task[bytes]) -> None:
+        if task.exception() is not None:
+            self._next.clear()  # the reader will not come past this block
+        else:
+            self._expand(place, cid, task.result())
+
+    def _expand(self, place: tuple[int, ...], cid: CID, block: bytes) -> None:
+        if cid.codec == RAW or len(self._next) > MAX_NEXT:
+            return  # of what lies below too many the reader has to ask itself
+        try:
+            links = self._links(cid, block)
+        except MerkledagError:
+            return  # the reader will see it and say so
+        for number, link in enumerate(links):
+            heappush(self._next, ((*place, number), link))

@@ -111,6 +111,11 @@ def _entity_links(cid: CID, data: bytes) -> list[CID]:
     return []
 
 
+def links_in(scope: Scope) -> Callable[[CID, bytes], list[CID]]:
+    """What `walk_dag` follows of a block, in its order. The function that is returned raises DecodeError."""
+    return _LINKS[scope]
+
+
 _LINKS: dict[Scope, Callable[[CID, bytes], list[CID]]] = {
     "all": _all_links,
     "block": _no_links,

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.lookahead import FileAhead
 from gateway.settings import GatewaySettings
+from merkledag import dag_pb, unixfs
 from merkledag.builder import build_file
 from merkledag.cid import CID
-from merkledag.codecs import RAW
+from merkledag.codecs import DAG_PB, RAW
 from merkledag.profile import UNIXFS_V0_2015, UNIXFS_V1_2025, ImportProfile
 from merkledag.reader import read_file
 from merkledag.steps import adrive_walk
@@ -121,7 +122,7 @@ async def test_a_reader_that_does_not_read_stops_the_look_ahead() -> None:
         await asyncio.sleep(0)
     leaves = [asked for asked in source.fetched if asked.codec == RAW]
     assert len(leaves) == 10
-    ahead.moved(5 * CHUNK)
+    ahead.wants(cid, 5 * CHUNK)
     for _ in range(1000):
         await asyncio.sleep(0)
     leaves = [asked for asked in source.fetched if asked.codec == RAW]
@@ -174,7 +175,7 @@ def test_any_range_comes_right_whatever_is_here_already(
 
         async def get(want: object) -> bytes:
             asked: CID = want.cid  # type: ignore[attr-defined]
-            ahead.moved(position)
+            ahead.wants(asked, position)
             if asked.multihash in source.here:
                 return source.here[asked.multihash]
             found = await ahead.take(asked)
@@ -241,3 +242,20 @@ async def test_head_fetches_no_more_than_its_headers_need() -> None:
         answer = await client.ask(f"/ipfs/{cid}?filename=a.bin", method="HEAD")
     assert (answer.status, answer.headers["content-length"]) == (200, str(len(DATA)))
     assert source.fetched == [cid]
+
+
+async def test_a_file_that_lies_about_its_parts_makes_nobody_hold_them() -> None:
+    """Parts of 1,000 bytes of which their node says that they have one; the first of them does not come."""
+    source, cid = far_file(profile=UNIXFS_V1_2025)
+    node = dag_pb.decode(source.remote[cid.multihash])
+    lying = unixfs.encode(unixfs.Data(unixfs.Kind.FILE, None, 96, blocksizes=(1,) * 96))
+    block = dag_pb.encode(dag_pb.PBNode(node.links, lying))
+    root = CID.of(block, DAG_PB)
+    source.remote[root.multihash] = block
+    source.late[node.links[0].cid] = asyncio.Event()
+    ahead = FileAhead(source, root, 0, 96, GatewaySettings(prefetch_blocks=4))
+    await ahead.take(root)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert len(source.fetched) <= 1 + 4
+    await ahead.close()
