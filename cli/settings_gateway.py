@@ -26,10 +26,10 @@ HELP: Final = {
     "max_client_requests": "requests of one address at once in one worker; more get 429",
     "trusted_proxies": "networks whose X-Forwarded-For is believed",
     "max_connections": "connections to one worker; the longest idle one makes room",
-    "retry_after_s": "when who got 429 is to come back",
+    "retry_after_s": "when who got 429, 502 or 504 is to come back",
     "retrieval_timeout_s": "for one block or name; then 504",
     "write_timeout_s": "for a client to take a piece of what it asked for",
-    "view_hold_s": "a block stays open so long for a slow client",
+    "view_hold_s": "a block stays open so long for a slow client; at most 1",
     "header_timeout_s": "from connecting to a whole request",
     "idle_timeout_s": "from a response to the next request",
     "max_response_s": "for a whole response; also for the old workers' after a reload",
@@ -54,7 +54,7 @@ HELP: Final = {
     "access_log_format": "combined or json",
     "denylists": "files of what is not to be served (IPIP-0383), later ones win",
     "tracing": "spans by OpenTelemetry, if it is installed",
-    "path_cache_entries": "paths remembered in one worker",
+    "path_cache_entries": "paths of up to 1,024 characters remembered in one worker",
     "node_cache_bytes": "memory of one worker for folders and inner nodes of files, taken apart",
 }  # fmt: skip
 # The contract of the command line names these.

@@ -80,6 +80,8 @@ class GatewaySettings:
                 least = 0 if field.name in _MAY_BE_NONE else 1e-3
                 if value < least:
                     raise ValueError(f"gateway setting {field.name} must be larger than {value}")
+        if self.view_hold_s > 1:
+            raise ValueError("gateway setting view_hold_s must be at most 1: the store waits for it")
         for name in ("trustless_hosts", "full_hosts", "subdomain_hosts", "path_hosts"):
             try:
                 HostPatterns(getattr(self, name))

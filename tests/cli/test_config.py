@@ -168,7 +168,9 @@ def test_every_number_of_the_gateway_is_a_setting_and_reaches_it(tmp_path: Path)
     written = Config(path, {})
     for field in fields(GatewaySettings):
         before = getattr(defaults, field.name)
-        if isinstance(before, (int, float)) and not isinstance(before, bool):
+        if isinstance(before, float):
+            written.set(f"gateway.{field.name}", before / 2)
+        elif isinstance(before, int) and not isinstance(before, bool):
             written.set(f"gateway.{field.name}", before + 1)
     written.set("gateway.path_hosts", ["gw.example"])
     written.save()
@@ -176,7 +178,7 @@ def test_every_number_of_the_gateway_is_a_setting_and_reaches_it(tmp_path: Path)
     found = gateway_settings(Config(path, {"HOLDFAST_GATEWAY_MAX_RANGES": "3"}))
 
     assert (found.max_ranges, found.path_hosts) == (3, ("gw.example",))
-    assert found.write_timeout_s == defaults.write_timeout_s + 1
+    assert found.write_timeout_s == defaults.write_timeout_s / 2
     assert found.max_file_bytes == defaults.max_file_bytes + 1
 
 
