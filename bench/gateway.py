@@ -7,8 +7,8 @@ before the next line; every figure is a median over the rounds. Limits: aiohttp 
 of fixed bytes and as many processes, and a thread that writes the large file's pages to a socket. `--before`
 names an older source tree, `--ipfs` a kubo binary, to be measured in the same rounds. The client is a thread
 of this process and shares the machine; what it costs is a line of its own. `…_server_us` is the processor
-time of the server's processes for one answer: it says more than the rate on a machine that others use. Memory is RssAnon of a server's
-processes together, sampled over all lines.
+time of the server's processes for one answer: it says more than the rate on a machine that others use.
+Memory is RssAnon of a server's processes together, sampled over all lines.
 """
 
 from __future__ import annotations
