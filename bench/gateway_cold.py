@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -103,15 +103,34 @@ def gateway(peer: str, folder: str) -> None:
     from gateway.app import build_app
     from gateway.listener import listen
     from gateway.settings import GatewaySettings
+    from merkledag.cid import CID
     from storage_node.blockstore.store import open_store
     from storage_node.endpoints import open_session
     from storage_node.fetch import NetworkFetcher
     from storage_node.pool import NodePool
-    from storage_node.providers import NoDirectory
+    from storage_node.providers import Holding
     from storage_node.source import LocalSource, NetworkSource
 
-    class OneNode(NoDirectory):
-        """A directory of a network of one node."""
+    class OneNode:
+        """A directory of a network of one node, written out: older trees have no `NoDirectory`."""
+
+        def holdings(self) -> tuple[Holding, ...]:
+            return ()
+
+        async def refresh(self, manifests: Collection[CID], *, max_age_s: float = 0.0) -> bool:
+            return False
+
+        async def learn_content(self, content: CID) -> bool:
+            return False
+
+        async def learn_deal(self, deal: CID) -> CID:
+            return deal
+
+        async def learn_node(self, endpoint: str) -> bool:
+            return False
+
+        async def learn_some(self) -> None:
+            return None
 
         async def endpoints(self) -> tuple[str, ...]:
             return (peer,)
