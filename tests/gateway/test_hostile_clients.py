@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.app import build_app
+from gateway.listener import listen
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
 from tests.gateway.support import Client, MemorySource, add_file, serving
@@ -140,7 +142,7 @@ async def test_requests_that_are_odd_as_http_are_answered_in_http_1(caplog: pyte
             return answer
 
         for line in (b"GET /healthz HTTP/2.0", b"GET /healthz", b"GET /healthz HTTP/0.9"):
-            assert (await ask(line)).startswith((b"HTTP/1.1 505 ", b"HTTP/1.0 400 "))
+            assert (await ask(line)).startswith((b"HTTP/1.1 505 ", b"HTTP/1.1 400 "))
         upgraded = await ask(b"GET /healthz HTTP/1.1", upgrade)
         assert upgraded.count(b"HTTP/1.1 200 ") == 2 or b"Connection: close" in upgraded
         assert (await ask(b"GET /healthz HTTP/1.1", b"Expect: 100-\xdcontinue\r\n")).startswith(
@@ -150,7 +152,7 @@ async def test_requests_that_are_odd_as_http_are_answered_in_http_1(caplog: pyte
         answer = await ask(b"GET /healthz HTTP/1.1", packed, b"abcd")
         assert answer.count(b"HTTP/1.1 200 ") == 2
         told = await ask(b"GET <script> HTTP/1.1", b"<script>: x\r\n")
-        assert told.startswith(b"HTTP/1.0 400 ")
+        assert told.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
         assert b"script" not in told
         assert b"aiohttp" not in told
     assert not caplog.records
@@ -182,3 +184,22 @@ async def test_a_client_that_leaves_takes_its_fetch_with_it() -> None:
         await until(lambda: source.waiting == 1)
         sock.close()
         await until(lambda: source.waiting == 0)
+
+
+async def test_requests_sent_at_once_leave_turns_to_others() -> None:
+    source = MemorySource()
+    cid, _ = add_file(source, b"hello")
+    answered: list[str] = []
+    app = build_app(source, None, access_log=lambda record: answered.append(record.target))
+    listener = await listen(app, "127.0.0.1", 0, GatewaySettings())
+    sockets = [socket.create_connection((listener.host, listener.port)) for _ in range(2)]
+    await until(lambda: listener.connections == 2)
+    greedy, modest = sockets
+    # Both are sent before the server has a turn: it reads them in one.
+    greedy.sendall(f"GET /ipfs/{cid}?greedy HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 40)
+    modest.sendall(f"GET /ipfs/{cid}?modest HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await until(lambda: len(answered) == 41)
+    assert answered.index(f"/ipfs/{cid}?modest") < 5
+    for sock in sockets:
+        sock.close()
+    await listener.close()
