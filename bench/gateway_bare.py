@@ -9,6 +9,7 @@ import asyncio
 import json
 import mmap
 import multiprocessing
+import signal
 import socket
 import sys
 import threading
@@ -64,6 +65,7 @@ def main() -> None:
     print(json.dumps({"port": sockets[0].getsockname()[1], "file_port": plain.getsockname()[1]}), flush=True)
     for sock in sockets:
         sock.close()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the workers end, too
     sys.stdin.read()
 
 
