@@ -32,6 +32,8 @@ from gateway.settings import GatewaySettings
 Sender = Callable[[Body, int, int], Awaitable[None]]
 # The same bytes, where they are few.
 Reader = Callable[[int, int], Awaitable[bytes]]
+# Writes all of a body.
+Writer = Callable[[Body], Awaitable[None]]
 
 _ONE_WRITE_BYTES = 64 * 1024  # up to so many go out with their headers
 
@@ -171,11 +173,18 @@ async def send_ranges(
     headers["Content-Length"] = str(span.length)
     if exchange.head:
         return web.Response(status=status, headers=headers)
+    return await send_stream(exchange, headers, lambda body: send(body, span.start, span.end), status)
+
+
+async def send_stream(
+    exchange: Exchange, headers: CIMultiDict[str], write: Writer, status: int = 200
+) -> web.StreamResponse:
+    """A response with the body that `write` writes; cut where that fails, so that no part passes for all."""
     response = web.StreamResponse(status=status, headers=headers)
     body = Body(exchange.request, response, exchange.settings)
     await body.begin()
     try:
-        await send(body, span.start, span.end)
+        await write(body)
         await body.end()
     except BaseException:
         body.abort()
@@ -221,20 +230,15 @@ async def _send_parts(
     headers["Content-Length"] = str(length)
     if exchange.head:
         return web.Response(status=206, headers=headers)
-    response = web.StreamResponse(status=206, headers=headers)
-    body = Body(exchange.request, response, exchange.settings)
-    await body.begin()
-    try:
+
+    async def write(body: Body) -> None:
         for head, span in zip(heads, spans, strict=True):
             await body.write(head.encode())
             await send(body, span.start, span.end)
             await body.write(b"\r\n")
         await body.write(tail.encode())
-        await body.end()
-    except BaseException:
-        body.abort()
-        raise
-    return response
+
+    return await send_stream(exchange, headers, write, 206)
 
 
 def send_bytes(exchange: Exchange, headers: CIMultiDict[str], data: bytes) -> web.Response:

@@ -14,7 +14,7 @@ from gateway.body import Body
 from gateway.content import Located, Node, known_stat
 from gateway.disposition import disposition
 from gateway.errors import BadRequest
-from gateway.exchange import Exchange, require_response_size
+from gateway.exchange import Exchange, require_response_size, send_stream
 from gateway.headers import IMMUTABLE
 from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag import car, varint
@@ -166,10 +166,8 @@ async def _send(
     sees_raw: bool,
 ) -> web.StreamResponse:
     blocks = exchange.blocks
-    response = web.StreamResponse(headers=headers)
-    body = Body(exchange.request, response, exchange.settings)
-    await body.begin()
-    try:
+
+    async def write(body: Body) -> None:
         await body.write(car.header([cid]))
         sent: set[CID] = set()
         for want in path_blocks:
@@ -178,11 +176,8 @@ async def _send(
                 await body.write(car.frame(Block(want.cid, await blocks.get(want))))
         if walk is not None:
             await _send_walk(exchange, body, walk, sees_raw=sees_raw)
-        await body.end()
-    except BaseException:
-        body.abort()
-        raise
-    return response
+
+    return await send_stream(exchange, headers, write)
 
 
 async def _send_walk(exchange: Exchange, body: Body, walk: Walk[Block], *, sees_raw: bool) -> None:

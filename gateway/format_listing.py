@@ -15,7 +15,7 @@ from gateway import readme, style
 from gateway.body import Body
 from gateway.content import Located, Node, known_stat
 from gateway.errors import GatewayError, NotCached
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, send_stream
 from gateway.format_file import serve_file
 from gateway.listing import FolderReader, Page
 from gateway.listing_query import ListingQuery, read_listing_query
@@ -147,17 +147,11 @@ async def _parts(
 async def _send(
     exchange: Exchange, headers: CIMultiDict[str], parts: AsyncIterator[str]
 ) -> web.StreamResponse:
-    response = web.StreamResponse(headers=headers)
-    body = Body(exchange.request, response, exchange.settings)
-    await body.begin()
-    try:
+    async def write(body: Body) -> None:
         async for part in parts:
             await body.write(part.encode())
-        await body.end()
-    except BaseException:
-        body.abort()
-        raise
-    return response
+
+    return await send_stream(exchange, headers, write)
 
 
 async def _find_readme(exchange: Exchange, node: Node) -> Entry | None:

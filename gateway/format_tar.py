@@ -14,7 +14,7 @@ from gateway.body import Body
 from gateway.content import Located, known_stat
 from gateway.disposition import disposition
 from gateway.errors import ContentInvalid, NotAcceptable
-from gateway.exchange import Exchange, require_response_size
+from gateway.exchange import Exchange, require_response_size, send_stream
 from gateway.format_block import require_whole
 from gateway.negotiation import MEDIA_TYPES, Format
 from merkledag import tar
@@ -67,22 +67,17 @@ async def serve_tar(exchange: Exchange, located: Located) -> web.StreamResponse:
             first.append(member)
             if len(first) >= _LOOK_AHEAD_MEMBERS or member.size_bytes > 0:
                 break
-        response = web.StreamResponse(headers=headers)
-        body = Body(exchange.request, response, exchange.settings)
-        await body.begin()
-        try:
+
+        async def write(body: Body) -> None:
             for member in first:
                 await _write(exchange, body, member)
             async for member in members:
                 await _write(exchange, body, member)
             await body.write(tar.END)
-            await body.end()
-        except BaseException:
-            body.abort()
-            raise
+
+        return await send_stream(exchange, headers, write)
     finally:
         await members.aclose()
-    return response
 
 
 async def _write(exchange: Exchange, body: Body, member: Member) -> None:
