@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from aiohttp import web
@@ -111,7 +110,11 @@ async def _serve_listing(exchange: Exchange, located: Located, query: ListingQue
     if note is None and shows_note and page.ordered:
         note = _served(located, _readme_among(page))
     html = ListingPage(exchange.asked, node.cid, facts, query)
-    return await _send(exchange, headers, _parts(exchange, html, page, reader, note))
+
+    async def write(body: Body) -> None:
+        await _write(body, exchange, html, page, reader, note)
+
+    return await send_stream(exchange, headers, write)
 
 
 def _shows_readme(query: ListingQuery) -> bool:
@@ -123,35 +126,27 @@ def _short(variant: str) -> str:
     return hashlib.sha256(variant.encode()).hexdigest()[:8]
 
 
-async def _parts(
-    exchange: Exchange, html: ListingPage, page: Page, reader: FolderReader, note: Entry | None
-) -> AsyncIterator[str]:
-    yield html.start(page)
+async def _write(
+    body: Body, exchange: Exchange, html: ListingPage, page: Page, reader: FolderReader, note: Entry | None
+) -> None:
+    await body.write(html.start(page).encode())
     count = len(page.items)
     limit = exchange.settings.max_listing_entries
     if page.streamed:
-        async for batch in reader.stream(limit):
-            count += len(batch)
-            yield html.rows(batch)
+        async with aclosing(reader.stream(limit)) as batches:
+            async for batch in batches:
+                count += len(batch)
+                await body.write(html.rows(batch).encode())
     else:
         for at in range(0, count, _ROWS_A_PART):  # for a client that does not read, no more than this is made
-            yield html.rows(page.items[at : at + _ROWS_A_PART])
+            await body.write(html.rows(page.items[at : at + _ROWS_A_PART]).encode())
             await asyncio.sleep(0)  # 50 rows take up to 10 ms
-    yield html.end_of_entries(page)
+    await body.write(html.end_of_entries(page).encode())
     if note is not None:
-        yield await _readme(exchange, note)
+        await body.write((await _readme(exchange, note)).encode())
     full = page.streamed and count >= limit
-    yield html.end(f"The first {count:,} entries. Download the folder to see the rest." if full else "")
-
-
-async def _send(
-    exchange: Exchange, headers: CIMultiDict[str], parts: AsyncIterator[str]
-) -> web.StreamResponse:
-    async def write(body: Body) -> None:
-        async for part in parts:
-            await body.write(part.encode())
-
-    return await send_stream(exchange, headers, write)
+    end = html.end(f"The first {count:,} entries. Download the folder to see the rest." if full else "")
+    await body.write(end.encode())
 
 
 async def _find_readme(exchange: Exchange, node: Node) -> Entry | None:
