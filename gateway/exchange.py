@@ -65,13 +65,13 @@ class Exchange:
             result["Last-Modified"] = date
         return result
 
-    def not_modified(self, etag: str, headers: CIMultiDict[str]) -> web.Response | None:
+    def not_modified(self, headers: CIMultiDict[str]) -> web.Response | None:
         """The 304 answer, where the client has this representation already (RFC 9110, section 13.2.2).
 
-        `headers` has the Last-Modified, if there is one. Raises PreconditionFailed where the client asks for
-        another version only.
+        `headers` has the Etag, and the Last-Modified if there is one. Raises PreconditionFailed where the
+        client asks for another version only.
         """
-        asked = self.request.headers
+        asked, etag = self.request.headers, headers["Etag"]
         required = field(asked, "If-Match")
         if required is not None and not matches_strongly(required, etag):
             raise PreconditionFailed(f"If-Match does not name the version that is here, {etag}")

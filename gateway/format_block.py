@@ -41,7 +41,7 @@ async def serve_raw(exchange: Exchange, located: Located) -> web.StreamResponse:
     headers["Content-Type"] = MEDIA_TYPES[Format.RAW]
     name_ = exchange.file_name() or f"{located.node.cid_text}.bin"
     headers["Content-Disposition"] = disposition("attachment", name_)
-    not_modified = exchange.not_modified(etag, headers)
+    not_modified = exchange.not_modified(headers)
     return await _send(exchange, headers, cid) if not_modified is None else not_modified
 
 
@@ -71,7 +71,7 @@ async def serve_codec(exchange: Exchange, located: Located) -> web.StreamRespons
     ending = _ENDING[format_]
     kind = "inline" if ending == "json" and not saved else "attachment"
     headers["Content-Disposition"] = disposition(kind, exchange.file_name() or f"{node.cid_text}.{ending}")
-    not_modified = exchange.not_modified(etag, headers)
+    not_modified = exchange.not_modified(headers)
     return await _send(exchange, headers, cid) if not_modified is None else not_modified
 
 

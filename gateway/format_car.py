@@ -66,9 +66,8 @@ async def serve_car(exchange: Exchange, located: Located) -> web.StreamResponse:
     """The blocks of every node on the way, then those in scope, depth first."""
     node = located.node
     wanted = car_request(exchange.asked.query, exchange.wanted.car.dups)
-    etag = _etag(located, wanted)
-    headers = _headers(exchange, located, wanted, etag)
-    not_modified = exchange.not_modified(etag, headers)
+    headers = _headers(exchange, located, wanted)
+    not_modified = exchange.not_modified(headers)
     if not_modified is not None:
         return not_modified
     path_blocks: list[Want] = []
@@ -97,9 +96,8 @@ async def serve_absence(exchange: Exchange, root: CID, segments: tuple[str, ...]
     """
     located = Located(Node(root, "", str(root)), root, segments, True, IMMUTABLE)
     wanted = car_request(exchange.asked.query, exchange.wanted.car.dups)
-    etag = _etag(located, wanted)
-    headers = _headers(exchange, located, wanted, etag)
-    not_modified = exchange.not_modified(etag, headers)
+    headers = _headers(exchange, located, wanted)
+    not_modified = exchange.not_modified(headers)
     if not_modified is not None:
         return not_modified
     path_blocks: list[Want] = []
@@ -110,8 +108,8 @@ async def serve_absence(exchange: Exchange, root: CID, segments: tuple[str, ...]
     return await _send(exchange, headers, root, path_blocks, None, sees_raw=False)
 
 
-def _headers(exchange: Exchange, located: Located, wanted: CarRequest, etag: str) -> CIMultiDict[str]:
-    headers = exchange.dated_headers(located, etag)
+def _headers(exchange: Exchange, located: Located, wanted: CarRequest) -> CIMultiDict[str]:
+    headers = exchange.dated_headers(located, _etag(located, wanted))
     headers["Content-Type"] = wanted.content_type
     file_name = exchange.file_name() or f"{located.node.cid_text}.car"
     headers["Content-Disposition"] = disposition("attachment", file_name)

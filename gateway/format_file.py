@@ -29,7 +29,7 @@ def unchanged_file(exchange: Exchange, located: Located) -> web.Response | None:
         return None
     if located.way is not None and exchange.asked.slash:  # a folder's index.html, which may be denied
         return None
-    return exchange.not_modified(etag, exchange.dated_headers(located, etag))
+    return exchange.not_modified(exchange.dated_headers(located, etag))
 
 
 async def serve_file(
@@ -44,7 +44,7 @@ async def serve_file(
     etag = etag or (f'"{node.cid_text}.json"' if wants_json else f'"{node.cid_text}"')
     headers = exchange.dated_headers(located, etag)
     # A page for an error (status) is sent whatever the client has.
-    unchanged = exchange.not_modified(etag, headers) if status == 200 else None
+    unchanged = exchange.not_modified(headers) if status == 200 else None
     if unchanged is not None:
         return unchanged
     facts = await known_stat(node, exchange.blocks)

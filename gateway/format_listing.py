@@ -87,7 +87,7 @@ async def _serve_listing(exchange: Exchange, located: Located, query: ListingQue
     variant = f"{query.query()} {'' if note is None else note.cid} {_is_here(exchange, note)}"
     etag = f'"DirIndex-{style.VERSION}{_short(variant)}_CID-{node.cid_text}"'
     headers = exchange.headers(located, etag, located.generated_cache_control)
-    not_modified = exchange.not_modified(etag, headers)
+    not_modified = exchange.not_modified(headers)
     if not_modified is not None:
         return not_modified
     html_headers(headers)

@@ -40,7 +40,7 @@ async def serve_node(exchange: Exchange, located: Located, *, tag: str = "Node")
     etag = f'"{tag}-{style.VERSION}{variant}_CID-{node.cid_text}"'
     headers = exchange.headers(located, etag, located.generated_cache_control)
     headers["Vary"] = "Accept"
-    not_modified = exchange.not_modified(etag, headers)
+    not_modified = exchange.not_modified(headers)
     if not_modified is not None:
         return not_modified
     html_headers(headers)

@@ -33,8 +33,7 @@ async def serve_record(exchange: Exchange, records: RecordSource | None) -> web.
     except TimeoutError as error:
         raise errors.RetrievalTimeout(f"no record of {name} arrived within {limit_s:g} s") from error
     headers = base_headers()
-    etag = f'"{hashlib.sha256(record.data).hexdigest()[:32]}.ipns-record"'
-    headers["Etag"] = etag
+    headers["Etag"] = f'"{hashlib.sha256(record.data).hexdigest()[:32]}.ipns-record"'
     headers["Content-Type"] = MEDIA_TYPES[Format.IPNS_RECORD]
     headers["X-Ipfs-Path"] = asked.header_path
     headers["Content-Disposition"] = disposition("attachment", exchange.file_name() or f"{name}.ipns-record")
@@ -44,5 +43,5 @@ async def serve_record(exchange: Exchange, records: RecordSource | None) -> web.
     if exchange.wanted.from_accept:
         headers["Content-Location"] = content_location(asked, exchange.wanted)
         headers["Vary"] = "Accept"
-    not_modified = exchange.not_modified(etag, headers)
+    not_modified = exchange.not_modified(headers)
     return send_bytes(exchange, headers, record.data) if not_modified is None else not_modified

@@ -47,7 +47,7 @@ async def serve_tar(exchange: Exchange, located: Located) -> web.StreamResponse:
     headers["Content-Type"] = MEDIA_TYPES[Format.TAR]
     headers["Content-Disposition"] = disposition("attachment", exchange.file_name() or f"{node.cid_text}.tar")
     headers["Accept-Ranges"] = "none"
-    not_modified = exchange.not_modified(etag, headers)
+    not_modified = exchange.not_modified(headers)
     if not_modified is not None:
         return not_modified
     if node.cid.codec not in (RAW, DAG_PB) or (await known_stat(node, exchange.blocks)).kind == "other":
