@@ -9,6 +9,8 @@ from typing import Final, cast
 from aiohttp import HttpVersion10, HttpVersion11, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.headers import base_headers
+
 _LINE_EXTRA_BYTES = 64  # of a request line, beside the address
 _TOO_MANY_HEADERS = "Too many headers"
 # What the parser says of a request: without the request's own bytes, which come behind it.
@@ -51,13 +53,15 @@ class Telling(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         found = _status(exc)
+        if isinstance(exc, http_exceptions.HttpProcessingError):
+            request._version = HttpVersion11  # what cannot be read has none, and aiohttp answers in 1.0
         if found is not None:
             status, message = found, f"{found.value} {found.phrase}\n"
         elif isinstance(exc, http_exceptions.HttpProcessingError):
             reason = _REASON.match(message or "")
             message = f"{status} {reason[0] if reason else HTTPStatus(status).phrase}\n"
         response = super().handle_error(request, status, exc, message)
-        response.headers.update(PLAIN)
+        response.headers.update(base_headers())
         return response
 
 

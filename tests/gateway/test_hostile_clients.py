@@ -187,6 +187,7 @@ async def test_a_client_that_leaves_takes_its_fetch_with_it() -> None:
 
 
 async def test_requests_sent_at_once_leave_turns_to_others() -> None:
+    """Python 3.12 and later begin tasks at once, and so would answer one connection's requests in a row."""
     source = MemorySource()
     cid, _ = add_file(source, b"hello")
     answered: list[str] = []

@@ -190,13 +190,18 @@ def test_the_documented_limits_are_the_settings() -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"a" * 8000 + b"\r\n") * 6, 431),  # and no end
         (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
     ],
 )
-async def test_requests_that_are_too_long_to_be_read(request_bytes: bytes, status: int) -> None:
+async def test_requests_that_are_refused_unread(request_bytes: bytes, status: int) -> None:
     async with operated(MemorySource()) as client:
         reader, writer = await asyncio.open_connection(client.listener.host, client.listener.port)
         writer.write(request_bytes)
-        line = await asyncio.wait_for(reader.readline(), 10)
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode()
         writer.close()
         assert (await client.ask("/healthz")).status == 200
-    assert int(line.split()[1]) == status
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    assert "Access-Control-Allow-Origin: *\r\n" in head
+    assert "Server: holdfast\r\n" in head
+    assert "Connection: close\r\n" in head

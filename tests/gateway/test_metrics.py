@@ -152,6 +152,8 @@ async def test_the_control_listener() -> None:
         assert await ask("POST", "/reload") == (200, "reloaded\n")
         assert await ask("POST", "/reload") == (422, "not reloaded: line 3 is not valid\n")
         assert (await ask("GET", "/reload"))[0] == 405
+        async with session.get("/nothing") as response:
+            assert (response.status, response.headers["Server"]) == (404, "holdfast")
     await listener.close()
 
 
