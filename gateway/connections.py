@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from http import HTTPStatus
 from typing import cast
 
 from aiohttp import web
 
 from gateway.settings import GatewaySettings
-from gateway.unreadable import PLAIN, Telling
+from gateway.unreadable import PLAIN, Telling, bare_refusal
 
 _SWEEP_S = 1.0
 _CONNECT = b"CONNECT "
@@ -17,10 +18,6 @@ _END_OF_HEAD = b"\r\n\r\n"
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _MAX_CONNECT_BYTES = 16 * 1024
 _HEAD_LINES = 4  # of the longest size together: what may be held of a request that has not come in whole
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"Server: holdfast\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-)
 
 
 class Guard:
@@ -158,7 +155,7 @@ class Watched(asyncio.Protocol):
         self._inner.data_received(data)
         self._head_bytes = self._head_bytes + len(data) if self._inner.waits() else 0
         if self._head_bytes > self._guard.max_head_bytes:
-            self.transport.write(_TOO_LARGE)
+            self.transport.write(bare_refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
             self.transport.close()
 
     def _connect(self, data: bytes) -> bytes | None:

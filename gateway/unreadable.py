@@ -29,11 +29,14 @@ def field_limit(max_header_bytes: int) -> int:
     return max_header_bytes & ~1
 
 
-# Written by hand: aiohttp answers in the version of the request.
-_NOT_SPOKEN = (
-    b"HTTP/1.1 505 HTTP Version Not Supported\r\n"
-    b"Server: holdfast\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-)
+def bare_refusal(status: HTTPStatus) -> bytes:
+    """A whole answer for where aiohttp gives none, or would in the version that was asked for."""
+    headers = {**base_headers(), "Content-Length": "0", "Connection": "close"}
+    lines = (
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        *(f"{key}: {value}" for key, value in headers.items()),
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
 
 
 class Telling(RequestHandler):
@@ -89,7 +92,7 @@ def refusal(request: web.BaseRequest) -> web.Response | None:
     refused: web.Response | None = None
     if request.version not in (HttpVersion10, HttpVersion11):
         if request.transport is not None:
-            request.transport.write(_NOT_SPOKEN)
+            request.transport.write(bare_refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED))
             request.transport.close()
         raise ConnectionResetError("refused for its version of HTTP")
     if request.version == HttpVersion10 and "Transfer-Encoding" in request.headers:  # RFC 9112, section 6.1
