@@ -78,6 +78,7 @@ def write_folders(at: Path) -> list[Path]:
     (listing / "picture.png").write_bytes(png(64, 48, (200, 30, 40)))
     (listing / "empty").write_bytes(b"")
     (listing / "sub" / "below" / "inner.txt").write_text("far down\n")
+    (listing / "sub" / "below" / "false.png").write_text("no picture\n")
     (site / "_redirects").write_text(DIRECTIVES)
     (site / "index.html").write_text(APP_PAGE)
     (site / "app.js").write_text(APP_SCRIPT)

@@ -102,9 +102,6 @@ def on_subdomain(served: Content, cid: str, path: str = "/") -> str:
 # ------------------------------------------------------------------------------------------------ listings
 
 
-@pytest.mark.parametrize(
-    "browser", [{}, {"javaScriptEnabled": False}], indirect=True, ids=["script", "plain"]
-)
 def test_a_listing_is_walked_by_its_links(either: Browser, served: Content) -> None:
     browser, root = either, served.cid("listing")
     seen = browser.open(f"{served.url}/ipfs/{root}/")
@@ -154,6 +151,23 @@ def test_a_listing_by_keyboard(browser: Browser, served: Content) -> None:
     browser.keep_picture("listing-keyboard")
     browser("press", keys=["Enter"])
     browser("wait", url="**/README.md")
+
+
+def test_the_page_about_an_entry_is_a_key_away(browser: Browser, served: Content) -> None:
+    browser.open(f"{served.url}/ipfs/{served.cid('listing')}/")
+    browser("press", keys=["j", "i"])
+    browser("wait", url="**inspect=node")
+    assert browser.run("return location.pathname").startswith(f"/ipfs/{served.cid('listing')}/")
+    assert browser.run("return location.pathname.split('/')[3]"), "the folder's own page"
+
+
+def test_what_is_called_a_picture_and_is_none_has_a_sign(browser: Browser, served: Content) -> None:
+    browser.open(f"{served.url}/ipfs/{served.cid('listing')}/sub/below/")
+    browser.run(
+        "for (let n = 0; n < 300 && document.querySelector('td.k img'); n++)"
+        " await new Promise(requestAnimationFrame)"
+    )
+    assert browser.run("return document.querySelectorAll('td.k svg').length") == 3  # with the way up
 
 
 def luminance(colour: str) -> float:
