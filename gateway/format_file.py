@@ -56,6 +56,9 @@ async def serve_file(
             return unchanged
     target = facts.target if facts.kind == "symlink" else None
     file_name = exchange.file_name()
+    if file_name is not None or "download" in exchange.asked.query:
+        shown = exchange.disposition_kind("inline")
+        headers["Content-Disposition"] = disposition(shown, file_name or _last(exchange))
     if target is not None:
         if wants_json:
             raise NotAcceptable(f"{node.cid} is a symbolic link; there is no JSON of it")
@@ -65,9 +68,6 @@ async def serve_file(
     if wants_json:
         await _require_json(exchange, node, headers["Content-Type"])
         headers["Content-Type"] = "application/json"
-    shown = exchange.disposition_kind("inline")
-    if file_name is not None or "download" in exchange.asked.query:
-        headers["Content-Disposition"] = disposition(shown, file_name or _last(exchange))
     size, cid = facts.size_bytes, node.cid
 
     async def read(start: int, end: int) -> bytes:

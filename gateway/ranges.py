@@ -33,7 +33,7 @@ def parse_range(header: str, size_bytes: int, max_ranges: int) -> list[Span]:
     RangeNotSatisfiable if no range overlaps the content or there are more than `max_ranges`.
     """
     unit, equals, text = header.partition("=")
-    if not equals or unit.strip().lower() != "bytes" or size_bytes == 0:
+    if not equals or unit.lower() != "bytes" or size_bytes == 0:
         return []
     if text.count(",") >= max_ranges:
         raise RangeNotSatisfiable(f"more than {max_ranges} byte ranges in one request", size_bytes)

@@ -236,6 +236,11 @@ async def test_a_symbolic_link_is_its_target(site: Site) -> None:
         assert (answer.status, answer.text) == (200, target)
         assert answer.headers["content-type"] == "inode/symlink"
         assert "location" not in answer.headers
+        assert "content-disposition" not in answer.headers
+        saved = await site.get(f"/ipfs/{folder}/link?download=true")
+        assert saved.headers["content-disposition"] == 'attachment; filename="link"'
+        named = await site.get(f"/ipfs/{folder}/link?filename=b.txt")
+        assert named.headers["content-disposition"] == 'inline; filename="b.txt"'
 
 
 @pytest.mark.parametrize(

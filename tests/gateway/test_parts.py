@@ -50,6 +50,8 @@ SETTINGS = GatewaySettings()
         ("bytes=²-3", []),
         ("bytes=,", []),
         ("bytes=0-1,x", []),
+        ("bytes = 0-1", []),
+        ("bytes=0 - 1", []),
     ],
 )
 def test_range_headers(header: str, spans: list[tuple[int, int]]) -> None:
