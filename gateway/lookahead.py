@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.settings import MIB, GatewaySettings
 from gateway.source import BlockSource
@@ -15,7 +15,7 @@ from merkledag import filenode
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import MerkledagError
-from merkledag.steps import Buffer, inline
+from merkledag.steps import inline
 
 FIRST_WINDOW_BYTES = 4 * MIB  # a player that seeks mostly reads no more
 MAX_NEXT = 65_536  # blocks that are known and not asked for yet
@@ -45,6 +45,13 @@ class LookAhead(Protocol):
         ...
 
 
+class _Came(NamedTuple):
+    """A block that has come. `data` is None where the source has it now: then nobody need hold it as well."""
+
+    size_bytes: int
+    data: bytes | None
+
+
 class _Coming:
     """Blocks on their way to a reader, or here and not used yet.
 
@@ -57,66 +64,87 @@ class _Coming:
         self._most_blocks = settings.prefetch_blocks
         self.most_bytes = settings.lookahead_bytes
         self.window_bytes = min(FIRST_WINDOW_BYTES, self.most_bytes)
-        self._tasks: dict[bytes, asyncio.Task[bytes]] = {}
-        self.flying = 0
-        self.held_bytes = 0
+        self._flying: dict[bytes, asyncio.Task[bytes]] = {}
+        self._came: dict[bytes, _Came] = {}
+        self.ahead_bytes = 0  # of what came
         self.likely_bytes = LIKELY_BYTES
         self.changed = asyncio.Event()
 
-    def __contains__(self, multihash: bytes) -> bool:
-        return multihash in self._tasks
+    @property
+    def flying(self) -> int:
+        """How many are on their way."""
+        return len(self._flying)
 
     @property
     def has_place(self) -> bool:
         """Whether one more may be asked for, as far as their number and what has come say."""
-        return self.flying < self._most_blocks and self.held_bytes < 2 * self.most_bytes
+        return self.flying < self._most_blocks and self.ahead_bytes < 2 * self.most_bytes
 
-    def begin(self, cid: CID, landed: Callable[[asyncio.Task[bytes]], None]) -> None:
-        """Asks for a block; `landed` is called when it has come or failed, not after `drop`."""
-        self.flying += 1
-        task = self._tasks[cid.multihash] = asyncio.create_task(self._source.get(cid))
+    def begin(self, cid: CID, landed: Callable[[bytes | None], None]) -> None:
+        """Asks for a block; `landed` is given it, or None where it cannot be had; never after `drop`."""
+        multihash = cid.multihash
+        task = self._flying[multihash] = asyncio.create_task(self._fetch(cid))
 
         def done(task: asyncio.Task[bytes]) -> None:
-            self.flying -= 1
+            failed = task.cancelled() or task.exception() is not None  # seen: nobody need be waiting
+            if self._flying.get(multihash) is task:
+                del self._flying[multihash]
+                landed(None if failed else task.result())
             self.changed.set()
-            if task.cancelled():
-                return
-            came = task.exception() is None  # seen: nobody need be waiting
-            if self._tasks.get(cid.multihash) is not task:
-                return
-            if came:
-                size = len(task.result())
-                self.held_bytes += size
-                self.likely_bytes = max(size, (15 * self.likely_bytes + size) // 16)
-            landed(task)
 
         task.add_done_callback(done)
 
-    def landed(self, multihash: bytes) -> asyncio.Task[bytes] | None:
-        """The task of a block that has come or failed."""
-        task = self._tasks[multihash]
-        return task if task.done() else None
+    async def _fetch(self, cid: CID) -> bytes:
+        data = await self._source.get(cid)
+        size = len(data)
+        self._came[cid.multihash] = _Came(size, None if await self._source.has(cid) else data)
+        self.ahead_bytes += size
+        self.likely_bytes = max(size, (15 * self.likely_bytes + size) // 16)
+        return data
+
+    def is_flying(self, cid: CID) -> bool:
+        """Whether a block is on its way."""
+        return cid.multihash in self._flying
+
+    async def here(self, cid: CID) -> tuple[bool, bytes | None]:
+        """Whether a block is here, and its bytes if it is and may have links."""
+        carried = inline(cid)
+        if carried is not None:
+            return True, carried
+        came = self._came.get(cid.multihash)
+        if came is not None and came.data is not None:
+            return True, came.data
+        if not await self._source.has(cid):
+            return False, None
+        view = None if cid.codec == RAW else self._source.view(cid)
+        if view is None:
+            return True, None
+        with view as block:
+            return True, bytes(block)
 
     def drop(self, multihash: bytes) -> None:
         """It is not wanted any more."""
-        task = self._tasks.pop(multihash)
-        if task.done() and not task.cancelled() and task.exception() is None:
-            self.held_bytes -= len(task.result())
-        task.cancel()
+        came, task = self._came.pop(multihash, None), self._flying.pop(multihash, None)
+        if came is not None:
+            self.ahead_bytes -= came.size_bytes
+        if task is not None:
+            task.cancel()
 
     async def take(self, cid: CID) -> bytes | None:
         """See LookAhead."""
-        task = self._tasks.get(cid.multihash)
-        if task is not None and task.done():
-            return None if task.cancelled() or task.exception() else task.result()
+        came = self._came.get(cid.multihash)
+        if came is not None:
+            return came.data
         self.window_bytes = min(2 * self.window_bytes, self.most_bytes)
         self.changed.set()
+        task = self._flying.get(cid.multihash)
         return None if task is None else await asyncio.shield(task)
 
     async def close(self, scout: asyncio.Task[None] | None) -> None:
         """Ends all, and who asks for more."""
-        tasks: list[asyncio.Task[bytes] | asyncio.Task[None]] = list(self._tasks.values())
-        self._tasks.clear()
+        tasks: list[asyncio.Task[bytes] | asyncio.Task[None]] = list(self._flying.values())
+        self._flying.clear()
+        self._came.clear()
         if scout is not None:
             tasks.append(scout)
         for task in tasks:
@@ -197,38 +225,28 @@ class FileAhead:
         end = base + size if cid.codec == RAW else max(base, self._start) + 1
         if use is not None:  # the same bytes again
             use.end = max(use.end, end)
-            task = self._coming.landed(cid.multihash)
-            if task is None:
+            if self._coming.is_flying(cid):
                 use.bases.append(base)
-            else:
-                self._arrived(cid, size, task, [base])
-            return
-        block = inline(cid)
-        if block is None and await self._source.has(cid):
-            if cid.codec == RAW or (view := self._source.view(cid)) is None:
                 return
-            with view as found:
-                block = bytes(found)
-        if block is not None:
+        is_here, block = await self._coming.here(cid)
+        if is_here:
             self._expand(cid, block, base)
-            return
-        use = self._uses[cid.multihash] = _Use(end, [base])
-        self._order.append(cid.multihash)
-        self._coming.begin(cid, lambda task: self._arrived(cid, size, task, use.bases))
+        elif use is None:
+            use = self._uses[cid.multihash] = _Use(end, [base])
+            self._order.append(cid.multihash)
+            self._coming.begin(cid, lambda block: self._arrived(cid, size, block, use.bases))
 
-    def _arrived(self, cid: CID, size: int, task: asyncio.Task[bytes], bases: list[int]) -> None:
-        if task.cancelled():
-            return
+    def _arrived(self, cid: CID, size: int, block: bytes | None, bases: list[int]) -> None:
         # The reader will not come past a block that cannot be had, or that is larger than was said.
-        if task.exception() is not None or (cid.codec == RAW and len(task.result()) > size):
+        if block is None or (cid.codec == RAW and len(block) > size):
             self._next.clear()
             return
         for base in bases:
-            self._expand(cid, task.result(), base)
+            self._expand(cid, block, base)
 
-    def _expand(self, cid: CID, block: Buffer, base: int) -> None:
+    def _expand(self, cid: CID, block: bytes | None, base: int) -> None:
         """Notes the children of a node that lie within the wanted bytes."""
-        if cid.codec != DAG_PB:
+        if cid.codec != DAG_PB or block is None:
             return
         try:
             node = filenode.parse(cid, block)
@@ -305,34 +323,29 @@ class DagAhead:
 
     def _has_room(self) -> bool:
         coming = self._coming
-        taken_bytes = coming.held_bytes + coming.flying * coming.likely_bytes
+        taken_bytes = coming.ahead_bytes + coming.flying * coming.likely_bytes
         fits = taken_bytes == 0 or taken_bytes + coming.likely_bytes <= coming.window_bytes
         return fits and coming.has_place
 
     async def _begin(self, place: tuple[int, ...], cid: CID) -> None:
         if cid.multihash in self._places:
             return
-        block = inline(cid)
-        if block is None and await self._source.has(cid):
-            if cid.codec == RAW or (view := self._source.view(cid)) is None:
-                return
-            with view as found:
-                block = bytes(found)
-        if block is not None:
+        is_here, block = await self._coming.here(cid)
+        if is_here:
             self._expand(place, cid, block)
             return
         self._places[cid.multihash] = place
         heappush(self._order, (place, cid.multihash))
-        self._coming.begin(cid, lambda task: self._arrived(place, cid, task))
+        self._coming.begin(cid, lambda block: self._arrived(place, cid, block))
 
-    def _arrived(self, place: tuple[int, ...], cid: CID, task: asyncio.Task[bytes]) -> None:
-        if task.exception() is not None:
-            self._next.clear()  # the reader will not come past this block
+    def _arrived(self, place: tuple[int, ...], cid: CID, block: bytes | None) -> None:
+        if block is None:
+            self._next.clear()  # the reader will not come past it
         else:
-            self._expand(place, cid, task.result())
+            self._expand(place, cid, block)
 
-    def _expand(self, place: tuple[int, ...], cid: CID, block: bytes) -> None:
-        if cid.codec == RAW or len(self._next) > MAX_NEXT:
+    def _expand(self, place: tuple[int, ...], cid: CID, block: bytes | None) -> None:
+        if cid.codec == RAW or block is None or len(self._next) > MAX_NEXT:
             return  # of what lies below too many the reader has to ask itself
         try:
             links = self._links(cid, block)

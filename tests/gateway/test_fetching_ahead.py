@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -258,4 +259,26 @@ async def test_a_file_that_lies_about_its_parts_makes_nobody_hold_them() -> None
     for _ in range(1000):
         await asyncio.sleep(0)
     assert len(source.fetched) <= 1 + 4
+    await ahead.close()
+
+
+async def test_what_the_store_has_got_by_now_is_not_held_as_well() -> None:
+    class Keeping(FarSource):
+        """Keeps what it fetched, as a store with a cache does."""
+
+        async def get(self, cid: CID) -> bytes:
+            data = self.here[cid.multihash] = await super().get(cid)
+            return data
+
+    far, cid = far_file(profile=UNIXFS_V1_2025)
+    source = Keeping()
+    source.remote = far.remote
+    leaves = [source.remote[CID.of(DATA[at * CHUNK : (at + 1) * CHUNK]).multihash] for at in range(96)]
+    ahead = FileAhead(source, cid, 0, len(DATA), GatewaySettings())
+    await ahead.take(cid)
+    await until(lambda: len(source.here) == 1 + 96)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    # By both dictionaries, the list, the loop and the call.
+    assert {sys.getrefcount(leaf) for leaf in leaves} == {5}
     await ahead.close()

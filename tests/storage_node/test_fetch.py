@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.app import add_trustless_routes
+from ledger.engine.errors import LedgerUnreachable
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.steps import adrive_walk
@@ -345,3 +346,42 @@ async def test_once_the_manifest_is_known_the_ledger_is_asked_no_more(network: N
 
 async def test_an_identity_cid_needs_nobody(network: Network) -> None:
     assert await network.fetcher().fetch(CID.of(b"inline", RAW, hash_code=0)) == b"inline"
+
+
+async def test_what_an_answer_teaches_is_learnt_behind_it(network: Network) -> None:
+    await network.add_node(0)
+    never, asked = asyncio.Event(), asyncio.Event()
+
+    async def hang(endpoint: str) -> bool:
+        asked.set()
+        await never.wait()
+        return False
+
+    network.directory.learn_node = hang  # type: ignore[method-assign]
+    fetcher = network.fetcher()
+    before = asyncio.all_tasks()
+    leaf = next(multihash for multihash, _ in network.source.manifest.piece(0))
+    async with asyncio.timeout(2.0):
+        assert await fetcher.fetch(CID(1, RAW, leaf)) == network.source.store.get(leaf)
+        await asked.wait()
+    await fetcher.aclose()
+    assert not [task for task in asyncio.all_tasks() - before if "storage_node/" in repr(task)]
+
+
+async def test_a_ledger_that_fails_does_not_take_a_slow_node_with_it(network: Network) -> None:
+    failed = asyncio.Event()
+    cid = network.source.content
+    data = network.source.store.get(cid.multihash)
+
+    async def slow(_request: web.Request) -> web.Response:
+        await failed.wait()
+        return web.Response(body=data)
+
+    async def fail(content: CID) -> bool:
+        failed.set()
+        raise LedgerUnreachable("no ledger answers")
+
+    await network.add_handler(0, slow)
+    await network.directory.learn_content(cid)
+    network.directory.learn_content = fail  # type: ignore[method-assign]
+    assert await network.fetcher(hedge_s=0.0).fetch(cid) == data
