@@ -25,6 +25,7 @@ HELP: Final = {
     "max_concurrent_requests": "requests at once in one worker; more get 429",
     "max_client_requests": "requests of one address at once in one worker; more get 429",
     "trusted_proxies": "networks whose X-Forwarded-For is believed",
+    "max_client_connections": "connections of one address to one worker; its longest idle one makes room",
     "max_connections": "connections to one worker; the longest idle one makes room",
     "retry_after_s": "when who got 429, 502 or 504 is to come back",
     "retrieval_timeout_s": "for one block or name; then 504",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import cast
 
 from aiohttp import web
 
+from gateway.limits import Clients, fairness_key
 from gateway.settings import GatewaySettings
 from gateway.unreadable import PLAIN, Telling, bare_refusal
 
@@ -25,6 +27,7 @@ class Guard:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._clients = Clients(settings, settings.max_client_connections)
         self.max_head_bytes = settings.max_url_bytes + _HEAD_LINES * settings.max_header_bytes
         self._loop = asyncio.get_running_loop()
         self._all: dict[asyncio.BaseTransport, Watched] = {}
@@ -37,20 +40,32 @@ class Guard:
 
     def admit(self, connection: Watched) -> bool:
         """Takes up a new connection; where there are too many, the longest idle one goes, else this one."""
-        transport = connection.transport
-        if len(self._all) >= self._settings.max_connections:
-            if not self._idle:
+        peer = connection.transport.get_extra_info("peername")
+        client = self._clients.of_peer(str(peer[0]) if isinstance(peer, tuple) else "")
+        connection.client = None if client is None else fairness_key(client)
+        if len(self._all) >= self._settings.max_connections and not self._make_room(self._idle.values()):
+            return False
+        if not self._clients.enter(connection.client):
+            its_own = (idle for idle in self._idle.values() if idle.client == connection.client)
+            if not self._make_room(its_own) or not self._clients.enter(connection.client):
                 return False
-            oldest, _ = self._idle.popitem(last=False)
-            self._all.pop(oldest, None)
-            cast("asyncio.Transport", oldest).abort()
-        self._all[transport] = connection
+        self._all[connection.transport] = connection
         self._wait(connection)
+        return True
+
+    def _make_room(self, idle: Iterable[Watched]) -> bool:
+        """Cuts the first of these, if there is one."""
+        oldest = next(iter(idle), None)
+        if oldest is None:
+            return False
+        self.forget(oldest)
+        oldest.transport.abort()
         return True
 
     def forget(self, connection: Watched) -> None:
         """A connection is gone."""
-        self._all.pop(connection.transport, None)
+        if self._all.pop(connection.transport, None) is not None:
+            self._clients.leave(connection.client)
         self._idle.pop(connection.transport, None)
         if not self._all:
             self.emptied.set()
@@ -126,6 +141,7 @@ class Watched(asyncio.Protocol):
         self._first = True
         self._begun = bytearray()
         self.transport: asyncio.Transport
+        self.client: str | None = None  # None: a trusted proxy
         self.served = False
         self.fresh = False  # something came since the last request began to be answered
         self._head_bytes = 0  # of a request that has not come in whole

@@ -48,7 +48,7 @@ class Front:
         self._metrics = observers.metrics
         self._access_log = observers.access_log
         self._tracer = observers.tracer
-        self._clients = Clients(settings)
+        self._clients = Clients(settings, settings.max_client_requests)
         self._running = Running(settings.max_response_s)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -20,15 +20,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Clients:
-    """Whose request it is, and how many each client has running.
+    """Whose request or connection it is, and how many each client has at once.
 
     The peer of the connection; or, where that is a trusted proxy, the nearest address in X-Forwarded-For
     that is none. What stands before that may be invented. A trusted proxy's own request is nobody's: it is
     the operator, or a proxy that does not say for whom it asks, and others must not pay for that.
     """
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._limit = settings.max_client_requests
+    def __init__(self, settings: GatewaySettings, limit: int) -> None:
+        self._limit = limit
         self._running: dict[str, int] = {}
         trusted = settings.trusted_proxies if settings.trust_forwarded_headers else ()
         self._trusted = tuple(ipaddress.ip_network(text, strict=False) for text in trusted)
@@ -37,7 +37,7 @@ class Clients:
     def of(self, request: web.BaseRequest) -> str | None:
         """The client's address, or None for nobody's."""
         peer = request.remote or ""
-        if not self._is_trusted(peer):
+        if self.of_peer(peer) is not None:
             return peer
         forwarded = request.headers.getall("X-Forwarded-For", None)
         if forwarded is None:
@@ -49,8 +49,12 @@ class Clients:
                 return address if _parse(address) is not None else None
         return None
 
+    def of_peer(self, address: str) -> str | None:
+        """The client at the other end of a connection, or None for a trusted proxy: it has many."""
+        return None if self._is_trusted(address) else address
+
     def enter(self, client: str | None) -> bool:
-        """Counts a request of what `of` gave; False where that would be too many."""
+        """Counts one more of what `of` or `of_peer` gave; False where that would be too many."""
         if client is None:
             return True
         key = fairness_key(client)
@@ -61,7 +65,7 @@ class Clients:
         return True
 
     def leave(self, client: str | None) -> None:
-        """A request that had entered is answered."""
+        """One that had entered is over."""
         if client is None:
             return
         key = fairness_key(client)

@@ -33,7 +33,8 @@ class GatewaySettings:
     max_concurrent_requests: int = 1024  # more: 429
     max_client_requests: int = 128  # of one address (IPv6: one /64) at once; more: 429
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # their X-Forwarded-For is believed
-    max_connections: int = 4096  # more: closed at once
+    max_connections: int = 4096  # more: the longest idle one makes room, else it is closed at once
+    max_client_connections: int = 512  # of one address that is no trusted proxy; likewise among its own
     retry_after_s: int = 5
 
     # How long
@@ -53,7 +54,7 @@ class GatewaySettings:
     max_file_bytes: int = TIB  # of a file given as it is, or a part of it; larger: 410
     max_range_file_bytes: int = TIB  # of a file of which ranges are given; larger: 501
     max_ranges: int = 16
-    write_chunk_bytes: int = 128 * KIB  # what a slow client can make this process hold
+    write_chunk_bytes: int = 16 * KIB  # what a slow client can make this process hold
     json_check_bytes: int = 4 * MIB  # a UnixFS file up to this size is parsed to see whether it is JSON
     max_listing_entries: int = 1_000_000  # of a folder listed in one page, `per=all`
     listing_page_entries: int = 1_000  # on one page of a folder

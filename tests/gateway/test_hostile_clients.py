@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +111,40 @@ async def test_connections_without_a_request_are_cut_and_others_served() -> None
             sock.close()
 
 
+async def test_one_address_cannot_take_all_connections() -> None:
+    source = MemorySource()
+    cid, _ = add_file(source, b"hello")
+    far, _ = add_file(source, b"far")
+    source.remote[far.multihash] = source.here.pop(far.multihash)
+    source.arrive.clear()
+    settings = GatewaySettings(max_client_connections=3, trusted_proxies=())
+    async with serving(source, settings=settings) as client:
+        loop = asyncio.get_running_loop()
+        idle = connect(client)
+        await until(lambda: client.listener.connections == 1)
+        busy = [connect(client) for _ in range(2)]
+        for sock in busy:
+            await loop.sock_sendall(sock, f"GET /ipfs/{far} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await until(lambda: source.waiting == 2)
+        assert (await client.ask(f"/ipfs/{cid}")).body == b"hello"  # the idle one made room
+        assert await asyncio.wait_for(receive_all(idle), 5) == b""
+        third = connect(client)
+        await loop.sock_sendall(third, f"GET /ipfs/{far} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await until(lambda: source.waiting == 3)
+        fourth = connect(client)
+        assert await asyncio.wait_for(receive_all(fourth), 5) == b""
+        source.arrive.set()
+        for sock in (idle, *busy, third, fourth):
+            sock.close()
+        await until(lambda: client.listener.connections == 0)
+        assert (await client.ask(f"/ipfs/{cid}")).body == b"hello"
+    async with serving(source, settings=replace(settings, trusted_proxies=("127.0.0.0/8",))) as client:
+        proxied = [connect(client) for _ in range(5)]
+        await until(lambda: client.listener.connections == 5)
+        for sock in proxied:
+            sock.close()
+
+
 async def test_huge_headers_and_nonsense_are_refused() -> None:
     source = MemorySource()
     cid, _ = add_file(source, b"hello")
@@ -204,3 +240,30 @@ async def test_requests_sent_at_once_leave_turns_to_others() -> None:
     for sock in sockets:
         sock.close()
     await listener.close()
+
+
+@pytest.mark.parametrize("ranged", [False, True])
+async def test_slow_readers_hold_little_memory_and_others_are_served(ranged: bool) -> None:
+    source, cid = large_source()
+    small, _ = add_file(source, b"hello")
+    readers = 60
+    settings = GatewaySettings(view_hold_s=0.02)
+    async with serving(source, settings=settings) as client:
+        assert (await client.ask(f"/ipfs/{small}")).body == b"hello"
+        loop = asyncio.get_running_loop()
+        sockets = [connect(client) for _ in range(readers)]
+        tracemalloc.start()
+        try:
+            for number, sock in enumerate(sockets):
+                fields = f"Range: bytes={number}-{FILE_BYTES - 9}\r\n" if ranged else ""
+                await loop.sock_sendall(sock, f"GET /ipfs/{cid} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
+            await until(lambda: source.viewed > 2 * readers)
+            await until(lambda: source.open_views == 0)  # nobody takes any more: all wait for their clients
+            held_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held_bytes / readers < 48 * 1024
+        assert (await client.ask(f"/ipfs/{small}")).body == b"hello"
+        assert client.listener.connections == readers + 1
+        for sock in sockets:
+            sock.close()
