@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from gateway.errors import Denied, GatewayError, MethodNotAllowed, RetrievalTime
 from gateway.headers import base_headers
 from gateway.limits import Clients, Running
 from gateway.metrics import Metrics
-from gateway.passage import Passage, begin_passage, end_passage
+from gateway.passage import Passage, begin_passage
 from gateway.settings import GatewaySettings
 from gateway.tracing import Tracer
 from merkledag.errors import MerkledagError
@@ -50,21 +51,18 @@ class Front:
         self._tracer = observers.tracer
         self._clients = Clients(settings, settings.max_client_requests)
         self._running = Running(settings.max_response_s)
+        # Answers one request.
+        self.handle: Answer = self._handle if self._tracer is None else partial(self._traced, self._tracer)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answers one request."""
+    async def _traced(self, tracer: Tracer, request: web.BaseRequest) -> web.StreamResponse:
         passage = begin_passage()
-        try:
-            if self._tracer is None:
-                return await self._handle(request, passage)
-            with self._tracer.request(request) as span:
-                response = await self._handle(request, passage)
-                span.answered(*_told(request, passage, response))
-                return response
-        finally:
-            end_passage()
+        with tracer.request(request) as span:
+            response = await self._handle(request, passage)
+            span.answered(*passage.told)
+            return response
 
-    async def _handle(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest, passage: Passage | None = None) -> web.StreamResponse:
+        passage = passage or begin_passage()
         metrics, running = self._metrics, self._running
         began_s = time.monotonic()
         client = self._clients.of(request)
@@ -80,37 +78,28 @@ class Front:
         metrics.in_flight += 1
         task = running.begin(began_s)
         try:
-            response = await self._answered(request)
+            if request.method in METHODS:
+                response = await self._answer(request)
+            else:
+                response = _without_content(request.method)
+        except (GatewayError, MerkledagError) as error:
+            response = self._failed(request, error)
         except asyncio.CancelledError:
             if not running.has_expired(task):
                 raise
             response = self._expired(request, passage)
+        except ConnectionError:
+            raise
+        except Exception:
+            _log.exception("gateway: a request failed for a reason that is ours")
+            ours = GatewayError("an error inside the gateway; its log says more")
+            response = self._failed(request, ours)
         finally:
             running.end(task)
             metrics.in_flight -= 1
             self._clients.leave(client)
             self._tell(request, passage, response, client, began_s)
         return response
-
-    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
-        method = request.method
-        try:
-            if method not in METHODS:
-                if method == "OPTIONS":
-                    return web.Response(status=204, headers={**base_headers(), **_ALLOW})
-                raise MethodNotAllowed(f"{method[:16]} is not served; use GET or HEAD", _ALLOW)
-            return await self._answer(request)
-        except GatewayError as error:
-            if isinstance(error, Denied):
-                self._metrics.denied[error.list_name] += 1
-            return self._failed(request, error)
-        except MerkledagError as error:
-            return self._failed(request, translate(error))
-        except ConnectionError:
-            raise
-        except Exception:
-            _log.exception("gateway: a request failed for a reason that is ours")
-            return self._failed(request, GatewayError("an error inside the gateway; its log says more"))
 
     def _refused(self, request: web.BaseRequest, limit: str, message: str) -> web.StreamResponse:
         self._metrics.refused[limit] += 1
@@ -123,8 +112,12 @@ class Front:
         message = f"the answer took longer than {self._settings.max_response_s:g} s"
         return self._failed(request, RetrievalTimeout(message))
 
-    def _failed(self, request: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
+    def _failed(self, request: web.BaseRequest, error: GatewayError | MerkledagError) -> web.StreamResponse:
         """The error as an answer, unless the response has begun: then the connection was cut already."""
+        if isinstance(error, MerkledagError):
+            error = translate(error)
+        if isinstance(error, Denied):
+            self._metrics.denied[error.list_name] += 1
         if request.transport is None or request.transport.is_closing():
             raise ConnectionResetError("the response was cut off") from error
         return error_response(request, error, self._settings.retry_after_s)
@@ -140,9 +133,18 @@ class Front:
         """Counts and logs an answer; `response` None: the client left, or was cut off."""
         metrics = self._metrics
         seconds = time.monotonic() - began_s
-        status, kind, sent_bytes = _told(request, passage, response)
-        body = passage.body
-        method = request.method
+        method, body = request.method, passage.body
+        passage.body = None  # a connection's task may wait long for the next request
+        status, kind, sent_bytes = CLIENT_LEFT, "error", 0
+        if response is not None:
+            status = response.status
+            kind = passage.kind if status < 300 else _other_kind(status)
+        if body is not None:
+            sent_bytes = body.sent_bytes
+        elif isinstance(response, web.Response) and method != "HEAD":
+            data = response.body
+            sent_bytes = len(data) if isinstance(data, bytes) else 0
+        passage.told = status, kind, sent_bytes
         metrics.requests[method if method in _COUNTED_METHODS else "other", status // 100] += 1
         metrics.sent_bytes += sent_bytes
         metrics.request.observe(seconds)
@@ -169,23 +171,14 @@ class Front:
             )
 
 
-def _told(
-    request: web.BaseRequest, passage: Passage, response: web.StreamResponse | None
-) -> tuple[int, str, int]:
-    """An answer's status, kind and bytes of body: those that were streamed, else are about to be sent."""
-    body = passage.body
-    if response is None:
-        return CLIENT_LEFT, "error", 0 if body is None else body.sent_bytes
-    kind = passage.kind if response.status < 300 else _other_kind(response.status)
-    return response.status, kind, _size(request, response) if body is None else body.sent_bytes
-
-
 def _other_kind(status: int) -> str:
     if status >= 400:
         return "error"
     return "not_modified" if status == 304 else "redirect"
 
 
-def _size(request: web.BaseRequest, response: web.StreamResponse) -> int:
-    data = response.body if isinstance(response, web.Response) else None
-    return len(data) if isinstance(data, bytes) and request.method != "HEAD" else 0
+def _without_content(method: str) -> web.Response:
+    """The answer to OPTIONS; raises MethodNotAllowed for any other method."""
+    if method != "OPTIONS":
+        raise MethodNotAllowed(f"{method[:16]} is not served; use GET or HEAD", _ALLOW)
+    return web.Response(status=204, headers={**base_headers(), **_ALLOW})

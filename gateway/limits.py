@@ -128,7 +128,8 @@ class Running:
     def end(self, task: asyncio.Task[object]) -> None:
         """The request is answered."""
         del self._begun[task]
-        self.has_expired(task)  # where the answer was whole just then
+        if self._expired:
+            self.has_expired(task)  # where the answer was whole just then
 
     def sweep(self) -> None:
         """Cancels what has run too long; again in a second while anything runs."""

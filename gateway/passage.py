@@ -14,11 +14,12 @@ Kind = Literal["file", "listing", "raw", "car", "tar", "codec", "record", "page"
 class Passage:
     """One request on its way through."""
 
-    __slots__ = ("body", "kind")
+    __slots__ = ("body", "kind", "told")
 
     def __init__(self) -> None:
         self.kind: Kind = "file"
         self.body: Body | None = None  # of the response, if it is streamed and its headers went out
+        self.told: tuple[int, str, int] = (0, "", 0)  # status, kind and bytes of body, once it is answered
 
 
 # That of the request which the current task answers.
@@ -30,11 +31,6 @@ def begin_passage() -> Passage:
     passage = Passage()
     _CURRENT.set(passage)
     return passage
-
-
-def end_passage() -> None:
-    """It is answered: the task holds nothing of it while it waits for the next."""
-    _CURRENT.set(None)
 
 
 def note_kind(kind: Kind) -> None:
