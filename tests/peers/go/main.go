@@ -3,7 +3,8 @@
 //
 // Takes a JSON list of jobs on standard input and prints the list of their results, all in one process. Every job
 // names a verb in "do"; the files say what each takes and gives. A job that fails has the result {"error"}. Nothing
-// is ever fetched: blocks come from the folder, the CAR or the job itself.
+// is ever fetched: blocks come from the folder, the CAR or the job itself. Called as `boxo-peer gateway`, it serves
+// boxo's gateway over a CAR instead (gateway.go).
 package main
 
 import (
@@ -62,6 +63,13 @@ var verbs = map[string]verb{
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "gateway" {
+		if err := runGateway(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "boxo-peer:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var jobs []json.RawMessage
 	if err := json.NewDecoder(os.Stdin).Decode(&jobs); err != nil {
 		fmt.Fprintln(os.Stderr, "boxo-peer: no list of jobs on standard input:", err)
@@ -79,6 +87,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "boxo-peer:", err)
 		os.Exit(1)
 	}
+}
+
+func runGateway(ctx context.Context) error {
+	input := json.NewDecoder(os.Stdin)
+	var config gatewayConfig
+	if err := input.Decode(&config); err != nil {
+		return err
+	}
+	return serveGateway(ctx, config, os.Stdin)
 }
 
 func run(ctx context.Context, job []byte) (any, error) {
