@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import time
 
 from aiohttp import HttpVersion11, web
@@ -14,6 +16,7 @@ from gateway.settings import GatewaySettings
 _SMALL_BYTES = 16 * 1024  # pieces up to this size are collected
 _COLLECT_BYTES = 64 * 1024
 _YIELD_BYTES = 1024 * 1024  # after so many bytes without waiting, others get a turn
+_LINGER = struct.Struct("ii")  # whether closing waits, and for how long: 0 s is a reset
 
 
 class ClientTooSlowError(ConnectionError):
@@ -63,6 +66,7 @@ class Body:
                 self._chunked = True
             else:
                 self._response.force_close()
+                self._reset_on_close(True)
         writer = await self._response.prepare(self._request)
         if writer is None:
             raise ConnectionResetError("the client is gone")
@@ -136,6 +140,7 @@ class Body:
         """Sends what is left and completes the response."""
         self._frame_collected()
         await self._send_wire()
+        self._reset_on_close(False)
         await self._response.write_eof()
 
     def abort(self) -> None:
@@ -143,6 +148,14 @@ class Body:
         if self._draining is not None:
             self._draining.cancel()
         self._transport.abort()
+
+    def _reset_on_close(self, reset: bool) -> None:
+        """Whether closing the connection, by whomever, resets it: where its end is that of the body, as it is
+        for clients and proxies of HTTP/1.0, nothing else tells them that the body is not complete.
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and self._response.content_length is None and not self._chunked:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(int(reset), 0))
 
     def _frame_collected(self) -> None:
         size = len(self._collected)

@@ -15,7 +15,7 @@ from gateway.app import build_app
 from gateway.listener import listen
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
-from tests.gateway.support import Client, MemorySource, add_file, serving
+from tests.gateway.support import Client, MemorySource, add_file, add_tree, serving
 
 MIB = 1024 * 1024
 BLOCK_BYTES = MIB
@@ -38,12 +38,17 @@ def connect(client: Client, receive_bytes: int = 4096) -> socket.socket:
 
 
 async def receive_all(sock: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
     data = bytearray()
     with contextlib.suppress(ConnectionError):
-        while part := await loop.sock_recv(sock, 256 * 1024):
-            data += part
+        await read_to_end(sock, data)
     return bytes(data)
+
+
+async def read_to_end(sock: socket.socket, data: bytearray) -> None:
+    """Raises ConnectionError where the other side does not end in order."""
+    loop = asyncio.get_running_loop()
+    while part := await loop.sock_recv(sock, 256 * 1024):
+        data += part
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -86,6 +91,26 @@ async def test_a_slow_client_gets_every_byte_in_order() -> None:
             data = await asyncio.wait_for(receive_all(sock), 20)
             sock.close()
             assert data.partition(b"\r\n\r\n")[2] == expected
+
+
+@pytest.mark.parametrize("format_", ["car", "tar"])
+async def test_a_stream_that_fails_is_cut_also_where_its_end_is_the_connection_s(format_: str) -> None:
+    """In HTTP/1.0, as nginx asks by default: an orderly close would pass a part for the whole."""
+    source = MemorySource()
+    root, _ = add_tree(source, {"a": b"a" * MIB, "b": b"b" * MIB})
+    request = f"GET /ipfs/{root}?format={format_} HTTP/1.0\r\nHost: x\r\n\r\n".encode()
+    loop = asyncio.get_running_loop()
+    async with serving(source) as client:
+        whole = connect(client)
+        await loop.sock_sendall(whole, request)
+        await read_to_end(whole, bytearray())
+        whole.close()
+        del source.here[CID.of(b"b" * MIB).multihash]
+        cut = connect(client)
+        await loop.sock_sendall(cut, request)
+        with pytest.raises(ConnectionResetError):
+            await read_to_end(cut, bytearray())
+        cut.close()
 
 
 async def test_connections_without_a_request_are_cut_and_others_served() -> None:
