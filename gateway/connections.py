@@ -12,9 +12,11 @@ from aiohttp import web
 
 from gateway.limits import Clients, fairness_key
 from gateway.settings import GatewaySettings
+from gateway.turns import Turns
 from gateway.unreadable import PLAIN, Telling, bare_refusal
 
 _SWEEP_S = 1.0
+_TOGETHER_A_ROUND = 8  # requests that came behind others on their connections, before all others get a turn
 _CONNECT = b"CONNECT "
 _END_OF_HEAD = b"\r\n\r\n"
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -32,6 +34,7 @@ class Guard:
         self._loop = asyncio.get_running_loop()
         self._all: dict[asyncio.BaseTransport, Watched] = {}
         self._idle: OrderedDict[asyncio.BaseTransport, Watched] = OrderedDict()  # longest idle first
+        self.together = Turns(_TOGETHER_A_ROUND)  # where requests wait that came together with others
         self.draining_since: float | None = None  # when the server began to end
         self.emptied = asyncio.Event()  # there was no connection any more
 

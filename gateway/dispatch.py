@@ -30,6 +30,7 @@ from gateway.settings import GatewaySettings
 from gateway.shortcut import Shortcuts
 from gateway.site_rules import serve_missing
 from gateway.source import BlockSource, NameResolver, RecordSource
+from gateway.turns import Turns, Work
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import MerkledagError, NoSuchLink, NotADirectory
 from merkledag.nodes import Nodes
@@ -60,6 +61,7 @@ class Gateway:
         self._locator = Locator(names, settings, screen, metrics)
         self._shortcuts = Shortcuts(settings.path_cache_entries)
         self._nodes = Nodes.bounded(settings.node_cache_bytes)
+        self._turns = Turns()
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Raises GatewayError and MerkledagError before the response has begun, ConnectionError after."""
@@ -84,7 +86,8 @@ class Gateway:
             nodes = nodes if common else None
         only_cached = only_if_cached(request.headers)
         blocks = Blocks(source, self._settings, only_cached=only_cached, nodes=nodes)
-        exchange = Exchange(request, asked, wanted, blocks, self._settings, request.method == "HEAD")
+        head, work = request.method == "HEAD", Work(self._turns)
+        exchange = Exchange(request, asked, wanted, blocks, self._settings, head, work)
         try:
             return await self._serve(exchange, shortcuts, trustless=origin.trustless)
         finally:

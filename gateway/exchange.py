@@ -27,6 +27,7 @@ from gateway.negotiation import Format, Wanted
 from gateway.ranges import Span, parse_range
 from gateway.request import ContentRequest, encode_path
 from gateway.settings import GatewaySettings
+from gateway.turns import Work
 
 # Sends bytes `start` to `end` of the representation.
 Sender = Callable[[Body, int, int], Awaitable[None]]
@@ -48,6 +49,7 @@ class Exchange:
     blocks: Blocks
     settings: GatewaySettings
     head: bool
+    work: Work
 
     def headers(self, located: Located, etag: str, cache_control: str | None) -> CIMultiDict[str]:
         """The headers of a response about `located`, with Content-Location where Accept chose the format."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from gateway.content import Located, Node, known_stat
 from gateway.errors import GatewayError, NotCached
 from gateway.exchange import Exchange, send_stream
 from gateway.format_file import serve_file
-from gateway.listing import FolderReader, Page
+from gateway.listing import FolderReader, Item, Page
 from gateway.listing_query import ListingQuery, read_listing_query
 from gateway.page_listing import ListingPage
 from gateway.pages import text
@@ -25,7 +26,7 @@ from merkledag.reader import Entry, lookup
 
 INDEX = "index.html"
 _README_PATIENCE_S = 5.0
-_ROWS_A_PART = 50
+_ROWS_A_PART = 10  # which take up to 2 ms
 _NO_CACHE = "no-cache"
 _SOON = "public, max-age=300"
 
@@ -97,8 +98,9 @@ async def _serve_listing(exchange: Exchange, located: Located, query: ListingQue
         return web.Response(headers=headers)
     # The entries are read before the status is sent, so that a missing folder is an error page.
     reader = FolderReader(
-        blocks, node.cid, is_hamt=facts.child_count is None, query=query, settings=exchange.settings
-    )
+        blocks, node.cid, is_hamt=facts.child_count is None, query=query, settings=exchange.settings,
+        work=exchange.work,
+    )  # fmt: skip
     page = await reader.page()
     if page.hasty:
         headers["Cache-Control"] = _NO_CACHE
@@ -129,6 +131,7 @@ def _short(variant: str) -> str:
 async def _write(
     body: Body, exchange: Exchange, html: ListingPage, page: Page, reader: FolderReader, note: Entry | None
 ) -> None:
+    await exchange.work.go_on()
     await body.write(html.start(page).encode())
     count = len(page.items)
     limit = exchange.settings.max_listing_entries
@@ -136,17 +139,23 @@ async def _write(
         async with aclosing(reader.stream(limit)) as batches:
             async for batch in batches:
                 count += len(batch)
-                await body.write(html.rows(batch).encode())
+                await _write_rows(body, exchange, html, batch)
     else:
-        for at in range(0, count, _ROWS_A_PART):  # for a client that does not read, no more than this is made
-            await body.write(html.rows(page.items[at : at + _ROWS_A_PART]).encode())
-            await asyncio.sleep(0)  # 50 rows take up to 10 ms
+        await _write_rows(body, exchange, html, page.items)
     await body.write(html.end_of_entries(page).encode())
     if note is not None:
         await body.write((await _readme(exchange, note)).encode())
     full = page.streamed and count >= limit
     end = html.end(f"The first {count:,} entries. Download the folder to see the rest." if full else "")
     await body.write(end.encode())
+
+
+async def _write_rows(body: Body, exchange: Exchange, html: ListingPage, items: Sequence[Item]) -> None:
+    for at in range(
+        0, len(items), _ROWS_A_PART
+    ):  # for a client that does not read, no more than this is made
+        await exchange.work.go_on()
+        await body.write(html.rows(items[at : at + _ROWS_A_PART]).encode())
 
 
 async def _find_readme(exchange: Exchange, node: Node) -> Entry | None:
@@ -182,13 +191,15 @@ async def _readme(exchange: Exchange, entry: Entry) -> str:
             facts = await known_stat(node, blocks)
             if facts.kind not in ("file", "raw"):
                 return ""
-            if facts.size_bytes > readme.MAX_BYTES:
-                inner = '<p class="empty">It is too long to be shown here.</p>'
-            else:
-                data = await blocks.read_file(entry.cid, 0, facts.size_bytes)
-                inner = await asyncio.to_thread(readme.render, data, entry.name, asked.base, asked.segments)
+            is_long = facts.size_bytes > readme.MAX_BYTES
+            data = b"" if is_long else await blocks.read_file(entry.cid, 0, facts.size_bytes)
     except (GatewayError, MerkledagError, TimeoutError):
         inner = '<p class="empty">It could not be fetched in time; load the page again to try once more.</p>'
+    else:
+        if is_long:
+            inner = '<p class="empty">It is too long to be shown here.</p>'
+        else:
+            inner = await readme.rendered(data, entry.name, asked.base, asked.segments)
     return f'<section class="card doc" aria-label="README"><h2>{text(entry.name)}</h2>{inner}</section>'
 
 

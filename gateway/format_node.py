@@ -46,7 +46,9 @@ async def serve_node(exchange: Exchange, located: Located, *, tag: str = "Node")
     html_headers(headers)
     data = await exchange.blocks.get(Want(node.cid))
     page = NodePage(exchange.asked, node.cid, number, remainder)
+    await exchange.work.go_on()
     _describe(page, node.cid, data, remainder, exchange.settings.max_preview_bytes)
+    await exchange.work.go_on()
     return send_bytes(exchange, headers, page.html().encode())
 
 

@@ -181,8 +181,7 @@ async def listen_on(
     async def tracked(request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         if not guard.begin(transport):
-            # It came with the one before. From Python 3.12 on, both would be answered without others' turns.
-            await asyncio.sleep(0)
+            await guard.together.turn()  # it came with the one before: others are answered between the two
         try:
             return await answered(request)
         finally:

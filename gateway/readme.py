@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING
@@ -29,6 +31,15 @@ _MAX_NESTING = 20
 _LINK_SCHEMES = frozenset({"http", "https", "mailto", "ipfs", "ipns", "magnet"})
 _SLUG_DROPS = re.compile(r"[^\w\- ]+")
 _ANCHOR = "readme-"  # so that no heading takes an id of the page's own
+
+
+# One at a time: threads take the interpreter from each other, and from the one that serves.
+_RENDERING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="readme")
+
+
+async def rendered(data: bytes, name: str, base: str, segments: tuple[str, ...]) -> str:
+    """As `render`, in a thread, after those that were asked for before."""
+    return await asyncio.get_running_loop().run_in_executor(_RENDERING, render, data, name, base, segments)
 
 
 @lru_cache(maxsize=32)
