@@ -129,9 +129,9 @@ async def _watchers(
                 access_log = AccessLogFile(settings.access_log, settings.access_log_format)
                 opened.callback(access_log.close)
             if settings.tracing:
-                provider = start_export("holdfast-gateway")
-                opened.callback(provider.shutdown)
-                tracer = OpenTelemetryTracer(provider)
+                export = start_export("holdfast-gateway")
+                opened.push_async_callback(export.close)
+                tracer = OpenTelemetryTracer(export.provider)
         except (DenylistError, TracingUnavailableError) as error:
             raise invalid(str(error)) from error
         except OSError as error:

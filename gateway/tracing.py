@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
 _SCOPE = "holdfast.gateway"
+_FLUSH_S = 2.0
 
 
 class TracingUnavailableError(RuntimeError):
@@ -79,14 +82,31 @@ class OpenTelemetryTracer:
         return self._tracer.start_as_current_span(name, attributes=attributes)
 
 
-def start_export(service_name: str) -> TracerProvider:
-    """Makes the process send its spans as OTLP over HTTP; `shutdown` what is returned.
+class Export:
+    """The spans of a process on their way to who collects them; `close` it."""
+
+    def __init__(self, provider: TracerProvider, processor: SpanProcessor, exporter: SpanExporter) -> None:
+        self.provider = provider
+        self._processor = processor
+        self._exporter = exporter
+
+    async def close(self) -> None:
+        """Sends what is left; who collects and does not answer keeps nobody from stopping."""
+        loop = asyncio.get_running_loop()
+        flushed = loop.run_in_executor(None, self._processor.force_flush)
+        await asyncio.wait((flushed,), timeout=_FLUSH_S)
+        if not flushed.done():
+            self._exporter.shutdown()  # ends its waiting between tries
+        await asyncio.to_thread(self.provider.shutdown)
+
+
+def start_export(service_name: str) -> Export:
+    """Makes the process send its spans as OTLP over HTTP.
 
     Where to is read from OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, …).
     Raises TracingUnavailableError.
     """
     try:
-        from opentelemetry import trace
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -97,6 +117,6 @@ def start_export(service_name: str) -> TracerProvider:
             'the exporter of OpenTelemetry is not installed: pip install "holdfast[tracing]"'
         ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return provider
+    processor = BatchSpanProcessor(exporter)
+    provider.add_span_processor(processor)
+    return Export(provider, processor, exporter)

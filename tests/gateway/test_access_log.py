@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.access_log import AccessLogFile, AccessRecord, combined_line, json_line
-from gateway.tracing import OpenTelemetryTracer
+from gateway.tracing import Export, OpenTelemetryTracer
 from merkledag.cid import CID
 from tests.gateway.operating import operated
 from tests.gateway.support import MemorySource, add_file
@@ -118,3 +121,33 @@ async def test_spans_of_a_request_hang_on_the_clients(tmp_path: Path) -> None:
     assert missing.parent is None
     assert missing.attributes is not None
     assert missing.attributes["http.response.status_code"] == 404
+
+
+class Hanging(InMemorySpanExporter):
+    """Who collects does not answer: an export lasts until the exporter is told to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.told.wait(10)
+        return super().export(spans)
+
+    def shutdown(self) -> None:
+        self.told.set()
+
+
+async def test_spans_are_sent_at_the_end_but_nobody_waits_for_a_collector_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for exporter, patience_s in ((InMemorySpanExporter(), 10.0), (Hanging(), 0.01)):
+        monkeypatch.setattr("gateway.tracing._FLUSH_S", patience_s)
+        provider = TracerProvider()
+        processor = BatchSpanProcessor(exporter)
+        provider.add_span_processor(processor)
+        with provider.get_tracer("test").start_as_current_span("one"):
+            pass
+        async with asyncio.timeout(5):
+            await Export(provider, processor, exporter).close()
+        assert [span.name for span in exporter.get_finished_spans()] == ["one"]
