@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.errors import BadRequest
 from gateway.host_names import HostPatterns, parse_host
 from gateway.names import dns_name, inline_dns_name, key_name, uninline_dns_name
+from gateway.proxies import Proxies
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
 from merkledag.dnslink import MAX_LABEL_CHARS, is_dns_name
@@ -59,6 +60,7 @@ class Hosts:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._proxies = Proxies(settings)
         self._gateways = HostPatterns(settings.subdomain_hosts)
         self._paths = HostPatterns(settings.path_hosts)
         self._trustless = HostPatterns(settings.trustless_hosts)
@@ -73,7 +75,8 @@ class Hosts:
         """
         headers = request.headers
         scheme, host = target or (request.scheme, headers.get("Host", ""))
-        if self._settings.trust_forwarded_headers:
+        is_forwarded = "X-Forwarded-Host" in headers or "X-Forwarded-Proto" in headers
+        if is_forwarded and self._proxies.may_say_host(request.remote):
             host = _first(headers.get("X-Forwarded-Host")) or host
             forwarded = _first(headers.get("X-Forwarded-Proto")).lower()
             scheme = forwarded if forwarded in ("http", "https") else scheme

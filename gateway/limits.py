@@ -10,13 +10,12 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.proxies import Proxies, parse_address
 from gateway.settings import GatewaySettings
 
 _SWEEP_S: Final = 1.0
 _MAX_FORWARDED: Final = 32  # addresses of X-Forwarded-For that are looked at, from the nearest one
 _IPV6_CLIENT_BITS: Final = 64  # a household or machine has at least one such network
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Clients:
@@ -30,9 +29,7 @@ class Clients:
     def __init__(self, settings: GatewaySettings, limit: int) -> None:
         self._limit = limit
         self._running: dict[str, int] = {}
-        trusted = settings.trusted_proxies if settings.trust_forwarded_headers else ()
-        self._trusted = tuple(ipaddress.ip_network(text, strict=False) for text in trusted)
-        self._is_trusted = lru_cache(maxsize=1024)(self._look_up)
+        self._is_trusted = Proxies(settings).named
 
     def of(self, request: web.BaseRequest) -> str | None:
         """The client's address, or None for nobody's."""
@@ -46,7 +43,7 @@ class Clients:
         for hop in reversed(hops):
             address = hop.strip()
             if not self._is_trusted(address):
-                return address if _parse(address) is not None else None
+                return address if parse_address(address) is not None else None
         return None
 
     def of_peer(self, address: str) -> str | None:
@@ -75,27 +72,14 @@ class Clients:
         else:
             del self._running[key]
 
-    def _look_up(self, text: str) -> bool:
-        address = _parse(text)
-        return address is not None and any(address in network for network in self._trusted)
-
 
 @lru_cache(maxsize=4096)
 def fairness_key(address: str) -> str:
     """What is counted as one client: an IPv4 address, or an IPv6 network of 64 bits."""
-    parsed = _parse(address)
+    parsed = parse_address(address)
     if parsed is None or parsed.version == 4:
         return address
     return str(ipaddress.ip_network((parsed, _IPV6_CLIENT_BITS), strict=False))
-
-
-def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
 
 
 class Running:

@@ -27,12 +27,12 @@ class GatewaySettings:
     subdomain_hosts: tuple[str, ...] = ("localhost",)  # hosts whose subdomains are origins; () = none
     path_hosts: tuple[str, ...] = ()  # path gateways, whose names are never looked up as DNSLinks
     dnslink_hosts: bool = True  # other host names are DNSLink names
-    trust_forwarded_headers: bool = True  # X-Forwarded-Host and -Proto, as a proxy in front sets them
+    trust_forwarded_headers: bool = True  # X-Forwarded-For, -Host and -Proto, as a proxy in front sets them
 
     # How much at once
     max_concurrent_requests: int = 1024  # more: 429
     max_client_requests: int = 128  # of one address (IPv6: one /64) at once; more: 429
-    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # their X-Forwarded-For is believed
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # theirs are believed
     max_connections: int = 4096  # more: the longest idle one makes room, else it is closed at once
     max_client_connections: int = 512  # of one address that is no trusted proxy; likewise among its own
     retry_after_s: int = 5
