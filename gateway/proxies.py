@@ -21,7 +21,7 @@ class Proxies:
         self.named = lru_cache(maxsize=_REMEMBERED)(self._look_up)  # whether an address is that of one
 
     def may_say_host(self, peer: str | None) -> bool:
-        """Whether a peer's X-Forwarded-Host and -Proto count: a proxy's do; where none is named, anybody's."""
+        """Whether X-Forwarded-Host and -Proto of a peer count: of proxies, or of all where none is named."""
         return self.named(peer or "") if self._networks else self._believes
 
     def _look_up(self, text: str) -> bool:
