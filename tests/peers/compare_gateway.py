@@ -31,10 +31,12 @@ from tests.peers import support
 from tests.peers.gateway_answers import Differences, Server, differences
 from tests.peers.gateway_content import TTL_S, Content, make_content
 from tests.peers.gateway_known import Case, explain
-from tests.peers.gateway_requests import SUBDOMAINS, Request, random_request
+from tests.peers.gateway_requests import PATHS, SUBDOMAINS, TRUSTLESS, Request, random_request
 
 ENDING_TIMEOUT_S = 5
-SETTINGS = GatewaySettings(subdomain_hosts=(SUBDOMAINS,), path_hosts=("127.0.0.1",))
+SETTINGS = GatewaySettings(
+    subdomain_hosts=(SUBDOMAINS,), path_hosts=(PATHS, TRUSTLESS), trustless_hosts=(TRUSTLESS,)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def their_gateway(content: Content, folder: Path) -> Iterator[Server]:
     config = {
         "car": str(archive),
         "hosts": [SUBDOMAINS],
+        "strict": [TRUSTLESS],
         "names": {name: {"path": path, "ttl_s": TTL_S} for name, path in content.names.items()},
         "records": {key: base64.b64encode(record).decode() for key, record in content.records.items()},
     }
@@ -75,7 +78,7 @@ def their_gateway(content: Content, folder: Path) -> Iterator[Server]:
     try:
         process.stdin.write(json.dumps(config) + "\n")
         process.stdin.flush()
-        server = Server(process.stdout.readline().strip())
+        server = Server(process.stdout.readline().strip(), may_hang_up=True)
         yield server
         server.close()
     finally:

@@ -87,13 +87,20 @@ class Answer:
         return self.header("Content-Type").partition(";")[0].strip().lower()
 
 
-class Server:
-    """A connection to one gateway, kept open."""
+Headers = tuple[tuple[str, str], ...]
 
-    def __init__(self, url: str) -> None:
+
+class Server:
+    """A connection to one gateway, kept open.
+
+    With `may_hang_up`, it may be closed between two requests without a word, as boxo's is at times.
+    """
+
+    def __init__(self, url: str, *, may_hang_up: bool = False) -> None:
         address = urlsplit(url)
         self._address = (address.hostname or "", address.port or 0)
         self._link: socket.socket | None = None
+        self._may_hang_up = may_hang_up
 
     def ask(self, request: Request) -> Answer:
         """The answer, with what the conditions of the request stand for asked before."""
@@ -105,7 +112,7 @@ class Server:
             before = self._send(request.method, request.target, "1.1", plain)
             known = {
                 "{etag}": before.header("Etag") or '"none"',
-                "{modified}": before.header("Last-Modified"),
+                "{modified}": before.header("Last-Modified") or UNKNOWN_DATE,
             }
             headers = tuple((name, _filled(value, known)) for name, value in headers)
         return self._send(request.method, request.target, request.version, headers)
@@ -115,14 +122,23 @@ class Server:
             self._link.close()
             self._link = None
 
-    def _send(self, method: str, target: str, version: str, headers: tuple[tuple[str, str], ...]) -> Answer:
+    def _send(self, method: str, target: str, version: str, headers: Headers) -> Answer:
         lines = [f"{method} {target} HTTP/{version}", *(f"{name}: {value}" for name, value in headers)]
         data = "\r\n".join((*lines, "", "")).encode("latin-1")
+        kept = self._link is not None
+        try:
+            return self._exchange(data, method)
+        except (http.client.RemoteDisconnected, ConnectionError):
+            self.close()
+            if not (kept and self._may_hang_up):
+                raise
+            return self._exchange(data, method)
+
+    def _exchange(self, data: bytes, method: str) -> Answer:
         if self._link is None:
             self._link = socket.create_connection(self._address, timeout=TIMEOUT_S)
         self._link.sendall(data)
-        response = http.client.HTTPResponse(self._link, method=method)
-        try:
+        with http.client.HTTPResponse(self._link, method=method) as response:
             response.begin()
             whole = True
             try:
@@ -135,11 +151,6 @@ class Server:
             if response.will_close or not whole:
                 self.close()
             return Answer(response.status, fields, body, whole)
-        except (http.client.HTTPException, OSError):
-            self.close()
-            raise
-        finally:
-            response.close()
 
 
 def _filled(value: str, known: Mapping[str, str]) -> str:

@@ -13,7 +13,15 @@ from urllib.parse import parse_qs, unquote
 
 from tests.peers.gateway_answers import HEADERS, Answer
 from tests.peers.gateway_content import UNKNOWN_NAME, Content
-from tests.peers.gateway_requests import FORMATS, MEDIA_TYPES, PATHS, SUBDOMAINS, Request, subdomain_label
+from tests.peers.gateway_requests import (
+    FORMATS,
+    MEDIA_TYPES,
+    PATHS,
+    SUBDOMAINS,
+    TRUSTLESS,
+    Request,
+    subdomain_label,
+)
 
 DATA = ("json", "cbor", "dag-json", "dag-cbor")
 BASES = ("base32", "base36", "base58btc", "base16", "base64url", "base32upper")
@@ -82,9 +90,12 @@ class Case:
     @property
     def mutable(self) -> bool:
         """Whether it is content behind a name."""
-        if self.host.partition(":")[0] in (PATHS, SUBDOMAINS):
-            return self.path.startswith("/ipns/")
-        return ".ipfs." not in self.host
+        return ".ipfs." not in self.host if self.is_site else self.path.startswith("/ipns/")
+
+    @property
+    def is_site(self) -> bool:
+        """Whether the host is the origin of what it serves, where `_redirects` counts."""
+        return self.host.partition(":")[0] not in (PATHS, SUBDOMAINS, TRUSTLESS)
 
     def asks_for(self, *names: str) -> bool:
         """Whether the URL names one of these formats, or Accept does where it names none."""
@@ -172,7 +183,9 @@ KNOWN = (
         lambda case: "%" in case.path and case.theirs.status == 400,
     ),
     Known("a stray %", ("Access-Control-Allow-Origin",), lambda case: "%" in case.path),
-    Known("fragments", (*STATUS, "Location"), lambda case: "#" in case.request.target),
+    Known("`/ipfs/?uri=`", STATUS, lambda case: "?uri=" in case.request.target and case.is_site),
+    Known("two slashes", (*STATUS, "Location"), lambda case: "//" in case.path),
+    Known("fragments", ALL, lambda case: "#" in case.request.target),
     Known("Accept", ALL, lambda case: case.weighs),
     Known("Accept", STATUS, lambda case: ";version" in case.accept),
     Known("unknown formats", ALL, lambda case: case.format != "" and case.format not in FORMATS),
@@ -222,10 +235,8 @@ KNOWN = (
     Known("Content-Location", ("Content-Location",), lambda case: case.accept != ""),
     Known("X-Ipfs-Roots", ("X-Ipfs-Roots",), lambda case: case.mutable),
     Known("X-Ipfs-Path", ("X-Ipfs-Path",), lambda case: not case.path.isascii()),
-    Known(
-        "Location", ("Location",), lambda case: "%25" in case.theirs.header("Location") or "//" in case.path
-    ),
-    Known("types", ("Content-Type",), lambda case: case.range != "" or case.mutable),
+    Known("Location", ("Location",), lambda case: "%25" in case.theirs.header("Location")),
+    Known("types", ("Content-Type",), lambda case: case.range != "" or case.is_site),
     Known(
         "dots and NUL",
         STATUS,

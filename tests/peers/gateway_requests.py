@@ -13,6 +13,7 @@ from tests.peers.gateway_content import BIG, BY_KEY, SITE, UNKNOWN_NAME, Content
 
 SUBDOMAINS = "dweb.test"  # its subdomains are origins
 PATHS = "127.0.0.1"
+TRUSTLESS = "trustless.test"  # gives only what can be verified
 MEDIA_TYPES = {
     "raw": "application/vnd.ipld.raw",
     "car": "application/vnd.ipld.car",
@@ -85,8 +86,10 @@ class _Maker:
         kind = self._draw.random()
         if kind < 0.7:
             return PATHS, self._content_path()
-        if kind < 0.76:
+        if kind < 0.73:
             return SUBDOMAINS, self._content_path()
+        if kind < 0.76:
+            return TRUSTLESS, self._content_path()
         if kind < 0.9:
             root = self._draw.choice(list(self._content.roots))
             label = self._cid_form(self._content.roots[root]) if self._draw.random() < 0.3 else ""

@@ -22,6 +22,7 @@ import (
 type gatewayConfig struct {
 	Car     string                 `json:"car"`
 	Hosts   []string               `json:"hosts"`   // their subdomains are origins
+	Strict  []string               `json:"strict"`  // give only what can be verified
 	Names   map[string]fixedTarget `json:"names"`   // DNSLinks and keys in base36
 	Records map[string][]byte      `json:"records"` // by key in base36
 }
@@ -49,6 +50,9 @@ func serveGateway(ctx context.Context, config gatewayConfig, input io.Reader) er
 		known[host] = &gateway.PublicGateway{
 			Paths: []string{"/ipfs", "/ipns"}, UseSubdomains: true, InlineDNSLink: true, DeserializedResponses: true,
 		}
+	}
+	for _, host := range config.Strict {
+		known[host] = &gateway.PublicGateway{Paths: []string{"/ipfs", "/ipns"}}
 	}
 	settings := gateway.Config{
 		DeserializedResponses: true, PublicGateways: known, MetricsRegistry: prometheus.NewRegistry(),
