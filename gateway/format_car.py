@@ -54,9 +54,8 @@ def car_request(query: Mapping[str, str], dups: str | None) -> CarRequest:
     text = query.get("entity-bytes")
     if text is None:
         return CarRequest(scope, None, dups == "y")
-    if "dag-scope" in query and scope != "entity":
-        raise BadRequest("entity-bytes needs dag-scope=entity")
     try:
+        # "It implies dag-scope=entity" (trustless gateway spec), whatever scope is named beside it.
         return CarRequest("entity", parse_entity_bytes(text), dups == "y")
     except ValueError as error:
         raise BadRequest(f"entity-bytes: {error}") from None

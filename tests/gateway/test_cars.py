@@ -47,7 +47,6 @@ async def test_car_duplicates_are_sent_on_demand_only(site: Site) -> None:
     [
         ("format=car&dag-scope=some", 400),
         ("format=car&entity-bytes=x", 400),
-        ("format=car&entity-bytes=0:*&dag-scope=all", 400),
         ("format=car&car-version=2", 406),
         ("format=car&car-order=bfs", 406),
     ],
@@ -136,6 +135,13 @@ async def test_entity_bytes_are_the_least_blocks(site: Site, part: str, leaves: 
         answer = await site.get(f"/ipfs/{cid}?format=car{scope}&entity-bytes={part}")
         assert answer.status == 200
         assert read_car(answer.body) == ([cid], expected)
+
+
+@pytest.mark.parametrize("scope", ["all", "block"])
+async def test_entity_bytes_imply_their_scope(site: Site, scope: str) -> None:
+    part = f"/ipfs/{site.large}?format=car&entity-bytes=0:5"
+    named = await site.get(f"{part}&dag-scope={scope}")
+    assert (named.status, named.body) == (200, (await site.get(part)).body)
 
 
 @pytest.mark.parametrize("part", [f"{SIZE}:*", f"{SIZE + 5}:{SIZE + 9}", f"-{SIZE + 9}:-{SIZE + 1}"])
