@@ -101,7 +101,7 @@ def node(size_mib: int, chunk_bytes: int, files: int, delay_s: float) -> None:
 def gateway(peer: str, folder: str) -> None:
     """A gateway's process: prints its port, then serves until it is ended."""
     from gateway.app import build_app
-    from gateway.listener import listen
+    from gateway.serving.listener import listen
     from gateway.settings import GatewaySettings
     from merkledag.cid import CID
     from storage_node.blockstore.store import open_store

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 from cli.compose import block_source
 from cli.output import describe, invalid, note
 from cli.settings_gateway import gateway_settings
-from gateway.access_log import AccessLogFile
 from gateway.app import build_app
-from gateway.control import Readiness
-from gateway.denylist_files import DenylistError, Denylists
-from gateway.listener import Listener, listen_on
-from gateway.metrics import Metrics, Snapshot
+from gateway.denylists.files import DenylistError, Denylists
+from gateway.operating.access_log import AccessLogFile
+from gateway.operating.control import Readiness
+from gateway.operating.metrics import Metrics, Snapshot
+from gateway.operating.tracing import OpenTelemetryTracer, Tracer, TracingUnavailableError, start_export
+from gateway.serving.listener import Listener, listen_on
 from gateway.settings import GatewaySettings
-from gateway.tracing import OpenTelemetryTracer, Tracer, TracingUnavailableError, start_export
 
 if TYPE_CHECKING:
     from cli.home import Home

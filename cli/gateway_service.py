@@ -28,8 +28,8 @@ from cli.sockets import Bound, bind, passed
 from cli.workers import Worker, Workers
 from cli.workers_local import LocalWorker
 from cli.workers_process import ProcessWorker
-from gateway.control import build_control_app
-from gateway.listener import LAST_REQUEST_S
+from gateway.operating.control import build_control_app
+from gateway.serving.listener import LAST_REQUEST_S
 
 FindLedger = Callable[[], str | None]
 # What a reload leaves as it is; in this process also how the store was opened.

@@ -54,7 +54,7 @@ async def listening(
 async def serving(app: Application, home: Home, role: str, listen: str) -> AsyncIterator[str]:
     """Serves `app` at `listen`, under the gateway's limits on connections and times; yields the URL."""
     from cli.settings_gateway import gateway_settings
-    from gateway.listener import listen_on
+    from gateway.serving.listener import listen_on
 
     settings = gateway_settings(home.config)
     bound = bind(role, listen)

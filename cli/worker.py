@@ -44,7 +44,7 @@ async def serve(descriptor: int, sockets: Sequence[socket.socket], ledger_url: s
 async def _answer(channel: Channel, sockets: Sequence[socket.socket], ledger_url: str | None) -> int:
     from cli.compose_gateway import answering
     from cli.home import Home
-    from gateway.listener import LAST_REQUEST_S
+    from gateway.serving.listener import LAST_REQUEST_S
 
     orders: asyncio.Queue[Order] = asyncio.Queue()
     loop = asyncio.get_running_loop()

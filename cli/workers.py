@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from cli.output import describe, note
-from gateway.control import Readiness
-from gateway.metrics import Snapshot, merge, retired
+from gateway.operating.control import Readiness
+from gateway.operating.metrics import Snapshot, merge, retired
 
 STEADY_S: Final = 10.0  # who served so long ended by chance, and is started again at once
 FIRST_PAUSE_S: Final = 0.5

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.control import Readiness
-from gateway.metrics import Snapshot
+from gateway.operating.control import Readiness
+from gateway.operating.metrics import Snapshot
 
 if TYPE_CHECKING:
     from cli.compose_gateway import Answering

@@ -12,8 +12,8 @@ from typing import Final
 from cli.output import CommandError, ExitCode
 from cli.processes import Lifeline, end, spawn
 from cli.worker_channel import Channel, Document
-from gateway.control import Readiness
-from gateway.metrics import Snapshot, is_snapshot
+from gateway.operating.control import Readiness
+from gateway.operating.metrics import Snapshot, is_snapshot
 
 START_TIMEOUT_S: Final = 60.0
 ANSWER_TIMEOUT_S: Final = 2.0

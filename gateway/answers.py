@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway import errors, headers, page_error, style
+from gateway import errors, headers
 from gateway.errors import GatewayError
+from gateway.pages import error as page_error
+from gateway.pages import style
 from merkledag.errors import (
     InvalidCID,
     InvalidPath,

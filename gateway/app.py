@@ -10,18 +10,18 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.access_log import AccessLog
-from gateway.control import Readiness, Ready, health_response, readiness_response
-from gateway.denylist_files import Denylists
+from gateway.denylists.files import Denylists
+from gateway.denylists.screen import Screen
 from gateway.dispatch import Gateway
 from gateway.front import METHODS, Front, Observers
-from gateway.listener import CANCEL_WITH_CLIENT, SOLE_HANDLER, SoleHandler
-from gateway.metrics import Metrics
-from gateway.screen import Screen
+from gateway.operating.access_log import AccessLog
+from gateway.operating.control import Readiness, Ready, health_response, readiness_response
+from gateway.operating.metrics import Metrics
+from gateway.operating.tracing import Tracer
+from gateway.operating.watched import WatchedNames, WatchedSource
+from gateway.serving.listener import CANCEL_WITH_CLIENT, SOLE_HANDLER, SoleHandler
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource, NameResolver, RecordSource
-from gateway.tracing import Tracer
-from gateway.watched import WatchedNames, WatchedSource
 
 _OWN_PATHS: Final = ("/healthz", "/readyz")
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
-from gateway.body import Body
+from gateway.denylists.screen import ScreenedSource
 from gateway.errors import (
     ContentInvalid,
     ContentMissing,
@@ -18,7 +18,7 @@ from gateway.errors import (
     first_line,
 )
 from gateway.lookahead import DagAhead, FileAhead, Links, LookAhead
-from gateway.screen import ScreenedSource
+from gateway.serving.body import Body
 from gateway.settings import GatewaySettings
 from gateway.source import Asking, BlockSource, Retrieval
 from merkledag.cid import CID

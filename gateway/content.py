@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gateway import errors, headers
+from gateway.addresses.names import resolve_name
+from gateway.addresses.request import ContentRequest
 from gateway.blocks import Blocks
-from gateway.metrics import Metrics
-from gateway.names import resolve_name
-from gateway.request import ContentRequest
-from gateway.screen import Screen, Way
+from gateway.denylists.screen import Screen, Way
+from gateway.operating.metrics import Metrics
 from gateway.settings import GatewaySettings
 from gateway.source import NameResolver
 from merkledag.cid import CID

@@ -7,30 +7,30 @@ from dataclasses import replace
 from aiohttp import web
 
 from gateway import errors
-from gateway.addressing import Addressing
+from gateway.addresses.hosts import Hosts
+from gateway.addresses.request import ContentRequest, read_target, split_proxied
+from gateway.addresses.site_rules import serve_missing
+from gateway.addresses.target import Addressing
 from gateway.answers import translate
 from gateway.blocks import Blocks
-from gateway.conditional import field, only_if_cached
 from gateway.content import Located, Locator, known_stat
+from gateway.denylists.screen import Screen
 from gateway.exchange import Exchange
-from gateway.format_block import NATIVE, require_whole, serve_codec, serve_raw
-from gateway.format_car import serve_absence, serve_car
-from gateway.format_file import serve_file, unchanged_file
-from gateway.format_listing import serve_directory
-from gateway.format_node import serve_node, wants_node
-from gateway.format_record import serve_record
-from gateway.format_tar import serve_tar
-from gateway.hosts import Hosts
-from gateway.metrics import Metrics
-from gateway.negotiation import Format, Wanted, negotiate
+from gateway.formats.block import NATIVE, require_whole, serve_codec, serve_raw
+from gateway.formats.car import serve_absence, serve_car
+from gateway.formats.conditional import field, only_if_cached
+from gateway.formats.file import serve_file, unchanged_file
+from gateway.formats.folder import serve_directory
+from gateway.formats.negotiation import Format, Wanted, negotiate
+from gateway.formats.node import serve_node, wants_node
+from gateway.formats.record import serve_record
+from gateway.formats.tar import serve_tar
+from gateway.operating.metrics import Metrics
 from gateway.passage import note_kind
-from gateway.request import ContentRequest, read_target, split_proxied
-from gateway.screen import Screen
+from gateway.serving.turns import Turns, Work
 from gateway.settings import GatewaySettings
 from gateway.shortcut import Shortcuts
-from gateway.site_rules import serve_missing
 from gateway.source import BlockSource, NameResolver, RecordSource
-from gateway.turns import Turns, Work
 from merkledag.codecs import DAG_PB, RAW
 from merkledag.errors import MerkledagError, NoSuchLink, NotADirectory
 from merkledag.nodes import Nodes

@@ -10,9 +10,11 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.addresses.request import ContentRequest, encode_path
 from gateway.blocks import Blocks
-from gateway.body import Body
-from gateway.conditional import (
+from gateway.content import Located
+from gateway.errors import Gone, PreconditionFailed
+from gateway.formats.conditional import (
     changed_after,
     field,
     last_modified,
@@ -20,14 +22,12 @@ from gateway.conditional import (
     matches_strongly,
     range_still_valid,
 )
-from gateway.content import Located
-from gateway.errors import Gone, PreconditionFailed
+from gateway.formats.negotiation import Format, Wanted
+from gateway.formats.ranges import Span, parse_range
 from gateway.headers import content_headers
-from gateway.negotiation import Format, Wanted
-from gateway.ranges import Span, parse_range
-from gateway.request import ContentRequest, encode_path
+from gateway.serving.body import Body
+from gateway.serving.turns import Work
 from gateway.settings import GatewaySettings
-from gateway.turns import Work
 
 # Sends bytes `start` to `end` of the representation.
 Sender = Callable[[Body, int, int], Awaitable[None]]

@@ -12,15 +12,15 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.access_log import CLIENT_LEFT, AccessLog, AccessRecord
 from gateway.answers import error_response, translate
 from gateway.errors import Denied, GatewayError, MethodNotAllowed, RetrievalTimeout, TooManyRequests
 from gateway.headers import base_headers
-from gateway.limits import Clients, Running
-from gateway.metrics import Metrics
+from gateway.operating.access_log import CLIENT_LEFT, AccessLog, AccessRecord
+from gateway.operating.limits import Clients, Running
+from gateway.operating.metrics import Metrics
+from gateway.operating.tracing import Tracer
 from gateway.passage import Passage, begin_passage
 from gateway.settings import GatewaySettings
-from gateway.tracing import Tracer
 from merkledag.errors import MerkledagError
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

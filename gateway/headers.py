@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multidict import CIMultiDict
 
-from gateway.request import ContentRequest
+from gateway.addresses.request import ContentRequest
 
 IMMUTABLE = "public, max-age=29030400, immutable"
 STALE_LISTING = "stale-while-revalidate=2678400"

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from gateway.body import Body
+    from gateway.serving.body import Body
 
 Kind = Literal["file", "listing", "raw", "car", "tar", "codec", "record", "page"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, fields
 
-from gateway.host_names import HostPatterns, is_address
+from gateway.addresses.host_names import HostPatterns, is_address
 
 KIB = 1024
 MIB = 1024 * KIB

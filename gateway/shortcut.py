@@ -8,12 +8,12 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from gateway.conditional import field
+from gateway.addresses.request import Kind
 from gateway.content import MAX_REMEMBERED_CHARS, Located, Node
 from gateway.exchange import Exchange
+from gateway.formats.conditional import field
+from gateway.formats.negotiation import Format, negotiate
 from gateway.headers import base_headers
-from gateway.negotiation import Format, negotiate
-from gateway.request import Kind
 from gateway.source import BlockSource
 from merkledag.codecs import RAW
 

@@ -10,8 +10,8 @@ import pytest
 
 from cli.output import CommandError
 from cli.workers import MAX_DRAINING, MAX_FAILURES, STEADY_S, Workers
-from gateway.control import Readiness
-from gateway.metrics import Snapshot, series
+from gateway.operating.control import Readiness
+from gateway.operating.metrics import Snapshot, series
 
 REQUESTS = series("requests_total", method="GET", status="2xx")
 CONNECTIONS = series("connections")

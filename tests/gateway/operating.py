@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from gateway.app import build_app
-from gateway.listener import listen
+from gateway.serving.listener import listen
 from gateway.settings import GatewaySettings
 from gateway.source import BlockSource
 from tests.gateway.support import Client, MemoryNames

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from aiohttp import ClientSession, ClientTimeout
 
 from gateway.app import build_app
-from gateway.listener import listen
+from gateway.serving.listener import listen
 from gateway.settings import GatewaySettings
 from gateway.source import NameRecord, NameTarget
 from merkledag import car, ipns

@@ -11,7 +11,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
 from gateway.app import build_app
-from gateway.listener import Listener, listen
+from gateway.serving.listener import Listener, listen
 from gateway.settings import GatewaySettings
 from gateway.source import NameRecord, NameTarget
 from merkledag.block import Block

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from gateway.access_log import AccessLogFile, AccessRecord, combined_line, json_line
-from gateway.tracing import Export, OpenTelemetryTracer
+from gateway.operating.access_log import AccessLogFile, AccessRecord, combined_line, json_line
+from gateway.operating.tracing import Export, OpenTelemetryTracer
 from merkledag.cid import CID
 from tests.gateway.operating import operated
 from tests.gateway.support import MemorySource, add_file
@@ -142,7 +142,7 @@ async def test_spans_are_sent_at_the_end_but_nobody_waits_for_a_collector_that_h
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for exporter, patience_s in ((InMemorySpanExporter(), 10.0), (Hanging(), 0.01)):
-        monkeypatch.setattr("gateway.tracing._FLUSH_S", patience_s)
+        monkeypatch.setattr("gateway.operating.tracing._FLUSH_S", patience_s)
         provider = TracerProvider()
         processor = BatchSpanProcessor(exporter)
         provider.add_span_processor(processor)

@@ -9,11 +9,11 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.addressing import Addressing
+from gateway.addresses.host_names import parse_host
+from gateway.addresses.hosts import Hosts
+from gateway.addresses.request import read_target, split_proxied
+from gateway.addresses.target import Addressing
 from gateway.errors import GatewayError
-from gateway.host_names import parse_host
-from gateway.hosts import Hosts
-from gateway.request import read_target, split_proxied
 from gateway.settings import GatewaySettings
 from tests.gateway.support import MemoryNames
 

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.app import add_trustless_routes
-from gateway.listener import listen
+from gateway.serving.listener import listen
 from gateway.settings import GatewaySettings
 from merkledag import dag_cbor
 from merkledag.block import Block

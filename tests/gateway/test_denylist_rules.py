@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.denylist import Rules
-from gateway.denylist_files import DenylistError, Denylists
-from gateway.denylist_header import Header, InvalidHeaderError, read_header, split_header
+from gateway.denylists.files import DenylistError, Denylists
+from gateway.denylists.header import Header, InvalidHeaderError, read_header, split_header
+from gateway.denylists.rules import Rules
 from merkledag.cid import CID
 from merkledag.codecs import DAG_PB, RAW
 from tests.gateway.denylist_cases import CASES, Case, legacy, modern, naively_denied

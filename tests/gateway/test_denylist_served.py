@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.denylist_files import Denylists
-from gateway.metrics import Metrics
+from gateway.denylists.files import Denylists
+from gateway.operating.metrics import Metrics
 from gateway.source import NameRecord, NameTarget
 from merkledag.builder import build_file
 from merkledag.cid import CID
@@ -147,7 +147,7 @@ async def test_a_list_says_that_the_law_demands_it(source: MemorySource, tmp_pat
 async def test_lines_appended_while_running_are_taken_up(
     source: MemorySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.denylist_files.REFRESH_S", 0.01)
+    monkeypatch.setattr("gateway.denylists.files.REFRESH_S", 0.01)
     cid, _ = add_file(source, BAD)
     lists = lists_of(tmp_path)
     async with operated(source, denylist=lists) as client:
@@ -252,7 +252,7 @@ async def test_a_denied_readme_is_not_shown_in_its_folder(source: MemorySource, 
 async def test_what_old_rules_let_pass_while_new_ones_came_is_looked_at_again(
     source: MemorySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.denylist_files.REFRESH_S", 0.01)
+    monkeypatch.setattr("gateway.denylists.files.REFRESH_S", 0.01)
     root, _ = add_tree(source, {"sub": {"file": b"fine until now"}})
     sub, _ = add_tree(source, {"file": b"fine until now"})
     source.move_to_remote()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.metrics import Metrics, exposition
+from gateway.operating.metrics import Metrics, exposition
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "deploy"
 COMMAND_TIMEOUT_S = 60

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.app import build_app
-from gateway.listener import listen
+from gateway.serving.listener import listen
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
 from tests.gateway.support import Client, MemorySource, add_file, add_tree, serving

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway import listing
-from gateway.disposition import disposition
-from gateway.listing_query import ListingQuery, Sort, matcher, natural, read_listing_query
+from gateway.formats.disposition import disposition
+from gateway.pages import listing
+from gateway.pages.listing_query import ListingQuery, Sort, matcher, natural, read_listing_query
 from gateway.settings import GatewaySettings
 from merkledag import dag_pb, unixfs
 from merkledag.block import Block

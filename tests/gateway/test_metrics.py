@@ -7,9 +7,8 @@ import json
 from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.control import Readiness, build_control_app
-from gateway.listener import listen
-from gateway.metrics import (
+from gateway.operating.control import Readiness, build_control_app
+from gateway.operating.metrics import (
     FAMILIES,
     PREFIX,
     Metrics,
@@ -20,6 +19,7 @@ from gateway.metrics import (
     retired,
     series,
 )
+from gateway.serving.listener import listen
 from gateway.settings import GatewaySettings
 from gateway.source import NameTarget
 from merkledag.cid import CID

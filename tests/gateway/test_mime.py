@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import mime
-from gateway.mime_names import BY_ENDING
+from gateway.formats import mime
+from gateway.formats.mime_names import BY_ENDING
 
 
 @pytest.mark.parametrize(

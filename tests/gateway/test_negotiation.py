@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import BadRequest, NotAcceptable
-from gateway.negotiation import CarParams, Format, Wanted, negotiate
+from gateway.formats.negotiation import CarParams, Format, Wanted, negotiate
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from gateway import readme, style
-from gateway.pages import human_size, mode_text, text, time_tag
-from gateway.preview import DUMPED_BYTES, LINES_A_PAGE
+from gateway.pages import readme, style
+from gateway.pages.frame import human_size, mode_text, text, time_tag
+from gateway.pages.preview import DUMPED_BYTES, LINES_A_PAGE
 from gateway.source import NameTarget
 from merkledag import dag_pb, unixfs, values
 from merkledag.block import Block

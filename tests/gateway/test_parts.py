@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.addresses.hosts import cid_label, name_and_label
+from gateway.addresses.names import inline_dns_name, key_name, uninline_dns_name
+from gateway.addresses.request import encode_path, parse_query, split_path, split_target
 from gateway.errors import BadRequest, RangeNotSatisfiable, UriTooLong
-from gateway.hosts import cid_label, name_and_label
-from gateway.names import inline_dns_name, key_name, uninline_dns_name
-from gateway.pages import human_size
-from gateway.ranges import Span, parse_range
-from gateway.request import encode_path, parse_query, split_path, split_target
+from gateway.formats.ranges import Span, parse_range
+from gateway.pages.frame import human_size
 from gateway.settings import GatewaySettings
 from merkledag.cid import CID
 from merkledag.dnslink import is_dns_name

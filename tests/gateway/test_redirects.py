@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.addresses.redirects import InvalidRedirectsError, find_rule, parse_redirects, with_query
 from gateway.errors import GatewayError, UriTooLong
-from gateway.redirects import InvalidRedirectsError, find_rule, parse_redirects, with_query
 from gateway.settings import GatewaySettings
 from gateway.source import NameTarget
 from merkledag.cid import CID

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from aiohttp import web
 
-from gateway.listener import SOLE_HANDLER, Listener, SoleHandler, listen, listen_on
+from gateway.serving.listener import SOLE_HANDLER, Listener, SoleHandler, listen, listen_on
 from gateway.settings import GatewaySettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from gateway import turns
-from gateway.page_listing import ListingPage
-from gateway.turns import PLACE_S, SLICE_S, Turns, Work
+from gateway.pages.folder import ListingPage
+from gateway.serving import turns
+from gateway.serving.turns import PLACE_S, SLICE_S, Turns, Work
 from tests.gateway.support import MemorySource, add_file, add_tree, serving
 
 _PAGES = 24

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.conditional import (
+from gateway.formats.conditional import (
     changed_after,
     last_modified,
     matches_any,
@@ -16,7 +16,7 @@ from gateway.conditional import (
     parse_date,
     range_still_valid,
 )
-from gateway.disposition import disposition
+from gateway.formats.disposition import disposition
 
 NOVEMBER = 784_111_777
 

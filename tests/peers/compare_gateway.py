@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.app import build_app
-from gateway.listener import listen
+from gateway.serving.listener import listen
 from gateway.settings import GatewaySettings
 from gateway.source import NameRecord, NameTarget
 from merkledag.block import Block

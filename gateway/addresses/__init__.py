@@ -1,0 +1,1 @@
+"""From a request's host, path and query to content: hosts, names, redirects."""

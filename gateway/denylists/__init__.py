@@ -1,0 +1,1 @@
+"""Denylists in the compact format (IPIP-0383), and how they are applied."""

@@ -1,0 +1,1 @@
+"""What operators see and set: counts, limits, logs, traces, the control listener."""

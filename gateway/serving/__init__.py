@@ -1,0 +1,1 @@
+"""Connections, and bytes on them, that slow and hostile clients cannot exhaust."""
