@@ -40,11 +40,11 @@ def rounds(folder: Path, how: str, number: int, seed: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("how", "number"),
     [
-        pytest.param("kill", 24, id="killed between two system calls"),
-        pytest.param("tear", 14, id="killed in the middle of a write"),
-        pytest.param("power", 18, id="the power cut, and what was not synced lost by chance"),
-        pytest.param("full", 12, id="a full disk"),
-        pytest.param("broken", 12, id="a disk with errors"),
+        pytest.param("kill", 16, id="killed between two system calls"),
+        pytest.param("tear", 10, id="killed in the middle of a write"),
+        pytest.param("power", 12, id="the power cut, and what was not synced lost by chance"),
+        pytest.param("full", 8, id="a full disk"),
+        pytest.param("broken", 8, id="a disk with errors"),
     ],
 )
 def test_what_was_acknowledged_is_there_and_everything_works_on(
