@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
@@ -55,12 +55,18 @@ class _Came(NamedTuple):
 class _Coming:
     """Blocks on their way to a reader, or here and not used yet.
 
+    `scout` asks for them; it begins with the first `take`.
+
     `prefetch_blocks` at once; the window is how many bytes they may have. It begins small and is doubled
     whenever the reader has to wait, up to `lookahead_bytes`.
     """
 
-    def __init__(self, source: BlockSource, settings: GatewaySettings) -> None:
+    def __init__(
+        self, source: BlockSource, settings: GatewaySettings, scout: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
         self._source = source
+        self._scout = scout
+        self._scouting: asyncio.Task[None] | None = None
         self._most_blocks = settings.prefetch_blocks
         self.most_bytes = settings.lookahead_bytes
         self.window_bytes = min(FIRST_WINDOW_BYTES, self.most_bytes)
@@ -69,6 +75,11 @@ class _Coming:
         self.ahead_bytes = 0  # of what came
         self.likely_bytes = LIKELY_BYTES
         self.changed = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was taken yet."""
+        return self._scouting is not None
 
     @property
     def flying(self) -> int:
@@ -132,6 +143,9 @@ class _Coming:
 
     async def take(self, cid: CID) -> bytes | None:
         """See LookAhead."""
+        if self._scouting is None:
+            self._scouting = asyncio.create_task(self._scout(), name=f"look-ahead {cid}")
+            await asyncio.sleep(0)
         came = self._came.get(cid.multihash)
         if came is not None:
             return came.data
@@ -140,13 +154,13 @@ class _Coming:
         task = self._flying.get(cid.multihash)
         return None if task is None else await asyncio.shield(task)
 
-    async def close(self, scout: asyncio.Task[None] | None) -> None:
+    async def close(self) -> None:
         """Ends all, and who asks for more."""
         tasks: list[asyncio.Task[bytes] | asyncio.Task[None]] = list(self._flying.values())
         self._flying.clear()
         self._came.clear()
-        if scout is not None:
-            tasks.append(scout)
+        if self._scouting is not None:
+            tasks.append(self._scouting)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -174,16 +188,15 @@ class FileAhead:
         self._source = source
         self._start = self._position = start
         self._end = end
-        self._coming = _Coming(source, settings)
+        self._coming = _Coming(source, settings, self._run)
         self._next: list[tuple[int, int, CID, int]] = [(0, 0, cid, end)]  # a heap: (base, number, CID, size)
         self._numbers = 0
         self._uses: dict[bytes, _Use] = {}
         self._order: deque[bytes] = deque()  # of the uses, as they were begun
-        self._scout: asyncio.Task[None] | None = None
 
     def wants(self, cid: CID, position: int) -> None:
         """See LookAhead."""
-        if self._scout is None:
+        if not self._coming.begun:
             return
         self._position = position
         while self._order and self._uses[self._order[0]].end <= position:
@@ -194,14 +207,11 @@ class FileAhead:
 
     async def take(self, cid: CID) -> bytes | None:
         """See LookAhead."""
-        if self._scout is None:
-            self._scout = asyncio.create_task(self._run(), name=f"look-ahead {cid}")
-            await asyncio.sleep(0)
         return await self._coming.take(cid)
 
     async def close(self) -> None:
         """See LookAhead."""
-        await self._coming.close(self._scout)
+        await self._coming.close()
 
     async def _run(self) -> None:
         while self._next or self._coming.flying:
@@ -271,7 +281,7 @@ class DagAhead:
     def __init__(self, source: BlockSource, root: CID, links: Links, settings: GatewaySettings) -> None:
         self._source = source
         self._links = links
-        self._coming = _Coming(source, settings)
+        self._coming = _Coming(source, settings, self._run)
         # A heap: a block comes behind its parent, and before what comes behind that.
         self._next: list[tuple[tuple[int, ...], CID]] = [((), root)]
         self._places: dict[bytes, tuple[int, ...]] = {}
@@ -279,7 +289,6 @@ class DagAhead:
         self._read = b""  # the block that was wanted last
         # Readers go back a little: they read a folder's names before the first entry.
         self._latest: deque[tuple[int, ...]] = deque(maxlen=LATEST)
-        self._scout: asyncio.Task[None] | None = None
 
     def wants(self, cid: CID, position: int) -> None:
         """See LookAhead. `position` says nothing here."""
@@ -301,14 +310,11 @@ class DagAhead:
 
     async def take(self, cid: CID) -> bytes | None:
         """See LookAhead."""
-        if self._scout is None:
-            self._scout = asyncio.create_task(self._run(), name=f"look-ahead {cid}")
-            await asyncio.sleep(0)
         return await self._coming.take(cid)
 
     async def close(self) -> None:
         """See LookAhead."""
-        await self._coming.close(self._scout)
+        await self._coming.close()
 
     async def _run(self) -> None:
         turn = 0
