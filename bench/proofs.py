@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 
 from proofs import bls, erasure, slot_tree
-from proofs.challenge import period_seed
+from proofs.challenge import Challenge, period_seed
 from proofs.commitment import PieceRow, PieceTree, commit_block
-from proofs.merkle_proof import Challenge, DatasetView, TreeView, prove, verify
+from proofs.merkle_proof import prove, verify
+from proofs.walk import DatasetView, TreeView
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

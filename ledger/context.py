@@ -16,7 +16,7 @@ from ledger.records import AccountRecord, ChainRecord, DatasetRecord, DealRecord
 from ledger.result import Code
 from ledger.state import State
 from merkledag.cid import CID
-from proofs.merkle_proof import Challenge
+from proofs.challenge import Challenge
 
 
 class ProofChecker(Protocol):

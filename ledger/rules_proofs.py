@@ -14,9 +14,9 @@ from ledger.records import DatasetRecord, Phase
 from ledger.result import Code
 from ledger.rules_datasets import Clock
 from ledger.transactions import Prove
-from proofs import merkle_proof
+from proofs.challenge import Challenge
 from proofs.errors import InvalidProof
-from proofs.merkle_proof import Challenge
+from proofs.proof import verify
 
 
 class RememberingChecker:
@@ -30,7 +30,7 @@ class RememberingChecker:
         what = (challenge, sha256(proof).digest())
         if what in self._passed:
             return
-        merkle_proof.verify(challenge, proof)
+        verify(challenge, proof)
         self._passed[what] = None
         if len(self._passed) > limits.MAX_REMEMBERED_PROOFS:
             self._passed.popitem(last=False)

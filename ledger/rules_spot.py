@@ -18,9 +18,8 @@ from ledger.result import Code
 from ledger.rules_faults import strike
 from ledger.transactions import Answer, Spot
 from merkledag.cid import CID
-from proofs.challenge import spot_seed
+from proofs.challenge import Challenge, spot_seed
 from proofs.errors import InvalidProof
-from proofs.merkle_proof import Challenge
 
 
 def challenge_of(deal: DealRecord, shard: ShardRecord, record: SpotRecord, terms: Params) -> Challenge:

@@ -14,7 +14,7 @@ from ledger.rules_proofs import challenge_of
 from ledger.state import State
 from ledger.store import Rows
 from merkledag.cid import CID
-from proofs.merkle_proof import Challenge
+from proofs.challenge import Challenge
 
 
 @dataclass(frozen=True, slots=True)

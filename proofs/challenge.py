@@ -1,18 +1,26 @@
-"""Which leaves a dataset's node must show in a period: the seed and the draw.
+"""Which leaves a dataset's node must show in a period: the seed, the draw and the challenge made of both.
 
-Both are plain SHA-256, specified in docs/proofs.md, "Challenge", so that anyone can repeat the draw.
+Seed and draw are plain SHA-256, specified in docs/proofs.md, "Challenge", so that anyone can repeat the draw.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 from proofs import tags
-from proofs.commitment import HASH_BYTES, MAX_SUM
+from proofs.commitment import HASH_BYTES, MAX_MULTIHASH_BYTES, MAX_SUM, SumNode
+from proofs.kinds import ProofKind
+from proofs.slot_tree import MAX_DEPTH
 
+DEFAULT_CHALLENGES = 30
+DEFAULT_META_CHALLENGES = 4
 MAX_DRAWN = 512  # leaves in one draw
 MAX_CHAIN_ID_BYTES = 255
 MAX_DEAL_BYTES = 255
+MAX_PIECE_DEPTH = 32
+MAX_LEVELS = MAX_DEPTH + MAX_PIECE_DEPTH
+MAX_PROOF_BYTES = 4 * 1024 * 1024  # two draws of `MAX_DRAWN` leaves fit
 _WORDS = range(0, HASH_BYTES, 8)
 
 
@@ -98,3 +106,55 @@ def detection(total: int, lost: int, k: int) -> float:
     for drawn in range(min(k, total)):
         missed *= max(0, total - lost - drawn) / (total - drawn)
     return 1.0 - missed
+
+
+def max_bytes_per_leaf(kind: ProofKind) -> int:
+    """The most one leaf takes: itself, the hashes in its block, its row, a sum and a hash a level above."""
+    inside = (kind.rules.max_units - 1).bit_length() * HASH_BYTES
+    above = MAX_LEVELS * (9 + HASH_BYTES)
+    return kind.rules.max_shown_bytes + inside + (MAX_MULTIHASH_BYTES + 9) + above
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a node must show: `k` leaves of its data tree and `meta_k` of its metadata tree (all, if fewer).
+
+    `data` and `meta` are the roots of the dataset's two slot trees as they stood when the period began, from
+    the ledger; `seed` is `period_seed`. Raises ValueError for values that no
+    ledger has.
+    """
+
+    seed: bytes
+    data: SumNode
+    data_depth: int
+    meta: SumNode
+    meta_depth: int
+    k: int = DEFAULT_CHALLENGES
+    meta_k: int = DEFAULT_META_CHALLENGES
+    kind: ProofKind = ProofKind.MERKLE
+
+    def __post_init__(self) -> None:
+        for depth in (self.data_depth, self.meta_depth):
+            if not 0 <= depth <= MAX_DEPTH:
+                raise ValueError(f"a tree of depth {depth}; at most {MAX_DEPTH}")
+        for root in (self.data, self.meta):
+            if len(root.hash) != HASH_BYTES or not 0 <= root.sum <= MAX_SUM:
+                raise ValueError(f"not the root of a tree: {root}")
+        for count in (self.k, self.meta_k):
+            if not 0 <= count <= MAX_DRAWN:
+                raise ValueError(f"{count} leaves in one draw; at most {MAX_DRAWN}")
+        if len(self.seed) != HASH_BYTES:
+            raise ValueError(f"a seed of {len(self.seed)} bytes; {HASH_BYTES} are needed")
+
+    def data_leaves(self) -> tuple[int, ...]:
+        """The drawn leaves of the data tree, ascending."""
+        return sample(self.seed, self.data.sum, self.k)
+
+    def meta_leaves(self) -> tuple[int, ...]:
+        """The drawn leaves of the metadata tree, ascending."""
+        return sample(meta_seed(self.seed), self.meta.sum, self.meta_k)
+
+    def max_proof_bytes(self) -> int:
+        """No proof of this challenge is longer."""
+        drawn = min(self.k, self.data.sum) + min(self.meta_k, self.meta.sum)
+        return min(MAX_PROOF_BYTES, self.kind.rules.envelope_bytes + drawn * max_bytes_per_leaf(self.kind))

@@ -16,12 +16,13 @@ from typing import NamedTuple
 from merkledag.block import MAX_BLOCK_BYTES
 from proofs import tags
 from proofs.errors import SumOverflow
+from proofs.kinds import ProofKind
 
-LEAF_BYTES = 1024
+LEAF_BYTES = ProofKind.MERKLE.rules.unit_bytes
 SUBTREE_LEAVES = 128
 SUBTREE_BYTES = LEAF_BYTES * SUBTREE_LEAVES
 HASH_BYTES = 32
-MAX_BLOCK_LEAVES = MAX_BLOCK_BYTES // LEAF_BYTES
+MAX_BLOCK_LEAVES = ProofKind.MERKLE.rules.max_units
 MAX_SUM = 2**63 - 1
 MAX_MULTIHASH_BYTES = 139  # two varints and the longest digest that merkledag reads
 NODE_BYTES = 8 + HASH_BYTES  # a SumNode as stored: u64be sum, hash
@@ -44,7 +45,7 @@ class BlockCommitment:
 
 
 class PieceRow(NamedTuple):
-    """One block of a piece as the piece's tree sees it: `leaves` is its number of 1 KiB leaves."""
+    """One block of a piece as the piece's tree sees it: `leaves` is its number of units (`proofs.kinds`)."""
 
     multihash: bytes
     leaves: int
@@ -62,8 +63,8 @@ EMPTY = SumNode(bytes(HASH_BYTES), 0)
 
 
 def leaf_count(length_bytes: int) -> int:
-    """Leaves of a block of this length; an empty block has one, empty, leaf."""
-    return -(-length_bytes // LEAF_BYTES) or 1
+    """1 KiB leaves of a block of this length; an empty block has one, empty, leaf."""
+    return ProofKind.MERKLE.unit_count(length_bytes)
 
 
 def split_point(count: int) -> int:
@@ -76,9 +77,9 @@ def _leaf_headers() -> list[bytes]:
     return [tags.LEAF + index.to_bytes(4, "big") for index in range(MAX_BLOCK_LEAVES)]
 
 
-def leaf_hash(index: int, data: Buffer) -> bytes:
-    """The hash of leaf `index` (counted in its block), at most 1 KiB of `data`."""
-    return _sha256(_leaf_headers()[index] + data).digest()
+def unit_hash(kind: ProofKind, index: int, shown: Buffer) -> bytes:
+    """The hash of unit `index` of a block of this kind, from what a proof shows of it."""
+    return _sha256(kind.rules.leaf_tag + index.to_bytes(4, "big") + shown).digest()
 
 
 def leaf_hashes(data: Buffer, first: int) -> list[bytes]:
@@ -122,9 +123,9 @@ def fold(nodes: list[bytes]) -> bytes:
     return nodes[0]
 
 
-def proof_root(length_bytes: int, top: bytes) -> bytes:
+def proof_root(length_bytes: int, top: bytes, kind: ProofKind = ProofKind.MERKLE) -> bytes:
     """A block's proof root, from its length and the top of its tree."""
-    return _sha256(tags.PROOF_ROOT + length_bytes.to_bytes(4, "big") + top).digest()
+    return _sha256(kind.rules.root_tag + length_bytes.to_bytes(4, "big") + top).digest()
 
 
 def commit_block(data: Buffer) -> BlockCommitment:
@@ -137,10 +138,10 @@ def commit_block(data: Buffer) -> BlockCommitment:
     return BlockCommitment(proof_root(length, fold(roots)), length, len(leaves), b"".join(roots))
 
 
-def piece_leaf(row: PieceRow) -> SumNode:
+def piece_leaf(row: PieceRow, kind: ProofKind = ProofKind.MERKLE) -> SumNode:
     """The leaf of a piece's tree that stands for one block."""
     header = row.leaves.to_bytes(4, "big")
-    return SumNode(_sha256(tags.PIECE_LEAF + row.multihash + header + row.root).digest(), row.leaves)
+    return SumNode(_sha256(kind.rules.row_tag + row.multihash + header + row.root).digest(), row.leaves)
 
 
 def sum_node(left: SumNode, right: SumNode) -> SumNode:
@@ -164,15 +165,22 @@ class PieceTree:
     checked here (a proof made from wrong ones does not verify). `rows` may be any sequence, also a lazy one.
     """
 
-    __slots__ = ("levels", "rows")
+    __slots__ = ("kind", "levels", "rows")
 
     rows: Sequence[PieceRow]
     levels: tuple[Buffer, ...]
+    kind: ProofKind
 
-    def __init__(self, rows: Sequence[PieceRow], levels: Iterable[Buffer] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[PieceRow],
+        levels: Iterable[Buffer] | None = None,
+        kind: ProofKind = ProofKind.MERKLE,
+    ) -> None:
         """Raises SumOverflow, and ValueError for a row that no block can have or levels of other rows."""
         self.rows = rows
-        self.levels = tuple(levels) if levels is not None else _levels(rows)
+        self.kind = kind
+        self.levels = tuple(levels) if levels is not None else _levels(rows, kind)
         width = len(rows)
         for level in self.levels:
             if len(level) != width * NODE_BYTES:
@@ -210,14 +218,15 @@ class PieceTree:
         return siblings
 
 
-def _levels(rows: Sequence[PieceRow]) -> tuple[bytes, ...]:
+def _levels(rows: Sequence[PieceRow], kind: ProofKind) -> tuple[bytes, ...]:
     nodes = []
+    most = kind.rules.max_units
     for row in rows:
-        if not 1 <= row.leaves <= MAX_BLOCK_LEAVES or len(row.root) != HASH_BYTES:
+        if not 1 <= row.leaves <= most or len(row.root) != HASH_BYTES:
             raise ValueError(f"not a row of a piece: {row.leaves} leaves, root of {len(row.root)} bytes")
         if not 0 < len(row.multihash) <= MAX_MULTIHASH_BYTES:
             raise ValueError(f"a multihash of {len(row.multihash)} bytes")
-        nodes.append(piece_leaf(row))
+        nodes.append(piece_leaf(row, kind))
     levels = [_pack(nodes)]
     while len(nodes) > 1:
         above = [sum_node(left, right) for left, right in zip(nodes[::2], nodes[1::2], strict=False)]

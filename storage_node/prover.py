@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from ledger.genesis import Params
 from ledger.records import DatasetRecord
 from ledger.rules_proofs import challenge_of
+from proofs.challenge import Challenge
 from proofs.commitment import PieceTree
-from proofs.merkle_proof import Challenge, DatasetView, TreeView, prove
+from proofs.merkle_proof import prove
 from proofs.slot_tree import MemoryNodes, set_slot
+from proofs.walk import DatasetView, TreeView
 from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody
 from storage_node.duties import ShardKey

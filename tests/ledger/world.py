@@ -36,9 +36,11 @@ from ledger.views_datasets import DatasetInfo
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
 from proofs.bls import BlsSigner
+from proofs.challenge import Challenge
 from proofs.commitment import EMPTY, PieceTree
-from proofs.merkle_proof import Challenge, DatasetView, TreeView, prove
+from proofs.merkle_proof import prove
 from proofs.slot_tree import MemoryNodes, set_slot
+from proofs.walk import DatasetView, TreeView
 from tests.proofs.datasets import Holder
 
 CHAIN = "test-chain"

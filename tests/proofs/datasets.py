@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from merkledag import multihash
 from proofs import slot_tree
-from proofs.challenge import period_seed
+from proofs.challenge import Challenge, period_seed
 from proofs.commitment import BlockCommitment, Buffer, PieceRow, PieceTree, SumNode, commit_block
-from proofs.merkle_proof import Challenge, DatasetView, TreeView, prove, verify
+from proofs.merkle_proof import prove, verify
+from proofs.walk import DatasetView, TreeView
 from tests.proofs import simple_verifier
 
 CHAIN, DATASET, NODE, BEACON = "holdfast-test", b"\x01" * 32, b"\x02" * 32, b"\x03" * 32

@@ -21,10 +21,11 @@ from proofs.commitment import (
     SumNode,
     commit_block,
     leaf_count,
-    leaf_hash,
     sum_node,
+    unit_hash,
 )
 from proofs.errors import SumOverflow
+from proofs.kinds import ProofKind
 
 KNOWN = Path(__file__).parent / "vectors.json"
 
@@ -93,7 +94,7 @@ def test_any_buffer_gives_the_same_commitment(data: bytes) -> None:
 def test_length_and_position_are_bound() -> None:
     assert commit_block(b"").root != commit_block(b"\0").root
     assert commit_block(b"a" * 1024).root != commit_block(b"a" * 1024 + b"\0").root
-    assert leaf_hash(0, b"x") != leaf_hash(1, b"x")
+    assert unit_hash(ProofKind.MERKLE, 0, b"x") != unit_hash(ProofKind.MERKLE, 1, b"x")
 
 
 def test_a_block_over_the_limit_is_refused() -> None:

@@ -12,18 +12,12 @@ from hypothesis import strategies as st
 
 from merkledag import dag_cbor
 from proofs import slot_tree
-from proofs.challenge import MAX_DRAWN, sample
+from proofs.challenge import MAX_DRAWN, MAX_PROOF_BYTES, Challenge, max_bytes_per_leaf, sample
 from proofs.commitment import EMPTY, SUBTREE_BYTES, PieceRow, PieceTree, SumNode, commit_block, sum_node
 from proofs.errors import DamagedBlock, InvalidProof, ViewMismatch
-from proofs.merkle_proof import (
-    MAX_BYTES_PER_LEAF,
-    MAX_PROOF_BYTES,
-    Challenge,
-    DatasetView,
-    TreeView,
-    prove,
-    verify,
-)
+from proofs.kinds import ProofKind
+from proofs.merkle_proof import prove, verify
+from proofs.walk import DatasetView, TreeView
 from tests.proofs.datasets import Dataset, Holder, Tree, both_say, random_dataset, simple_says
 
 
@@ -287,7 +281,8 @@ def test_the_length_is_bounded_first(monkeypatch: pytest.MonkeyPatch, small: tup
     monkeypatch.setattr(dag_cbor, "decode", never)
     with pytest.raises(InvalidProof, match="at most"):
         verify(challenge, bytes(challenge.max_proof_bytes() + 1))
-    assert 128 + 2 * MAX_DRAWN * MAX_BYTES_PER_LEAF <= MAX_PROOF_BYTES
+    for kind in ProofKind:
+        assert kind.rules.envelope_bytes + 2 * MAX_DRAWN * max_bytes_per_leaf(kind) <= MAX_PROOF_BYTES
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from merkledag import dag_cbor
 from proofs import slot_tree
-from proofs.challenge import detection, period_seed, sample
+from proofs.challenge import Challenge, detection, period_seed, sample
 from proofs.commitment import (
     Buffer,
     PieceRow,
@@ -22,7 +22,7 @@ from proofs.commitment import (
     proof_root,
     sum_node,
 )
-from proofs.merkle_proof import Challenge, prove
+from proofs.merkle_proof import prove
 from tests.proofs.datasets import (
     BEACON,
     CHAIN,

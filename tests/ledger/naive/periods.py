@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ledger import limits
 from ledger.genesis import Params
-from proofs.challenge import period_seed
+from proofs.challenge import Challenge, period_seed
 from proofs.commitment import EMPTY, SumNode
-from proofs.merkle_proof import Challenge
 from proofs.slot_tree import MemoryNodes, root, set_slot
 from tests.ledger.naive.offers import close, cover, give_up, let_go, pass_on, pay, terminate
 from tests.ledger.naive.state import Map, Place, Plain, offset

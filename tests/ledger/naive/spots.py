@@ -9,10 +9,9 @@ from ledger.result import Code
 from ledger.transactions import Answer, Spot
 from merkledag.cid import CID
 from proofs import merkle_proof
-from proofs.challenge import spot_seed
+from proofs.challenge import Challenge, spot_seed
 from proofs.commitment import SumNode
 from proofs.errors import InvalidProof
-from proofs.merkle_proof import Challenge
 from tests.ledger.naive import offers
 from tests.ledger.naive.state import Place, Plain, place_bytes
 
