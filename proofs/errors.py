@@ -15,6 +15,14 @@ class InvalidManifest(ProofsError, ValueError):
     """The blocks are not an erasure manifest in the one form that is allowed: its maker is at fault."""
 
 
+class InvalidPieceCID(ProofsError, ValueError):
+    """The CID is no Filecoin piece CID, or one that no piece can have: who gave it is at fault."""
+
+
+class PieceTooLarge(ProofsError, ValueError):
+    """More bytes than a Filecoin piece can have."""
+
+
 class InvalidBeacon(ProofsError, ValueError):
     """A beacon signature does not verify: the proposer is at fault."""
 
@@ -29,6 +37,13 @@ class SumOverflow(ProofsError, ValueError):
 
 class ViewMismatch(ProofsError):
     """The node's own mirror of a dataset is not the one that was challenged: bring it up to date."""
+
+
+class DamagedSetup(ProofsError, ValueError):
+    """The bytes are not the ceremony's setup: this installation is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__("the KZG setup file is not the one that Holdfast ships; install Holdfast again")
 
 
 class DamagedBlock(ProofsError):

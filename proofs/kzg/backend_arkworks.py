@@ -1,0 +1,96 @@
+"""KZG by arkworks (py_arkworks_bls12381); import it through `backend`.
+
+Holes of 0.5.0, and what closes each: any bytes under the infinity flag are infinity (`points.is_canonical`
+comes first); a sum over lists of unequal length drops the tail (`well_formed`, and strict zips here); an
+empty product of pairings is true (here it always has two); the constructors named unchecked are given the
+setup's points alone, whose bytes have a known hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
+
+from proofs.kzg.backend import Opening, weights, well_formed
+from proofs.kzg.blobs import Buffer, field_elements
+from proofs.kzg.field import SCALAR_BYTES, R, bit_reversed
+from proofs.kzg.polynomial import divide
+from proofs.kzg.setup import TAU_G2, Setup
+
+NAME = "arkworks"
+
+
+def commit(setup: Setup, blob: Buffer) -> bytes:
+    """The commitment, 48 bytes, to a blob of up to 126,976 bytes; ValueError for a longer one."""
+    return _commit(setup, field_elements(blob))
+
+
+def open(setup: Setup, values: Sequence[int], z: int) -> tuple[int, bytes]:  # noqa: A001
+    """y = p(z) and the proof of it, 48 bytes."""
+    y, quotient = divide(values, z)
+    return y, _commit(setup, quotient)
+
+
+def verify(commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int, proof: bytes) -> bool:
+    """Whether e(Σ sᵢ·Cᵢ − y·G1 + z·π, G2) = e(π, τ·G2)."""
+    return _hold([Opening(commitments, scalars, z, y, proof)], [1])
+
+
+def verify_many(openings: Sequence[Opening]) -> bool:
+    """Whether every opening holds, by one linear combination and two pairings."""
+    if not all(map(well_formed, openings)):
+        return False
+    return not openings or _hold(openings, weights(openings))
+
+
+def _hold(openings: Sequence[Opening], factors: Sequence[int]) -> bool:
+    """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2), for at least one opening."""
+    if not all(map(well_formed, openings)):
+        return False
+    left: list[Any] = [G1Point()]
+    numbers = [0]
+    right: list[Any] = []
+    try:
+        for (commitments, scalars, z, y, proof), factor in zip(openings, factors, strict=True):
+            point = G1Point.from_compressed_bytes(proof)
+            right.append(point)
+            left += [*map(G1Point.from_compressed_bytes, commitments), point]
+            numbers += [*(factor * scalar % R for scalar in scalars), factor * z % R]
+            numbers[0] -= factor * y
+    except ValueError:  # off the curve, or off the subgroup
+        return False
+    numbers[0] %= R
+    return bool(GT.pairing_check([_sum(left, numbers), -_sum(right, factors)], [G2Point(), _tau_g2()]))
+
+
+def _commit(setup: Setup, values: Iterable[int]) -> bytes:
+    """Σ vᵢ·Lᵢ; elements that are 0 cost nothing."""
+    pairs = [(point, value) for point, value in zip(_points(setup), values, strict=True) if value]
+    return bytes(_sum([point for point, _ in pairs], [value for _, value in pairs]).to_compressed_bytes())
+
+
+def _sum(points: Sequence[Any], scalars: Sequence[int]) -> Any:
+    """Σ sᵢ·Pᵢ over lists of one length, which may be empty."""
+    assert len(points) == len(scalars), "a sum over unequal lists would drop the tail"
+    if list(scalars) == [1]:
+        return points[0]
+    return G1Point.multiexp_unchecked(
+        list(points), [Scalar.from_be_bytes(scalar.to_bytes(SCALAR_BYTES, "big")) for scalar in scalars]
+    )
+
+
+def _points(setup: Setup) -> list[Any]:
+    """The setup's points of G1 in the order of a blob's elements."""
+    points = setup.prepared.get(NAME)
+    if not isinstance(points, list):
+        points = bit_reversed([G1Point.from_xy_bytes_unchecked_be(point) for point in setup.lagrange()])
+        setup.prepared[NAME] = points
+    return points
+
+
+@cache
+def _tau_g2() -> Any:
+    return G2Point.from_compressed_bytes(TAU_G2)
