@@ -13,6 +13,5 @@ MAX_BEACONS = 20_000
 
 def remember_beacons(patch: pytest.MonkeyPatch) -> None:
     """Until `patch` is undone. A process that is forked later knows what is known by then."""
-    backend = bls.backend()
-    for name in ("sign", "verify"):
-        patch.setattr(backend, name, lru_cache(MAX_BEACONS)(getattr(backend, name)))
+    for owner, name in ((bls.backend(), "sign"), (bls, "_verify")):
+        patch.setattr(owner, name, lru_cache(MAX_BEACONS)(getattr(owner, name)))

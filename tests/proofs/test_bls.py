@@ -189,5 +189,6 @@ def test_well_formed_is_only_about_form() -> None:
 def test_the_reference_leaves_the_recursion_limit_alone() -> None:
     code = "import sys; before = sys.getrecursionlimit(); from proofs import bls_py_ecc as b; "
     code += "assert sys.getrecursionlimit() == before, sys.getrecursionlimit(); "
-    code += "sig = b.sign(5, b'message', b'tag'); assert b.verify(b.public_key(5), b'message', sig, b'tag')"
+    code += "sig = b.sign(5, b'message', b'tag'); "
+    code += "assert b.holds([b.statement(b.public_key(5), b'message', sig, b'tag')], [1])"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
