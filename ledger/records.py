@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 from ledger import limits
 from ledger.errors import CorruptState
@@ -29,6 +29,7 @@ from ledger.transactions import PieceCommitment
 from merkledag import dag_cbor
 from merkledag.errors import MerkledagError
 from proofs.commitment import EMPTY, SumNode
+from proofs.kinds import ProofKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ class DealRecord(Record):
     """A deal, open until `ended_at`. `ending`: its client gave notice, it ends earlier than agreed.
 
     `holders` has the provider, if any, of each shard, offered or kept; `successors` whom the shard is being
-    handed over to, if anyone. `terms` is the version of the parameters that was in force when it was made.
+    handed over to, if anyone. `terms` is the version of the parameters that was in force when it was made,
+    `proof` how its pieces are proven.
     """
 
     client: Account
@@ -132,6 +134,7 @@ class DealRecord(Record):
     holders: Annotated[tuple[bytes, ...], sequence(account(optional=True), limits.MAX_SHARDS)]
     successors: Annotated[tuple[bytes, ...], sequence(account(optional=True), limits.MAX_SHARDS)]
     terms: Uint
+    proof: Annotated[ProofKind, choice(ProofKind)]
     ending: Flag = False
 
     @property
@@ -257,13 +260,12 @@ class DatasetRecord(Record):
     the parameters that its deals are under.
     """
 
-    KIND: ClassVar[str] = "merkle"
-
     client: Account
     provider: Account
     challenges: Uint
     terms: Uint
     deposit: Uint
+    proof: Annotated[ProofKind, choice(ProofKind)] = ProofKind.MERKLE
     phase: Annotated[Phase, choice(Phase)] = Phase.IDLE
     period: Uint = 0
     seed: DigestOrNone = b""

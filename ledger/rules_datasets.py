@@ -17,20 +17,21 @@ from merkledag import dag_cbor
 from merkledag.cid import CID
 from proofs import slot_tree
 from proofs.commitment import EMPTY, SumNode
+from proofs.kinds import ProofKind
 
 DATASET_TAG = b"holdfast/dataset/1\x00"
 OFFSET_TAG = b"holdfast/period-offset/1\x00"
 
 
-def identify(client: bytes, provider: bytes, challenges: int, terms: int) -> bytes:
+def identify(client: bytes, provider: bytes, proof: ProofKind, challenges: int, terms: int) -> bytes:
     """The ID of a dataset, 32 bytes; `terms` is the version of the parameters that its deals are under."""
-    what = dag_cbor.encode([client, provider, DatasetRecord.KIND, challenges, terms])
+    what = dag_cbor.encode([client, provider, proof.value, challenges, terms])
     return hashlib.sha256(DATASET_TAG + what).digest()
 
 
 def dataset_of(deal: DealRecord, provider: bytes) -> bytes:
     """The ID of the dataset that a deal's shards on a provider belong to."""
-    return identify(deal.client, provider, deal.challenges, deal.terms)
+    return identify(deal.client, provider, deal.proof, deal.challenges, deal.terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ class StateNodes:
 
 def create(ctx: Context, dataset: bytes, deal: DealRecord, provider: bytes) -> None:
     """Makes an empty dataset for a deal's pieces on a provider, which pays the deposit."""
-    ctx.put_dataset(dataset, DatasetRecord(deal.client, provider, deal.challenges, deal.terms, deposit=0))
+    record = DatasetRecord(deal.client, provider, deal.challenges, deal.terms, deposit=0, proof=deal.proof)
+    ctx.put_dataset(dataset, record)
     ctx.move(money.balance(provider), money.dataset_deposit(dataset), ctx.terms(deal.terms).deposit)
 
 

@@ -58,7 +58,7 @@ def _check_terms(ctx: Context, body: CreateDeal) -> None:
         raise Refusal(
             Code.INVALID_TERMS, f"challenges: {ctx.params.challenges} to {limits.MAX_CHALLENGES} are allowed"
         )
-    if not all(piece.is_plausible() for piece in body.pieces):
+    if not all(piece.is_plausible(body.proof) for piece in body.pieces):
         raise Refusal(Code.INVALID_TERMS, "a piece's bytes do not fit into its leaves")
 
 
@@ -83,6 +83,7 @@ def _new_deal(ctx: Context, client: bytes, body: CreateDeal) -> DealRecord:
         holders=(b"",) * len(body.pieces),
         successors=(b"",) * len(body.pieces),
         terms=ctx.params_version,
+        proof=body.proof,
     )
 
 

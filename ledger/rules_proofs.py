@@ -46,6 +46,7 @@ def challenge_of(record: DatasetRecord, terms: Params) -> Challenge:
         meta_depth=record.depth,
         k=record.challenges,
         meta_k=terms.meta_challenges,
+        kind=record.proof,
     )
 
 

@@ -32,6 +32,7 @@ def challenge_of(deal: DealRecord, shard: ShardRecord, record: SpotRecord, terms
         meta_depth=0,
         k=deal.challenges,
         meta_k=terms.meta_challenges,
+        kind=deal.proof,
     )
 
 

@@ -24,6 +24,7 @@ from ledger.fields import (
     Wire,
     account,
     blob,
+    choice,
     mapping,
     nested,
     sequence,
@@ -43,7 +44,8 @@ from merkledag import dag_cbor, ed25519
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 from merkledag.errors import MerkledagError
-from proofs.commitment import EMPTY, LEAF_BYTES, SumNode
+from proofs.commitment import EMPTY, SumNode
+from proofs.kinds import ProofKind
 
 SIGN_TAG = b"holdfast/transaction/1\x00"
 _SIX_KEYS = b"\xa6"  # the head of the map without "sig"
@@ -59,9 +61,9 @@ PIECE_LEAVES = uint(high=limits.MAX_PIECE_LEAVES)
 
 @dataclass(frozen=True, slots=True)
 class PieceCommitment(Wire):
-    """What one shard's node keeps: roots, leaves (1 KiB each) and bytes of its data and metadata.
+    """What one shard's node keeps: roots, leaves and bytes of its data and metadata.
 
-    No metadata is 32 zero bytes, 0 and 0.
+    A leaf is 1 KiB of a block, or, in a deal proven by KZG, one blob. No metadata is 32 zero bytes, 0 and 0.
     """
 
     data_root: Digest
@@ -86,13 +88,13 @@ class PieceCommitment(Wire):
         """Bytes of data and metadata: what the price is for."""
         return self.data_bytes + self.meta_bytes
 
-    def is_plausible(self) -> bool:
-        """Whether any blocks could have these counts (a leaf holds at most 1 KiB)."""
+    def is_plausible(self, kind: ProofKind) -> bool:
+        """Whether any blocks could have these counts, by what a leaf of this kind holds at most."""
         has_meta = self.meta_leaves > 0 or (self.meta == EMPTY and self.meta_bytes == 0)
         return (
             has_meta
-            and self.data_bytes <= self.data_leaves * LEAF_BYTES
-            and self.meta_bytes <= self.meta_leaves * LEAF_BYTES
+            and self.data_bytes <= self.data_leaves * kind.rules.unit_bytes
+            and self.meta_bytes <= self.meta_leaves * kind.rules.unit_bytes
         )
 
 
@@ -140,7 +142,7 @@ class CreateDeal(Wire):
     """Pays for keeping `pieces`, one a shard, for `periods`, `price` units a shard a period.
 
     `providers` is empty (they are drawn) or names one for each piece. There are m pieces, or m − k + 1 when
-    `replicated`. `challenges` is the number of leaves drawn a period.
+    `replicated`. `challenges` is the number of leaves drawn a period, and `proof` how they are shown.
     """
 
     kind: ClassVar[str] = "create_deal"
@@ -154,6 +156,7 @@ class CreateDeal(Wire):
     challenges: Uint
     pieces: Annotated[tuple[PieceCommitment, ...], sequence(nested(PieceCommitment), limits.MAX_SHARDS)]
     providers: Annotated[tuple[bytes, ...], sequence(account(), limits.MAX_SHARDS)] = ()
+    proof: Annotated[ProofKind, choice(ProofKind)] = ProofKind.MERKLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerNotFound
 from ledger.engine.views import DealView
 from ledger.records import DealStatus, ShardRecord, ShardStatus
-from ledger.rules_datasets import identify
+from ledger.rules_datasets import dataset_of
 from merkledag.cid import CID
 from storage_node.custody import ShardTerms
 from storage_node.duties import ShardKey
@@ -80,7 +80,7 @@ async def my_shards(ledger: LedgerClient, provider: bytes) -> list[MyShard]:
             ShardKey(view.id, index),
             shard,
             view.deal.price,
-            identify(view.deal.client, provider, view.deal.challenges, view.deal.terms),
+            dataset_of(view.deal, provider),
             is_offer_to(shard, provider),
         )
         async for view in ledger.each_deal(provider=provider, active=True)

@@ -9,6 +9,7 @@ from ledger.records import Phase, ShardStatus
 from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Body, EndDeal, Renew
+from proofs.kinds import ProofKind
 from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.world import PARAMS, Piece, key, kinds
 
@@ -23,7 +24,7 @@ def world() -> TwinWorld:
 
 def opens_at(client: str, time: int) -> int:
     """When the first window after a time opens in a client's dataset on "node"."""
-    clock = Clock.of(identify(key(client), key("node"), PARAMS.challenges, 1), PARAMS)
+    clock = Clock.of(identify(key(client), key("node"), ProofKind.MERKLE, PARAMS.challenges, 1), PARAMS)
     return clock.opens_at(clock.period_at(time + PARAMS.window_s))
 
 

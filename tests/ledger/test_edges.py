@@ -13,6 +13,7 @@ from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Ask, EndDeal, HandOver, Register
 from merkledag.cid import CID
+from proofs.kinds import ProofKind
 from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.world import GIB, PARAMS, key, kinds, last
 
@@ -30,9 +31,8 @@ def make(params: object = ONE_FAULT) -> TwinWorld:
 
 def offset_of(provider: str) -> int:
     """When the periods of the client's dataset on a provider begin, in seconds after a multiple of theirs."""
-    return (
-        Clock.of(identify(key("client"), key(provider), PARAMS.challenges, 1), PARAMS).starts_at(9) % PERIOD_S
-    )
+    dataset = identify(key("client"), key(provider), ProofKind.MERKLE, PARAMS.challenges, 1)
+    return Clock.of(dataset, PARAMS).starts_at(9) % PERIOD_S
 
 
 def beside(provider: str, seconds: int) -> str:

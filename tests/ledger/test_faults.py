@@ -13,6 +13,7 @@ from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Settle, Withdraw
 from merkledag.cid import CID
+from proofs.kinds import ProofKind
 from tests.ledger.world import FEE, PARAMS, World, all_of, key, kinds, last
 
 PRICE = 100_000
@@ -175,7 +176,7 @@ def test_a_repair_with_no_whole_period_left_is_not_accepted(early_s: int) -> Non
     world.block()
     shard = world.shard(deal)
     assert shard.provider == key("second")
-    dataset = identify(key("client"), key("second"), PARAMS.challenges, 1)
+    dataset = identify(key("client"), key("second"), ProofKind.MERKLE, PARAMS.challenges, 1)
     clock = Clock.of(dataset, world.params)
     last_start = clock.starts_at(clock.period_at(shard.ends_at - PARAMS.period_s))
     assert world.app.time < last_start

@@ -54,6 +54,7 @@ from ledger.transactions import (
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
+from proofs.kinds import ProofKind
 from tests.ledger.world import CHAIN, CONTENT, FAR_S, MANIFEST, PARAMS, World, genesis, key, signer
 
 PIECE = PieceCommitment(b"\x01" * 32, 3, 3_000, b"\x02" * 32, 1, 10)
@@ -62,7 +63,19 @@ BODY_EXAMPLES: list[Body] = [
     Register("https://node.example/x", 2**40, key("b"), HOLD),
     Ask(7, 0, 2**30, True),
     Withdraw(3),
-    CreateDeal(CONTENT, MANIFEST, 1, 2, False, 30, 5_000, 30, (PIECE, PIECE), (key("a"), key("b"))),
+    CreateDeal(
+        CONTENT,
+        MANIFEST,
+        1,
+        2,
+        False,
+        30,
+        5_000,
+        30,
+        (PIECE, PIECE),
+        (key("a"), key("b")),
+        ProofKind.KZG,
+    ),
     Accept(MANIFEST, 1),
     Prove(b"\x03" * 32, 12, b"proof"),
     Settle(MANIFEST, 0),

@@ -38,6 +38,7 @@ from merkledag.ed25519 import Ed25519Signer
 from proofs.bls import BlsSigner
 from proofs.challenge import Challenge
 from proofs.commitment import EMPTY, PieceTree
+from proofs.kinds import ProofKind
 from proofs.merkle_proof import prove
 from proofs.slot_tree import MemoryNodes, set_slot
 from proofs.walk import DatasetView, TreeView
@@ -288,6 +289,7 @@ class World:
         periods: int = 3,
         price: int = 100_000,
         providers: Iterable[str] = (),
+        proof: ProofKind = ProofKind.MERKLE,
     ) -> CreateDeal:
         commitments = tuple(piece.commitment for piece in pieces)
         return CreateDeal(
@@ -301,6 +303,7 @@ class World:
             challenges=self.params.challenges,
             pieces=commitments,
             providers=tuple(key(name) for name in providers),
+            proof=proof,
         )
 
     def deal(

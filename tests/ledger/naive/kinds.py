@@ -129,12 +129,13 @@ def create_deal(s: Plain, sender: bytes, body: CreateDeal, deal: CID) -> Iterato
         yield Code.INVALID_TERMS
     if not s.params.challenges <= body.challenges <= 64:
         yield Code.INVALID_TERMS
+    leaf_bytes = 4096 * 31 if body.proof == "kzg" else 1024
     for piece in body.pieces:
         no_meta = piece.meta_leaves == 0 and (piece.meta_root != bytes(32) or piece.meta_bytes > 0)
         if (
             no_meta
-            or piece.data_bytes > 1024 * piece.data_leaves
-            or piece.meta_bytes > 1024 * piece.meta_leaves
+            or piece.data_bytes > leaf_bytes * piece.data_leaves
+            or piece.meta_bytes > leaf_bytes * piece.meta_leaves
         ):
             yield Code.INVALID_TERMS
     small = s.params.base_fee + s.params.fee_per_kib
@@ -210,7 +211,8 @@ def accept(s: Plain, sender: bytes, body: Accept, _: CID) -> Iterator[Code | Doe
         return
     if shard["successor_accepted"] if taking_over else shard["status"] not in LOOKING:
         yield Code.NOT_OFFERED
-    p, dataset = s.terms(place), dataset_id(deal["client"], sender, deal["challenges"], deal["terms"])
+    p = s.terms(place)
+    dataset = dataset_id(deal["client"], sender, deal["proof"], deal["challenges"], deal["terms"])
     joins_at = periods.next_start(s, p, dataset)
     if taking_over and not shard["successor_accepted"]:
         old = s.datasets[shard["dataset"]]
@@ -232,7 +234,7 @@ def accept(s: Plain, sender: bytes, body: Accept, _: CID) -> Iterator[Code | Doe
 
     def do() -> None:
         if known is None:
-            periods.make(s, dataset, deal["client"], sender, deal["challenges"], deal["terms"])
+            periods.make(s, dataset, deal, sender)
         s.providers[sender]["locked"] += locks
         s.providers[sender]["used_bytes"] += s.size(place)
         shard.update(expires_at=0, tried=[])

@@ -291,7 +291,7 @@ def pass_on(s: Plain, place: Place) -> None:
     """The successor has the shard now: it joins its dataset at that one's next period."""
     shard, deal = s.shards[place], s.deals[place[0]]
     old, new = shard["provider"], shard["successor"]
-    dataset = dataset_id(deal["client"], new, deal["challenges"], deal["terms"])
+    dataset = dataset_id(deal["client"], new, deal["proof"], deal["challenges"], deal["terms"])
     shard.update(status="accepted", provider=new, dataset=dataset, collateral=shard["next_collateral"])
     shard.update(handing_over=False, successor=NOBODY, successor_accepted=False, next_collateral=0)
     shard.update(slot=0, first=0, last=0, mark=0, round=0, giving_up=False)

@@ -6,6 +6,7 @@ from ledger import limits
 from ledger.genesis import Params
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import EMPTY, SumNode
+from proofs.kinds import ProofKind
 from proofs.slot_tree import MemoryNodes, root, set_slot
 from tests.ledger.naive.offers import close, cover, give_up, let_go, pass_on, pay, terminate
 from tests.ledger.naive.state import Map, Place, Plain, offset
@@ -53,16 +54,17 @@ def start_after(p: Params, dataset: bytes, time: int) -> int:
     return starts_at(p, dataset, period_at(p, dataset, time) + 1)
 
 
-def make(s: Plain, dataset: bytes, client: bytes, provider: bytes, challenges: int, version: int) -> None:
+def make(s: Plain, dataset: bytes, deal: Map, provider: bytes) -> None:
     """The first piece of a dataset: its provider pays the deposit; it joins at the next period."""
-    p = s.versions[version]
+    p = s.versions[deal["terms"]]
     period = period_at(p, dataset, s.time)
     s.give(provider, -p.deposit)
     s.datasets[dataset] = {
-        "client": client,
+        "client": deal["client"],
         "provider": provider,
-        "challenges": challenges,
-        "terms": version,
+        "challenges": deal["challenges"],
+        "terms": deal["terms"],
+        "proof": deal["proof"],
         "deposit": p.deposit,
         "phase": "resting",
         "period": period,
@@ -99,9 +101,8 @@ def challenge(s: Plain, dataset: bytes) -> Challenge:
     record = s.datasets[dataset]
     data, meta = (tree(s, dataset, of) for of in ("data", "meta"))
     depth = record["depth"]
-    return Challenge(
-        record["seed"], data, depth, meta, depth, record["challenges"], terms(s, dataset).meta_challenges
-    )
+    least, kind = terms(s, dataset).meta_challenges, ProofKind(record["proof"])
+    return Challenge(record["seed"], data, depth, meta, depth, record["challenges"], least, kind)
 
 
 def tree(s: Plain, dataset: bytes, of: str) -> SumNode:

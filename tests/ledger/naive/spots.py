@@ -12,6 +12,7 @@ from proofs import merkle_proof
 from proofs.challenge import Challenge, spot_seed
 from proofs.commitment import SumNode
 from proofs.errors import InvalidProof
+from proofs.kinds import ProofKind
 from tests.ledger.naive import offers
 from tests.ledger.naive.state import Place, Plain, place_bytes
 
@@ -58,8 +59,8 @@ def spot(s: Plain, sender: bytes, body: Spot, _: CID) -> Iterator[Code | Does]:
 def challenge(s: Plain, place: Place) -> Challenge:
     piece, deal = s.shards[place]["piece"], s.deals[place[0]]
     data, meta = (SumNode(piece[of + "_root"], piece[of + "_leaves"]) for of in ("data", "meta"))
-    most = s.terms(place).meta_challenges
-    return Challenge(s.spots[place]["seed"], data, 0, meta, 0, deal["challenges"], most)
+    most, kind = s.terms(place).meta_challenges, ProofKind(deal["proof"])
+    return Challenge(s.spots[place]["seed"], data, 0, meta, 0, deal["challenges"], most, kind)
 
 
 def answer(s: Plain, sender: bytes, body: Answer, _: CID) -> Iterator[Code | Does]:

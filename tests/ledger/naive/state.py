@@ -144,8 +144,8 @@ def offset(dataset: bytes, period_s: int) -> int:
     return int.from_bytes(digest[:8], "big") % period_s
 
 
-def dataset_id(client: bytes, provider: bytes, challenges: int, terms: int) -> bytes:
-    named = dag_cbor.encode([client, provider, "merkle", challenges, terms])
+def dataset_id(client: bytes, provider: bytes, proof: str, challenges: int, terms: int) -> bytes:
+    named = dag_cbor.encode([client, provider, proof, challenges, terms])
     return hashlib.sha256(b"holdfast/dataset/1\0" + named).digest()
 
 
