@@ -123,6 +123,10 @@ class StoreFailed(StorageNodeError):
 # --- the local store: the data on disk is not what it must be ---
 
 
+class WorkersLost(StorageNodeError):
+    """A process that worked for this one was killed; what it had finished is kept."""
+
+
 class CorruptStore(StorageNodeError):
     """A file of the store is damaged, of another program, or of a newer version; the message names it."""
 

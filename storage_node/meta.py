@@ -29,6 +29,7 @@ class Table(Enum):
     PIN_EDGES = b"\x07"  # child ‖ parent, digests → nothing; derived (pin_index.py)
     PIN_NODES = b"\x08"  # digest of a node whose DAG is in PIN_EDGES → binary CIDv1; derived
     PIN_QUEUE = b"\x09"  # binary CIDv1 of a pin that is not in PIN_EDGES yet → nothing; derived
+    KZG_COMMITMENTS = b"\x0a"  # multihash → commitments to the block's blobs (kzg_commitments.py)
 
 
 class Meta:

@@ -32,7 +32,8 @@ LOSS_KEY: Final = b"records-lost"  # in Table.RECORDS: when, and in which file, 
 MAX_UNREAD: Final = 10_000  # long values that are looked for among older copies
 
 _DERIVED: Final = frozenset((Table.PIN_NAMES, Table.PIN_EDGES, Table.PIN_NODES, Table.PIN_QUEUE))
-_REPEATABLE: Final = frozenset((Table.COMMITMENTS,))  # computed again when they are missing
+# Computed again when they are missing.
+_REPEATABLE: Final = frozenset((Table.COMMITMENTS, Table.KZG_COMMITMENTS))
 _ROOTS: Final = (Table.PINS, Table.RECORDS, Table.PIN_JOBS, Table.PIN_MOVES)  # what a collection goes by
 # Of records that are not certain: what is found out again, and would not fit together.
 _STALE: Final = (b"damaged", b"scrub-round/", b"gc-journal", b"maintenance")

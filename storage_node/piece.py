@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from proofs.commitment import BlockCommitment, PieceRow, PieceTree
+from proofs.commitment import PieceRow, PieceTree
+from proofs.kinds import ProofKind
 from proofs.manifest import Manifest
 
 
@@ -39,13 +41,23 @@ def piece_layout(manifest_blocks: Sequence[bytes], manifest: Manifest, shard: in
     return PieceLayout(tuple(meta), tuple(multihash for multihash, _ in manifest.piece(shard)))
 
 
-Row = Callable[[bytes], BlockCommitment]
+class BlockRow(Protocol):
+    """A block's commitment of any kind: how many units it has, and the root of the tree over them."""
+
+    @property
+    def leaves(self) -> int: ...
+    @property
+    def root(self) -> bytes: ...
 
 
-def piece_tree(multihashes: Iterable[bytes], row: Row) -> PieceTree:
-    """The sum tree of one part; ``row`` gives a block's commitment, cached or computed."""
-    rows: list[PieceRow] = []
-    for multihash in multihashes:
-        commitment = row(multihash)
-        rows.append(PieceRow(multihash, commitment.leaves, commitment.root))
-    return PieceTree(rows)
+Row = Callable[[bytes], BlockRow]
+
+
+def piece_tree(multihashes: Iterable[bytes], row: Row, kind: ProofKind = ProofKind.MERKLE) -> PieceTree:
+    """The sum tree of one part; ``row`` gives a block's commitment of this kind, cached or computed."""
+    return PieceTree([piece_row(multihash, row(multihash)) for multihash in multihashes], kind=kind)
+
+
+def piece_row(multihash: bytes, row: BlockRow) -> PieceRow:
+    """One block of a piece's tree."""
+    return PieceRow(multihash, row.leaves, row.root)

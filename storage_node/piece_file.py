@@ -1,6 +1,7 @@
 """The file in which a node keeps one held piece's rows and tree, so that proving never rehashes the piece.
 
-Layout, all integers big-endian: magic, u32 length and canonical DAG-CBOR header, then for the metadata part
+Layout, all integers big-endian: magic, u32 length and canonical DAG-CBOR header (it names the kind of proof;
+files of before there were kinds do not, and are merkle's), then for the metadata part
 and the data part each the rows (u8 multihash length, multihash padded to the header's width, u32 leaves,
 32-byte root) and the levels of its sum tree as ``proofs.commitment.PieceTree`` keeps them. The file is
 written once, under a temporary name, and mapped for reading, so a node's memory does not grow with what it
@@ -21,6 +22,7 @@ from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
 from proofs.commitment import HASH_BYTES, MAX_MULTIHASH_BYTES, NODE_BYTES, PieceRow, PieceTree
+from proofs.kinds import ProofKind
 from storage_node.errors import CorruptStore
 
 MAGIC = b"HFPIECE1"
@@ -73,6 +75,11 @@ class PieceFile:
     meta: PieceTree
     data: PieceTree
 
+    @property
+    def proof(self) -> ProofKind:
+        """How it is proven."""
+        return self.data.kind
+
     def multihashes(self) -> Iterator[bytes]:
         """Every block of the piece."""
         for tree in (self.meta, self.data):
@@ -94,6 +101,7 @@ def save(folder: Path, piece: PieceFile) -> Path:
             "shard": piece.shard,
             "content": piece.content,
             "manifest": piece.manifest,
+            "proof": piece.proof.value,
             "width": width,
             "meta": len(piece.meta.rows),
             "data": len(piece.data.rows),
@@ -159,6 +167,7 @@ def _parse(view: memoryview) -> PieceFile:
     width = header["width"]
     if not 0 <= width <= MAX_MULTIHASH_BYTES:
         raise ValueError("the multihash width is impossible")
+    kind = ProofKind(header.get("proof", ProofKind.MERKLE))
     trees: list[PieceTree] = []
     for part in ("meta", "data"):
         count = header[part]
@@ -169,7 +178,7 @@ def _parse(view: memoryview) -> PieceFile:
         for nodes in _level_widths(count):
             levels.append(view[at : at + nodes * NODE_BYTES])
             at += nodes * NODE_BYTES
-        trees.append(PieceTree(rows, levels))
+        trees.append(PieceTree(rows, levels, kind))
     if at != len(view):
         raise ValueError(f"{len(view)} bytes where {at} belong")
     return PieceFile(

@@ -9,7 +9,9 @@ import pytest
 
 from merkledag import multihash
 from merkledag.cid import CID
+from proofs.commitment import PieceRow, PieceTree
 from proofs.errors import UndecodableGroup
+from proofs.kinds import ProofKind
 from storage_node import piece_file
 from storage_node.errors import CorruptStore, IncompleteDag
 from storage_node.manifests import ManifestShelf
@@ -46,6 +48,19 @@ def test_a_piece_file_gives_back_the_same_trees(source: Encoded, tmp_path: Path,
         assert [bytes(level) for level in mine.levels] == [bytes(level) for level in theirs.levels]
     layout = source.layout(shard)
     assert list(loaded.multihashes()) == [*layout.meta, *layout.data]
+
+
+def test_a_piece_file_keeps_the_kind_of_proof_and_one_without_is_of_merkle(tmp_path: Path) -> None:
+    row = PieceRow(DEAL.multihash, 1, bytes(32))
+    for kind in ProofKind:
+        trees = PieceTree([row], kind=kind), PieceTree([row, row], kind=kind)
+        path = piece_file.save(tmp_path, PieceFile(DEAL, 0, DEAL, DEAL, *trees))
+        loaded = piece_file.load(path)
+        assert (loaded.proof, loaded.meta.root, loaded.data.root) == (kind, trees[0].root, trees[1].root)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"ckzg", b"ckzh"))
+    with pytest.raises(CorruptStore, match="kzh"):
+        piece_file.load(path)
 
 
 def test_a_damaged_piece_file_is_named(source: Encoded, tmp_path: Path) -> None:
