@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ async def replayed(
     history: History, folder: Path, label: str, *, progress: bool, keep_history: bool
 ) -> dict[str, Any]:
     """Runs a history again in `folder`, from where that is; compares the end; what is to be told of it."""
-    from ledger.engine.archive_replay import Replay
+    from ledger.engine.archive_replay import Replay, in_batches
     from merkledag.peer import peer_text
 
     with open_storage(folder) as storage:
@@ -57,10 +58,16 @@ async def replayed(
             note(f"going on after block {begun}")
         done = meter(label, history.last - begun, wanted=progress, as_text=blocks_text)
         try:
-            async with aclosing(history.blocks(begun + 1)) as blocks:
-                async for given in blocks:
-                    replay.add(given)
-                    done.advance(1)
+            async with (
+                aclosing(history.blocks(begun + 1)) as blocks,
+                aclosing(in_batches(blocks)) as batches,
+            ):
+                async for batch in batches:
+                    replay.look_ahead(batch)
+                    for given in batch:
+                        await asyncio.sleep(0)  # where Ctrl-C arrives
+                        replay.add(given)
+                        done.advance(1)
         finally:
             done.finish()
         _compare(history, replay, storage)

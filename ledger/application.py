@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from types import MappingProxyType
 
 from ledger import (
@@ -24,6 +24,7 @@ from ledger import (
     transactions,
     weights,
 )
+from ledger.beacon_steps import RememberingBeacons
 from ledger.context import Context
 from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis, InvalidTransaction, UnknownRules
 from ledger.events import Event
@@ -52,8 +53,6 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.SPOT: rules_spot.on_due,
     }
 )
-# Milliseconds: an engine verifies the next beacon ahead, and may run a block twice.
-_verify_step = lru_cache(maxsize=4)(beacon.verify_step)
 # What an earlier transaction of the same account, or the next block, may still cure.
 PASSING = frozenset({Code.NONCE_GAP, Code.BLOCK_FULL})
 
@@ -115,7 +114,7 @@ class Application(Queries, GovernanceQueries):
     """A chain's state and its rules; queries (`views.Queries`) answer from the last committed block.
 
     One thread drives it: finalize_block, then commit or abort. All of the state is read through `store`.
-    Without one the chain is new, at height 0 and in memory.
+    Without one the chain is new, at height 0 and in memory. `beacons` verifies those of many blocks ahead.
     """
 
     def __init__(self, genesis: Genesis, store: Store | None = None) -> None:
@@ -130,6 +129,7 @@ class Application(Queries, GovernanceQueries):
         self._reader = Reader(genesis.chain_id)
         self._pending = Pending()
         self._proofs = RememberingChecker()
+        self.beacons = RememberingBeacons()
         self._dropped: dict[bytes, TxResult] = {}
         self._unfinished: _Unfinished | None = None
 
@@ -197,10 +197,10 @@ class Application(Queries, GovernanceQueries):
         It may run in another thread; `finalize_block` then need not verify that signature again. Raises
         InvalidBlock for who proposes no blocks.
         """
-        record = self._state.committed(keys.proposer(proposer), ProposerRecord)
-        if record is None:
+        bls_key = self.bls_key(proposer)
+        if bls_key is None:
             raise InvalidBlock("the proposer has no BLS key on this chain")
-        return partial(_verify_step, record.bls_key, self.chain_id, self.height + 1, self.beacon)
+        return partial(self.beacons.verify_step, bls_key, self.chain_id, self.height + 1, self.beacon)
 
     def prepare_proposal(self, candidates: Sequence[bytes], *, max_bytes: int) -> list[bytes]:
         """Those of the candidates, in their order, that pass on the present state and fit.

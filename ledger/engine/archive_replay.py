@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -13,8 +13,14 @@ from ledger.engine.assemble import load_application, run_again
 from ledger.engine.blocks import Block, node_cid
 from ledger.engine.errors import InvalidArchive
 from ledger.engine.storage import LedgerStorage
+from ledger.engine.witness import Witness
+from ledger.errors import InvalidTransaction
 from ledger.genesis import Genesis
+from ledger.transactions import decode_beacon
 from merkledag.cid import CID
+
+MAX_AHEAD_BLOCKS = 256  # whose beacons are verified together
+MAX_AHEAD_BYTES = 16 << 20  # of blocks that wait to be run, and one block more
 
 
 class Replay:
@@ -36,6 +42,23 @@ class Replay:
         """The last block that was run."""
         return self.app.height
 
+    def look_ahead(self, following: Sequence[GivenBlock]) -> None:
+        """Verifies the beacons of the blocks that `add` is given next together: a third of the time.
+
+        Judges nothing: a beacon that does not verify, or does not follow, is left to `add`.
+        """
+        operator = self.app.genesis.operator
+        key = self.app.bls_key(operator)
+        if key is None:
+            return
+        signatures = []
+        for given in following:
+            try:
+                signatures.append(decode_beacon(given.txs[0]).beacon)
+            except (IndexError, InvalidTransaction):
+                break
+        self.app.beacons.look_ahead(key, self.app.chain_id, self.height + 1, self.app.beacon, signatures)
+
     def add(self, given: GivenBlock) -> None:
         """Runs the next block and keeps it.
 
@@ -47,12 +70,31 @@ class Replay:
         made = run_again(self.app, given.raw, given.txs, height, "of the history")
         stored = made.stored
         if not self._keep_history:
-            stored = replace(stored, txs=(), events=b"")
+            stored = replace(stored, txs=(), events=b"", witness=Witness())
         self._storage.apply(stored)
         self.app.commit()
         if (self.app.time, self.app.beacon) != (block.time, block.beacon):
             raise InvalidArchive(f"block {height} states another time or beacon than it led to")
         self.tip = node_cid(given.raw)
+
+
+async def in_batches(blocks: AsyncIterable[GivenBlock]) -> AsyncGenerator[list[GivenBlock], None]:
+    """The blocks in lists that `Replay.look_ahead` takes; what came before an error comes before it."""
+    batch: list[GivenBlock] = []
+    size_bytes = 0
+    try:
+        async for given in blocks:
+            batch.append(given)
+            size_bytes += given.size_bytes
+            if len(batch) == MAX_AHEAD_BLOCKS or size_bytes >= MAX_AHEAD_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 Fresh = Callable[[], AbstractContextManager[Contents]]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
 import pytest
 
-from ledger import application, keys, limits
+from ledger import keys, limits
 from ledger.application import Application, BlockInput
 from ledger.errors import InvalidBlock
 from ledger.fees import fee_of, with_least_fee
@@ -17,7 +16,7 @@ from ledger.result import Code
 from ledger.state_tree import verify
 from ledger.store import MemoryRows
 from ledger.transactions import Accept, Beacon, Prove, Register, Transaction, Transfer, decode, sign
-from proofs import beacon, bls
+from proofs import bls
 from proofs.errors import InvalidBeacon
 from tests.ledger.world import (
     CHAIN,
@@ -211,9 +210,6 @@ def test_a_beacon_that_was_checked_ahead_is_not_verified_again(monkeypatch: pyte
         return real(public_key, message, signature)
 
     monkeypatch.setattr(bls, "verify", verify)
-    monkeypatch.setattr(
-        application, "_verify_step", lru_cache(beacon.verify_step)
-    )  # other tests' chains are alike
     signature = beacon_signer().sign(world.app.beacon_transaction_message(1))
     value = world.app.beacon_check(key("operator"))(signature)
     given = BlockInput(1, START_S, key("operator"), (Beacon(CHAIN, 1, signature).encode(),))
