@@ -54,21 +54,32 @@ class Backend(Protocol):
         """
 
     def verify_many(self, openings: Sequence[Opening], /) -> bool:
-        """Whether every opening holds (none at all do), with two pairings in all.
+        """Whether every opening holds, which `verify` says of each; True for none at all.
 
-        One linear combination with weights that hash everything, so that a set in which one is wrong passes
-        with a probability of 2⁻¹²⁸.
+        arkworks and py_ecc: by two pairings over one linear combination, whose weights hash everything, so
+        that openings of which one is wrong pass with a probability of 2⁻¹²⁸.
         """
 
 
 @cache
 def backend(name: str | None = None) -> Backend:
-    """arkworks where it can be imported, else py_ecc; or the one named (ImportError if missing)."""
-    if name not in (None, "arkworks"):
-        raise ValueError(f"no KZG backend {name!r}; there are arkworks, ckzg and py_ecc")
-    from proofs.kzg import backend_arkworks
+    """arkworks where it can be imported, else py_ecc; or the one named (ImportError if missing).
 
-    return backend_arkworks
+    The third, which needs a file, is `backend_ckzg.CkzgBackend`.
+    """
+    if name not in (None, "arkworks", "py_ecc"):
+        raise ValueError(f"no KZG backend {name!r}; there are arkworks and py_ecc")
+    if name != "py_ecc":
+        try:
+            from proofs.kzg import backend_arkworks
+        except ImportError:
+            if name is not None:
+                raise
+        else:
+            return backend_arkworks
+    from proofs.kzg import backend_py_ecc
+
+    return backend_py_ecc
 
 
 def well_formed(opening: Opening) -> bool:

@@ -1,7 +1,7 @@
 """KZG by arkworks (py_arkworks_bls12381); import it through `backend`.
 
 Holes of 0.5.0, and what closes each: any bytes under the infinity flag are infinity (`points.is_canonical`
-comes first); a sum over lists of unequal length drops the tail (`well_formed`, and strict zips here); an
+comes first); a sum over lists of unequal length drops the tail (`well_formed`; `_sum`); an
 empty product of pairings is true (here it always has two); the constructors named unchecked are given the
 setup's points alone, whose bytes have a known hash.
 """
@@ -36,7 +36,8 @@ def open(setup: Setup, values: Sequence[int], z: int) -> tuple[int, bytes]:  # n
 
 def verify(commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int, proof: bytes) -> bool:
     """Whether e(Σ sᵢ·Cᵢ − y·G1 + z·π, G2) = e(π, τ·G2)."""
-    return _hold([Opening(commitments, scalars, z, y, proof)], [1])
+    opening = Opening(commitments, scalars, z, y, proof)
+    return well_formed(opening) and _hold([opening], [1])
 
 
 def verify_many(openings: Sequence[Opening]) -> bool:
@@ -46,10 +47,13 @@ def verify_many(openings: Sequence[Opening]) -> bool:
     return not openings or _hold(openings, weights(openings))
 
 
+def combine(commitments: Sequence[bytes], scalars: Sequence[int]) -> bytes:
+    """Σ sᵢ·Cᵢ of well-formed points and scalars; ValueError if one is off the curve or off the subgroup."""
+    return bytes(_sum([*map(G1Point.from_compressed_bytes, commitments)], scalars).to_compressed_bytes())
+
+
 def _hold(openings: Sequence[Opening], factors: Sequence[int]) -> bool:
     """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2), for at least one opening."""
-    if not all(map(well_formed, openings)):
-        return False
     left: list[Any] = [G1Point()]
     numbers = [0]
     right: list[Any] = []
@@ -75,8 +79,6 @@ def _commit(setup: Setup, values: Iterable[int]) -> bytes:
 def _sum(points: Sequence[Any], scalars: Sequence[int]) -> Any:
     """Σ sᵢ·Pᵢ over lists of one length, which may be empty."""
     assert len(points) == len(scalars), "a sum over unequal lists would drop the tail"
-    if list(scalars) == [1]:
-        return points[0]
     return G1Point.multiexp_unchecked(
         list(points), [Scalar.from_be_bytes(scalar.to_bytes(SCALAR_BYTES, "big")) for scalar in scalars]
     )

@@ -23,3 +23,9 @@ def is_canonical(point: object) -> bool:
     if point[0] & _INFINITY:
         return point == INFINITY
     return int.from_bytes(bytes([point[0] & ~(_COMPRESSED | _SIGN)]) + point[1:], "big") < P
+
+
+def compressed(xy: bytes) -> bytes:
+    """The compressed form of the point x ‖ y (48 bytes each, big-endian), which is not infinity."""
+    y = int.from_bytes(xy[POINT_BYTES:], "big")
+    return bytes([xy[0] | _COMPRESSED | (_SIGN if y > P // 2 else 0)]) + xy[1:POINT_BYTES]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from proofs.errors import DamagedSetup
 from proofs.kzg.field import ELEMENTS
-from proofs.kzg.points import POINT_BYTES
+from proofs.kzg.points import POINT_BYTES, compressed
 
 G2_POINTS = 65
 _XY_BYTES = 2 * POINT_BYTES
@@ -54,3 +54,10 @@ class Setup:
     def _points(self, start: int, count: int, size: int) -> Iterator[bytes]:
         for offset in range(start, start + count * size, size):
             yield self._data[offset : offset + size]
+
+
+def ceremony_text(setup: Setup) -> str:
+    """The setup as `trusted_setup.txt` of c-kzg-4844 has it: two counts, then each point in hex on a line."""
+    lagrange = (compressed(xy) for xy in setup.lagrange())
+    points = (point.hex() for points in (lagrange, setup.powers_g2(), setup.powers_g1()) for point in points)
+    return "\n".join([str(ELEMENTS), str(G2_POINTS), *points, ""])

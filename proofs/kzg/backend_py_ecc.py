@@ -1,0 +1,110 @@
+"""KZG by py_ecc, the reference in plain Python; import it through `backend` (it takes about a second).
+
+A multiplication takes 15 ms, a pairing half a second, so committing to a whole blob takes a minute.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+# Importing py_ecc raises the interpreter's recursion limit to 100,000, with which a deeply nested JSON
+# document ends the process instead of raising RecursionError. Its arithmetic nests 400 calls at most.
+_limit = sys.getrecursionlimit()
+from py_ecc.bls.g2_primitives import (  # noqa: E402
+    G1_to_pubkey,
+    pubkey_to_G1,
+    signature_to_G2,
+    subgroup_check,
+)
+from py_ecc.fields import optimized_bls12_381_FQ as FQ  # noqa: E402
+from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12  # noqa: E402
+from py_ecc.optimized_bls12_381 import (  # noqa: E402
+    G1,
+    G2,
+    Z1,
+    add,
+    final_exponentiate,
+    multiply,
+    neg,
+    pairing,
+)
+
+sys.setrecursionlimit(_limit)
+
+from proofs.kzg.backend import Opening, weights, well_formed  # noqa: E402
+from proofs.kzg.blobs import Buffer, field_elements  # noqa: E402
+from proofs.kzg.field import R, bit_reversed  # noqa: E402
+from proofs.kzg.points import POINT_BYTES  # noqa: E402
+from proofs.kzg.polynomial import divide  # noqa: E402
+from proofs.kzg.setup import TAU_G2, Setup  # noqa: E402
+
+NAME = "py_ecc"
+
+
+def commit(setup: Setup, blob: Buffer) -> bytes:
+    """The commitment, 48 bytes, to a blob of up to 126,976 bytes; ValueError for a longer one."""
+    return _commit(setup, field_elements(blob))
+
+
+def open(setup: Setup, values: Sequence[int], z: int) -> tuple[int, bytes]:  # noqa: A001
+    """y = p(z) and the proof of it, 48 bytes."""
+    y, quotient = divide(values, z)
+    return y, _commit(setup, quotient)
+
+
+def verify(commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int, proof: bytes) -> bool:
+    """Whether e(Σ sᵢ·Cᵢ − y·G1 + z·π, G2) = e(π, τ·G2)."""
+    opening = Opening(commitments, scalars, z, y, proof)
+    return well_formed(opening) and _hold([opening], [1])
+
+
+def verify_many(openings: Sequence[Opening]) -> bool:
+    """Whether every opening holds, by one linear combination and two pairings."""
+    if not all(map(well_formed, openings)):
+        return False
+    return not openings or _hold(openings, weights(openings))
+
+
+def _hold(openings: Sequence[Opening], factors: Sequence[int]) -> bool:
+    """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2), for at least one opening."""
+    left = right = Z1
+    try:
+        for (commitments, scalars, z, y, proof), factor in zip(openings, factors, strict=True):
+            point = _point(proof)
+            terms = [multiply(_point(c), s) for c, s in zip(commitments, scalars, strict=True)]
+            opened = _add_all([*terms, multiply(G1, (R - y) % R), multiply(point, z)])
+            left = add(left, multiply(opened, factor))
+            right = add(right, multiply(point, factor))
+    except ValueError:  # off the curve, or off the subgroup
+        return False
+    product = pairing(G2, left, final_exponentiate=False) * pairing(
+        signature_to_G2(TAU_G2), neg(right), final_exponentiate=False
+    )
+    return bool(final_exponentiate(product) == FQ12.one())
+
+
+def _point(data: bytes) -> Any:
+    point = pubkey_to_G1(data)
+    if not subgroup_check(point):
+        raise ValueError("the point is not in the subgroup")
+    return point
+
+
+def _commit(setup: Setup, values: Iterable[int]) -> bytes:
+    """Σ vᵢ·Lᵢ; elements that are 0 cost nothing."""
+    pairs = zip(bit_reversed(list(setup.lagrange())), values, strict=True)
+    return bytes(G1_to_pubkey(_add_all(multiply(_uncompressed(xy), value) for xy, value in pairs if value)))
+
+
+def _uncompressed(xy: bytes) -> Any:
+    x, y = xy[:POINT_BYTES], xy[POINT_BYTES:]
+    return FQ(int.from_bytes(x, "big")), FQ(int.from_bytes(y, "big")), FQ(1)
+
+
+def _add_all(points: Iterable[Any]) -> Any:
+    total = Z1
+    for point in points:
+        total = add(total, point)
+    return total
