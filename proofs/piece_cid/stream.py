@@ -27,9 +27,7 @@ class PieceBuilder:
 
     def __init__(self) -> None:
         self._only = ZERO_ROOTS[height_of(0)]  # the root, while there is no second segment
-        self._waiting: list[
-            bytes | None
-        ] = []  # by level above the segments: a full tree without a right sibling
+        self._waiting: list[bytes | None] = []  # by level above segments: what has no right sibling yet
         self.payload_bytes = 0
 
     def add(self, root: bytes, length_bytes: int) -> None:
@@ -77,7 +75,7 @@ def too_large() -> PieceTooLarge:
 
 
 def segments(parts: Iterable[Buffer]) -> Iterator[bytes]:
-    """A payload that comes in any parts, cut into segments of `SEGMENT_BYTES`; only the last may be shorter."""
+    """A payload that comes in any parts, cut into `SEGMENT_BYTES` each; only the last may be shorter."""
     held: list[Buffer] = []
     size_bytes = 0
     for part in parts:
@@ -94,7 +92,7 @@ def segments(parts: Iterable[Buffer]) -> Iterator[bytes]:
 
 
 def piece_of(parts: Iterable[Buffer]) -> Piece:
-    """The piece of a payload; raises PieceTooLarge above `MAX_PAYLOAD_BYTES`, before hashing what is beyond."""
+    """The piece of a payload; raises PieceTooLarge above `MAX_PAYLOAD_BYTES`."""
     builder = PieceBuilder()
     for segment in segments(parts):
         builder.add(segment_root(segment), len(segment))

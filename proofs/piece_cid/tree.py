@@ -27,7 +27,7 @@ _TRUNCATE = bytes(value & 0x3F for value in range(256))
 _sha256 = hashlib.sha256
 
 
-def _level(nodes: Buffer) -> bytearray:
+def _level(nodes: bytes | bytearray) -> bytearray:
     """The nodes above an even number of `nodes`, all as one run of 32 bytes each."""
     above = bytearray().join([_sha256(pair).digest() for (pair,) in _PAIR.iter_unpack(nodes)])
     above[NODE_BYTES - 1 :: NODE_BYTES] = above[NODE_BYTES - 1 :: NODE_BYTES].translate(_TRUNCATE)
@@ -71,7 +71,7 @@ def lift(root: bytes, height: int, to_height: int) -> bytes:
 
 
 def segment_root(payload: Buffer) -> bytes:
-    """The root of the tree, of height `height_of`, over up to `SEGMENT_BYTES` of payload; ValueError for more.
+    """The root of the tree, as high as needed, over up to `SEGMENT_BYTES` of payload; ValueError for more.
 
     It depends on nothing else, so that segments may be hashed by many processes.
     """
@@ -95,7 +95,7 @@ def _batch_root(payload: bytes, height: int) -> bytes:
     return _fold(pad(payload + bytes(lacking) if lacking else payload), 0, height)
 
 
-def _fold(nodes: Buffer, height: int, to_height: int) -> bytes:
+def _fold(nodes: bytes | bytearray, height: int, to_height: int) -> bytes:
     """The node at `to_height` above `nodes` of `height`; what lacks of them is zeros."""
     for level in range(height, to_height):
         if len(nodes) % (2 * NODE_BYTES):

@@ -60,6 +60,8 @@ var verbs = map[string]verb{
 	"validate":  reading(validateRecords),
 	"select":    reading(selectRecord),
 	"remote":    reading(askThroughRemote),
+	"piece":     reading(commitToPiece),
+	"piece-cid": reading(readPieceCids),
 }
 
 func main() {

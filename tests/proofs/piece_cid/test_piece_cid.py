@@ -1,4 +1,4 @@
-"""Piece commitments and piece CIDs: the published values, the definition bit by bit, and what must be refused."""
+"""Piece commitments and CIDs: the published values, the definition bit by bit, and what must be refused."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_vectors() -> None:
     ],
 )
 def test_the_cases_of_the_specification(payload: bytes, v1: str, v2: str) -> None:
-    """FRC-0069, "Test Cases": zeros at the end are in the root, and are told from padding by version 2 alone."""
+    """FRC-0069, "Test Cases": only version 2 tells zeros at the end from padding."""
     piece = piece_of([payload])
     assert (str(piece.v1), str(piece.v2)) == (v1, v2)
     assert parse_piece_cid(CID.parse(v2)) == piece
@@ -127,22 +127,22 @@ def test_it_is_what_the_definition_says(payload: bytes, zeros: int) -> None:
 
 
 def test_random_bytes_of_sizes_around_every_edge() -> None:
-    """Batches of 256 quads and segments of 8,192 take turns of their own in the product, not in the definition."""
+    """The product hashes in batches and segments, of which the definition knows nothing."""
     rng = random.Random(7)
     batch = fr32.BATCH_QUADS * 127
     for size in (batch - 1, batch, batch + 1, 2 * batch + 127, rng.randrange(batch, 3 * batch)):
         payload = rng.randbytes(size)
-        assert (lambda p: (p.root, p.padded_bytes))(piece_of([payload])) == naive.commitment(payload)
+        piece = piece_of([payload])
+        assert (piece.root, piece.padded_bytes) == naive.commitment(payload)
 
 
 def test_fr32_sets_no_bit_above_254_and_loses_none() -> None:
     quads = random.Random(3).randbytes(127 * fr32.BATCH_QUADS)
     spread = fr32.pad(quads)
     assert not any(byte & 0xC0 for byte in spread[31::32])
-    back = "".join(
-        f"{int.from_bytes(spread[at : at + 32], 'little'):0254b}"[::-1] for at in range(0, len(spread), 32)
-    )
-    assert int(back[::-1], 2).to_bytes(len(quads), "little") == quads
+    numbers = [int.from_bytes(spread[at : at + 32], "little") for at in range(0, len(spread), 32)]
+    bits = "".join(f"{number:0254b}" for number in reversed(numbers))
+    assert int(bits, 2).to_bytes(len(quads), "little") == quads
     assert fr32.pad(b"") == b""
     for wrong in (bytes(126), bytes(128), bytes(127 * (fr32.BATCH_QUADS + 1))):
         with pytest.raises(ValueError, match="127"):
@@ -152,9 +152,8 @@ def test_fr32_sets_no_bit_above_254_and_loses_none() -> None:
 def test_segments_may_be_hashed_in_any_order_by_anybody() -> None:
     """A piece of five segments and a bit, put together by hand from the trees of its parts."""
     rng = random.Random(11)
-    payload = (
-        rng.randbytes(2 * SEGMENT_BYTES) + bytes(SEGMENT_BYTES + 5_000) + rng.randbytes(2 * SEGMENT_BYTES)
-    )
+    zeros = bytes(SEGMENT_BYTES + 5_000)
+    payload = rng.randbytes(2 * SEGMENT_BYTES) + zeros + rng.randbytes(2 * SEGMENT_BYTES)
     piece = piece_of([payload])
     parts = list(segments([payload]))
     assert [len(part) for part in parts] == [*[SEGMENT_BYTES] * 5, 5_000]
@@ -249,7 +248,7 @@ def test_a_piece_and_its_cids_say_the_same(root: bytes, payload_bytes: int) -> N
 
 @pytest.mark.parametrize(("root", "size"), [(bytes(31), 1), (b"", 0), (bytes(32), -1), (bytes(32), 2**63)])
 def test_pieces_that_cannot_be_are_refused(root: bytes, size: int) -> None:
-    with pytest.raises(ValueError, match="root|no piece"):
+    with pytest.raises(ValueError, match=r"root|no piece"):
         Piece(root, size)
 
 
