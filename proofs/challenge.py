@@ -19,8 +19,6 @@ MAX_DRAWN = 512  # leaves in one draw
 MAX_CHAIN_ID_BYTES = 255
 MAX_DEAL_BYTES = 255
 MAX_PIECE_DEPTH = 32
-MAX_LEVELS = MAX_DEPTH + MAX_PIECE_DEPTH
-MAX_PROOF_BYTES = 4 * 1024 * 1024  # two draws of `MAX_DRAWN` leaves fit
 _WORDS = range(0, HASH_BYTES, 8)
 
 
@@ -108,13 +106,6 @@ def detection(total: int, lost: int, k: int) -> float:
     return 1.0 - missed
 
 
-def max_bytes_per_leaf(kind: ProofKind) -> int:
-    """The most one leaf takes: itself, the hashes in its block, its row, a sum and a hash a level above."""
-    inside = (kind.rules.max_units - 1).bit_length() * HASH_BYTES
-    above = MAX_LEVELS * (9 + HASH_BYTES)
-    return kind.rules.max_shown_bytes + inside + (MAX_MULTIHASH_BYTES + 9) + above
-
-
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """What a node must show: `k` leaves of its data tree and `meta_k` of its metadata tree (all, if fewer).
@@ -156,5 +147,13 @@ class Challenge:
 
     def max_proof_bytes(self) -> int:
         """No proof of this challenge is longer."""
-        drawn = min(self.k, self.data.sum) + min(self.meta_k, self.meta.sum)
-        return min(MAX_PROOF_BYTES, self.kind.rules.envelope_bytes + drawn * max_bytes_per_leaf(self.kind))
+        data = min(self.k, self.data.sum) * self._max_bytes_per_leaf(self.data_depth)
+        meta = min(self.meta_k, self.meta.sum) * self._max_bytes_per_leaf(self.meta_depth)
+        return self.kind.rules.envelope_bytes + data + meta
+
+    def _max_bytes_per_leaf(self, depth: int) -> int:
+        """Itself, the hashes in its block, its row and that row's mark, a sum and a hash a level above."""
+        rules = self.kind.rules
+        inside = rules.max_shown_bytes + (rules.max_units - 1).bit_length() * HASH_BYTES
+        row = 1 + MAX_MULTIHASH_BYTES + 4 + 8
+        return inside + row + (depth + MAX_PIECE_DEPTH) * (HASH_BYTES + 8)

@@ -28,6 +28,8 @@ MAX_MULTIHASH_BYTES = 139  # two varints and the longest digest that merkledag r
 NODE_BYTES = 8 + HASH_BYTES  # a SumNode as stored: u64be sum, hash
 
 Buffer = bytes | bytearray | memoryview
+InnerStep = tuple[bytes, bool]  # a sibling's hash, and whether it is the left one
+SumStep = tuple[int, int, bytes, bool]  # the sums of left and right, then as above
 
 _sha256 = hashlib.sha256
 _NODE = struct.Struct(">Q32s")
@@ -102,6 +104,14 @@ def inner_hash(left: bytes, right: bytes) -> bytes:
     return _sha256(tags.INNER + left + right).digest()
 
 
+def inner_path(node: bytes, steps: Sequence[InnerStep]) -> bytes:
+    """The node inside a block's tree that is `steps` above `node`; the last step is the lowest."""
+    sha256, tag = _sha256, tags.INNER
+    for beside, is_left in reversed(steps):
+        node = sha256(tag + beside + node if is_left else tag + node + beside).digest()
+    return node
+
+
 def fold_level(nodes: list[bytes]) -> list[bytes]:
     """One level up in a block's tree: neighbours are joined and an odd last node rises as it is.
 
@@ -155,6 +165,17 @@ def sum_node(left: SumNode, right: SumNode) -> SumNode:
 def sum_hash(left_sum: int, left: bytes, right_sum: int, right: bytes) -> bytes:
     """The hash alone of the parent of two nodes, whose sums the caller has bounded."""
     return _sha256(_SUM_PREIMAGE.pack(tags.SUM_NODE, left_sum, left, right_sum, right)).digest()
+
+
+def sum_path(node: bytes, steps: Sequence[SumStep]) -> bytes:
+    """The hash of the node of a sum tree that is `steps` above `node`; the last step is the lowest."""
+    sha256, pack, tag = _sha256, _SUM_PREIMAGE.pack, tags.SUM_NODE
+    for left_sum, right_sum, beside, is_left in reversed(steps):
+        if is_left:
+            node = sha256(pack(tag, left_sum, beside, right_sum, node)).digest()
+        else:
+            node = sha256(pack(tag, left_sum, node, right_sum, beside)).digest()
+    return node
 
 
 class PieceTree:

@@ -16,7 +16,7 @@ from proofs.kinds import ProofKind
 from proofs.opened_block import OpenedBlock
 from proofs.walk import DatasetView, ShownUnit
 
-VERSION = 1
+VERSION = 2
 _KEYS = frozenset({"data", "kind", "meta", "version"})
 
 Read = Callable[[bytes, int, int], Buffer]

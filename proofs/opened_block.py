@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 
 from proofs.commitment import (
@@ -13,17 +12,16 @@ from proofs.commitment import (
     Buffer,
     PieceRow,
     fold,
-    inner_hash,
     leaf_count,
     leaf_hashes,
     proof_root,
-    split_point,
 )
 from proofs.errors import DamagedBlock
+from proofs.walk import climb
 
 
 class OpenedBlock:
-    """`shown` are the drawn leaves' bytes, `hashes` the nodes that the verifier cannot compute, in pre-order.
+    """`shown` are the drawn leaves' bytes, `hashes` what the verifier cannot compute (`walk.climb`).
 
     Where the block's subtree roots are kept, only the drawn subtrees are read and hashed, and its last leaf
     for the length; where they are missing or do not fit, the whole block. Raises DamagedBlock if the bytes do
@@ -52,29 +50,10 @@ class OpenedBlock:
     def _open(self, leaves: _Leaves | None, row: PieceRow, drawn: list[int]) -> bool:
         if leaves is None:
             return False
-        self.hashes = []
         self.length = leaves.length
-        top = self._node(leaves, drawn, 0, row.leaves)
+        top, self.hashes = climb(row.leaves, drawn, leaves.hash_of)
         self.shown = [leaves.data(leaf) for leaf in drawn]
         return proof_root(self.length, top) == row.root
-
-    def _node(self, leaves: _Leaves, drawn: list[int], start: int, count: int) -> bytes:
-        """The hash above `count` leaves from `start` on; writes down the nodes with none of `drawn` below."""
-        if count == 1:
-            return leaves.hash_of(start, 1)
-        split = split_point(count)
-        middle = bisect_left(drawn, start + split)
-        if middle:
-            left = self._node(leaves, drawn[:middle], start, split)
-        else:
-            left = leaves.hash_of(start, split)
-            self.hashes.append(left)
-        if middle < len(drawn):
-            right = self._node(leaves, drawn[middle:], start + split, count - split)
-        else:
-            right = leaves.hash_of(start + split, count - split)
-            self.hashes.append(right)
-        return inner_hash(left, right)
 
 
 class _Leaves:

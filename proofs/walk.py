@@ -3,13 +3,14 @@
 One for every kind of proof: the prover is told by a callback what it shows of a block, the verifier rebuilds
 the root and returns what was shown. A proof names no position. The verifier draws the leaves itself and finds
 its way down by the sums it is shown, which the hashes bind; so each byte of a proof is either forced or
-hashed. Format: docs/proofs.md, "Merkle proof".
+hashed. Each of the two trees has a *part* of the proof, one byte string that is taken from its front. Format:
+docs/proofs.md, "Merkle proof".
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,19 +18,22 @@ from merkledag import dag_cbor
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.errors import MerkledagError
 from proofs import slot_tree
-from proofs.challenge import MAX_LEVELS, MAX_PIECE_DEPTH, Challenge
+from proofs.challenge import MAX_PIECE_DEPTH, Challenge
 from proofs.commitment import (
     HASH_BYTES,
     MAX_MULTIHASH_BYTES,
-    MAX_SUM,
+    InnerStep,
     PieceRow,
     PieceTree,
     SumNode,
+    SumStep,
     inner_hash,
+    inner_path,
     piece_leaf,
     proof_root,
     split_point,
     sum_hash,
+    sum_path,
     unit_hash,
 )
 from proofs.errors import InvalidProof, ViewMismatch
@@ -55,8 +59,8 @@ class DatasetView:
 class Opened(Protocol):
     """What a prover shows of one block: the drawn units, ascending, and the hashes beside their paths.
 
-    `hashes` are the nodes of the block's tree that the verifier cannot compute, in pre-order; `length` is the
-    block's, in bytes.
+    `hashes` are the nodes of the block's tree that the verifier cannot compute, as `climb` finds them;
+    `length` is the block's, in bytes.
     """
 
     @property
@@ -79,8 +83,8 @@ class ShownUnit(NamedTuple):
     data: bytes
 
 
-def show(challenge: Challenge, view: DatasetView, open_block: OpenBlock) -> tuple[object, object]:
-    """The data and the metadata part of a proof, as CBOR values.
+def show(challenge: Challenge, view: DatasetView, open_block: OpenBlock) -> tuple[bytes, bytes]:
+    """The data and the metadata part of a proof.
 
     `open_block(row, drawn)` opens one block at the drawn units (counted in the block, ascending). Raises
     ViewMismatch if `view` is not what was challenged; what `open_block` raises passes through.
@@ -93,18 +97,42 @@ def show(challenge: Challenge, view: DatasetView, open_block: OpenBlock) -> tupl
     )
 
 
+def climb(count: int, drawn: list[int], node: Callable[[int, int], bytes]) -> tuple[bytes, list[bytes]]:
+    """The top of a block's tree over `count` units, and the hashes beside the paths of the `drawn` ones.
+
+    `node(start, count)` is the hash above `count` units from `start` on. On the way from the top down, a side
+    with nothing drawn is taken before the other one is entered; of two sides with drawn units the left first.
+    """
+    beside: list[bytes] = []
+
+    def hash_of(start: int, count: int, low: int, high: int) -> bytes:
+        if count == 1:
+            return node(start, 1)
+        split = split_point(count)
+        middle = bisect_left(drawn, start + split, low, high)
+        if middle == high:
+            beside.append(node(start + split, count - split))
+            right = beside[-1]
+            return inner_hash(hash_of(start, split, low, high), right)
+        if middle == low:
+            beside.append(node(start, split))
+            left = beside[-1]
+        else:
+            left = hash_of(start, split, low, middle)
+        return inner_hash(left, hash_of(start + split, count - split, middle, high))
+
+    return hash_of(0, count, 0, len(drawn)), beside
+
+
 def check(challenge: Challenge, data: object, meta: object) -> list[ShownUnit]:
     """The shown units, data first, each part ascending, if both parts lead to their roots.
 
     Raises InvalidProof otherwise, and never anything else, whatever the parts are.
     """
-    shown = _Verifier(data, challenge.kind, challenge.data_leaves()).check(
-        challenge.data, challenge.data_depth
-    )
-    shown += _Verifier(meta, challenge.kind, challenge.meta_leaves()).check(
-        challenge.meta, challenge.meta_depth
-    )
-    return shown
+    return [
+        *_Verifier(data, challenge.kind, challenge.data_leaves()).check(challenge.data, challenge.data_depth),
+        *_Verifier(meta, challenge.kind, challenge.meta_leaves()).check(challenge.meta, challenge.meta_depth),
+    ]
 
 
 def open_envelope(
@@ -112,12 +140,13 @@ def open_envelope(
 ) -> dict[str, object]:
     """The proof's map of exactly `keys`, of the challenge's kind and this version; raises InvalidProof.
 
-    Nothing is parsed of bytes that are longer than any proof of this challenge.
+    Nothing is parsed of bytes that are longer than any proof of this challenge, and no more values are made
+    than such a map has.
     """
     if len(proof) > challenge.max_proof_bytes():
         raise InvalidProof(f"a proof of {len(proof)} bytes; at most {challenge.max_proof_bytes()} here")
     try:
-        content = dag_cbor.decode(proof)
+        content = dag_cbor.decode(proof, max_items=1 + 2 * len(keys))
     except (MerkledagError, RecursionError) as error:
         raise InvalidProof(f"the proof is not canonical DAG-CBOR: {error}") from error
     if not isinstance(content, dict) or content.keys() != keys:
@@ -139,22 +168,19 @@ class _Prover:
         self.kind = kind
         self.leaves = leaves
         self.open_block = open_block
-        self.sums: list[int] = []
-        self.rows: list[list[bytes | int]] = []
-        self.hashes: list[bytes] = []
-        self.shown: list[bytes] = []
+        self.out: list[bytes] = []
 
-    def part(self, root: SumNode, depth: int) -> list[object]:
-        """[left sums, rows, hashes, leaves] of the whole tree, each in pre-order."""
+    def part(self, root: SumNode, depth: int) -> bytes:
+        """The whole tree's."""
         if self.leaves:
             if slot_tree.root(self.tree.nodes, depth) != root:
                 raise ViewMismatch(
                     "the mirrored dataset is not the one challenged; read it from the ledger again"
                 )
-            self.slots(depth, 0, 0, 0, len(self.leaves))
-        return [self.sums, self.rows, b"".join(self.hashes), b"".join(self.shown)]
+            self.slots(depth, 0, root.sum, 0, 0, len(self.leaves))
+        return b"".join(self.out)
 
-    def slots(self, level: int, index: int, base: int, low: int, high: int) -> None:
+    def slots(self, level: int, index: int, total: int, base: int, low: int, high: int) -> None:
         """The slot tree below one node; `leaves[low:high]` are drawn below it, its first leaf is `base`."""
         if level == 0:
             piece = self.tree.piece(index)
@@ -162,140 +188,179 @@ class _Prover:
                 raise ViewMismatch(f"the rows of the piece in slot {index} are not those on the ledger")
             self.piece(piece, piece.top, 0, base, low, high)
             return
-        left = slot_tree.node(self.tree.nodes, level - 1, 2 * index)
-        self.sums.append(left.sum)
-        middle = bisect_left(self.leaves, base + left.sum, low, high)
+        level, index = level - 1, 2 * index
+        left, right = (slot_tree.node(self.tree.nodes, level, side) for side in (index, index + 1))
+        middle = self.fork(left, right, base, low, high)
         if low < middle:
-            self.slots(level - 1, 2 * index, base, low, middle)
-        else:
-            self.hashes.append(left.hash)
+            self.slots(level, index, left.sum, base, low, middle)
         if middle < high:
-            self.slots(level - 1, 2 * index + 1, base + left.sum, middle, high)
-        else:
-            self.hashes.append(slot_tree.node(self.tree.nodes, level - 1, 2 * index + 1).hash)
+            self.slots(level, index + 1, right.sum, base + left.sum, middle, high)
 
     def piece(self, piece: PieceTree, level: int, index: int, base: int, low: int, high: int) -> None:
         """The piece's tree below one node."""
         while level and 2 * index + 1 >= piece.width(level - 1):
             level, index = level - 1, 2 * index  # an odd last node rose from here
         if level == 0:
-            self.sums.append(0)  # no left child: this is a row
             self.row(piece.rows[index], [leaf - base for leaf in self.leaves[low:high]])
             return
-        left = piece.node(level - 1, 2 * index)
-        self.sums.append(left.sum)
-        middle = bisect_left(self.leaves, base + left.sum, low, high)
+        level, index = level - 1, 2 * index
+        left, right = piece.node(level, index), piece.node(level, index + 1)
+        middle = self.fork(left, right, base, low, high)
         if low < middle:
-            self.piece(piece, level - 1, 2 * index, base, low, middle)
-        else:
-            self.hashes.append(left.hash)
+            self.piece(piece, level, index, base, low, middle)
         if middle < high:
-            self.piece(piece, level - 1, 2 * index + 1, base + left.sum, middle, high)
-        else:
-            self.hashes.append(piece.node(level - 1, 2 * index + 1).hash)
+            self.piece(piece, level, index + 1, base + left.sum, middle, high)
+
+    def fork(self, left: SumNode, right: SumNode, base: int, low: int, high: int) -> int:
+        """Writes the left sum and the side with nothing drawn; returns where the right leaves begin."""
+        self.number(left.sum, left.sum + right.sum)
+        middle = bisect_left(self.leaves, base + left.sum, low, high)
+        if middle == high and right.sum:
+            self.out.append(right.hash)
+        if middle == low and left.sum:
+            self.out.append(left.hash)
+        return middle
 
     def row(self, row: PieceRow, drawn: list[int]) -> None:
         opened = self.open_block(row, drawn)
-        self.rows.append([row.multihash, opened.length])
-        self.hashes += opened.hashes
-        self.shown += opened.shown
+        self.number(0, row.leaves)  # no left child: this is a row
+        self.number(len(row.multihash), MAX_MULTIHASH_BYTES)
+        self.out.append(row.multihash)
+        self.number(opened.length, row.leaves * self.kind.rules.unit_bytes)
+        self.out += opened.shown
+        self.out += opened.hashes
+
+    def number(self, value: int, most: int) -> None:
+        self.out.append(value.to_bytes(width(most), "big"))
 
 
 class _Verifier:
-    """Walks the same way as the prover, taking what it needs, and rebuilds the root's hash."""
+    """Walks the same way as the prover, taking what it needs, and rebuilds the root's hash.
+
+    Taking beyond the end gives short or empty bytes, which are harmless as the end is checked: in each row
+    before anything of it is hashed, and at last.
+    """
 
     def __init__(self, part: object, kind: ProofKind, leaves: tuple[int, ...]) -> None:
-        if not isinstance(part, list) or len(part) != 4:
-            raise InvalidProof("each part of a proof has sums, rows, hashes and leaves")
-        sums, rows, hashes, shown = part
-        if not (isinstance(sums, list) and isinstance(rows, list)):
-            raise InvalidProof("the sums or rows of a proof are not a list")
-        if not (isinstance(hashes, bytes) and isinstance(shown, bytes)):
-            raise InvalidProof("the hashes or leaves of a proof are not bytes")
-        if len(rows) > len(leaves) or len(sums) > len(leaves) * (MAX_LEVELS + 1):
-            raise InvalidProof(f"more rows or sums than {len(leaves)} leaves can need")
-        if set(map(type, sums)) - {int} or (sums and not 0 <= min(sums) <= max(sums) <= MAX_SUM):
-            raise InvalidProof("a sum is not a number of leaves")
+        if not isinstance(part, bytes):
+            raise InvalidProof("a part of a proof is not bytes")
+        self.part = part
+        self.at = 0
         self.kind = kind
-        self.rules = kind.rules
         self.leaves = leaves
-        self.hashes = hashes
-        self.shown = shown
-        self.units: list[ShownUnit] = []
-        self.next_sum = iter(sums)
-        self.next_row = iter(rows)
-        self.at_hash = 0
-        self.at_shown = 0
+        self.shown: list[ShownUnit] = []
 
     def check(self, root: SumNode, depth: int) -> list[ShownUnit]:
         """The drawn leaves; raises InvalidProof unless they are below `root` and the part holds no more."""
-        if self.leaves and self.walk(depth, root.sum, 0, 0, len(self.leaves)) != root.hash:
+        if self.leaves and self.node(depth, root.sum, 0, 0, len(self.leaves)) != root.hash:
             raise InvalidProof("the leaves shown do not hash to the dataset's root")
-        if self.at_hash != len(self.hashes) or self.at_shown != len(self.shown):
-            raise InvalidProof("the proof has bytes left over")
-        if next(self.next_sum, None) is not None or next(self.next_row, None) is not None:
-            raise InvalidProof("the proof has sums or rows left over")
-        return self.units
+        if self.at != len(self.part):
+            raise InvalidProof("a part of the proof has bytes left over")
+        return self.shown
 
-    def walk(self, level: int, total: int, base: int, low: int, high: int) -> bytes:
-        """The hash of one node of sum `total`, above `level` 0 in the slot tree, from 0 down in a piece's."""
-        left_sum = next(self.next_sum, None)
-        if left_sum is None:
-            raise InvalidProof("the proof ends before its last sum")
-        if level <= 0 and left_sum == 0:
-            return self.row(total, base, low, high)
-        if left_sum > total or (level <= 0 and left_sum == total):
-            raise InvalidProof(
-                "a sum that leaves less than nothing, or in a piece nothing, for the other side"
-            )
-        if level <= -MAX_PIECE_DEPTH:
-            raise InvalidProof(f"a piece deeper than {MAX_PIECE_DEPTH} levels")
-        middle = bisect_left(self.leaves, base + left_sum, low, high)
-        left = self.walk(level - 1, left_sum, base, low, middle) if low < middle else self.take_hash()
-        if middle < high:
-            right = self.walk(level - 1, total - left_sum, base + left_sum, middle, high)
-        else:
-            right = self.take_hash()
-        return sum_hash(left_sum, left, total - left_sum, right)
+    def node(self, level: int, total: int, base: int, low: int, high: int) -> bytes:
+        """The hash of one node of sum `total`, `level` levels above the slots; in a piece, from 0 down.
+
+        `leaves[low:high]` are drawn below it, its first leaf is `base`. Goes down in a loop while all that is
+        drawn is on one side, then up again.
+        """
+        part, at, leaves = self.part, self.at, self.leaves
+        first, last = leaves[low], leaves[high - 1]
+        passed: list[SumStep] = []
+        while True:
+            size = (total.bit_length() + 7) >> 3
+            left = int.from_bytes(part[at : at + size], "big")
+            at += size
+            if level <= 0:
+                if left == 0:
+                    self.at = at
+                    result = self.row(total, base, low, high)
+                    break
+                if left >= total or level <= -MAX_PIECE_DEPTH:
+                    raise InvalidProof("a piece too deep, or with a side without leaves")
+            elif left > total:
+                raise InvalidProof("a sum that leaves less than nothing for the other side")
+            level -= 1
+            right = total - left
+            middle = base + left
+            if last < middle:
+                if right:
+                    beside = part[at : at + HASH_BYTES]
+                    at += HASH_BYTES
+                else:
+                    beside = slot_tree.empty_node(level).hash
+                passed.append((left, right, beside, False))
+                total = left
+            elif first >= middle:
+                if left:
+                    beside = part[at : at + HASH_BYTES]
+                    at += HASH_BYTES
+                else:
+                    beside = slot_tree.empty_node(level).hash
+                passed.append((left, right, beside, True))
+                total, base = right, middle
+            else:
+                self.at = at
+                cut = bisect_left(leaves, middle, low, high)
+                below = self.node(level, left, base, low, cut)
+                result = sum_hash(left, below, right, self.node(level, right, middle, cut, high))
+                break
+        return sum_path(result, passed)
 
     def row(self, total: int, base: int, low: int, high: int) -> bytes:
-        """The hash of a piece's row, from the block's drawn leaves."""
-        row = next(self.next_row, None)
-        if not isinstance(row, list) or len(row) != 2:
-            raise InvalidProof("a row is a multihash and a length")
-        multihash, length = row
-        if not isinstance(multihash, bytes) or not 0 < len(multihash) <= MAX_MULTIHASH_BYTES:
-            raise InvalidProof("a row's multihash is not one")
-        if type(length) is not int or not 0 <= length <= MAX_BLOCK_BYTES:
-            raise InvalidProof("a row's length is not a block's")
-        if self.kind.unit_count(length) != total:
+        """The hash of a piece's row, from the block's drawn units."""
+        rules = self.kind.rules
+        multihash = self.take(self.number(MAX_MULTIHASH_BYTES))
+        if not 0 < len(multihash) <= MAX_MULTIHASH_BYTES or total > rules.max_units:
+            raise InvalidProof("a row is not one of a block")
+        length = self.number(total * rules.unit_bytes)
+        if length > MAX_BLOCK_BYTES or self.kind.unit_count(length) != total:
             raise InvalidProof("a row's length does not fit its number of leaves")
-        drawn = [leaf - base for leaf in self.leaves[low:high]]
-        root = proof_root(length, self.block(multihash, drawn, length, 0, total), self.kind)
-        return piece_leaf(PieceRow(multihash, total, root), self.kind).hash
+        hashes = []
+        for leaf in self.leaves[low:high]:
+            data = self.take(rules.shown_bytes(length, leaf - base))
+            self.shown.append(ShownUnit(multihash, length, leaf - base, data))
+            hashes.append(unit_hash(self.kind, leaf - base, data))
+        if self.at > len(self.part):
+            raise InvalidProof("a part of the proof ends before its last leaf")
+        top = self.block(iter(hashes), base, total, low, high)
+        return piece_leaf(PieceRow(multihash, total, proof_root(length, top, self.kind)), self.kind).hash
 
-    def block(self, name: bytes, drawn: Sequence[int], length: int, start: int, count: int) -> bytes:
-        """The hash of the node above `count` leaves of a block from leaf `start` on; `drawn` are below it."""
+    def block(self, units: Iterator[bytes], start: int, count: int, low: int, high: int) -> bytes:
+        """The hash of the node above `count` units, the first being leaf `start`; `units`: the drawn ones."""
+        part, at, leaves = self.part, self.at, self.leaves
+        first, last = leaves[low], leaves[high - 1]
+        passed: list[InnerStep] = []
+        while count > 1:
+            split = 1 << (count - 1).bit_length() - 1
+            middle = start + split
+            if last < middle:
+                passed.append((part[at : at + HASH_BYTES], False))
+                count = split
+            elif first >= middle:
+                passed.append((part[at : at + HASH_BYTES], True))
+                start, count = middle, count - split
+            else:
+                break
+            at += HASH_BYTES
+        self.at = at
         if count == 1:
-            begin = self.at_shown
-            self.at_shown += self.rules.shown_bytes(length, start)
-            if self.at_shown > len(self.shown):
-                raise InvalidProof("the proof ends before its last leaf")
-            data = self.shown[begin : self.at_shown]
-            self.units.append(ShownUnit(name, length, start, data))
-            return unit_hash(self.kind, start, data)
-        split = split_point(count)
-        middle = bisect_left(drawn, start + split)
-        left = self.block(name, drawn[:middle], length, start, split) if middle else self.take_hash()
-        if middle < len(drawn):
-            right = self.block(name, drawn[middle:], length, start + split, count - split)
+            result = next(units)
         else:
-            right = self.take_hash()
-        return inner_hash(left, right)
+            cut = bisect_left(leaves, middle, low, high)
+            below = self.block(units, start, split, low, cut)
+            result = inner_hash(below, self.block(units, middle, count - split, cut, high))
+        return inner_path(result, passed)
 
-    def take_hash(self) -> bytes:
-        begin = self.at_hash
-        self.at_hash += HASH_BYTES
-        if self.at_hash > len(self.hashes):
-            raise InvalidProof("the proof ends before its last hash")
-        return self.hashes[begin : self.at_hash]
+    def take(self, size: int) -> bytes:
+        begin = self.at
+        self.at += size
+        return self.part[begin : self.at]
+
+    def number(self, most: int) -> int:
+        return int.from_bytes(self.take(width(most)), "big")
+
+
+def width(most: int) -> int:
+    """The bytes of a number that is at most `most`: as many as `most` itself has, big-endian."""
+    return (most.bit_length() + 7) >> 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from merkledag import multihash
+from merkledag import dag_cbor, multihash
 from proofs import slot_tree
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import BlockCommitment, Buffer, PieceRow, PieceTree, SumNode, commit_block
@@ -114,6 +114,40 @@ def simple_says(challenge: Challenge, proof: bytes) -> bool:
         challenge.meta_k,
         proof,
     )
+
+
+@dataclass
+class Taken:
+    """A proof as a list of what a verifier takes, [name, bytes] each, to be altered and joined again."""
+
+    data: list[tuple[str, bytes]]
+    meta: list[tuple[str, bytes]]
+
+    @classmethod
+    def apart(cls, challenge: Challenge, proof: bytes) -> Taken:
+        content = dag_cbor.decode(proof)
+        data = simple_verifier.check_tree(
+            content["data"], *challenge.data, challenge.data_depth, list(challenge.data_leaves())
+        )
+        meta = simple_verifier.check_tree(
+            content["meta"], *challenge.meta, challenge.meta_depth, list(challenge.meta_leaves())
+        )
+        return cls(data.taken, meta.taken)
+
+    def proof(self) -> bytes:
+        return as_proof(*(b"".join(found for _, found in part) for part in (self.data, self.meta)))
+
+    def places(self, what: str) -> list[int]:
+        """Where in `data` there are such."""
+        return [place for place, (name, _) in enumerate(self.data) if name == what]
+
+    def put(self, place: int, found: bytes) -> None:
+        self.data[place] = (self.data[place][0], found)
+
+
+def as_proof(data: bytes, meta: bytes = b"") -> bytes:
+    """A proof of these two parts."""
+    return dag_cbor.encode({"data": data, "kind": "merkle", "meta": meta, "version": 2})
 
 
 def both_say(challenge: Challenge, proof: bytes) -> bool:

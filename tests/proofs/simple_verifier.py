@@ -85,88 +85,117 @@ def draw(seed: bytes, total: int, k: int) -> list[int]:
                 return sorted(result)
 
 
-# --- the trees; every list is consumed from its front
+# --- the trees; a part is taken from its front
+
+UNIT_BYTES = {"merkle": 1024, "kzg": 4096 * 31}
+COMMITMENT_BYTES = {"merkle": None, "kzg": 48}
+TAGS = {"merkle": (b"\x00", b"\x02", b"\x03"), "kzg": (b"\x05", b"\x06", b"\x07")}
+
+
+def bytes_of(most: int) -> int:
+    """How many bytes a number of at most `most` takes."""
+    return len(f"{most:x}") + 1 >> 1 if most else 0
+
+
+def empty(level: int) -> bytes:
+    """The hash of a slot tree's node `level` levels above nothing but empty slots."""
+    if level == 0:
+        return bytes(32)
+    below = empty(level - 1)
+    return sha(b"\x04", bytes(8), below, bytes(8), below)
 
 
 class Part:
-    def __init__(self, part: Any) -> None:
-        need(isinstance(part, list) and len(part) == 4)
-        sums, rows, hashes, shown = part
-        need(isinstance(sums, list) and all(isinstance(number, int) for number in sums))
-        need(all(number < 2**63 for number in sums))
-        need(isinstance(rows, list) and isinstance(hashes, bytes) and isinstance(shown, bytes))
-        need(len(hashes) % 32 == 0)
-        self.sums = list(sums)
-        self.rows = list(rows)
-        self.hashes = [hashes[i : i + 32] for i in range(0, len(hashes), 32)]
-        self.shown = shown
+    """What is taken is noted in `taken` with what it was taken for, so that tests can alter it by name."""
 
-    def pop(self, queue: list[Any]) -> Any:
-        need(bool(queue))
-        return queue.pop(0)
+    def __init__(self, part: Any, kind: str = "merkle") -> None:
+        need(isinstance(part, bytes))
+        self.rest: bytes = part
+        self.kind = kind
+        self.taken: list[tuple[str, bytes]] = []
+        self.shown: list[tuple[bytes, int, int, bytes]] = []
+
+    def take(self, size: int, what: str) -> bytes:
+        need(len(self.rest) >= size)
+        found, self.rest = self.rest[:size], self.rest[size:]
+        self.taken.append((what, found))
+        return found
+
+    def number(self, most: int, what: str) -> int:
+        value = int.from_bytes(self.take(bytes_of(most), what), "big")
+        need(value <= most)
+        return value
 
     def slot(self, depth: int, total: int, wanted: list[int]) -> bytes:
         """A node `depth` levels above the slots; `wanted` counts leaves from the node's first."""
-        if not wanted:
-            found: bytes = self.pop(self.hashes)
-            return found
         if depth == 0:
             return self.piece(0, total, wanted)
-        left = self.pop(self.sums)
-        need(left <= total)
-        return self.join(left, total - left, wanted, lambda size, some: self.slot(depth - 1, size, some))
+        left = self.number(total, "sum")
+        return self.join(
+            left, total - left, wanted, lambda size, some: self.slot(depth - 1, size, some), depth
+        )
 
     def piece(self, level: int, total: int, wanted: list[int]) -> bytes:
         """A node `level` levels below a piece's root."""
-        if not wanted:
-            found: bytes = self.pop(self.hashes)
-            return found
-        left = self.pop(self.sums)
+        left = self.number(total, "sum")
         if left == 0:
             return self.row(total, wanted)
         need(left < total and level < 32)
-        return self.join(left, total - left, wanted, lambda size, some: self.piece(level + 1, size, some))
+        return self.join(left, total - left, wanted, lambda size, some: self.piece(level + 1, size, some), 0)
 
-    def join(self, left: int, right: int, wanted: list[int], below: Any) -> bytes:
-        left_hash = below(left, [leaf for leaf in wanted if leaf < left])
-        right_hash = below(right, [leaf - left for leaf in wanted if leaf >= left])
-        return sha(b"\x04", left.to_bytes(8, "big"), left_hash, right.to_bytes(8, "big"), right_hash)
+    def join(self, left: int, right: int, wanted: list[int], below: Any, depth: int) -> bytes:
+        on_left = [leaf for leaf in wanted if leaf < left]
+        on_right = [leaf - left for leaf in wanted if leaf >= left]
+        hashes = [b"", b""]
+        for side, (size, some) in enumerate(((left, on_left), (right, on_right))):
+            if not some:
+                hashes[side] = self.take(32, "hash") if size else empty(depth - 1)
+        for side, (size, some) in enumerate(((left, on_left), (right, on_right))):
+            if some:
+                hashes[side] = below(size, some)
+        return sha(b"\x04", left.to_bytes(8, "big"), hashes[0], right.to_bytes(8, "big"), hashes[1])
 
     def row(self, total: int, wanted: list[int]) -> bytes:
-        row = self.pop(self.rows)
-        need(isinstance(row, list) and len(row) == 2)
-        multihash, length = row
-        need(isinstance(multihash, bytes) and 1 <= len(multihash) <= 139)
-        need(isinstance(length, int) and length <= 2 * 1024 * 1024)
-        need(total == max(1, (length + 1023) // 1024))
-        root = sha(b"\x02", length.to_bytes(4, "big"), self.block(length, 0, total, wanted))
-        return sha(b"\x03", multihash, total.to_bytes(4, "big"), root)
+        unit = UNIT_BYTES[self.kind]
+        multihash = self.take(self.number(139, "multihash length"), "multihash")
+        need(len(multihash) > 0)
+        length = self.number(total * unit, "length")
+        need(length <= 2 * 1024 * 1024)
+        need(total == max(1, (length + unit - 1) // unit))
+        leaves = {}
+        for leaf in wanted:
+            size = COMMITMENT_BYTES[self.kind] or min(unit, length - unit * leaf)
+            data = self.take(size, "leaf")
+            leaves[leaf] = sha(TAGS[self.kind][0], leaf.to_bytes(4, "big"), data)
+            self.shown.append((multihash, length, leaf, data))
+        root = sha(TAGS[self.kind][1], length.to_bytes(4, "big"), self.block(0, total, leaves))
+        return sha(TAGS[self.kind][2], multihash, total.to_bytes(4, "big"), root)
 
-    def block(self, length: int, first: int, count: int, wanted: list[int]) -> bytes:
-        if not wanted:
-            found: bytes = self.pop(self.hashes)
-            return found
+    def block(self, first: int, count: int, leaves: dict[int, bytes]) -> bytes:
         if count == 1:
-            size = min(1024, length - 1024 * first)
-            need(len(self.shown) >= size)
-            data, self.shown = self.shown[:size], self.shown[size:]
-            return sha(b"\x00", first.to_bytes(4, "big"), data)
+            return leaves[first]
         half = 1
         while half * 2 < count:
             half *= 2
-        left = self.block(length, first, half, [leaf for leaf in wanted if leaf < first + half])
-        late = [leaf for leaf in wanted if leaf >= first + half]
-        right = self.block(length, first + half, count - half, late)
-        return sha(b"\x01", left, right)
+        on_left = {leaf: digest for leaf, digest in leaves.items() if leaf < first + half}
+        on_right = {leaf: digest for leaf, digest in leaves.items() if leaf >= first + half}
+        if not on_left:
+            left = self.take(32, "hash")
+            return sha(b"\x01", left, self.block(first + half, count - half, on_right))
+        if not on_right:
+            right = self.take(32, "hash")
+            return sha(b"\x01", self.block(first, half, on_left), right)
+        left = self.block(first, half, on_left)
+        return sha(b"\x01", left, self.block(first + half, count - half, on_right))
 
-    def empty(self) -> bool:
-        return not (self.sums or self.rows or self.hashes or self.shown)
 
-
-def check_tree(part: Any, root: bytes, total: int, depth: int, wanted: list[int]) -> None:
-    shown = Part(part)
+def check_tree(
+    part: Any, root: bytes, total: int, depth: int, wanted: list[int], kind: str = "merkle"
+) -> Part:
+    shown = Part(part, kind)
     need(not wanted or shown.slot(depth, total, wanted) == root)
-    need(shown.empty())
+    need(not shown.rest)
+    return shown
 
 
 def accepts(
@@ -184,7 +213,7 @@ def accepts(
         content, end = item(proof, 0)
         need(end == len(proof) and isinstance(content, dict))
         need(set(content) == {"data", "kind", "meta", "version"})
-        need(content["kind"] == "merkle" and content["version"] == 1)
+        need(content["kind"] == "merkle" and content["version"] == 2)
         check_tree(content["data"], *data, data_depth, draw(seed, data[1], k))
         wanted = draw(sha(b"holdfast/meta-seed/1\x00", seed), meta[1], meta_k)
         check_tree(content["meta"], *meta, meta_depth, wanted)

@@ -12,13 +12,23 @@ from hypothesis import strategies as st
 
 from merkledag import dag_cbor
 from proofs import slot_tree
-from proofs.challenge import MAX_DRAWN, MAX_PROOF_BYTES, Challenge, max_bytes_per_leaf, sample
-from proofs.commitment import EMPTY, SUBTREE_BYTES, PieceRow, PieceTree, SumNode, commit_block, sum_node
+from proofs.challenge import MAX_DRAWN, Challenge, sample
+from proofs.commitment import (
+    EMPTY,
+    MAX_SUM,
+    SUBTREE_BYTES,
+    PieceRow,
+    PieceTree,
+    SumNode,
+    commit_block,
+    sum_node,
+)
 from proofs.errors import DamagedBlock, InvalidProof, ViewMismatch
 from proofs.kinds import ProofKind
 from proofs.merkle_proof import prove, verify
+from proofs.slot_tree import MAX_DEPTH
 from proofs.walk import DatasetView, TreeView
-from tests.proofs.datasets import Dataset, Holder, Tree, both_say, random_dataset, simple_says
+from tests.proofs.datasets import Dataset, Holder, Taken, Tree, both_say, random_dataset, simple_says
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -45,8 +55,7 @@ def test_all_leaves_are_shown_where_there_are_fewer_than_k() -> None:
     challenge = dataset.challenge(k=500, meta_k=500)
     proof = dataset.prove(challenge)
     assert both_say(challenge, proof)
-    content = dag_cbor.decode(proof)
-    shown = b"".join(content["data"][3:])
+    shown = b"".join(found for name, found in Taken.apart(challenge, proof).data if name == "leaf")
     whole = [row for piece in dataset.data.pieces.items() for row in piece[1].rows if piece[1].rows]
     assert len(shown) == sum(len(dataset.holder.blocks[row.multihash]) for row in whole)
 
@@ -145,7 +154,7 @@ def test_missing_and_added_bytes_are_refused(small: tuple[Challenge, bytes]) -> 
     for length in range(len(proof)):
         with pytest.raises(InvalidProof):
             verify(challenge, proof[:length])
-    for extra in (b"\0", b"\xf6", proof, bytes(MAX_PROOF_BYTES)):
+    for extra in (b"\0", b"\xf6", proof, bytes(challenge.max_proof_bytes())):
         assert not both_say(challenge, proof + extra)
     for position in range(0, len(proof), 7):
         assert not both_say(challenge, proof[:position] + b"\0" + proof[position:])
@@ -158,77 +167,69 @@ EDITS: dict[str, Edit] = {
     "one key more": lambda c: c.update(more=1),
     "another kind": lambda c: c.update(kind="kzg"),
     "kind as bytes": lambda c: c.update(kind=b"merkle"),
-    "version 2": lambda c: c.update(version=2),
+    "version 1": lambda c: c.update(version=1),
+    "version 3": lambda c: c.update(version=3),
     "version true": lambda c: c.update(version=True),
-    "version 1.0": lambda c: c.update(version=1.0),
+    "version 2.0": lambda c: c.update(version=2.0),
     "data is null": lambda c: c.update(data=None),
+    "data is a list": lambda c: c.update(data=[c["data"]]),
+    "data is text": lambda c: c.update(data="x" * len(c["data"])),
+    "data is empty": lambda c: c.update(data=b""),
     "parts swapped": lambda c: c.update(data=c["meta"], meta=c["data"]),
-    "a part of five": lambda c: c["data"].append(b""),
-    "a part of three": lambda c: c["data"].pop(),
-    "sums as bytes": lambda c: c["data"].__setitem__(0, b""),
-    "rows as a map": lambda c: c["data"].__setitem__(1, {}),
-    "hashes as text": lambda c: c["data"].__setitem__(2, "x" * 32),
-    "leaves as a list": lambda c: c["data"].__setitem__(3, [c["data"][3]]),
-    "all lists empty": lambda c: c.update(data=[[], [], b"", b""]),
-    "no sums": lambda c: c["data"][0].clear(),
-    "one sum fewer": lambda c: c["data"][0].pop(),
-    "one sum more": lambda c: c["data"][0].append(0),
-    "a negative sum": lambda c: c["data"][0].__setitem__(0, -1),
-    "a sum of 2^63": lambda c: c["data"][0].__setitem__(0, 2**63),
-    "a sum of 2^64-1": lambda c: c["data"][0].__setitem__(0, 2**64 - 1),
-    "a sum true": lambda c: c["data"][0].__setitem__(0, True),
-    "a sum 1.0": lambda c: c["data"][0].__setitem__(0, 1.0),
-    "a sum null": lambda c: c["data"][0].__setitem__(0, None),
-    "a million sums": lambda c: c["data"].__setitem__(0, [0] * 3000),
-    "no rows": lambda c: c["data"][1].clear(),
-    "a row twice": lambda c: c["data"][1].append(c["data"][1][-1]),
-    "rows reversed": lambda c: c["data"][1].reverse(),
-    "a row of one": lambda c: c["data"][1][0].pop(),
-    "a row without multihash": lambda c: c["data"][1][0].__setitem__(0, b""),
-    "a row with a long multihash": lambda c: c["data"][1][0].__setitem__(0, bytes(140)),
-    "a row with a text": lambda c: c["data"][1][0].__setitem__(0, "x"),
-    "a longer block": lambda c: c["data"][1][0].__setitem__(1, c["data"][1][0][1] + 1),
-    "a shorter block": lambda c: c["data"][1][0].__setitem__(1, c["data"][1][0][1] - 1),
-    "a block of 2^32": lambda c: c["data"][1][0].__setitem__(1, 2**32),
-    "a block of negative length": lambda c: c["data"][1][0].__setitem__(1, -1),
-    "a length true": lambda c: c["data"][1][0].__setitem__(1, True),
-    "one hash fewer": lambda c: c["data"].__setitem__(2, c["data"][2][:-32]),
-    "one hash more": lambda c: c["data"].__setitem__(2, c["data"][2] + bytes(32)),
-    "a hash and a half": lambda c: c["data"].__setitem__(2, c["data"][2] + bytes(16)),
-    "the last leaf missing": lambda c: c["data"].__setitem__(3, c["data"][3][:-1024]),
-    "the last leaf twice": lambda c: c["data"].__setitem__(3, c["data"][3] + c["data"][3][-1024:]),
-    "the first leaf for all": lambda c: c["data"].__setitem__(3, c["data"][3][:1024] * 3),
-    "no leaves": lambda c: c["data"].__setitem__(3, b""),
-    "metadata left out": lambda c: c.update(meta=[[], [], b"", b""]),
+    "parts joined": lambda c: c.update(data=c["data"] + c["meta"], meta=b""),
+    "metadata left out": lambda c: c.update(meta=b""),
+    "metadata twice": lambda c: c.update(meta=c["meta"] * 2),
 }
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_other_contents_are_refused(small: tuple[Challenge, bytes], name: str) -> None:
+def test_other_envelopes_are_refused(small: tuple[Challenge, bytes], name: str) -> None:
     challenge, proof = small
     content = dag_cbor.decode(proof)
     EDITS[name](content)
-    with pytest.raises(InvalidProof):
-        verify(challenge, dag_cbor.encode(content))
+    assert not both_say(challenge, dag_cbor.encode(content))
+
+
+@pytest.mark.parametrize("what", ["sum", "hash", "multihash length", "multihash", "length", "leaf"])
+def test_every_item_can_be_altered_in_no_way(small: tuple[Challenge, bytes], what: str) -> None:
+    """Each that the verifier takes: other values, left out, doubled, and exchanged with each of its kind."""
+    challenge, proof = small
+    places = Taken.apart(challenge, proof).places(what)
+    assert places
+    for place in places:
+        found = Taken.apart(challenge, proof).data[place][1]
+        value, size = int.from_bytes(found, "big"), len(found)
+        numbers = {0, 1, value - 1, value + 1, 2**63 - 1, 2**64 - 1, 256**size - 1, value // 2}
+        others = {(number % 256**size).to_bytes(size, "big") for number in numbers}
+        others |= {b"", found + found, found[:-1], found + b"\0", b"\0" + found, found[1:], found[::-1]}
+        others |= {Taken.apart(challenge, proof).data[other][1] for other in places}
+        for other in others - {found}:
+            taken = Taken.apart(challenge, proof)
+            taken.put(place, other)
+            assert not both_say(challenge, taken.proof()), (place, other)
+
+
+def test_items_in_another_order_are_refused(small: tuple[Challenge, bytes]) -> None:
+    challenge, proof = small
+    count = len(Taken.apart(challenge, proof).data)
+    for first in range(count):
+        for second in range(first + 1, count):
+            taken = Taken.apart(challenge, proof)
+            taken.data[first], taken.data[second] = taken.data[second], taken.data[first]
+            altered = taken.proof()
+            assert altered == proof or not both_say(challenge, altered), (first, second)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_both_verifiers_agree_on_random_damage(small: tuple[Challenge, bytes], data: st.DataObject) -> None:
     challenge, proof = small
-    content = dag_cbor.decode(proof)
-    part = content[data.draw(st.sampled_from(["data", "meta"]))]
-    which = data.draw(st.integers(0, 3))
-    if which < 2 and part[which]:
-        at = data.draw(st.integers(0, len(part[which]) - 1))
-        if which == 0:
-            part[0][at] = data.draw(st.integers(0, 2**63 - 1) | st.integers(0, 40))
-        else:
-            part[1][at][1] = data.draw(st.integers(0, 2**21 + 1) | st.integers(0, 3000))
-    elif which >= 2 and part[which]:
-        at = data.draw(st.integers(0, len(part[which]) - 1))
-        part[which] = part[which][:at] + data.draw(st.binary(max_size=64)) + part[which][at + 32 :]
-    altered = dag_cbor.encode(content)
+    taken = Taken.apart(challenge, proof)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(taken.data) - 1))
+        size = len(taken.data[place][1])
+        taken.put(place, data.draw(st.binary(min_size=size, max_size=size) | st.binary(max_size=64)))
+    altered = taken.proof()
     assert both_say(challenge, altered) is (altered == proof)
 
 
@@ -266,7 +267,7 @@ def test_a_proof_is_not_canonical_in_two_ways(small: tuple[Challenge, bytes]) ->
         b"\xb8\x04" + proof[1:],  # a longer head
         b"\xbf" + proof[1:] + b"\xff",  # an indefinite map
         proof.replace(b"\x64kind\x66merkle", b"\x64kind\x78\x06merkle"),
-        proof.replace(b"\x67version\x01", b"\x67version\x18\x01"),
+        proof.replace(b"\x67version\x02", b"\x67version\x18\x02"),
     ):
         assert other != proof
         assert not both_say(challenge, other)
@@ -281,8 +282,10 @@ def test_the_length_is_bounded_first(monkeypatch: pytest.MonkeyPatch, small: tup
     monkeypatch.setattr(dag_cbor, "decode", never)
     with pytest.raises(InvalidProof, match="at most"):
         verify(challenge, bytes(challenge.max_proof_bytes() + 1))
+    most = SumNode(bytes(32), MAX_SUM)
     for kind in ProofKind:
-        assert kind.rules.envelope_bytes + 2 * MAX_DRAWN * max_bytes_per_leaf(kind) <= MAX_PROOF_BYTES
+        largest = Challenge(bytes(32), most, MAX_DEPTH, most, MAX_DEPTH, MAX_DRAWN, MAX_DRAWN, kind)
+        assert largest.max_proof_bytes() <= 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

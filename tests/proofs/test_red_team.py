@@ -8,7 +8,6 @@ import random
 
 import pytest
 
-from merkledag import dag_cbor
 from proofs import slot_tree
 from proofs.challenge import Challenge, detection, period_seed, sample
 from proofs.commitment import (
@@ -30,7 +29,9 @@ from tests.proofs.datasets import (
     NODE,
     Dataset,
     Holder,
+    Taken,
     Tree,
+    as_proof,
     both_say,
     random_dataset,
 )
@@ -104,15 +105,17 @@ def test_3_the_same_data_in_another_dataset_has_other_challenges() -> None:
 def test_5_the_tree_without_the_leaves_is_worth_nothing(instead: str) -> None:
     dataset = random_dataset(random.Random(5), depth=1, pieces=2, rows=4, max_bytes=30_000)
     challenge = dataset.challenge(k=4)
-    content = dag_cbor.decode(dataset.prove(challenge))
-    size = len(content["data"][3])
+    taken = Taken.apart(challenge, dataset.prove(challenge))
+    places = taken.places("leaf")
+    leaves = [taken.data[place][1] for place in places]
     forged = {
-        "zeros": bytes(size),
-        "hashes": (hashlib.sha256(content["data"][3]).digest() * size)[:size],
-        "another leaf": content["data"][3][1024:] + content["data"][3][:1024],
+        "zeros": [bytes(len(leaf)) for leaf in leaves],
+        "hashes": [(hashlib.sha256(leaf).digest() * 32)[: len(leaf)] for leaf in leaves],
+        "another leaf": leaves[1:] + leaves[:1],
     }
-    content["data"][3] = forged[instead]
-    assert not both_say(challenge, dag_cbor.encode(content))
+    for place, leaf in zip(places, forged[instead], strict=True):
+        taken.put(place, leaf)
+    assert not both_say(challenge, taken.proof())
 
 
 def one_block_challenge(data: bytes, seed: bytes = bytes(32)) -> tuple[Challenge, PieceRow]:
@@ -122,11 +125,17 @@ def one_block_challenge(data: bytes, seed: bytes = bytes(32)) -> tuple[Challenge
     return Challenge(seed, PieceTree([row]).root, 0, empty, 0, k=1), row
 
 
-def as_proof(sums: list[int], rows: list[list[bytes | int]], hashes: bytes, shown: bytes) -> bytes:
-    empty: list[object] = [[], [], b"", b""]
-    return dag_cbor.encode(
-        {"data": [sums, rows, hashes, shown], "kind": "merkle", "meta": empty, "version": 1}
-    )
+def number(value: int, most: int) -> bytes:
+    return value.to_bytes((most.bit_length() + 7) // 8, "big")
+
+
+def one_row(total: int, multihash: bytes, length: int, shown: bytes, hashes: bytes) -> bytes:
+    """The proof that shows this of a dataset of one row."""
+    return as_proof(row_part(total, multihash, length) + shown + hashes)
+
+
+def row_part(total: int, multihash: bytes, length: int) -> bytes:
+    return number(0, total) + bytes([len(multihash)]) + multihash + number(length, total * 1024)
 
 
 def test_9_an_inner_node_is_no_leaf() -> None:
@@ -136,12 +145,12 @@ def test_9_an_inner_node_is_no_leaf() -> None:
     challenge, row = one_block_challenge(data)
     for posed in (left + right, b"\x01" + left + right, inner_hash(left, right)):
         for length in (len(posed), 1024, 1025, 2048):
-            assert not both_say(challenge, as_proof([0], [[row.multihash, length]], b"", posed))
+            assert not both_say(challenge, one_row(row.leaves, row.multihash, length, posed, b""))
     # Nor is a whole piece's node a row, or a slot's sum node a piece's leaf.
     rows = [PieceRow(b"\x12\x20" + bytes([n]) * 32, 1, bytes([n]) * 32) for n in range(2)]
     root = PieceTree(rows).root
     posing = Challenge(bytes(32), root, 0, SumNode(bytes(32), 0), 0, k=1)
-    assert not both_say(posing, as_proof([0], [[rows[0].multihash, 2048]], left, data[:1024]))
+    assert not both_say(posing, one_row(2, rows[0].multihash, 2048, data[:1024], left))
 
 
 def test_9_a_prover_may_not_choose_the_length_of_a_block() -> None:
@@ -150,11 +159,11 @@ def test_9_a_prover_may_not_choose_the_length_of_a_block() -> None:
     leaves = leaf_hashes(data, 0)
     drawn = challenge.data_leaves()[0]
     shown = data[drawn * 1024 : drawn * 1024 + 1024]
-    honest = as_proof([0], [[row.multihash, 1500]], leaves[1 - drawn], shown)
+    honest = one_row(2, row.multihash, 1500, shown, leaves[1 - drawn])
     assert both_say(challenge, honest)
     for length in (0, 1024, 1025, 1499, 1501, 2048, 2049):
         for bytes_shown in (shown, shown[: max(0, length - 1024)], shown.ljust(1024, b"\0")):
-            forged = as_proof([0], [[row.multihash, length]], leaves[1 - drawn], bytes_shown)
+            forged = one_row(2, row.multihash, length, bytes_shown, leaves[1 - drawn])
             assert not both_say(challenge, forged)
 
 
@@ -176,16 +185,15 @@ def test_9_a_piece_is_not_deeper_than_its_bound() -> None:
     commitment = commit_block(data)
     row = PieceRow(b"\x12\x20" + hashlib.sha256(data).digest(), 1, commitment.root)
     for levels, accepted in ((32, True), (33, False)):
-        node, sums, hashes = PieceTree([row]).root, [0], b""
+        node, part = PieceTree([row]).root, row_part(1, row.multihash, 4) + data
         for _ in range(levels):
-            sums.insert(0, node.sum)
-            hashes += bytes(32)
+            part = number(node.sum, node.sum + 1) + bytes(32) + part
             node = sum_node(node, SumNode(bytes(32), 1))
         seed = next(
             seed for seed in map(bytes, ([n] * 32 for n in range(256))) if sample(seed, node.sum, 1) == (0,)
         )
         challenge = Challenge(seed, node, 0, SumNode(bytes(32), 0), 0, k=1)
-        assert both_say(challenge, as_proof(sums, [[row.multihash, 4]], hashes, data)) is accepted
+        assert both_say(challenge, as_proof(part)) is accepted
 
 
 def test_9_a_leaf_shown_for_another_position_is_refused() -> None:
@@ -195,20 +203,22 @@ def test_9_a_leaf_shown_for_another_position_is_refused() -> None:
     drawn = challenge.data_leaves()[0]
     leaves = leaf_hashes(data, 0)
     assert leaves[0] != leaves[1]
-    assert both_say(challenge, as_proof([0], [[row.multihash, 2048]], leaves[1 - drawn], bytes(1024)))
-    assert not both_say(challenge, as_proof([0], [[row.multihash, 2048]], leaves[drawn], bytes(1024)))
+    assert both_say(challenge, one_row(2, row.multihash, 2048, bytes(1024), leaves[1 - drawn]))
+    assert not both_say(challenge, one_row(2, row.multihash, 2048, bytes(1024), leaves[drawn]))
 
 
 def test_9_sums_that_move_leaves_about_are_refused() -> None:
     """Shifting a leaf from one side's sum to the other's would make a kept leaf answer for a lost one."""
     dataset = random_dataset(random.Random(8), depth=2, pieces=4, rows=4, max_bytes=5000)
     challenge = dataset.challenge(k=2)
-    content = dag_cbor.decode(dataset.prove(challenge))
-    for index, value in enumerate(content["data"][0]):
+    proof = dataset.prove(challenge)
+    for place in Taken.apart(challenge, proof).places("sum"):
+        taken = Taken.apart(challenge, proof)
+        found = taken.data[place][1]
+        value = int.from_bytes(found, "big")
         for other in {0, 1, value - 1, value + 1, challenge.data.sum} - {value, -1}:
-            content["data"][0][index] = other
-            assert not both_say(challenge, dag_cbor.encode(content))
-        content["data"][0][index] = value
+            taken.put(place, (other % 256 ** len(found)).to_bytes(len(found), "big"))
+            assert taken.proof() == proof or not both_say(challenge, taken.proof())
 
 
 def test_a_provider_that_relays_passes_and_the_documentation_says_so() -> None:
