@@ -187,9 +187,12 @@ class Home:
     def open_rows(self) -> ProofRows:
         """The proof rows of the store's blocks."""
         from storage_node.commitments import Commitments
+        from storage_node.row_workers import RowWorkers
         from storage_node.rows import ProofRows
+        from storage_node.worker_pool import WorkerPool
 
-        return ProofRows(self.open_store(), Commitments(self.open_meta()))
+        workers = RowWorkers(WorkerPool(), self.blocks)
+        return ProofRows(self.open_store(), Commitments(self.open_meta()), workers)
 
     def open_collector(self) -> Collector:
         """What frees the blocks that nothing here needs; hold `daemon_lock` while it does."""

@@ -1,17 +1,58 @@
-"""Proof rows kept on disk, so that no block is hashed twice for its deals: multihash → BlockCommitment."""
+"""Proof rows kept on disk, so that no block is hashed twice for its deals: multihash → BlockCommitment.
+
+A row is u32be CRC-32 of the rest behind the multihash, u32be length, and the roots of the block's 128 KiB
+subtrees, from which its proof root follows. One that is damaged counts as absent, and is made anew.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from zlib import crc32
 
-from proofs.commitment import HASH_BYTES, BlockCommitment
+from proofs.commitment import (
+    HASH_BYTES,
+    SUBTREE_LEAVES,
+    BlockCommitment,
+    Buffer,
+    commit_block,
+    fold,
+    leaf_count,
+    proof_root,
+)
 from storage_node.blockstore.interface import Blockstore
 from storage_node.meta import Meta, Table
 
 ROWS_PER_TRANSACTION = 1024
 
-_HEAD = struct.Struct(f">II{HASH_BYTES}s")  # length in bytes, leaves, proof root
+_NUMBER = struct.Struct(">I")
+_HEAD_BYTES = 2 * _NUMBER.size
+
+
+def encode(multihash: bytes, row: BlockCommitment) -> bytes:
+    """A row as it is kept."""
+    rest = _NUMBER.pack(row.length) + row.subtrees
+    return _NUMBER.pack(crc32(rest, crc32(multihash))) + rest
+
+
+def decode(multihash: bytes, value: bytes | None) -> BlockCommitment | None:
+    """The row that was kept, None where there is none or it is damaged."""
+    if value is None or len(value) < _HEAD_BYTES + HASH_BYTES:
+        return None
+    rest = memoryview(value)[_NUMBER.size :]
+    if _NUMBER.unpack_from(value) != (crc32(rest, crc32(multihash)),):
+        return None
+    (length,) = _NUMBER.unpack_from(rest)
+    subtrees, leaves = value[_HEAD_BYTES:], leaf_count(length)
+    if len(subtrees) != -(-leaves // SUBTREE_LEAVES) * HASH_BYTES:
+        return None
+    top = fold([subtrees[at : at + HASH_BYTES] for at in range(0, len(subtrees), HASH_BYTES)])
+    return BlockCommitment(proof_root(length, top), length, leaves, subtrees)
+
+
+def make(multihash: bytes, data: Buffer) -> bytes:
+    """The row of a block's bytes as it is kept."""
+    return encode(multihash, commit_block(data))
 
 
 class Commitments:
@@ -21,21 +62,19 @@ class Commitments:
         self._meta = meta
 
     def get(self, multihash: bytes) -> BlockCommitment | None:
-        """The row of a block, None if it is not known (or unreadable, which amounts to the same)."""
-        value = self._meta.get(Table.COMMITMENTS, multihash)
-        if value is None or len(value) < _HEAD.size or (len(value) - _HEAD.size) % HASH_BYTES:
-            return None
-        length, leaves, root = _HEAD.unpack_from(value)
-        return BlockCommitment(root=root, length=length, leaves=leaves, subtrees=value[_HEAD.size :])
+        """The row of a block, None if it is not known (or damaged, which amounts to the same)."""
+        return decode(multihash, self._meta.get(Table.COMMITMENTS, multihash))
 
     def put_many(self, rows: Mapping[bytes, BlockCommitment]) -> None:
         """Keep rows, durably. Raises StoreFull."""
+        self.put_made({multihash: encode(multihash, row) for multihash, row in rows.items()})
+
+    def put_made(self, rows: Mapping[bytes, bytes]) -> None:
+        """As `put_many`, of rows that are encoded already."""
         for group in _groups(list(rows)):
             with self._meta.write() as write:
                 for multihash in group:
-                    row = rows[multihash]
-                    value = _HEAD.pack(row.length, row.leaves, row.root) + row.subtrees
-                    write.put(Table.COMMITMENTS, multihash, value)
+                    write.put(Table.COMMITMENTS, multihash, rows[multihash])
 
     def drop_many(self, multihashes: Iterable[bytes]) -> None:
         """Forget rows; what a collection reports as freed goes here."""

@@ -140,14 +140,14 @@ class Custody:
             return bytes(view)
 
     def _take(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        """Store blocks, and their proof rows while the bytes are at hand."""
+        """Store blocks, and let their proof rows be made while more come."""
         blocks = list(items)
         self._store.put_many(blocks, BlockClass.DEAL)
-        self._rows.note(blocks)
+        self._rows.begin({multihash: len(data) for multihash, data in blocks})
 
     def keep(self, terms: ShardTerms, layout: PieceLayout) -> PieceFile:
-        """Recompute every proof row of a complete piece, compare both trees with the ledger, and write its
-        file.
+        """Make the proof rows of a complete piece that are not made yet, compare both trees with the ledger,
+        and write its file.
 
         Raises UploadRefused when they differ, BlockNotFound when a block is gone, OSError.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -118,12 +119,20 @@ async def plan_store(
     params, chain = await ledger.params(), await ledger.chain_id()
     providers = await ledger.providers()
     held = ExitStack()
+    interrupted = threading.Event()
+
+    def going_on(phase: str, done: int, total: int) -> None:
+        if interrupted.is_set():
+            raise PlacementFailed("interrupted: the same again goes on where it stopped")
+        progress(phase, done, total)
+
     try:
         held.enter_context(store.lease())
-        plan = await asyncio.to_thread(_plan, store, rows, request, params, providers, progress, held)
+        plan = await asyncio.to_thread(_plan, store, rows, request, params, providers, going_on, held)
         plan.quote = replace(plan.quote, fee=fee_of(plan.body, chain, params))
         return plan
     except BaseException:
+        interrupted.set()  # else the thread would go on to its end, and the program wait for it
         held.close()
         raise
 
@@ -144,6 +153,7 @@ def _plan(
     if not found.leaves:
         raise PlacementFailed("there is nothing to store: the CID carries its content in itself")
     planned = _choose(found, request, providers)
+    rows.begin(found.leaves)  # other cores hash while this one encodes
     progress("parity", 0, found.leaf_bytes)
     done = 0
 
