@@ -42,7 +42,7 @@ class Backend(Protocol):
         """The commitment, 48 bytes, to a blob of up to 126,976 bytes; ValueError for a longer one."""
 
     def open(self, setup: Setup, values: Sequence[int], z: int, /) -> tuple[int, bytes]:
-        """y = p(z) and the proof of it, 48 bytes, for 4,096 values below r and any z below r."""
+        """y = p(z) and the proof of it, 48 bytes; ValueError unless 4,096 values and z are below r."""
 
     def verify(
         self, commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int, proof: bytes, /

@@ -15,6 +15,7 @@ from proofs.kzg.backend import Opening, well_formed
 from proofs.kzg.backend_arkworks import combine
 from proofs.kzg.blobs import Buffer, eip4844_blob
 from proofs.kzg.field import SCALAR_BYTES
+from proofs.kzg.polynomial import check_opened
 from proofs.kzg.setup import Setup
 
 
@@ -33,6 +34,7 @@ class CkzgBackend:
 
     def open(self, setup: Setup, values: Sequence[int], z: int, /) -> tuple[int, bytes]:
         """y = p(z) and the proof of it, 48 bytes."""
+        check_opened(values, z)
         blob = b"".join(map(_scalar, values))
         proof, y = ckzg.compute_kzg_proof(blob, _scalar(z), self._settings)
         return int.from_bytes(y, "big"), bytes(proof)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from operator import mul
 
 from proofs.kzg.blobs import Buffer, spread
-from proofs.kzg.field import ELEMENTS, R, domain, domain_index, inverses
+from proofs.kzg.field import ELEMENTS, R, domain, domain_index, inverses, is_scalar
 
 # A slot of 512 bits takes 500 products of an element of 248 bits and a scalar of 255, and a carried element.
 _SLOT_BYTES = 64
@@ -24,14 +24,23 @@ def evaluate(values: Sequence[int], z: int) -> int:
 
 
 def divide(values: Sequence[int], z: int) -> tuple[int, list[int]]:
-    """y = p(z), and the values of the quotient (p − y)/(X − z), whose commitment is the opening's proof."""
-    assert len(values) == ELEMENTS, "a polynomial has 4,096 values"
+    """y = p(z), and the values of the quotient (p − y)/(X − z), whose commitment is the opening's proof.
+
+    Raises ValueError for what `check_opened` refuses.
+    """
+    check_opened(values, z)
     place = domain_index().get(z)
     if place is not None:
         return values[place], _quotient_on_domain(values, place)
     inverse = _inverse_differences(z)
     y = _evaluate(values, z, inverse)
     return y, [(y - value) * factor % R for value, factor in zip(values, inverse, strict=True)]
+
+
+def check_opened(values: Sequence[int], z: int) -> None:
+    """Raise ValueError unless these are 4,096 values and a point, all from 0 to r − 1."""
+    if len(values) != ELEMENTS or not is_scalar(z) or not all(map(is_scalar, values)):
+        raise ValueError("a polynomial is opened at a number below r, and has 4,096 values below r")
 
 
 def combine(blobs: Iterable[Buffer], scalars: Sequence[int]) -> list[int]:
