@@ -178,15 +178,26 @@ def sum_path(node: bytes, steps: Sequence[SumStep]) -> bytes:
     return node
 
 
+def top_level(rows: int) -> int:
+    """The level of the root of a piece of so many rows."""
+    return max(0, rows - 1).bit_length()
+
+
+def width_at(rows: int, level: int) -> int:
+    """The nodes on a level of the tree over so many rows."""
+    return -(-rows >> level)
+
+
 class PieceTree:
     """The Merkle-sum tree over the rows of one piece; immutable.
 
     `levels[l]` holds the nodes of level l (0 = rows) as 40-byte entries, u64be sum ‖ hash. A node may keep
-    `levels` on disk and hand them back, which spares all hashing: they are its own notes, so they are not
-    checked here (a proof made from wrong ones does not verify). `rows` may be any sequence, also a lazy one.
+    `levels` on disk and hand them back, which spares all hashing; without the lowest ones, if it likes: what
+    is asked for of them is made from the rows. They are its own notes, so they are not checked here (a proof
+    made from wrong ones does not verify). `rows` may be any sequence, also a lazy one.
     """
 
-    __slots__ = ("kind", "levels", "rows")
+    __slots__ = ("_low", "kind", "levels", "rows")
 
     rows: Sequence[PieceRow]
     levels: tuple[Buffer, ...]
@@ -202,32 +213,38 @@ class PieceTree:
         self.rows = rows
         self.kind = kind
         self.levels = tuple(levels) if levels is not None else _levels(rows, kind)
-        width = len(rows)
-        for level in self.levels:
-            if len(level) != width * NODE_BYTES:
-                raise ValueError("the stored levels do not belong to these rows")
-            width = (width + 1) // 2
-        if len(self.levels) != max(0, len(rows) - 1).bit_length() + 1:
+        self._low = top_level(len(rows)) + 1 - len(self.levels)
+        if self._low < 0 or not self.levels:
             raise ValueError("the stored levels do not reach from these rows to a root")
+        for level, nodes in enumerate(self.levels, self._low):
+            if len(nodes) != self.width(level) * NODE_BYTES:
+                raise ValueError("the stored levels do not belong to these rows")
 
     @property
     def root(self) -> SumNode:
         """The piece's commitment; `EMPTY` for a piece without rows."""
-        return self.node(len(self.levels) - 1, 0) if len(self.rows) else EMPTY
+        return self.node(self.top, 0) if len(self.rows) else EMPTY
 
     @property
     def top(self) -> int:
         """The level of the root."""
-        return len(self.levels) - 1
+        return self._low + len(self.levels) - 1
 
     def node(self, level: int, index: int) -> SumNode:
         """The node at `level`, `index` from the left; an odd last node is on each level it rises through."""
-        total, digest = _NODE.unpack_from(self.levels[level], index * NODE_BYTES)
-        return SumNode(digest, total)
+        if level >= self._low:
+            total, digest = _NODE.unpack_from(self.levels[level - self._low], index * NODE_BYTES)
+            return SumNode(digest, total)
+        if level == 0:
+            return piece_leaf(self.rows[index], self.kind)
+        left = self.node(level - 1, 2 * index)
+        if 2 * index + 1 == self.width(level - 1):
+            return left
+        return sum_node(left, self.node(level - 1, 2 * index + 1))
 
     def width(self, level: int) -> int:
         """The number of nodes on `level`."""
-        return len(self.levels[level]) // NODE_BYTES
+        return width_at(len(self.rows), level)
 
     def path(self, row: int) -> list[SumNode]:
         """The siblings from row to root, lowest first; levels on which the node rises alone have none."""

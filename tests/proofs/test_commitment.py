@@ -137,11 +137,14 @@ def test_a_path_leads_from_each_row_to_the_root(count: int) -> None:
 def test_kept_levels_stand_for_hashing() -> None:
     rows = some_rows(11)
     tree = PieceTree(rows)
-    again = PieceTree(rows, [memoryview(level) for level in tree.levels])
-    assert again.root == tree.root
-    assert again.path(7) == tree.path(7)
+    places = [(level, index) for level in range(tree.top + 1) for index in range(tree.width(level))]
+    for low in range(tree.top + 1):  # those below are made from the rows
+        again = PieceTree(rows, [memoryview(level) for level in tree.levels[low:]])
+        assert (again.root, again.top) == (tree.root, tree.top)
+        assert [again.node(*place) for place in places] == [tree.node(*place) for place in places]
+        assert [again.width(level) for level in range(tree.top)] == [11, 6, 3, 2]
     fewer, others = PieceTree(rows[:-1]).levels, PieceTree(rows + rows).levels
-    for wrong in (tree.levels[:-1], tree.levels[1:], fewer, others, ()):
+    for wrong in (tree.levels[:-1], tree.levels[:1], fewer, others, ()):
         with pytest.raises(ValueError, match="levels"):
             PieceTree(rows, wrong)
 
