@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cli import commands_car_files
+from cli import commands_car_commp, commands_car_files
 from cli.arguments import path_argument
 from cli.commands_car_files import IndexOption, NullPaddingFlag, VersionOption, index_kind
 from cli.groups import new_app
@@ -235,3 +235,4 @@ app.command("root")(commands_car_files.root)
 app.command("get-block")(commands_car_files.get_block)
 app.command("filter")(commands_car_files.filter_)
 app.command("index")(commands_car_files.index)
+app.command("commp")(commands_car_commp.commp)

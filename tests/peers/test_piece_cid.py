@@ -49,7 +49,7 @@ def test_commitments_to_random_bytes(boxo: support.Peer, tmp_path: Path) -> None
 
 
 def test_they_take_and_refuse_the_same_cids(boxo: support.Peer) -> None:
-    """Any padding in trees that Filecoin has; about the smallest and the largest, Go differs from FRC-0069."""
+    """Any padding in trees that Filecoin has; of the smallest and the largest, Go differs from FRC-0069."""
     rng = random.Random(SEED)
     cids = []
     for _ in range(PARSED):
