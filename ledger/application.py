@@ -36,7 +36,7 @@ from ledger.records import AccountRecord, ChainRecord, ProposerRecord, TotalsRec
 from ledger.result import Code, TxResult
 from ledger.rules_proofs import RememberingChecker
 from ledger.state import State
-from ledger.state_tree import Staged, StateTree
+from ledger.state_tree import Staged, StateProof, StateTree
 from ledger.store import Store, Writes
 from ledger.transactions import is_proof
 from ledger.views import Queries
@@ -344,6 +344,12 @@ class Application(Queries, GovernanceQueries):
         assert done is not None, "there is no block to abort"
         self._unfinished = None
         self._state.drop()
+
+    def prove_next(self, key: bytes) -> StateProof:
+        """As `prove`, but of the state that the block that waits for `commit` leads to."""
+        done = self._unfinished
+        assert done is not None, "there is no block to commit"
+        return self._tree.prove(key, done.writes.over(self._state.committed_bytes), done.tree)
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         """Every key and value of the committed state, keys in order; for small states and tests."""

@@ -14,6 +14,7 @@ where `aunts` are hashes of 32 bytes, one behind the other. CometBFT's form is a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -30,6 +31,7 @@ from ledger.state_tree import (
     bucket_leaf,
     bucket_of,
     leaf_hash,
+    sides,
 )
 from merkledag import dag_cbor, varint
 from merkledag.errors import MerkledagError
@@ -62,6 +64,24 @@ def encode(proof: StateProof) -> bytes:
             "aunts": b"".join(aunts),
         }
     )
+
+
+def least(proof: StateProof) -> StateProof:
+    """The same proof of presence with the lowest `index` and `total` that lead the same way.
+
+    A path binds on which side each sibling is, not how many leaves there are. With these numbers there is one
+    encoding for a value and its path, so that no byte of it can be changed. A proof of another shape, or of
+    absence, is returned as it is.
+    """
+    leaf = proof.leaf
+    if leaf is None or not 0 <= leaf.index < leaf.total:
+        return proof
+    index, total = 0, 1
+    for height, is_left in enumerate(reversed(sides(leaf.index, leaf.total))):
+        # The left side of a split has 2^height leaves, the right side as few as it can.
+        size = 1 << height
+        index, total = (index, size + 1) if is_left else (index + size, size + total)
+    return replace(proof, leaf=replace(leaf, index=index, total=total))
 
 
 def _neighbour(leaf: LeafProof | None) -> list[Any] | None:

@@ -82,19 +82,25 @@ def aunts(leaves: list[bytes], index: int) -> tuple[bytes, ...]:
     return (*aunts(leaves[split:], index - split), simple_root(leaves[:split]))
 
 
+def sides(index: int, total: int) -> list[bool]:
+    """The way from the root to leaf `index` of `total`: whether it goes to the left, top first."""
+    way = []
+    while total > 1:
+        split = _split(total)
+        way.append(index < split)
+        index, total = (index, split) if index < split else (index - split, total - split)
+    return way
+
+
 def root_from_aunts(leaf: bytes, index: int, total: int, path: tuple[bytes, ...]) -> bytes | None:
     """The root that a leaf and its aunts lead to; None if there cannot be as many aunts."""
     if not 0 <= index < total <= MAX_BUCKET_KEYS:
         return None
-    sides = []
-    while total > 1:
-        split = _split(total)
-        sides.append(index < split)
-        index, total = (index, split) if index < split else (index - split, total - split)
-    if len(sides) != len(path):
+    way = sides(index, total)
+    if len(way) != len(path):
         return None
     node = leaf
-    for is_left, aunt in zip(reversed(sides), path, strict=True):
+    for is_left, aunt in zip(reversed(way), path, strict=True):
         node = inner_hash(node, aunt) if is_left else inner_hash(aunt, node)
     return node
 
@@ -192,6 +198,9 @@ class Staged:
     root: bytes
     rows: Changes
     nodes: tuple[Mapping[int, bytes], ...]
+
+
+UNCHANGED = Staged(b"", {}, ({},) * BUCKET_BITS)
 
 
 class StateTree:
@@ -325,10 +334,16 @@ class StateTree:
         if nodes.get(0, EMPTY_NODES[BUCKET_BITS]) != self.root:
             raise CorruptState("the state's tree has another root than its buckets")
 
-    def prove(self, key: bytes, read: Callable[[bytes], bytes | None]) -> StateProof:
-        """What this tree has at `key`; `read` gives the value of a key of the state that the tree is of."""
+    def prove(
+        self, key: bytes, read: Callable[[bytes], bytes | None], staged: Staged = UNCHANGED
+    ) -> StateProof:
+        """What this tree has at `key`; `read` gives the value of a key of the state that the tree is of.
+
+        With `staged`, it is the tree that those changes make, and the state that `read` reads.
+        """
         number = bucket_of(key)
-        bucket = _read_bucket(self._rows.get(_row_key(b"b", number)) or b"")
+        row = _row_key(b"b", number)
+        bucket = _read_bucket((staged.rows[row] if row in staged.rows else self._rows.get(row)) or b"")
         keys = list(bucket)
         leaves = list(bucket.values())
 
@@ -339,7 +354,10 @@ class StateTree:
             assert value is not None, "the tree has the keys of the state"
             return LeafProof(keys[index], sha256(value).digest(), index, len(keys), aunts(leaves, index))
 
-        path = tuple(self._node(level, (number >> level) ^ 1) for level in range(BUCKET_BITS))
+        path = tuple(
+            nodes.get((number >> level) ^ 1) or self._node(level, (number >> level) ^ 1)
+            for level, nodes in enumerate(staged.nodes[:BUCKET_BITS])
+        )
         at = bisect_left(keys, key)
         if key in bucket:
             return StateProof(key, read(key), leaf(at), None, None, path)

@@ -6,7 +6,7 @@ that lists are answered from (`index`). The last two follow from the first. A bl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,10 @@ class Writes:
     state: Changes
     tree: Changes
     index: Changes
+
+    def over(self, read: Callable[[bytes], bytes | None]) -> Callable[[bytes], bytes | None]:
+        """Reads the state as it will be, given what reads it as it is."""
+        return lambda key: self.state[key] if key in self.state else read(key)
 
 
 class Store(Protocol):

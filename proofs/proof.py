@@ -6,11 +6,14 @@ from proofs import merkle_proof
 from proofs.challenge import Challenge
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
+from proofs.walk import ShownUnit
 
 
-def verify(challenge: Challenge, proof: bytes) -> None:
-    """Returns if `proof` answers `challenge`, else raises InvalidProof and nothing else, for any bytes."""
+def verify(challenge: Challenge, proof: bytes) -> list[ShownUnit]:
+    """The drawn units, those of the data first, if `proof` answers `challenge`.
+
+    Else raises InvalidProof and nothing else, for any bytes.
+    """
     if challenge.kind is ProofKind.MERKLE:
-        merkle_proof.verify(challenge, proof)
-    else:
-        raise InvalidProof(f"no proofs of kind {challenge.kind.value!r} are known here")
+        return merkle_proof.verify(challenge, proof)
+    raise InvalidProof(f"no proofs of kind {challenge.kind.value!r} are known here")

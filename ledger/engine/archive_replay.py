@@ -13,6 +13,7 @@ from ledger.engine.assemble import load_application, run_again
 from ledger.engine.blocks import Block, node_cid
 from ledger.engine.errors import InvalidArchive
 from ledger.engine.storage import LedgerStorage
+from ledger.engine.witness import Witness
 from ledger.errors import InvalidTransaction
 from ledger.genesis import Genesis
 from ledger.transactions import decode_beacon
@@ -69,7 +70,7 @@ class Replay:
         made = run_again(self.app, given.raw, given.txs, height, "of the history")
         stored = made.stored
         if not self._keep_history:
-            stored = replace(stored, txs=(), events=b"")
+            stored = replace(stored, txs=(), events=b"", witness=Witness())
         self._storage.apply(stored)
         self.app.commit()
         if (self.app.time, self.app.beacon) != (block.time, block.beacon):

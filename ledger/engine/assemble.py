@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ledger.application import Application, BlockInput, BlockResult, genesis_items
+from ledger.engine import witness
 from ledger.engine.blocks import (
     Block,
     BlockEvents,
@@ -16,7 +17,8 @@ from ledger.engine.blocks import (
     node_cid,
 )
 from ledger.engine.errors import CorruptStore, ReplayMismatch
-from ledger.engine.storage import LedgerStorage, StoredBlock, StoredTx
+from ledger.engine.storage import LedgerStorage
+from ledger.engine.stored import StoredBlock, StoredTx
 from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis
 from ledger.genesis import Genesis
 from ledger.transactions import decode_beacon
@@ -52,10 +54,10 @@ def assemble(
         time=result.time,
         txs=tuple(node_cid(raw) for raw in given.txs),
     ).signed(signer)
-    return _stored(block, given.txs, result)
+    return _stored(app, block, given.txs, result)
 
 
-def _stored(block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assembled:
+def _stored(app: Application, block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assembled:
     raw_block = block.encode()
     receipts = tuple(
         Receipt.of(one, block.height, cid) for one, cid in zip(result.tx_results, block.txs, strict=True)
@@ -74,6 +76,7 @@ def _stored(block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assemb
         writes=result.writes,
         app_hash=result.app_hash,
         log_payload=encode_log_payload(raw_block, txs),
+        witness=witness.collect(app, block.account, txs, result.tx_results),
     )
     return Assembled(block, receipts, events, stored)
 
@@ -130,4 +133,4 @@ def run_again(app: Application, raw: bytes, txs: tuple[bytes, ...], height: int,
             f"replaying block {height} gave app hash {result.app_hash.hex()}, its header {where} says "
             f"{block.app_hash.hex()}; use the release that wrote it, or restore the ledger from a backup"
         )
-    return _stored(block, txs, result)
+    return _stored(app, block, txs, result)

@@ -28,7 +28,8 @@ from ledger.engine.history import History
 from ledger.engine.mempool import MAX_WAITING, Mempool
 from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import Snapshots
-from ledger.engine.storage import LedgerStorage, StoredBlock
+from ledger.engine.storage import LedgerStorage
+from ledger.engine.stored import StoredBlock
 from ledger.errors import UnknownRules
 from ledger.result import Code, TxResult
 from ledger.transactions import Beacon

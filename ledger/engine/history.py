@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ledger import transactions
+from ledger.engine import witness
 from ledger.engine.archive import GivenBlock
 from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_journal, decode_outcome, node_cid
 from ledger.engine.errors import CorruptStore, PrunedHistory
@@ -13,6 +15,7 @@ from ledger.engine.pruned_rows import Pruned
 from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidTransaction
 from ledger.journal import Entry
+from ledger.state_tree import StateProof
 from ledger.transactions import Beacon, Transaction
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -106,6 +109,27 @@ class History:
                     return found
                 found.append(Change(at, number, time, entries[number]))
         return found
+
+    def proofs(self, subject: bytes, number: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """(number, place) of the proofs under a name of `witness`, the newest first, from `number` down."""
+        return self._storage.proofs(subject, number)
+
+    def witness(self, height: int) -> tuple[dict[bytes, StateProof], dict[bytes, StateProof]]:
+        """The state's proofs, before and after a block, that its proofs of storage are checked with.
+
+        Raises PrunedHistory.
+        """
+        raw = self._storage.witness(height)
+        if raw is None:
+            raise PrunedHistory(f"what shows the proofs of block {height} to others is no longer kept here")
+        return witness.decode(raw)
+
+    def signed_tx(self, height: int, index: int) -> bytes:
+        """The signed bytes of the transaction at a place; raises PrunedHistory."""
+        raw = self._storage.tx(height, index)
+        if raw is None:
+            raise PrunedHistory(f"transaction {index} of block {height} is no longer kept here")
+        return raw
 
     def events(self, height: int) -> BlockEvents | None:
         """The events of one block. Raises PrunedHistory when they are no longer kept."""

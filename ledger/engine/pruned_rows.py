@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.engine.proof_rows import drop_proofs
 from ledger.engine.row_keys import HEIGHT
 
 # Shorter than any transaction: the SHA-256 of the unsigned bytes of a proof that is no longer kept.
@@ -27,10 +28,12 @@ class Pruned:
 class Pruning:
     """One step: `stubs` replace proofs (place → digest of the unsigned bytes); `heights` keep headers alone.
 
-    `digests` leave the index with them; `reached` is how far pruning then is.
+    `digests` leave the index with them, `proofs` (name → place) the table of proofs; `reached` is how far
+    pruning then is.
     """
 
     stubs: Mapping[bytes, bytes]
+    proofs: Mapping[bytes, bytes]
     heights: Sequence[int]
     digests: Sequence[bytes]
     reached: Pruned
@@ -61,4 +64,5 @@ def prune_rows(txn: Any, tables: Mapping[bytes, Any], step: Pruning) -> None:
         txn.delete(prefix, db=tables[b"events"])
     for digest in sorted(step.digests):
         txn.delete(digest, db=tables[b"index"])
+    drop_proofs(txn, tables, step.proofs)
     put_pruned(txn, tables, step.reached)

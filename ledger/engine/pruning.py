@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ledger import transactions
 from ledger.engine.blocks import Block, node_cid
@@ -14,6 +15,7 @@ from ledger.engine.errors import CorruptStore
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning
 from ledger.engine.row_keys import place_key
 from ledger.engine.storage import LedgerStorage
+from ledger.engine.witness import subject_of
 from ledger.errors import InvalidTransaction
 from ledger.transactions import Transaction
 
@@ -35,6 +37,13 @@ class Keep:
     def days(cls, proofs: int, blocks: int) -> Keep:
         """From days, 0 for ever."""
         return cls(proofs * DAY_S or None, blocks * DAY_S or None)
+
+
+class _Leaving(NamedTuple):
+    """A transaction that leaves: the digest of its unsigned bytes, and whether it is a proof in full."""
+
+    digest: bytes
+    is_proof: bool
 
 
 class Pruner:
@@ -61,6 +70,7 @@ class Pruner:
     def _step(self, now_s: int) -> Pruning | None:
         before = self._storage.pruned()
         stubs: dict[bytes, bytes] = {}
+        gone: dict[bytes, bytes] = {}
         digests: list[bytes] = []
         txs = 0
         blocks = before.blocks
@@ -68,21 +78,21 @@ class Pruner:
             blocks += 1
             block = self._block(blocks)
             for index, cid in enumerate(block.txs):
-                digests += [cid.digest, self._unsigned_digest(blocks, index)]
+                digests += [cid.digest, self._leave(blocks, index, gone).digest]
             txs += len(block.txs)
         proofs = max(before.proofs, blocks)
         while txs < MAX_STEP_TXS and self._is_old(proofs + 1, self._keep.proofs_s, now_s):
             proofs += 1
             for index in range(len(self._block(proofs).txs)):
-                digest = self._proof_digest(proofs, index)
-                if digest is not None:
-                    stubs[place_key(proofs, index)] = digest
+                left = self._leave(proofs, index, gone)
+                if left.is_proof:
+                    stubs[place_key(proofs, index)] = left.digest
                 txs += 1
         reached = Pruned(proofs, blocks)
         if reached == before:
             return None
         self._times = {height: at for height, at in self._times.items() if height > blocks}
-        return Pruning(stubs, range(before.blocks + 1, blocks + 1), digests, reached)
+        return Pruning(stubs, gone, range(before.blocks + 1, blocks + 1), digests, reached)
 
     def _is_old(self, height: int, keep_s: int | None, now_s: int) -> bool:
         if keep_s is None or height >= self._storage.height():
@@ -106,20 +116,19 @@ class Pruner:
             raise CorruptStore(f"transaction {index} of block {height} is missing")
         return raw
 
-    def _unsigned_digest(self, height: int, index: int) -> bytes:
+    def _leave(self, height: int, index: int, gone: dict[bytes, bytes]) -> _Leaving:
+        """What is known of a transaction that leaves; adds the row of a proof to `gone`."""
         raw = self._tx(height, index)
         if len(raw) == STUB_BYTES:
-            return raw
-        tx = None if index == 0 else _decode(raw, height, index)
-        return (node_cid(raw) if tx is None else node_cid(transactions.unsigned_of(raw, tx))).digest
-
-    def _proof_digest(self, height: int, index: int) -> bytes | None:
-        """The digest that stands for a proof; None for another transaction, the beacon's (0) among them."""
-        raw = self._tx(height, index)
-        if index == 0 or len(raw) == STUB_BYTES:
-            return None
+            return _Leaving(raw, is_proof=False)
+        if index == 0:  # the beacon's
+            return _Leaving(node_cid(raw).digest, is_proof=False)
         tx = _decode(raw, height, index)
-        return node_cid(transactions.unsigned_of(raw, tx)).digest if transactions.is_proof(tx.body) else None
+        subject = subject_of(tx.body, height)
+        if subject is not None:
+            gone[subject] = place_key(height, index)
+        digest = node_cid(transactions.unsigned_of(raw, tx)).digest
+        return _Leaving(digest, is_proof=subject is not None)
 
 
 def _decode(raw: bytes, height: int, index: int) -> Transaction:

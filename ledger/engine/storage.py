@@ -3,8 +3,8 @@
 Tables: `meta` (format, genesis, height, app hash), `state`, `tree` and `lists` (see `ledger.store`), `blocks`
 (u64be height → signed block), `txs` and `receipts` (u64be height ‖ u32be index → signed transaction,
 receipt), `events` (u64be height → events), `index` (SHA-256 digest of a block, a signed transaction or an
-unsigned one → where it is), `journal` (account ‖ u64be height → what changed its balance
-and stake in that block). Values are opaque here; the engine gives them their shape.
+unsigned one → where it is), `journal` (account ‖ u64be height → what changed its balance and stake in that
+block), `proofs` (see `proof_rows`). Values are opaque here; the engine gives them their shape.
 
 LMDB runs with `metasync=False`: power loss may undo its last transaction, which the log then replays.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,40 +22,28 @@ from typing import Any
 from ledger.engine import format as ledger_format
 from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
+from ledger.engine.proof_rows import PROOFS, put_proofs, read_proofs, read_witness
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, put_pruned, read_pruned
 from ledger.engine.row_keys import HEIGHT, MAX_HEIGHT, PLACE, journal_key, place_key
 from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Reading, check_rows, put_writes
+from ledger.engine.stored import StoredBlock
 from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
 from ledger.ingest import fill
-from ledger.store import Writes
 
-TABLES = (b"meta", STATE, TREE, LISTS, b"blocks", b"txs", b"receipts", b"events", b"index", b"journal")
+TABLES = (
+    b"meta",
+    STATE,
+    TREE,
+    LISTS,
+    b"blocks",
+    b"txs",
+    b"receipts",
+    b"events",
+    b"index",
+    b"journal",
+    PROOFS,
+)
 LOCK_FILE = "ledger.lock"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTx:
-    """One transaction of a block: signed bytes, digests of its signed and unsigned CIDs, receipt bytes."""
-
-    raw: bytes
-    signed_digest: bytes
-    unsigned_digest: bytes
-    receipt: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlock:
-    """Everything one block changes on disk."""
-
-    height: int
-    block: bytes
-    block_digest: bytes
-    txs: Sequence[StoredTx]
-    events: bytes
-    journal: Mapping[bytes, bytes]
-    writes: Writes
-    app_hash: bytes
-    log_payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +230,16 @@ class LedgerStorage:
                 yield HEIGHT.unpack_from(cursor.key(), len(account))[0], cursor.value()
                 found = cursor.prev()
 
+    def proofs(self, subject: bytes, number: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """(number, place) of a subject's proofs that are kept, the newest first, from `number` down."""
+        with translated("reading"), self._begin() as txn:
+            yield from read_proofs(txn, self._tables, subject, number)
+
+    def witness(self, height: int) -> bytes | None:
+        """The state's proofs that are kept with a block's proofs of storage."""
+        with translated("reading"), self._begin() as txn:
+            return read_witness(txn, self._tables, height)
+
     def find(self, digest: bytes) -> Place | None:
         """Where the node with this SHA-256 digest is."""
         value = self._get(b"index", digest) if digest else None
@@ -389,6 +387,7 @@ class LedgerStorage:
         txn.put(height, block.events, db=self._tables[b"events"], append=True)
         for account, row in sorted(block.journal.items()):
             txn.put(journal_key(account, block.height), row, db=self._tables[b"journal"])
+        put_proofs(txn, self._tables, block.height, block.witness)
         self._put_tip(txn, block.height, block.app_hash)
 
     def _put_tip(self, txn: Any, height: int, app_hash: bytes) -> None:

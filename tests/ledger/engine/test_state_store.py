@@ -16,7 +16,9 @@ from ledger import keys
 from ledger.application import Application, BlockInput, BlockResult, genesis_items
 from ledger.engine.errors import CorruptStore, EngineStopped
 from ledger.engine.pruned_rows import Pruned
-from ledger.engine.storage import LedgerStorage, StoredBlock
+from ledger.engine.storage import LedgerStorage
+from ledger.engine.stored import StoredBlock
+from ledger.engine.witness import Witness
 from ledger.state_tree import verify
 from ledger.store import Changes, MemoryStore, Rows, Writes
 from tests.ledger.naive.crowd import Crowd
@@ -38,7 +40,7 @@ def opened(folder: Path, **options: int) -> Iterator[LedgerStorage]:
 
 def stored(height: int, writes: Writes, app_hash: bytes) -> StoredBlock:
     digest = hashlib.sha256(b"block %d" % height).digest()
-    return StoredBlock(height, b"block", digest, [], b"", {}, writes, app_hash, b"payload")
+    return StoredBlock(height, b"block", digest, [], b"", {}, writes, app_hash, b"payload", Witness())
 
 
 def all_rows(rows: Rows) -> dict[bytes, bytes | None]:

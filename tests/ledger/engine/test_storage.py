@@ -12,7 +12,9 @@ import pytest
 from ledger import records, records_governance
 from ledger.engine import format as ledger_format
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
-from ledger.engine.storage import LedgerStorage, Place, StoredBlock, StoredTx
+from ledger.engine.storage import LedgerStorage, Place
+from ledger.engine.stored import StoredBlock, StoredTx
+from ledger.engine.witness import Witness
 from ledger.state_tree import StateTree
 from ledger.store import Writes
 
@@ -35,6 +37,7 @@ def _block(height: int, txs: int = 2, state: dict[bytes, bytes | None] | None = 
         writes=Writes({b"height": b"%d" % height} if state is None else state, {}, {}),
         app_hash=_digest(f"app {height}"),
         log_payload=b"payload %d" % height,
+        witness=Witness(),
     )
 
 

@@ -1,0 +1,35 @@
+"""What one block changes on disk: the shape in which the engine gives it to `storage`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ledger.engine.witness import Witness
+from ledger.store import Writes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTx:
+    """One transaction of a block: signed bytes, digests of its signed and unsigned CIDs, receipt bytes."""
+
+    raw: bytes
+    signed_digest: bytes
+    unsigned_digest: bytes
+    receipt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """Everything one block changes on disk."""
+
+    height: int
+    block: bytes
+    block_digest: bytes
+    txs: Sequence[StoredTx]
+    events: bytes
+    journal: Mapping[bytes, bytes]
+    writes: Writes
+    app_hash: bytes
+    log_payload: bytes
+    witness: Witness

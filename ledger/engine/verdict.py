@@ -1,0 +1,75 @@
+"""What checking a file with a proof of storage finds: its links, each with its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ledger.engine.blocks import Block
+from merkledag.cid import CID
+from proofs.challenge import Challenge
+from proofs.walk import ShownUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What a file is held against, each None where nobody gave one; `ledger_block` gives a ledger's block."""
+
+    operator: bytes | None = None
+    chain: str | None = None
+    app_hash: bytes | None = None
+    ledger_block: Callable[[int], Block] | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is anything that the file cannot have made up."""
+        return bool(self.operator or self.app_hash or self.ledger_block)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of the chain; `holds` is None where it was not checked."""
+
+    name: str
+    holds: bool | None
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a proof is of: a dataset's `period`, or a spot challenge of a `deal`'s `shard`.
+
+    `drawn_at` is the ledger time of the seed, `closes_at` the last at which the proof was in time.
+    """
+
+    node: bytes
+    client: bytes
+    dataset: bytes
+    period: int | None
+    deal: CID | None
+    shard: int | None
+    drawn_at: int
+    closes_at: int
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was found; `about`, `challenge` and the drawn units `shown` only if every link holds."""
+
+    links: list[Link] = field(default_factory=list)
+    about: About | None = None
+    challenge: Challenge | None = None
+    shown: list[ShownUnit] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether no link has failed."""
+        return all(link.holds is not False for link in self.links)
+
+
+class Broken(Exception):
+    """A link does not hold."""
+
+
+class NotChecked(Exception):
+    """Nobody gave what a link would be compared with."""
