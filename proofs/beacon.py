@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from proofs import bls, tags
 from proofs.challenge import MAX_CHAIN_ID_BYTES
@@ -65,17 +66,19 @@ def verify_history(
     found: list[bytes] = []
     while len(found) < len(signatures):
         start = len(found)
-        signed: list[bls.Signed] = []
-        led_to: list[bytes] = []
-        for index in range(start, min(start + BATCH, len(signatures))):
-            said = message(chain_id, first_height + index, previous)
-            signed.append(bls.Signed(public_keys[index], said, signatures[index]))
-            if len(signatures[index]) != bls.SIGNATURE_BYTES:
-                break  # nothing follows from it
-            previous = next_value(previous, signatures[index])
-            led_to.append(previous)
-        sound = bls.count_valid(signed)
-        found += led_to[:sound]
-        if sound < len(signed):
+        batch = signatures[start : start + BATCH]
+        whole = list(takewhile(lambda signature: len(signature) == bls.SIGNATURE_BYTES, batch))
+        before = (previous, *values(previous, whole))
+        sound = bls.count_valid(
+            [
+                bls.Signed(
+                    public_keys[start + index], message(chain_id, first_height + start + index, value), one
+                )
+                for index, (value, one) in enumerate(zip(before, whole, strict=False))
+            ]
+        )
+        found += before[1 : 1 + sound]
+        if sound < len(batch):
             break
+        previous = before[-1]
     return tuple(found)
