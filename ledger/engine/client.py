@@ -24,8 +24,9 @@ from ledger.engine.answers import (
 )
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
 from ledger.engine.chain_check import ChainCheck, Tip
-from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.errors import InvalidProofFile, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
+from ledger.engine.evidence import Evidence
 from ledger.engine.outbox import Outbox
 from ledger.engine.proof_file import KIND, ProofFile
 from ledger.engine.transport import TIMEOUT_S, Transport, backoff
@@ -170,6 +171,16 @@ class LedgerClient:
         if proof.key != key:
             raise LedgerProtocolError(f"{self.url} gave the proof of another key")
         return ProofFile(block, KIND, proof)
+
+    async def period_proof(self, dataset: bytes, period: int | None = None) -> Evidence:
+        """The proof of a dataset's period, None for the last one that is kept; it is still to be checked."""
+        at = "latest" if period is None else str(period)
+        return await self._evidence(f"/v1/dataset/{dataset.hex()}/proof/{at}")
+
+    async def spot_proof(self, deal: CID, shard: int, height: int | None = None) -> Evidence:
+        """The answer to a shard's spot challenge in block `height`; as `period_proof`."""
+        at = "latest" if height is None else str(height)
+        return await self._evidence(f"/v1/deal/{deal}/answer/{shard}/{at}")
 
     async def stream(self, path: str, query: dict[str, str], offset: int = 0) -> AsyncGenerator[bytes, None]:
         """A long answer's bytes from `offset` on as they come, until it ends whole; check them yourself."""
@@ -340,6 +351,13 @@ class LedgerClient:
         return typed(VoteRecord, await self._get(f"/v1/proposal/{proposal}/vote/{peer_text(account)}"))
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    async def _evidence(self, path: str) -> Evidence:
+        await self._check()
+        try:
+            return Evidence.decode(await self._http.get_bytes(path))
+        except InvalidProofFile as error:
+            raise LedgerProtocolError(f"{self.url} gave no file of a proof: {error}") from error
 
     async def _get(self, path: str, query: dict[str, str] | None = None) -> Any:
         await self._check()

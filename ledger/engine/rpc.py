@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ledger import limits
-from ledger.engine import rpc_events, rpc_export, rpc_state
+from ledger.engine import rpc_events, rpc_export, rpc_proofs, rpc_state
 from ledger.engine.blocks import Block, Receipt
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import EngineStopped, MempoolFull, PrunedHistory, StoreError, TooManySubscribers
@@ -71,6 +71,7 @@ def build_rpc(engine: EmbeddedEngine, settings: Settings | None = None) -> web.A
     app.router.add_get("/v1/events", rpc_events.events)
     rpc_state.add_routes(app)
     rpc_export.add_routes(app)
+    rpc_proofs.add_routes(app)
     app.on_shutdown.append(_end_streams)
     return app
 

@@ -30,6 +30,8 @@ HASH = hex_schema(32, 32)
 # Answers that are no JSON: what they are instead.
 OTHER = {
     "GET /v1/node/{cid}": "application/vnd.ipld.dag-cbor",
+    "GET /v1/dataset/{id}/proof/{period}": "application/vnd.ipld.dag-cbor",
+    "GET /v1/deal/{cid}/answer/{shard}/{height}": "application/vnd.ipld.dag-cbor",
     "GET /v1/blocks": "application/vnd.ipld.car",
     "GET /v1/snapshot/{height}": "application/vnd.ipld.car",
     "GET /v1/origin": "application/vnd.ipld.car",
