@@ -7,44 +7,14 @@ that is damaged counts as absent, and is made anew from its block.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from zlib import crc32
 
-from proofs.commitment import fold, proof_root, unit_hash
-from proofs.kinds import ProofKind
+from proofs.kzg.blob_commitments import BlobCommitments as BlobCommitments
+from proofs.kzg.points import POINT_BYTES
 from storage_node.meta import Meta, Table
 
-POINT_BYTES = ProofKind.KZG.rules.commitment_bytes
 _HEAD = struct.Struct(">II")
 _LENGTH = struct.Struct(">I")
-
-
-@dataclass(frozen=True, slots=True)
-class BlobCommitments:
-    """The commitments to a block's blobs in order, 48 bytes each; `length` is the block's, in bytes."""
-
-    length: int
-    commitments: bytes
-
-    @property
-    def leaves(self) -> int:
-        """How many blobs."""
-        return ProofKind.KZG.unit_count(self.length)
-
-    @property
-    def root(self) -> bytes:
-        """The root of the tree over them, which stands for the block in its piece's tree."""
-        return proof_root(
-            self.length,
-            fold([unit_hash(ProofKind.KZG, index, each) for index, each in enumerate(self.each())]),
-            ProofKind.KZG,
-        )
-
-    def each(self) -> list[bytes]:
-        """One after the other."""
-        return [
-            self.commitments[at : at + POINT_BYTES] for at in range(0, len(self.commitments), POINT_BYTES)
-        ]
 
 
 class KzgCommitments:
