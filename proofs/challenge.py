@@ -111,8 +111,8 @@ class Challenge:
     """What a node must show: `k` leaves of its data tree and `meta_k` of its metadata tree (all, if fewer).
 
     `data` and `meta` are the roots of the dataset's two slot trees as they stood when the period began, from
-    the ledger; `seed` is `period_seed`. Raises ValueError for values that no
-    ledger has.
+    the ledger; `seed` is `period_seed`. Raises ValueError for values that no ledger
+    has.
     """
 
     seed: bytes

@@ -28,8 +28,7 @@ MAX_MULTIHASH_BYTES = 139  # two varints and the longest digest that merkledag r
 NODE_BYTES = 8 + HASH_BYTES  # a SumNode as stored: u64be sum, hash
 
 Buffer = bytes | bytearray | memoryview
-InnerStep = tuple[bytes, bool]  # a sibling's hash, and whether it is the left one
-SumStep = tuple[int, int, bytes, bool]  # the sums of left and right, then as above
+SumStep = tuple[int, int, bytes, bool]  # sums of left and right, the sibling, whether it is the left one
 
 _sha256 = hashlib.sha256
 _NODE = struct.Struct(">Q32s")
@@ -104,11 +103,31 @@ def inner_hash(left: bytes, right: bytes) -> bytes:
     return _sha256(tags.INNER + left + right).digest()
 
 
-def inner_path(node: bytes, steps: Sequence[InnerStep]) -> bytes:
-    """The node inside a block's tree that is `steps` above `node`; the last step is the lowest."""
+def path_levels(index: int, count: int) -> int:
+    """How many hashes stand beside the path from unit `index` to the top of a block's tree over `count`.
+
+    The path leaves the tree's right edge where `index` and the last unit's number begin to differ. Below, each
+    level has a sibling; along the edge only those where the path is the right child, each a 1 in `index`.
+    """
+    below = (index ^ (count - 1)).bit_length()
+    return below + (index >> below).bit_count()
+
+
+def path_top(node: bytes, index: int, count: int, beside: bytes) -> bytes:
+    """The top of a block's tree over `count` units from the hash of unit `index` and those beside its path.
+
+    `beside` are `path_levels` hashes of 32 bytes, the highest first; missing bytes give another top.
+    """
     sha256, tag = _sha256, tags.INNER
-    for beside, is_left in reversed(steps):
-        node = sha256(tag + beside + node if is_left else tag + node + beside).digest()
+    below = (index ^ (count - 1)).bit_length()
+    end = len(beside)
+    for level in range(below):
+        sibling = beside[end - HASH_BYTES : end]
+        end -= HASH_BYTES
+        node = sha256(tag + sibling + node if index >> level & 1 else tag + node + sibling).digest()
+    while end > 0:
+        node = sha256(tag + beside[end - HASH_BYTES : end] + node).digest()
+        end -= HASH_BYTES
     return node
 
 

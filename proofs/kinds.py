@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from merkledag.block import MAX_BLOCK_BYTES
 from proofs import tags
 
 
@@ -40,11 +39,7 @@ class KindRules:
     root_tag: bytes
     row_tag: bytes
     envelope_bytes: int  # the most that a proof has around its two parts
-
-    @property
-    def max_units(self) -> int:
-        """Units of the longest block."""
-        return -(-MAX_BLOCK_BYTES // self.unit_bytes)
+    max_units: int  # of the longest block
 
     @property
     def max_shown_bytes(self) -> int:
@@ -59,6 +54,7 @@ class KindRules:
 _RULES = {
     ProofKind.MERKLE: KindRules(
         unit_bytes=1024,
+        max_units=2048,
         commitment_bytes=0,
         leaf_tag=tags.LEAF,
         root_tag=tags.PROOF_ROOT,
@@ -67,6 +63,7 @@ _RULES = {
     ),
     ProofKind.KZG: KindRules(
         unit_bytes=4096 * 31,
+        max_units=17,
         commitment_bytes=48,
         leaf_tag=tags.KZG_LEAF,
         root_tag=tags.KZG_ROOT,

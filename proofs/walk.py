@@ -22,13 +22,13 @@ from proofs.challenge import MAX_PIECE_DEPTH, Challenge
 from proofs.commitment import (
     HASH_BYTES,
     MAX_MULTIHASH_BYTES,
-    InnerStep,
     PieceRow,
     PieceTree,
     SumNode,
     SumStep,
     inner_hash,
-    inner_path,
+    path_levels,
+    path_top,
     piece_leaf,
     proof_root,
     split_point,
@@ -38,6 +38,8 @@ from proofs.commitment import (
 )
 from proofs.errors import InvalidProof, ViewMismatch
 from proofs.kinds import ProofKind
+
+_from_bytes = int.from_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +107,22 @@ def climb(count: int, drawn: list[int], node: Callable[[int, int], bytes]) -> tu
     """
     beside: list[bytes] = []
 
-    def hash_of(start: int, count: int, low: int, high: int) -> bytes:
+    def take(start: int, count: int) -> bytes:
+        beside.append(node(start, count))
+        return beside[-1]
+
+    def enter(start: int, count: int, low: int, high: int) -> bytes:
         if count == 1:
             return node(start, 1)
         split = split_point(count)
         middle = bisect_left(drawn, start + split, low, high)
         if middle == high:
-            beside.append(node(start + split, count - split))
-            right = beside[-1]
-            return inner_hash(hash_of(start, split, low, high), right)
-        if middle == low:
-            beside.append(node(start, split))
-            left = beside[-1]
-        else:
-            left = hash_of(start, split, low, middle)
-        return inner_hash(left, hash_of(start + split, count - split, middle, high))
+            right = take(start + split, count - split)
+            return inner_hash(enter(start, split, low, high), right)
+        left = take(start, split) if middle == low else enter(start, split, low, middle)
+        return inner_hash(left, enter(start + split, count - split, middle, high))
 
-    return hash_of(0, count, 0, len(drawn)), beside
+    return enter(0, count, 0, len(drawn)), beside
 
 
 def check(challenge: Challenge, data: object, meta: object) -> list[ShownUnit]:
@@ -247,6 +248,7 @@ class _Verifier:
         self.part = part
         self.at = 0
         self.kind = kind
+        self.rules = kind.rules
         self.leaves = leaves
         self.shown: list[ShownUnit] = []
 
@@ -269,7 +271,7 @@ class _Verifier:
         passed: list[SumStep] = []
         while True:
             size = (total.bit_length() + 7) >> 3
-            left = int.from_bytes(part[at : at + size], "big")
+            left = _from_bytes(part[at : at + size], "big")
             at += size
             if level <= 0:
                 if left == 0:
@@ -309,56 +311,50 @@ class _Verifier:
 
     def row(self, total: int, base: int, low: int, high: int) -> bytes:
         """The hash of a piece's row, from the block's drawn units."""
-        rules = self.kind.rules
-        multihash = self.take(self.number(MAX_MULTIHASH_BYTES))
+        kind, rules, part, at = self.kind, self.rules, self.part, self.at
+        size = _from_bytes(part[at : at + 1], "big")
+        multihash = part[at + 1 : at + 1 + size]
+        at += 1 + size
+        most = total * rules.unit_bytes
+        size = width(most)
+        length = _from_bytes(part[at : at + size], "big")
+        at += size
         if not 0 < len(multihash) <= MAX_MULTIHASH_BYTES or total > rules.max_units:
             raise InvalidProof("a row is not one of a block")
-        length = self.number(total * rules.unit_bytes)
-        if length > MAX_BLOCK_BYTES or self.kind.unit_count(length) != total:
+        if length > MAX_BLOCK_BYTES or kind.unit_count(length) != total:
             raise InvalidProof("a row's length does not fit its number of leaves")
         hashes = []
         for leaf in self.leaves[low:high]:
-            data = self.take(rules.shown_bytes(length, leaf - base))
-            self.shown.append(ShownUnit(multihash, length, leaf - base, data))
-            hashes.append(unit_hash(self.kind, leaf - base, data))
-        if self.at > len(self.part):
+            index = leaf - base
+            size = rules.shown_bytes(length, index)
+            shown = part[at : at + size]
+            at += size
+            self.shown.append(ShownUnit(multihash, length, index, shown))
+            hashes.append(unit_hash(kind, index, shown))
+        if at > len(part):
             raise InvalidProof("a part of the proof ends before its last leaf")
+        self.at = at
         top = self.block(iter(hashes), base, total, low, high)
-        return piece_leaf(PieceRow(multihash, total, proof_root(length, top, self.kind)), self.kind).hash
+        return piece_leaf(PieceRow(multihash, total, proof_root(length, top, kind)), kind).hash
 
     def block(self, units: Iterator[bytes], start: int, count: int, low: int, high: int) -> bytes:
         """The hash of the node above `count` units, the first being leaf `start`; `units`: the drawn ones."""
-        part, at, leaves = self.part, self.at, self.leaves
-        first, last = leaves[low], leaves[high - 1]
-        passed: list[InnerStep] = []
-        while count > 1:
-            split = 1 << (count - 1).bit_length() - 1
-            middle = start + split
-            if last < middle:
-                passed.append((part[at : at + HASH_BYTES], False))
-                count = split
-            elif first >= middle:
-                passed.append((part[at : at + HASH_BYTES], True))
-                start, count = middle, count - split
-            else:
-                break
-            at += HASH_BYTES
-        self.at = at
-        if count == 1:
-            result = next(units)
-        else:
-            cut = bisect_left(leaves, middle, low, high)
-            below = self.block(units, start, split, low, cut)
-            result = inner_hash(below, self.block(units, middle, count - split, cut, high))
-        return inner_path(result, passed)
+        if high - low == 1:
+            index = self.leaves[low] - start
+            return path_top(next(units), index, count, self.take(path_levels(index, count) * HASH_BYTES))
+        split = split_point(count)
+        middle = start + split
+        cut = bisect_left(self.leaves, middle, low, high)
+        if cut == high:
+            right = self.take(HASH_BYTES)
+            return inner_hash(self.block(units, start, split, low, high), right)
+        left = self.take(HASH_BYTES) if cut == low else self.block(units, start, split, low, cut)
+        return inner_hash(left, self.block(units, middle, count - split, cut, high))
 
     def take(self, size: int) -> bytes:
         begin = self.at
         self.at += size
         return self.part[begin : self.at]
-
-    def number(self, most: int) -> int:
-        return int.from_bytes(self.take(width(most)), "big")
 
 
 def width(most: int) -> int:
