@@ -106,7 +106,7 @@ def inner_hash(left: bytes, right: bytes) -> bytes:
 def path_levels(index: int, count: int) -> int:
     """How many hashes stand beside the path from unit `index` to the top of a block's tree over `count`.
 
-    The path leaves the tree's right edge where `index` and the last unit's number begin to differ. Below, each
+    The path leaves the tree's right edge where `index` and the last unit's number first differ. Below, each
     level has a sibling; along the edge only those where the path is the right child, each a 1 in `index`.
     """
     below = (index ^ (count - 1)).bit_length()
