@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def binomial_tails(hits: int, trials: int, chance: float) -> tuple[float, float]:
     """(P(X ≤ hits), P(X ≥ hits)) for X of `trials` at `chance`.
 
-    `chance` lies in the exact (Clopper–Pearson) interval of confidence 1 − 2t around hits / trials if both are
-    above t, and only then.
+    `chance` lies in the exact (Clopper–Pearson) interval of confidence 1 − 2t around hits / trials when both
+    are above t, and only then.
     """
     if chance in (0.0, 1.0):
         return float(hits >= trials * chance), float(hits <= trials * chance)

@@ -1,4 +1,4 @@
-"""The draw as chance: uniform, jointly uniform, unbiased up to 2⁶³, and finding losses as often as computed."""
+"""The draw as chance: uniform, jointly uniform, unbiased up to 2⁶³, finding losses as often as computed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def test_the_yardsticks_measure() -> None:
     ):
         assert abs(chi_square_tail(statistic, freedom) - tail) < 0.0005
     below, above = binomial_tails(3, 10, 0.5)
-    assert (below, above) == (pytest.approx(176 / 1024), pytest.approx(968 / 1024))
+    assert below == pytest.approx(176 / 1024)
+    assert above == pytest.approx(968 / 1024)
     assert binomial_tails(10, 10, 1.0) == (1.0, 1.0)
     assert binomial_tails(9, 10, 1.0) == (0.0, 1.0)
     assert uniform_tail([100, 100, 100]) == 1.0
@@ -93,8 +94,8 @@ def test_a_biased_draw_would_be_noticed() -> None:
 
 
 def test_words_beyond_the_last_multiple_are_passed_over() -> None:
-    """At 2⁶³ − 1 two words in 2⁶⁴ are; at just over a half of 2⁶⁴ / 2, every other one, and no leaf is lost by it."""
-    total = 2**62 + 1  # 2⁶⁴ is 3 · total and a quarter of the words more
+    """At just over a quarter of 2⁶⁴, a quarter of the words; those that follow take their places."""
+    total = 2**62 + 1
     for number in range(200):
         seed, words = seed_of(number), []
         for i in range(4):
@@ -106,7 +107,7 @@ def test_words_beyond_the_last_multiple_are_passed_over() -> None:
 
 def test_neighbouring_draws_know_nothing_of_each_other() -> None:
     """Jointly uniform: one period's leaf and the next one's, the data tree's and the metadata tree's."""
-    following, both = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
+    following, both = Counter[tuple[int, ...]](), Counter[tuple[int, ...]]()
     drawn = [sample(seed_of(period), 10, 1)[0] for period in range(5001)]
     for period, (one, other) in enumerate(itertools.pairwise(drawn)):
         following[one, other] += 1
