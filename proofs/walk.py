@@ -106,23 +106,26 @@ def climb(count: int, drawn: list[int], node: Callable[[int, int], bytes]) -> tu
     with nothing drawn is taken before the other one is entered; of two sides with drawn units the left first.
     """
     beside: list[bytes] = []
+    return _enter(0, count, drawn, node, beside), beside
 
-    def take(start: int, count: int) -> bytes:
-        beside.append(node(start, count))
-        return beside[-1]
 
-    def enter(start: int, count: int, low: int, high: int) -> bytes:
-        if count == 1:
-            return node(start, 1)
-        split = split_point(count)
-        middle = bisect_left(drawn, start + split, low, high)
-        if middle == high:
-            right = take(start + split, count - split)
-            return inner_hash(enter(start, split, low, high), right)
-        left = take(start, split) if middle == low else enter(start, split, low, middle)
-        return inner_hash(left, enter(start + split, count - split, middle, high))
-
-    return enter(0, count, 0, len(drawn)), beside
+def _enter(
+    start: int, count: int, drawn: list[int], node: Callable[[int, int], bytes], beside: list[bytes]
+) -> bytes:
+    if count == 1:
+        return node(start, 1)
+    split = split_point(count)
+    middle = bisect_left(drawn, start + split)
+    if middle == len(drawn):
+        right = node(start + split, count - split)
+        beside.append(right)
+        return inner_hash(_enter(start, split, drawn, node, beside), right)
+    if middle == 0:
+        left = node(start, split)
+        beside.append(left)
+    else:
+        left = _enter(start, split, drawn[:middle], node, beside)
+    return inner_hash(left, _enter(start + split, count - split, drawn[middle:], node, beside))
 
 
 def check(challenge: Challenge, data: object, meta: object) -> list[ShownUnit]:
@@ -169,7 +172,7 @@ class _Prover:
         self.kind = kind
         self.leaves = leaves
         self.open_block = open_block
-        self.out: list[bytes] = []
+        self.out = bytearray()
 
     def part(self, root: SumNode, depth: int) -> bytes:
         """The whole tree's."""
@@ -179,7 +182,7 @@ class _Prover:
                     "the mirrored dataset is not the one challenged; read it from the ledger again"
                 )
             self.slots(depth, 0, root.sum, 0, 0, len(self.leaves))
-        return b"".join(self.out)
+        return bytes(self.out)
 
     def slots(self, level: int, index: int, total: int, base: int, low: int, high: int) -> None:
         """The slot tree below one node; `leaves[low:high]` are drawn below it, its first leaf is `base`."""
@@ -217,22 +220,22 @@ class _Prover:
         self.number(left.sum, left.sum + right.sum)
         middle = bisect_left(self.leaves, base + left.sum, low, high)
         if middle == high and right.sum:
-            self.out.append(right.hash)
+            self.out += right.hash
         if middle == low and left.sum:
-            self.out.append(left.hash)
+            self.out += left.hash
         return middle
 
     def row(self, row: PieceRow, drawn: list[int]) -> None:
         opened = self.open_block(row, drawn)
         self.number(0, row.leaves)  # no left child: this is a row
         self.number(len(row.multihash), MAX_MULTIHASH_BYTES)
-        self.out.append(row.multihash)
+        self.out += row.multihash
         self.number(opened.length, row.leaves * self.kind.rules.unit_bytes)
-        self.out += opened.shown
-        self.out += opened.hashes
+        for each in (*opened.shown, *opened.hashes):
+            self.out += each
 
     def number(self, value: int, most: int) -> None:
-        self.out.append(value.to_bytes(width(most), "big"))
+        self.out += value.to_bytes(width(most), "big")
 
 
 class _Verifier:

@@ -12,22 +12,18 @@ from hypothesis import strategies as st
 
 from merkledag import dag_cbor
 from proofs import slot_tree
-from proofs.challenge import MAX_DRAWN, Challenge, sample
+from proofs.challenge import MAX_DRAWN, Challenge
 from proofs.commitment import (
     EMPTY,
     MAX_SUM,
     SUBTREE_BYTES,
-    PieceRow,
     PieceTree,
     SumNode,
-    commit_block,
-    sum_node,
 )
 from proofs.errors import DamagedBlock, InvalidProof, ViewMismatch
 from proofs.kinds import ProofKind
 from proofs.merkle_proof import prove, verify
 from proofs.slot_tree import MAX_DEPTH
-from proofs.walk import DatasetView, TreeView
 from tests.proofs.datasets import Dataset, Holder, Taken, Tree, both_say, random_dataset, simple_says
 
 
@@ -311,33 +307,3 @@ def test_challenges_that_no_ledger_has_are_refused(changes: dict[str, Any]) -> N
     }
     with pytest.raises(ValueError, match=r"seed|depth|draw|root"):
         Challenge(**(fields | changes))
-
-
-def test_a_proof_of_a_tebibyte_is_small_and_reads_little() -> None:
-    """1,024 pieces of 1,024 blocks of 1 MiB, without the data: the callbacks answer for all of it."""
-    block = random.Random(1).randbytes(1024 * 1024)
-    commitment = commit_block(block)
-    names = (b"\x12\x20" + n.to_bytes(32, "big") for n in range(1024))
-    rows = [PieceRow(name, commitment.leaves, commitment.root) for name in names]
-    tree = PieceTree(rows)
-    nodes = slot_tree.MemoryNodes()
-    node = tree.root
-    for level in range(11):
-        for index in range(1024 >> level):
-            nodes.put(level, index, node)
-        node = sum_node(node, node)
-    root = slot_tree.root(nodes, 10)
-    assert root.sum == 2**30
-    view = TreeView(nodes, lambda _: tree)
-    read_bytes = 0
-
-    def read(_: bytes, offset: int, length: int) -> memoryview:
-        nonlocal read_bytes
-        read_bytes += length
-        return memoryview(block)[offset : offset + length]
-
-    challenge = Challenge(sample(bytes(32), 9, 1)[0].to_bytes(32, "big"), root, 10, root, 10)
-    proof = prove(challenge, DatasetView(view, view), read, lambda _: commitment.subtrees)
-    assert both_say(challenge, proof)
-    assert len(proof) < 74_000  # with metadata as large as the data; 64 KB in bench/proofs.py
-    assert read_bytes <= 34 * (SUBTREE_BYTES + 1024)
