@@ -18,17 +18,34 @@ from proofs.errors import UndecodableGroup
 MAX_SHARES = 256
 
 
+Room = list[bytearray]  # what blocks are padded in; given to the next call again, it spares making new
+
+
 class Backend(Protocol):
     """One implementation of the code; all of them make the same bytes. See `rs_tables` for the contracts."""
 
     NAME: str
 
     def encode(
-        self, k: int, m: int, blocks: Sequence[Buffer], wanted: Sequence[int], length_bytes: int, /
+        self,
+        k: int,
+        m: int,
+        blocks: Sequence[Buffer],
+        wanted: Sequence[int],
+        length_bytes: int,
+        room: Room,
+        /,
     ) -> list[bytes]: ...
 
-    def decode(
-        self, k: int, m: int, shares: Mapping[int, Buffer], wanted: Sequence[int], length_bytes: int, /
+    def restore(
+        self,
+        k: int,
+        m: int,
+        shares: Mapping[int, Buffer],
+        wanted: Sequence[int],
+        length_bytes: int,
+        room: Room,
+        /,
     ) -> list[bytes]: ...
 
 
@@ -61,10 +78,12 @@ def encode_group(
     *,
     wanted: Sequence[int] | None = None,
     using: Backend | None = None,
+    room: Room | None = None,
 ) -> list[bytes]:
     """The parity blocks of a group of 1 to `k` data blocks: shares k … m−1, or only those `wanted`, in order.
 
-    Raises ValueError for a code or a group that cannot be.
+    Whoever encodes many groups gives a `room`, empty at first, to all of them. Raises ValueError for a code
+    or a group that cannot be.
     """
     check_code(k, m)
     if not 1 <= len(blocks) <= k:
@@ -77,23 +96,39 @@ def encode_group(
     if length == 0 or not wanted:
         return [b""] * len(wanted)
     padded = [*blocks, *[b""] * (k - len(blocks))]
-    return (using or backend()).encode(k, m, padded, wanted, length)
+    return (using or backend()).encode(k, m, padded, wanted, length, [] if room is None else room)
 
 
 def decode_group(
     k: int, m: int, shares: Mapping[int, Buffer], lengths: Sequence[int], *, using: Backend | None = None
 ) -> list[bytes]:
-    """A group's data blocks, in order, from any `k` of its shares; `lengths` are the data blocks' lengths.
+    """A group's data blocks, in order, from any `k` of its shares: `restore_shares` of all members."""
+    return restore_shares(k, m, shares, lengths, range(len(lengths)), using=using)
+
+
+def restore_shares(
+    k: int,
+    m: int,
+    shares: Mapping[int, Buffer],
+    lengths: Sequence[int],
+    wanted: Sequence[int],
+    *,
+    using: Backend | None = None,
+    room: Room | None = None,
+) -> list[bytes]:
+    """The shares `wanted`, in that order, from any `k` of a group's; `lengths` are the data blocks' lengths.
 
     `shares` maps share numbers (0 … k−1 data, k … m−1 parity) to bytes; more than needed is fine, absent
-    members are known without being there. The result is not verified: compare it with the CIDs. Raises
-    UndecodableGroup for too few shares or shares of a wrong length, ValueError for a code or group that
-    cannot be.
+    members are known without being there. The result is not verified: compare it with the CIDs. `room` is as
+    in `encode_group`. Raises UndecodableGroup for too few shares or shares of a wrong length, ValueError for
+    a code, a group or a wanted share that cannot be.
     """
     check_code(k, m)
     members = len(lengths)
     if not 1 <= members <= k or min(lengths) < 0:
         raise ValueError(f"a group of {members} blocks; 1 to {k} are allowed")
+    if not all(0 <= index < members or k <= index < m for index in wanted):
+        raise ValueError(f"the group's shares are 0 to {members - 1} and {k} to {m - 1}")
     length = max(lengths)
     for index, share in shares.items():
         if not (0 <= index < members or k <= index < m):
@@ -104,12 +139,16 @@ def decode_group(
     parity = sorted(index for index in shares if index >= k)
     if len(missing) > len(parity):
         raise UndecodableGroup(f"{len(shares)} shares of a group of {members}; {members} are needed")
-    whole: dict[int, bytes] = {}
-    if missing and length:
+    lost = [index for index in wanted if index not in shares]
+    made: dict[int, bytes] = dict.fromkeys(lost, b"")
+    if lost and length:
         known: dict[int, Buffer] = {
             index: shares.get(index, b"") for index in range(k) if index not in missing
         }
         known |= {index: shares[index] for index in parity[: len(missing)]}
-        found = (using or backend()).decode(k, m, known, missing, length)
-        whole = {index: block[: lengths[index]] for index, block in zip(missing, found, strict=True)}
-    return [whole[index] if index in whole else bytes(shares.get(index, b"")) for index in range(members)]
+        found = (using or backend()).restore(k, m, known, lost, length, [] if room is None else room)
+        made = {
+            index: share[: lengths[index]] if index < members else share
+            for index, share in zip(lost, found, strict=True)
+        }
+    return [made[index] if index in made else bytes(shares[index]) for index in wanted]

@@ -23,27 +23,57 @@ def _decoder(k: int, m: int) -> Any:
     return zfec.Decoder(k, m)
 
 
-def _pad(blocks: Sequence[Buffer], length_bytes: int) -> tuple[Buffer, ...]:
+def _pad(blocks: Sequence[Buffer], length_bytes: int, room: list[bytearray]) -> tuple[Buffer, ...]:
     """zfec wants equal lengths: only shorter blocks are copied, and all absent ones share one of zeros."""
     zeros = b"" if all(map(len, blocks)) else bytes(length_bytes)
-    return tuple(
-        (block if len(block) == length_bytes else bytes(block).ljust(length_bytes, b"\0")) if block else zeros
-        for block in blocks
-    )
+    padded: list[Buffer] = []
+    used = 0
+    for block in blocks:
+        if not len(block):
+            padded.append(zeros)
+        elif len(block) == length_bytes:
+            padded.append(block)
+        else:
+            padded.append(_padded(block, length_bytes, room, used))
+            used += 1
+    return tuple(padded)
 
 
-def encode(k: int, m: int, blocks: Sequence[Buffer], wanted: Sequence[int], length_bytes: int) -> list[bytes]:
-    """As `rs_tables.encode`."""
-    shares: list[bytes] = _encoder(k, m).encode(_pad(blocks, length_bytes), tuple(wanted))
+def _padded(block: Buffer, length_bytes: int, room: list[bytearray], number: int) -> memoryview:
+    """A block with zeros behind it, in one of the buffers of `room`: new memory costs more than the copy."""
+    if number == len(room):
+        room.append(bytearray())
+    if len(room[number]) < length_bytes:
+        room[number] = bytearray(length_bytes)
+    view = memoryview(room[number])[:length_bytes]
+    view[: len(block)] = block
+    view[len(block) :] = bytes(length_bytes - len(block))
+    return view
+
+
+def encode(
+    k: int, m: int, blocks: Sequence[Buffer], wanted: Sequence[int], length_bytes: int, room: list[bytearray]
+) -> list[bytes]:
+    """As `rs_tables.encode`; `room` is kept by the caller for the next call."""
+    shares: list[bytes] = _encoder(k, m).encode(_pad(blocks, length_bytes, room), tuple(wanted))
     return shares
 
 
-def decode(
-    k: int, m: int, shares: Mapping[int, Buffer], wanted: Sequence[int], length_bytes: int
+def restore(
+    k: int,
+    m: int,
+    shares: Mapping[int, Buffer],
+    wanted: Sequence[int],
+    length_bytes: int,
+    room: list[bytearray],
 ) -> list[bytes]:
-    """As `rs_tables.decode`."""
+    """As `rs_tables.restore`. zfec makes all lost data shares where there are any, and parity of those."""
     # zfec wants each data share at its own place and parity in the gaps; then a gap's place gets its block.
     parity = iter(sorted(index for index in shares if index >= k))
     order = [index if index in shares else next(parity) for index in range(k)]
-    whole = _decoder(k, m).decode(_pad([shares[index] for index in order], length_bytes), tuple(order))
-    return [whole[index] for index in wanted]
+    data: Sequence[Buffer] = _pad([shares[index] for index in order], length_bytes, room)
+    if order != list(range(k)):
+        data = _decoder(k, m).decode(data, tuple(order))
+    beyond = tuple(index for index in wanted if index >= k)
+    made = dict(zip(beyond, _encoder(k, m).encode(data, beyond), strict=True)) if beyond else {}
+    return [made[index] if index in made else bytes(data[index]) for index in wanted]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from merkledag.cid import CID
 from merkledag.codecs import RAW
-from proofs.erasure import encode_group
+from proofs.erasure_groups import encode_plan
 from proofs.manifest import Plan
 from storage_node.blockstore.interface import BlockClass, Blockstore
 
@@ -25,7 +25,7 @@ def make_parity(store: Blockstore, plan: Plan, advance: Advance) -> list[bytes]:
     made: list[bytes] = []
     batch: list[tuple[bytes, bytes]] = []
     size_bytes = 0
-    for members, parity in _encoded(store, plan):
+    for group, parity in encode_plan(plan, store.get):
         for data in parity:
             cid = CID.of(data, RAW)
             made.append(cid.multihash)
@@ -34,15 +34,6 @@ def make_parity(store: Blockstore, plan: Plan, advance: Advance) -> list[bytes]:
         if size_bytes >= BATCH_BYTES:
             store.put_many(batch, BlockClass.CACHE)
             batch, size_bytes = [], 0
-        advance(members)
+        advance(sum(group.lengths))
     store.put_many(batch, BlockClass.CACHE)
     return made
-
-
-def _encoded(store: Blockstore, plan: Plan) -> Iterator[tuple[int, list[bytes]]]:
-    """(bytes of the members, parity blocks) of each group."""
-    if plan.m == plan.k:
-        return
-    for group in plan.groups():
-        members = [store.get(multihash) for multihash in group.members]
-        yield sum(group.lengths), encode_group(plan.k, plan.m, members)
