@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Set
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from merkledag import dag_cbor, multihash
 from proofs import slot_tree
 from proofs.challenge import Challenge, period_seed
-from proofs.commitment import BlockCommitment, Buffer, PieceRow, PieceTree, SumNode, commit_block
+from proofs.commitment import (
+    BlockCommitment,
+    Buffer,
+    PieceRow,
+    PieceTree,
+    SumNode,
+    commit_block,
+    fold,
+    leaf_hashes,
+)
 from proofs.merkle_proof import prove, verify
-from proofs.walk import DatasetView, TreeView
+from proofs.walk import DatasetView, TreeView, climb, show
 from tests.proofs import simple_verifier
 
 CHAIN, DATASET, NODE, BEACON = "holdfast-test", b"\x01" * 32, b"\x02" * 32, b"\x03" * 32
@@ -24,6 +36,7 @@ class Holder:
     commitments: dict[bytes, BlockCommitment] = field(default_factory=dict)
     reads: list[tuple[bytes, int, int]] = field(default_factory=list)
     keeps_subtrees: bool = True
+    hashes: dict[tuple[bytes, int, int], bytes] = field(default_factory=dict)
 
     def add(self, data: bytes) -> PieceRow:
         name = multihash.digest(data)
@@ -34,6 +47,13 @@ class Holder:
     def read(self, name: bytes, offset: int, length: int) -> Buffer:
         self.reads.append((name, offset, length))
         return memoryview(self.blocks[name])[offset : offset + length]
+
+    def node(self, name: bytes, start: int, count: int) -> bytes:
+        """A node of a block's tree, made once."""
+        if (name, start, count) not in self.hashes:
+            end = (start + count) * 1024
+            self.hashes[name, start, count] = fold(leaf_hashes(self.blocks[name][start * 1024 : end], start))
+        return self.hashes[name, start, count]
 
     def subtrees(self, name: bytes) -> bytes | None:
         return self.commitments[name].subtrees if self.keeps_subtrees else None
@@ -100,6 +120,29 @@ def random_dataset(
         )
 
     return Dataset(holder, tree(rows), tree(meta_rows))
+
+
+class Shown(NamedTuple):
+    """What a prover shows of a block; implements `walk.Opened`."""
+
+    shown: list[bytes]
+    hashes: list[bytes]
+    length: int
+
+
+def cheat(dataset: Dataset, challenge: Challenge, lost: Set[tuple[bytes, int]]) -> bytes:
+    """The proof of a node that kept every hash, but has zeros for the leaves (multihash, index) of `lost`."""
+
+    def open_block(row: PieceRow, drawn: list[int]) -> Shown:
+        data = dataset.holder.blocks[row.multihash]
+        leaves = {leaf: data[leaf * 1024 : leaf * 1024 + 1024] for leaf in drawn}
+        for leaf in drawn:
+            if (row.multihash, leaf) in lost:
+                leaves[leaf] = bytes(len(leaves[leaf]))
+        _, beside = climb(row.leaves, drawn, partial(dataset.holder.node, row.multihash))
+        return Shown(list(leaves.values()), beside, len(data))
+
+    return as_proof(*show(challenge, dataset.view, open_block))
 
 
 def simple_says(challenge: Challenge, proof: bytes) -> bool:

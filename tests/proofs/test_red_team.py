@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from proofs import slot_tree
 from proofs.challenge import Challenge, detection, period_seed, sample
 from proofs.commitment import (
-    Buffer,
     PieceRow,
     PieceTree,
     SumNode,
@@ -21,7 +19,8 @@ from proofs.commitment import (
     proof_root,
     sum_node,
 )
-from proofs.merkle_proof import prove
+from proofs.errors import InvalidProof
+from proofs.merkle_proof import prove, verify
 from tests.proofs.datasets import (
     BEACON,
     CHAIN,
@@ -33,36 +32,58 @@ from tests.proofs.datasets import (
     Tree,
     as_proof,
     both_say,
+    cheat,
     random_dataset,
 )
+from tests.proofs.significance import binomial_tails
+
+
+def accepted(challenge: Challenge, proof: bytes) -> bool:
+    try:
+        verify(challenge, proof)
+    except InvalidProof:
+        return False
+    return True
 
 
 def test_1_lost_leaves_are_caught_as_often_as_computed() -> None:
-    """An attacker with all trees who lost 5 % of the leaves cannot prove when one of them is drawn."""
+    """A node keeps every hash and lost 1 % of the leaves, in a run or spread, over thousands of periods."""
     holder = Holder()
-    rows = [holder.add(random.Random(n).randbytes(20 * 1024)) for n in range(20)]
+    rows = [holder.add(random.Random(n).randbytes(25 * 1024)) for n in range(80)]
     dataset = Dataset(holder, Tree(0, {0: rows}), Tree(0, {}))
-    gone = {(rows[leaf // 20].multihash, leaf % 20) for leaf in sample(bytes(32), 400, 20)}
-
-    def read(name: bytes, offset: int, length: int) -> Buffer:
-        data = bytearray(holder.blocks[name])
-        for block, leaf in gone:
-            if block == name:
-                data[leaf * 1024 : leaf * 1024 + 1024] = bytes(1024)
-        return bytes(data[offset : offset + length])
-
-    caught = 0
-    periods = 400
+    caught, periods = 0, 2000
     for period in range(periods):
-        challenge = dataset.challenge(k=10, period=period)
-        drawn = {(rows[leaf // 20].multihash, leaf % 20) for leaf in challenge.data_leaves()}
-        if drawn & gone:
-            caught += 1
-            continue
-        if period % 20 == 0:  # what is left is enough when none of the lost is drawn, by a cheat's own prover
-            assert both_say(challenge, dataset.prove(challenge))
-    expected = detection(400, 20, 10)
-    assert abs(caught / periods - expected) < 4 * math.sqrt(expected * (1 - expected) / periods)
+        places = range(730, 750) if period % 2 else range(7, 2000, 100)
+        challenge = dataset.challenge(period=period)
+        is_lost = any(leaf in places for leaf in challenge.data_leaves())
+        caught += is_lost
+        if period % (3 if is_lost else 20) == 0:
+            lost = {(rows[place // 25].multihash, place % 25) for place in places}
+            assert accepted(challenge, cheat(dataset, challenge, lost)) is not is_lost
+    assert detection(2000, 20, 30) == pytest.approx(0.26, abs=0.005)
+    assert min(binomial_tails(caught, periods, detection(2000, 20, 30))) > 0.001
+
+
+def test_2_what_a_window_rarely_draws_a_spot_challenge_and_the_metadata_draw_find() -> None:
+    """A small deal among large ones, and the interior nodes, which are few beside the data."""
+    holder = Holder()
+    large = [holder.add(random.Random(n).randbytes(600_000)) for n in range(4)]
+    small = [holder.add(b"a small deal's only block")]
+    interior = [holder.add(random.Random(90 + n).randbytes(700)) for n in range(3)]
+    dataset = Dataset(holder, Tree(2, {0: large, 2: small}), Tree(2, {0: interior}))
+    lost = {(small[0].multihash, 0)}
+    missed = sum(
+        accepted(challenge, cheat(dataset, challenge, lost))
+        for challenge in (dataset.challenge(period=period) for period in range(40))
+    )
+    assert missed >= 38
+    spot = Dataset(holder, Tree(0, {0: small}), Tree(0, {}))
+    lost_nodes = {(row.multihash, 0) for row in interior}
+    for period in range(10):
+        assert not accepted(spot.challenge(period=period), cheat(spot, spot.challenge(period=period), lost))
+        challenge = dataset.challenge(period=period)
+        assert not accepted(challenge, cheat(dataset, challenge, lost_nodes))
+        assert accepted(challenge, cheat(dataset, challenge, set()))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +112,26 @@ def test_3_4_a_proof_for_another_seed_is_refused(seed: bytes) -> None:
     proof = dataset.prove(other)
     assert both_say(other, proof)
     assert not both_say(own, proof)
+
+
+def test_3_every_part_of_a_seed_decides_about_the_proof() -> None:
+    """Each bit of dataset, node and beacon, the period, and each way to cut the chain's name otherwise."""
+    dataset = random_dataset(random.Random(3), depth=0, pieces=1, rows=6, max_bytes=60_000)
+    own = dataset.challenge(k=6)
+    proof = dataset.prove(own)
+    seeds = set()
+    for part in range(3):
+        for bit in range(256):
+            parts = [DATASET, NODE, BEACON]
+            parts[part] = (int.from_bytes(parts[part], "big") ^ 1 << bit).to_bytes(32, "big")
+            seeds.add(period_seed(CHAIN, parts[0], parts[1], 7, parts[2]))
+    seeds |= {period_seed(CHAIN, DATASET, NODE, 7 ^ 1 << bit, BEACON) for bit in range(63)}
+    seeds |= {
+        period_seed(chain, DATASET, NODE, 7, BEACON) for chain in (CHAIN[:-1], CHAIN + "t", CHAIN.upper())
+    }
+    assert len(seeds) == 3 * 256 + 63 + 3
+    assert not any(accepted(dataset.challenge(k=6, seed=seed), proof) for seed in seeds)
+    assert accepted(own, proof)
 
 
 def test_3_the_same_data_in_another_dataset_has_other_challenges() -> None:
