@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from cli.home import NODE_KEY, Home
 from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
 from cli.output import emit, note, size_text, text, usage
+from cli.preparing import Preparation, preparation_of, prepare
 from cli.spending import DryRunFlag, LedgerFlag, Manner, YesFlag, confirm, too_poor
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from ledger.genesis import Params
     from merkledag.cid import CID
     from storage_node.placement import StorePlan
-    from storage_node.quote import Quote
 
 app = new_app("Deals: what one pays nodes to keep.")
+MERKLE, KZG = "merkle", "kzg"
 PUBLIC = "what is stored is public to whoever has its CID, and challenged bytes are written on the ledger"
 
 
@@ -37,6 +38,9 @@ def store(
     max_price: Annotated[
         str, typer.Option("--max-price", help="Most HOLD a shard a period.", show_default=False)
     ] = "",
+    proof: Annotated[
+        str, typer.Option("--proof", help="How nodes prove that they keep it: merkle, or kzg.")
+    ] = MERKLE,
     key: Annotated[str, typer.Option("--key", help="Key that pays.")] = NODE_KEY,
     ledger: LedgerFlag = "",
     yes: YesFlag = False,
@@ -47,6 +51,8 @@ def store(
     from cli.serve import run_once
 
     lasting_s = seconds(duration, "--for")
+    if proof not in (MERKLE, KZG):
+        raise usage(f"--proof {proof!r}: write {MERKLE} or {KZG}")
     wanted_code = _code(code) if code else None
     limit = parse_amount(max_price) if max_price else None
     with Home.locate() as home:
@@ -55,7 +61,7 @@ def store(
         url = ledger_url(home, ledger)
         root = _content(home, what)
         manner = Manner(key, url, yes, dry_run, json_output=json_output)
-        run_once(_store(home, manner, root, lasting_s, wanted_code, limit))
+        run_once(_store(home, manner, root, lasting_s, wanted_code, limit, proof))
 
 
 def _code(text_: str) -> tuple[int, int]:
@@ -89,33 +95,38 @@ async def _store(
     lasting_s: int,
     code: tuple[int, int] | None,
     max_price: int | None,
+    proof: str,
 ) -> None:
     from cli.compose import connected
     from cli.demo_story import Bars
+    from proofs.kinds import ProofKind
     from storage_node.ledger_view import open_deal
-    from storage_node.placement import StoreRequest, plan_store
+    from storage_node.placement import StoreRequest, draft_store
     from storage_node.quote import periods_for
     from storage_node.storing import execute_store
 
+    kind = ProofKind(proof)
     blocks, rows = home.open_store(), home.open_rows()
     async with connected(home, manner.ledger, manner.key) as wire:
         params = await wire.ledger.params()
         bars = Bars("prepared")
         try:
-            request = StoreRequest(root, periods_for(lasting_s, params), code, max_price)
-            plan = await plan_store(wire.ledger, blocks, rows, request, progress=bars)
+            request = StoreRequest(root, periods_for(lasting_s, params), code, max_price, proof=kind)
+            plan = await draft_store(wire.ledger, blocks, rows, request, progress=bars)
         finally:
             bars.finish()
         with plan:
-            existing = await open_deal(wire.ledger, wire.sender.account, root, plan.manifest_root)
+            existing = await open_deal(wire.ledger, wire.sender.account, root, plan.manifest_root, kind)
+            preparation = await preparation_of(home, plan) if kind is ProofKind.KZG else None
             if existing is None:
-                await _explain(plan, wire, params)
+                await _explain(plan, preparation, wire, params)
             if manner.dry_run:
-                return _dry(manner, plan.quote, existing)
+                return _dry(manner, plan, preparation, existing)
             if existing is None:
                 confirm(f"pay {amount_text(plan.quote.total)}?", yes=manner.yes)
             else:
                 note(f"deal {existing} keeps this already, on its own terms: nothing new is bought or spent")
+            await prepare(home, plan, rows)
             bars = Bars("sent")
             try:
                 result = await execute_store(
@@ -138,7 +149,7 @@ async def _store(
                 "existing": result.existing,
                 "shards": result.shards,
                 "uploaded_bytes": result.uploaded_bytes,
-                **_terms(plan.quote),
+                **_terms(plan),
             }
         )
     else:
@@ -147,9 +158,11 @@ async def _store(
     return None
 
 
-def _terms(quote: Quote) -> dict[str, int]:
-    """The money of a quote, in base units."""
+def _terms(plan: StorePlan) -> dict[str, int | str]:
+    """How it is proven, and the money of its quote, in base units."""
+    quote = plan.quote
     return {
+        "proof": plan.request.proof.value,
         "price": quote.price,
         "periods": quote.periods,
         "escrow": quote.escrow,
@@ -158,14 +171,22 @@ def _terms(quote: Quote) -> dict[str, int]:
     }
 
 
-def _dry(manner: Manner, quote: Quote, existing: CID | None) -> None:
-    if manner.json_output:
-        kept = {"existing": None if existing is None else str(existing)}
-        return emit({"dry_run": True, **kept, "shards": quote.shards, **_terms(quote), "total": quote.total})
-    return note("dry run: nothing was spent")
+def _dry(manner: Manner, plan: StorePlan, preparation: Preparation | None, existing: CID | None) -> None:
+    if not manner.json_output:
+        return note("dry run: nothing was spent")
+    document: dict[str, Any] = {
+        "dry_run": True,
+        "existing": None if existing is None else str(existing),
+        "shards": plan.quote.shards,
+        **_terms(plan),
+        "total": plan.quote.total,
+    }
+    if preparation is not None:
+        document["preparation"] = preparation.to_json()
+    return emit(document)
 
 
-async def _explain(plan: StorePlan, wire: Wire, params: Params) -> None:
+async def _explain(plan: StorePlan, preparation: Preparation | None, wire: Wire, params: Params) -> None:
     """Prints the quote; exit 7 before anything is spent when the account cannot cover it."""
     quote, manifest = plan.quote, plan.manifest
     kind = f"shards, any {manifest.k} of which restore it"
@@ -176,6 +197,9 @@ async def _explain(plan: StorePlan, wire: Wire, params: Params) -> None:
     note(f"price    {amount_text(quote.price)} a shard a period of {duration_text(params.period_s)}")
     note(f"escrow   {amount_text(quote.escrow)} for {lasting}; what is not earned comes back")
     note(f"deposit  {amount_text(quote.deposit)}, back at the end;  fee {amount_text(quote.fee)}")
+    if preparation is not None:
+        for line in preparation.sentences():
+            note(line)
     note(PUBLIC)
     balance = (await wire.ledger.account(wire.sender.account)).balance
     left = balance - quote.total

@@ -125,7 +125,7 @@ def show(
             raise usage(f"deal {wanted} is over and its shards are forgotten: nothing can be verified")
         with home:
             async with block_source(home, url) as source:
-                return shown, await _verified(view, source)
+                return shown, await _verified(home, view, source)
 
     shown, check = ask_ledger(home, url, asked)
     if json_output:
@@ -142,9 +142,12 @@ async def _datasets(client: LedgerClient, view: DealView) -> dict[bytes, Dataset
     return {name: await client.dataset(name) for name in names}
 
 
-async def _verified(view: DealView, source: Any) -> DealCheck:
-    from storage_node.deal_check import check_deal
+async def _verified(home: Home, view: DealView, source: Any) -> DealCheck:
+    from proofs.kinds import ProofKind
+    from storage_node.deal_check import check_deal, kzg_commit, merkle_commit
 
+    by_kzg = view.deal.proof is ProofKind.KZG
+    commit = kzg_commit(home.open_kzg().committer) if by_kzg else merkle_commit
     line = meter("verified", None)
     seen = 0
 
@@ -155,7 +158,7 @@ async def _verified(view: DealView, source: Any) -> DealCheck:
         seen = done
 
     try:
-        return await check_deal(view, source.get, advance)
+        return await check_deal(view, source.get, commit, advance)
     finally:
         line.finish()
 
@@ -197,6 +200,7 @@ def _print(shown: Shown) -> None:
     text(f"content    {terms.content}")
     text(f"manifest   {terms.manifest}")
     text(f"code       {'replicated' if terms.replicated else f'{terms.k} of {terms.m}'}")
+    text(f"proof      {terms.proof.value}, {terms.challenges} leaves drawn a period")
     text(f"price      {amount_text(terms.price)} a shard a period, {terms.periods} periods")
     text(f"made       {time_text(terms.created_at)}")
     if ends_at := _ends_at(view):

@@ -241,6 +241,7 @@ async def node_service(
             ),
             store=store,
             rows=home.open_rows(),
+            kzg=home.open_kzg(),
             folder=home.pieces,
             ledger=wire.ledger,
             sender=wire.sender,

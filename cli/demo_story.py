@@ -57,7 +57,10 @@ class Bars:
         if phase != self._phase:
             self._meter.finish()
             self._phase, self._seen = phase, 0
-            self._meter = meter(f"          {self._label}: {phase}", total, wanted=phase != "accept")
+            as_text = _blobs_text if phase == "kzg" else size_text
+            self._meter = meter(
+                f"          {self._label}: {phase}", total, wanted=phase != "accept", as_text=as_text
+            )
         if done > self._seen:
             self._meter.advance(done - self._seen)
             self._seen = done
@@ -65,6 +68,11 @@ class Bars:
     def finish(self) -> None:
         """Removes the line."""
         self._meter.finish()
+
+
+def _blobs_text(count: float) -> str:
+    """Blobs are few a second."""
+    return f"{count:,.0f} blobs" if count >= 10 else f"{count:,.1f} blobs"
 
 
 def rate_text(size_bytes: int, seconds: float) -> str:

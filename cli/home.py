@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from storage_node.blockstore.ballast import Ballast
     from storage_node.blockstore.store import Store
     from storage_node.gc_home import Collector
+    from storage_node.kzg_rows import KzgRows
     from storage_node.meta import Meta
     from storage_node.pin_jobs import PinJobs
     from storage_node.pins import Pins
     from storage_node.rows import ProofRows
+    from storage_node.worker_pool import WorkerPool
 
 NODE_KEY: Final = "self"
 BEACON_KEY: Final = "beacon"
@@ -54,6 +56,7 @@ class Home:
         self.config = Config(self.config_file, environ)
         self._store: Store | None = None
         self._meta: Meta | None = None
+        self._workers: WorkerPool | None = None
 
     @classmethod
     def locate(cls, environ: Mapping[str, str] = os.environ) -> Home:
@@ -94,6 +97,9 @@ class Home:
 
     def close(self) -> None:
         """Closes what was opened."""
+        workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.close()
         self._meta = None
         store, self._store = self._store, None
         if store is not None:
@@ -189,10 +195,28 @@ class Home:
         from storage_node.commitments import Commitments
         from storage_node.row_workers import RowWorkers
         from storage_node.rows import ProofRows
-        from storage_node.worker_pool import WorkerPool
 
-        workers = RowWorkers(WorkerPool(), self.blocks)
+        workers = RowWorkers(self._open_workers(), self.blocks)
         return ProofRows(self.open_store(), Commitments(self.open_meta()), workers)
+
+    def open_kzg(self) -> KzgRows:
+        """The KZG commitments of the store's blocks."""
+        from importlib.resources import files
+
+        from storage_node.kzg_commitments import KzgCommitments
+        from storage_node.kzg_rows import Committer, KzgRows
+
+        setup = files("proofs.kzg") / "setup.bin"
+        committer = Committer(self._open_workers(), str(setup))
+        return KzgRows(self.open_store(), KzgCommitments(self.open_meta()), committer)
+
+    def _open_workers(self) -> WorkerPool:
+        """The processes for what would hold up everything here; the first work starts them."""
+        if self._workers is None:
+            from storage_node.worker_pool import WorkerPool
+
+            self._workers = WorkerPool()
+        return self._workers
 
     def open_collector(self) -> Collector:
         """What frees the blocks that nothing here needs; hold `daemon_lock` while it does."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ledger.transactions import PieceCommitment
 from merkledag.cid import CID
-from proofs.commitment import leaf_count
+from proofs.kinds import ProofKind
 from proofs.manifest import Manifest
 from storage_node import piece_file
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockNotFound, CorruptStore, UploadRefused
-from storage_node.piece import PieceLayout, piece_tree
+from storage_node.kzg_rows import KzgRows
+from storage_node.piece import PieceLayout, Row, piece_tree
 from storage_node.piece_file import PieceFile
 from storage_node.rows import ProofRows
 from storage_node.upload import PieceIntake
@@ -37,6 +39,7 @@ class ShardTerms:
     piece: PieceCommitment
     price: int
     periods: int
+    proof: ProofKind = ProofKind.MERKLE
 
     def check(self, manifest: Manifest) -> None:
         """Raises UploadRefused for a manifest that is not of this deal's content, code and sizes."""
@@ -46,20 +49,25 @@ class ShardTerms:
         if self.key.shard >= manifest.node_count:
             raise UploadRefused("the manifest has no piece for this shard")
         lengths = [length for _, length in manifest.piece(self.key.shard)]
-        if sum(lengths) != self.piece.data_bytes or sum(map(leaf_count, lengths)) != self.piece.data_leaves:
+        leaves = sum(map(self.proof.unit_count, lengths))
+        if (sum(lengths), leaves) != (self.piece.data_bytes, self.piece.data_leaves):
             raise UploadRefused("the manifest's block lengths are not those of the deal's piece")
 
 
 class Custody:
     """Piece files in a folder, blocks in the store, unfinished uploads in memory. Safe from any thread."""
 
-    def __init__(self, folder: Path, store: Blockstore, rows: ProofRows) -> None:
+    def __init__(self, folder: Path, store: Blockstore, rows: ProofRows, kzg: KzgRows | None = None) -> None:
+        """Without ``kzg``, pieces that are proven by KZG cannot be kept."""
         self._folder = folder
         self._store = store
         self._rows = rows
+        self._kzg = kzg
         self._lock = threading.Lock()
         self._held: dict[ShardKey, PieceFile] = {}
         self._intakes: dict[ShardKey, PieceIntake] = {}
+        # Blobs of pieces that are being prepared for KZG proofs: committed to, and in all.
+        self.preparing: dict[ShardKey, tuple[int, int]] = {}
 
     def load(self) -> list[str]:
         """Map every piece file; returns one line for each damaged one, which is left alone."""
@@ -105,7 +113,7 @@ class Custody:
             check=terms.check,
             find=self._find,
             has=self._store.has,
-            put=self._take,
+            put=partial(self._take, terms.proof),
         )
         intake.resume()
         with self._lock:
@@ -139,11 +147,29 @@ class Custody:
         with found as view:
             return bytes(view)
 
-    def _take(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def can_prove(self, proof: ProofKind) -> bool:
+        """Whether pieces that are proven so can be kept."""
+        return proof is ProofKind.MERKLE or self._kzg is not None
+
+    def _take(self, proof: ProofKind, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Store blocks, and let their proof rows be made while more come."""
         blocks = list(items)
         self._store.put_many(blocks, BlockClass.DEAL)
-        self._rows.begin({multihash: len(data) for multihash, data in blocks})
+        if proof is ProofKind.MERKLE:
+            self._rows.begin({multihash: len(data) for multihash, data in blocks})
+
+    async def prepare(self, terms: ShardTerms, layout: PieceLayout) -> None:
+        """Make the KZG commitments that a complete piece needs, so that `keep` is quick; hold a lease."""
+        if terms.proof is ProofKind.KZG:
+            assert self._kzg is not None, "nothing is kept that could not be proven"
+
+            def advance(done: int, total: int) -> None:
+                self.preparing[terms.key] = (done, total)
+
+            try:
+                await self._kzg.prepare([*layout.meta, *layout.data], advance)
+            finally:
+                self.preparing.pop(terms.key, None)
 
     def keep(self, terms: ShardTerms, layout: PieceLayout) -> PieceFile:
         """Make the proof rows of a complete piece that are not made yet, compare both trees with the ledger,
@@ -157,9 +183,14 @@ class Custody:
             raise BlockNotFound(
                 f"{len(absent)} blocks of the piece went before it was complete: send them again"
             )
-        self._rows.ensure([*layout.meta, *layout.data], lambda _: None)
-        meta = piece_tree(layout.meta, self._rows.row)
-        data = piece_tree(layout.data, self._rows.row)
+        row: Row = self._rows.row
+        if terms.proof is ProofKind.MERKLE:
+            self._rows.ensure([*layout.meta, *layout.data], lambda _: None)
+        else:
+            assert self._kzg is not None, "nothing is kept that could not be proven"
+            row = self._kzg.row
+        meta = piece_tree(layout.meta, row, terms.proof)
+        data = piece_tree(layout.data, row, terms.proof)
         if meta.root != terms.piece.meta or data.root != terms.piece.data:
             raise UploadRefused("the piece does not have the commitment that the deal states")
         piece = PieceFile(terms.key.deal, terms.key.shard, terms.content, terms.manifest, meta, data)

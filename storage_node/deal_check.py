@@ -8,7 +8,7 @@ manifest names, their parity is what the manifest says, and the trees over both 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,16 +18,20 @@ from merkledag.cid import CID
 from merkledag.codecs import RAW, links
 from merkledag.errors import MerkledagError, UnsupportedCodec
 from merkledag.steps import arun
-from proofs.commitment import BlockCommitment, PieceRow, PieceTree, commit_block
+from proofs.commitment import PieceRow, PieceTree, commit_block
 from proofs.erasure import encode_group
 from proofs.errors import ProofsError
 from proofs.manifest import Group, Manifest, decode_manifest
 from storage_node.custody import ShardTerms
 from storage_node.errors import UploadRefused
+from storage_node.kzg_rows import Committer
 from storage_node.ledger_view import terms_of
+from storage_node.piece import BlockRow, piece_row
 
 # The bytes of a verified block, from here or the network. Raises a LookupError for what is nowhere.
 GetBlock = Callable[[CID], Awaitable[bytes]]
+# A block's commitment, of the deal's kind of proof, made from its bytes.
+Commit = Callable[[bytes], Awaitable[BlockRow]]
 # Told of (done, total) in bytes of the content's leaves.
 Advance = Callable[[int, int], None]
 
@@ -53,22 +57,41 @@ class _Stop(Exception):
     """Nothing further can be checked."""
 
 
-async def check_deal(view: DealView, get: GetBlock, advance: Advance) -> DealCheck:
+async def check_deal(view: DealView, get: GetBlock, commit: Commit, advance: Advance) -> DealCheck:
     """Read all of the content and compare it with the commitments in the deal. Spends nothing.
 
-    Memory is bounded by one erasure group and the names of all blocks. Raises BlockNotFound and what else
-    `get` raises when a block cannot be had: then it is not known.
+    `commit` is `merkle_commit`, or `kzg_commit` for a deal that is proven by KZG. Memory is bounded by one
+    erasure group and the names of all blocks. Raises BlockNotFound and what else `get` raises when a block
+    cannot be had: then it is not known.
     """
     found = DealCheck(view.id)
     with suppress(_Stop):
-        await _Check(view, get, advance, found).run()
+        await _Check(view, get, commit, advance, found).run()
     return found
 
 
+async def merkle_commit(data: bytes) -> BlockRow:
+    """The commitment for Merkle proofs."""
+    return await asyncio.to_thread(commit_block, data)
+
+
+def kzg_commit(committer: Committer) -> Commit:
+    """What makes the commitments for KZG proofs; not those that are kept are believed."""
+    slots = committer.slots()
+
+    async def commit(data: bytes) -> BlockRow:
+        return await committer.commit(data, slots)
+
+    return commit
+
+
 class _Check:
-    def __init__(self, view: DealView, get: GetBlock, advance: Advance, found: DealCheck) -> None:
+    def __init__(
+        self, view: DealView, get: GetBlock, commit: Commit, advance: Advance, found: DealCheck
+    ) -> None:
         self._view = view
         self._get = get
+        self._commit = commit
         self._advance = advance
         self._found = found
         self._terms: Sequence[ShardTerms] = [terms_of(view, index) for index in range(len(view.shards))]
@@ -82,13 +105,13 @@ class _Check:
     def _problem(self, text: str, shard: int | None = None) -> None:
         self._found.problems.append((shard, text))
 
-    async def _manifest(self) -> tuple[Manifest, dict[bytes, BlockCommitment]]:
+    async def _manifest(self) -> tuple[Manifest, dict[bytes, BlockRow]]:
         """The manifest and its own blocks in order; stops where it is not this deal's."""
-        own: dict[bytes, BlockCommitment] = {}
+        own: dict[bytes, BlockRow] = {}
 
         async def get(cid: CID) -> bytes:
             data = await self._get(cid)
-            own[cid.multihash] = await asyncio.to_thread(commit_block, data)
+            own[cid.multihash] = await self._commit(data)
             return data
 
         try:
@@ -108,7 +131,7 @@ class _Check:
             raise _Stop
         return manifest, own
 
-    async def _metadata(self, manifest: Manifest, own: dict[bytes, BlockCommitment]) -> PieceTree:
+    async def _metadata(self, manifest: Manifest, own: dict[bytes, BlockRow]) -> PieceTree:
         """The tree of the metadata part; stops where the DAG's blocks are not those of the manifest."""
         leaves, interior = await self._walk(manifest)
         if list(interior) != list(manifest.interior):
@@ -118,17 +141,19 @@ class _Check:
         if self._found.problems:
             raise _Stop
         self._found.blocks += len(interior)
-        self._found.size_bytes += sum(commitment.length for commitment in interior.values())
-        return PieceTree([_row(name, made) for name, made in (own | interior).items()])
+        return self._tree([piece_row(name, made) for name, made in (own | interior).items()])
 
-    async def _walk(self, manifest: Manifest) -> tuple[set[bytes], dict[bytes, BlockCommitment]]:
+    def _tree(self, rows: list[PieceRow]) -> PieceTree:
+        return PieceTree(rows, kind=self._view.deal.proof)
+
+    async def _walk(self, manifest: Manifest) -> tuple[set[bytes], dict[bytes, BlockRow]]:
         """The content's leaves, and its interior nodes in depth-first pre-order; raw leaves are not read.
 
         As `survey` does it. Stops as soon as there are more blocks than the manifest names.
         """
         most = len(manifest.interior) + len(manifest.plan.leaves)
         leaves: set[bytes] = set()
-        interior: dict[bytes, BlockCommitment] = {}
+        interior: dict[bytes, BlockRow] = {}
         seen: set[CID] = set()
         here: dict[CID, bytes] = {}
         stack = [manifest.content]
@@ -146,7 +171,9 @@ class _Check:
                 below = self._links(cid, data)
             stack.extend(reversed(below))
             if below and not cid.is_identity:
-                interior.setdefault(cid.multihash, await asyncio.to_thread(commit_block, data))
+                if cid.multihash not in interior:
+                    interior[cid.multihash] = await self._commit(data)
+                    self._found.size_bytes += len(data)
             elif not cid.is_identity:
                 leaves.add(cid.multihash)
         return leaves, interior
@@ -179,19 +206,27 @@ class _Check:
             if [len(block) for block in blocks] != list(lengths):
                 self._problem("the manifest gives the content's blocks other lengths than they have")
                 raise _Stop
-            made = await asyncio.to_thread(_commit_group, manifest, names, blocks, parity)
-            for shard, row in made.rows:
-                for each in range(len(rows)) if shard is None else (shard,):
-                    rows[each].append(row)
-            for shard in made.wrong_parity:
-                self._problem("a parity block is not made from the content: it restores nothing", shard)
+            encoded = await asyncio.to_thread(encode_group, manifest.k, manifest.m, blocks) if parity else []
+            made = await asyncio.gather(*map(self._commit, (*blocks, *encoded)))
+            for share, (name, row) in enumerate(zip((*names, *parity), made, strict=True)):
+                for each in self._holders(manifest, share, len(names)):
+                    rows[each].append(piece_row(name, row))
+            for shard, (name, block) in enumerate(zip(parity, encoded, strict=True), manifest.k):
+                if not multihash.verify(name, block):
+                    self._problem("a parity block is not made from the content: it restores nothing", shard)
             done += sum(map(len, blocks))
             self._found.blocks += len(blocks)
             self._found.size_bytes += sum(map(len, blocks))
             self._advance(done, total)
         if self._found.problems:
             raise _Stop
-        return [PieceTree(each) for each in rows]
+        return [self._tree(each) for each in rows]
+
+    def _holders(self, manifest: Manifest, share: int, members: int) -> Iterable[int]:
+        """The shards that hold one share of a group with so many members."""
+        if manifest.replicated:
+            return range(len(self._terms))
+        return (share if share < members else manifest.k + share - members,)
 
     def _compare(self, terms: ShardTerms, data: PieceTree, meta: PieceTree) -> None:
         piece = terms.piece
@@ -199,14 +234,6 @@ class _Check:
             self._problem("its data is committed to other bytes than the content's", terms.key.shard)
         if meta.root != piece.meta:
             self._problem("its metadata is committed to other bytes than the content's", terms.key.shard)
-
-
-@dataclass(slots=True)
-class _Group:
-    """Rows with the shard that they belong to (None: to every one), and shards whose parity is wrong."""
-
-    rows: list[tuple[int | None, PieceRow]]
-    wrong_parity: list[int]
 
 
 def _portions(manifest: Manifest) -> Iterator[Group]:
@@ -218,23 +245,3 @@ def _portions(manifest: Manifest) -> Iterator[Group]:
     for start in range(0, len(leaves), AT_ONCE):
         rows = slice(start, start + AT_ONCE)
         yield Group(tuple(leaves[rows]), tuple(lengths[rows]), ())
-
-
-def _commit_group(
-    manifest: Manifest, names: Sequence[bytes], blocks: Sequence[bytes], parity: Sequence[bytes]
-) -> _Group:
-    made = _Group([], [])
-    for share, (name, block) in enumerate(zip(names, blocks, strict=True)):
-        made.rows.append((None if manifest.replicated else share, _row(name, commit_block(block))))
-    if not parity:
-        return made
-    encoded = encode_group(manifest.k, manifest.m, blocks)
-    for shard, (name, block) in enumerate(zip(parity, encoded, strict=True), manifest.k):
-        made.rows.append((shard, _row(name, commit_block(block))))
-        if not multihash.verify(name, block):
-            made.wrong_parity.append(shard)
-    return made
-
-
-def _row(name: bytes, made: BlockCommitment) -> PieceRow:
-    return PieceRow(name, made.leaves, made.root)

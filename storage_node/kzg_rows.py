@@ -52,9 +52,14 @@ class Committer:
         self._setup = setup
 
     @property
+    def cores(self) -> int:
+        """How many blobs are worked on at once."""
+        return self._workers.workers
+
+    @property
     def at_once(self) -> int:
         """Blobs that one call has on the way at most."""
-        return self._workers.workers + 1
+        return self.cores + 1
 
     def slots(self) -> asyncio.Semaphore:
         """For calls of `commit` that share what may be on the way."""
@@ -112,6 +117,10 @@ class KzgRows:
             known = self.committer.commit_now(self._store.get(multihash))
             self._kept.put(multihash, known)
         return known
+
+    async def missing(self, multihashes: Iterable[bytes]) -> int:
+        """How many blobs `prepare` would commit to. Raises BlockNotFound."""
+        return sum(blobs for _, blobs in await asyncio.to_thread(self._missing, multihashes))
 
     async def prepare(self, multihashes: Iterable[bytes], advance: Advance) -> None:
         """Make what is not kept yet, and keep each row when it is made; hold a lease.

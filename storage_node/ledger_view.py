@@ -10,6 +10,7 @@ from ledger.engine.views import DealView
 from ledger.records import DealStatus, ShardRecord, ShardStatus
 from ledger.rules_datasets import dataset_of
 from merkledag.cid import CID
+from proofs.kinds import ProofKind
 from storage_node.custody import ShardTerms
 from storage_node.duties import ShardKey
 
@@ -41,6 +42,7 @@ def terms_of(view: DealView, index: int) -> ShardTerms:
         shard.piece,
         deal.price,
         deal.periods,
+        deal.proof,
     )
 
 
@@ -54,6 +56,7 @@ class MyShard:
     key: ShardKey
     shard: ShardRecord
     price: int
+    proof: ProofKind
     dataset: bytes
     is_offer: bool
 
@@ -80,6 +83,7 @@ async def my_shards(ledger: LedgerClient, provider: bytes) -> list[MyShard]:
             ShardKey(view.id, index),
             shard,
             view.deal.price,
+            view.deal.proof,
             dataset_of(view.deal, provider),
             is_offer_to(shard, provider),
         )
@@ -95,11 +99,15 @@ async def slots_of(ledger: LedgerClient, dataset: bytes) -> dict[int, ShardKey]:
     return {slot: ShardKey(place.deal, place.shard) for slot, place in slots.items()}
 
 
-async def open_deal(ledger: LedgerClient, client: bytes, content: CID, manifest: CID) -> CID | None:
-    """The client's latest deal for exactly this content and manifest that goes on, if any."""
+async def open_deal(
+    ledger: LedgerClient, client: bytes, content: CID, manifest: CID, proof: ProofKind
+) -> CID | None:
+    """The client's latest deal for exactly this content, manifest and kind of proof that goes on, if any."""
     found = [
         view
         for view in await ledger.deals(client=client, content=content, active=True)
-        if view.deal.manifest == manifest and view.deal.status is DealStatus.OPEN and not view.deal.ending
+        if (view.deal.manifest, view.deal.proof) == (manifest, proof)
+        and view.deal.status is DealStatus.OPEN
+        and not view.deal.ending
     ]
     return max(found, key=lambda view: view.deal.created_at).id if found else None

@@ -26,6 +26,7 @@ from storage_node.denylist import Denylist
 from storage_node.duties import ShardKey
 from storage_node.errors import QuotaExceeded, StoreFull
 from storage_node.fetch import NetworkFetcher
+from storage_node.kzg_rows import KzgRows
 from storage_node.ledger_view import my_shards
 from storage_node.pool import NodePool
 from storage_node.prover import Prover
@@ -69,6 +70,7 @@ class NodeSettings:
 class StorageNode:
     """One provider. Give it what it needs, `register` once, `start`, serve `app`, and `stop`.
 
+    Without `kzg` it takes no pieces that are proven by KZG.
     ``folder`` is the node's own for piece files; ``clock`` gives Unix time, ``monotonic`` seconds of any
     origin, ``sleep`` waits. The session must keep to `endpoints.open_session`'s rules.
     """
@@ -79,6 +81,7 @@ class StorageNode:
         *,
         store: Blockstore,
         rows: ProofRows,
+        kzg: KzgRows | None = None,
         folder: Path,
         ledger: LedgerClient,
         sender: Sender,
@@ -93,7 +96,7 @@ class StorageNode:
         self._store = store
         self._ledger = ledger
         self._sender = sender
-        self.custody = Custody(folder, store, rows)
+        self.custody = Custody(folder, store, rows, kzg)
         self.directory = ProviderDirectory(ledger, clock=monotonic, me=self.account)
         self.fetcher = NetworkFetcher(self.directory, pool)
         denylist = Denylist.of(settings.denied)
@@ -244,7 +247,14 @@ class StorageNode:
             **self.status(),
             "store": {"blocks": stat.blocks, "bytes": stat.bytes, "max_bytes": stat.max_bytes},
             "capacity_bytes": self.settings.capacity_bytes,
-            "shards": [{"deal": str(key.deal), "shard": key.shard} for key in held],
+            "shards": [
+                {"deal": str(key.deal), "shard": key.shard, "proof": piece.proof.value}
+                for key, piece in held.items()
+            ],
+            "preparing": [
+                {"deal": str(key.deal), "shard": key.shard, "blobs": done, "of_blobs": total}
+                for key, (done, total) in self.custody.preparing.items()
+            ],
             "offered": [{"deal": str(key.deal), "shard": key.shard} for key in self.runner.duties.offered],
             "proofs": tally.proofs,
             "spots": tally.spots,
@@ -272,6 +282,7 @@ class StorageNode:
                     "deal": str(mine.key.deal),
                     "shard": mine.key.shard,
                     "status": mine.shard.status.value,
+                    "proof": mine.proof.value,
                     "paid": mine.shard.paid,
                     "escrow": mine.shard.escrow,
                 }

@@ -110,7 +110,11 @@ class StoreRun:
         the ledger goes away for LEDGER_PATIENCE_S half-way), ChainMismatch.
         """
         deal = await open_deal(
-            self._ledger, self._sender.account, self._plan.request.content, self._plan.manifest_root
+            self._ledger,
+            self._sender.account,
+            self._plan.request.content,
+            self._plan.manifest_root,
+            self._plan.request.proof,
         )
         existing = deal is not None
         status = await self._ledger.status()
@@ -142,6 +146,7 @@ class StoreRun:
             raise
 
     async def _create(self) -> CID:
+        assert self._plan.is_committed, "nobody pays for pieces without roots"
         receipt = await self._sender.send(self._plan.body)
         return receipt.tx_id
 

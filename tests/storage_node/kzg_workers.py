@@ -18,20 +18,23 @@ T = TypeVar("T")
 SETUP = Path(proofs.kzg.__file__).parent / "setup.bin"
 
 
-class Threads:
-    """Does at once what it is given, and counts it."""
+WORKERS = 2
+_threads = ThreadPoolExecutor(WORKERS)
 
-    workers = 2
+
+class Threads:
+    """Does what it is given, and counts it."""
+
+    workers = WORKERS
 
     def __init__(self) -> None:
-        self.executor = ThreadPoolExecutor(self.workers)
         self.done = 0
         self.on_run: Callable[[], None] = lambda: None
 
     def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         self.done += 1
         self.on_run()
-        return self.executor.submit(work, *args, **kwargs)
+        return _threads.submit(work, *args, **kwargs)
 
 
 def committer(threads: Threads | None = None) -> Committer:

@@ -34,6 +34,8 @@ from storage_node.blockstore.store import Store
 from storage_node.commitments import Commitments
 from storage_node.endpoints import open_session
 from storage_node.fetch import NetworkFetcher
+from storage_node.kzg_commitments import KzgCommitments
+from storage_node.kzg_rows import KzgRows
 from storage_node.meta import Meta
 from storage_node.node import NodeSettings, StorageNode
 from storage_node.placement import StorePlan, StoreRequest, plan_store
@@ -44,6 +46,7 @@ from storage_node.source import LocalSource
 from storage_node.storing import StoreResult, execute_store
 from tests.ledger.engine.conftest import START_S, ManualClock, seed, signer
 from tests.storage_node.content import a_store
+from tests.storage_node.kzg_workers import committer
 
 PARAMS = replace(DEMO_PARAMS, period_s=40, window_s=20, accept_timeout_s=30)
 PATIENCE_S = 30.0
@@ -86,6 +89,7 @@ class Home:
     folder: Path
     store: Store
     rows: ProofRows
+    kzg: KzgRows
     ledger: LedgerClient
     sender: Sender
 
@@ -135,6 +139,7 @@ class Provider:
             settings,
             store=home.store,
             rows=home.rows,
+            kzg=home.kzg,
             folder=home.folder / "pieces",
             ledger=home.ledger,
             sender=home.sender,
@@ -198,8 +203,9 @@ class Network:
         store = a_store(folder / "blocks")
         self.stack.callback(store.close)
         ledger = LedgerClient(self.ledger.url, self.session, sleep=self.clock.sleep)
-        rows = ProofRows(store, Commitments(Meta(folder / "meta")))
-        return Home(key, folder, store, rows, ledger, Sender(ledger, key))
+        meta = Meta(folder / "meta")
+        rows, kzg = ProofRows(store, Commitments(meta)), KzgRows(store, KzgCommitments(meta), committer())
+        return Home(key, folder, store, rows, kzg, ledger, Sender(ledger, key))
 
     async def fund(self, *accounts: bytes, amount: int = 1_000 * HOLD) -> None:
         """The operator gives to each."""
@@ -325,6 +331,7 @@ class Network:
             home.rows,
             StoreRequest(content, periods, **request),
             progress=lambda *_: None,
+            kzg=home.kzg,
         )
 
     async def execute(self, home: Home, plan: StorePlan) -> StoreResult:

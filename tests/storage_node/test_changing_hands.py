@@ -14,6 +14,7 @@ from ledger.genesis import Params
 from ledger.records import DatasetRecord, ShardStatus
 from ledger.transactions import Ask, EndDeal, HandOver, Renew
 from merkledag.cid import CID
+from proofs.kinds import ProofKind
 from storage_node.blockstore import lmdb_file
 from storage_node.duties import ShardKey
 from storage_node.errors import PlacementFailed, UploadRefused
@@ -129,17 +130,13 @@ async def test_a_renewed_deal_is_proven_to_its_new_end_and_notice_ends_it_early(
     stored = await Stored.make(network, periods=2, nodes=3)
     await stored.until_active()
     await stored.client.sender.send(Renew(stored.deal, 6))
-    assert (
-        await open_deal(stored.client.ledger, stored.client.account, stored.content, await manifest(stored))
-        == stored.deal
-    )
+    what = stored.client.ledger, stored.client.account, stored.content, await manifest(stored)
+    assert await open_deal(*what, ProofKind.MERKLE) == stored.deal
+    assert await open_deal(*what, ProofKind.KZG) is None
     await network.steps_until(lambda: len(network.seen("proof_accepted")) >= 9, "proofs after the old end")
     await stored.client.sender.send(EndDeal(stored.deal))
     # Whoever stores the same again now gets a deal of its own.
-    assert (
-        await open_deal(stored.client.ledger, stored.client.account, stored.content, await manifest(stored))
-        is None
-    )
+    assert await open_deal(*what, ProofKind.MERKLE) is None
     await stored.end()
     assert not network.seen("fault")
     assert 9 <= len(network.seen("proof_accepted")) < 3 * 8

@@ -13,7 +13,7 @@ from ledger.transactions import Ask, CreateDeal, PieceCommitment, Register
 from merkledag.cid import CID
 from proofs.manifest import Manifest, build_manifest, encode_manifest, metadata_piece
 from storage_node.blockstore.interface import BlockClass
-from storage_node.deal_check import DealCheck, check_deal
+from storage_node.deal_check import DealCheck, check_deal, merkle_commit
 from storage_node.errors import BlockNotFound
 from storage_node.piece import piece_tree
 from storage_node.placement import StorePlan, commitment_of
@@ -61,7 +61,8 @@ class Client:
     async def check(self, deal: CID) -> DealCheck:
         view = await self.home.ledger.deal(deal)
         told: list[tuple[int, int]] = []
-        found = await check_deal(view, LocalSource(self.home.store).get, lambda *each: told.append(each))
+        get = LocalSource(self.home.store).get
+        found = await check_deal(view, get, merkle_commit, lambda *each: told.append(each))
         assert told == sorted(told)
         return found
 

@@ -16,6 +16,7 @@ from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
 from proofs.kzg.blobs import BLOB_BYTES
 from storage_node.blockstore.memory import MemoryStore
+from storage_node.commitments import Commitments
 from storage_node.errors import BlockNotFound, WorkersLost
 from storage_node.kzg_commitments import BlobCommitments, KzgCommitments
 from storage_node.kzg_rows import KzgRows
@@ -147,6 +148,18 @@ def test_every_damaged_row_counts_as_absent(world: World) -> None:
     for length in range(len(value)):
         world.meta.put(Table.KZG_COMMITMENTS, name, value[:length])
         assert kept.get(name) is None
+
+
+def test_rows_leave_with_their_blocks(world: World) -> None:
+    kept, names = KzgCommitments(world.meta), list(world.blocks)
+    gone = block(99)[0]
+    for name in (*names, gone):
+        kept.put(name, BlobCommitments(1, bytes(48)))
+    Commitments(world.meta).drop_many(names[:1])
+    assert kept.get(names[0]) is None
+    assert Commitments(world.meta).prune(world.store) == 1
+    assert kept.get(gone) is None
+    assert kept.get(names[1]) is not None
 
 
 async def test_a_piece_of_them_counts_blobs_and_has_roots_of_its_own_kind(world: World) -> None:
