@@ -8,6 +8,7 @@ out the nodes with nothing below them, so setting a slot and emptying it again l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Protocol
 
@@ -81,6 +82,24 @@ def set_slot(store: NodeStore, depth: int, slot: int, piece: SumNode) -> SumNode
     for level, new in enumerate(changed):
         store.put(level, slot >> level, EMPTY if new == empty_node(level) else new)
     return current
+
+
+def set_slots(store: NodeStore, depth: int, pieces: Mapping[int, SumNode]) -> SumNode:
+    """As `set_slot` for many: no node is hashed twice.
+
+    Raises as it does, but after SumOverflow the tree is of no use any more.
+    """
+    if not 0 <= depth <= MAX_DEPTH or not all(0 <= slot < 1 << depth for slot in pieces):
+        raise ValueError(f"a slot that a tree of depth {depth} does not have")
+    for slot, piece in pieces.items():
+        store.put(0, slot, piece)
+    changed = set(pieces)
+    for level in range(1, depth + 1):
+        changed = {index // 2 for index in changed}
+        for index in changed:
+            new = sum_node(node(store, level - 1, 2 * index), node(store, level - 1, 2 * index + 1))
+            store.put(level, index, EMPTY if new == empty_node(level) else new)
+    return root(store, depth)
 
 
 def grow(store: NodeStore, depth: int) -> SumNode:

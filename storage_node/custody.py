@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ledger.transactions import PieceCommitment
+from merkledag import multihash
 from merkledag.cid import CID
+from proofs.commitment import SUBTREE_LEAVES, PieceRow, SumNode, leaf_count
+from proofs.errors import DamagedBlock
 from proofs.kinds import ProofKind
 from proofs.manifest import Manifest
 from storage_node import piece_file
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.duties import ShardKey
-from storage_node.errors import BlockNotFound, CorruptStore, UploadRefused
-from storage_node.kzg_rows import KzgRows
-from storage_node.piece import PieceLayout, Row, piece_tree
-from storage_node.piece_file import PieceFile
+from storage_node.errors import BlockNotFound, CorruptStore, PieceLost, UploadRefused
+from storage_node.piece import BlockRow, PieceLayout, Row, piece_tree
+from storage_node.piece_file import PieceFile, PieceHead
 from storage_node.rows import ProofRows
 from storage_node.upload import PieceIntake
 from storage_node.upload_file import note_upload, upload_path
@@ -39,7 +41,6 @@ class ShardTerms:
     piece: PieceCommitment
     price: int
     periods: int
-    proof: ProofKind = ProofKind.MERKLE
 
     def check(self, manifest: Manifest) -> None:
         """Raises UploadRefused for a manifest that is not of this deal's content, code and sizes."""
@@ -49,33 +50,28 @@ class ShardTerms:
         if self.key.shard >= manifest.node_count:
             raise UploadRefused("the manifest has no piece for this shard")
         lengths = [length for _, length in manifest.piece(self.key.shard)]
-        leaves = sum(map(self.proof.unit_count, lengths))
-        if (sum(lengths), leaves) != (self.piece.data_bytes, self.piece.data_leaves):
+        if sum(lengths) != self.piece.data_bytes or sum(map(leaf_count, lengths)) != self.piece.data_leaves:
             raise UploadRefused("the manifest's block lengths are not those of the deal's piece")
 
 
 class Custody:
     """Piece files in a folder, blocks in the store, unfinished uploads in memory. Safe from any thread."""
 
-    def __init__(self, folder: Path, store: Blockstore, rows: ProofRows, kzg: KzgRows | None = None) -> None:
-        """Without ``kzg``, pieces that are proven by KZG cannot be kept."""
+    def __init__(self, folder: Path, store: Blockstore, rows: ProofRows) -> None:
         self._folder = folder
         self._store = store
         self._rows = rows
-        self._kzg = kzg
         self._lock = threading.Lock()
-        self._held: dict[ShardKey, PieceFile] = {}
+        self._held: dict[ShardKey, PieceHead] = {}
         self._intakes: dict[ShardKey, PieceIntake] = {}
-        # Blobs of pieces that are being prepared for KZG proofs: committed to, and in all.
-        self.preparing: dict[ShardKey, tuple[int, int]] = {}
 
     def load(self) -> list[str]:
-        """Map every piece file; returns one line for each damaged one, which is left alone."""
+        """Learn of every piece file; returns one line for each damaged one, which is left alone."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         problems: list[str] = []
         for path in sorted(self._folder.glob("*.piece")):
             try:
-                piece = piece_file.load(path)
+                piece = piece_file.load_head(path)
             except (CorruptStore, OSError) as error:
                 problems.append(str(error))
                 continue
@@ -83,12 +79,12 @@ class Custody:
                 self._held[ShardKey(piece.deal, piece.shard)] = piece
         return problems
 
-    def held(self) -> dict[ShardKey, PieceFile]:
+    def held(self) -> dict[ShardKey, PieceHead]:
         """Every piece that is complete, checked and on disk."""
         with self._lock:
             return dict(self._held)
 
-    def piece(self, key: ShardKey) -> PieceFile | None:
+    def piece(self, key: ShardKey) -> PieceHead | None:
         """One held piece."""
         with self._lock:
             return self._held.get(key)
@@ -96,9 +92,37 @@ class Custody:
     def deal_with(self, multihash: bytes) -> CID | None:
         """A deal of which a held piece has this block. Reads the pieces' rows, so call it in a thread."""
         for key, piece in self.held().items():
-            if any(each == multihash for each in piece.multihashes()):
-                return key.deal
+            with suppress(CorruptStore, OSError):
+                if piece.may_have(multihash):
+                    return key.deal
         return None
+
+    def opened(self, key: ShardKey) -> PieceFile:
+        """A held piece's rows and trees. Raises PieceLost if its file is gone or, at a glance, damaged."""
+        return self._read(key, PieceHead.open)
+
+    def checked(self, key: ShardKey) -> PieceFile:
+        """As `opened`, but reads all of the file, so that no damage is overlooked."""
+        return self._read(key, PieceHead.check)
+
+    def roots(self, key: ShardKey) -> tuple[SumNode, SumNode]:
+        """The roots of a held piece's metadata and data trees. Raises PieceLost."""
+        head = self.piece(key)
+        if head is None:
+            raise PieceLost(key.deal, key.shard)
+        return head.meta, head.data
+
+    def _read(self, key: ShardKey, read: Callable[[PieceHead], PieceFile]) -> PieceFile:
+        head = self.piece(key)
+        if head is None:
+            raise PieceLost(key.deal, key.shard)
+        try:
+            return read(head)
+        except (CorruptStore, OSError) as error:
+            with self._lock:
+                if self._held.get(key) is head:
+                    del self._held[key]  # it counts as not held, and is made anew
+            raise PieceLost(key.deal, key.shard) from error
 
     def intake(self, terms: ShardTerms) -> PieceIntake:
         """The upload state of an offered shard, made from what is in the store if there is none yet."""
@@ -113,7 +137,7 @@ class Custody:
             check=terms.check,
             find=self._find,
             has=self._store.has,
-            put=partial(self._take, terms.proof),
+            put=self._take,
         )
         intake.resume()
         with self._lock:
@@ -147,31 +171,13 @@ class Custody:
         with found as view:
             return bytes(view)
 
-    def can_prove(self, proof: ProofKind) -> bool:
-        """Whether pieces that are proven so can be kept."""
-        return proof is ProofKind.MERKLE or self._kzg is not None
-
-    def _take(self, proof: ProofKind, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def _take(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Store blocks, and let their proof rows be made while more come."""
         blocks = list(items)
         self._store.put_many(blocks, BlockClass.DEAL)
-        if proof is ProofKind.MERKLE:
-            self._rows.begin({multihash: len(data) for multihash, data in blocks})
+        self._rows.begin({multihash: len(data) for multihash, data in blocks})
 
-    async def prepare(self, terms: ShardTerms, layout: PieceLayout) -> None:
-        """Make the KZG commitments that a complete piece needs, so that `keep` is quick; hold a lease."""
-        if terms.proof is ProofKind.KZG:
-            assert self._kzg is not None, "nothing is kept that could not be proven"
-
-            def advance(done: int, total: int) -> None:
-                self.preparing[terms.key] = (done, total)
-
-            try:
-                await self._kzg.prepare([*layout.meta, *layout.data], advance)
-            finally:
-                self.preparing.pop(terms.key, None)
-
-    def keep(self, terms: ShardTerms, layout: PieceLayout) -> PieceFile:
+    def keep(self, terms: ShardTerms, layout: PieceLayout) -> None:
         """Make the proof rows of a complete piece that are not made yet, compare both trees with the ledger,
         and write its file.
 
@@ -183,24 +189,47 @@ class Custody:
             raise BlockNotFound(
                 f"{len(absent)} blocks of the piece went before it was complete: send them again"
             )
-        row: Row = self._rows.row
-        if terms.proof is ProofKind.MERKLE:
-            self._rows.ensure([*layout.meta, *layout.data], lambda _: None)
-        else:
-            assert self._kzg is not None, "nothing is kept that could not be proven"
-            row = self._kzg.row
-        meta = piece_tree(layout.meta, row, terms.proof)
-        data = piece_tree(layout.data, row, terms.proof)
+        row = self._hashed(terms, layout)
+        meta = piece_tree(layout.meta, row)
+        data = piece_tree(layout.data, row)
         if meta.root != terms.piece.meta or data.root != terms.piece.data:
+            self._check_blocks(layout)
             raise UploadRefused("the piece does not have the commitment that the deal states")
         piece = PieceFile(terms.key.deal, terms.key.shard, terms.content, terms.manifest, meta, data)
-        path = piece_file.save(self._folder, piece)
-        mapped = piece_file.load(path)
+        head = piece_file.save(self._folder, piece)
         with self._lock:
-            self._held[terms.key] = mapped
+            self._held[terms.key] = head
             self._intakes.pop(terms.key, None)
         self._upload_path(terms.key).unlink(missing_ok=True)
-        return mapped
+        small = (each for tree in (meta, data) for each in tree.rows if each.leaves <= SUBTREE_LEAVES)
+        self._rows.leave_to_piece(each.multihash for each in small)
+
+    def _check_blocks(self, layout: PieceLayout) -> None:
+        """After rows that do not lead to the piece's roots: they are forgotten, to be made anew.
+
+        Raises DamagedBlock where it is the blocks that have changed.
+        """
+        names = [*layout.meta, *layout.data]
+        self._rows.forget(names)
+        for name in names:
+            with self._store.view(name) as data:
+                if not multihash.verify(name, data):
+                    raise DamagedBlock(name)
+
+    def _hashed(self, terms: ShardTerms, layout: PieceLayout) -> Row:
+        """The rows of a piece's blocks: kept ones, those of an older piece of this content, new ones."""
+        known: dict[bytes, PieceRow] = {}
+        for piece in self.held().values():
+            if piece.content == terms.content and piece.proof is ProofKind.MERKLE:
+                with suppress(CorruptStore, OSError):
+                    known |= {row.multihash: row for row in piece.check().rows()}
+        names = [*layout.meta, *layout.data]
+        self._rows.ensure([name for name in names if name not in known], lambda _: None)
+
+        def row(multihash: bytes) -> BlockRow:
+            return known.get(multihash) or self._rows.row(multihash)
+
+        return row
 
     def drop(self, key: ShardKey) -> None:
         """Let go of a piece: its blocks leave with the next garbage collection."""

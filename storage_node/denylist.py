@@ -8,7 +8,7 @@ from typing import Self
 
 from merkledag.cid import CID
 from storage_node.custody import ShardTerms
-from storage_node.piece_file import PieceFile
+from storage_node.piece_file import PieceHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,10 @@ class Denylist:
         """Whether one of the blocks is denied."""
         return bool(self.multihashes) and any(each in self.multihashes for each in multihashes)
 
-    def denies_piece(self, piece: PieceFile) -> bool:
-        """Whether a held piece is of denied content or has a denied block. Reads all its rows."""
+    def denies_piece(self, piece: PieceHead) -> bool:
+        """Whether a held piece is of denied content or has a denied block. Reads all its rows.
+
+        Raises CorruptStore, OSError.
+        """
         roots = (piece.content.multihash, piece.manifest.multihash)
         return self.denies_any(roots) or self.denies_any(piece.multihashes())

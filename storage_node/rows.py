@@ -82,6 +82,10 @@ class ProofRows:
         """Drop the rows of blocks that are gone."""
         self._commitments.drop_many(multihashes)
 
+    def leave_to_piece(self, multihashes: Iterable[bytes]) -> None:
+        """Drop rows of blocks of one subtree: a piece's file has them, and proofs need no more."""
+        self._commitments.drop_hashes(multihashes)
+
     def begin(self, lengths: Mapping[bytes, int]) -> None:
         """Let other processes make the rows of stored blocks; goes on without waiting for them.
 

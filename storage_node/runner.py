@@ -274,10 +274,11 @@ class DutyRunner:
         record = await self._ledger.dataset(window.dataset)
         if record.period != window.period or record.phase is not Phase.OPEN or record.proven:
             return
-        keys = await slots_of(self._ledger, window.dataset)
+        known = self._prover.knows(window.dataset, record)
+        keys = None if known else await slots_of(self._ledger, window.dataset)
         terms = await self._ledger.params(record.terms)
-        most = len(keys) + record.challenges + terms.meta_challenges
-        proof = await self._made(most, lambda: self._prover.answer(record, keys, terms))
+        most = (keys is not None and len(keys)) + 2 * (record.challenges + terms.meta_challenges)
+        proof = await self._made(most, lambda: self._prover.answer(window.dataset, record, keys, terms))
         await self._sender.send(ProveBody(window.dataset, window.period, proof))
         self.tally.proofs += 1
 
@@ -290,27 +291,36 @@ class DutyRunner:
         view = await self._ledger.deal(spot.key.deal)
         terms = await self._ledger.params(view.deal.terms)
         challenge = challenge_of(view.deal, view.shards[spot.key.shard], record, terms)
-        most = 1 + challenge.k + challenge.meta_k
+        most = 2 * (1 + challenge.k + challenge.meta_k)
         proof = await self._made(most, lambda: self._prover.answer_spot(spot.key, challenge))
         await self._sender.send(AnswerBody(spot.key.deal, spot.key.shard, proof))
         self.tally.spots += 1
 
     async def _made(self, most: int, make: Callable[[], bytes]) -> bytes:
-        """A proof; pieces and blocks that the disk has lost are fetched first, as many as can be drawn."""
+        """A proof; what the disk has lost or damaged is mended first, `most` times."""
         for _ in range(most):
             try:
                 return await asyncio.to_thread(make)
-            except (BlockLost, DamagedBlock) as error:
-                if not self._heal:
-                    raise
-                self._problem(f"{error}; fetching it from the network")
-                await self._acceptance.heal(error.multihash)
-            except PieceLost as error:
-                if not self._heal:
-                    raise
-                self._problem(f"{error}; making them anew")
-                await self._acceptance.recover(ShardKey(error.deal, error.shard))
+            except (BlockLost, DamagedBlock, PieceLost) as error:
+                await self._mend(error)
         return await asyncio.to_thread(make)
+
+    async def _mend(self, loss: BlockLost | DamagedBlock | PieceLost) -> None:
+        """Make a piece's rows anew from its blocks; fetch blocks, where the owner lets the node heal.
+
+        Raises what was lost where it cannot be had.
+        """
+        if isinstance(loss, PieceLost):
+            self._problem(f"{loss}; making them anew")
+            try:
+                await self._acceptance.recover(ShardKey(loss.deal, loss.shard), fetch=self._heal)
+                return
+            except DamagedBlock as damaged:
+                loss = damaged
+        if not self._heal:
+            raise loss
+        self._problem(f"{loss}; fetching it from the network")
+        await self._acceptance.heal(loss.multihash)
 
     async def _inspect(self, dataset: bytes) -> None:
         async with self._inspecting:

@@ -20,7 +20,7 @@ from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody
 from storage_node.denylist import Denylist
 from storage_node.duties import ShardKey
-from storage_node.errors import StorageNodeError
+from storage_node.errors import PieceLost, StorageNodeError
 from storage_node.ledger_view import slots_of
 from storage_node.piece_file import PieceFile
 
@@ -126,7 +126,7 @@ class Upkeep:
         is_to_come = record.phase is Phase.WAITING
         opens_at = Clock.of(dataset, terms).opens_at(record.period + (not is_to_come))
         lost = await asyncio.to_thread(self._losses, record, keys, terms)
-        if self._heal and (lost.pieces or lost.blocks):
+        if lost.pieces or (self._heal and lost.blocks):
             await self._restore(lost, opens_at)
             lost = await asyncio.to_thread(self._losses, record, keys, terms)
         if not is_to_come or lost.odds >= least_odds(record, terms):
@@ -142,12 +142,15 @@ class Upkeep:
         return f"{what}: the fault of period {record.period} is declared"
 
     async def _restore(self, lost: Losses, opens_at: int) -> None:
-        """Fetch what is lost, a little at a time, while the window is not open; some of it may stay lost."""
+        """Make pieces anew and fetch blocks, a little at a time, while the window is not open.
+
+        Some may stay lost.
+        """
         for key in lost.pieces:
             if await self._is_late(opens_at):
                 return
-            await _tried(self._acceptance.recover(key))
-        for start in range(0, len(lost.blocks), HEALED_AT_ONCE):
+            await _tried(self._acceptance.recover(key, fetch=self._heal))
+        for start in range(0, len(lost.blocks) if self._heal else 0, HEALED_AT_ONCE):
             if await self._is_late(opens_at):
                 return
             batch = lost.blocks[start : start + HEALED_AT_ONCE]
@@ -162,8 +165,9 @@ class Upkeep:
         blocks: dict[bytes, None] = {}
         data = meta = 0
         for key in keys.values():
-            piece = self._custody.piece(key)
-            if piece is None:
+            try:
+                piece = self._custody.checked(key)
+            except PieceLost:
                 pieces.append(key)
                 continue
             data += self._present(piece, blocks, meta=False)

@@ -107,7 +107,7 @@ def test_a_restored_home_has_all_that_the_old_one_had(
         assert custody.load() == []
         piece = custody.piece(ShardKey(DEAL, 1))
         assert piece is not None
-        for row in piece.data.rows:  # what a proof is made of
+        for row in piece.check().data.rows:  # what a proof is made of
             made = commit_block(home.open_store().get(row.multihash))
             assert (made.root, made.leaves) == (row.root, row.leaves)
             assert home.open_rows().find(row.multihash) == made

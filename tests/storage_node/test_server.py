@@ -173,7 +173,7 @@ async def test_a_client_uploads_its_shard_in_one_go(world: World) -> None:
     assert state.phase is ShardPhase.HELD
     piece = world.house.custody.piece(KEY)
     assert piece is not None
-    assert piece.data.root == world.house.terms.piece.data
+    assert piece.open().data.root == piece.data == world.house.terms.piece.data
     assert (await world.upload(world.source.car(KEY.shard))).phase is ShardPhase.HELD
     assert world.house.arrivals == 1
 
