@@ -13,6 +13,7 @@ from ledger.transactions import Accept
 from merkledag.block import Block
 from merkledag.cid import CID
 from merkledag.codecs import RAW
+from proofs.kinds import ProofKind
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.custody import Custody, ShardTerms
 from storage_node.denylist import Denylist
@@ -53,6 +54,8 @@ class Acceptance:
         self._denylist = denylist
         self._sleep = sleep
         self._locks: dict[ShardKey, asyncio.Lock] = {}
+        self._one_prepares = asyncio.Lock()
+        self._preparing: dict[ShardKey, asyncio.Task[None]] = {}
 
     async def offered(self, key: ShardKey) -> ShardTerms | None:
         """The terms of a shard that is offered to us now; None if we hold it.
@@ -67,6 +70,8 @@ class Acceptance:
             raise UploadRefused(f"shard {key.shard} of deal {key.deal} is not assigned to this node")
         if self._denylist.denies_terms(terms):
             raise UploadRefused("this node does not keep this content")
+        if not self._custody.can_prove(terms.proof):
+            raise UploadRefused(f"this node makes no proofs of kind {terms.proof.value!r}")
         # The ledger looks at our ask too, but it may have changed since; and no deal may get past it.
         if not takes(await self._ledger.provider(self._me), terms.piece, terms.price):
             raise UploadRefused(
@@ -93,12 +98,35 @@ class Acceptance:
                     if self._denylist.denies_any([*intake.layout.meta, *intake.layout.data]):
                         raise UploadRefused("this node does not keep a block of this content")
                     with self._store.lease():
-                        await asyncio.to_thread(self._custody.keep, terms, intake.layout)
+                        await self._keep(terms, intake.layout)
                 await self._send_accept(key)
                 return True
         finally:
             if not lock.locked():
                 self._locks.pop(key, None)
+
+    async def _keep(self, terms: ShardTerms, layout: PieceLayout) -> None:
+        """Check and keep a complete piece. One at a time is prepared for KZG proofs, by all cores.
+
+        Raises UploadRefused for a piece that is not the deal's, also when it is let go of meanwhile.
+        """
+        preparing = asyncio.create_task(self._prepare(terms, layout))
+        self._preparing[terms.key] = preparing
+        try:
+            await asyncio.wait({preparing})
+        finally:
+            self._preparing.pop(terms.key, None)
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+        if preparing.cancelled():
+            raise UploadRefused(f"shard {terms.key.shard} of deal {terms.key.deal} is not ours any more")
+        preparing.result()
+        await asyncio.to_thread(self._custody.keep, terms, layout)
+
+    async def _prepare(self, terms: ShardTerms, layout: PieceLayout) -> None:
+        if terms.proof is ProofKind.KZG:
+            async with self._one_prepares:
+                await self._custody.prepare(terms, layout)
 
     async def _send_accept(self, key: ShardKey) -> None:
         """Accept, trying again while the ledger cannot be reached and the offer stands."""
@@ -149,8 +177,7 @@ class Acceptance:
         with self._store.lease():
             if not fetch:
                 await self._check_all_here(terms)
-            layout = await self._complete(terms)
-            await asyncio.to_thread(self._custody.keep, terms, layout)
+            await self._keep(terms, await self._complete(terms))
 
     async def _check_all_here(self, terms: ShardTerms) -> None:
         intake = await asyncio.to_thread(self._custody.intake, terms)
@@ -184,6 +211,8 @@ class Acceptance:
 
     async def release(self, key: ShardKey) -> None:
         """Let go of a shard that is not, or no longer, ours."""
+        if key in self._preparing:
+            self._preparing[key].cancel()
         await asyncio.to_thread(self._custody.drop, key)
 
     async def forget_others(self, mine: set[ShardKey]) -> None:

@@ -24,6 +24,7 @@ from storage_node.blockstore.interface import Blockstore
 from storage_node.meta import Meta, Table
 
 ROWS_PER_TRANSACTION = 1024
+ROWS = (Table.COMMITMENTS, Table.KZG_COMMITMENTS)
 
 _NUMBER = struct.Struct(">I")
 _HEAD_BYTES = 2 * _NUMBER.size
@@ -77,11 +78,12 @@ class Commitments:
                     write.put(Table.COMMITMENTS, multihash, rows[multihash])
 
     def drop_many(self, multihashes: Iterable[bytes]) -> None:
-        """Forget rows; what a collection reports as freed goes here."""
+        """Forget rows, of every kind of proof; what a collection reports as freed goes here."""
         for group in _groups(list(multihashes)):
             with self._meta.write() as write:
                 for multihash in group:
-                    write.delete(Table.COMMITMENTS, multihash)
+                    for table in ROWS:
+                        write.delete(table, multihash)
 
     def drop_hashes(self, multihashes: Iterable[bytes]) -> None:
         """Forget the rows of Merkle proofs alone."""
@@ -91,8 +93,9 @@ class Commitments:
                     write.delete(Table.COMMITMENTS, multihash)
 
     def prune(self, store: Blockstore) -> int:
-        """Forget rows whose block is gone; returns how many. For after a crash in a collection."""
-        gone = [key for key, _ in self._meta.items(Table.COMMITMENTS) if not store.has(key)]
+        """Forget rows whose block is gone; returns of how many blocks. For after a crash in a collection."""
+        rows = (key for table in ROWS for key, _ in self._meta.items(table))
+        gone = list(dict.fromkeys(key for key in rows if not store.has(key)))
         self.drop_many(gone)
         return len(gone)
 

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ledger.transactions import PieceCommitment
 from merkledag import multihash
 from merkledag.cid import CID
-from proofs.commitment import SUBTREE_LEAVES, PieceRow, SumNode, leaf_count
+from proofs.commitment import SUBTREE_LEAVES, PieceRow, SumNode
 from proofs.errors import DamagedBlock
 from proofs.kinds import ProofKind
 from proofs.manifest import Manifest
@@ -19,6 +20,7 @@ from storage_node import piece_file
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockNotFound, CorruptStore, PieceLost, UploadRefused
+from storage_node.kzg_rows import KzgRows
 from storage_node.piece import BlockRow, PieceLayout, Row, piece_tree
 from storage_node.piece_file import PieceFile, PieceHead
 from storage_node.rows import ProofRows
@@ -41,6 +43,7 @@ class ShardTerms:
     piece: PieceCommitment
     price: int
     periods: int
+    proof: ProofKind = ProofKind.MERKLE
 
     def check(self, manifest: Manifest) -> None:
         """Raises UploadRefused for a manifest that is not of this deal's content, code and sizes."""
@@ -50,20 +53,25 @@ class ShardTerms:
         if self.key.shard >= manifest.node_count:
             raise UploadRefused("the manifest has no piece for this shard")
         lengths = [length for _, length in manifest.piece(self.key.shard)]
-        if sum(lengths) != self.piece.data_bytes or sum(map(leaf_count, lengths)) != self.piece.data_leaves:
+        leaves = sum(map(self.proof.unit_count, lengths))
+        if (sum(lengths), leaves) != (self.piece.data_bytes, self.piece.data_leaves):
             raise UploadRefused("the manifest's block lengths are not those of the deal's piece")
 
 
 class Custody:
     """Piece files in a folder, blocks in the store, unfinished uploads in memory. Safe from any thread."""
 
-    def __init__(self, folder: Path, store: Blockstore, rows: ProofRows) -> None:
+    def __init__(self, folder: Path, store: Blockstore, rows: ProofRows, kzg: KzgRows | None = None) -> None:
+        """Without ``kzg``, pieces that are proven by KZG cannot be kept."""
         self._folder = folder
         self._store = store
         self._rows = rows
+        self._kzg = kzg
         self._lock = threading.Lock()
         self._held: dict[ShardKey, PieceHead] = {}
         self._intakes: dict[ShardKey, PieceIntake] = {}
+        # Blobs of pieces that are being prepared for KZG proofs: committed to, and in all.
+        self.preparing: dict[ShardKey, tuple[int, int]] = {}
 
     def load(self) -> list[str]:
         """Learn of every piece file; returns one line for each damaged one, which is left alone."""
@@ -137,7 +145,7 @@ class Custody:
             check=terms.check,
             find=self._find,
             has=self._store.has,
-            put=self._take,
+            put=partial(self._take, terms.proof),
         )
         intake.resume()
         with self._lock:
@@ -171,11 +179,29 @@ class Custody:
         with found as view:
             return bytes(view)
 
-    def _take(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def can_prove(self, proof: ProofKind) -> bool:
+        """Whether pieces that are proven so can be kept."""
+        return proof is ProofKind.MERKLE or self._kzg is not None
+
+    def _take(self, proof: ProofKind, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Store blocks, and let their proof rows be made while more come."""
         blocks = list(items)
         self._store.put_many(blocks, BlockClass.DEAL)
-        self._rows.begin({multihash: len(data) for multihash, data in blocks})
+        if proof is ProofKind.MERKLE:
+            self._rows.begin({multihash: len(data) for multihash, data in blocks})
+
+    async def prepare(self, terms: ShardTerms, layout: PieceLayout) -> None:
+        """Make the KZG commitments that a complete piece needs, so that `keep` is quick; hold a lease."""
+        if terms.proof is ProofKind.KZG:
+            assert self._kzg is not None, "nothing is kept that could not be proven"
+
+            def advance(done: int, total: int) -> None:
+                self.preparing[terms.key] = (done, total)
+
+            try:
+                await self._kzg.prepare([*layout.meta, *layout.data], advance)
+            finally:
+                self.preparing.pop(terms.key, None)
 
     def keep(self, terms: ShardTerms, layout: PieceLayout) -> None:
         """Make the proof rows of a complete piece that are not made yet, compare both trees with the ledger,
@@ -189,9 +215,13 @@ class Custody:
             raise BlockNotFound(
                 f"{len(absent)} blocks of the piece went before it was complete: send them again"
             )
-        row = self._hashed(terms, layout)
-        meta = piece_tree(layout.meta, row)
-        data = piece_tree(layout.data, row)
+        if terms.proof is ProofKind.MERKLE:
+            row = self._hashed(terms, layout)
+        else:
+            assert self._kzg is not None, "nothing is kept that could not be proven"
+            row = self._kzg.row
+        meta = piece_tree(layout.meta, row, terms.proof)
+        data = piece_tree(layout.data, row, terms.proof)
         if meta.root != terms.piece.meta or data.root != terms.piece.data:
             self._check_blocks(layout)
             raise UploadRefused("the piece does not have the commitment that the deal states")
@@ -201,8 +231,9 @@ class Custody:
             self._held[terms.key] = head
             self._intakes.pop(terms.key, None)
         self._upload_path(terms.key).unlink(missing_ok=True)
-        small = (each for tree in (meta, data) for each in tree.rows if each.leaves <= SUBTREE_LEAVES)
-        self._rows.leave_to_piece(each.multihash for each in small)
+        if terms.proof is ProofKind.MERKLE:
+            small = (each for tree in (meta, data) for each in tree.rows if each.leaves <= SUBTREE_LEAVES)
+            self._rows.leave_to_piece(each.multihash for each in small)
 
     def _check_blocks(self, layout: PieceLayout) -> None:
         """After rows that do not lead to the piece's roots: they are forgotten, to be made anew.
