@@ -20,7 +20,10 @@ from proofs.commitment import (
     PieceTree,
     SumNode,
     commit_block,
+    fold,
     leaf_count,
+    path_levels,
+    path_top,
     sum_node,
     unit_hash,
 )
@@ -95,6 +98,31 @@ def test_length_and_position_are_bound() -> None:
     assert commit_block(b"").root != commit_block(b"\0").root
     assert commit_block(b"a" * 1024).root != commit_block(b"a" * 1024 + b"\0").root
     assert unit_hash(ProofKind.MERKLE, 0, b"x") != unit_hash(ProofKind.MERKLE, 1, b"x")
+
+
+def naive_path(leaves: list[bytes], index: int) -> list[bytes]:
+    """The hashes beside the path of one leaf, the highest first (RFC 6962 §2.1.1, turned round)."""
+    if len(leaves) == 1:
+        return []
+    half = 1
+    while half * 2 < len(leaves):
+        half *= 2
+    if index < half:
+        return [naive_top(leaves[half:]), *naive_path(leaves[:half], index)]
+    return [naive_top(leaves[:half]), *naive_path(leaves[half:], index - half)]
+
+
+@pytest.mark.parametrize("count", [*range(1, 36), 127, 128, 129, 1000, 2047, 2048])
+def test_a_path_leads_to_the_top(count: int) -> None:
+    leaves = [sha(b"leaf", n.to_bytes(4, "big")) for n in range(count)]
+    top = fold(leaves)
+    for index in range(count) if count < 36 else (0, 1, count // 2, count - 2, count - 1):
+        beside = naive_path(leaves, index)
+        assert path_levels(index, count) == len(beside)
+        assert path_top(leaves[index], index, count, b"".join(beside)) == top
+        if beside:
+            assert path_top(leaves[index], index, count, b"".join(beside)[:-1]) != top
+            assert path_top(leaves[index], index, count, b"".join(beside[:-1])) != top
 
 
 def test_a_block_over_the_limit_is_refused() -> None:

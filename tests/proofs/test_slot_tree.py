@@ -7,6 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from proofs.commitment import EMPTY, MAX_SUM, SumNode, sum_node
 from proofs.errors import SumOverflow
@@ -116,3 +119,101 @@ def test_an_overflow_changes_nothing() -> None:
 def test_known_answers() -> None:
     known = json.loads((Path(__file__).parent / "vectors.json").read_text())["empty_node"]
     assert {level: empty_node(int(level)).hash.hex() for level in known} == known
+
+
+class CountingNodes(MemoryNodes):
+    """Counts what is looked up and what is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets = self.puts = 0
+
+    def get(self, level: int, index: int) -> SumNode:
+        self.gets += 1
+        return super().get(level, index)
+
+    def put(self, level: int, index: int, node: SumNode) -> None:
+        self.puts += 1
+        super().put(level, index, node)
+
+
+class SlotTrees(RuleBasedStateMachine):
+    """A ledger's use of a slot tree beside a plain list of slots, from which everything is computed anew."""
+
+    MOST_DEPTH = 6
+
+    @initialize(depth=st.integers(0, 3))
+    def start(self, depth: int) -> None:
+        self.store = CountingNodes()
+        self.slots = [EMPTY] * (1 << depth)
+
+    @property
+    def depth(self) -> int:
+        return len(self.slots).bit_length() - 1
+
+    def change(self, slot: int, new: SumNode) -> None:
+        self.slots[slot] = new
+        self.store.gets = self.store.puts = 0
+        assert set_slot(self.store, self.depth, slot, new) == naive_root(self.slots)
+        assert self.store.gets <= self.depth
+        assert self.store.puts <= self.depth + 1
+
+    @rule(leaves=st.integers(1, 5) | st.integers(1, 2**40))
+    def add(self, leaves: int) -> None:
+        """Into the lowest free slot; a full tree is doubled."""
+        if EMPTY not in self.slots:
+            if self.depth == self.MOST_DEPTH:
+                return
+            self.double()
+        self.change(self.slots.index(EMPTY), piece(leaves))
+
+    @precondition(lambda self: any(kept.sum for kept in self.slots))
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        self.change(data.draw(st.sampled_from([n for n, kept in enumerate(self.slots) if kept.sum])), EMPTY)
+
+    @rule(data=st.data(), leaves=st.integers(1, 9))
+    def replace(self, data: st.DataObject, leaves: int) -> None:
+        self.change(data.draw(st.integers(0, len(self.slots) - 1)), piece(leaves))
+
+    @precondition(lambda self: self.depth < self.MOST_DEPTH)
+    @rule()
+    def double(self) -> None:
+        self.store.gets = self.store.puts = 0
+        depth = self.depth
+        self.slots += [EMPTY] * len(self.slots)
+        assert grow(self.store, depth) == naive_root(self.slots)
+        assert self.store.gets + self.store.puts <= 2
+
+    @precondition(lambda self: any(kept.sum for kept in self.slots))
+    @rule(data=st.data())
+    def find(self, data: st.DataObject) -> None:
+        leaf = data.draw(st.integers(0, sum(kept.sum for kept in self.slots) - 1))
+        self.store.gets = 0
+        slot, offset = locate(self.store, self.depth, leaf)
+        assert self.store.gets <= self.depth + 2
+        assert 0 <= offset < self.slots[slot].sum
+        assert leaf == sum(kept.sum for kept in self.slots[:slot]) + offset
+
+    @rule(data=st.data())
+    def climb(self, data: st.DataObject) -> None:
+        slot = data.draw(st.integers(0, len(self.slots) - 1))
+        node = self.slots[slot]
+        for level, sibling in enumerate(path(self.store, self.depth, slot)):
+            node = sum_node(sibling, node) if slot >> level & 1 else sum_node(node, sibling)
+        assert node == naive_root(self.slots)
+
+    @invariant()
+    def nothing_but_the_slots_decides(self) -> None:
+        """The order of changes leaves no trace: the store is that of a tree made of the slots at once."""
+        if not hasattr(self, "slots"):
+            return
+        assert root(self.store, self.depth) == naive_root(self.slots)
+        fresh = MemoryNodes()
+        for slot, kept in enumerate(self.slots):
+            set_slot(fresh, self.depth, slot, kept)
+        assert self.store.nodes == fresh.nodes
+
+
+TestSlotTrees = SlotTrees.TestCase
+TestSlotTrees.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
