@@ -62,13 +62,11 @@ def verify(commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int,
 
 def verify_many(openings: Sequence[Opening]) -> bool:
     """Whether every opening holds, by one linear combination and two pairings."""
-    if not all(map(well_formed, openings)):
-        return False
-    return not openings or _hold(openings, weights(openings))
+    return all(map(well_formed, openings)) and _hold(openings, weights(openings))
 
 
 def _hold(openings: Sequence[Opening], factors: Sequence[int]) -> bool:
-    """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2), for at least one opening."""
+    """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2)."""
     left = right = Z1
     try:
         for (commitments, scalars, z, y, proof), factor in zip(openings, factors, strict=True):

@@ -12,7 +12,7 @@ import ckzg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from py_arkworks_bls12381 import GT, G1Point, Scalar
+from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
 from proofs.kzg import points
 from proofs.kzg.backend import Backend, backend
@@ -63,6 +63,17 @@ def test_openings_are_the_known_ones(case: dict[str, Any], setup: Setup, ckzg_ba
 
     for each in using:
         assert each.open(setup, values, z) == (y, bytes.fromhex(case["proof"])), each.NAME
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_reference_opens_where_all_of_the_quotient_counts(setup: Setup) -> None:
+    """4,096 multiplications by py_ecc: about a minute."""
+    case = next(each for each in VECTORS["open"] if each["y"].strip("0") and len(blob_of(each)) == 63)
+
+    y, proof = PY_ECC.open(setup, elements(blob_of(case)), int(case["z"], 16))
+
+    assert (y, proof.hex()) == (int(case["y"], 16), case["proof"])
 
 
 def test_what_is_no_polynomial_or_no_point_is_not_opened(setup: Setup, ckzg_backend: Backend) -> None:
@@ -124,6 +135,32 @@ def test_a_malformed_point_is_refused_everywhere_by_every_backend(name: str, ckz
     assert not PY_ECC.verify([bad], [1], 5, 0, INFINITY)
     assert not PY_ECC.verify([INFINITY], [1], 5, 0, bad)
     assert not PY_ECC.verify([bad], [0], 5, 0, INFINITY)
+
+
+@pytest.mark.parametrize("name", ["x is 0: of order 3", "the generator plus a point of order 11"])
+def test_a_true_point_plus_one_of_small_order_is_refused(name: str, ckzg_backend: Backend) -> None:
+    """No pairing sees such an addend, so the equation holds as before; but points have one spelling."""
+    small = G1Point.from_compressed_bytes_unchecked(MALFORMED[name])
+    if name.startswith("the generator plus"):
+        small = small - G1Point()
+    commitments, scalars, z, y, proof = true = opening([(3, 4), (5, 6)], [2, 3], 7)
+    assert GT.pairing_check([small, G1Point()], [G2Point(), G2Point.identity()])
+
+    def plus_small(point: bytes) -> bytes:
+        return bytes((G1Point.from_compressed_bytes(point) + small).to_compressed_bytes())
+
+    forged = [
+        true._replace(proof=plus_small(proof)),
+        true._replace(commitments=[plus_small(commitments[0]), commitments[1]]),
+        true._replace(commitments=[commitments[0], plus_small(commitments[1])]),
+        true._replace(commitments=list(map(plus_small, commitments)), proof=plus_small(proof)),
+    ]
+    assert ARKWORKS.verify(commitments, scalars, z, y, proof)
+    for claim in forged:
+        assert not PY_ECC.verify(*claim)
+        for each in (ARKWORKS, ckzg_backend):
+            assert not each.verify(*claim), each.NAME
+            assert not each.verify_many([true, claim]), each.NAME
 
 
 def test_ckzg_by_itself_refuses_the_same_points(ckzg_backend: CkzgBackend) -> None:
