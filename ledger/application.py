@@ -32,9 +32,9 @@ from ledger.genesis import Genesis, Params
 from ledger.ingest import memory_store
 from ledger.journal import Entry
 from ledger.mempool import Pending, Reader, check_envelope
+from ledger.proof_checker import RememberingChecker
 from ledger.records import AccountRecord, ChainRecord, ProposerRecord, TotalsRecord
 from ledger.result import Code, TxResult
-from ledger.rules_proofs import RememberingChecker
 from ledger.state import State
 from ledger.state_tree import Staged, StateProof, StateTree
 from ledger.store import Store, Writes
@@ -218,6 +218,7 @@ class Application(Queries, GovernanceQueries):
         self._state.begin()
         try:
             ctx = self._context(replace(self._chain, height=self.height + 1))
+            self._proofs.verify_ahead(execute.claims(ctx, candidates, self._reader))
             for raw in candidates:
                 is_kept_for = self.is_proof(raw)
                 fits = len(raw) <= room and (is_kept_for or (len(raw) <= other_room and other_places > 0))
@@ -306,6 +307,7 @@ class Application(Queries, GovernanceQueries):
         ctx = self._context(chain)
         due.run(ctx, HANDLERS)
         rules_draw.run_draws(ctx)
+        self._proofs.verify_ahead(execute.claims(ctx, block.txs[1:], self._reader))
         results = (TxResult(Code.OK), *(execute.run(ctx, raw, self._reader) for raw in block.txs[1:]))
         chain = ctx.chain
         weights.reweigh(self._state)

@@ -32,7 +32,8 @@ class Context:
 
     `budget` is what due work of the kind that is being done may still do in this block. `params` are those in
     force (version `params_version`) for all of the block: what governance changes in it holds from the next
-    block on, and shows in `chain` alone.
+    block on, and shows in `chain` alone. `kzg_points` stand for time that verifying has taken, so they stay
+    counted where a transaction fails.
     """
 
     state: State
@@ -46,6 +47,7 @@ class Context:
     shards_changed: int = 0
     events: list[Event] = field(default_factory=list)
     spots_opened: int = 0
+    kzg_points: int = 0
     moves: list[Move] = field(default_factory=list)
     tx_id: CID | None = None
 
@@ -106,6 +108,11 @@ class Context:
         if self.shards_changed > limits.MAX_SHARDS_PER_BLOCK:
             most = limits.MAX_SHARDS_PER_BLOCK
             raise Refusal(Code.BLOCK_FULL, f"a block changes deals of {most} shards in all; send it again")
+
+    def need_kzg_points(self, points: int) -> None:
+        """Refuses BLOCK_FULL if no time is left to verify a KZG proof of so many points."""
+        if points and self.kzg_points + points > limits.MAX_KZG_POINTS_PER_BLOCK:
+            raise Refusal(Code.BLOCK_FULL, "this block verifies no more KZG proofs; send it again")
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

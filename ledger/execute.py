@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ledger import (
     keys,
+    limits,
     money,
     rules_changes,
     rules_deals,
@@ -22,6 +24,7 @@ from ledger import (
 from ledger.context import Context
 from ledger.errors import MISTAKES, Refusal
 from ledger.mempool import Reader, ReadTx, check_envelope
+from ledger.proof_checker import Claim, cost_of
 from ledger.result import Code, TxResult
 from ledger.transactions import (
     Accept,
@@ -40,6 +43,7 @@ from ledger.transactions import (
     Spot,
     Stay,
     TopUp,
+    Transaction,
     Transfer,
     Vote,
     Withdraw,
@@ -77,6 +81,34 @@ def check_proof(ctx: Context, found: ReadTx) -> TxResult | None:
                 rules_spot.find_answerable(ctx, sender, body)
     except Refusal as refusal:
         return TxResult(refusal.code, refusal.log, found.tx_id)
+    return None
+
+
+def claims(ctx: Context, txs: Iterable[bytes], reader: Reader) -> Iterator[Claim]:
+    """What the proofs among these transactions claim as things stand, as far as a block has time for them."""
+    points = 0
+    for raw in txs:
+        found = reader.read(raw)
+        if isinstance(found, TxResult):
+            continue
+        try:
+            claim = _find_claim(ctx, found.tx)
+        except Refusal:
+            continue
+        if claim is None:
+            continue
+        points += cost_of(claim[0])
+        if points > limits.MAX_KZG_POINTS_PER_BLOCK:
+            return
+        yield claim
+
+
+def _find_claim(ctx: Context, tx: Transaction) -> Claim | None:
+    match tx.body:
+        case Prove() as body:
+            return rules_proofs.find_claim(ctx, tx.account, body)
+        case Answer() as body:
+            return rules_spot.find_claim(ctx, tx.account, body)
     return None
 
 

@@ -37,6 +37,9 @@ MAX_DUE_PER_BLOCK = 512  # of each kind
 MAX_TURN_STEP = 64  # pieces that leave or join one dataset before others have their turn
 MAX_DRAWS_PER_BLOCK = 256
 MAX_SPOTS_PER_BLOCK = 64
+MAX_KZG_POINTS_PER_BLOCK = 8_192  # in proofs to be verified: a point for each leaf shown, about 0.17 ms each
+KZG_POINTS_PER_PROOF = 16  # what two pairings take as long as
+KZG_BATCH = 16  # proofs verified together: one that is wrong has the others of its batch verified again
 MAX_DRAW_LOOKS_PER_BLOCK = 8_192
 
 # One draw.

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
-from hashlib import sha256
 
-from ledger import limits
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.genesis import Params
+from ledger.proof_checker import Claim, cost_of, points_of
 from ledger.records import DatasetRecord, Phase
 from ledger.result import Code
 from ledger.rules_datasets import Clock
 from ledger.transactions import Prove
 from proofs.challenge import Challenge
 from proofs.errors import InvalidProof
-from proofs.proof import verify
-
-
-class RememberingChecker:
-    """Verifies proofs and remembers those that passed: each is checked when proposed and when run."""
-
-    def __init__(self) -> None:
-        self._passed: OrderedDict[tuple[Challenge, bytes], None] = OrderedDict()
-
-    def verify(self, challenge: Challenge, proof: bytes) -> None:
-        """Raises InvalidProof."""
-        what = (challenge, sha256(proof).digest())
-        if what in self._passed:
-            return
-        verify(challenge, proof)
-        self._passed[what] = None
-        if len(self._passed) > limits.MAX_REMEMBERED_PROOFS:
-            self._passed.popitem(last=False)
 
 
 def challenge_of(record: DatasetRecord, terms: Params) -> Challenge:
@@ -71,13 +51,30 @@ def find_provable(ctx: Context, sender: bytes, body: Prove) -> DatasetRecord:
     return record
 
 
-def prove(ctx: Context, sender: bytes, body: Prove) -> None:
-    """Counts the open period as proven if the proof shows the drawn leaves of the pieces it began with."""
+def find_claim(ctx: Context, sender: bytes, body: Prove) -> Claim:
+    """What the proof of an open window is to answer, and its bytes; refuses as `find_provable`."""
     record = find_provable(ctx, sender, body)
+    return challenge_of(record, ctx.terms(record.terms)), body.proof
+
+
+def verify(ctx: Context, claim: Claim) -> None:
+    """Refuses INVALID_PROOF. The block has spent its time on the proof then, too."""
+    challenge, proof = claim
+    ctx.kzg_points += cost_of(challenge)
     try:
-        ctx.proofs.verify(challenge_of(record, ctx.terms(record.terms)), body.proof)
+        ctx.proofs.verify(challenge, proof)
     except InvalidProof as error:
         raise Refusal(Code.INVALID_PROOF, str(error)) from None
+
+
+def prove(ctx: Context, sender: bytes, body: Prove) -> None:
+    """Counts the open period as proven if the proof shows the drawn leaves of the pieces it began with."""
+    known = ctx.find_dataset(body.dataset)
+    if known is not None:
+        drawn = known.challenges, known.data_leaves, ctx.terms(known.terms).meta_challenges, known.meta_leaves
+        ctx.need_kzg_points(points_of(known.proof, *drawn))
+    verify(ctx, find_claim(ctx, sender, body))
+    record = ctx.get_dataset(body.dataset)
     record = replace(
         record,
         proven=True,

@@ -13,13 +13,14 @@ from ledger import due, keys, limits, money, spots
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.genesis import Params
+from ledger.proof_checker import Claim, points_of
 from ledger.records import DealRecord, ShardRecord, ShardStatus, SpotRecord
 from ledger.result import Code
 from ledger.rules_faults import strike
+from ledger.rules_proofs import verify
 from ledger.transactions import Answer, Spot
 from merkledag.cid import CID
 from proofs.challenge import Challenge, spot_seed
-from proofs.errors import InvalidProof
 
 
 def challenge_of(deal: DealRecord, shard: ShardRecord, record: SpotRecord, terms: Params) -> Challenge:
@@ -81,14 +82,24 @@ def find_answerable(ctx: Context, sender: bytes, body: Answer) -> SpotRecord:
     return record
 
 
-def answer(ctx: Context, sender: bytes, body: Answer) -> None:
-    """Pays what was prepaid to the provider if the proof shows the drawn leaves of the piece."""
+def find_claim(ctx: Context, sender: bytes, body: Answer) -> Claim:
+    """What an answer has to show, and its bytes; refuses as `find_answerable`."""
     record = find_answerable(ctx, sender, body)
     deal, shard = ctx.get_deal(body.deal), ctx.get_shard(body.deal, body.shard)
-    try:
-        ctx.proofs.verify(challenge_of(deal, shard, record, ctx.terms(deal.terms)), body.proof)
-    except InvalidProof as error:
-        raise Refusal(Code.INVALID_PROOF, str(error)) from None
+    return challenge_of(deal, shard, record, ctx.terms(deal.terms)), body.proof
+
+
+def answer(ctx: Context, sender: bytes, body: Answer) -> None:
+    """Pays what was prepaid to the provider if the proof shows the drawn leaves of the piece."""
+    deal, shard = ctx.need_deal(body.deal), ctx.need_shard(body.deal, body.shard)
+    drawn = (
+        deal.challenges,
+        shard.piece.data_leaves,
+        ctx.terms(deal.terms).meta_challenges,
+        shard.piece.meta_leaves,
+    )
+    ctx.need_kzg_points(points_of(deal.proof, *drawn))
+    verify(ctx, find_claim(ctx, sender, body))
     ctx.put_shard(body.deal, body.shard, replace(shard, missed=0))
     spots.end(ctx, body.deal, body.shard, sender)
     ctx.emit("spot_answered", deal=body.deal, shard=body.shard, provider=sender)

@@ -50,7 +50,13 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
         rules_datasets.create,
         money._change,
     ],
-    "prove": [rules_proofs.prove, rules_proofs.find_provable, rules_proofs.check_timing],
+    "prove": [
+        rules_proofs.prove,
+        rules_proofs.find_provable,
+        rules_proofs.check_timing,
+        rules_proofs.verify,
+        Context.need_kzg_points,
+    ],
     "renew": [rules_changes.renew, Context.count_shards, Context.need_deal, money._change],
     "end_deal": [rules_changes.end_deal, Context.count_shards, Context.need_deal],
     "top_up": [rules_changes.top_up, Context.need_deal, Context.need_shard, money._change],
@@ -59,7 +65,13 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
     "stay": [rules_giving_up.stay, Context.need_deal, Context.need_shard],
     "declare_fault": [rules_faults.declare_fault],
     "spot": [rules_spot.spot, Context.need_deal, Context.need_shard, money._change],
-    "answer": [rules_spot.answer, rules_spot.find_answerable, Context.need_deal, Context.need_shard],
+    "answer": [
+        rules_spot.find_answerable,
+        rules_proofs.verify,
+        Context.need_deal,
+        Context.need_shard,
+        Context.need_kzg_points,
+    ],
     "propose": [rules_governance.propose, Context.need_provider, money._change],
     "vote": [rules_governance.vote, Context.need_provider],
     "settle": [rules_settlement.settle, Context.need_deal, Context.need_shard],
@@ -132,6 +144,7 @@ def test_the_bounds_named_are_those_in_force() -> None:
         limits.MAX_SHARDS,
         limits.MAX_OPEN_PROPOSALS,
         limits.MAX_SPOTS_PER_BLOCK,
+        limits.MAX_KZG_POINTS_PER_BLOCK,
         limits.MAX_PENDING_PER_ACCOUNT,
     ):
         assert f"{number:,}" in page

@@ -1,17 +1,28 @@
-"""Deals of either kind of proof: what they may promise, and that their datasets are kept apart."""
+"""Deals of either kind of proof: their datasets, their proofs, and what a block has time to verify."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import islice
 
 import pytest
 
+from ledger import limits, proof_checker, rules_spot
+from ledger.application import Application, BlockInput, BlockResult
+from ledger.genesis import Params
+from ledger.proof_checker import Claim, cost_of, points_of
 from ledger.result import Code
-from ledger.rules_datasets import identify
-from ledger.transactions import Accept, CreateDeal, PieceCommitment
+from ledger.rules_datasets import Clock, identify
+from ledger.transactions import Accept, Answer, Beacon, CreateDeal, PieceCommitment, Prove, Spot
+from merkledag import dag_cbor
 from merkledag.cid import CID
+from proofs.challenge import Challenge
+from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
-from tests.ledger.world import PARAMS, Piece, World, key
+from proofs.kzg import proof as kzg_proof
+from tests.ledger.world import CHAIN, PARAMS, Piece, World, answer, beacon_signer, key
 
 KINDS = pytest.mark.parametrize("kind", list(ProofKind))
 
@@ -60,3 +71,156 @@ def test_bytes_that_do_not_fit_into_their_leaves_are_refused(world: World, kind:
         world.do("client", body_of(world, kind, **counts))
         counts[f"{part}_bytes"] += 1
         world.refuses("client", body_of(world, kind, **counts), Code.INVALID_TERMS)
+
+
+@KINDS
+def test_a_deal_of_either_kind_is_proven_challenged_and_paid(world: World, kind: ProofKind) -> None:
+    world.fund("eve")
+    deal, dataset = world.active("client", "node", kind, periods=2)
+    world.prove("node", dataset)
+    world.do("eve", Spot(deal, 0))
+    world.block()
+    info, spot = world.app.deal(deal), world.app.spot(deal, 0)
+    assert info is not None
+    assert spot is not None
+    challenge = rules_spot.challenge_of(info.record, info.shards[0], spot, PARAMS)
+    assert challenge.kind is kind
+    world.do("node", Answer(deal, 0, answer(challenge, {0: world.pieces[deal, 0]})))
+    assert world.settle("node", deal) == 100_000
+    world.check_restores()
+
+
+def test_a_proof_of_the_other_kind_or_of_other_data_is_refused(world: World) -> None:
+    _, by_kzg = world.active("client", "node", ProofKind.KZG, periods=9)
+    _, by_merkle = world.active("client", "node", periods=9)
+    world.provider("second")
+    _, others = world.active("client", "second", ProofKind.KZG, periods=9)
+    wrong: dict[bytes, list[bytes]] = {by_kzg: [], by_merkle: []}
+    for dataset, other in ((by_kzg, by_merkle), (by_merkle, by_kzg), (by_kzg, others)):
+        world.open_window(other)
+        wrong[dataset].append(world.proof(other).proof)
+    for dataset, proofs in wrong.items():
+        period = world.open_window(dataset).record.period
+        for proof in proofs:
+            world.refuses("node", Prove(dataset, period, proof), Code.INVALID_PROOF)
+        world.do("node", world.proof(dataset))
+
+
+def begins_early(name: str, params: Params) -> bool:
+    """Whether the periods of the client's dataset on this node begin in a certain eighth of the others'."""
+    return Clock.of(identify(key("client"), key(name), ProofKind.KZG, 2, 1), params).offset_s < 5
+
+
+class Several:
+    """Datasets of one client on several nodes, all proven by KZG, with windows open at the same time.
+
+    The blocks are of zeros, which are quickly proven: y is 0.
+    """
+
+    def __init__(self, count: int) -> None:
+        params = Params(period_s=40, window_s=20, accept_timeout_s=15, challenges=2)
+        self.world = world = World(params)
+        world.fund("client")
+        names = (f"node{number}" for number in range(1_000))
+        self.nodes = list(islice((name for name in names if begins_early(name, params)), count))
+        world.provider(*self.nodes)
+        self.datasets = []
+        for name in self.nodes:
+            piece = Piece.of([bytes(200), bytes(300)], [bytes(9)], ProofKind.KZG)
+            body = world.deal_body([piece], providers=(name,), proof=ProofKind.KZG, periods=9)
+            deal = world.do("client", body)
+            world.pieces[deal, 0] = piece
+            world.do(name, Accept(deal, 0))
+            self.datasets.append(world.shard(deal).dataset)
+        world.pass_until(max(world.dataset(dataset).closes_at for dataset in self.datasets) + 1)
+        world.pass_until(max(world.dataset(dataset).opens_at for dataset in self.datasets))
+
+    def txs(self, *, spoiled: Collection[int] = ()) -> list[bytes]:
+        """The right proofs, but for those of `spoiled`: their y is 1."""
+        made = []
+        for number, (name, dataset) in enumerate(zip(self.nodes, self.datasets, strict=True)):
+            body = self.world.proof(dataset)
+            if number in spoiled:
+                content = dag_cbor.decode(body.proof)
+                body = replace(body, proof=dag_cbor.encode({**content, "y": bytes(31) + b"\x01"}))
+            made.append(self.world.tx(name, body))
+        return made
+
+
+def codes_of(result: BlockResult) -> list[Code]:
+    return [each.code for each in result.tx_results[1:]]
+
+
+def proposed(several: Several, txs: list[bytes]) -> list[bytes]:
+    for raw in txs:
+        assert several.world.app.check_tx(raw).ok
+    return several.world.app.prepare_proposal(txs, max_bytes=limits.MAX_BLOCK_BYTES)
+
+
+def points_of_one(several: Several) -> int:
+    info = several.world.dataset(several.datasets[0])
+    assert info.challenge is not None
+    return cost_of(info.challenge)
+
+
+def test_a_block_verifies_only_so_many_kzg_proofs_and_the_others_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What one costs: 16 points and one for each leaf shown. The invalid one has taken its time, too."""
+    several = Several(4)
+    assert points_of_one(several) == 16 + 2 + 1
+    monkeypatch.setattr(limits, "MAX_KZG_POINTS_PER_BLOCK", 2 * 19 + 18)
+    txs = several.txs(spoiled=[0])
+    assert proposed(several, txs) == [txs[1]]
+    assert list(several.world.app.dropped) == [txs[0]]
+    result = several.world.block(*txs)
+    assert codes_of(result) == [Code.INVALID_PROOF, Code.OK, Code.BLOCK_FULL, Code.BLOCK_FULL]
+    assert codes_of(several.world.block(*txs[2:])) == [Code.OK, Code.OK]
+
+
+def test_the_bound_of_a_block_lets_a_hundred_default_proofs_in_and_any_single_one() -> None:
+    most = limits.MAX_KZG_POINTS_PER_BLOCK
+    default = points_of(ProofKind.KZG, 30, 10**6, 4, 10**6)
+    largest = points_of(ProofKind.KZG, limits.MAX_CHALLENGES, 10**6, limits.MAX_META_CHALLENGES, 10**6)
+    assert 100 < most // default < 200
+    assert largest <= most
+    assert points_of(ProofKind.MERKLE, 30, 10**6, 4, 10**6) == 0
+
+
+@pytest.mark.parametrize("spoiled", [[], [1], [0, 2]])
+def test_a_blocks_kzg_proofs_are_verified_together_with_the_verdict_of_each(
+    spoiled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = Several(3)
+    txs = several.txs(spoiled=spoiled)
+    alone = several.world.restored()
+    calls: list[int] = []
+
+    def verify_many(claims: Sequence[Claim]) -> list[InvalidProof | None]:
+        calls.append(len(claims))
+        return kzg_proof.verify_many(claims)
+
+    def never(challenge: Challenge, proof: bytes) -> None:
+        raise AssertionError("verified by itself once more")
+
+    monkeypatch.setattr(proof_checker, "verify_many", verify_many)
+    right = [raw for number, raw in enumerate(txs) if number not in spoiled]
+    with monkeypatch.context() as patch:
+        patch.setattr(proof_checker, "verify", never)
+        assert proposed(several, txs) == right  # verified here, known when the block runs
+        result = several.world.block(*txs)
+    wanted = [Code.INVALID_PROOF if number in spoiled else Code.OK for number in range(3)]
+    assert codes_of(result) == wanted
+    assert calls == [3]
+    monkeypatch.setattr(limits, "KZG_BATCH", 1)  # each alone: the same codes, events and root
+    world = several.world
+    head = beacon_of(alone)
+    again = alone.finalize_block(BlockInput(alone.height + 1, world.now, key("operator"), (head, *txs)))
+    assert codes_of(again) == wanted
+    assert (again.app_hash, again.events) == (result.app_hash, result.events)
+
+
+def beacon_of(app: Application) -> bytes:
+    height = app.height + 1
+    signature = beacon_signer().sign(app.beacon_transaction_message(height))
+    return Beacon(CHAIN, height, signature).encode()

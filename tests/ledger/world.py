@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -35,14 +35,18 @@ from ledger.transactions import (
 from ledger.views_datasets import DatasetInfo
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
+from proofs import merkle_proof
 from proofs.bls import BlsSigner
 from proofs.challenge import Challenge
 from proofs.commitment import EMPTY, PieceTree
 from proofs.kinds import ProofKind
-from proofs.merkle_proof import prove
+from proofs.kzg import proof as kzg_proof
+from proofs.kzg.backend import backend
 from proofs.slot_tree import MemoryNodes, set_slot
 from proofs.walk import DatasetView, TreeView
 from tests.proofs.datasets import Holder
+from tests.proofs.kzg.datasets import Holder as KzgHolder
+from tests.proofs.kzg.datasets import setup
 
 CHAIN = "test-chain"
 START_S = 1_700_000_000
@@ -90,19 +94,30 @@ def genesis(params: Params = PARAMS, issued: int = 1_000_000 * HOLD) -> Genesis:
 class Piece:
     """One shard's bytes, and what its node keeps to prove them."""
 
-    holder: Holder
+    holder: Holder | KzgHolder
     data: PieceTree
     meta: PieceTree
     commitment: PieceCommitment
 
     @classmethod
-    def random(cls, rng: random.Random, blocks: int = 3, max_bytes: int = 5_000, meta: int = 1) -> Piece:
+    def random(
+        cls,
+        rng: random.Random,
+        blocks: int = 3,
+        max_bytes: int = 5_000,
+        meta: int = 1,
+        kind: ProofKind = ProofKind.MERKLE,
+    ) -> Piece:
         """A piece of `blocks` blocks of data and `meta` of metadata."""
-        holder = Holder()
         data = [rng.randbytes(rng.randint(1, max_bytes)) for _ in range(blocks)]
-        more = [rng.randbytes(rng.randint(1, 900)) for _ in range(meta)]
-        data_tree = PieceTree([holder.add(block) for block in data])
-        meta_tree = PieceTree([holder.add(block) for block in more])
+        return cls.of(data, [rng.randbytes(rng.randint(1, 900)) for _ in range(meta)], kind)
+
+    @classmethod
+    def of(cls, data: Sequence[bytes], more: Sequence[bytes], kind: ProofKind) -> Piece:
+        """A piece of these blocks of data and metadata."""
+        holder = Holder() if kind is ProofKind.MERKLE else KzgHolder()
+        data_tree = PieceTree([holder.add(block) for block in data], kind=kind)
+        meta_tree = PieceTree([holder.add(block) for block in more], kind=kind)
         root = meta_tree.root if more else EMPTY
         commitment = PieceCommitment(
             data_root=data_tree.root.hash,
@@ -124,15 +139,23 @@ def answer(challenge: Challenge, pieces: Mapping[int, Piece]) -> bytes:
             set_slot(nodes, challenge.data_depth, slot, tree.root)
         return TreeView(nodes, trees.__getitem__)
 
-    holder = Holder()
-    for piece in pieces.values():
-        holder.blocks.update(piece.holder.blocks)
-        holder.commitments.update(piece.holder.commitments)
     both = DatasetView(
         view({slot: piece.data for slot, piece in pieces.items()}),
         view({slot: piece.meta for slot, piece in pieces.items()}),
     )
-    return prove(challenge, both, holder.read, holder.subtrees)
+    if challenge.kind is ProofKind.KZG:
+        kept = KzgHolder()
+        for piece in pieces.values():
+            assert isinstance(piece.holder, KzgHolder)
+            kept.blocks.update(piece.holder.blocks)
+            kept.commitments.update(piece.holder.commitments)
+        return kzg_proof.prove(challenge, both, kept.read, kept.commitments.get, setup(), backend())
+    holder = Holder()
+    for piece in pieces.values():
+        assert isinstance(piece.holder, Holder)
+        holder.blocks.update(piece.holder.blocks)
+        holder.commitments.update(piece.holder.commitments)
+    return merkle_proof.prove(challenge, both, holder.read, holder.subtrees)
 
 
 @dataclass
@@ -315,17 +338,21 @@ class World:
         price: int = 100_000,
         providers: Iterable[str] = (),
         blocks: int = 3,
+        proof: ProofKind = ProofKind.MERKLE,
     ) -> CID:
         """A new deal of random pieces, which `pieces` remembers."""
-        pieces = [Piece.random(self.rng, blocks) for _ in range(shards)]
-        body = self.deal_body(pieces, periods=periods, price=price, providers=providers)
+        most = 5_000 if proof is ProofKind.MERKLE else 300  # each 31 bytes cost a commitment's time
+        pieces = [Piece.random(self.rng, blocks, most, kind=proof) for _ in range(shards)]
+        body = self.deal_body(pieces, periods=periods, price=price, providers=providers, proof=proof)
         deal = self.do(client, body)
         self.pieces |= {(deal, index): piece for index, piece in enumerate(pieces)}
         return deal
 
-    def active(self, client: str, provider: str, **terms: int) -> tuple[CID, bytes]:
+    def active(
+        self, client: str, provider: str, proof: ProofKind = ProofKind.MERKLE, **terms: int
+    ) -> tuple[CID, bytes]:
         """A deal of one shard with a named provider, joined to its dataset; returns both IDs."""
-        deal = self.deal(client, providers=(provider,), **terms)
+        deal = self.deal(client, providers=(provider,), proof=proof, **terms)
         self.do(provider, Accept(deal, 0))
         dataset = self.shard(deal).dataset
         self.pass_until(self.dataset(dataset).closes_at + 1)

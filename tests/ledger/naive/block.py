@@ -25,7 +25,7 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.block_time += step
     s.height += 1
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
-    s.shards_changed = s.looked = s.spots_opened = 0
+    s.shards_changed = s.looked = s.spots_opened = s.kzg_points = 0
     for what in (periods.DATASET, offers.OFFER, offers.FORGET, governance.PROPOSAL, offers.SPOT):
         s.budget = limits.MAX_DUE_PER_BLOCK
         due_work(s, what)

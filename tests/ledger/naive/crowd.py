@@ -33,6 +33,7 @@ from ledger.transactions import (
     decode,
 )
 from merkledag.cid import CID
+from proofs.kinds import ProofKind
 from tests.ledger.naive.spots import challenge
 from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.world import GIB, Piece, answer, key
@@ -73,6 +74,7 @@ class Crowd:
     """`step` makes one block of what these people send; both ledgers of `world` must agree on it."""
 
     seed: int
+    params: Params | None = None
     rng: random.Random = field(init=False)
     world: TwinWorld = field(init=False)
     deals: list[CID] = field(default_factory=list)
@@ -84,7 +86,7 @@ class Crowd:
 
     def __post_init__(self) -> None:
         rng = self.rng = random.Random(self.seed)
-        self.world = TwinWorld(random_params(rng), rng=rng)
+        self.world = TwinWorld(self.params or random_params(rng), rng=rng)
         self.world.fund(*PEOPLE, amount=rng.choice([5 * HOLD, *[1_000 * HOLD] * 3]))
         self.lazy = {name: rng.choice([0.0, 0.0, 0.0, 0.1, 0.4, 1.0]) for name in PEOPLE}
         for name in PEOPLE[2:]:
@@ -162,25 +164,34 @@ class Crowd:
 
     def deal(self, name: str) -> None:
         rng = self.rng
-        pieces = [Piece.random(rng, 1, 3_000, rng.randint(0, 1)) for _ in range(rng.randint(1, 3))]
+        kind = rng.choice([*[ProofKind.MERKLE] * 3, ProofKind.KZG])
+        pieces = [self.piece(kind) for _ in range(rng.randint(1, 3))]
         named = rng.choices(PEOPLE[1:], k=len(pieces)) if rng.random() < 0.2 else []
         price = rng.choice(
             [2_000, 2_001, 2_110, 2_600, *[4_200, 100_000, 100_000] * 3, HOLD // 10, HOLD, 2**62, HUGE]
         )
         body = self.world.deal_body(
-            pieces, k=1, periods=rng.choice([1, 2, 3, 4, 8, 20]), price=price, providers=named
+            pieces, k=1, periods=rng.choice([1, 2, 3, 4, 8, 20]), price=price, providers=named, proof=kind
         )
         if rng.random() < 0.15:
             wrong: list[dict[str, Any]] = [{"k": 9}, {"challenges": 65}, {"challenges": 0}, {"m": 9}]
             body = replace(body, **rng.choice(wrong))
         if rng.random() < 0.05:
-            wrong = [{"meta_leaves": 0}, {"data_bytes": 1 << 30}]
+            wrong = [{"meta_leaves": 0}, {"data_bytes": 1 << 30}, {"data_bytes": 100_000}]
             body = replace(body, pieces=(replace(body.pieces[0], **rng.choice(wrong)), *body.pieces[1:]))
         if rng.random() < 0.1:
             body = replace(body, k=2, m=len(pieces) + 1, replicated=True)
         deal = decode(self.send(name, body)).id
         self.world.pieces |= {(deal, index): piece for index, piece in enumerate(pieces)}
         self.deals.append(deal)
+
+    def piece(self, kind: ProofKind) -> Piece:
+        """KZG pieces are mostly zeros, whose proofs cost little to make."""
+        rng = self.rng
+        if kind is ProofKind.MERKLE or rng.random() < 0.05:
+            return Piece.random(rng, 1, 3_000, rng.randint(0, 1), kind)
+        blocks = [bytes(rng.randint(1, 300_000)) for _ in range(rng.randint(1, 2))]
+        return Piece.of(blocks[:1], blocks[1:], kind)
 
     def some_shard(self) -> tuple[CID, int]:
         live = [deal for deal in self.deals if self.world.app.deal(deal)]
@@ -334,6 +345,43 @@ class Crowd:
         if due is not None and rng.random() < 0.75:
             step = max(0, min(due - app.time, self.world.params.max_step_s))
         self.flush(0 if done and rng.random() < 0.8 else step)
+
+    def take_deals(self, count: int) -> None:
+        """Deals of both kinds of proof for named providers, which accept them."""
+        for index in range(count):
+            kind = list(ProofKind)[index % 2]
+            name = PEOPLE[2 + self.rng.randrange(len(PEOPLE) - 2)]
+            piece = self.piece(kind)
+            body = self.world.deal_body([piece], periods=9, providers=[name], proof=kind)
+            deal = decode(self.send("ann", body)).id
+            self.world.pieces[deal, 0] = piece
+            self.flush(0)
+            self.send(name, Accept(deal, 0))
+            self.deals.append(deal)
+        self.flush(0)
+
+    def prove_rightly_or_not(self) -> None:
+        """One block: providers send what they should, or one proof that was changed or is another's."""
+        rng, world = self.rng, self.world
+        due: dict[str, list[Prove | Answer]] = {}
+        for info in world.app.datasets():
+            if info.challenge is not None and not info.record.proven:
+                due.setdefault(self.name_of(info.record.provider), []).append(world.proof(info.id))
+        for place, spot in world.plain.spots.items():
+            if spot["seed"]:
+                proof = answer(challenge(world.plain, place), {0: world.pieces[place]})
+                due.setdefault(self.name_of(spot["provider"]), []).append(Answer(*place, proof))
+        every = [body for bodies in due.values() for body in bodies]
+        for name, bodies in due.items():
+            if rng.random() < 0.6:
+                for body in bodies:
+                    self.send(name, body)
+                continue
+            spoiled = bytearray(rng.choice(every).proof)
+            if rng.random() < 0.6:
+                spoiled[-rng.randrange(min(100, len(spoiled))) - 1] ^= rng.randint(1, 255)
+            self.send(name, replace(rng.choice(bodies), proof=bytes(spoiled)))
+        self.flush(0)
 
     def run_down(self) -> None:
         """Nobody does anything any more: every deal comes to its end by itself."""

@@ -10,11 +10,10 @@ from ledger.result import Code
 from ledger.transactions import Accept, Ask, CreateDeal, Prove, Register, Settle, Transfer, Withdraw
 from merkledag.cid import CID
 from merkledag.ed25519 import is_usable_key
-from proofs import merkle_proof
-from proofs.errors import InvalidProof
 from tests.ledger.naive import offers, periods
 from tests.ledger.naive.changes import declare_fault, end_deal, give_up, hand_over, renew, stay, top_up
 from tests.ledger.naive.governance import propose, vote
+from tests.ledger.naive.proofs import is_full, points, shows
 from tests.ledger.naive.spots import answer, spot
 from tests.ledger.naive.state import LOOKING, NOBODY, Plain, dataset_id
 
@@ -255,8 +254,14 @@ def prove(s: Plain, sender: bytes, body: Prove, _: CID) -> Iterator[Code | Does]
     if record is None:
         yield Code.UNKNOWN_DATASET
         return
+    least = periods.terms(s, body.dataset).meta_challenges
+    cost = points(record, record["data_leaves"], record["meta_leaves"], least)
+    if is_full(s, cost):
+        yield Code.BLOCK_FULL
+        return
     if record["provider"] != sender:
         yield Code.NOT_YOURS
+        return
     now = (record["period"], record["phase"])
     if body.period > record["period"] or now == (body.period, "waiting"):
         yield Code.TOO_EARLY
@@ -267,9 +272,9 @@ def prove(s: Plain, sender: bytes, body: Prove, _: CID) -> Iterator[Code | Does]
         return
     if record["proven"]:
         yield Code.ALREADY_PROVEN
-    try:
-        merkle_proof.verify(periods.challenge(s, body.dataset), body.proof)
-    except InvalidProof:
+        return
+    s.kzg_points += cost
+    if not shows(periods.challenge(s, body.dataset), body.proof):
         yield Code.INVALID_PROOF
 
     def do() -> None:

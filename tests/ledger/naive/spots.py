@@ -8,12 +8,11 @@ from ledger import limits
 from ledger.result import Code
 from ledger.transactions import Answer, Spot
 from merkledag.cid import CID
-from proofs import merkle_proof
 from proofs.challenge import Challenge, spot_seed
 from proofs.commitment import SumNode
-from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from tests.ledger.naive import offers
+from tests.ledger.naive.proofs import is_full, points, shows
 from tests.ledger.naive.state import Place, Plain, place_bytes
 
 Does = Callable[[], None]
@@ -71,17 +70,24 @@ def answer(s: Plain, sender: bytes, body: Answer, _: CID) -> Iterator[Code | Doe
     if shard is None:
         yield Code.UNKNOWN_SHARD
         return
+    piece = shard["piece"]
+    least = s.terms(place).meta_challenges
+    cost = points(s.deals[place[0]], piece["data_leaves"], piece["meta_leaves"], least)
+    if is_full(s, cost):
+        yield Code.BLOCK_FULL
+        return
     if shard["provider"] != sender:
         yield Code.NOT_YOURS
+        return
     record = s.spots.get(place)
     if record is None or not record["seed"]:
         yield Code.NO_SPOT
         return
     if s.time > record["closes_at"]:
         yield Code.TOO_LATE
-    try:
-        merkle_proof.verify(challenge(s, place), body.proof)
-    except InvalidProof:
+        return
+    s.kzg_points += cost
+    if not shows(challenge(s, place), body.proof):
         yield Code.INVALID_PROOF
 
     def do() -> None:

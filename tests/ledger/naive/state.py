@@ -37,6 +37,7 @@ class Plain:
     budget: int = 0
     shards_changed: int = 0  # of deals that this block made or changed as a whole
     spots_opened: int = 0
+    kzg_points: int = 0  # of the KZG proofs that this block has verified
     looked: int = 0  # at how many providers this block's draws have looked
     accounts: dict[bytes, Map] = field(default_factory=dict)
     providers: dict[bytes, Map] = field(default_factory=dict)
