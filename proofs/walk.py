@@ -241,8 +241,8 @@ class _Prover:
 class _Verifier:
     """Walks the same way as the prover, taking what it needs, and rebuilds the root's hash.
 
-    Taking beyond the end gives short or empty bytes, which are harmless as the end is checked: in each row
-    before anything of it is hashed, and at last.
+    Taking beyond the end gives short or empty bytes, which are harmless as the end is checked in each row and
+    at last.
     """
 
     def __init__(self, part: object, kind: ProofKind, leaves: tuple[int, ...]) -> None:

@@ -164,7 +164,7 @@ def part_bytes(leaves: list[int], slots: int, rows: int, units: int) -> int:
 
 
 def test_no_proof_of_a_tebibyte_is_longer_than_64_000_bytes(counts: Counts) -> None:
-    """However the leaves are drawn: the formula is checked on real proofs, then asked for the worst draw."""
+    """The formula, checked on real proofs, for the worst draw that there is, with 512 MiB of metadata."""
     envelope = len(as_proof(bytes(30_000), bytes(30_000)))
     longest = 0
     for number in range(5):
@@ -174,16 +174,16 @@ def test_no_proof_of_a_tebibyte_is_longer_than_64_000_bytes(counts: Counts) -> N
         assert len(world.prove()) == expected
         longest = max(longest, expected)
     for slots, rows, units in ((10, 10, 10), (0, 20, 10), (20, 0, 10), (10, 9, 11)):
-        worst = part_bytes(spread(30, 30), slots, rows, units) + part_bytes(spread(4, 17), 10, 0, 7)
+        worst = part_bytes(spread(30, 30), slots, rows, units) + part_bytes(spread(4, 19), 10, 3, 6)
         assert longest < worst + envelope - 60_000 <= 64_000
 
 
 def test_the_prover_holds_one_block_at_a_time(counts: Counts) -> None:
     """Beyond the proof itself: never more than a drawn subtree, however many leaves there are."""
+    piece(1024)  # what the node has anyhow
     peaks: dict[tuple[int, int], int] = {}
-    for depth, k in ((0, 30), (20, 30), (20, 300)):
+    for depth, k in ((0, 30), (20, 30), (20, 120)):
         world = World(counts, depth, k=k)
-        world.prove()  # fills the caches
         tracemalloc.start()
         proof = world.prove()
         peaks[depth, k] = tracemalloc.get_traced_memory()[1] - 3 * len(proof)

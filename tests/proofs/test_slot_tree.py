@@ -216,4 +216,4 @@ class SlotTrees(RuleBasedStateMachine):
 
 
 TestSlotTrees = SlotTrees.TestCase
-TestSlotTrees.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestSlotTrees.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
