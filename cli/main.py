@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ledger": Entry("cli.commands_ledger", "app", "The shared ledger."),
     "gov": Entry("cli.commands_gov", "app", "Votes of the providers on parameters and rules."),
     "block": Entry("cli.commands_block", "app", "Single blocks."),
+    "proof": Entry("cli.commands_proof", "app", "Proofs of storage, offline too."),
     "dag": Entry("cli.commands_dag", "app", "Nodes of any codec."),
     "car": Entry("cli.commands_car", "app", "CAR archives."),
     "name": Entry("cli.commands_name", "app", "Names that their key can move (IPNS)."),

@@ -186,10 +186,10 @@ class _Check:
 
     def time(self) -> str:
         about = self.about()
-        if not about.drawn_at <= self.block.time <= about.closes_at:
-            raise Broken(f"block {self.block.height} is of ledger time {self.block.time}: not in time")
+        if not about.drawn_at <= about.proven_at <= about.closes_at:
+            raise Broken(f"block {self.block.height} is of ledger time {about.proven_at}: not in time")
         return (
-            f"the seed was drawn at ledger time {about.drawn_at}, the proof came at {self.block.time}; "
+            f"the seed was drawn at ledger time {about.drawn_at}, the proof came at {about.proven_at}; "
             f"it was due by {about.closes_at}"
         )
 
@@ -282,6 +282,7 @@ class _PeriodCheck(_Check):
             deal=None,
             shard=None,
             drawn_at=record.seed_time,
+            proven_at=self.block.time,
             closes_at=Clock.of(body.dataset, self._terms).closes_at(record.period),
         )
 
@@ -354,6 +355,7 @@ class _SpotCheck(_Check):
             deal=self._body.deal,
             shard=self._body.shard,
             drawn_at=record.closes_at - self._terms.window_s,
+            proven_at=self.block.time,
             closes_at=record.closes_at,
         )
 

@@ -81,8 +81,8 @@ class EvidenceMaker:
         newest = next(self._history.proofs(subject, MAX_UINT if number is None else number), None)
         if newest is None or number not in (None, newest[0]):
             last = next(self._history.proofs(subject, MAX_UINT), None)
-            here = "none is" if last is None else f"the last one is of {what} {last[0]}"
-            raise LedgerNotFound(f"no such proof is kept here: {here}; proofs leave after some time")
+            here = "nor is any other of it" if last is None else f"the last one of it is of {what} {last[0]}"
+            raise LedgerNotFound(f"no such proof is kept here, {here}; proofs leave after some time")
         return newest[1]
 
     def _block(self, height: int) -> Block:

@@ -39,7 +39,8 @@ class Link:
 class About:
     """What a proof is of: a dataset's `period`, or a spot challenge of a `deal`'s `shard`.
 
-    `drawn_at` is the ledger time of the seed, `closes_at` the last at which the proof was in time.
+    In ledger time, seconds: `drawn_at` is when the seed came, `proven_at` when the proof did, `closes_at` the
+    last moment at which that was in time.
     """
 
     node: bytes
@@ -49,6 +50,7 @@ class About:
     deal: CID | None
     shard: int | None
     drawn_at: int
+    proven_at: int
     closes_at: int
 
 

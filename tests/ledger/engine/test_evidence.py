@@ -251,9 +251,9 @@ def test_proofs_leave_with_what_shows_them(tmp_path: Path) -> None:
         world.prove("node", dataset)
     last = world.dataset(dataset).record.period
     world.block()
-    with pytest.raises(LedgerNotFound, match=f"last one is of period {last}"):
+    with pytest.raises(LedgerNotFound, match=f"last one of it is of period {last}"):
         world.maker.of_period(dataset, first)
-    with pytest.raises(LedgerNotFound, match="none is"):
+    with pytest.raises(LedgerNotFound, match="nor is any other"):
         world.maker.of_spot(deal, 0, None)
     assert broken_at(world.maker.of_period(dataset, last)) == ""
     with world.storage._begin() as txn:

@@ -1,0 +1,290 @@
+"""Files with proofs of storage: which kind one is, what it is held against, and its links in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from cli.arguments import account_argument
+from cli.home import Home
+from cli.output import invalid, meter, text, usage
+from cli.streams import read_input
+from ledger.engine.verdict import Anchor, Link, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ledger.engine.blocks import Block
+    from ledger.engine.evidence import Evidence
+    from merkledag.cid import CID
+    from proofs.audit import AuditFile
+    from proofs.challenge import Challenge
+    from proofs.walk import ShownUnit
+    from storage_node.audit import Audited, Auditor
+
+HASH_BYTES = 32
+FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A proof's file, `-` for stdin.")]
+OperatorFlag = Annotated[
+    str, typer.Option("--operator", help="The key that must have signed the blocks.", show_default=False)
+]
+AppHashFlag = Annotated[
+    str, typer.Option("--app-hash", help="The app hash that the state must have.", show_default=False)
+]
+AgainstLedgerFlag = Annotated[
+    str, typer.Option("--ledger", help="Compare the block with this ledger's.", show_default=False)
+]
+CommitmentFlag = Annotated[
+    str,
+    typer.Option("--commitment", metavar="HEX", help="What `proof commit` printed.", show_default=False),
+]
+SeedFlag = Annotated[
+    str, typer.Option("--seed", metavar="HEX", help="The seed that you sent.", show_default=False)
+]
+
+
+class Wanted(NamedTuple):
+    """What the options say that a file must be held against, "" for what they do not."""
+
+    operator: str = ""
+    app_hash: str = ""
+    ledger: str = ""
+    commitment: str = ""
+    seed: str = ""
+    k: int = 0
+
+
+class Checked(NamedTuple):
+    """A file and what was found: `against` are the things that it was held against."""
+
+    file: Evidence | AuditFile
+    verdict: Verdict
+    against: list[str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found wrong."""
+        return self.verdict.holds
+
+    @property
+    def shown(self) -> tuple[Challenge, list[ShownUnit]]:
+        """The challenge and the drawn units, if it holds."""
+        assert self.verdict.challenge is not None, "asked of a proof that holds"
+        return self.verdict.challenge, self.verdict.shown
+
+
+def hexadecimal(text_: str, option: str) -> bytes:
+    """32 bytes; exit 2 for anything else."""
+    try:
+        value = bytes.fromhex(text_)
+    except ValueError:
+        value = b""
+    if len(value) != HASH_BYTES or len(text_) != 2 * HASH_BYTES:
+        raise usage(f"{option} {text_!r}: 64 hexadecimal digits")
+    return value
+
+
+def read_file(name: str) -> Evidence | AuditFile:
+    """The proof in a file; exit 4 for anything else."""
+    from ledger.engine import evidence
+    from ledger.engine.proof_file import MAX_FILE_BYTES
+    from merkledag import dag_cbor
+    from merkledag.errors import MerkledagError
+    from proofs import audit
+
+    raw = read_input(name, max(MAX_FILE_BYTES, audit.MAX_FILE_BYTES), "a proof")
+    try:
+        value = dag_cbor.decode(raw)
+    except (MerkledagError, RecursionError) as error:
+        raise invalid(f"{name}: this is no file of a proof: {error}") from error
+    match value:
+        case {"kind": audit.KIND}:
+            return audit.AuditFile.of(value)
+        case {"kind": evidence.KIND}:
+            return evidence.Evidence.decode(raw)
+    raise invalid(f"{name}: this is no file of a proof that this release knows")
+
+
+def check(home: Home, file: Evidence | AuditFile, wanted: Wanted) -> Checked:
+    """Holds a file against what the options name, and where they name nothing, against what is known here."""
+    from proofs.audit import AuditFile
+
+    if isinstance(file, AuditFile):
+        if wanted.operator or wanted.app_hash or wanted.ledger:
+            raise usage(
+                "this is a proof between two people, without a ledger: it is held against --commitment"
+            )
+        return _check_audit(home, file, wanted)
+    if wanted.commitment or wanted.seed or wanted.k:
+        raise usage("this is a proof out of a ledger: it is held against --operator, --app-hash or --ledger")
+    return _check_evidence(home, file, wanted)
+
+
+# Out of a ledger.
+
+
+def _check_evidence(home: Home, file: Evidence, wanted: Wanted) -> Checked:
+    from cli.ledger_pin import Pin, pin_of
+    from cli.servers import known_ledger, ledger_url
+    from ledger.engine.evidence_check import check_evidence
+
+    app_hash = hexadecimal(wanted.app_hash, "--app-hash") if wanted.app_hash else None
+    pin = Pin(None, account_argument(wanted.operator) if wanted.operator else None)
+    if not wanted.operator and not wanted.app_hash:
+        pin = pin_of(home, known_ledger(home, wanted.ledger) or "")
+    url = ledger_url(home, wanted.ledger) if wanted.ledger else None
+    anchor = Anchor(pin.operator, pin.chain, app_hash, None if url is None else _asking(home, url))
+    verdict = check_evidence(file, anchor)
+    against = {"operator": pin.operator, "app-hash": app_hash, "ledger": url}
+    return Checked(file, verdict, [name for name, value in against.items() if value is not None])
+
+
+def _asking(home: Home, url: str) -> Callable[[int], Block]:
+    from cli.servers import ask_ledger
+
+    def block(height: int) -> Block:
+        return ask_ledger(home, url, lambda client: client.block(height))
+
+    return block
+
+
+# Between two people.
+
+
+def _check_audit(home: Home, file: AuditFile, wanted: Wanted) -> Checked:
+    from proofs.challenge import DEFAULT_CHALLENGES
+    from proofs.errors import InvalidProof
+
+    verdict = Verdict()
+    against: list[str] = []
+    wanted_k = min(wanted.k or DEFAULT_CHALLENGES, file.content.data.sum)
+    verdict.links.append(_commitment_link(home, file, wanted.commitment, against))
+    verdict.links.append(_seed_link(file, wanted.seed, against))
+    enough = file.k >= wanted_k
+    says = f"{file.k} leaves of the data were to be drawn; {wanted_k} were asked for"
+    verdict.links.append(Link("draw", enough, says if enough else f"{says} (-k N asks for fewer)"))
+    if not verdict.holds:
+        verdict.links.append(Link("leaves", None, "not looked at, because one before it does not hold"))
+        return Checked(file, verdict, against)
+    challenge = file.challenge
+    try:
+        shown = file.verify()
+    except InvalidProof as error:
+        verdict.links.append(Link("leaves", False, str(error)))
+        return Checked(file, verdict, against)
+    data, meta = len(challenge.data_leaves()), len(challenge.meta_leaves())
+    says = (
+        f"the seed draws {data} of {challenge.data.sum} leaves of data and {meta} of {challenge.meta.sum} "
+        f"of metadata; a {challenge.kind.value} proof shows all of them below the roots"
+    )
+    verdict.links.append(Link("leaves", True, says))
+    verdict.challenge, verdict.shown = challenge, shown
+    return Checked(file, verdict, against)
+
+
+def _commitment_link(home: Home, file: AuditFile, given: str, against: list[str]) -> Link:
+    name, found = "commitment", file.content.commitment()
+    if given:
+        against.append("commitment")
+        holds = hexadecimal(given, "--commitment") == found
+        says = "that is the commitment that you keep" if holds else f"the file is of commitment {found.hex()}"
+        return Link(name, holds, f"{says}, of {file.content.cid}" if holds else says)
+    own = own_commitment(home, file.content.cid)
+    if own is None:
+        says = "give the --commitment that you keep: anybody can make a proof of other bytes than those"
+        return Link(name, None, f"{says} of {file.content.cid}, which is not here")
+    against.append("content")
+    holds = own == found
+    says = "the file is of the roots" if holds else "the file is of other roots than those"
+    return Link(name, holds, f"{says} that {file.content.cid} has in the local store")
+
+
+def own_commitment(home: Home, cid: CID) -> bytes | None:
+    """The commitment of content that is whole in the local store, else None."""
+    from storage_node.errors import BlockNotFound, IncompleteDag
+
+    if not home.exists():
+        return None
+    with home:
+        try:
+            return commit_content(home, cid)[1].content.commitment()
+        except (BlockNotFound, IncompleteDag):
+            return None
+
+
+def commit_content(home: Home, cid: CID) -> tuple[Auditor, Audited]:
+    """Commits to content in the local store of an open home; raises as `Auditor.commit`."""
+    from storage_node.audit import Auditor
+
+    auditor = Auditor(home.open_store(), home.open_rows())
+    line = meter("committed", None)
+    try:
+        return auditor, auditor.commit(cid, line.expect, line.advance)
+    finally:
+        line.finish()
+
+
+def _seed_link(file: AuditFile, given: str, against: list[str]) -> Link:
+    if not given:
+        says = f"it answers seed {file.seed.hex()}: if whoever made the proof chose that, it shows little"
+        return Link("seed", None, f"{says}; give the --seed that you sent")
+    against.append("seed")
+    holds = hexadecimal(given, "--seed") == file.seed
+    return Link("seed", holds, "it answers the seed that you sent" if holds else "it answers another seed")
+
+
+# In words.
+
+_OUTCOMES = {True: "holds", False: "FAILS", None: "not checked"}
+
+
+def show_links(verdict: Verdict) -> None:
+    """One line a link."""
+    for link in verdict.links:
+        text(f"{_OUTCOMES[link.holds]:11}  {link.name:11}  {link.says}")
+
+
+def link_documents(verdict: Verdict) -> list[dict[str, Any]]:
+    """The links for JSON."""
+    return [{"link": link.name, "holds": link.holds, "says": link.says} for link in verdict.links]
+
+
+def about_document(checked: Checked) -> dict[str, Any]:
+    """What a file is a proof of, for JSON: what the file says, where it does not hold."""
+    from merkledag.peer import peer_text
+    from proofs.audit import AuditFile
+
+    file, about = checked.file, checked.verdict.about
+    if isinstance(file, AuditFile):
+        content = file.content
+        return {
+            "what": "audit",
+            "proof": content.kind.value,
+            "cid": str(content.cid),
+            "commitment": content.commitment().hex(),
+            "seed": file.seed.hex(),
+            "k": file.k,
+        }
+    block = file.block
+    document: dict[str, Any] = {
+        "what": "period" if file.before is None else "spot",
+        "chain_id": block.chain,
+        "operator": peer_text(block.account),
+        "height": block.height,
+        "time": block.time,
+        "app_hash": file.state_block.app_hash.hex(),
+    }
+    if about is None or checked.verdict.challenge is None:
+        return document
+    return document | {
+        "proof": checked.verdict.challenge.kind.value,
+        "node": peer_text(about.node),
+        "client": peer_text(about.client),
+        "dataset": about.dataset.hex(),
+        "period": about.period,
+        "deal": None if about.deal is None else str(about.deal),
+        "shard": about.shard,
+        "seed": checked.verdict.challenge.seed.hex(),
+        "drawn_at": about.drawn_at,
+        "closes_at": about.closes_at,
+    }
