@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from ledger.transactions import PieceCommitment
@@ -26,6 +27,9 @@ from storage_node.piece_file import PieceFile, PieceHead
 from storage_node.rows import ProofRows
 from storage_node.upload import PieceIntake
 from storage_node.upload_file import note_upload, upload_path
+
+# Held pieces of the same content, the latest first, that are searched for rows of small blocks.
+MAX_OLDER_PIECES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +227,7 @@ class Custody:
         meta = piece_tree(layout.meta, row, terms.proof)
         data = piece_tree(layout.data, row, terms.proof)
         if meta.root != terms.piece.meta or data.root != terms.piece.data:
-            self._check_blocks(layout)
+            self._check_blocks(terms.proof, layout)
             raise UploadRefused("the piece does not have the commitment that the deal states")
         piece = PieceFile(terms.key.deal, terms.key.shard, terms.content, terms.manifest, meta, data)
         head = piece_file.save(self._folder, piece)
@@ -235,13 +239,15 @@ class Custody:
             small = (each for tree in (meta, data) for each in tree.rows if each.leaves <= SUBTREE_LEAVES)
             self._rows.leave_to_piece(each.multihash for each in small)
 
-    def _check_blocks(self, layout: PieceLayout) -> None:
+    def _check_blocks(self, proof: ProofKind, layout: PieceLayout) -> None:
         """After rows that do not lead to the piece's roots: they are forgotten, to be made anew.
 
+        Those for KZG proofs, which take long, are kept: they were made of blocks that were checked then.
         Raises DamagedBlock where it is the blocks that have changed.
         """
         names = [*layout.meta, *layout.data]
-        self._rows.forget(names)
+        if proof is ProofKind.MERKLE:
+            self._rows.forget(names)
         for name in names:
             with self._store.view(name) as data:
                 if not multihash.verify(name, data):
@@ -249,12 +255,13 @@ class Custody:
 
     def _hashed(self, terms: ShardTerms, layout: PieceLayout) -> Row:
         """The rows of a piece's blocks: kept ones, those of an older piece of this content, new ones."""
-        known: dict[bytes, PieceRow] = {}
-        for piece in self.held().values():
-            if piece.content == terms.content and piece.proof is ProofKind.MERKLE:
-                with suppress(CorruptStore, OSError):
-                    known |= {row.multihash: row for row in piece.check().rows()}
         names = [*layout.meta, *layout.data]
+        missing = {name for name in names if self._rows.find(name) is None}
+        known: dict[bytes, PieceRow] = {}
+        like_it = (piece for piece in reversed(self.held().values()) if _is_like(piece, terms))
+        for piece in islice(like_it, MAX_OLDER_PIECES if missing else 0):
+            with suppress(CorruptStore, OSError):
+                known |= {row.multihash: row for row in piece.check().rows() if row.multihash in missing}
         self._rows.ensure([name for name in names if name not in known], lambda _: None)
 
         def row(multihash: bytes) -> BlockRow:
@@ -269,3 +276,8 @@ class Custody:
             self._intakes.pop(key, None)
         self._upload_path(key).unlink(missing_ok=True)
         (self._folder / piece_file.file_name(key.deal, key.shard)).unlink(missing_ok=True)
+
+
+def _is_like(piece: PieceHead, terms: ShardTerms) -> bool:
+    """Whether a held piece is of the same content, and proven in the same manner."""
+    return (piece.content, piece.proof) == (terms.content, terms.proof)
