@@ -13,10 +13,13 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
+from merkledag import multihash
+from proofs.kinds import ProofKind
 from proofs.kzg.blobs import blobs_of
+from proofs.kzg.setup import Setup
 from storage_node import kzg_worker
 from storage_node.blockstore.interface import Blockstore
-from storage_node.errors import BlockNotFound, WorkersLost
+from storage_node.errors import BlockNotFound, DamagedBlock, WorkersLost
 from storage_node.kzg_commitments import BlobCommitments, KzgCommitments
 
 # What one core needs for a full blob, to tell how long it will take before it begins.
@@ -50,6 +53,10 @@ class Committer:
     def __init__(self, workers: Workers, setup: str) -> None:
         self._workers = workers
         self._setup = setup
+
+    def setup(self) -> Setup:
+        """The setup, for whoever opens; read once a process. Raises DamagedSetup, OSError."""
+        return kzg_worker.read_setup(self._setup)
 
     @property
     def cores(self) -> int:
@@ -106,16 +113,16 @@ class KzgRows:
         self._kept = kept
         self.committer = committer
 
-    def find(self, multihash: bytes) -> BlobCommitments | None:
-        """A row that is kept."""
-        return self._kept.get(multihash)
+    def find(self, name: bytes) -> BlobCommitments | None:
+        """The row of the block with this multihash, if it is kept."""
+        return self._kept.get(name)
 
-    def row(self, multihash: bytes) -> BlobCommitments:
-        """A row, made and kept if it was not; call it in a thread. Raises BlockNotFound."""
-        known = self._kept.get(multihash)
+    def row(self, name: bytes) -> BlobCommitments:
+        """A row, made and kept if it was not; call it in a thread. Raises BlockNotFound, DamagedBlock."""
+        known = self._kept.get(name)
         if known is None:
-            known = self.committer.commit_now(self._store.get(multihash))
-            self._kept.put(multihash, known)
+            known = self.committer.commit_now(self._block(name))
+            self._kept.put(name, known)
         return known
 
     async def missing(self, multihashes: Iterable[bytes]) -> int:
@@ -125,7 +132,8 @@ class KzgRows:
     async def prepare(self, multihashes: Iterable[bytes], advance: Advance) -> None:
         """Make what is not kept yet, and keep each row when it is made; hold a lease.
 
-        Memory is bounded by a few blocks more than there are workers. Raises BlockNotFound, StoreFull.
+        Memory is bounded by a few blocks more than there are workers. Raises BlockNotFound, DamagedBlock,
+        WorkersLost, StoreFull.
         """
         missing = await asyncio.to_thread(self._missing, multihashes)
         done, total = 0, sum(blobs for _, blobs in missing)
@@ -143,12 +151,12 @@ class KzgRows:
             advance(done, total)
 
         try:
-            for multihash, _ in missing:
+            for name, _ in missing:
                 if len(making) > self.committer.at_once:
                     await keep_first()
-                block = await asyncio.to_thread(self._store.get, multihash)
+                block = await asyncio.to_thread(self._block, name)
                 task = asyncio.create_task(self.committer.commit(block, slots))
-                making.append(_Making(multihash, task))
+                making.append(_Making(name, task))
             while making:
                 await keep_first()
         finally:
@@ -156,13 +164,20 @@ class KzgRows:
                 each.task.cancel()
             await asyncio.gather(*(each.task for each in making), return_exceptions=True)
 
+    def _block(self, name: bytes) -> bytes:
+        """A block's bytes; a row of others would be believed for good."""
+        block = self._store.get(name)
+        if not multihash.verify(name, block):
+            raise DamagedBlock(f"block {name.hex()} is damaged: see `holdfast repo verify --heal`", name)
+        return block
+
     def _missing(self, multihashes: Iterable[bytes]) -> list[tuple[bytes, int]]:
         """Each block without a row once, and how many blobs it has."""
         missing: list[tuple[bytes, int]] = []
-        for multihash in dict.fromkeys(multihashes):
-            if self._kept.get(multihash) is None:
-                length = self._store.size(multihash)
+        for name in dict.fromkeys(multihashes):
+            if self._kept.get(name) is None:
+                length = self._store.size(name)
                 if length is None:
-                    raise BlockNotFound(f"block {multihash.hex()} is not here")
-                missing.append((multihash, BlobCommitments(length, b"").leaves))
+                    raise BlockNotFound(f"block {name.hex()} is not here")
+                missing.append((name, ProofKind.KZG.unit_count(length)))
         return missing

@@ -116,7 +116,7 @@ class StorageNode:
         self.runner = DutyRunner(
             ledger,
             sender,
-            Prover(self.custody, store, rows),
+            Prover(self.custody, store, rows, kzg),
             self._acceptance,
             upkeep,
             me=self.account,

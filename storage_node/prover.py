@@ -10,16 +10,20 @@ from dataclasses import dataclass, field
 from ledger.genesis import Params
 from ledger.records import DatasetRecord
 from ledger.rules_proofs import challenge_of
+from proofs import merkle_proof
 from proofs.challenge import Challenge
 from proofs.commitment import SUBTREE_BYTES, PieceTree
 from proofs.errors import ViewMismatch
-from proofs.merkle_proof import prove
-from proofs.proof import verify
+from proofs.kinds import ProofKind
+from proofs.kzg import proof as kzg_proof
+from proofs.kzg.backend import backend
+from proofs.kzg.blob_commitments import BlobCommitments
 from proofs.walk import DatasetView, TreeView
 from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody
 from storage_node.duties import ShardKey
-from storage_node.errors import BlockLost, DamagedBlock, PieceLost
+from storage_node.errors import BlockLost, BlockNotFound, DamagedBlock, PieceLost
+from storage_node.kzg_rows import KzgRows
 from storage_node.mirror import Mirror, mirror
 from storage_node.piece_file import PieceFile
 from storage_node.rows import ProofRows
@@ -35,10 +39,14 @@ class Prover:
     and reads of each drawn block at most 128 KiB and its last leaf.
     """
 
-    def __init__(self, custody: Custody, store: Blockstore, rows: ProofRows) -> None:
+    def __init__(
+        self, custody: Custody, store: Blockstore, rows: ProofRows, kzg: KzgRows | None = None
+    ) -> None:
+        """Without ``kzg``, nothing is proven by KZG."""
         self._custody = custody
         self._store = store
         self._rows = rows
+        self._kzg = kzg
         self._lock = threading.Lock()
         self._mirrors: OrderedDict[bytes, Mirror] = OrderedDict()
 
@@ -87,8 +95,7 @@ class Prover:
             data=TreeView(known.data, using.data_tree), meta=TreeView(known.meta, using.meta_tree)
         )
         try:
-            proof = prove(challenge, view, using.read, self._subtrees)
-            verify(challenge, proof)
+            return self._prove(challenge, view, using)
         except PieceLost:
             raise
         except Exception:
@@ -96,9 +103,25 @@ class Prover:
             for key in using.opened:
                 self._custody.checked(key)
             raise
+
+    def _prove(self, challenge: Challenge, view: DatasetView, using: _Using) -> bytes:
+        if challenge.kind is ProofKind.KZG:  # it is verified where it is made
+            kzg = self._kzg
+            assert kzg is not None, "nothing is held that could not be proven"
+            return kzg_proof.prove(challenge, view, using.read, self._blobs, kzg.committer.setup(), backend())
+        proof = merkle_proof.prove(challenge, view, using.read, self._subtrees)
+        merkle_proof.verify(challenge, proof)
         for multihash in using.read_whole:
             self._rows.renew(multihash)  # its row was lost or damaged: next time a part is enough
         return proof
+
+    def _blobs(self, multihash: bytes) -> BlobCommitments:
+        """What is kept of a block that is proven by KZG; made anew where that is lost."""
+        assert self._kzg is not None, "nothing is held that could not be proven"
+        try:
+            return self._kzg.row(multihash)
+        except (BlockNotFound, DamagedBlock) as error:
+            raise BlockLost(multihash) from error
 
     def _subtrees(self, multihash: bytes) -> bytes | None:
         known = self._rows.find(multihash)

@@ -17,7 +17,7 @@ from proofs.kzg.backend import backend
 from proofs.kzg.blobs import BLOB_BYTES
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.commitments import Commitments
-from storage_node.errors import BlockNotFound, WorkersLost
+from storage_node.errors import BlockNotFound, DamagedBlock, WorkersLost
 from storage_node.kzg_commitments import BlobCommitments, KzgCommitments
 from storage_node.kzg_rows import KzgRows
 from storage_node.meta import Meta, Table
@@ -115,6 +115,17 @@ async def test_a_block_that_is_gone_is_told(world: World) -> None:
         await world.rows.prepare([missing], lambda *_: None)
     with pytest.raises(BlockNotFound):
         world.rows.row(missing)
+
+
+async def test_nothing_is_committed_to_but_what_a_block_must_be(world: World) -> None:
+    damaged = list(world.blocks)[2]
+    world.store.delete_many([damaged])
+    world.store.put_many([(damaged, b"changed on the disk")])
+    with pytest.raises(DamagedBlock, match=damaged.hex()):
+        await world.rows.prepare(world.blocks, lambda *_: None)
+    with pytest.raises(DamagedBlock):
+        world.rows.row(damaged)
+    assert world.rows.find(damaged) is None
 
 
 class Killed(Threads):
