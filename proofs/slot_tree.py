@@ -68,10 +68,10 @@ def root(store: NodeStore, depth: int) -> SumNode:
 def set_slot(store: NodeStore, depth: int, slot: int, piece: SumNode) -> SumNode:
     """Puts a piece's root (or `EMPTY`) into a slot and returns the new root; O(depth).
 
-    Raises ValueError if there is no such slot, SumOverflow if the sum would not fit: then nothing is changed.
+    Raises ValueError if there is no such slot or piece, SumOverflow if the sum would not fit: then nothing is
+    changed.
     """
-    if not 0 <= depth <= MAX_DEPTH or not 0 <= slot < 1 << depth:
-        raise ValueError(f"slot {slot} of a tree of depth {depth}")
+    _check(depth, {slot: piece})
     current = piece
     changed = [current]
     for level in range(depth):
@@ -84,13 +84,20 @@ def set_slot(store: NodeStore, depth: int, slot: int, piece: SumNode) -> SumNode
     return current
 
 
+def _check(depth: int, pieces: Mapping[int, SumNode]) -> None:
+    for slot, piece in pieces.items():
+        if not 0 <= depth <= MAX_DEPTH or not 0 <= slot < 1 << depth:
+            raise ValueError(f"slot {slot} of a tree of depth {depth}")
+        if piece.sum == 0 and piece != EMPTY:  # proofs derive the hash of what has no leaves
+            raise ValueError(f"slot {slot}: a piece without leaves is an empty slot")
+
+
 def set_slots(store: NodeStore, depth: int, pieces: Mapping[int, SumNode]) -> SumNode:
     """As `set_slot` for many: no node is hashed twice.
 
     Raises as it does, but after SumOverflow the tree is of no use any more.
     """
-    if not 0 <= depth <= MAX_DEPTH or not all(0 <= slot < 1 << depth for slot in pieces):
-        raise ValueError(f"a slot that a tree of depth {depth} does not have")
+    _check(depth, pieces)
     for slot, piece in pieces.items():
         store.put(0, slot, piece)
     changed = set(pieces)

@@ -13,7 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from proofs.commitment import EMPTY, MAX_SUM, SumNode, sum_node
 from proofs.errors import SumOverflow
-from proofs.slot_tree import MAX_DEPTH, MemoryNodes, empty_node, grow, locate, path, root, set_slot
+from proofs.slot_tree import (
+    MAX_DEPTH,
+    MemoryNodes,
+    empty_node,
+    grow,
+    locate,
+    path,
+    root,
+    set_slot,
+    set_slots,
+)
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "proofs.json"
 
@@ -105,6 +115,17 @@ def test_the_vector_of_another_sum_tree() -> None:
 def test_slots_that_are_not_there_are_refused(depth: int, slot: int) -> None:
     with pytest.raises(ValueError, match="slot"):
         set_slot(MemoryNodes(), depth, slot, piece(1))
+    with pytest.raises(ValueError, match="slot"):
+        set_slots(MemoryNodes(), depth, {slot: piece(1)})
+
+
+def test_a_piece_without_leaves_is_an_empty_slot_and_nothing_else() -> None:
+    """A proof does not show the hash of a side without leaves: it must follow from there being none."""
+    store = MemoryNodes()
+    for change in (set_slot, lambda store, depth, slot, kept: set_slots(store, depth, {slot: kept})):
+        with pytest.raises(ValueError, match="without leaves"):
+            change(store, 2, 1, SumNode(b"\x01" * 32, 0))
+    assert store.nodes == {}
 
 
 def test_an_overflow_changes_nothing() -> None:
@@ -175,6 +196,19 @@ class SlotTrees(RuleBasedStateMachine):
     @rule(data=st.data(), leaves=st.integers(1, 9))
     def replace(self, data: st.DataObject, leaves: int) -> None:
         self.change(data.draw(st.integers(0, len(self.slots) - 1)), piece(leaves))
+
+    @rule(data=st.data())
+    def several(self, data: st.DataObject) -> None:
+        """Many at once, hashing each node above them once."""
+        slots = data.draw(st.sets(st.integers(0, len(self.slots) - 1), max_size=12))
+        new = {slot: data.draw(st.sampled_from([EMPTY, piece(1), piece(77)])) for slot in slots}
+        for slot, kept in new.items():
+            self.slots[slot] = kept
+        self.store.gets = self.store.puts = 0
+        assert set_slots(self.store, self.depth, new) == naive_root(self.slots)
+        above = {(level, slot >> level) for slot in slots for level in range(self.depth + 1)}
+        assert self.store.puts == len(above)
+        assert self.store.gets <= 2 * len(above) + 1
 
     @precondition(lambda self: self.depth < self.MOST_DEPTH)
     @rule()
