@@ -5,40 +5,23 @@ A multiplication takes 15 ms, a pairing half a second, so committing to a whole 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# Importing py_ecc raises the interpreter's recursion limit to 100,000, with which a deeply nested JSON
-# document ends the process instead of raising RecursionError. Its arithmetic nests 400 calls at most.
-_limit = sys.getrecursionlimit()
-from py_ecc.bls.g2_primitives import (  # noqa: E402
-    G1_to_pubkey,
-    pubkey_to_G1,
-    signature_to_G2,
-    subgroup_check,
-)
-from py_ecc.fields import optimized_bls12_381_FQ as FQ  # noqa: E402
-from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12  # noqa: E402
-from py_ecc.optimized_bls12_381 import (  # noqa: E402
-    G1,
-    G2,
-    Z1,
-    add,
-    final_exponentiate,
-    multiply,
-    neg,
-    pairing,
-)
+from proofs import bls_py_ecc  # noqa: F401  first, for it puts back the recursion limit that py_ecc raises
 
-sys.setrecursionlimit(_limit)
+# isort: split
+from py_ecc.bls.g2_primitives import G1_to_pubkey, pubkey_to_G1, signature_to_G2, subgroup_check
+from py_ecc.fields import optimized_bls12_381_FQ as FQ
+from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12
+from py_ecc.optimized_bls12_381 import G1, G2, Z1, add, final_exponentiate, multiply, neg, pairing
 
-from proofs.kzg.backend import Opening, weights, well_formed  # noqa: E402
-from proofs.kzg.blobs import Buffer, field_elements  # noqa: E402
-from proofs.kzg.field import R, bit_reversed  # noqa: E402
-from proofs.kzg.points import POINT_BYTES  # noqa: E402
-from proofs.kzg.polynomial import divide  # noqa: E402
-from proofs.kzg.setup import TAU_G2, Setup  # noqa: E402
+from proofs.kzg.backend import Opening, weights, well_formed
+from proofs.kzg.blobs import Buffer, field_elements
+from proofs.kzg.field import R, bit_reversed
+from proofs.kzg.points import POINT_BYTES
+from proofs.kzg.polynomial import divide
+from proofs.kzg.setup import TAU_G2, Setup
 
 NAME = "py_ecc"
 

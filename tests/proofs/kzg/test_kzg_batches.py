@@ -55,7 +55,7 @@ def test_one_wrong_opening_fails_the_batch_wherever_it_is(change: str, ckzg_back
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 99)), max_size=4))
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_a_batch_holds_exactly_if_each_opening_does(
     ckzg_backend: Backend, parts: list[tuple[bool, int]]
 ) -> None:

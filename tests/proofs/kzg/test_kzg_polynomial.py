@@ -71,12 +71,10 @@ def test_the_tests_own_transform_goes_there_and_back() -> None:
 Z = {
     "0": 0,
     "1": 1,
-    "2": 2,
     "minus 1": R - 1,
     "drawn": scalar("z"),
     "root 1": root(1),
     "root 7": root(7),
-    "root 4095": root(4095),
 }
 
 
@@ -103,7 +101,7 @@ def test_a_constant_has_a_quotient_of_zeros(z: int) -> None:
 
 
 @given(st.lists(st.tuples(st.binary(max_size=100), st.integers(0, R - 1)), max_size=6))
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_a_combination_is_the_sum_of_multiples(parts: list[tuple[bytes, int]]) -> None:
     blobs = [blob for blob, _ in parts]
     scalars = [number for _, number in parts]
