@@ -32,7 +32,9 @@ from ledger.engine.storage import LedgerStorage
 from ledger.genesis import Genesis
 from merkledag.car import CarDecoder, header
 from merkledag.errors import HashMismatch, MerkledagError, TruncatedCar
+from proofs.kinds import ProofKind
 from tests.ledger.engine.conftest import Chain, signer
+from tests.ledger.engine.test_evidence import StoredWorld
 
 BLOCKS = 5
 
@@ -275,3 +277,20 @@ async def test_a_broken_connection_is_gone_on_with(
         _Breaking.change = staticmethod(lambda data: data[: -len(sections(blocks[-1]))])
         with pytest.raises(LedgerProtocolError, match="up to 4 of 5 alone"):
             _ = [block async for block in fetched_blocks(broken, 1, BLOCKS)]
+
+
+def test_a_history_with_proofs_of_both_kinds_leads_to_the_same_state(tmp_path: Path) -> None:
+    world = StoredWorld(folder=tmp_path / "ledger")
+    world.fund("client")
+    world.provider("node")
+    datasets = [world.active("client", "node", kind, periods=9)[1] for kind in ProofKind]
+    for dataset in datasets:
+        world.prove("node", dataset)
+    assert [world.dataset(dataset).record.proven_total for dataset in datasets] == [1, 1]
+    blocks = list(stored_blocks(world.history, 1, world.app.height))
+    again = replay(tmp_path / "again", world.app.genesis)
+    for block in blocks:
+        again.add(block)
+    assert again.app.app_hash == world.app.app_hash
+    again._storage.close()
+    world.storage.close()
