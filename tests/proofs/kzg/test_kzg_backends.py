@@ -181,7 +181,12 @@ def test_a_number_out_of_range_is_refused_everywhere_by_every_backend(
         assert not each.verify(commitments, scalars, bad, y, proof)
         assert not each.verify(commitments, scalars, z, bad, proof)
         assert not each.verify_many([true._replace(y=bad)])
-    # Numbers that are equal modulo r are not the same number.
+    # What is equal to the right number, or equal modulo r, is not that number.
+    generator = times(1)
+    for each in (ARKWORKS, ckzg_backend, PY_ECC):
+        assert not each.verify([generator], [True], 5, 1, INFINITY)
+        assert not each.verify([generator], [1], 5, True, INFINITY)
+        assert not each.verify([generator], [1], True, 1, INFINITY)
     for each in (ARKWORKS, ckzg_backend, PY_ECC):
         assert not each.verify(commitments, scalars, z + R, y, proof)
         assert not each.verify(commitments, scalars, z, y + R, proof)
