@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Callable
 from itertools import combinations
 
@@ -100,6 +102,18 @@ def test_errors_made_for_the_weights_known_before_change_the_weights() -> None:
 
     assert backend_arkworks._hold(forged, (first, second)), "the attack itself is wrong"
     assert not ARKWORKS.verify_many(forged)
+
+
+def test_the_weights_are_those_of_the_page() -> None:
+    hashed = b"holdfast/kzg-batch-weights/1\0" + struct.pack(">Q", len(BATCH))
+    for commitments, scalars, z, y, proof in BATCH:
+        numbers = b"".join(number.to_bytes(32, "big") for number in (*scalars, z, y))
+        hashed += struct.pack(">Q", len(commitments)) + b"".join(commitments) + numbers + proof
+    digest = hashlib.sha256(hashed).digest()
+
+    expected = [hashlib.sha256(digest + struct.pack(">Q", i)).digest()[:16] for i in range(len(BATCH))]
+
+    assert [weight.to_bytes(16, "big") for weight in weights(BATCH)] == expected
 
 
 def test_every_input_moves_every_weight_and_none_is_zero() -> None:
