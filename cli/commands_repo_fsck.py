@@ -139,6 +139,7 @@ def _report(home: Home, broken: list[FileDamage], *, repair: bool) -> CheckRepor
         report = check.repair(store) if repair else check.check(store)
         if repair:
             _list_lost(home, report)
+        findings += _pieces(home, repair=repair)
     counts = dict(report.counts)
     for finding in findings:
         counts[finding.kind] = counts.get(finding.kind, 0) + 1
@@ -160,6 +161,33 @@ def _pins(home: Home, *, repair: bool) -> list[Finding]:
         return []
     name = "the records"
     return [Finding(Kind.PIN, name, f"the pin {key.hex()} cannot be read", key) for key in keys]
+
+
+def _pieces(home: Home, *, repair: bool) -> list[Finding]:
+    """Damaged files of pieces that the node keeps for others; a repair leaves those that need the ledger."""
+    if not home.pieces.is_dir():
+        return []
+    from storage_node.blockstore.check import Finding, Kind
+    from storage_node.errors import StorageNodeError
+    from storage_node.piece_repair import PieceRepair, damaged_pieces
+
+    left: list[Finding] = []
+    pieces = PieceRepair(home.open_store(), home.open_rows(), lambda name: home.open_kzg().row(name))
+    for each in damaged_pieces(home.pieces):
+        name = f"meta/pieces/{each.path.name}"
+        if not repair:
+            left.append(Finding(Kind.PIECE, name, each.reason))
+            continue
+        try:
+            bar = meter("rebuilding", pieces.size_bytes(each.path))
+            try:
+                pieces.repair(each.path, bar.advance)
+            finally:
+                bar.finish()
+            note(f"{name} was damaged: made anew from its blocks")
+        except (StorageNodeError, OSError) as error:
+            left.append(Finding(Kind.PIECE, name, f"{error}; its node makes it anew when it runs"))
+    return left
 
 
 def _list_lost(home: Home, report: CheckReport) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ledger.transactions import PieceCommitment
 from merkledag import multihash
 from merkledag.cid import CID
-from proofs.commitment import SUBTREE_LEAVES, PieceRow, SumNode
+from proofs.commitment import PieceRow, SumNode
 from proofs.errors import DamagedBlock
 from proofs.kinds import ProofKind
 from proofs.manifest import Manifest
@@ -236,8 +236,7 @@ class Custody:
             self._intakes.pop(terms.key, None)
         self._upload_path(terms.key).unlink(missing_ok=True)
         if terms.proof is ProofKind.MERKLE:
-            small = (each for tree in (meta, data) for each in tree.rows if each.leaves <= SUBTREE_LEAVES)
-            self._rows.leave_to_piece(each.multihash for each in small)
+            self._rows.leave_to_piece(piece.rows())
 
     def _check_blocks(self, proof: ProofKind, layout: PieceLayout) -> None:
         """After rows that do not lead to the piece's roots: they are forgotten, to be made anew.
@@ -247,7 +246,7 @@ class Custody:
         """
         names = [*layout.meta, *layout.data]
         if proof is ProofKind.MERKLE:
-            self._rows.forget(names)
+            self._rows.forget_hashes(names)
         for name in names:
             with self._store.view(name) as data:
                 if not multihash.verify(name, data):

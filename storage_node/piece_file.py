@@ -211,6 +211,15 @@ def load_head(path: Path) -> PieceHead:
         return _head(path, header)
 
 
+def read_head(path: Path) -> PieceHead:
+    """As `load_head`, whatever is behind the header: for who makes the rest anew."""
+    with path.open("rb") as source:
+        start = source.read(_HEAD.size + MAX_HEADER_BYTES)
+    with _damage_named(path):
+        header, _ = _header(start)
+        return _head(path, header)
+
+
 def load(path: Path) -> PieceFile:
     """Map a piece's file. Raises CorruptStore for a damaged one, OSError."""
     with _damage_named(path):

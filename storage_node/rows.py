@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proofs.commitment import BlockCommitment, commit_block
+from proofs.commitment import SUBTREE_LEAVES, BlockCommitment, PieceRow, commit_block
 from storage_node.blockstore.interface import Blockstore
 from storage_node.commitments import Commitments
 from storage_node.errors import BlockNotFound, StorageNodeError
@@ -82,9 +82,13 @@ class ProofRows:
         """Drop the rows of blocks that are gone."""
         self._commitments.drop_many(multihashes)
 
-    def leave_to_piece(self, multihashes: Iterable[bytes]) -> None:
-        """Drop rows of blocks of one subtree: a piece's file has them, and proofs need no more."""
+    def forget_hashes(self, multihashes: Iterable[bytes]) -> None:
+        """Drop the rows, but leave those for KZG proofs."""
         self._commitments.drop_hashes(multihashes)
+
+    def leave_to_piece(self, rows: Iterable[PieceRow]) -> None:
+        """Drop what a piece's file has as well: all that a proof needs of blocks of one subtree."""
+        self.forget_hashes(row.multihash for row in rows if row.leaves <= SUBTREE_LEAVES)
 
     def begin(self, lengths: Mapping[bytes, int]) -> None:
         """Let other processes make the rows of stored blocks; goes on without waiting for them.

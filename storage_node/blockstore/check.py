@@ -59,6 +59,7 @@ class Kind(enum.Enum):
     FOREIGN = "foreign"  # a file that is none of ours; left alone
     ASIDE = "aside"  # a damaged file that a salvage has left: for whoever misses something
     LEASE = "lease"  # of a process that is gone; repaired by deletion
+    PIECE = "piece"  # a held piece's file; repaired from the blocks (`piece_repair.py`), or by its node
     PIN = "pin"  # cannot be read; repaired: its key says what was pinned (`meta_salvage.py`)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from cli.home import Home
 from storage_node.blockstore.page_survey import survey
 from storage_node.blockstore.pages import PageFile
 from tests.cli.conftest import Holdfast
+from tests.cli.test_backup import a_node_with_a_piece
 
 
 def branches(path: Path) -> list[int]:
@@ -43,6 +45,25 @@ def test_a_damaged_tree_of_blocks_is_named_and_made_anew(holdfast: Holdfast, tmp
     assert holdfast("repo", "gc", "--json").json["freed_blocks"] == 0
     Path(done["aside"]).unlink()
     assert holdfast("repo", "fsck", "--json").json["clean"]
+
+
+def test_a_damaged_piece_file_is_named_and_made_anew_from_its_blocks(holdfast: Holdfast) -> None:
+    holdfast("init")
+    with Home.locate() as home:
+        a_node_with_a_piece(home)
+    (path,) = home.pieces.iterdir()
+    whole = path.read_bytes()
+    holdfast("repo", "fsck")
+    for damaged in (whole[:-1], whole[:-1] + b"x", whole[:400] + b"junk" + whole[404:]):
+        path.write_bytes(damaged)
+        assert path.name in holdfast("repo", "fsck", code=4).stderr
+        assert "damaged" in holdfast("repo", "gc", code=4).stderr  # what it needs cannot be told
+        mended = holdfast("repo", "fsck", "--repair")
+        assert "made anew from its blocks" in mended.stderr
+        assert path.read_bytes() == whole
+        holdfast("repo", "fsck")
+    path.write_bytes(whole[:30] + b"junk" + whole[34:])
+    assert "its node makes it anew" in holdfast("repo", "fsck", "--repair", code=4).stderr
 
 
 def test_lost_blocks_and_lost_records_are_told(holdfast: Holdfast, tmp_path: Path) -> None:
