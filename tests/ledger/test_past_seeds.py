@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -39,6 +40,7 @@ class Chronicle(World):
         return [(height, event) for height, event in self.told if event["kind"] == kind]
 
 
+@cache
 def a_few_periods() -> tuple[Chronicle, CID]:
     """Two datasets, one window that opened too late, and two spot challenges."""
     world = Chronicle()
