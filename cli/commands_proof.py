@@ -21,15 +21,20 @@ if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
     from ledger.engine.evidence import Evidence
     from merkledag.cid import CID
+    from proofs.kinds import ProofKind
     from storage_node.audit import Audited, Auditor
 
 RANDOM: Final = "random"
+MERKLE: Final = "merkle"
 WORDS: Final = "dataset ID, shard DEAL N, spot DEAL N; or a CID with --seed"
 MAX_SHARD: Final = 63
 DEFAULT_K: Final = 30
 MAX_K: Final = 512
 
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
+ProofOption = Annotated[
+    str, typer.Option("--proof", metavar="KIND", help="How: merkle, or kzg (slow to commit to).")
+]
 LeavesOption = Annotated[int, typer.Option("-k", "--leaves", metavar="N", help="Leaves of data to draw.")]
 
 app = new_app("Proofs of storage: take or make them, check them without a ledger, see what they show.")
@@ -51,6 +56,7 @@ def make(
         str, typer.Option("--seed", metavar="HEX|random", help="What draws the leaves.", show_default=False)
     ] = "",
     leaves: LeavesOption = DEFAULT_K,
+    proof: ProofOption = MERKLE,
     ledger: LedgerFlag = "",
     json_output: JsonFlag = False,
 ) -> None:
@@ -63,12 +69,12 @@ def make(
     home = Home.locate()
     match what:
         case [cid] if seed:
-            checked = _of_content(home, cid_argument(cid), seed, leaves)
+            checked = _of_content(home, cid_argument(cid), _kind(proof), seed, leaves)
         case [_]:
             raise usage(f"say with --seed what draws the leaves, or name what the ledger has: {WORDS}")
         case _:
-            if seed:
-                raise usage("the ledger's seeds are its own: --seed goes with a CID alone")
+            if seed or proof != MERKLE:
+                raise usage("the ledger has its own seeds and kinds: --seed and --proof go with a CID alone")
             checked = _of_ledger(home, what, period, height, ledger)
     if not checked.holds:
         failed = next(link for link in checked.verdict.links if link.holds is False)
@@ -103,23 +109,32 @@ def _tell_made(document: dict[str, Any]) -> None:
 # Between two people.
 
 
-def _of_content(home: Home, cid: CID, seed: str, k: int) -> Checked:
+def _of_content(home: Home, cid: CID, kind: ProofKind, seed: str, k: int) -> Checked:
     drawn_from = secrets.token_bytes(HASH_BYTES) if seed == RANDOM else hexadecimal(seed, "--seed")
     _check_leaves(k)
     with home:
-        auditor, audited = _commit(home, cid)
+        auditor, audited = _commit(home, cid, kind)
         file = auditor.prove(audited, drawn_from, min(k, audited.content.data.sum))
     content = audited.content.commitment().hex()
     return check(home, file, Wanted(commitment=content, seed=drawn_from.hex(), k=k))
 
 
-def _commit(home: Home, cid: CID) -> tuple[Auditor, Audited]:
+def _commit(home: Home, cid: CID, kind: ProofKind) -> tuple[Auditor, Audited]:
     from storage_node.errors import BlockNotFound, IncompleteDag
 
     try:
-        return commit_content(home, cid)
+        return commit_content(home, cid, kind)
     except (BlockNotFound, IncompleteDag) as error:
         raise not_found(str(error)) from error
+
+
+def _kind(name: str) -> ProofKind:
+    from proofs.kinds import ProofKind
+
+    try:
+        return ProofKind(name)
+    except ValueError:
+        raise usage(f"--proof {name!r}: merkle or kzg") from None
 
 
 def _check_leaves(k: int) -> None:
@@ -130,13 +145,14 @@ def _check_leaves(k: int) -> None:
 @app.command("commit")
 def commit(
     cid: Annotated[str, typer.Argument(metavar="CID", help="Content that is whole in the local store.")],
+    proof: ProofOption = MERKLE,
     json_output: JsonFlag = False,
 ) -> None:
     """Print the commitment to content of yours: with it you can check a friend's copy without your own."""
-    root = cid_argument(cid)
+    root, kind = cid_argument(cid), _kind(proof)
     home = Home.locate()
     with home:
-        _, audited = _commit(home, root)
+        _, audited = _commit(home, root, kind)
     content = audited.content
     commitment = content.commitment().hex()
     if json_output:

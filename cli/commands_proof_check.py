@@ -108,7 +108,9 @@ def _sum_up(checked: Checked) -> None:
         return
     challenge, shown = checked.shown
     about = checked.verdict.about
-    what = f"could read the drawn leaves ({sum(len(unit.data) for unit in shown)} bytes)"
+    unit_bytes = challenge.kind.rules.unit_bytes
+    size_bytes = sum(min(unit_bytes, unit.length - unit.unit * unit_bytes) for unit in shown)
+    what = f"could read the drawn leaves ({size_bytes} bytes)"
     if about is not None:
         when = f"{time_text(about.drawn_at)} and {time_text(about.proven_at)}"
         text(f"{'so':11}  whoever has the key of {peer_text(about.node)} {what} between {when}")
@@ -120,7 +122,7 @@ def _sum_up(checked: Checked) -> None:
         return
     total, k = challenge.data.sum, len(challenge.data_leaves())
     found = detection(total, -(-total // ONE_PERCENT), k)
-    text(f"{'':11}  had 1 % of the data been lost, {found:.0%} of such proofs would fail")
+    text(f"{'':11}  had 1 % of the leaves been lost, {found:.0%} of such proofs would fail")
     text(f"{'not shown':11}  where the bytes lie, whether they were fetched for it, which files they are of")
 
 

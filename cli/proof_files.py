@@ -8,7 +8,7 @@ import typer
 
 from cli.arguments import account_argument
 from cli.home import Home
-from cli.output import invalid, meter, text, usage
+from cli.output import invalid, meter, size_text, text, usage
 from cli.streams import read_input
 from ledger.engine.verdict import Anchor, Link, Verdict
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from merkledag.cid import CID
     from proofs.audit import AuditFile
     from proofs.challenge import Challenge
+    from proofs.kinds import ProofKind
     from proofs.walk import ShownUnit
     from storage_node.audit import Audited, Auditor
 
@@ -189,7 +190,7 @@ def _commitment_link(home: Home, file: AuditFile, given: str, against: list[str]
         holds = hexadecimal(given, "--commitment") == found
         says = "that is the commitment that you keep" if holds else f"the file is of commitment {found.hex()}"
         return Link(name, holds, f"{says}, of {file.content.cid}" if holds else says)
-    own = own_commitment(home, file.content.cid)
+    own = own_commitment(home, file.content.cid, file.content.kind)
     if own is None:
         says = "give the --commitment that you keep: anybody can make a proof of other bytes than those"
         return Link(name, None, f"{says} of {file.content.cid}, which is not here")
@@ -199,7 +200,7 @@ def _commitment_link(home: Home, file: AuditFile, given: str, against: list[str]
     return Link(name, holds, f"{says} that {file.content.cid} has in the local store")
 
 
-def own_commitment(home: Home, cid: CID) -> bytes | None:
+def own_commitment(home: Home, cid: CID, kind: ProofKind) -> bytes | None:
     """The commitment of content that is whole in the local store, else None."""
     from storage_node.errors import BlockNotFound, IncompleteDag
 
@@ -207,21 +208,27 @@ def own_commitment(home: Home, cid: CID) -> bytes | None:
         return None
     with home:
         try:
-            return commit_content(home, cid)[1].content.commitment()
+            return commit_content(home, cid, kind)[1].content.commitment()
         except (BlockNotFound, IncompleteDag):
             return None
 
 
-def commit_content(home: Home, cid: CID) -> tuple[Auditor, Audited]:
+def commit_content(home: Home, cid: CID, kind: ProofKind) -> tuple[Auditor, Audited]:
     """Commits to content in the local store of an open home; raises as `Auditor.commit`."""
+    from proofs.kinds import ProofKind
     from storage_node.audit import Auditor
 
-    auditor = Auditor(home.open_store(), home.open_rows())
-    line = meter("committed", None)
+    auditor = Auditor(home.open_store(), home.open_rows(), home.open_kzg())
+    as_text = _blobs_text if kind is ProofKind.KZG else size_text
+    line = meter("committed", None, as_text=as_text)
     try:
-        return auditor, auditor.commit(cid, line.expect, line.advance)
+        return auditor, auditor.commit(cid, kind, line.expect, line.advance)
     finally:
         line.finish()
+
+
+def _blobs_text(count: float) -> str:
+    return f"{count:,.0f} blobs"
 
 
 def _seed_link(file: AuditFile, given: str, against: list[str]) -> Link:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cli.home import Home
 from cli.output import count_text
 from cli.proof_files import Checked
+from merkledag import multihash
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.errors import MerkledagError
@@ -100,7 +101,8 @@ class Leaf:
     def line(self) -> str:
         """For people, below its heading."""
         name = f"{self.tree} {self.number}"
-        where = f"{self.what} /{self.path.partition('/')[2]}" if self.path else self.what
+        below = self.path.partition("/")[2]
+        where = f"{self.what} /{below}" if below else self.what
         if self.last:
             where += f" bytes {self.first} to {self.last - 1}"
         elif self.detail:
@@ -174,7 +176,10 @@ def _compare(home: Home, challenge: Challenge, leaves: list[Leaf]) -> None:
             with block as view:
                 is_same = view[leaf.start : leaf.end] == leaf.unit.data and len(view) == leaf.unit.length
         else:
-            is_same = home.open_kzg().row(leaf.unit.multihash).each()[leaf.unit.unit] == leaf.unit.data
+            with block as view:
+                is_whole = multihash.verify(leaf.unit.multihash, view)
+            row = home.open_kzg().row(leaf.unit.multihash) if is_whole else None
+            is_same = row is not None and row.each()[leaf.unit.unit : leaf.unit.unit + 1] == [leaf.unit.data]
         leaf.local = "same" if is_same else "differs"
 
 

@@ -209,6 +209,21 @@ def test_other_bytes_here_are_told(holdfast: Holdfast, friends: Friends, content
     assert "1 OTHER than here" in said.text
 
 
+def test_a_copy_is_audited_by_kzg(holdfast: Holdfast, friends: Friends, tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"kept" * 500)
+    content = holdfast.add(tmp_path / "small")
+    commitment = holdfast("proof", "commit", content, "--proof", "kzg").text
+    assert commitment != holdfast("proof", "commit", content).text
+    holdfast("proof", "make", content, "--proof", "kzg", "--seed", SEED, "-o", friends.file)
+    found = friends.verify("--commitment", commitment, "--seed", SEED)
+    assert (found["verified"], found["proof"]) == (True, "kzg")
+    assert friends.verify("--commitment", commitment, "--seed", OTHER, code=4)["verified"] is False
+    told = holdfast("proof", "explain", friends.file, "--json").json
+    [leaf] = told["leaves"]
+    assert (leaf["file_from"], leaf["file_to"], leaf["local"]) == (0, 2_000, "same")
+    holdfast.fails(2, "proof", "commit", content, "--proof", "other")
+
+
 # Out of a ledger.
 
 
