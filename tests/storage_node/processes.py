@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,11 @@ def start_python(code: str, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         env=environment(),
     )
+
+
+def wait_for_end(process: int, patience_s: float = 30) -> bool:
+    """Whether the process of a pidfd ends in time."""
+    try:
+        return bool(select.select([process], [], [], patience_s)[0])
+    finally:
+        os.close(process)

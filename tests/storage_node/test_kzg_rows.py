@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
@@ -23,7 +24,9 @@ from storage_node.kzg_rows import KzgRows
 from storage_node.meta import Meta, Table
 from storage_node.piece import piece_tree
 from tests.storage_node.blockstore_conformance import block
-from tests.storage_node.kzg_workers import P, T, Threads, committer, setup
+from tests.storage_node.content import a_store
+from tests.storage_node.kzg_workers import SETUP, P, T, Threads, committer, setup
+from tests.storage_node.processes import start_python, wait_for_end
 
 LENGTHS = (0, 1, 5_000, BLOB_BYTES, BLOB_BYTES + 1, 2 * BLOB_BYTES + 40)
 
@@ -185,3 +188,56 @@ async def test_a_piece_of_them_counts_blobs_and_has_roots_of_its_own_kind(world:
     length = (BLOB_BYTES + 1).to_bytes(4, "big")
     root = hashlib.sha256(b"\x06" + length + inner_hash(first, second)).digest()
     assert tree.rows[4] == PieceRow(names[4], 2, root)
+
+
+CHILD = """
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from storage_node.blockstore.store import open_store
+from storage_node.kzg_commitments import KzgCommitments
+from storage_node.kzg_rows import Committer, KzgRows
+from storage_node.meta import Meta
+from storage_node.worker_pool import WorkerPool
+
+folder = Path(sys.argv[1])
+store = open_store(folder / "blocks", reserve_bytes=0)
+pool = WorkerPool(workers=1)
+print(pool.run(os.getpid).result(), flush=True)
+rows = KzgRows(store, KzgCommitments(Meta(folder / "meta")), Committer(pool, sys.argv[2]))
+
+def advance(done, total):
+    print(done, flush=True)
+    if done:
+        sys.stdin.readline()  # nobody writes one: it waits here until it is killed
+
+asyncio.run(rows.prepare(list(store.keys()), advance))
+"""
+
+
+async def test_after_a_kill_it_goes_on_where_it_was_and_leaves_no_process(
+    world: World, tmp_path: Path
+) -> None:
+    store = a_store(tmp_path / "blocks")
+    store.put_many(world.blocks.items())
+    with start_python(CHILD, str(tmp_path), str(SETUP)) as child:
+        assert child.stdout is not None
+        worker = int(child.stdout.readline())
+        assert int(child.stdout.readline()) == 0
+        assert int(child.stdout.readline()) > 0
+        gone = os.pidfd_open(worker)
+        child.kill()
+        child.wait()
+    assert wait_for_end(gone)
+    kept = [row for row in map(world.again().find, world.blocks) if row is not None]
+    left = 9 - sum(row.leaves for row in kept)
+    assert 0 < left < 9
+    told: list[tuple[int, int]] = []
+    await KzgRows(store, KzgCommitments(world.meta), committer(world.threads)).prepare(
+        world.blocks, lambda *each: told.append(each)
+    )
+    assert told[-1] == (left, left)
+    assert world.threads.done == left
+    store.close()

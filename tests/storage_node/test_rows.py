@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -23,7 +22,7 @@ from storage_node.rows import ProofRows
 from storage_node.worker_pool import WorkerPool
 from tests.storage_node.blockstore_conformance import block
 from tests.storage_node.content import a_store
-from tests.storage_node.processes import start_python
+from tests.storage_node.processes import start_python, wait_for_end
 
 SIZES = (0, 1, 1024, 1025, 131_072, 131_073, 300_000, 1_048_576)
 
@@ -247,11 +246,3 @@ def test_after_a_kill_it_goes_on_where_it_was_and_leaves_no_process(
     assert 0 < done < 100
     ProofRows(store, commitments).ensure(blocks, no_progress)
     assert len(here) == 100 - done
-
-
-def wait_for_end(process: int, patience_s: float = 30) -> bool:
-    """Whether the process of a pidfd ends in time."""
-    try:
-        return bool(select.select([process], [], [], patience_s)[0])
-    finally:
-        os.close(process)
