@@ -156,7 +156,7 @@ class Application(Queries, GovernanceQueries):
         if isinstance(found, TxResult):
             return found
         refused = check_envelope(found, self.params, self.time)
-        refused = refused or self._pending.check(found, self.account(found.tx.account))
+        refused = refused or self._pending.check(found, self.account(found.tx.account), self.height)
         if refused is None and is_proof(found.tx.body):
             refused = execute.check_proof(self._committed_context(), found)
         if refused is None:
@@ -234,8 +234,10 @@ class Application(Queries, GovernanceQueries):
                     self._dropped[raw] = result
         finally:
             self._state.drop()
-        for raw in self._dropped:
-            self.forget(raw)
+        for raw, result in self._dropped.items():
+            found = self._reader.read(raw)
+            if not isinstance(found, TxResult):
+                self._pending.note_result(found, result.code, self.height)
         return chosen
 
     @property
@@ -334,11 +336,9 @@ class Application(Queries, GovernanceQueries):
         self._params = self._params_in_force()
         for raw, result in zip(done.txs[1:], done.results[1:], strict=True):
             found = self._reader.read(raw)
-            if isinstance(found, TxResult):
-                continue
-            if not result.ok:
-                self._pending.forget(found)
-            self._pending.forget_below(found.tx.account, self.account(found.tx.account).nonce)
+            if not isinstance(found, TxResult):
+                self._pending.note_result(found, result.code, self.height)
+                self._pending.forget_below(found.tx.account, self.account(found.tx.account).nonce)
 
     def abort(self) -> None:
         """Forgets what `finalize_block` did."""

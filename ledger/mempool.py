@@ -129,7 +129,8 @@ class Pending:
 
     Half of the places are kept for proofs, so that no flood of others makes a provider miss its window. Of
     the proofs for one window or spot challenge one waits at a time: each costs a verification, and one that
-    fails costs its sender nothing.
+    fails costs its sender nothing. Whose proofs were invalid several times in a row waits for some blocks, so
+    that few accounts do not take the time that a block has for verifying others'.
     """
 
     def __init__(self) -> None:
@@ -137,9 +138,10 @@ class Pending:
         self._proofs: dict[CID, Hashable] = {}
         self._proven: set[Hashable] = set()
         self._count = 0
+        self._invalid: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # how many in a row, last height
 
-    def check(self, found: ReadTx, record: AccountRecord) -> TxResult | None:
-        """Why a transaction may not wait, or that it does; None if it may be added.
+    def check(self, found: ReadTx, record: AccountRecord, height: int) -> TxResult | None:
+        """Why a transaction may not wait at this height, or that it does; None if it may be added.
 
         Its nonce has to be the account's next one, and all pending fees covered.
         """
@@ -157,6 +159,11 @@ class Pending:
             return TxResult(Code.NONCE_GAP, f"the next nonce is {following}", found.tx_id)
         if len(waiting) >= limits.MAX_PENDING_PER_ACCOUNT or not self._has_place(tx):
             return TxResult(Code.POOL_FULL, "too many transactions are pending; send it again", found.tx_id)
+        invalid, last = self._invalid.get(tx.account, (0, 0))
+        until = last + limits.INVALID_PROOF_WAIT_BLOCKS
+        if is_proof(tx.body) and invalid >= limits.MAX_INVALID_PROOFS and height < until:
+            why = f"{invalid} invalid proofs in a row; the next one is taken after block {until}"
+            return TxResult(Code.POOL_FULL, why, found.tx_id)
         if sum(each.fee for each in waiting.values()) + tx.fee > record.balance:
             return TxResult(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units", found.tx_id)
         return None
@@ -176,6 +183,18 @@ class Pending:
         if self._count >= limits.MAX_PENDING or _proven_by(tx) in self._proven:
             return False
         return is_proof(tx.body) or others < limits.MAX_PENDING // 2
+
+    def note_result(self, found: ReadTx, code: Code, height: int) -> None:
+        """What became of a transaction in a block or in a proposal; if it failed it waits no more."""
+        if code is not Code.OK:
+            self.forget(found)
+        if code is Code.INVALID_PROOF:
+            count, _ = self._invalid.pop(found.tx.account, (0, 0))
+            self._invalid[found.tx.account] = count + 1, height
+            if len(self._invalid) > limits.MAX_REMEMBERED_ACCOUNTS:
+                self._invalid.popitem(last=False)
+        elif code is Code.OK and is_proof(found.tx.body):
+            self._invalid.pop(found.tx.account, None)
 
     def forget(self, found: ReadTx) -> None:
         """The transaction waits no more; its nonce is free."""

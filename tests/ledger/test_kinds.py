@@ -15,7 +15,7 @@ from ledger.genesis import Params
 from ledger.proof_checker import Claim, cost_of, points_of
 from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
-from ledger.transactions import Accept, Answer, Beacon, CreateDeal, PieceCommitment, Prove, Spot
+from ledger.transactions import Accept, Answer, Beacon, CreateDeal, PieceCommitment, Prove, Spot, Transfer
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from proofs.challenge import Challenge
@@ -185,6 +185,27 @@ def test_the_bound_of_a_block_lets_a_hundred_default_proofs_in_and_any_single_on
     assert 100 < most // default < 200
     assert largest <= most
     assert points_of(ProofKind.MERKLE, 30, 10**6, 4, 10**6) == 0
+
+
+def test_whose_proofs_are_invalid_again_and_again_waits_and_takes_no_time_of_others() -> None:
+    """An invalid proof costs its sender nothing and others a verification, so an account may send three in a row,
+    then one in 16 blocks; a valid one begins anew."""
+    several = Several(2)
+    world, app = several.world, several.world.app
+    for _ in range(limits.MAX_INVALID_PROOFS):
+        assert proposed(several, several.txs(spoiled=[0])[:1]) == []
+    spoiled, right = several.txs(spoiled=[0])
+    refused = app.check_tx(spoiled)
+    assert refused.code is Code.POOL_FULL
+    assert app.check_tx(several.txs()[0]).code is Code.POOL_FULL
+    assert app.check_tx(world.tx(several.nodes[0], Transfer(key("client"), 1))).ok  # of its other business
+    assert proposed(several, [right]) == [right]
+    for _ in range(limits.INVALID_PROOF_WAIT_BLOCKS):
+        world.block()
+    again = several.txs()[0]
+    assert app.check_tx(again).code is Code.NONCE_USED  # the transfer waits under that nonce
+    world.block(again)
+    assert world.dataset(several.datasets[0]).record.proven
 
 
 @pytest.mark.parametrize("spoiled", [[], [1], [0, 2]])
