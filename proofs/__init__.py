@@ -1,6 +1,7 @@
 """Proofs of retrievability: commitments, challenges, proofs, erasure code and the beacon, all without I/O.
 
-Read in this order: `commitment` (blocks and pieces), `slot_tree` (datasets), `challenge` (what is drawn),
-`merkle_proof` (the proof and its verifier); then `erasure` and `manifest`; then `bls` and `beacon`. The bytes
-are specified in docs/proofs.md.
+Read in this order: `kinds` and `commitment` (blocks and pieces), `slot_tree` (datasets), `challenge` (what is
+drawn), `walk` (from a dataset's root to what is drawn, for prover and verifier), `merkle_proof`, the package
+`kzg`, `proof` (the verifier of any kind); then `erasure` and `manifest`; then `bls` and `beacon`. The package
+`piece_cid` is Filecoin's. The bytes are specified in docs/proofs.md.
 """
