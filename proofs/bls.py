@@ -140,7 +140,7 @@ class Signed(NamedTuple):
 def count_valid(signed: Sequence[Signed], *, using: Backend | None = None) -> int:
     """How many come before the first one that `verify` says no to; all of them if there is none.
 
-    One pairing a key and one more, and about a third of the time of `verify` each; where one is bad, some
+    One pairing a key and one more, and two fifths of the time of `verify` each; where one is bad, some
     pairings more. A bad one passes with a probability of 2^−128 for each SHA-256 that its maker can afford,
     the weights being hashes of all that is given. Holds the points of all at once: give a few hundred.
     """

@@ -43,7 +43,7 @@ class Replay:
         return self.app.height
 
     def look_ahead(self, following: Sequence[GivenBlock]) -> None:
-        """Verifies the beacons of the blocks that `add` is given next together: a third of the time.
+        """Verifies the beacons of the blocks that `add` is given next together, in two fifths of the time.
 
         Judges nothing: a beacon that does not verify, or does not follow, is left to `add`.
         """
