@@ -188,8 +188,8 @@ def test_the_bound_of_a_block_lets_a_hundred_default_proofs_in_and_any_single_on
 
 
 def test_whose_proofs_are_invalid_again_and_again_waits_and_takes_no_time_of_others() -> None:
-    """An invalid proof costs its sender nothing and others a verification, so an account may send three in a row,
-    then one in 16 blocks; a valid one begins anew."""
+    """An invalid proof costs its sender nothing and others a verification: so three in a row, then one in 16
+    blocks; a valid one begins anew."""
     several = Several(2)
     world, app = several.world, several.world.app
     for _ in range(limits.MAX_INVALID_PROOFS):
