@@ -1,4 +1,4 @@
-"""Speeds and sizes of commitments, Merkle proofs, the erasure code and beacon signatures.
+"""Speeds and sizes of commitments, Merkle proofs and beacon signatures.
 
 Run from the repository's root: `python -m bench.proofs [--rounds N]`. Prints one JSON document on stdout
 and a table on stderr. The machine's own limits (SHA-256, plain zfec) are measured in the same run, in turns
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from proofs import bls, erasure, slot_tree
+from proofs import bls, slot_tree
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import PieceRow, PieceTree, commit_block
 from proofs.merkle_proof import prove, verify
@@ -125,34 +125,6 @@ def bench_merkle(rounds: int, pieces: int, challenges: int = 30) -> Figures:
     }
 
 
-def bench_erasure(rounds: int, k: int, m: int) -> Figures:
-    """Parity of a group of 1 MiB blocks, and its repair with as many members lost as can be."""
-    blocks = [os.urandom(MIB) for _ in range(k)]
-    parity = erasure.encode_group(k, m, blocks)
-    shares = dict(enumerate([*blocks, *parity]))
-    lost = {index: share for index, share in shares.items() if index >= m - k}
-    lengths = [MIB] * k
-    result: Figures = {"k": k, "m": m}
-    names = ["tables", "zfec"] if erasure.backend().NAME == "zfec" else ["tables"]
-    works: list[Callable[[], object]] = []
-    for name in names:
-        using = erasure.backend(name)
-        works.append(lambda using=using: erasure.encode_group(k, m, blocks, using=using))  # type: ignore[misc]
-        works.append(lambda using=using: erasure.decode_group(k, m, lost, lengths, using=using))  # type: ignore[misc]
-    if "zfec" in names:
-        import zfec
-
-        plain = zfec.Encoder(k, m)
-        works.append(lambda: plain.encode(tuple(blocks), tuple(range(k, m))))
-    times = timed(rounds, *works)
-    for index, name in enumerate(names):
-        result[f"{name} encode MB/s"] = k * MIB / times[2 * index] / 1e6
-        result[f"{name} decode MB/s"] = k * MIB / times[2 * index + 1] / 1e6
-    if "zfec" in names:
-        result["plain zfec encode MB/s"] = k * MIB / times[-1] / 1e6
-    return result
-
-
 def bench_beacon(rounds: int) -> Figures:
     """One beacon signature, made and verified with the backend that is used here."""
     signer = bls.BlsSigner.from_seed(bytes(32))
@@ -173,7 +145,6 @@ def main() -> None:
     report: dict[str, Figures | list[Figures]] = {
         "commitment": bench_commitment(rounds),
         "merkle": [bench_merkle(rounds, pieces) for pieces in (1, 32, 1024)],
-        "erasure": [bench_erasure(rounds, k, m) for k, m in ((2, 3), (4, 6), (10, 16))],
         f"beacon, {bls.backend().NAME}": bench_beacon(rounds),
     }
     print(json.dumps(report, indent=1))
