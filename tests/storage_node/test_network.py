@@ -157,17 +157,24 @@ async def test_a_node_with_damaged_disk_heals_itself_from_its_siblings(network: 
     assert victim.node.runner.tally.proofs == 2
 
 
-async def test_a_node_whose_piece_files_are_gone_makes_them_anew(network: Network) -> None:
-    await network.add_providers(3, heal=True)
+async def test_nodes_whose_piece_files_are_gone_or_damaged_make_them_anew(network: Network) -> None:
+    """From their own blocks, though they may not fetch: one after a restart, the others in the window."""
+    await network.add_providers(3)
     client = await a_client(network)
     deal = await stored(network, client, add_files(client.store, FILES), periods=2)
-    node = network.provider((await client.ledger.deal(deal)).shards[0].provider)
-    await node.stop()
-    for path in (node.home.folder / "pieces").iterdir():
+    first, *others = [network.provider(each.provider) for each in (await client.ledger.deal(deal)).shards]
+    await first.node.stop()
+    for path in (first.home.folder / "pieces").iterdir():
         path.unlink()
-    await node.start()
+    first.home.rows.forget(first.home.store.keys())
+    await first.node.start()
+    for node in others:
+        for path in (node.home.folder / "pieces").iterdir():
+            whole = path.read_bytes()
+            path.write_bytes(whole[:600] + bytes(len(whole) - 600))
     await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
     assert not network.seen("fault")
+    assert [node.node.runner.tally.proofs for node in (first, *others)] == [2] * (1 + len(others))
 
 
 async def test_client_and_node_may_share_one_store_and_its_garbage_collection(network: Network) -> None:
