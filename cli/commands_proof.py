@@ -13,7 +13,7 @@ from cli.arguments import cid_argument
 from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag, NewFileOption
-from cli.output import CommandError, count_text, emit, invalid, not_found, note, size_text, text, usage
+from cli.output import count_text, emit, invalid, not_found, note, size_text, text, usage
 from cli.proof_files import HASH_BYTES, Checked, Wanted, about_document, check, commit_content, hexadecimal
 from cli.streams import check_binary_stdout, is_stdout
 
@@ -237,7 +237,7 @@ def _period_of(dataset: bytes, period: int | None) -> Question:
         found = await client.period_proof(dataset, period)
         body = found.transaction().to_json()["body"]
         if body.get("dataset") != dataset.hex() or period not in (None, body["period"]):
-            raise CommandError(f"{client.url} gave another proof than was asked for")
+            raise invalid(f"{client.url} gave another proof than was asked for")
         return found
 
     return asked
@@ -261,7 +261,7 @@ def _spot_of(deal: CID, shard: int, height: int | None) -> Question:
         found = await client.spot_proof(deal, shard, height)
         body = found.transaction().to_json()["body"]
         if (body.get("deal"), body.get("shard")) != (str(deal), shard):
-            raise CommandError(f"{client.url} gave another proof than was asked for")
+            raise invalid(f"{client.url} gave another proof than was asked for")
         return found
 
     return asked

@@ -29,6 +29,7 @@ from cli.proof_files import (
 
 if TYPE_CHECKING:
     from cli.proof_places import Leaf
+    from ledger.engine.verdict import About
 
 ONE_PERCENT = 100
 OUTCOMES = ("same", "differs", "absent")
@@ -100,7 +101,6 @@ def _document(checked: Checked) -> dict[str, Any]:
 
 def _sum_up(checked: Checked) -> None:
     """What follows from it, and what does not."""
-    from cli.times import time_text
     from merkledag.peer import peer_text
     from proofs.challenge import detection
 
@@ -112,8 +112,7 @@ def _sum_up(checked: Checked) -> None:
     size_bytes = sum(min(unit_bytes, unit.length - unit.unit * unit_bytes) for unit in shown)
     what = f"could read the drawn leaves ({size_bytes} bytes)"
     if about is not None:
-        when = f"{time_text(about.drawn_at)} and {time_text(about.proven_at)}"
-        text(f"{'so':11}  whoever has the key of {peer_text(about.node)} {what} between {when}")
+        text(f"{'so':11}  whoever has the key of {peer_text(about.node)} {what} {_when(checked, about)}")
     elif "seed" in checked.against:
         text(f"{'so':11}  whoever answered {what} after the seed was sent")
     else:
@@ -124,6 +123,18 @@ def _sum_up(checked: Checked) -> None:
     found = detection(total, -(-total // ONE_PERCENT), k)
     text(f"{'':11}  had 1 % of the leaves been lost, {found:.0%} of such proofs would fail")
     text(f"{'not shown':11}  where the bytes lie, whether they were fetched for it, which files they are of")
+
+
+def _when(checked: Checked, about: About) -> str:
+    """Between when the leaves could be read, as far as somebody vouches for it."""
+    from cli.times import time_text
+
+    drawn = time_text(about.drawn_at)
+    if {"operator", "ledger"} & set(checked.against):
+        return f"between {drawn} and {time_text(about.proven_at)}"
+    if about.period is not None:  # the state says that it was in time
+        return f"between {drawn} and {time_text(about.closes_at)}"
+    return f"after {drawn}"
 
 
 def explain(
@@ -192,7 +203,8 @@ def _tell(checked: Checked) -> None:
         else:
             text(f"{'spot':11}  of shard {document['shard']} of deal {document['deal']}")
         text(f"{'drawn':11}  {time_text(document['drawn_at'])}")
-        text(f"{'proven':11}  {time_text(document['time'])}, block {document['height']}")
+        vouched = "" if {"operator", "ledger"} & set(checked.against) else " (as the file says)"
+        text(f"{'proven':11}  {time_text(document['time'])}, block {document['height']}{vouched}")
     challenge, shown = checked.shown
     total = challenge.data.sum + challenge.meta.sum
     text(f"{'leaves':11}  {len(shown)} of {total} were drawn, by seed {challenge.seed.hex()}")

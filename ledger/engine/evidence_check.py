@@ -133,6 +133,8 @@ class _Check:
             if anchor.app_hash != found:
                 raise Broken(f"the state has app hash {found.hex()}, not the one that was given")
             said.append("the state has the app hash that you gave")
+            if anchor.operator is None:
+                said.append("but for the block's time and transactions nobody vouched")
         if not said:
             raise NotChecked("nobody said whose key that ought to be")
         return ", ".join(said)
