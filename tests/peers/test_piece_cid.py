@@ -58,9 +58,9 @@ def test_they_take_and_refuse_the_same_cids(boxo: support.Peer) -> None:
         padding = rng.choice([0, 1, below - 1, below, below + 1, rng.randrange(2 * below)])
         digest = varint.encode(padding) + bytes([height]) + rng.randbytes(32)
         cids.append(CID(1, RAW, varint.encode(PADBINTREE) + varint.encode(len(digest)) + digest))
-    (results,) = boxo.run([{"do": "piece-cid", "cids": [str(cid) for cid in cids]}])
+    (answer,) = boxo.run([{"do": "piece-cid", "cids": [str(cid) for cid in cids]}])
     refused = 0
-    for cid, theirs in zip(cids, results, strict=True):
+    for cid, theirs in zip(cids, answer["read"], strict=True):
         if "error" in theirs:
             refused += 1
             with pytest.raises(InvalidPieceCID):

@@ -42,7 +42,7 @@ func commitToPiece(_ context.Context, job pieceJob) (any, error) {
 	return done, nil
 }
 
-// {"do": "piece-cid", "cids": […]} → per CID {"v1", "payload"} of a piece CID of version 2, or {"error"}.
+// {"do": "piece-cid", "cids": […]} → {"read"}: per CID {"v1", "payload"} of a piece CID of version 2, or {"error"}.
 type pieceCidJob struct {
 	Cids []string `json:"cids"`
 }
@@ -57,7 +57,7 @@ func readPieceCids(_ context.Context, job pieceCidJob) (any, error) {
 		}
 		results = append(results, map[string]any{"v1": v1.String(), "payload": payload})
 	}
-	return results, nil
+	return map[string]any{"read": results}, nil
 }
 
 func readPieceCid(text string) (cid.Cid, uint64, error) {
