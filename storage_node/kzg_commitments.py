@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
-from proofs.kzg.blob_commitments import BlobCommitments as BlobCommitments
+from proofs.kzg.blob_commitments import BlobCommitments
 from proofs.kzg.points import POINT_BYTES
 from storage_node.meta import Meta, Table
 

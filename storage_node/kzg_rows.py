@@ -15,12 +15,13 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from merkledag import multihash
 from proofs.kinds import ProofKind
+from proofs.kzg.blob_commitments import BlobCommitments
 from proofs.kzg.blobs import blobs_of
 from proofs.kzg.setup import Setup
 from storage_node import kzg_worker
 from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import BlockNotFound, DamagedBlock, WorkersLost
-from storage_node.kzg_commitments import BlobCommitments, KzgCommitments
+from storage_node.kzg_commitments import KzgCommitments
 
 # What one core needs for a full blob, to tell how long it will take before it begins.
 BLOB_S = 0.12

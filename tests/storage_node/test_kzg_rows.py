@@ -15,11 +15,12 @@ from merkledag.cid import CID
 from proofs.commitment import PieceRow, inner_hash
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
+from proofs.kzg.blob_commitments import BlobCommitments
 from proofs.kzg.blobs import BLOB_BYTES
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.commitments import Commitments
 from storage_node.errors import BlockNotFound, DamagedBlock, WorkersLost
-from storage_node.kzg_commitments import BlobCommitments, KzgCommitments
+from storage_node.kzg_commitments import KzgCommitments
 from storage_node.kzg_rows import KzgRows
 from storage_node.meta import Meta, Table
 from storage_node.piece import piece_tree
