@@ -2,5 +2,6 @@
 
 Read in this order: `field` (numbers), `blobs` (how a block becomes polynomials), `polynomial` (arithmetic on
 them), `points` (what counts as the bytes of a point), `setup` (the ceremony's points), `backend` (commit,
-open, verify), `blob_commitments` (what stands for a block), `proof` (of a period). The bytes are specified in docs/proofs.md, "KZG proof".
+open, verify), `blob_commitments` (what stands for a block), `proof` (what answers a challenge). The bytes are
+specified in docs/proofs.md, "KZG proof".
 """
