@@ -2,6 +2,6 @@
 
 Read in this order: `kinds` and `commitment` (blocks and pieces), `slot_tree` (datasets), `challenge` (what is
 drawn), `walk` (from a dataset's root to what is drawn, for prover and verifier), `merkle_proof`, the package
-`kzg`, `proof` (the verifier of any kind); then `erasure` and `manifest`; then `bls` and `beacon`. The package
-`piece_cid` is Filecoin's. The bytes are specified in docs/proofs.md.
+`kzg`, `proof` (the verifier of any kind); then `erasure`, `manifest` and `erasure_groups`; then `bls` and
+`beacon`. The package `piece_cid` is Filecoin's. The bytes are specified in docs/proofs.md.
 """
