@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 app = new_app("Deals: what one pays nodes to keep.")
 MERKLE, KZG = "merkle", "kzg"
-PUBLIC = "what is stored is public to whoever has its CID, and challenged bytes are written on the ledger"
+PUBLIC = "what is stored is public to whoever has its CID"
+SHOWN = ", and challenged bytes are written on the ledger"
 
 
 def store(
@@ -200,7 +201,7 @@ async def _explain(plan: StorePlan, preparation: Preparation | None, wire: Wire,
     if preparation is not None:
         for line in preparation.sentences():
             note(line)
-    note(PUBLIC)
+    note(PUBLIC + (SHOWN if preparation is None else ""))
     balance = (await wire.ledger.account(wire.sender.account)).balance
     left = balance - quote.total
     note(f"balance  {amount_text(balance)}, {f'{amount_text(left)} after it' if left >= 0 else 'not enough'}")

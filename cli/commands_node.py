@@ -150,7 +150,12 @@ def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
         state = f"the ledger at {found['ledger']} does not answer: nothing can be proven"
     text(f"state     {state}")
     text(f"store     {store['blocks']} blocks, {size_text(store['bytes'])} of {offered}")
-    text(f"shards    {len(found['shards'])} held, {len(found['offered'])} on offer")
+    by_kzg = sum(each["proof"] == "kzg" for each in found["shards"])
+    kzg = f" ({by_kzg} by KZG)" if by_kzg else ""
+    text(f"shards    {len(found['shards'])} held{kzg}, {len(found['offered'])} on offer")
+    for each in found["preparing"]:
+        done = f"{each['blobs']} of {each['of_blobs']} blobs committed to"
+        text(f"preparing shard {each['shard']} of deal {each['deal']}: {done}")
     text(f"proofs    {tally} since the start")
     if found["last_problem"]:
         text(f"problem   {found['last_problem']}")

@@ -177,6 +177,7 @@ def _document(found: Earnings) -> dict[str, Any]:
                 "deal": str(kept.view.id),
                 "shard": kept.index,
                 "status": kept.shard.status.value,
+                "proof": kept.view.deal.proof.value,
                 "paid": kept.shard.paid,
                 "due": kept.due,
                 "to_come": kept.to_come,
@@ -209,7 +210,8 @@ def _print(found: Earnings) -> None:
         text(f"deal      {deal or 'none (fees and fines)'}: {amount_text(totals.net)} net")
     for kept in found.shards:
         money = f"{amount_text(kept.shard.paid)} paid, {amount_text(kept.to_come)} to come"
-        text(f"shard     {kept.view.id} {kept.index}: {kept.shard.status.value}, {money}")
+        state = f"{kept.shard.status.value}, {kept.view.deal.proof.value}"
+        text(f"shard     {kept.view.id} {kept.index}: {state}, {money}")
 
 
 def _print_csv(found: Earnings) -> None:

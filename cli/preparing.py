@@ -46,14 +46,13 @@ class Preparation:
 
     def sentences(self) -> list[str]:
         """For people."""
-        cores = count_text(self.cores, "core")
-        here = f"{count_text(self.blobs, 'blob')} to commit to here: about {_about(self.seconds)} on {cores}"
-        if self.made_before:
-            here += f" ({self.made_before} are made already)"
+        made = f" ({self.made_before} are made already)" if self.made_before else ""
+        here = f"{count_text(self.blobs, 'blob')} to commit to here{made}"
+        on = count_text(self.cores, "core")
         return [
-            f"proof    KZG, {here}; interrupted, it goes on where it was",
-            f"         each node does so for its shard before it accepts: up to "
-            f"{_about(self.seconds_of_a_node)} on one core",
+            f"proof    KZG: {here}, about {_about(self.seconds)} on {on}",
+            "         interrupted, it goes on where it was; each node does so for its shard before it "
+            f"accepts: up to {_about(self.seconds_of_a_node)} on one core",
         ]
 
 

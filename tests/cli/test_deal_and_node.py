@@ -278,3 +278,30 @@ def test_a_shard_is_challenged_out_of_turn(net: Net) -> None:
     ]
     assert net.json("node", "earnings")["spots"] == (PARAMS.proof_fee if answered else 0)
     net.run("deal", "spot", deal, "1", "--yes", code=3)
+
+
+def test_a_deal_can_be_proven_by_kzg_and_is_told_apart(net: Net) -> None:
+    cid = net.commands("add", "-Q", "-", stdin=b"a content of its own").text
+    plan = net.json("store", cid, "--for", "5h", "--proof", "kzg", "--dry-run")
+    blobs = plan["preparation"]["blobs"]
+    assert plan["proof"] == "kzg"
+    assert plan["preparation"]["seconds"] > 0
+    made = net.json("store", cid, "--for", "5h", "--proof", "kzg", "--yes")
+    assert {name: made[name] for name in ("proof", "price", "escrow")} == {
+        name: plan[name] for name in ("proof", "price", "escrow")
+    }
+    again = net.json("store", cid, "--for", "5h", "--proof", "kzg", "--dry-run")
+    assert again["existing"] == made["deal"]
+    assert (again["preparation"]["blobs"], again["preparation"]["made_before"]) == (0, blobs)
+    assert net.json("store", cid, "--for", "5h", "--dry-run")["existing"] is None
+    net.run("store", cid, "--proof", "pdp", code=2)
+
+    shown = "deal", "show", made["deal"]
+    net.until(lambda: any(each["proven_total"] for each in net.json(*shown)["datasets"].values()))
+    assert "proof      kzg" in net.run(*shown)
+    assert net.json(*shown, "--verify")["verified"]["sound"]
+    assert "(1 by KZG)" in net.run("node", "status")
+    kept = {each["deal"]: each["proof"] for each in net.json("node", "earnings")["shards"]}
+    assert kept[made["deal"]] == "kzg"
+    assert ", kzg, " in net.run("node", "earnings")
+    net.run("deal", "end", made["deal"], "--yes")
