@@ -84,8 +84,8 @@ def check_proof(ctx: Context, found: ReadTx) -> TxResult | None:
     return None
 
 
-def claims(ctx: Context, txs: Iterable[bytes], reader: Reader) -> Iterator[Claim]:
-    """What the proofs among these transactions claim as things stand, as far as a block has time for them."""
+def claims(ctx: Context, txs: Iterable[bytes], reader: Reader) -> Iterator[tuple[bytes, Claim]]:
+    """Who claims what by the proofs among these transactions, as far as a block has time for them."""
     points = 0
     for raw in txs:
         found = reader.read(raw)
@@ -100,7 +100,7 @@ def claims(ctx: Context, txs: Iterable[bytes], reader: Reader) -> Iterator[Claim
         points += cost_of(claim[0])
         if points > limits.MAX_KZG_POINTS_PER_BLOCK:
             return
-        yield claim
+        yield found.tx.account, claim
 
 
 def _find_claim(ctx: Context, tx: Transaction) -> Claim | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from hashlib import sha256
 from itertools import islice
@@ -15,6 +15,7 @@ from proofs.kzg.proof import verify_many
 from proofs.proof import verify
 
 Claim = tuple[Challenge, bytes]  # what is asked for, and the bytes that are to answer it
+_Key = tuple[Challenge, bytes]  # what is asked for, and the hash of the bytes
 
 
 def points_of(kind: ProofKind, k: int, data_leaves: int, meta_k: int, meta_leaves: int) -> int:
@@ -39,7 +40,7 @@ class RememberingChecker:
     """
 
     def __init__(self) -> None:
-        self._verdicts: OrderedDict[tuple[Challenge, bytes], str | None] = OrderedDict()
+        self._verdicts: OrderedDict[_Key, str | None] = OrderedDict()
 
     def verify(self, challenge: Challenge, proof: bytes) -> None:
         """Raises InvalidProof."""
@@ -54,24 +55,38 @@ class RememberingChecker:
         if why is not None:
             raise InvalidProof(why)
 
-    def verify_ahead(self, claims: Iterable[Claim]) -> None:
-        """Verifies the KZG proofs among these together, so that `verify` then knows them."""
-        unknown = {
-            key: claim
-            for claim in claims
-            if claim[0].kind is ProofKind.KZG and (key := _key(*claim)) not in self._verdicts
-        }
-        left = iter(unknown.items())
-        while batch := dict(islice(left, limits.KZG_BATCH)):
-            verdicts = verify_many(list(batch.values()))
-            for key, error in zip(batch, verdicts, strict=True):
-                self._remember(key, None if error is None else str(error))
+    def verify_ahead(self, claims: Iterable[tuple[bytes, Claim]]) -> None:
+        """Verifies the KZG proofs among these, each with its sender, together: `verify` then knows them.
 
-    def _remember(self, key: tuple[Challenge, bytes], why: str | None) -> None:
+        Nonces make a sender's proofs wait for one another, so those after an invalid one are left out. One of
+        each sender is verified first, then one, two, four, …: so nobody has many invalid ones verified.
+        """
+        rounds: dict[int, dict[_Key, tuple[bytes, Claim]]] = {}
+        sent: Counter[bytes] = Counter()
+        refused: set[bytes] = set()
+        for sender, claim in claims:
+            key = _key(*claim)
+            if claim[0].kind is not ProofKind.KZG:
+                continue
+            if key not in self._verdicts:
+                rounds.setdefault(sent[sender].bit_length(), {})[key] = sender, claim
+                sent[sender] += 1
+            elif self._verdicts[key] is not None:
+                refused.add(sender)
+        for _, claimed in sorted(rounds.items()):
+            left = ((key, *each) for key, each in claimed.items() if each[0] not in refused)
+            while batch := list(islice(left, limits.KZG_BATCH)):
+                verdicts = verify_many([claim for _, _, claim in batch])
+                for (key, sender, _), error in zip(batch, verdicts, strict=True):
+                    self._remember(key, None if error is None else str(error))
+                    if error is not None:
+                        refused.add(sender)
+
+    def _remember(self, key: _Key, why: str | None) -> None:
         self._verdicts[key] = why
         if len(self._verdicts) > limits.MAX_REMEMBERED_PROOFS:
             self._verdicts.popitem(last=False)
 
 
-def _key(challenge: Challenge, proof: bytes) -> tuple[Challenge, bytes]:
+def _key(challenge: Challenge, proof: bytes) -> _Key:
     return challenge, sha256(proof).digest()

@@ -12,16 +12,18 @@ import pytest
 from ledger import limits, proof_checker, rules_spot
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.genesis import Params
-from ledger.proof_checker import Claim, cost_of, points_of
+from ledger.proof_checker import Claim, RememberingChecker, cost_of, points_of
 from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Answer, Beacon, CreateDeal, PieceCommitment, Prove, Spot, Transfer
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from proofs.challenge import Challenge
+from proofs.commitment import EMPTY
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from proofs.kzg import proof as kzg_proof
+from proofs.kzg.points import INFINITY
 from tests.ledger.world import CHAIN, PARAMS, Piece, World, answer, beacon_signer, key
 
 KINDS = pytest.mark.parametrize("kind", list(ProofKind))
@@ -206,6 +208,36 @@ def test_whose_proofs_are_invalid_again_and_again_waits_and_takes_no_time_of_oth
     assert app.check_tx(again).code is Code.NONCE_USED  # the transfer waits under that nonce
     world.block(again)
     assert world.dataset(several.datasets[0]).record.proven
+
+
+def test_what_one_account_sends_after_an_invalid_proof_is_not_verified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its nonce cannot come. With a dataset for each of 64 clients, 64 invalid ones were verified in one block, at
+    no cost for who sent them, and counted as one."""
+    nothing = {"data": b"", "kind": "kzg", "meta": b"", "pi": INFINITY, "version": 1, "y": bytes(32)}
+    good = dag_cbor.encode(nothing)
+    challenge = Challenge(bytes(32), EMPTY, 0, EMPTY, 0, kind=ProofKind.KZG)
+    looked_at: list[list[bytes]] = []
+
+    def verify_many(claims: Sequence[Claim]) -> list[InvalidProof | None]:
+        looked_at.append([proof for _, proof in claims])
+        return kzg_proof.verify_many(claims)
+
+    monkeypatch.setattr(proof_checker, "verify_many", verify_many)
+    flood = [(b"bad", (challenge, bytes([number]))) for number in range(64)]
+    mixed = [(b"half", (replace(challenge, k=number + 1), good)) for number in range(3)]
+    spoiled = [(b"half", (challenge, b"no" + bytes([number]))) for number in range(60)]
+    right = [(b"good", (replace(challenge, k=number + 4), good)) for number in range(40)]
+    checker = RememberingChecker()
+    checker.verify_ahead([*flood, *mixed, *spoiled, *right])
+    invalid = [proof for batch in looked_at for proof in batch if proof != good]
+    assert (invalid.count(bytes(1)), len(invalid)) == (1, 1 + 1)
+    assert sum(batch.count(good) for batch in looked_at) == 3 + 40
+    assert len(looked_at) == 7  # 1, 1, 2, 4, 8, 16, 8 of who sends right ones, together with the others'
+    looked_at.clear()
+    checker.verify_ahead([*flood, *mixed, *right])
+    assert looked_at == []  # nothing twice, and what was refused then is so still
 
 
 @pytest.mark.parametrize("spoiled", [[], [1], [0, 2]])
