@@ -213,8 +213,7 @@ def test_whose_proofs_are_invalid_again_and_again_waits_and_takes_no_time_of_oth
 def test_what_one_account_sends_after_an_invalid_proof_is_not_verified(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its nonce cannot come. With a dataset for each of 64 clients, 64 invalid ones were verified in one block,
-    at no cost for who sent them, and counted as one."""
+    """Its nonce cannot come. With datasets of 64 clients it had 64 of them verified in one block."""
     nothing = {"data": b"", "kind": "kzg", "meta": b"", "pi": INFINITY, "version": 1, "y": bytes(32)}
     good = dag_cbor.encode(nothing)
     challenge = Challenge(bytes(32), EMPTY, 0, EMPTY, 0, kind=ProofKind.KZG)
