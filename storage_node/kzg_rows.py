@@ -107,23 +107,19 @@ class _Making:
 
 
 class KzgRows:
-    """The rows of blocks in one store."""
+    """The rows of blocks in one store; `kept` has those that are made."""
 
     def __init__(self, store: Blockstore, kept: KzgCommitments, committer: Committer) -> None:
         self._store = store
-        self._kept = kept
+        self.kept = kept
         self.committer = committer
-
-    def find(self, name: bytes) -> BlobCommitments | None:
-        """The row of the block with this multihash, if it is kept."""
-        return self._kept.get(name)
 
     def row(self, name: bytes) -> BlobCommitments:
         """A row, made and kept if it was not; call it in a thread. Raises BlockNotFound, DamagedBlock."""
-        known = self._kept.get(name)
+        known = self.kept.get(name)
         if known is None:
             known = self.committer.commit_now(self._block(name))
-            self._kept.put(name, known)
+            self.kept.put(name, known)
         return known
 
     async def missing(self, multihashes: Iterable[bytes]) -> int:
@@ -146,7 +142,7 @@ class KzgRows:
             nonlocal done
             first = making[0]
             row = await first.task
-            await asyncio.to_thread(self._kept.put, first.multihash, row)
+            await asyncio.to_thread(self.kept.put, first.multihash, row)
             making.popleft()
             done += row.leaves
             advance(done, total)
@@ -176,7 +172,7 @@ class KzgRows:
         """Each block without a row once, and how many blobs it has."""
         missing: list[tuple[bytes, int]] = []
         for name in dict.fromkeys(multihashes):
-            if self._kept.get(name) is None:
+            if self.kept.get(name) is None:
                 length = self._store.size(name)
                 if length is None:
                     raise BlockNotFound(f"block {name.hex()} is not here")

@@ -102,7 +102,7 @@ async def lose_a_blob(network: Network) -> None:
     (spare,) = [node for node in nodes if not node.node.custody.held()]
     lost = next(iter(victim.node.custody.held()[ShardKey(deal, 0)].open().data.rows))
     victim.home.store.delete_many([lost.multihash])  # its commitment it still has
-    assert victim.home.kzg.find(lost.multihash) is not None
+    assert victim.home.kzg.kept.get(lost.multihash) is not None
     network.honest.discard(victim.home.account)
     await network.steps_until(lambda: bool(network.seen("shard_terminated", shard=0)), "termination")
     assert len(network.seen("fault", provider=victim.home.account)) == 1
@@ -110,7 +110,7 @@ async def lose_a_blob(network: Network) -> None:
         lambda: bool(network.seen("proof_accepted", provider=spare.home.account)),
         "a proof of who repaired it",
     )
-    assert spare.home.kzg.find(lost.multihash) == client.kzg.find(lost.multihash)
+    assert spare.home.kzg.kept.get(lost.multihash) == client.kzg.kept.get(lost.multihash)
     assert {fault.attributes["provider"] for fault in network.seen("fault")} == {victim.home.account}
 
 
@@ -134,7 +134,7 @@ async def test_a_shard_is_handed_over_and_a_damaged_block_healed_without_a_fault
         lambda: len(network.seen("proof_accepted", provider=spare.home.account)) > before, "a proof after all"
     )
     assert spare.home.store.get(row.multihash) == client.store.get(row.multihash)
-    assert KzgCommitments(meta).get(row.multihash) == client.kzg.find(row.multihash)
+    assert KzgCommitments(meta).get(row.multihash) == client.kzg.kept.get(row.multihash)
     assert not network.seen("fault")
 
 
@@ -167,7 +167,7 @@ async def test_a_wrong_commitment_is_refused_before_acceptance_and_by_whoever_ve
         deal = created.attributes["deal"]
         assert isinstance(deal, CID)
         # What was made for it is kept, so that asking again costs the node no more commitments.
-        assert node.home.kzg.find(plan.layout(0).data[0]) is not None
+        assert node.home.kzg.kept.get(plan.layout(0).data[0]) is not None
         check = await check_deal(
             await client.ledger.deal(deal),
             LocalSource(client.store).get,

@@ -73,7 +73,7 @@ async def test_rows_are_made_once_and_come_back_from_the_disk(world: World) -> N
     assert told[-1] == (0, 0)
     assert world.threads.done == 9
     for name, data in world.blocks.items():
-        row = other.find(name)
+        row = other.kept.get(name)
         assert row is not None
         assert (row.length, row.leaves) == (len(data), ProofKind.KZG.unit_count(len(data)))
         assert other.row(name) == row == await world.rows.committer.commit(data, world.rows.committer.slots())
@@ -97,7 +97,7 @@ async def test_what_is_interrupted_goes_on_where_the_last_row_was_kept(world: Wo
     with pytest.raises(KeyboardInterrupt):
         await world.rows.prepare(names, stop_after)
     before = world.threads.done
-    assert sum(row.leaves for row in map(world.rows.find, names) if row is not None) == 4
+    assert sum(row.leaves for row in map(world.rows.kept.get, names) if row is not None) == 4
     told: list[tuple[int, int]] = []
     await world.again().prepare(names, lambda done, total: told.append((done, total)))
     assert told[0] == (0, 5)
@@ -129,7 +129,7 @@ async def test_nothing_is_committed_to_but_what_a_block_must_be(world: World) ->
         await world.rows.prepare(world.blocks, lambda *_: None)
     with pytest.raises(DamagedBlock):
         world.rows.row(damaged)
-    assert world.rows.find(damaged) is None
+    assert world.rows.kept.get(damaged) is None
 
 
 class Killed(Threads):
@@ -232,7 +232,7 @@ async def test_after_a_kill_it_goes_on_where_it_was_and_leaves_no_process(
         child.kill()
         child.wait()
     assert wait_for_end(gone)
-    kept = [row for row in map(world.again().find, world.blocks) if row is not None]
+    kept = [row for row in map(world.again().kept.get, world.blocks) if row is not None]
     left = 9 - sum(row.leaves for row in kept)
     assert 0 < left < 9
     told: list[tuple[int, int]] = []
