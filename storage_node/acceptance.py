@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from ledger.engine.client import LedgerClient
@@ -18,7 +19,7 @@ from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.custody import Custody, ShardTerms
 from storage_node.denylist import Denylist
 from storage_node.duties import ShardKey
-from storage_node.errors import BlockNotFound, UploadRefused
+from storage_node.errors import BlockNotFound, UploadRefused, WorkersLost
 from storage_node.fetch import NetworkFetcher
 from storage_node.ledger_view import is_kept_by, is_offer_to, shard_terms
 from storage_node.piece import PieceLayout
@@ -28,6 +29,8 @@ RETRY_S = 1.0
 MAX_RETRY_S = 30.0
 FETCH_BATCH_BLOCKS = 8
 NOTHING_DENIED = Denylist()
+
+_log = logging.getLogger(__name__)
 
 
 class Acceptance:
@@ -124,9 +127,20 @@ class Acceptance:
         await asyncio.to_thread(self._custody.keep, terms, layout)
 
     async def _prepare(self, terms: ShardTerms, layout: PieceLayout) -> None:
-        if terms.proof is ProofKind.KZG:
-            async with self._one_prepares:
-                await self._custody.prepare(terms, layout)
+        """Again when a process was killed: where a repair or a handover waits for it, nobody asks twice."""
+        if terms.proof is not ProofKind.KZG:
+            return
+        retry_s = RETRY_S
+        async with self._one_prepares:
+            while True:
+                try:
+                    await self._custody.prepare(terms, layout)
+                except WorkersLost as error:
+                    _log.warning("shard %d of deal %s: %s", terms.key.shard, terms.key.deal, error)
+                else:
+                    return
+                await self._sleep(retry_s)
+                retry_s = min(2 * retry_s, MAX_RETRY_S)
 
     async def _send_accept(self, key: ShardKey) -> None:
         """Accept, trying again while the ledger cannot be reached and the offer stands."""

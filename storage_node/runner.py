@@ -262,7 +262,7 @@ class DutyRunner:
                     return
                 except LedgerNotFound:
                     return
-                except (LedgerError, StorageNodeError, ProofsError) as error:
+                except (LedgerError, StorageNodeError, ProofsError, OSError) as error:
                     self._problem(f"{what}: {error}")
                     if isinstance(error, LedgerRefused) and error.code in FINAL:
                         return

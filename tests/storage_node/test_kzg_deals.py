@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from storage_node.piece import piece_tree
 from storage_node.placement import StorePlan, commit_plan, draft_store
 from storage_node.source import LocalSource
 from tests.storage_node.content import add_files, some_bytes
+from tests.storage_node.kzg_workers import SETUP, Threads
 from tests.storage_node.network import PARAMS, Home, Network, a_network
 
 FILES = {"a": some_bytes(9_000), "b": some_bytes(1_000, 2)}
@@ -209,6 +211,46 @@ async def test_a_node_that_stops_while_it_prepares_goes_on_when_it_is_back(
         await network.until(lambda: bool(network.seen("shard_accepted")), "acceptance")
         await network.steps_until(run.done, "the end of the store")
         assert (await run).shards == 1
+
+
+async def test_who_takes_a_shard_over_goes_on_when_its_workers_are_killed(network: Network) -> None:
+    """No client is there to ask again."""
+    nodes = await network.add_providers(2)
+    client, content = await a_client(network)
+    deal = await stored(network, client, content, 8, copies=1)
+    (spare,) = [node for node in nodes if not node.node.custody.held()]
+    kills = [BrokenExecutor(), BrokenExecutor()]
+
+    def kill() -> None:
+        if kills:
+            raise kills.pop()
+
+    threads = spare.home.kzg.committer._workers
+    assert isinstance(threads, Threads)
+    threads.on_run = kill
+    (old,) = [node for node in nodes if node is not spare]
+    await old.home.sender.send(HandOver(deal, 0))
+    await network.until(lambda: not kills, "the kill")
+    await network.pass_time(8)
+    await network.until(lambda: bool(spare.node.custody.held()), "the piece")
+    await network.steps_until(lambda: bool(network.seen("shard_handed_over")), "the handover")
+
+
+async def test_an_error_of_the_disk_costs_no_window_if_it_passes(network: Network, tmp_path: Path) -> None:
+    (node,) = await network.add_providers(1)
+    client, content = await a_client(network)
+    with await network.plan(client, content, 3, code=(1, 1), proof=ProofKind.KZG) as plan:
+        await network.execute(client, plan)
+    setup = tmp_path / "setup.bin"
+    node.home.kzg.committer._setup = str(setup)  # lost, as when the program is installed anew
+    network.honest.discard(node.home.account)
+    told = node.node.runner.tally
+    await network.steps_until(lambda: bool(network.seen("window_opened")), "the window")
+    await network.until(lambda: setup.name in told.last_problem, "the failure")
+    setup.write_bytes(SETUP.read_bytes())
+    await network.pass_time(2)
+    await network.until(lambda: bool(network.seen("proof_accepted")), "a proof")
+    assert not network.seen("fault")
 
 
 async def test_nothing_is_prepared_for_an_offer_that_is_gone(
