@@ -26,12 +26,13 @@ import ckzg
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
 from bench.proofs import timed
+from proofs.bls12_381 import R
 from proofs.kzg import polynomial
 from proofs.kzg import setup as setup_module
 from proofs.kzg.backend import Backend, Opening, backend
 from proofs.kzg.backend_ckzg import CkzgBackend
 from proofs.kzg.blobs import BLOB_BYTES, eip4844_blob, field_elements
-from proofs.kzg.field import ELEMENTS, R
+from proofs.kzg.field import ELEMENTS
 from proofs.kzg.setup import G2_POINTS, SETUP_SHA256, TAU_G2, Setup, ceremony_text
 
 SETUP_FILE = Path(setup_module.__file__).with_name("setup.bin")

@@ -17,19 +17,14 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from proofs import tags
+from proofs.bls12_381 import G1_BYTES, G1_INFINITY, G2_BYTES, R, is_canonical
 
 SEED_BYTES = 32
-PUBLIC_KEY_BYTES = 48
-SIGNATURE_BYTES = 96
+PUBLIC_KEY_BYTES = G1_BYTES
+SIGNATURE_BYTES = G2_BYTES
 WEIGHT_BYTES = 16
 SIGN_DST = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
 POSSESSION_DST = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
-
-_P = int(
-    "1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab", 16
-)
-_R = int("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001", 16)
-_COMPRESSED, _INFINITY, _SIGN = 0x80, 0x40, 0x20
 
 
 class Backend(Protocol):
@@ -77,7 +72,7 @@ class BlsSigner:
 
     def __init__(self, secret: int, using: Backend | None = None) -> None:
         """`secret` is a scalar in 1 … r−1; raises ValueError otherwise."""
-        if not 0 < secret < _R:
+        if not 0 < secret < R:
             raise ValueError("a BLS secret key is a number from 1 to r - 1")
         self._secret = secret
         self._backend = using or backend()
@@ -112,7 +107,7 @@ def secret_from_seed(seed: bytes) -> int:
         key = hmac.digest(salt, seed + b"\0", "sha256")
         first = hmac.digest(key, length.to_bytes(2, "big") + b"\1", "sha256")
         second = hmac.digest(key, first + length.to_bytes(2, "big") + b"\2", "sha256")
-        secret = int.from_bytes((first + second)[:length], "big") % _R
+        secret = int.from_bytes((first + second)[:length], "big") % R
     return secret
 
 
@@ -194,12 +189,8 @@ def _statement(public_key: bytes, message: bytes, signature: bytes, dst: bytes, 
 
 
 def _well_formed(point: bytes, length: int) -> bool:
-    """Whether the bytes look like one compressed point that is not infinity, with coordinates below p.
+    """Whether the bytes may be a point that is not infinity, before any curve arithmetic.
 
     Infinity is refused as a key by the draft, and as a signature it verifies under no other key.
     """
-    if len(point) != length or not point[0] & _COMPRESSED or point[0] & _INFINITY:
-        return False
-    first = bytes([point[0] & ~(_COMPRESSED | _SIGN)]) + point[1:PUBLIC_KEY_BYTES]
-    parts = (first, point[PUBLIC_KEY_BYTES:])
-    return all(int.from_bytes(part, "big") < _P for part in parts)
+    return is_canonical(point, length) and point[0] != G1_INFINITY[0]

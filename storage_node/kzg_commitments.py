@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
+from proofs.bls12_381 import G1_BYTES
 from proofs.kzg.blob_commitments import BlobCommitments
-from proofs.kzg.points import POINT_BYTES
 from storage_node.meta import Meta, Table
 
 _HEAD = struct.Struct(">II")
@@ -30,7 +30,7 @@ class KzgCommitments:
             return None
         checksum, length = _HEAD.unpack_from(value)
         found = BlobCommitments(length, value[_HEAD.size :])
-        if checksum != _checksum(multihash, found) or len(found.commitments) != found.leaves * POINT_BYTES:
+        if checksum != _checksum(multihash, found) or len(found.commitments) != found.leaves * G1_BYTES:
             return None
         return found
 

@@ -2,7 +2,7 @@
 
 Three agree on every byte and every verdict: arkworks (the default), ckzg (commits faster where it can be
 imported) and py_ecc (the reference, minutes for a blob). What any of them would take too lightly is refused
-here or in `points` before it is asked.
+here or in `bls12_381` before it is asked.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
 
+from proofs.bls12_381 import G1_BYTES, is_canonical
 from proofs.kzg.blobs import Buffer
 from proofs.kzg.field import SCALAR_BYTES, is_scalar
-from proofs.kzg.points import is_canonical
 from proofs.kzg.setup import Setup
 from proofs.tags import BATCH_WEIGHTS
 
@@ -89,9 +89,9 @@ def well_formed(opening: Opening) -> bool:
         0 < len(commitments) == len(scalars)
         and is_scalar(z)
         and is_scalar(y)
-        and is_canonical(proof)
+        and is_canonical(proof, G1_BYTES)
         and all(map(is_scalar, scalars))
-        and all(map(is_canonical, commitments))
+        and all(is_canonical(commitment, G1_BYTES) for commitment in commitments)
     )
 
 

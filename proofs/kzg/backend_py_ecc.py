@@ -16,10 +16,10 @@ from py_ecc.fields import optimized_bls12_381_FQ as FQ
 from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12
 from py_ecc.optimized_bls12_381 import G1, G2, Z1, add, final_exponentiate, multiply, neg, pairing
 
+from proofs.bls12_381 import G1_BYTES, R
 from proofs.kzg.backend import Opening, weights, well_formed
 from proofs.kzg.blobs import Buffer, field_elements
-from proofs.kzg.field import R, bit_reversed
-from proofs.kzg.points import POINT_BYTES
+from proofs.kzg.field import bit_reversed
 from proofs.kzg.polynomial import divide
 from proofs.kzg.setup import TAU_G2, Setup
 
@@ -80,7 +80,7 @@ def _commit(setup: Setup, values: Iterable[int]) -> bytes:
 
 
 def _uncompressed(xy: bytes) -> Any:
-    x, y = xy[:POINT_BYTES], xy[POINT_BYTES:]
+    x, y = xy[:G1_BYTES], xy[G1_BYTES:]
     return FQ(int.from_bytes(x, "big")), FQ(int.from_bytes(y, "big")), FQ(1)
 
 

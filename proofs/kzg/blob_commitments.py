@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from merkledag.block import MAX_BLOCK_BYTES
+from proofs.bls12_381 import G1_BYTES
 from proofs.commitment import PieceRow, fold, proof_root, unit_hash
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import Backend
 from proofs.kzg.blobs import Buffer, blobs_of
-from proofs.kzg.points import POINT_BYTES
 from proofs.kzg.setup import Setup
 from proofs.walk import climb
 
@@ -33,9 +33,7 @@ class BlobCommitments:
 
     def each(self) -> list[bytes]:
         """One after the other."""
-        return [
-            self.commitments[at : at + POINT_BYTES] for at in range(0, len(self.commitments), POINT_BYTES)
-        ]
+        return [self.commitments[at : at + G1_BYTES] for at in range(0, len(self.commitments), G1_BYTES)]
 
     def row(self, multihash: bytes) -> PieceRow:
         """The block's row in a piece."""

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar
 
+from proofs.bls12_381 import R
+
 _T = TypeVar("_T")
 
-R = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001  # the order of the groups
 ELEMENTS = 4096  # field elements in a blob, and the degree bound of its polynomial
 SCALAR_BYTES = 32
 _GENERATOR = 7  # of the field's multiplicative group

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from merkledag import dag_cbor
 from proofs import tags, walk
+from proofs.bls12_381 import G1_INFINITY, R
 from proofs.challenge import Challenge
 from proofs.commitment import PieceRow
 from proofs.errors import DamagedBlock, InvalidProof
@@ -19,8 +20,7 @@ from proofs.kinds import ProofKind
 from proofs.kzg.backend import Backend, Opening, backend
 from proofs.kzg.blob_commitments import BlobCommitments, OpenedBlobs, commit_block
 from proofs.kzg.blobs import BLOB_BYTES, Buffer
-from proofs.kzg.field import SCALAR_BYTES, R, is_scalar
-from proofs.kzg.points import INFINITY
+from proofs.kzg.field import SCALAR_BYTES, is_scalar
 from proofs.kzg.polynomial import combine
 from proofs.kzg.setup import Setup
 from proofs.merkle_proof import Read
@@ -158,7 +158,7 @@ def _read(challenge: Challenge, proof: bytes) -> tuple[list[ShownUnit], Opening 
         raise InvalidProof("y of the proof is not below the field's order")
     units = walk.check(challenge, content["data"], content["meta"])
     if not units:
-        if y or pi != INFINITY:
+        if y or pi != G1_INFINITY:
             raise _not_opened()
         return [], None
     scalars = coefficients(challenge.seed, len(units))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+from proofs.bls12_381 import G1_BYTES, G2_BYTES, compressed
 from proofs.errors import DamagedSetup
 from proofs.kzg.field import ELEMENTS
-from proofs.kzg.points import POINT_BYTES, compressed
 
 G2_POINTS = 65
-_XY_BYTES = 2 * POINT_BYTES
-_G2_BYTES = 2 * POINT_BYTES
-SETUP_BYTES = ELEMENTS * _XY_BYTES + G2_POINTS * _G2_BYTES + ELEMENTS * POINT_BYTES
+_XY_BYTES = 2 * G1_BYTES
+SETUP_BYTES = ELEMENTS * _XY_BYTES + G2_POINTS * G2_BYTES + ELEMENTS * G1_BYTES
 SETUP_SHA256 = bytes.fromhex("a18a9b6ee84b7897333bb58a7cb17a312abc76a4f5ae73f051ede98e1ba69797")
 
 # τ·G2, compressed: all that a verifier needs of the ceremony.
@@ -45,11 +44,11 @@ class Setup:
 
     def powers_g2(self) -> Iterator[bytes]:
         """τ⁰·G2 to τ⁶⁴·G2, compressed, 96 bytes each."""
-        return self._points(ELEMENTS * _XY_BYTES, G2_POINTS, _G2_BYTES)
+        return self._points(ELEMENTS * _XY_BYTES, G2_POINTS, G2_BYTES)
 
     def powers_g1(self) -> Iterator[bytes]:
         """τ⁰·G1 to τ⁴⁰⁹⁵·G1, compressed, 48 bytes each."""
-        return self._points(ELEMENTS * _XY_BYTES + G2_POINTS * _G2_BYTES, ELEMENTS, POINT_BYTES)
+        return self._points(ELEMENTS * _XY_BYTES + G2_POINTS * G2_BYTES, ELEMENTS, G1_BYTES)
 
     def _points(self, start: int, count: int, size: int) -> Iterator[bytes]:
         for offset in range(start, start + count * size, size):

@@ -18,12 +18,12 @@ from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Answer, Beacon, CreateDeal, PieceCommitment, Prove, Spot, Transfer
 from merkledag import dag_cbor
 from merkledag.cid import CID
+from proofs.bls12_381 import G1_INFINITY
 from proofs.challenge import Challenge
 from proofs.commitment import EMPTY
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from proofs.kzg import proof as kzg_proof
-from proofs.kzg.points import INFINITY
 from tests.ledger.world import CHAIN, PARAMS, Piece, World, answer, beacon_signer, key
 
 KINDS = pytest.mark.parametrize("kind", list(ProofKind))
@@ -214,7 +214,7 @@ def test_what_one_account_sends_after_an_invalid_proof_is_not_verified(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its nonce cannot come. With datasets of 64 clients it had 64 of them verified in one block."""
-    nothing = {"data": b"", "kind": "kzg", "meta": b"", "pi": INFINITY, "version": 1, "y": bytes(32)}
+    nothing = {"data": b"", "kind": "kzg", "meta": b"", "pi": G1_INFINITY, "version": 1, "y": bytes(32)}
     good = dag_cbor.encode(nothing)
     challenge = Challenge(bytes(32), EMPTY, 0, EMPTY, 0, kind=ProofKind.KZG)
     looked_at: list[list[bytes]] = []

@@ -7,13 +7,9 @@ import sys
 
 import pytest
 
-from proofs import bls
 from proofs.bls import Backend, BlsSigner, backend, secret_from_seed, verify, verify_possession
+from proofs.bls12_381 import P, R, is_canonical
 
-P = int(
-    "1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab", 16
-)
-R = bls._R
 FAST, REFERENCE = backend("arkworks"), backend("py_ecc")
 BOTH = pytest.mark.parametrize("using", [FAST, REFERENCE], ids=lambda using: str(using.NAME))
 SIGNER = BlsSigner.from_seed(bytes(range(32)))
@@ -181,9 +177,9 @@ def test_nothing_slow_is_imported_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_well_formed_is_only_about_form() -> None:
-    assert bls._well_formed(SIGNER.public_key, 48)
-    assert bls._well_formed(off_subgroup_g1(), 48)
+def test_the_canonical_form_is_only_about_form() -> None:
+    assert is_canonical(SIGNER.public_key, 48)
+    assert is_canonical(off_subgroup_g1(), 48)
 
 
 def test_the_reference_leaves_the_recursion_limit_alone() -> None:

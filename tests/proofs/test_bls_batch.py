@@ -10,6 +10,7 @@ from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
 from proofs import bls, bls_arkworks
 from proofs.bls import Backend, BlsSigner, Signed, backend, count_valid, verify
+from proofs.bls12_381 import R
 
 FAST, REFERENCE = backend("arkworks"), backend("py_ecc")
 BOTH = pytest.mark.parametrize("using", [FAST, REFERENCE], ids=lambda using: str(using.NAME))
@@ -36,8 +37,8 @@ def times(point: Any, number: int) -> Any:
 ODD_G1 = bytes.fromhex("8123456789abcdef" + "0123456789abcdef" * 5)
 ODD_G2 = bytes.fromhex("8123456789abcdef" + "0123456789abcdef" * 11)
 # Of orders that share nothing with r, the second's is 13: no pairing sees the first.
-SMALL_G1 = times(G1Point.from_compressed_bytes_unchecked(ODD_G1), bls._R)
-SMALL_G2 = times(G2Point.from_compressed_bytes_unchecked(ODD_G2), bls._R * (G2_COFACTOR // 13**2))
+SMALL_G1 = times(G1Point.from_compressed_bytes_unchecked(ODD_G1), R)
+SMALL_G2 = times(G2Point.from_compressed_bytes_unchecked(ODD_G2), R * (G2_COFACTOR // 13**2))
 
 
 def signed(signer: BlsSigner, message: bytes) -> Signed:
@@ -172,7 +173,7 @@ def test_a_signature_is_the_only_one() -> None:
         bytes((point + point).to_compressed_bytes()),
     ):
         assert not verify(one.public_key, b"message", other)
-    order = times(point, bls._R + 1)  # the same point by another way is the same bytes
+    order = times(point, R + 1)  # the same point by another way is the same bytes
     assert bytes(order.to_compressed_bytes()) == one.signature
 
 

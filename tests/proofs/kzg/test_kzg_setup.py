@@ -8,9 +8,9 @@ import json
 import pytest
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
+from proofs.bls12_381 import compressed
 from proofs.errors import DamagedSetup
 from proofs.kzg.backend import backend
-from proofs.kzg.points import compressed
 from proofs.kzg.setup import SETUP_BYTES, SETUP_SHA256, TAU_G2, Setup, ceremony_text
 from tests.conftest import load_vectors
 from tests.proofs.kzg.polynomials import SETUP_FILE, N, coefficients_of, scalar, values_of

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from merkledag import dag_cbor
 from proofs import proof as any_proof
 from proofs import slot_tree
+from proofs.bls12_381 import G1_INFINITY, R
 from proofs.challenge import Challenge
 from proofs.commitment import PieceTree
 from proofs.errors import DamagedBlock, InvalidProof, ViewMismatch
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
 from proofs.kzg.blob_commitments import BlobCommitments
-from proofs.kzg.field import R
-from proofs.kzg.points import INFINITY
 from proofs.kzg.proof import coefficients, point, prove, verify, verify_many
 from tests.proofs.kzg.datasets import BLOB, Dataset, Holder, Tree, both_say, random_dataset, setup, sparse
 
@@ -168,7 +167,15 @@ def test_every_form_of_y_and_pi_but_one_is_refused() -> None:
         if number < 2**256:
             assert not both_say(challenge, changed(proof, y=number.to_bytes(32, "big")))
     flags = [bytes([pi[0] ^ flag]) + pi[1:] for flag in (0x80, 0x40, 0x20, 0xC0, 0xE0)]
-    for other in (*flags, INFINITY, INFINITY[:1] + b"\x01" + INFINITY[2:], pi[:-1], pi + b"\x00", b"", 0):
+    for other in (
+        *flags,
+        G1_INFINITY,
+        G1_INFINITY[:1] + b"\x01" + G1_INFINITY[2:],
+        pi[:-1],
+        pi + b"\x00",
+        b"",
+        0,
+    ):
         assert not both_say(challenge, changed(proof, pi=other))
 
 
@@ -247,7 +254,7 @@ def test_a_dataset_without_leaves_is_shown_by_nothing() -> None:
     dataset = Dataset(Holder(), Tree(0, {}), Tree(0, {}))
     challenge = dataset.challenge()
     proof = dataset.prove(challenge)
-    assert dag_cbor.decode(proof)["pi"] == INFINITY
+    assert dag_cbor.decode(proof)["pi"] == G1_INFINITY
     assert verify(challenge, proof) == []
     assert verify_many([(challenge, proof)]) == [None]
     refused(challenge, changed(proof, y=bytes(31) + b"\x01"))
@@ -261,7 +268,7 @@ def test_blocks_of_zeros_are_proven_like_others() -> None:
     dataset = Dataset(holder, Tree(0, {0: rows}), Tree(0, {}))
     challenge = dataset.challenge(k=4)
     proof = dataset.prove(challenge)
-    assert dag_cbor.decode(proof)["pi"] == INFINITY
+    assert dag_cbor.decode(proof)["pi"] == G1_INFINITY
     assert both_say(challenge, proof)
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from merkledag import dag_cbor
 from proofs import walk
+from proofs.bls12_381 import R
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import PieceRow
 from proofs.errors import DamagedBlock
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
 from proofs.kzg.blob_commitments import BlobCommitments, OpenedBlobs
-from proofs.kzg.field import R
 from proofs.kzg.polynomial import combine
 from proofs.kzg.proof import coefficients, point
 from tests.proofs.datasets import BEACON, CHAIN, DATASET, NODE
