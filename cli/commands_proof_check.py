@@ -38,7 +38,8 @@ UNANCHORED = (
     "trust, or join the ledger"
 )
 UNANCHORED_AUDIT = (
-    "nothing was given that the file could not have made up: give the --commitment that you keep"
+    "nothing was given that the file could not have made up: give the --commitment that you keep, or the CID "
+    "of content that is here"
 )
 LeavesOption = Annotated[
     int, typer.Option("-k", "--leaves", metavar="N", help="Leaves that you asked for; 30 without it.")
@@ -58,7 +59,7 @@ def verify(
     """Check a proof and print each link of it: exit 4 where one does not hold, 2 if it hangs on nothing.
 
     Out of a ledger: against the operator that this home has pinned, --operator, --app-hash or --ledger.
-    Between two people: against the --commitment and --seed, or content of your own.
+    Between two people: against the --commitment (or the CID of content that you have) and --seed.
     """
     home = Home.locate()
     checked = check(home, read_file(file), Wanted(operator, app_hash, ledger, commitment, seed, leaves))

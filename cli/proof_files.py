@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cli.arguments import account_argument
+from cli.arguments import account_argument, cid_argument
 from cli.home import Home
-from cli.output import invalid, meter, size_text, text, usage
+from cli.output import invalid, meter, not_found, size_text, text, usage
 from cli.streams import read_input
 from ledger.engine.verdict import Anchor, Link, Verdict
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ledger.engine.blocks import Block
     from ledger.engine.evidence import Evidence
     from merkledag.cid import CID
-    from proofs.audit import AuditFile
+    from proofs.audit import AuditFile, Content
     from proofs.challenge import Challenge
     from proofs.kinds import ProofKind
     from proofs.walk import ShownUnit
@@ -37,7 +37,12 @@ AgainstLedgerFlag = Annotated[
 ]
 CommitmentFlag = Annotated[
     str,
-    typer.Option("--commitment", metavar="HEX", help="What `proof commit` printed.", show_default=False),
+    typer.Option(
+        "--commitment",
+        metavar="HEX|CID",
+        help="What `proof commit` printed, or content that is here.",
+        show_default=False,
+    ),
 ]
 SeedFlag = Annotated[
     str, typer.Option("--seed", metavar="HEX", help="The seed that you sent.", show_default=False)
@@ -184,33 +189,36 @@ def _check_audit(home: Home, file: AuditFile, wanted: Wanted) -> Checked:
 
 
 def _commitment_link(home: Home, file: AuditFile, given: str, against: list[str]) -> Link:
-    name, found = "commitment", file.content.commitment()
-    if given:
+    """Nothing that the file itself names decides what it is held against."""
+    name, content = "commitment", file.content
+    if not given:
+        says = "give the --commitment that you keep, or the CID of what it is to be of, if you have that here"
+        return Link(name, None, f"{says}: the file itself says {content.cid}")
+    if len(given) == 2 * HASH_BYTES:
         against.append("commitment")
+        found = content.commitment()
         holds = hexadecimal(given, "--commitment") == found
         says = "that is the commitment that you keep" if holds else f"the file is of commitment {found.hex()}"
-        return Link(name, holds, f"{says}, of {file.content.cid}" if holds else says)
-    own = own_commitment(home, file.content.cid, file.content.kind)
-    if own is None:
-        says = "give the --commitment that you keep: anybody can make a proof of other bytes than those"
-        return Link(name, None, f"{says} of {file.content.cid}, which is not here")
+        return Link(name, holds, f"{says}, of {content.cid}" if holds else says)
     against.append("content")
-    holds = own == found
+    if cid_argument(given) != content.cid:
+        return Link(name, False, f"the file is of {content.cid}")
+    holds = _own_content(home, content.cid, content.kind) == content
     says = "the file is of the roots" if holds else "the file is of other roots than those"
-    return Link(name, holds, f"{says} that {file.content.cid} has in the local store")
+    return Link(name, holds, f"{says} that {content.cid} has in the local store")
 
 
-def own_commitment(home: Home, cid: CID, kind: ProofKind) -> bytes | None:
-    """The commitment of content that is whole in the local store, else None."""
+def _own_content(home: Home, cid: CID, kind: ProofKind) -> Content:
+    """What is in the local store; exit 3 where it is not whole."""
     from storage_node.errors import BlockNotFound, IncompleteDag
 
     if not home.exists():
-        return None
+        raise not_found(f"{cid} is not here: there is nothing to hold the file against")
     with home:
         try:
-            return commit_content(home, cid, kind)[1].content.commitment()
-        except (BlockNotFound, IncompleteDag):
-            return None
+            return commit_content(home, cid, kind)[1].content
+        except (BlockNotFound, IncompleteDag) as error:
+            raise not_found(str(error)) from error
 
 
 def commit_content(home: Home, cid: CID, kind: ProofKind) -> tuple[Auditor, Audited]:

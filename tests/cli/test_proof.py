@@ -87,8 +87,28 @@ def test_nothing_is_called_verified_that_hangs_on_nothing(
     assert friends.verify("--seed", made["seed"], code=2)["verified"] is False
     without_seed = friends.verify("--commitment", made["commitment"])
     assert (without_seed["verified"], links(without_seed)["seed"]) == (True, None)
-    here = holdfast("proof", "verify", friends.file, "--json").json  # against one's own content
+    here = holdfast("proof", "verify", friends.file, "--commitment", content, "--json").json
     assert (here["verified"], here["against"]) == (True, ["content"])
+
+
+def test_a_file_does_not_choose_what_it_is_held_against(
+    holdfast: Holdfast, friends: Friends, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who is asked for one content does not pass with another that is here, too; nor does such a file pass
+    where a proof out of a ledger was expected, and nothing named.
+    """
+    (tmp_path / "other").write_bytes(b"everybody has this")
+    other = holdfast.add(tmp_path / "other")
+    holdfast("proof", "make", other, "--seed", SEED, "-o", friends.file)
+    for options in ((), ("--seed", SEED)):
+        found = holdfast("proof", "verify", friends.file, *options, "--json", code=2).json
+        assert (found["verified"], links(found)["commitment"]) == (False, None)
+    kept = ("--commitment", content, "--seed", SEED)
+    refused = holdfast("proof", "verify", friends.file, *kept, "--json", code=4).json
+    assert links(refused)["commitment"] is False
+    holdfast("proof", "verify", friends.file, "--commitment", other, "--seed", SEED)
+    monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / "elsewhere"))
+    holdfast.fails(3, "proof", "verify", friends.file, "--commitment", other)
 
 
 def test_an_answer_to_something_else_is_refused(holdfast: Holdfast, friends: Friends, content: str) -> None:
