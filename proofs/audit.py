@@ -15,7 +15,7 @@ from merkledag.cid import CID
 from merkledag.errors import MerkledagError
 from proofs import proof, tags
 from proofs.challenge import DEFAULT_META_CHALLENGES, MAX_DRAWN, Challenge
-from proofs.commitment import HASH_BYTES, MAX_SUM, SumNode
+from proofs.commitment import EMPTY, HASH_BYTES, MAX_SUM, SumNode
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from proofs.walk import ShownUnit
@@ -130,7 +130,10 @@ def _root(value: object) -> SumNode:
     leaves, root = value
     if type(leaves) is not int or not 0 <= leaves <= MAX_SUM:
         raise InvalidProof("a tree's number of leaves is none")
-    return SumNode(_bytes(root), leaves)
+    found = SumNode(_bytes(root), leaves)
+    if not leaves and found != EMPTY:
+        raise InvalidProof("a tree without leaves has a hash of zeros")
+    return found
 
 
 def _bytes(value: object, length: int = HASH_BYTES) -> bytes:

@@ -32,7 +32,12 @@ def _check_state(value: Any) -> StateProof:
         proof = state_proof.decode(value)
     except InvalidStateProof as error:
         raise FieldError(str(error)) from error
-    if proof.value is None or proof != state_proof.least(proof):
+    if (
+        proof.value is None
+        or proof.left is not None
+        or proof.right is not None
+        or proof != state_proof.least(proof)
+    ):
         raise FieldError("a proof of the state that is not in its one form")
     return proof
 

@@ -111,7 +111,8 @@ class _Check:
         block, before = self.block, self.evidence.before
         if before is not None:
             _sign_checked(before)
-            if (before.account, before.chain, before.cid) != (block.account, block.chain, block.prev):
+            links = (before.account, before.chain, before.height + 1, before.cid)
+            if links != (block.account, block.chain, block.height, block.prev):
                 raise Broken(f"block {before.height} is not the one before block {block.height}")
         _sign_checked(block)
         both = f"block {block.height}" if before is None else f"blocks {before.height} and {block.height}"
@@ -177,9 +178,10 @@ class _Check:
             )
         except (InvalidBeacon, ValueError) as error:
             raise Broken(str(error)) from error
-        if step.height > self.evidence.state_block.height:
+        at = self.evidence.state_block
+        if step.height > at.height:
             raise Broken(f"block {step.height} comes after the state that has the seed")
-        if step.height == self.block.height and self.block.beacon != self.beacon_value:
+        if step.height == at.height and at.beacon != self.beacon_value:
             raise Broken(f"block {step.height} has another beacon")
         return (
             f"the beacon of block {step.height} follows from the one before it by the BLS signature of the "

@@ -110,6 +110,7 @@ def holds(raw: bytes, kept: tuple[bytes, bytes]) -> bool:
         {"data": [2**63, b"r" * 32]},
         {"data": [1, b"r"]},
         {"meta": {"leaves": 1}},
+        {"meta": [0, b"r" * 32]},
         {"data": [0, b"r" * 32], "meta": [0, b"r" * 32]},
         {"of": "other"},
         {"of": ["merkle"]},

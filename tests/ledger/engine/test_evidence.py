@@ -174,6 +174,30 @@ def test_nothing_can_be_cut_off_or_added(made: Made) -> None:
             Evidence.decode(b"\0" * ((4 << 20) + 1))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_value_is_shown_without_neighbours(made: Made, side: str) -> None:
+    """What only a proof of absence has would be bytes that nothing binds."""
+    _, *files = made
+    for evidence in files:
+        shown = evidence.state[0]
+        beside = replace(shown, **{side: LeafProof(b"key", bytes(32), 0, 1, ())})
+        with pytest.raises(InvalidProofFile):
+            Evidence.decode(replace(evidence, state=(beside, *evidence.state[1:])).encode())
+
+
+def test_the_blocks_of_a_spot_proof_say_what_the_rest_says(made: Made) -> None:
+    """Signed by the operator, and yet refused: another height, or a beacon that is not the seed's."""
+    _, _, spot = made
+    assert spot.before is not None
+    operator = signer("operator")
+    higher = replace(spot.block, height=spot.block.height + 1, sig=b"").signed(operator)
+    assert broken_at(replace(spot, block=higher)) == "signature"
+    assert spot.beacon.height == spot.before.height
+    other = replace(spot.before, beacon=bytes(32), sig=b"").signed(operator)
+    after = replace(spot.block, prev=other.cid, sig=b"").signed(operator)
+    assert broken_at(replace(spot, before=other, block=after)) == "beacon"
+
+
 def test_parts_of_different_proofs_do_not_go_together(world: StoredWorld) -> None:
     _, dataset = world.active("client", "node")
     world.prove("node", dataset)
