@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from merkledag.block import MAX_BLOCK_BYTES
 from proofs import tags
+from proofs.bls12_381 import G1_BYTES
+from proofs.kzg.field import DATA_BYTES, ELEMENTS
 
 
 class ProofKind(StrEnum):
@@ -39,7 +42,11 @@ class KindRules:
     root_tag: bytes
     row_tag: bytes
     envelope_bytes: int  # the most that a proof has around its two parts
-    max_units: int  # of the longest block
+
+    @property
+    def max_units(self) -> int:
+        """Units of the longest block."""
+        return -(-MAX_BLOCK_BYTES // self.unit_bytes)
 
     @property
     def max_shown_bytes(self) -> int:
@@ -54,7 +61,6 @@ class KindRules:
 _RULES = {
     ProofKind.MERKLE: KindRules(
         unit_bytes=1024,
-        max_units=2048,
         commitment_bytes=0,
         leaf_tag=tags.LEAF,
         root_tag=tags.PROOF_ROOT,
@@ -62,9 +68,8 @@ _RULES = {
         envelope_bytes=128,
     ),
     ProofKind.KZG: KindRules(
-        unit_bytes=4096 * 31,
-        max_units=17,
-        commitment_bytes=48,
+        unit_bytes=ELEMENTS * DATA_BYTES,
+        commitment_bytes=G1_BYTES,
         leaf_tag=tags.KZG_LEAF,
         root_tag=tags.KZG_ROOT,
         row_tag=tags.KZG_PIECE_LEAF,

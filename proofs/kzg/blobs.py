@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proofs.kinds import ProofKind
-from proofs.kzg.field import ELEMENTS, SCALAR_BYTES
+from proofs.kzg.field import DATA_BYTES, ELEMENTS, SCALAR_BYTES
 
-DATA_BYTES = SCALAR_BYTES - 1  # a number of 31 bytes is below r
-BLOB_BYTES = ELEMENTS * DATA_BYTES
+BLOB_BYTES = ProofKind.KZG.rules.unit_bytes
 EIP4844_BLOB_BYTES = ELEMENTS * SCALAR_BYTES
 
 Buffer = bytes | bytearray | memoryview

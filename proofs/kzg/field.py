@@ -16,6 +16,7 @@ _T = TypeVar("_T")
 
 ELEMENTS = 4096  # field elements in a blob, and the degree bound of its polynomial
 SCALAR_BYTES = 32
+DATA_BYTES = SCALAR_BYTES - 1  # a number of 31 bytes is below r
 _GENERATOR = 7  # of the field's multiplicative group
 
 
