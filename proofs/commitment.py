@@ -14,6 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 from merkledag.block import MAX_BLOCK_BYTES
+from merkledag.multihash import Buffer
 from proofs import tags
 from proofs.errors import SumOverflow
 from proofs.kinds import ProofKind
@@ -27,7 +28,6 @@ MAX_SUM = 2**63 - 1
 MAX_MULTIHASH_BYTES = 139  # two varints and the longest digest that merkledag reads
 NODE_BYTES = 8 + HASH_BYTES  # a SumNode as stored: u64be sum, hash
 
-Buffer = bytes | bytearray | memoryview
 SumStep = tuple[int, int, bytes, bool]  # sums of left and right, the sibling, whether it is the left one
 
 _sha256 = hashlib.sha256

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Protocol
 
+from merkledag.multihash import Buffer
 from proofs import rs_tables
-from proofs.commitment import Buffer
 from proofs.errors import UndecodableGroup
 
 MAX_SHARES = 256

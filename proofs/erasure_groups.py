@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from merkledag import multihash
-from proofs.commitment import Buffer
+from merkledag.multihash import Buffer
 from proofs.erasure import Room, encode_group, restore_shares
 from proofs.errors import UndecodableGroup
 from proofs.manifest import Group, Manifest, Plan

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from merkledag import dag_cbor
+from merkledag.multihash import Buffer
 from proofs import walk
 from proofs.challenge import Challenge
-from proofs.commitment import Buffer, PieceRow
+from proofs.commitment import PieceRow
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from proofs.opened_block import OpenedBlock

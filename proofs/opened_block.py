@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from merkledag.multihash import Buffer
 from proofs.commitment import (
     HASH_BYTES,
     LEAF_BYTES,
     SUBTREE_BYTES,
     SUBTREE_LEAVES,
-    Buffer,
     PieceRow,
     fold,
     leaf_count,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from proofs.commitment import Buffer
+from merkledag.multihash import Buffer
 
 NAME = "tables"
 _POLYNOMIAL = 0x11D

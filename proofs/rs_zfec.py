@@ -8,7 +8,7 @@ from typing import Any
 
 import zfec
 
-from proofs.commitment import Buffer
+from merkledag.multihash import Buffer
 
 NAME = "zfec"
 

@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterable, Mapping
 from zlib import crc32
 
+from merkledag.multihash import Buffer
 from proofs.commitment import (
     HASH_BYTES,
     SUBTREE_LEAVES,
     BlockCommitment,
-    Buffer,
     commit_block,
     fold,
     leaf_count,

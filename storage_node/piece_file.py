@@ -23,11 +23,11 @@ from zlib import crc32
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
+from merkledag.multihash import Buffer
 from proofs.commitment import (
     HASH_BYTES,
     MAX_MULTIHASH_BYTES,
     NODE_BYTES,
-    Buffer,
     PieceRow,
     PieceTree,
     SumNode,

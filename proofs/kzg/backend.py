@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
 
+from merkledag.multihash import Buffer
 from proofs.bls12_381 import G1_BYTES, is_canonical
-from proofs.kzg.blobs import Buffer
 from proofs.kzg.field import SCALAR_BYTES, is_scalar
 from proofs.kzg.setup import Setup
 from proofs.tags import BATCH_WEIGHTS

@@ -14,9 +14,10 @@ from typing import Any
 
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
+from merkledag.multihash import Buffer
 from proofs.bls12_381 import R
 from proofs.kzg.backend import Opening, weights, well_formed
-from proofs.kzg.blobs import Buffer, field_elements
+from proofs.kzg.blobs import field_elements
 from proofs.kzg.field import SCALAR_BYTES, bit_reversed
 from proofs.kzg.polynomial import divide
 from proofs.kzg.setup import TAU_G2, Setup

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import ckzg
 
+from merkledag.multihash import Buffer
 from proofs.kzg.backend import Opening, well_formed
 from proofs.kzg.backend_arkworks import combine
-from proofs.kzg.blobs import Buffer, eip4844_blob
+from proofs.kzg.blobs import eip4844_blob
 from proofs.kzg.field import SCALAR_BYTES
 from proofs.kzg.polynomial import check_opened
 from proofs.kzg.setup import Setup

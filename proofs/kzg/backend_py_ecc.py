@@ -16,9 +16,10 @@ from py_ecc.fields import optimized_bls12_381_FQ as FQ
 from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12
 from py_ecc.optimized_bls12_381 import G1, G2, Z1, add, final_exponentiate, multiply, neg, pairing
 
+from merkledag.multihash import Buffer
 from proofs.bls12_381 import G1_BYTES, R
 from proofs.kzg.backend import Opening, weights, well_formed
-from proofs.kzg.blobs import Buffer, field_elements
+from proofs.kzg.blobs import field_elements
 from proofs.kzg.field import bit_reversed
 from proofs.kzg.polynomial import divide
 from proofs.kzg.setup import TAU_G2, Setup

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from merkledag.block import MAX_BLOCK_BYTES
+from merkledag.multihash import Buffer
 from proofs.bls12_381 import G1_BYTES
 from proofs.commitment import PieceRow, fold, proof_root, unit_hash
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import Backend
-from proofs.kzg.blobs import Buffer, blobs_of
+from proofs.kzg.blobs import blobs_of
 from proofs.kzg.setup import Setup
 from proofs.walk import climb
 

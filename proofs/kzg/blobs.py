@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from merkledag.multihash import Buffer
 from proofs.kinds import ProofKind
 from proofs.kzg.field import DATA_BYTES, ELEMENTS, SCALAR_BYTES
 
 BLOB_BYTES = ProofKind.KZG.rules.unit_bytes
 EIP4844_BLOB_BYTES = ELEMENTS * SCALAR_BYTES
-
-Buffer = bytes | bytearray | memoryview
 
 
 def blobs_of(block: Buffer) -> Iterator[memoryview]:

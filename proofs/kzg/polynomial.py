@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from operator import mul
 
+from merkledag.multihash import Buffer
 from proofs.bls12_381 import R
-from proofs.kzg.blobs import Buffer, spread
+from proofs.kzg.blobs import spread
 from proofs.kzg.field import ELEMENTS, domain, domain_index, inverses, is_scalar
 
 # A slot of 512 bits takes 500 products of an element of 248 bits and a scalar of 255, and a carried element.

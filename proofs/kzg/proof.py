@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 from merkledag import dag_cbor
+from merkledag.multihash import Buffer
 from proofs import tags, walk
 from proofs.bls12_381 import G1_INFINITY, R
 from proofs.challenge import Challenge
@@ -19,7 +20,7 @@ from proofs.errors import DamagedBlock, InvalidProof
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import Backend, Opening, backend
 from proofs.kzg.blob_commitments import BlobCommitments, OpenedBlobs, commit_block
-from proofs.kzg.blobs import BLOB_BYTES, Buffer
+from proofs.kzg.blobs import BLOB_BYTES
 from proofs.kzg.field import SCALAR_BYTES, is_scalar
 from proofs.kzg.polynomial import combine
 from proofs.kzg.setup import Setup

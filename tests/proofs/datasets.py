@@ -9,18 +9,10 @@ from functools import partial
 from typing import NamedTuple
 
 from merkledag import dag_cbor, multihash
+from merkledag.multihash import Buffer
 from proofs import slot_tree
 from proofs.challenge import Challenge, period_seed
-from proofs.commitment import (
-    BlockCommitment,
-    Buffer,
-    PieceRow,
-    PieceTree,
-    SumNode,
-    commit_block,
-    fold,
-    leaf_hashes,
-)
+from proofs.commitment import BlockCommitment, PieceRow, PieceTree, SumNode, commit_block, fold, leaf_hashes
 from proofs.merkle_proof import prove, verify
 from proofs.walk import DatasetView, TreeView, climb, show
 from tests.proofs import simple_verifier

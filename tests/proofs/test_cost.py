@@ -11,6 +11,7 @@ from functools import cache
 
 import pytest
 
+from merkledag.multihash import Buffer
 from proofs import commitment
 from proofs.challenge import MAX_DRAWN, Challenge
 from proofs.commitment import (
@@ -18,7 +19,6 @@ from proofs.commitment import (
     MAX_SUM,
     SUBTREE_BYTES,
     BlockCommitment,
-    Buffer,
     PieceRow,
     PieceTree,
     SumNode,

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from merkledag.multihash import Buffer
 from proofs import erasure, rs_tables
-from proofs.commitment import Buffer
 from proofs.erasure import Backend, backend, decode_group, encode_group
 from proofs.errors import UndecodableGroup
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import proofs.kzg
 from merkledag import multihash
+from merkledag.multihash import Buffer
 from proofs import slot_tree
 from proofs.challenge import Challenge, period_seed
-from proofs.commitment import Buffer, PieceRow, PieceTree
+from proofs.commitment import PieceRow, PieceTree
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
