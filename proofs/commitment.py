@@ -27,10 +27,11 @@ MAX_BLOCK_LEAVES = ProofKind.MERKLE.rules.max_units
 MAX_SUM = 2**63 - 1
 MAX_MULTIHASH_BYTES = 139  # two varints and the longest digest that merkledag reads
 NODE_BYTES = 8 + HASH_BYTES  # a SumNode as stored: u64be sum, hash
-
 SumStep = tuple[int, int, bytes, bool]  # sums of left and right, the sibling, whether it is the left one
 
 _sha256 = hashlib.sha256
+# Where many hashes start alike, a copy of the hash so far takes less than joining its start and the rest.
+_new_inner = _sha256(tags.INNER).copy
 _NODE = struct.Struct(">Q32s")
 _SUM_PREIMAGE = struct.Struct(">sQ32sQ32s")
 
@@ -74,8 +75,9 @@ def split_point(count: int) -> int:
 
 
 @cache
-def _leaf_headers() -> list[bytes]:
-    return [tags.LEAF + index.to_bytes(4, "big") for index in range(MAX_BLOCK_LEAVES)]
+def _leaf_starts() -> list[hashlib._Hash]:
+    """By its index, a leaf's hash as it is before the leaf's bytes."""
+    return [_sha256(tags.LEAF + index.to_bytes(4, "big")) for index in range(MAX_BLOCK_LEAVES)]
 
 
 def unit_hash(kind: ProofKind, index: int, shown: Buffer) -> bytes:
@@ -85,17 +87,19 @@ def unit_hash(kind: ProofKind, index: int, shown: Buffer) -> bytes:
 
 def leaf_hashes(data: Buffer, first: int) -> list[bytes]:
     """The hashes of consecutive leaves from leaf `first` on; `data` holds at least one, maybe empty."""
-    headers = _leaf_headers()
-    if first + leaf_count(len(data)) > len(headers):
-        raise ValueError(f"leaf {len(headers)} and beyond; a block has at most {MAX_BLOCK_BYTES} bytes")
-    if not data:
-        return [_sha256(headers[first]).digest()]
+    starts = _leaf_starts()
+    count = leaf_count(len(data))
+    if first + count > len(starts):
+        raise ValueError(f"leaf {len(starts)} and beyond; a block has at most {MAX_BLOCK_BYTES} bytes")
     view = memoryview(data)
-    sha256 = _sha256
-    return [
-        sha256(header + view[offset : offset + LEAF_BYTES]).digest()
-        for header, offset in zip(headers[first:], range(0, len(view), LEAF_BYTES), strict=False)
-    ]
+    hashes = []
+    for start, offset in zip(
+        starts[first : first + count], range(0, count * LEAF_BYTES, LEAF_BYTES), strict=True
+    ):
+        leaf = start.copy()
+        leaf.update(view[offset : offset + LEAF_BYTES])
+        hashes.append(leaf.digest())
+    return hashes
 
 
 def inner_hash(left: bytes, right: bytes) -> bytes:
@@ -136,10 +140,11 @@ def fold_level(nodes: list[bytes]) -> list[bytes]:
 
     Repeated to the top this is the tree of RFC 6962.
     """
-    sha256, tag = _sha256, tags.INNER
-    above = [
-        sha256(tag + left + right).digest() for left, right in zip(nodes[::2], nodes[1::2], strict=False)
-    ]
+    above = []
+    for left, right in zip(nodes[::2], nodes[1::2], strict=False):
+        node = _new_inner()
+        node.update(left + right)
+        above.append(node.digest())
     if len(nodes) % 2:
         above.append(nodes[-1])
     return above

@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 
 from merkledag.multihash import Buffer
-from proofs import commitment
+from proofs import commitment, tags
 from proofs.challenge import MAX_DRAWN, Challenge
 from proofs.commitment import (
     EMPTY,
@@ -50,11 +50,23 @@ class Counts:
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     counts = Counts()
 
-    def sha256(data: Buffer) -> object:
-        counts.hashes += 1
-        return hashlib.sha256(data)
+    class Counted:
+        """The start of a hash; a copy of it is a hash."""
 
+        def __init__(self, data: Buffer) -> None:
+            self.start = hashlib.sha256(data)
+
+        def copy(self) -> object:
+            counts.hashes += 1
+            return self.start.copy()
+
+    def sha256(data: Buffer) -> object:
+        return Counted(data).copy()
+
+    starts = [Counted(tags.LEAF + index.to_bytes(4, "big")) for index in range(commitment.MAX_BLOCK_LEAVES)]
     monkeypatch.setattr(commitment, "_sha256", sha256)
+    monkeypatch.setattr(commitment, "_new_inner", Counted(tags.INNER).copy)
+    monkeypatch.setattr(commitment, "_leaf_starts", lambda: starts)
     return counts
 
 
