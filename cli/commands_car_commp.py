@@ -21,8 +21,9 @@ def commp(
         str, typer.Argument(metavar="FILE|-|CID", help="A file, its URL, stdin, content, or a piece CID.")
     ],
     verify: Annotated[
-        str, typer.Option("--verify", metavar="PIECECID", help="Compare with this, of version 1 or 2.")
-    ] = "",
+        str | None,
+        typer.Option("--verify", metavar="PIECECID", help="Compare with this, of version 1 or 2."),
+    ] = None,
     size: Annotated[
         int,
         typer.Option(
@@ -34,9 +35,9 @@ def commp(
     """Print the Filecoin piece CIDs (CommP) of a file, or of the CAR that content would be exported as."""
     from cli.car_commp import archive_of, commit, is_file, is_piece, open_file, parsed
 
-    expected = parsed(verify) if verify else None
+    expected = None if verify is None else parsed(verify)  # also of an empty text
     if not is_file(source) and is_piece(source):
-        if verify:
+        if verify is not None:
             raise usage("--verify compares bytes with a piece CID, and this is a piece CID itself")
         return _print(_document(_converted(source, size)), json_output=json_output)
     if size >= 0:
@@ -53,7 +54,7 @@ def commp(
     if done.piece.payload_bytes < FILECOIN_MIN_PAYLOAD_BYTES:
         note(f"{source}: Filecoin's own tools refuse less than {FILECOIN_MIN_PAYLOAD_BYTES} bytes")
     document = _document(done.piece) | {"sha256": done.sha256}
-    return _print(document | ({"verified": verify} if verify else {}), json_output=json_output)
+    return _print(document | ({} if verify is None else {"verified": verify}), json_output=json_output)
 
 
 def _converted(source: str, size_bytes: int) -> Piece:

@@ -14,7 +14,16 @@ from cli.groups import new_app
 from cli.home import Home
 from cli.options import JsonFlag, NewFileOption
 from cli.output import count_text, emit, invalid, not_found, note, size_text, text, usage
-from cli.proof_files import HASH_BYTES, Checked, Wanted, about_document, check, commit_content, hexadecimal
+from cli.proof_files import (
+    HASH_BYTES,
+    Checked,
+    Wanted,
+    about_document,
+    check,
+    check_leaves,
+    commit_content,
+    hexadecimal,
+)
 from cli.streams import check_binary_stdout, is_stdout
 
 if TYPE_CHECKING:
@@ -29,7 +38,6 @@ MERKLE: Final = "merkle"
 WORDS: Final = "dataset ID, shard DEAL N, spot DEAL N; or a CID with --seed"
 MAX_SHARD: Final = 63
 DEFAULT_K: Final = 30
-MAX_K: Final = 512
 
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 ProofOption = Annotated[
@@ -111,7 +119,7 @@ def _tell_made(document: dict[str, Any]) -> None:
 
 def _of_content(home: Home, cid: CID, kind: ProofKind, seed: str, k: int) -> Checked:
     drawn_from = secrets.token_bytes(HASH_BYTES) if seed == RANDOM else hexadecimal(seed, "--seed")
-    _check_leaves(k)
+    check_leaves(k)
     with home:
         auditor, audited = _commit(home, cid, kind)
         file = auditor.prove(audited, drawn_from, min(k, audited.content.data.sum))
@@ -135,11 +143,6 @@ def _kind(name: str) -> ProofKind:
         return ProofKind(name)
     except ValueError:
         raise usage(f"--proof {name!r}: merkle or kzg") from None
-
-
-def _check_leaves(k: int) -> None:
-    if not 1 <= k <= MAX_K:
-        raise usage(f"-k {k}: 1 to {MAX_K} leaves")
 
 
 @app.command("commit")
@@ -178,7 +181,7 @@ def challenge(
 ) -> None:
     """Print a new seed and what to do with it; needs neither the content nor a ledger."""
     root = cid_argument(cid)
-    _check_leaves(leaves)
+    check_leaves(leaves)
     seed = secrets.token_hex(HASH_BYTES)
     more = "" if leaves == DEFAULT_K else f" -k {leaves}"
     send = f"holdfast proof make {root} --seed {seed}{more} -o answer.proof"

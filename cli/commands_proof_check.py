@@ -42,18 +42,21 @@ UNANCHORED_AUDIT = (
     "of content that is here"
 )
 LeavesOption = Annotated[
-    int, typer.Option("-k", "--leaves", metavar="N", help="Leaves that you asked for; 30 without it.")
+    int | None,
+    typer.Option(
+        "-k", "--leaves", metavar="N", help="Leaves that you asked for; 30 without it.", show_default=False
+    ),
 ]
 
 
 def verify(
     file: FileArgument,
-    operator: OperatorFlag = "",
-    app_hash: AppHashFlag = "",
-    ledger: AgainstLedgerFlag = "",
-    commitment: CommitmentFlag = "",
-    seed: SeedFlag = "",
-    leaves: LeavesOption = 0,
+    operator: OperatorFlag = None,
+    app_hash: AppHashFlag = None,
+    ledger: AgainstLedgerFlag = None,
+    commitment: CommitmentFlag = None,
+    seed: SeedFlag = None,
+    leaves: LeavesOption = None,
     json_output: JsonFlag = False,
 ) -> int:
     """Check a proof and print each link of it: exit 4 where one does not hold, 2 if it hangs on nothing.
@@ -144,12 +147,12 @@ def explain(
         list[str] | None,
         typer.Option("--content", metavar="CID", help="Content to look for the leaves in; repeatable."),
     ] = None,
-    operator: OperatorFlag = "",
-    app_hash: AppHashFlag = "",
-    ledger: AgainstLedgerFlag = "",
-    commitment: CommitmentFlag = "",
-    seed: SeedFlag = "",
-    leaves: LeavesOption = 0,
+    operator: OperatorFlag = None,
+    app_hash: AppHashFlag = None,
+    ledger: AgainstLedgerFlag = None,
+    commitment: CommitmentFlag = None,
+    seed: SeedFlag = None,
+    leaves: LeavesOption = None,
     json_output: JsonFlag = False,
 ) -> int:
     """Say when and by whom a proof was made and which bytes of which files it showed; compare with your own.
@@ -169,7 +172,7 @@ def explain(
             show_links(checked.verdict)
         note("holdfast: the proof does not hold, so it shows nothing")
         return ExitCode.INVALID
-    found = explain_leaves(home, checked, roots, ledger)
+    found = explain_leaves(home, checked, roots, ledger or "")
     if json_output:
         emit(
             _document(checked)

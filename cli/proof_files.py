@@ -25,18 +25,20 @@ if TYPE_CHECKING:
     from storage_node.audit import Audited, Auditor
 
 HASH_BYTES = 32
+MAX_K = 512
 FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A proof's file, `-` for stdin.")]
 OperatorFlag = Annotated[
-    str, typer.Option("--operator", help="The key that must have signed the blocks.", show_default=False)
+    str | None,
+    typer.Option("--operator", help="The key that must have signed the blocks.", show_default=False),
 ]
 AppHashFlag = Annotated[
-    str, typer.Option("--app-hash", help="The app hash that the state must have.", show_default=False)
+    str | None, typer.Option("--app-hash", help="The app hash that the state must have.", show_default=False)
 ]
 AgainstLedgerFlag = Annotated[
-    str, typer.Option("--ledger", help="Compare the block with this ledger's.", show_default=False)
+    str | None, typer.Option("--ledger", help="Compare the block with this ledger's.", show_default=False)
 ]
 CommitmentFlag = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--commitment",
         metavar="HEX|CID",
@@ -45,19 +47,22 @@ CommitmentFlag = Annotated[
     ),
 ]
 SeedFlag = Annotated[
-    str, typer.Option("--seed", metavar="HEX", help="The seed that you sent.", show_default=False)
+    str | None, typer.Option("--seed", metavar="HEX", help="The seed that you sent.", show_default=False)
 ]
 
 
 class Wanted(NamedTuple):
-    """What the options say that a file must be held against, "" for what they do not."""
+    """What the options say that a file must be held against, None for what they do not.
 
-    operator: str = ""
-    app_hash: str = ""
-    ledger: str = ""
-    commitment: str = ""
-    seed: str = ""
-    k: int = 0
+    An empty text is none of them: whoever gives a shell's variable that is not set wants it checked.
+    """
+
+    operator: str | None = None
+    app_hash: str | None = None
+    ledger: str | None = None
+    commitment: str | None = None
+    seed: str | None = None
+    k: int | None = None
 
 
 class Checked(NamedTuple):
@@ -90,6 +95,13 @@ def hexadecimal(text_: str, option: str) -> bytes:
     return value
 
 
+def check_leaves(k: int) -> int:
+    """How many leaves are to be drawn; exit 2 for what nobody can draw."""
+    if not 1 <= k <= MAX_K:
+        raise usage(f"-k {k}: 1 to {MAX_K} leaves")
+    return k
+
+
 def read_file(name: str) -> Evidence | AuditFile:
     """The proof in a file; exit 4 for anything else."""
     from ledger.engine import evidence
@@ -116,12 +128,12 @@ def check(home: Home, file: Evidence | AuditFile, wanted: Wanted) -> Checked:
     from proofs.audit import AuditFile
 
     if isinstance(file, AuditFile):
-        if wanted.operator or wanted.app_hash or wanted.ledger:
+        if (wanted.operator, wanted.app_hash, wanted.ledger) != (None, None, None):
             raise usage(
                 "this is a proof between two people, without a ledger: it is held against --commitment"
             )
         return _check_audit(home, file, wanted)
-    if wanted.commitment or wanted.seed or wanted.k:
+    if (wanted.commitment, wanted.seed, wanted.k) != (None, None, None):
         raise usage("this is a proof out of a ledger: it is held against --operator, --app-hash or --ledger")
     return _check_evidence(home, file, wanted)
 
@@ -134,11 +146,11 @@ def _check_evidence(home: Home, file: Evidence, wanted: Wanted) -> Checked:
     from cli.servers import known_ledger, ledger_url
     from ledger.engine.evidence_check import check_evidence
 
-    app_hash = hexadecimal(wanted.app_hash, "--app-hash") if wanted.app_hash else None
-    pin = Pin(None, account_argument(wanted.operator) if wanted.operator else None)
-    if not wanted.operator and not wanted.app_hash:
-        pin = pin_of(home, known_ledger(home, wanted.ledger) or "")
-    url = ledger_url(home, wanted.ledger) if wanted.ledger else None
+    app_hash = None if wanted.app_hash is None else hexadecimal(wanted.app_hash, "--app-hash")
+    pin = Pin(None, None if wanted.operator is None else account_argument(wanted.operator))
+    if wanted.operator is None and wanted.app_hash is None:
+        pin = pin_of(home, known_ledger(home, wanted.ledger or "") or "")
+    url = None if wanted.ledger is None else ledger_url(home, wanted.ledger)
     anchor = Anchor(pin.operator, pin.chain, app_hash, None if url is None else _asking(home, url))
     verdict = check_evidence(file, anchor)
     against = {"operator": pin.operator, "app-hash": app_hash, "ledger": url}
@@ -163,7 +175,7 @@ def _check_audit(home: Home, file: AuditFile, wanted: Wanted) -> Checked:
 
     verdict = Verdict()
     against: list[str] = []
-    wanted_k = min(wanted.k or DEFAULT_CHALLENGES, file.content.data.sum)
+    wanted_k = min(DEFAULT_CHALLENGES if wanted.k is None else check_leaves(wanted.k), file.content.data.sum)
     verdict.links.append(_commitment_link(home, file, wanted.commitment, against))
     verdict.links.append(_seed_link(file, wanted.seed, against))
     enough = file.k >= wanted_k
@@ -188,10 +200,10 @@ def _check_audit(home: Home, file: AuditFile, wanted: Wanted) -> Checked:
     return Checked(file, verdict, against)
 
 
-def _commitment_link(home: Home, file: AuditFile, given: str, against: list[str]) -> Link:
+def _commitment_link(home: Home, file: AuditFile, given: str | None, against: list[str]) -> Link:
     """Nothing that the file itself names decides what it is held against."""
     name, content = "commitment", file.content
-    if not given:
+    if given is None:
         says = "give the --commitment that you keep, or the CID of what it is to be of, if you have that here"
         return Link(name, None, f"{says}: the file itself says {content.cid}")
     if len(given) == 2 * HASH_BYTES:
@@ -239,8 +251,8 @@ def _blobs_text(count: float) -> str:
     return f"{count:,.0f} blobs"
 
 
-def _seed_link(file: AuditFile, given: str, against: list[str]) -> Link:
-    if not given:
+def _seed_link(file: AuditFile, given: str | None, against: list[str]) -> Link:
+    if given is None:
         says = f"it answers seed {file.seed.hex()}: if whoever made the proof chose that, it shows little"
         return Link("seed", None, f"{says}; give the --seed that you sent")
     against.append("seed")

@@ -70,6 +70,7 @@ def test_content_has_the_piece_of_its_archive(holdfast: Holdfast, tmp_path: Path
 def test_verify_tells_equal_from_different(holdfast: Holdfast, file: Path, version: str) -> None:
     named = holdfast("car", "commp", file, "--json").json[version]
     assert holdfast("car", "commp", file, "--verify", named, "--json").json["verified"] == named
+    holdfast.fails(2, "car", "commp", file, "--verify", "")  # a shell's variable that is not set
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     assert named in holdfast.fails(4, "car", "commp", "-", "--verify", named, stdin=bytes(data))

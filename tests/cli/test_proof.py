@@ -168,6 +168,15 @@ def test_wrong_arguments_say_what_is_right(holdfast: Holdfast, friends: Friends,
     holdfast.fails(2, "proof", "verify", file, "--operator", "k51")
     holdfast.fails(2, "proof", "verify", file, "--app-hash", SEED)
     holdfast.fails(2, "proof", "verify", file, "--commitment", "12")
+    for option in (
+        "--commitment",
+        "--seed",
+        "--operator",
+        "--app-hash",
+    ):  # a shell's variable that is not set
+        holdfast.fails(2, "proof", "verify", file, "--commitment", content, option, "")
+    holdfast.fails(2, "proof", "verify", file, "--commitment", content, "-k", "0")
+    holdfast.fails(2, "proof", "verify", file, "--commitment", content, "-k", "-5")
     holdfast.fails(3, "proof", "verify", file.parent / "absent")
     absent = CID.of(b"absent")
     holdfast.fails(3, "proof", "make", absent, "--seed", SEED, "-o", file)
