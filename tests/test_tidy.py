@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,105 +34,124 @@ UNSTABLE_CALLS = {"hash", "id"}  # differ from process to process: never where t
 GATEWAY_NEVER = {"lmdb"}
 
 
-def modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+@dataclass(frozen=True)
+class Module:
+    """One file of ours, parsed and walked once for all rules."""
+
+    path: Path  # from the root of the repository
+    text: str
+    tree: ast.Module
+    nodes: list[ast.AST]
+
+    @property
+    def package(self) -> str:
+        return self.path.parts[0]
+
+    @property
+    def is_pure(self) -> bool:
+        return self.package in PURE and self.path.parts[:2] != ("ledger", "engine")
+
+    @property
+    def imported(self) -> Iterator[tuple[int, str]]:
+        """Every module name that it imports, at any depth, with its line."""
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield node.lineno, alias.name
+            elif isinstance(node, ast.ImportFrom):
+                yield node.lineno, "." * node.level + (node.module or "")
 
 
-def is_pure(path: Path) -> bool:
-    parts = path.relative_to(ROOT).parts
-    return parts[0] in PURE and parts[:2] != ("ledger", "engine")
+Offences = Iterator[tuple[int, str]]  # lines, and what is wrong there
 
 
-ALL = [path for package in ALLOWED for path in modules(package)]
-PURE_MODULES = [path for path in ALL if is_pure(path)]
+def modules(package: str) -> Iterator[Module]:
+    for path in sorted((ROOT / package).rglob("*.py")):
+        text = path.read_text()
+        tree = ast.parse(text, filename=str(path))
+        yield Module(path.relative_to(ROOT), text, tree, list(ast.walk(tree)))
 
 
-def names(paths: list[Path]) -> list[str]:
-    return [str(path.relative_to(ROOT)) for path in paths]
-
-
-def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every module name that the tree imports, at any depth, with its line."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: relative import"
-            yield node.lineno, node.module or ""
-
-
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
-
-
-def test_there_is_something_to_check() -> None:
-    assert {path.relative_to(ROOT).parts[0] for path in ALL} == set(ALLOWED)
-
-
-@pytest.mark.parametrize("path", ALL, ids=names(ALL))
-def test_imports_follow_the_arrows(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    for line, name in imported(parse(path)):
+def imports_follow_the_arrows(module: Module) -> Offences:
+    for line, name in module.imported:
         top = name.partition(".")[0]
-        assert top not in set(ALLOWED) - ALLOWED[package] - {package}, (
-            f"line {line}: {package} imports {name}"
-        )
-        assert top not in {"tests", "bench"}, f"line {line}: product code imports {name}"
-        if package == "gateway":
-            assert top not in GATEWAY_NEVER, f"line {line}: the gateway sees content through BlockSource only"
+        if name.startswith("."):
+            yield line, "a relative import"
+        if top in set(ALLOWED) - ALLOWED[module.package] - {module.package}:
+            yield line, f"{module.package} imports {name}"
+        if top in {"tests", "bench"}:
+            yield line, f"product code imports {name}"
+        if module.package == "gateway" and top in GATEWAY_NEVER:
+            yield line, "the gateway sees content through BlockSource only"
 
 
-@pytest.mark.parametrize("path", PURE_MODULES, ids=names(PURE_MODULES))
-def test_pure_code_touches_nothing_outside(path: Path) -> None:
-    tree = parse(path)
-    for line, name in imported(tree):
-        reached = {name, name.partition(".")[0]} & IMPURE_MODULES
-        assert not reached, f"line {line}: {name}"
-        assert not name.startswith("ledger.engine"), f"line {line}: the rules import no engine"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in IMPURE_CALLS, f"line {node.lineno}: calls {node.func.id}()"
-            if path.relative_to(ROOT).parts[0] != "merkledag":
-                assert node.func.id not in UNSTABLE_CALLS, f"line {node.lineno}: calls {node.func.id}()"
+def pure_code_touches_nothing_outside(module: Module) -> Offences:
+    if not module.is_pure:
+        return
+    for line, name in module.imported:
+        if {name, name.partition(".")[0]} & IMPURE_MODULES:
+            yield line, f"pure code imports {name}"
+        if name.startswith("ledger.engine"):
+            yield line, "the rules import no engine"
+    never = IMPURE_CALLS if module.package == "merkledag" else IMPURE_CALLS | UNSTABLE_CALLS
+    for node in module.nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in never:
+            yield node.lineno, f"pure code calls {node.func.id}()"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in PURE_MODULES if p.relative_to(ROOT).parts[0] == "ledger"], ids=lambda p: p.name
-)
-def test_the_ledger_has_no_float(path: Path) -> None:
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Constant):
-            assert not isinstance(node.value, float), f"line {node.lineno}: a float"
-        if isinstance(node, ast.BinOp | ast.AugAssign):
-            assert not isinstance(node.op, ast.Div), f"line {node.lineno}: true division"
+def the_ledger_has_no_float(module: Module) -> Offences:
+    if not (module.is_pure and module.package == "ledger"):
+        return
+    for node in module.nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, float):
+            yield node.lineno, "a float"
+        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Div):
+            yield node.lineno, "true division"
 
 
-@pytest.mark.parametrize("path", ALL, ids=names(ALL))
-def test_modules_say_their_purpose_and_stay_small(path: Path) -> None:
-    text = path.read_text()
-    tree = parse(path)
-    docstring = ast.get_docstring(tree)
-    assert docstring, "no module docstring"
-    first = docstring.splitlines()[0]
-    assert first.endswith((".", "!", "?", ":")), f"the first line is not a sentence: {first!r}"
-    assert len(text.splitlines()) <= MAX_MODULE_LINES, f"{len(text.splitlines())} lines"
-    for node in ast.walk(tree):
+def modules_say_their_purpose_and_stay_small(module: Module) -> Offences:
+    first = (ast.get_docstring(module.tree) or "no module docstring").splitlines()[0]
+    if not first.endswith((".", "!", "?", ":")):
+        yield 1, f"the first line is not a sentence: {first!r}"
+    lines = len(module.text.splitlines())
+    if lines > MAX_MODULE_LINES:
+        yield lines, f"{lines} lines"
+    for node in module.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
+            if length > MAX_FUNCTION_LINES:
+                yield node.lineno, f"{node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("path", ALL, ids=names(ALL))
-def test_asserts_check_only_our_own_state(path: Path) -> None:
+def asserts_check_only_our_own_state(module: Module) -> Offences:
     """`python -O` must change nothing, so no assert calls what moves a cursor or fills a list."""
-    for node in ast.walk(parse(path)):
+    for node in module.nodes:
         if isinstance(node, ast.Assert):
             called = {
                 n.func.attr
                 for n in ast.walk(node.test)
                 if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
             }
-            assert not called & {"pop", "read", "next", "send", "write", "add", "append"}, (
-                f"line {node.lineno}"
-            )
+            if called & {"pop", "read", "next", "send", "write", "add", "append"}:
+                yield node.lineno, f"an assert calls {', '.join(sorted(called))}"
+
+
+RULES: list[Callable[[Module], Offences]] = [
+    imports_follow_the_arrows,
+    pure_code_touches_nothing_outside,
+    the_ledger_has_no_float,
+    modules_say_their_purpose_and_stay_small,
+    asserts_check_only_our_own_state,
+]
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_every_module_keeps_the_rules(package: str) -> None:
+    checked = 0
+    offences = []
+    for module in modules(package):
+        checked += 1
+        for rule in RULES:
+            offences += [f"{module.path}:{line}: {what}" for line, what in rule(module)]
+    assert checked > 0
+    assert not offences, "\n".join(offences)
