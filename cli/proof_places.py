@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ledger.engine.verdict import About
     from ledger.engine.views import DealView
     from proofs.challenge import Challenge
+    from proofs.kinds import ProofKind
+    from proofs.kzg.blob_commitments import BlobCommitments
     from proofs.manifest import Manifest
     from proofs.walk import ShownUnit
 
@@ -116,9 +118,10 @@ class Leaf:
 
 @dataclass(slots=True)
 class Explained:
-    """The leaves, and lines that say what could not be told."""
+    """The leaves, how they are proven, and lines that say what could not be told."""
 
     leaves: list[Leaf]
+    kind: ProofKind
     untold: list[str] = field(default_factory=list)
 
     def lost(self) -> dict[bytes, int]:
@@ -133,7 +136,7 @@ def explain_leaves(home: Home, checked: Checked, roots: Sequence[CID], ledger_fl
     from proofs.audit import AuditFile
 
     challenge, shown = checked.shown
-    found = Explained(_leaves(challenge, shown))
+    found = Explained(_leaves(challenge, shown), challenge.kind)
     contents = list(roots)
     if isinstance(checked.file, AuditFile):
         contents.insert(0, checked.file.content.cid)
@@ -168,19 +171,27 @@ def _compare(home: Home, challenge: Challenge, leaves: list[Leaf]) -> None:
     if not home.exists():
         return
     store = home.open_store()
+    committed: dict[bytes, BlobCommitments] = {}
     for leaf in leaves:
-        block = store.find(leaf.unit.multihash)
+        name = leaf.unit.multihash
+        block = store.find(name)
         if block is None:
             continue
-        if challenge.kind is ProofKind.MERKLE:
-            with block as view:
-                is_same = view[leaf.start : leaf.end] == leaf.unit.data and len(view) == leaf.unit.length
-        else:
-            with block as view:
-                is_whole = multihash.verify(leaf.unit.multihash, view)
-            row = home.open_kzg().row(leaf.unit.multihash) if is_whole else None
-            is_same = row is not None and row.each()[leaf.unit.unit : leaf.unit.unit + 1] == [leaf.unit.data]
+        with block as view:
+            is_same = len(view) == leaf.unit.length
+            if challenge.kind is ProofKind.MERKLE:
+                is_same = is_same and view[leaf.start : leaf.end] == leaf.unit.data
+            elif is_same:
+                if name not in committed:
+                    committed[name] = _commitments(home, name, bytes(view))
+                is_same = committed[name].each()[leaf.unit.unit] == leaf.unit.data
         leaf.local = "same" if is_same else "differs"
+
+
+def _commitments(home: Home, name: bytes, block: bytes) -> BlobCommitments:
+    """The commitments to what a block is here; those of a damaged one say which of its blobs are."""
+    kzg = home.open_kzg()
+    return kzg.row(name) if multihash.verify(name, block) else kzg.committer.commit_now(block)
 
 
 async def _look(
@@ -272,6 +283,8 @@ async def _look_in_deals(
     for view in deals:
         if not found.lost():
             return
+        if view.deal.proof is not found.kind:
+            continue  # of another dataset of the same client and node
         if view.deal.content not in contents:
             contents.append(view.deal.content)
             await _look_in(found, view.deal.content, get)
