@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ from proofs.kzg.blobs import blobs_of
 from proofs.kzg.setup import Setup
 from storage_node import kzg_worker
 from storage_node.blockstore.interface import Blockstore
-from storage_node.errors import BlockNotFound, DamagedBlock, WorkersLost
+from storage_node.errors import BlockNotFound, DamagedBlock, StoreFull, WorkersLost
 from storage_node.kzg_commitments import KzgCommitments
 
 # What one core needs for a full blob, to tell how long it will take before it begins.
@@ -115,11 +116,15 @@ class KzgRows:
         self.committer = committer
 
     def row(self, name: bytes) -> BlobCommitments:
-        """A row, made and kept if it was not; call it in a thread. Raises BlockNotFound, DamagedBlock."""
+        """A row, made and kept if it was not and there is room; call it in a thread.
+
+        Raises BlockNotFound, DamagedBlock, WorkersLost.
+        """
         known = self.kept.get(name)
         if known is None:
             known = self.committer.commit_now(self._block(name))
-            self.kept.put(name, known)
+            with suppress(StoreFull):  # a proof must not fail for want of room for a note
+                self.kept.put(name, known)
         return known
 
     async def missing(self, multihashes: Iterable[bytes]) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from proofs.commitment import SUBTREE_LEAVES, BlockCommitment, PieceRow, commit_block
 from storage_node.blockstore.interface import Blockstore
 from storage_node.commitments import Commitments
-from storage_node.errors import BlockNotFound, StorageNodeError
+from storage_node.errors import BlockNotFound, StorageNodeError, StoreFull
 
 if TYPE_CHECKING:
     from storage_node.row_workers import RowWorkers
@@ -72,10 +73,11 @@ class ProofRows:
         return known
 
     def renew(self, multihash: bytes) -> BlockCommitment:
-        """A row computed from the block, and remembered. Raises BlockNotFound."""
+        """A row computed from the block, and remembered if the disk has room. Raises BlockNotFound."""
         with self._store.view(multihash) as data:
             row = commit_block(data)
-        self._commitments.put_many({multihash: row})
+        with suppress(StoreFull):  # a proof must not fail for want of room for a note
+            self._commitments.put_many({multihash: row})
         return row
 
     def forget(self, multihashes: Iterable[bytes]) -> None:

@@ -19,7 +19,7 @@ from proofs.kzg.blob_commitments import BlobCommitments
 from proofs.kzg.blobs import BLOB_BYTES
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.commitments import Commitments
-from storage_node.errors import BlockNotFound, DamagedBlock, WorkersLost
+from storage_node.errors import BlockNotFound, DamagedBlock, StoreFull, WorkersLost
 from storage_node.kzg_commitments import KzgCommitments
 from storage_node.kzg_rows import KzgRows
 from storage_node.meta import Meta, Table
@@ -147,6 +147,18 @@ async def test_killed_workers_are_told_as_such(world: World) -> None:
         await rows.prepare(world.blocks, lambda *_: None)
     with pytest.raises(WorkersLost):
         rows.row(next(iter(world.blocks)))
+
+
+def test_a_full_disk_keeps_no_row_and_fails_no_proof(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise StoreFull("no room")
+
+    name = next(iter(world.blocks))
+    with monkeypatch.context() as patch:
+        patch.setattr(Meta, "put", no_room)
+        made = world.rows.row(name)
+        assert world.rows.kept.get(name) is None
+    assert made == world.rows.row(name) == world.rows.kept.get(name)
 
 
 def test_every_damaged_row_counts_as_absent(world: World) -> None:

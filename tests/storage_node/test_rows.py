@@ -15,8 +15,8 @@ from storage_node import commitments as table
 from storage_node import rows as rows_module
 from storage_node.blockstore.store import Store
 from storage_node.commitments import Commitments
-from storage_node.errors import BlockNotFound
-from storage_node.meta import Meta, Table
+from storage_node.errors import BlockNotFound, StoreFull
+from storage_node.meta import Meta, MetaWrite, Table
 from storage_node.row_workers import RowWorkers
 from storage_node.rows import ProofRows
 from storage_node.worker_pool import WorkerPool
@@ -181,6 +181,23 @@ def test_a_block_that_is_gone_is_told(
     rows.begin(dict.fromkeys(names, 10_000))  # the workers do not find it either
     rows.ensure(names[:-1], no_progress)
     assert rows.find(names[-1]) is None
+
+
+def test_a_full_disk_keeps_no_row_and_fails_no_proof(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, data = block(1, 300_000)
+    store.put_many([(name, data)])
+    rows = ProofRows(store, Commitments(Meta(tmp_path / "meta")))
+    with monkeypatch.context() as patch:
+        patch.setattr(MetaWrite, "put", no_room)
+        assert rows.row(name) == rows.renew(name) == commit_block(data)
+        assert rows.find(name) is None
+    assert rows.row(name) == rows.find(name)
+
+
+def no_room(*_: object) -> None:
+    raise StoreFull("no room")
 
 
 def test_a_damaged_row_counts_as_none_and_is_made_anew(store: Store, tmp_path: Path) -> None:
