@@ -199,7 +199,10 @@ class StoreRun:
                 self._progress("accept", len(self._accepted), len(self._plan.pieces))
                 return
             if shard.status.is_closed:
-                raise PlacementFailed(f"no node took shard {index}: its money went back; try again later")
+                raise PlacementFailed(
+                    f"no node took shard {index}: its money went back. Deal {deal} goes on without it: end it "
+                    "(`holdfast deal end`) and store again, later or with fewer shards"
+                )
             if not shard.provider:
                 await self._board.after(version)
                 continue
