@@ -6,6 +6,7 @@ It answers yes or no. The tests hold `proofs.merkle_proof.verify` against it.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -22,7 +23,12 @@ def need(condition: bool) -> None:
         raise No
 
 
-# --- CBOR: unsigned numbers, bytes, text, lists and maps in their shortest form, nothing else
+# --- CBOR: unsigned numbers, bytes, text, lists, maps, links, true, false and null in their shortest form
+
+
+@dataclass(frozen=True)
+class Link:
+    cid: bytes
 
 
 def head(data: bytes, at: int) -> tuple[int, int, int]:
@@ -46,13 +52,20 @@ def item(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
     if major in (2, 3):
         need(at + value <= len(data))
         raw = data[at : at + value]
-        return (raw if major == 2 else raw.decode("ascii", "replace")), at + value
+        return (raw if major == 2 else text(raw)), at + value
     if major == 4:
         items = []
         for _ in range(value):
             element, at = item(data, at, depth + 1)
             items.append(element)
         return items, at
+    if major == 6:
+        raw, at = item(data, at, depth + 1)
+        need(value == 42 and isinstance(raw, bytes) and raw[:1] == b"\0")
+        return Link(raw[1:]), at
+    if major == 7:
+        need(value in (20, 21, 22))
+        return (None if value == 22 else value == 21), at
     need(major == 5)
     pairs = []
     for _ in range(value):
@@ -61,8 +74,15 @@ def item(data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
         need(isinstance(key, str))
         pairs.append((key, element))
     keys = [key for key, _ in pairs]
-    need(keys == sorted(set(keys), key=lambda key: (len(key), key)))
+    need(keys == sorted(set(keys), key=lambda key: (len(key.encode()), key.encode())))
     return dict(pairs), at
+
+
+def text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise No from None
 
 
 # --- the draw
@@ -213,7 +233,7 @@ def accepts(
         content, end = item(proof, 0)
         need(end == len(proof) and isinstance(content, dict))
         need(set(content) == {"data", "kind", "meta", "version"})
-        need(content["kind"] == "merkle" and content["version"] == 2)
+        need(content["kind"] == "merkle" and content["version"] == 2)  # `true` is 1, not 2
         check_tree(content["data"], *data, data_depth, draw(seed, data[1], k))
         wanted = draw(sha(b"holdfast/meta-seed/1\x00", seed), meta[1], meta_k)
         check_tree(content["meta"], *meta, meta_depth, wanted)

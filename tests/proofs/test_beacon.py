@@ -10,6 +10,8 @@ from proofs import beacon
 from proofs.beacon import message, next_value, values, verify_history, verify_step
 from proofs.bls import BlsSigner
 from proofs.errors import InvalidBeacon
+from tests.proofs.simple_files import next_beacon
+from tests.proofs.simple_verifier import No
 
 SIGNER = BlsSigner.from_seed(bytes(range(32)))
 START = b"\x05" * 32
@@ -39,6 +41,7 @@ def test_a_chain_of_values() -> None:
         signature = SIGNER.sign(message("chain", height, value))
         following = verify_step(SIGNER.public_key, "chain", height, value, signature)
         assert following == next_value(value, signature)
+        assert following == next_beacon(SIGNER.public_key, "chain", height, value, signature)
         assert following == hashlib.sha256(b"holdfast/beacon-value/1\0" + value + signature).digest()
         value = following
 
@@ -56,6 +59,8 @@ def test_any_other_step_is_refused() -> None:
     ):
         with pytest.raises(InvalidBeacon, match=f"block {height}"):
             verify_step(key, chain, height, previous, signed)
+        with pytest.raises(No):
+            next_beacon(key, chain, height, previous, signed)
 
 
 def test_values_of_the_wrong_size_are_refused() -> None:

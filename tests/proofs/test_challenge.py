@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofs.challenge import detection, meta_seed, period_seed, sample
-from tests.proofs import simple_verifier
+from proofs.challenge import detection, meta_seed, period_seed, sample, spot_seed
+from tests.proofs import simple_files, simple_verifier
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "proofs.json"
 A, B, C = b"a" * 32, b"b" * 32, b"c" * 32
@@ -39,6 +39,23 @@ def test_every_part_is_bound_into_the_seed() -> None:
 def test_the_seed_is_the_formula() -> None:
     preimage = b"holdfast/period-seed/1\0" + b"\x05chain" + A + B + (5).to_bytes(8, "big") + C
     assert period_seed("chain", A, B, 5, C) == hashlib.sha256(preimage).digest()
+
+
+WORDS = st.binary(min_size=32, max_size=32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.text(min_size=1, max_size=60), WORDS, WORDS, st.integers(0, 2**63 - 1),
+    st.binary(min_size=1, max_size=255), st.integers(0, 2**16 - 1),
+)  # fmt: skip
+def test_seeds_are_those_of_the_second_verifier(
+    chain: str, node: bytes, beacon: bytes, number: int, deal: bytes, shard: int
+) -> None:
+    of_period = simple_files.period_seed(chain, deal[:1] * 32, node, number, beacon)
+    assert period_seed(chain, deal[:1] * 32, node, number, beacon) == of_period
+    of_spot = simple_files.spot_seed(chain, deal, shard, node, number, beacon)
+    assert spot_seed(chain, deal, shard, node, number, beacon) == of_spot
 
 
 @pytest.mark.parametrize(
