@@ -27,14 +27,7 @@ class Backend(Protocol):
     NAME: str
 
     def encode(
-        self,
-        k: int,
-        m: int,
-        blocks: Sequence[Buffer],
-        wanted: Sequence[int],
-        length_bytes: int,
-        room: Room,
-        /,
+        self, k: int, m: int, blocks: Sequence[Buffer], length_bytes: int, room: Room, /
     ) -> list[bytes]: ...
 
     def restore(
@@ -76,11 +69,10 @@ def encode_group(
     m: int,
     blocks: Sequence[Buffer],
     *,
-    wanted: Sequence[int] | None = None,
     using: Backend | None = None,
     room: Room | None = None,
 ) -> list[bytes]:
-    """The parity blocks of a group of 1 to `k` data blocks: shares k … m−1, or only those `wanted`, in order.
+    """The parity blocks of a group of 1 to `k` data blocks: shares k … m−1, in order.
 
     Whoever encodes many groups gives a `room`, empty at first, to all of them. Raises ValueError for a code
     or a group that cannot be.
@@ -88,22 +80,11 @@ def encode_group(
     check_code(k, m)
     if not 1 <= len(blocks) <= k:
         raise ValueError(f"a group of {len(blocks)} blocks; 1 to {k} are allowed")
-    if wanted is None:
-        wanted = range(k, m)
-    elif not all(k <= index < m for index in wanted):
-        raise ValueError(f"parity shares are numbered {k} to {m - 1}")
     length = max(map(len, blocks))
-    if length == 0 or not wanted:
-        return [b""] * len(wanted)
+    if length == 0 or m == k:
+        return [b""] * (m - k)
     padded = [*blocks, *[b""] * (k - len(blocks))]
-    return (using or backend()).encode(k, m, padded, wanted, length, [] if room is None else room)
-
-
-def decode_group(
-    k: int, m: int, shares: Mapping[int, Buffer], lengths: Sequence[int], *, using: Backend | None = None
-) -> list[bytes]:
-    """A group's data blocks, in order, from any `k` of its shares: `restore_shares` of all members."""
-    return restore_shares(k, m, shares, lengths, range(len(lengths)), using=using)
+    return (using or backend()).encode(k, m, padded, length, [] if room is None else room)
 
 
 def restore_shares(

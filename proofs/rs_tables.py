@@ -95,12 +95,10 @@ def _by_bits(blocks: Sequence[bytes], rows: Sequence[Sequence[int]]) -> Iterator
         yield total
 
 
-def encode(
-    k: int, m: int, blocks: Sequence[Buffer], wanted: Sequence[int], length_bytes: int, room: object
-) -> list[bytes]:
-    """The parity shares `wanted` (each in k … m−1) of `k` data blocks of at most `length_bytes`."""
+def encode(k: int, m: int, blocks: Sequence[Buffer], length_bytes: int, room: object) -> list[bytes]:
+    """The parity shares k … m−1 of `k` data blocks of at most `length_bytes`."""
     known = tuple(range(k))
-    return combine(blocks, [coefficients(known, index) for index in wanted], length_bytes)
+    return combine(blocks, [coefficients(known, index) for index in range(k, m)], length_bytes)
 
 
 def restore(

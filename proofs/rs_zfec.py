@@ -51,11 +51,9 @@ def _padded(block: Buffer, length_bytes: int, room: list[bytearray], number: int
     return view
 
 
-def encode(
-    k: int, m: int, blocks: Sequence[Buffer], wanted: Sequence[int], length_bytes: int, room: list[bytearray]
-) -> list[bytes]:
+def encode(k: int, m: int, blocks: Sequence[Buffer], length_bytes: int, room: list[bytearray]) -> list[bytes]:
     """As `rs_tables.encode`; `room` is kept by the caller for the next call."""
-    shares: list[bytes] = _encoder(k, m).encode(_pad(blocks, length_bytes, room), tuple(wanted))
+    shares: list[bytes] = _encoder(k, m).encode(_pad(blocks, length_bytes, room), tuple(range(k, m)))
     return shares
 
 
