@@ -20,11 +20,6 @@ class Anchor:
     app_hash: bytes | None = None
     ledger_block: Callable[[int], Block] | None = None
 
-    @property
-    def is_given(self) -> bool:
-        """Whether there is anything that the file cannot have made up."""
-        return bool(self.operator or self.app_hash or self.ledger_block)
-
 
 @dataclass(frozen=True, slots=True)
 class Link:

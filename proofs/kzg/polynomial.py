@@ -19,12 +19,6 @@ _SLOT_BYTES = 64
 _PRODUCTS_A_SLOT = 500
 
 
-def evaluate(values: Sequence[int], z: int) -> int:
-    """The polynomial's value at `z`, which may lie on the domain."""
-    place = domain_index().get(z)
-    return values[place] if place is not None else _evaluate(values, z, _inverse_differences(z))
-
-
 def divide(values: Sequence[int], z: int) -> tuple[int, list[int]]:
     """y = p(z), and the values of the quotient (p − y)/(X − z), whose commitment is the opening's proof.
 

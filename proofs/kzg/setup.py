@@ -16,7 +16,6 @@ from proofs.kzg.field import ELEMENTS
 
 G2_POINTS = 65
 _XY_BYTES = 2 * G1_BYTES
-SETUP_BYTES = ELEMENTS * _XY_BYTES + G2_POINTS * G2_BYTES + ELEMENTS * G1_BYTES
 SETUP_SHA256 = bytes.fromhex("a18a9b6ee84b7897333bb58a7cb17a312abc76a4f5ae73f051ede98e1ba69797")
 
 # τ·G2, compressed: all that a verifier needs of the ceremony.
