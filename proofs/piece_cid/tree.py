@@ -7,7 +7,7 @@ what lacks to 2^height leaves is zeros, whose subtrees are known. Source: FRC-00
 from __future__ import annotations
 
 import hashlib
-from struct import Struct
+from struct import unpack
 
 from merkledag.steps import Buffer
 from proofs.piece_cid.fr32 import BATCH_QUADS, QUAD_BYTES, pad
@@ -21,15 +21,20 @@ SEGMENT_BYTES = QUAD_BYTES << SEGMENT_HEIGHT - MIN_HEIGHT  # 1,040,384
 _BATCH_HEIGHT = BATCH_QUADS.bit_length() - 1 + MIN_HEIGHT
 _BATCH_BYTES = BATCH_QUADS * QUAD_BYTES
 _ZERO_BATCH = bytes(_BATCH_BYTES)
-_PAIR = Struct(f"{2 * NODE_BYTES}s")
+_PAIR = f"{2 * NODE_BYTES}s"
 _TRUNCATE = bytes(value & 0x3F for value in range(256))
 
-_sha256 = hashlib.sha256
+_new_sha256 = hashlib.sha256().copy  # to copy a hash of nothing takes less than to make one
 
 
 def _level(nodes: bytes | bytearray) -> bytearray:
     """The nodes above an even number of `nodes`, all as one run of 32 bytes each."""
-    above = bytearray().join([_sha256(pair).digest() for (pair,) in _PAIR.iter_unpack(nodes)])
+    digests = []
+    for pair in unpack(_PAIR * (len(nodes) // (2 * NODE_BYTES)), nodes):
+        hashed = _new_sha256()
+        hashed.update(pair)
+        digests.append(hashed.digest())
+    above = bytearray().join(digests)
     above[NODE_BYTES - 1 :: NODE_BYTES] = above[NODE_BYTES - 1 :: NODE_BYTES].translate(_TRUNCATE)
     return above
 
