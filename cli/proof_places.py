@@ -13,7 +13,7 @@ from cli.proof_files import Checked
 from merkledag import multihash
 from merkledag.cid import CID
 from merkledag.codecs import RAW
-from merkledag.errors import MerkledagError
+from merkledag.errors import InvalidCID, MerkledagError
 from merkledag.steps import Buffer, Walk, Want, arun, inline
 from merkledag.whereabouts import Place, find_blocks
 from storage_node.errors import StorageNodeError
@@ -57,9 +57,12 @@ class Leaf:
     local: str = "absent"
 
     @property
-    def block(self) -> CID:
-        """The block, as the CID of its bytes."""
-        return CID(1, RAW, self.unit.multihash)
+    def block(self) -> str:
+        """The block, as the CID of its bytes; a proof may show other bytes where a multihash belongs."""
+        try:
+            return str(CID(1, RAW, self.unit.multihash))
+        except InvalidCID:
+            return f"0x{self.unit.multihash.hex()}"
 
     def put_at(self, place: Place, content: CID) -> None:
         """Notes where its block was found."""
@@ -78,7 +81,7 @@ class Leaf:
         return {
             "tree": self.tree,
             "leaf": self.number,
-            "block": str(self.block),
+            "block": self.block,
             "block_bytes": self.unit.length,
             "index": self.unit.unit,
             "from": self.start,

@@ -16,7 +16,12 @@ from ledger.engine.evidence import Evidence
 from ledger.transactions import Spot
 from merkledag.cid import CID
 from merkledag.peer import peer_text
-from proofs.audit import AuditFile
+from proofs import merkle_proof
+from proofs.audit import AuditFile, Content
+from proofs.commitment import EMPTY, PieceRow, PieceTree, commit_block
+from proofs.kinds import ProofKind
+from proofs.slot_tree import MemoryNodes, set_slot
+from proofs.walk import DatasetView, TreeView
 from storage_node.blockstore import lmdb_file
 from tests.cli.conftest import Holdfast
 from tests.storage_node.content import add_files, some_bytes
@@ -216,6 +221,27 @@ def test_without_the_content_it_says_what_it_cannot_tell(
     assert {leaf["local"] for leaf in found["leaves"]} == {"absent"}
     assert {leaf["path"] for leaf in found["leaves"]} == {None}
     assert any("cannot be had" in line for line in found["untold"])
+
+
+@pytest.mark.parametrize("name", [b"j", b"\x12\x20" + bytes(31), b"\xff" * 139])
+def test_a_block_that_has_no_cid_is_told_all_the_same(
+    holdfast: Holdfast, tmp_path: Path, name: bytes
+) -> None:
+    """Whoever makes a piece up may name its blocks by any bytes."""
+    data = bytes(3_000)
+    made = commit_block(data)
+    piece = PieceTree([PieceRow(name, made.leaves, made.root)])
+    content = Content(CID.of(b"x"), ProofKind.MERKLE, piece.root, EMPTY)
+    one, none = (TreeView(MemoryNodes(), lambda _: piece) for _ in range(2))
+    set_slot(one.nodes, 0, 0, piece.root)
+    challenge = content.challenge(bytes(32), 3)
+    proof = merkle_proof.prove(
+        challenge, DatasetView(one, none), lambda _, at, n: data[at : at + n], lambda _: None
+    )
+    file = tmp_path / "made-up"
+    file.write_bytes(AuditFile(content, bytes(32), 3, proof).encode())
+    told = holdfast("proof", "explain", file, "--json").json
+    assert {leaf["block"] for leaf in told["leaves"]} == {f"0x{name.hex()}"}
 
 
 def test_other_bytes_here_are_told(holdfast: Holdfast, friends: Friends, content: str) -> None:
