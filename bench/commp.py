@@ -2,9 +2,9 @@
 
 Run from the repository's root: `python -m bench.commp [--rounds N] [--mib N]`. Prints one JSON document on
 stdout and a table on stderr. The limit is one hash by hashlib a node, four for 127 bytes, and nothing else: a
-node has 64 bytes, for which the calls cost several times the hashing. Figures of one core are by its own time,
-others by the clock; all are medians of rounds in turns. Go's library is measured where `make peers` has been
-run, as a process that starts and reads the file.
+node has 64 bytes, for which the calls cost several times the hashing. Figures of one core are by its own
+time, others by the clock; all are medians of rounds in turns. Go's library is measured where `make peers` has
+been run, as a process that starts and reads the file.
 """
 
 from __future__ import annotations
