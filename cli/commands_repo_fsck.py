@@ -168,7 +168,7 @@ def _pieces(home: Home, *, repair: bool) -> list[Finding]:
     if not home.pieces.is_dir():
         return []
     from storage_node.blockstore.check import Finding, Kind
-    from storage_node.errors import StorageNodeError
+    from storage_node.errors import OtherRelease, StorageNodeError
     from storage_node.piece_repair import PieceRepair, damaged_pieces
 
     left: list[Finding] = []
@@ -185,6 +185,8 @@ def _pieces(home: Home, *, repair: bool) -> list[Finding]:
             finally:
                 bar.finish()
             note(f"{name} was damaged: made anew from its blocks")
+        except OtherRelease as error:
+            left.append(Finding(Kind.PIECE, name, str(error)))
         except (StorageNodeError, OSError) as error:
             left.append(Finding(Kind.PIECE, name, f"{error}; its node makes it anew when it runs"))
     return left

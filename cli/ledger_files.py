@@ -48,7 +48,8 @@ def in_one_step(path: Path) -> Iterator[Path]:
 
 
 def write_genesis(home: Home, genesis: Genesis) -> None:
-    """Makes `genesis` that of this home's own ledger."""
+    """Makes `genesis` that of this home's own ledger, whose folder may have been moved away."""
+    home.ledger.mkdir(mode=0o700, exist_ok=True)
     with in_one_step(genesis_file(home)) as path:
         path.write_text(genesis.dumps(), encoding="utf-8")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
 
+import proofs.errors
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerRefused, LedgerUnreachable
 from ledger.engine.sender import Sender
@@ -19,7 +21,7 @@ from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.custody import Custody, ShardTerms
 from storage_node.denylist import Denylist
 from storage_node.duties import ShardKey
-from storage_node.errors import BlockNotFound, UploadRefused, WorkersLost
+from storage_node.errors import BlockNotFound, DamagedBlock, UploadRefused, WorkersLost
 from storage_node.fetch import NetworkFetcher
 from storage_node.ledger_view import is_kept_by, is_offer_to, shard_terms
 from storage_node.piece import PieceLayout
@@ -56,7 +58,8 @@ class Acceptance:
         self._me = me
         self._denylist = denylist
         self._sleep = sleep
-        self._locks: dict[ShardKey, asyncio.Lock] = {}
+        # One at a time keeps a shard's piece. A lock is here while somebody has it or waits for it.
+        self._locks: WeakValueDictionary[ShardKey, asyncio.Lock] = WeakValueDictionary()
         self._one_prepares = asyncio.Lock()
         self._preparing: dict[ShardKey, asyncio.Task[None]] = {}
 
@@ -88,25 +91,23 @@ class Acceptance:
 
         False when blocks are still missing. Raises UploadRefused for a piece that is not the deal's.
         """
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                terms = await self.offered(key)
-                if terms is None:
-                    return True
-                if self._custody.piece(key) is None:
-                    intake = await asyncio.to_thread(self._custody.intake, terms)
-                    if not intake.complete or intake.layout is None:
-                        return False
-                    if self._denylist.denies_any([*intake.layout.meta, *intake.layout.data]):
-                        raise UploadRefused("this node does not keep a block of this content")
-                    with self._store.lease():
-                        await self._keep(terms, intake.layout)
-                await self._send_accept(key)
+        async with self._lock(key):
+            terms = await self.offered(key)
+            if terms is None:
                 return True
-        finally:
-            if not lock.locked():
-                self._locks.pop(key, None)
+            if self._custody.piece(key) is None:
+                intake = await asyncio.to_thread(self._custody.intake, terms)
+                if not intake.complete or intake.layout is None:
+                    return False
+                if self._denylist.denies_any([*intake.layout.meta, *intake.layout.data]):
+                    raise UploadRefused("this node does not keep a block of this content")
+                with self._store.lease():
+                    await self._keep(terms, intake.layout)
+            await self._send_accept(key)
+            return True
+
+    def _lock(self, key: ShardKey) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
 
     async def _keep(self, terms: ShardTerms, layout: PieceLayout) -> None:
         """Check and keep a complete piece. One at a time is prepared for KZG proofs, by all cores.
@@ -184,14 +185,20 @@ class Acceptance:
         Raises BlockNotFound when there is not enough of it, proofs.errors.DamagedBlock for a block here that
         has changed, UploadRefused when we do not hold it any more.
         """
-        terms, shard = await shard_terms(self._ledger, key)
-        if not is_kept_by(shard, self._me):
-            raise UploadRefused(f"shard {key.shard} of deal {key.deal} is not ours any more")
-        self._custody.reset(key)  # what an earlier try found may have gone since
-        with self._store.lease():
-            if not fetch:
-                await self._check_all_here(terms)
-            await self._keep(terms, await self._complete(terms))
+        async with self._lock(key):
+            if self._custody.piece(key) is not None:
+                return  # a window, a spot challenge and an inspection may miss it at once
+            terms, shard = await shard_terms(self._ledger, key)
+            if not is_kept_by(shard, self._me):
+                raise UploadRefused(f"shard {key.shard} of deal {key.deal} is not ours any more")
+            self._custody.reset(key)  # what an earlier try found may have gone since
+            with self._store.lease():
+                if not fetch:
+                    await self._check_all_here(terms)
+                try:
+                    await self._keep(terms, await self._complete(terms))
+                except DamagedBlock as damaged:  # found where KZG commitments are made
+                    raise proofs.errors.DamagedBlock(damaged.multihash) from damaged
 
     async def _check_all_here(self, terms: ShardTerms) -> None:
         intake = await asyncio.to_thread(self._custody.intake, terms)
@@ -231,7 +238,8 @@ class Acceptance:
 
     async def forget_others(self, mine: set[ShardKey]) -> None:
         """Let go of every piece that the ledger does not count as ours (after a time offline)."""
-        for key in self._custody.held():
+        damaged = [key for key, file in self._custody.damaged().items() if file.may_go]
+        for key in [*self._custody.held(), *damaged]:
             if key not in mine:
                 await self.release(key)
 

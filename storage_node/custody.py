@@ -20,7 +20,7 @@ from proofs.manifest import Manifest
 from storage_node import piece_file
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.duties import ShardKey
-from storage_node.errors import BlockNotFound, CorruptStore, PieceLost, UploadRefused
+from storage_node.errors import BlockNotFound, CorruptStore, OtherRelease, PieceLost, UploadRefused
 from storage_node.kzg_rows import KzgRows
 from storage_node.piece import BlockRow, PieceLayout, Row, piece_tree
 from storage_node.piece_file import PieceFile, PieceHead
@@ -62,6 +62,20 @@ class ShardTerms:
             raise UploadRefused("the manifest's block lengths are not those of the deal's piece")
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """What is wrong with a piece's file. One that `may_go` is deleted when its shard is not ours any more."""
+
+    reason: str
+    may_go: bool
+
+    @classmethod
+    def of(cls, error: CorruptStore | OSError) -> DamagedFile:
+        """One that the disk did not give, or that another release wrote, may be whole."""
+        is_lost = isinstance(error, CorruptStore | FileNotFoundError) and not isinstance(error, OtherRelease)
+        return cls(str(error), may_go=is_lost)
+
+
 class Custody:
     """Piece files in a folder, blocks in the store, unfinished uploads in memory. Safe from any thread."""
 
@@ -73,23 +87,31 @@ class Custody:
         self._kzg = kzg
         self._lock = threading.Lock()
         self._held: dict[ShardKey, PieceHead] = {}
+        self._damaged: dict[ShardKey, DamagedFile] = {}
         self._intakes: dict[ShardKey, PieceIntake] = {}
         # Blobs of pieces that are being prepared for KZG proofs: committed to, and in all.
         self.preparing: dict[ShardKey, tuple[int, int]] = {}
 
-    def load(self) -> list[str]:
-        """Learn of every piece file; returns one line for each damaged one, which is left alone."""
+    def load(self) -> None:
+        """Learn of every piece file, before anything else. Damaged ones are left alone."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        problems: list[str] = []
+        for left in self._folder.glob("*.tmp"):
+            left.unlink(missing_ok=True)  # by a process that was killed
         for path in sorted(self._folder.glob("*.piece")):
             try:
                 piece = piece_file.load_head(path)
             except (CorruptStore, OSError) as error:
-                problems.append(str(error))
+                if (named := piece_file.shard_of(path)) is not None:
+                    with self._lock:
+                        self._damaged[ShardKey(*named)] = DamagedFile.of(error)
                 continue
             with self._lock:
                 self._held[ShardKey(piece.deal, piece.shard)] = piece
-        return problems
+
+    def damaged(self) -> dict[ShardKey, DamagedFile]:
+        """Files that were found damaged and are not made anew yet."""
+        with self._lock:
+            return dict(self._damaged)
 
     def held(self) -> dict[ShardKey, PieceHead]:
         """Every piece that is complete, checked and on disk."""
@@ -134,6 +156,7 @@ class Custody:
             with self._lock:
                 if self._held.get(key) is head:
                     del self._held[key]  # it counts as not held, and is made anew
+                    self._damaged[key] = DamagedFile.of(error)
             raise PieceLost(key.deal, key.shard) from error
 
     def intake(self, terms: ShardTerms) -> PieceIntake:
@@ -233,6 +256,7 @@ class Custody:
         head = piece_file.save(self._folder, piece)
         with self._lock:
             self._held[terms.key] = head
+            self._damaged.pop(terms.key, None)
             self._intakes.pop(terms.key, None)
         self._upload_path(terms.key).unlink(missing_ok=True)
         if terms.proof is ProofKind.MERKLE:
@@ -272,6 +296,7 @@ class Custody:
         """Let go of a piece: its blocks leave with the next garbage collection."""
         with self._lock:
             self._held.pop(key, None)
+            self._damaged.pop(key, None)
             self._intakes.pop(key, None)
         self._upload_path(key).unlink(missing_ok=True)
         (self._folder / piece_file.file_name(key.deal, key.shard)).unlink(missing_ok=True)

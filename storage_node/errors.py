@@ -131,6 +131,10 @@ class CorruptStore(StorageNodeError):
     """A file of the store is damaged, of another program, or of a newer version; the message names it."""
 
 
+class OtherRelease(CorruptStore):
+    """A piece's file that another release of this program wrote; it may be whole."""
+
+
 class DamagedBlock(StorageNodeError):
     """The bytes on disk do not hash to the block's multihash; `.multihash` says which."""
 

@@ -126,14 +126,13 @@ class StorageNode:
         )
         self.is_open = False
         self._accepting: dict[ShardKey, asyncio.Task[bool]] = {}
-        self._problems: list[str] = []
         limit = settings.unpaid_reads_per_s
         self.app = web.Application(middlewares=[] if limit is None else [read_limit(limit, monotonic)])
         NodeServer(self, ServerSettings(admin_token=settings.admin_token), clock=clock).add_routes(self.app)
 
     async def start(self) -> None:
         """Load what is held and begin to follow the ledger."""
-        self._problems = await asyncio.to_thread(self.custody.load)
+        await asyncio.to_thread(self.custody.load)
         self.runner.start()
 
     async def stop(self) -> None:
@@ -261,7 +260,7 @@ class StorageNode:
             "faults": tally.faults,
             "repairs": tally.repairs,
             "last_problem": tally.last_problem,
-            "damaged_piece_files": self._problems,
+            "damaged_piece_files": [each.reason for each in self.custody.damaged().values()],
         }
 
     async def earnings(self) -> dict[str, Any]:

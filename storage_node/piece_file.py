@@ -35,9 +35,9 @@ from proofs.commitment import (
     width_at,
 )
 from proofs.kinds import ProofKind
-from storage_node.errors import CorruptStore
+from storage_node.errors import CorruptStore, OtherRelease
 
-MAGIC = b"HFPIECE2"
+MAGIC = b"HFPIECE2"  # the last digit is the version
 MAX_HEADER_BYTES = 4_096
 # Nodes of the levels below are made from at most 2 × 7 rows each time that one is asked for, in 0.1 ms; kept,
 # they would take 70 bytes a row.
@@ -150,6 +150,16 @@ def file_name(deal: CID, shard: int) -> str:
     return f"{deal}-{shard}.piece"
 
 
+def shard_of(path: Path) -> tuple[CID, int] | None:
+    """Of which deal and shard a file is by its name; None where nothing of ours has such a name."""
+    deal, _, shard = path.stem.rpartition("-")
+    try:
+        found = CID.parse(deal), int(shard)
+    except (MerkledagError, ValueError):
+        return None
+    return found if file_name(*found) == path.name else None
+
+
 def save(folder: Path, piece: PieceFile) -> PieceHead:
     """Write a piece durably, replacing an older file of the same shard. Raises OSError."""
     width = max((len(row.multihash) for tree in (piece.meta, piece.data) for row in tree.rows), default=0)
@@ -167,7 +177,7 @@ def save(folder: Path, piece: PieceFile) -> PieceHead:
         }
     )
     path = folder / file_name(piece.deal, piece.shard)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")  # `repo fsck --repair` may write it too
     with temporary.open("wb") as out:
         out.write(_HEAD.pack(MAGIC, crc32(header), len(header)) + header)
         out.writelines(_body(piece, width))
@@ -241,6 +251,8 @@ def check(path: Path) -> PieceFile:
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
+    except OtherRelease as error:
+        raise OtherRelease(f"{path} {error}") from None
     except (MerkledagError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise CorruptStore(f"{path} is damaged: {error}") from error
 
@@ -271,8 +283,12 @@ def _header(start: bytes | memoryview) -> tuple[dict[str, Any], int]:
     if len(start) < _HEAD.size:
         raise ValueError("it is too short")
     magic, checksum, length = _HEAD.unpack_from(start)
+    if magic != MAGIC and magic[:-1] == MAGIC[:-1]:
+        raise OtherRelease(
+            "was written by another release: use that one, or move the file away if its deal is over"
+        )
     if magic != MAGIC:
-        raise ValueError("not a piece file of this version")
+        raise ValueError("not a piece file")
     if length > MAX_HEADER_BYTES:
         raise ValueError("the header is too long")
     encoded = bytes(start[_HEAD.size : _HEAD.size + length])

@@ -15,6 +15,7 @@ from ledger.records import DatasetRecord, Phase, ShardStatus
 from ledger.result import Code
 from ledger.rules_datasets import Clock
 from ledger.transactions import DeclareFault, GiveUp
+from proofs.errors import DamagedBlock, ProofsError
 from storage_node.acceptance import Acceptance
 from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody
@@ -149,12 +150,23 @@ class Upkeep:
         for key in lost.pieces:
             if await self._is_late(opens_at):
                 return
-            await _tried(self._acceptance.recover(key, fetch=self._heal))
+            await _tried(self._recover(key))
         for start in range(0, len(lost.blocks) if self._heal else 0, HEALED_AT_ONCE):
             if await self._is_late(opens_at):
                 return
             batch = lost.blocks[start : start + HEALED_AT_ONCE]
             await asyncio.gather(*(_tried(self._acceptance.heal(name)) for name in batch))
+
+    async def _recover(self, key: ShardKey) -> None:
+        """Make a piece anew; blocks that have changed are fetched first where that is allowed."""
+        for _ in range(HEALED_AT_ONCE):
+            try:
+                await self._acceptance.recover(key, fetch=self._heal)
+                return
+            except DamagedBlock as damaged:
+                if not self._heal:
+                    raise
+                await self._acceptance.heal(damaged.multihash)
 
     async def _is_late(self, opens_at: int) -> bool:
         return int((await self._ledger.status())["time"]) >= opens_at
@@ -194,5 +206,5 @@ class Upkeep:
 async def _tried(work: Awaitable[object]) -> None:
     try:
         await work
-    except (LedgerError, StorageNodeError, TimeoutError, OSError):
+    except (LedgerError, StorageNodeError, ProofsError, TimeoutError, OSError):
         return

@@ -204,3 +204,10 @@ def test_a_genesis_of_another_version_is_refused_with_the_way_on(holdfast: Holdf
     holdfast("ledger", "init", "--chain-id", "town")
     (holdfast.home / "ledger" / "genesis.json").write_text(document)
     assert "make a new chain in another home" in holdfast.fails(4, "ledger", "start")
+
+
+def test_a_new_ledger_begins_where_the_old_ones_folder_was_moved_away(holdfast: Holdfast) -> None:
+    holdfast("ledger", "init", "--chain-id", "town")
+    (holdfast.home / "ledger").rename(holdfast.home / "ledger.old")
+    holdfast("ledger", "init", "--chain-id", "village")
+    assert b'"village"' in (holdfast.home / "ledger" / "genesis.json").read_bytes()

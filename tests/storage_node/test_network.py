@@ -17,6 +17,7 @@ from merkledag.cid import CID
 from merkledag.steps import adrive_walk
 from merkledag.traverse import walk_dag
 from storage_node import commitments as commitments_module
+from storage_node import piece_file
 from storage_node.blockstore import lmdb_file
 from storage_node.blockstore.interface import BlockClass
 from storage_node.duties import ShardKey
@@ -175,6 +176,41 @@ async def test_nodes_whose_piece_files_are_gone_or_damaged_make_them_anew(networ
     await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
     assert not network.seen("fault")
     assert [node.node.runner.tally.proofs for node in (first, *others)] == [2] * (1 + len(others))
+
+
+async def test_a_damaged_piece_file_is_made_anew_once_and_listed_until_then(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window, a spot challenge and an inspection may miss it at once. What is not ours is let go of."""
+    (node,) = await network.add_providers(1)
+    client = await a_client(network)
+    deal = await stored(network, client, add_files(client.store, FILES), code=(1, 1))
+    await node.stop()
+    (path,) = (node.home.folder / "pieces").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    ended = path.with_name(piece_file.file_name(CID.of(b"ended"), 0))
+    ended.write_bytes(whole[:50])
+    older = path.with_name(piece_file.file_name(CID.of(b"of an older release"), 0))
+    older.write_bytes(b"HFPIECE1" + whole[8:])
+    (path.parent / "killed.1.tmp").touch()
+    await node.start()
+    made: list[int] = []
+
+    def save(folder: Path, piece: piece_file.PieceFile) -> piece_file.PieceHead:
+        made.append(piece.shard)
+        return written(folder, piece)
+
+    written = piece_file.save
+    monkeypatch.setattr(piece_file, "save", save)
+    recover = node.node._acceptance.recover
+    assert len(node.node.admin_status()["damaged_piece_files"]) == 2
+    await asyncio.gather(*(recover(ShardKey(deal, 0), fetch=False) for _ in range(4)))
+    assert made == [0]
+    assert path.read_bytes() == whole
+    (left,) = node.node.admin_status()["damaged_piece_files"]
+    assert "another release" in left
+    assert set(path.parent.iterdir()) == {path, older}
 
 
 async def test_client_and_node_may_share_one_store_and_its_garbage_collection(network: Network) -> None:

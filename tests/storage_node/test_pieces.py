@@ -86,7 +86,7 @@ def test_no_changed_byte_of_a_piece_file_is_overlooked(source: Encoded, tmp_path
     whole = path.read_bytes()
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises(CorruptStore, match="damaged"):
+        with pytest.raises(CorruptStore, match="another release" if at == 7 else "damaged"):
             piece_file.check(path)
 
 
