@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cli.output import emit, flush, meter, size_text, text
+from cli.output import blobs_text, emit, flush, meter, size_text, text
 
 
 class Story:
@@ -57,7 +57,7 @@ class Bars:
         if phase != self._phase:
             self._meter.finish()
             self._phase, self._seen = phase, 0
-            as_text = _blobs_text if phase == "kzg" else size_text
+            as_text = blobs_text if phase == "kzg" else size_text
             self._meter = meter(
                 f"          {self._label}: {phase}", total, wanted=phase != "accept", as_text=as_text
             )
@@ -68,11 +68,6 @@ class Bars:
     def finish(self) -> None:
         """Removes the line."""
         self._meter.finish()
-
-
-def _blobs_text(count: float) -> str:
-    """Blobs are few a second."""
-    return f"{count:,.0f} blobs" if count >= 10 else f"{count:,.1f} blobs"
 
 
 def rate_text(size_bytes: int, seconds: float) -> str:

@@ -291,9 +291,10 @@ class Progress:
             return
         self._drawn_s = now_s
         rate = self._done / max(now_s - self._began_s, 1e-6)
-        line = f"{self._label} {self._text(self._done)}"
+        amount = self._text(self._done)
         if self._total:
-            line += f" of {self._text(self._total)} ({min(100, 100 * self._done // self._total)} %)"
+            amount = f"{_of(amount, self._text(self._total))} ({min(100, 100 * self._done // self._total)} %)"
+        line = f"{self._label} {amount}"
         line += f", {self._text(rate)}/s"
         if self._total and rate > 0 and self._total >= self._done:
             left_s = int((self._total - self._done) / rate)
@@ -312,6 +313,13 @@ class Progress:
         """Removes the line."""
         if Progress.on_screen is self:
             self.clear()
+
+
+def _of(done: str, total: str) -> str:
+    """`1.0 of 4.0 MiB`, `1 of 75 blobs`: the unit once, where it is the same."""
+    number, _, unit = done.partition(" ")
+    is_same = unit.rstrip("s") == total.partition(" ")[2].rstrip("s")
+    return f"{number if is_same else done} of {total}"
 
 
 def _columns() -> int:
@@ -339,3 +347,8 @@ def meter(
 def blocks_text(count: float) -> str:
     """`1,234 blocks`, for `meter`."""
     return f"{count:,.0f} block{'s' * (count != 1)}"
+
+
+def blobs_text(count: float) -> str:
+    """`12 blobs`, `2.5 blobs`, for `meter`: they may be few a second."""
+    return f"{count:,.{0 if count >= 10 or count == int(count) else 1}f} blob{'s' * (count != 1)}"

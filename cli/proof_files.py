@@ -8,9 +8,11 @@ import typer
 
 from cli.arguments import account_argument, cid_argument
 from cli.home import Home
-from cli.output import invalid, meter, not_found, size_text, text, usage
+from cli.output import blobs_text, invalid, meter, not_found, size_text, text, usage
 from cli.streams import read_input
 from ledger.engine.verdict import Anchor, Link, Verdict
+from proofs.challenge import DEFAULT_CHALLENGES, MAX_DRAWN
+from proofs.commitment import HASH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from proofs.walk import ShownUnit
     from storage_node.audit import Audited, Auditor
 
-HASH_BYTES = 32
-MAX_K = 512
 FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A proof's file, `-` for stdin.")]
 OperatorFlag = Annotated[
     str | None,
@@ -97,8 +97,8 @@ def hexadecimal(text_: str, option: str) -> bytes:
 
 def check_leaves(k: int) -> int:
     """How many leaves are to be drawn; exit 2 for what nobody can draw."""
-    if not 1 <= k <= MAX_K:
-        raise usage(f"-k {k}: 1 to {MAX_K} leaves")
+    if not 1 <= k <= MAX_DRAWN:
+        raise usage(f"-k {k}: 1 to {MAX_DRAWN} leaves")
     return k
 
 
@@ -170,7 +170,6 @@ def _asking(home: Home, url: str) -> Callable[[int], Block]:
 
 
 def _check_audit(home: Home, file: AuditFile, wanted: Wanted) -> Checked:
-    from proofs.challenge import DEFAULT_CHALLENGES
     from proofs.errors import InvalidProof
 
     verdict = Verdict()
@@ -239,16 +238,12 @@ def commit_content(home: Home, cid: CID, kind: ProofKind) -> tuple[Auditor, Audi
     from storage_node.audit import Auditor
 
     auditor = Auditor(home.open_store(), home.open_rows(), home.open_kzg())
-    as_text = _blobs_text if kind is ProofKind.KZG else size_text
+    as_text = blobs_text if kind is ProofKind.KZG else size_text
     line = meter("committed", None, as_text=as_text)
     try:
         return auditor, auditor.commit(cid, kind, line.expect, line.advance)
     finally:
         line.finish()
-
-
-def _blobs_text(count: float) -> str:
-    return f"{count:,.0f} blobs"
 
 
 def _seed_link(file: AuditFile, given: str | None, against: list[str]) -> Link:

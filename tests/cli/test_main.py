@@ -223,9 +223,27 @@ def test_progress_draws_rate_and_time_left(
     bar.advance(1 << 20)
     bar.finish()
     drawn = capsys.readouterr().err
-    assert "1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 0:03 left" in drawn
-    assert "3.0 MiB of 4.0 MiB (75 %), 1.5 MiB/s" in drawn
-    assert "2.0 MiB of" not in drawn
+    assert "1.0 of 4.0 MiB (25 %), 1.0 MiB/s, 0:03 left" in drawn
+    assert "3.0 of 4.0 MiB (75 %), 1.5 MiB/s" in drawn
+    assert "2.0 of" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "said"),
+    [
+        (1, 75, "1 of 75 blobs (1 %), 0.5 blobs/s"),
+        (26, 75, "26 of 75 blobs (34 %), 13 blobs/s"),
+        (1, 1, "1 of 1 blob (100 %)"),
+    ],
+)
+def test_progress_counts_other_things_than_bytes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], done: int, total: int, said: str
+) -> None:
+    clock = iter((0.0, 2.0))
+    monkeypatch.setattr("cli.output.time.monotonic", lambda: next(clock))
+    output.Progress("committed", total, output.blobs_text).advance(done)
+    output.Progress.on_screen = None
+    assert f"committed {said}" in capsys.readouterr().err
 
 
 def test_sigint_ends_a_long_add_with_130_and_nothing_pinned(holdfast: Holdfast, tmp_path: Path) -> None:
