@@ -15,7 +15,6 @@ from cli.home import Home
 from cli.options import JsonFlag, NewFileOption
 from cli.output import count_text, emit, invalid, not_found, note, size_text, text, usage
 from cli.proof_files import (
-    HASH_BYTES,
     Checked,
     Wanted,
     about_document,
@@ -25,19 +24,20 @@ from cli.proof_files import (
     hexadecimal,
 )
 from cli.streams import check_binary_stdout, is_stdout
+from ledger.limits import MAX_SHARDS
+from proofs.challenge import DEFAULT_CHALLENGES
+from proofs.commitment import HASH_BYTES
+from proofs.kinds import ProofKind
 
 if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
     from ledger.engine.evidence import Evidence
     from merkledag.cid import CID
-    from proofs.kinds import ProofKind
     from storage_node.audit import Audited, Auditor
 
 RANDOM: Final = "random"
-MERKLE: Final = "merkle"
+MERKLE: Final = ProofKind.MERKLE.value
 WORDS: Final = "dataset ID, shard DEAL N, spot DEAL N; or a CID with --seed"
-MAX_SHARD: Final = 63
-DEFAULT_K: Final = 30
 
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 ProofOption = Annotated[
@@ -63,7 +63,7 @@ def make(
     seed: Annotated[
         str, typer.Option("--seed", metavar="HEX|random", help="What draws the leaves.", show_default=False)
     ] = "",
-    leaves: LeavesOption = DEFAULT_K,
+    leaves: LeavesOption = DEFAULT_CHALLENGES,
     proof: ProofOption = MERKLE,
     ledger: LedgerFlag = "",
     json_output: JsonFlag = False,
@@ -137,8 +137,6 @@ def _commit(home: Home, cid: CID, kind: ProofKind) -> tuple[Auditor, Audited]:
 
 
 def _kind(name: str) -> ProofKind:
-    from proofs.kinds import ProofKind
-
     try:
         return ProofKind(name)
     except ValueError:
@@ -176,14 +174,14 @@ def commit(
 @app.command("challenge")
 def challenge(
     cid: Annotated[str, typer.Argument(metavar="CID", help="What a friend of yours keeps.")],
-    leaves: LeavesOption = DEFAULT_K,
+    leaves: LeavesOption = DEFAULT_CHALLENGES,
     json_output: JsonFlag = False,
 ) -> None:
     """Print a new seed and what to do with it; needs neither the content nor a ledger."""
     root = cid_argument(cid)
     check_leaves(leaves)
     seed = secrets.token_hex(HASH_BYTES)
-    more = "" if leaves == DEFAULT_K else f" -k {leaves}"
+    more = "" if leaves == DEFAULT_CHALLENGES else f" -k {leaves}"
     send = f"holdfast proof make {root} --seed {seed}{more} -o answer.proof"
     then = f"holdfast proof verify answer.proof --commitment COMMITMENT --seed {seed}{more}"
     if json_output:
@@ -227,8 +225,8 @@ def _or_none(number: int, option: str) -> int | None:
 
 
 def _shard(text_: str) -> int:
-    if not (text_.isascii() and text_.isdigit() and len(text_) < 4 and int(text_) <= MAX_SHARD):
-        raise usage(f"shard {text_!r}: a number up to {MAX_SHARD}")
+    if not (text_.isascii() and text_.isdigit() and len(text_) < 4 and int(text_) < MAX_SHARDS):
+        raise usage(f"shard {text_!r}: a number up to {MAX_SHARDS - 1}")
     return int(text_)
 
 
