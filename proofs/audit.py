@@ -112,32 +112,35 @@ class AuditFile:
         try:
             kind = ProofKind(value["of"])
         except ValueError as error:
-            raise InvalidProof("a proof of a kind that is not known here") from error
+            raise InvalidProof("`of` names a kind of proof that is not known here") from error
         cid, k = value["cid"], value["k"]
         if type(cid) is not CID or len(bytes(cid)) > MAX_CID_BYTES:
-            raise InvalidProof("what it is a proof of is not a CID")
-        content = Content(cid, kind, _root(value["data"]), _root(value["meta"]))
+            raise InvalidProof(f"`cid` is not a CID of at most {MAX_CID_BYTES} bytes")
+        content = Content(cid, kind, _root(value, "data"), _root(value, "meta"))
         if content.data.sum + content.meta.sum == 0:
             raise InvalidProof("content without blocks: there is nothing to prove")
         if type(k) is not int or not min(1, content.data.sum) <= k <= min(MAX_DRAWN, content.data.sum):
-            raise InvalidProof(f"leaves to draw: 1 to {MAX_DRAWN}, and at most as many as there are")
-        return cls(content, _bytes(value["seed"]), k, _bytes(value["proof"], 0))
+            raise InvalidProof(f"`k`, the leaves to draw: 1 to {MAX_DRAWN}, and at most as many as there are")
+        if type(value["proof"]) is not bytes:
+            raise InvalidProof("`proof` is not bytes")
+        return cls(content, _hash("seed", value["seed"]), k, value["proof"])
 
 
-def _root(value: object) -> SumNode:
-    if not isinstance(value, list) or len(value) != 2:
-        raise InvalidProof("a tree's root is the number of its leaves and a hash")
-    leaves, root = value
+def _root(value: dict[str, Any], name: str) -> SumNode:
+    """The root of the tree that a field names."""
+    root = value[name]
+    if not isinstance(root, list) or len(root) != 2:
+        raise InvalidProof(f"`{name}` is not a number of leaves and a hash")
+    leaves, digest = root
     if type(leaves) is not int or not 0 <= leaves <= MAX_SUM:
-        raise InvalidProof("a tree's number of leaves is none")
-    found = SumNode(_bytes(root), leaves)
+        raise InvalidProof(f"`{name}` has no number of leaves from 0 to {MAX_SUM}")
+    found = SumNode(_hash(name, digest), leaves)
     if not leaves and found != EMPTY:
-        raise InvalidProof("a tree without leaves has a hash of zeros")
+        raise InvalidProof(f"`{name}` has no leaves, and yet another hash than zeros")
     return found
 
 
-def _bytes(value: object, length: int = HASH_BYTES) -> bytes:
-    """Bytes of a length, 0 for any."""
-    if type(value) is not bytes or len(value) != (length or len(value)):
-        raise InvalidProof("bytes of a certain length belong there")
+def _hash(name: str, value: object) -> bytes:
+    if type(value) is not bytes or len(value) != HASH_BYTES:
+        raise InvalidProof(f"`{name}` lacks a string of {HASH_BYTES} bytes")
     return value
