@@ -105,14 +105,14 @@ def check_leaves(k: int) -> int:
 def read_file(name: str) -> Evidence | AuditFile:
     """The proof in a file; exit 4 for anything else."""
     from ledger.engine import evidence
-    from ledger.engine.proof_file import MAX_FILE_BYTES
+    from ledger.engine.proof_file import MAX_FILE_BYTES, MAX_FILE_ITEMS
     from merkledag import dag_cbor
     from merkledag.errors import MerkledagError
     from proofs import audit
 
     raw = read_input(name, max(MAX_FILE_BYTES, audit.MAX_FILE_BYTES), "a proof")
     try:
-        value = dag_cbor.decode(raw)
+        value = dag_cbor.decode(raw, max_items=MAX_FILE_ITEMS)
     except (MerkledagError, RecursionError) as error:
         raise invalid(f"{name}: this is no file of a proof: {error}") from error
     match value:

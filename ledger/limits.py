@@ -12,6 +12,7 @@ MAX_BLOCK_TXS = 20_000
 MAX_CHAIN_ID_CHARS = 64
 MAX_ENDPOINT_CHARS = 256
 MAX_CID_BYTES = 80
+MAX_RECORD_ITEMS = 1_024  # values and keys of one of the state
 MAX_KEY_BYTES = 511  # of the state; LMDB takes no more
 MAX_PROOF_BYTES = 250 << 10  # what MAX_CHALLENGES leaves, and those of the metadata, can take
 MAX_CHALLENGES = 64

@@ -44,7 +44,7 @@ class Record(Wire):
     def decode(cls, raw: bytes) -> Self:
         """Back from the state's bytes; raises CorruptState, for the ledger wrote them itself."""
         try:
-            return cls.from_map(dag_cbor.decode(raw))
+            return cls.from_map(dag_cbor.decode(raw, max_items=limits.MAX_RECORD_ITEMS))
         except (MerkledagError, FieldError) as error:
             raise CorruptState(f"a {cls.__name__} of the state does not decode: {error}") from error
 

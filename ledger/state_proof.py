@@ -39,6 +39,7 @@ from merkledag.errors import MerkledagError
 MAX_VALUE_BYTES = 1 << 20
 MAX_BUCKET_AUNTS = 32
 MAX_PROOF_BYTES = MAX_VALUE_BYTES + 8_192
+MAX_ITEMS = 32  # values and keys
 OP_TYPE = b"simple:v"
 
 _FIELDS = {"key", "value", "leaf", "left", "right", "empty", "aunts"}
@@ -95,7 +96,7 @@ def decode(raw: bytes) -> StateProof:
     if len(raw) > MAX_PROOF_BYTES:
         raise InvalidStateProof(f"a state proof has at most {MAX_PROOF_BYTES} bytes")
     try:
-        found = dag_cbor.decode(raw)
+        found = dag_cbor.decode(raw, max_items=MAX_ITEMS)
     except MerkledagError as error:
         raise InvalidStateProof(f"this is no state proof: {error}") from error
     if not isinstance(found, dict) or found.keys() != _FIELDS:

@@ -22,6 +22,7 @@ from proofs.walk import ShownUnit
 
 KIND: Final = "holdfast/audit-proof/1"
 MAX_CID_BYTES: Final = 255
+MAX_ITEMS: Final = 32  # values, keys and tags of a file
 MAX_FILE_BYTES: Final = (4 << 20) + 1_024
 _FIELDS = frozenset({"cid", "data", "k", "kind", "meta", "of", "proof", "seed"})
 
@@ -99,7 +100,7 @@ class AuditFile:
         if len(raw) > MAX_FILE_BYTES:
             raise InvalidProof(f"a proof's file has at most {MAX_FILE_BYTES} bytes")
         try:
-            value = dag_cbor.decode(raw)
+            value = dag_cbor.decode(raw, max_items=MAX_ITEMS)
         except (MerkledagError, RecursionError) as error:
             raise InvalidProof(f"this is no file of a proof: {error}") from error
         return cls.of(value)

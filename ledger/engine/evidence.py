@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from ledger import limits, state_proof, transactions
 from ledger.engine.blocks import Block
 from ledger.engine.errors import InvalidProofFile
-from ledger.engine.proof_file import MAX_FILE_BYTES
+from ledger.engine.proof_file import MAX_FILE_BYTES, MAX_FILE_ITEMS
 from ledger.errors import InvalidStateProof, InvalidTransaction
 from ledger.fields import Digest, FieldError, Spec, Wire, blob, nested, optional, sequence, text, uint
 from ledger.state_tree import StateProof
@@ -95,7 +95,7 @@ class Evidence(Wire):
         if len(raw) > MAX_FILE_BYTES:
             raise InvalidProofFile(f"a proof's file has at most {MAX_FILE_BYTES} bytes")
         try:
-            value = dag_cbor.decode(raw)
+            value = dag_cbor.decode(raw, max_items=MAX_FILE_ITEMS)
         except (MerkledagError, RecursionError) as error:
             raise InvalidProofFile(f"this is no file of a proof: {error}") from error
         return cls.of(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from ledger import keys, state_proof, state_tree
+from ledger import keys, limits, state_proof, state_tree
 from ledger.engine.blocks import Block
 from ledger.engine.errors import InvalidProofFile
 from ledger.errors import InvalidStateProof
@@ -34,6 +34,7 @@ from merkledag.errors import MerkledagError
 
 KIND: Final = "holdfast/state-proof/1"
 MAX_FILE_BYTES: Final = 4 << 20
+MAX_FILE_ITEMS: Final = 4 * limits.MAX_BLOCK_TXS + 1_024  # values, keys, tags: two blocks' CIDs, and more
 
 # The prefix of a key says what its value is.
 _RECORDS: Final[dict[bytes, type[Wire]]] = {
@@ -82,7 +83,7 @@ class ProofFile(Wire):
     def decode(cls, raw: bytes) -> ProofFile:
         """From canonical bytes; raises InvalidProofFile. Nothing is verified."""
         try:
-            found = cls.from_map(dag_cbor.decode(raw))
+            found = cls.from_map(dag_cbor.decode(raw, max_items=MAX_FILE_ITEMS))
         except (MerkledagError, FieldError) as error:
             raise InvalidProofFile(f"this is no proof of a ledger's state: {error}") from error
         if found.kind != KIND:
@@ -106,6 +107,6 @@ class ProofFile(Wire):
         if value is None or kind is None:
             return None
         try:
-            return kind.from_map(dag_cbor.decode(value))
+            return kind.from_map(dag_cbor.decode(value, max_items=limits.MAX_RECORD_ITEMS))
         except (MerkledagError, FieldError) as error:
             raise InvalidProofFile(f"the value is no {kind.__name__} of this release: {error}") from error

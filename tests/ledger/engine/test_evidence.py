@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import state_proof, state_tree
+from ledger import limits, state_proof, state_tree
 from ledger.application import BlockInput, BlockResult
 from ledger.engine.assemble import assemble, load_application
 from ledger.engine.blocks import Block
@@ -18,15 +18,20 @@ from ledger.engine.evidence import Evidence
 from ledger.engine.evidence_check import check_evidence
 from ledger.engine.evidence_maker import EvidenceMaker
 from ledger.engine.history import History
+from ledger.engine.proof_file import ProofFile
 from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.verdict import Anchor
+from ledger.errors import CorruptState, InvalidStateProof
 from ledger.ingest import memory_store
+from ledger.records import DatasetRecord
 from ledger.state_tree import LeafProof, StateProof, StateTree
 from ledger.transactions import Transfer
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
+from proofs.audit import AuditFile
+from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from tests.ledger.test_spot import ask, proof_of
 from tests.ledger.world import PARAMS, World, genesis, key, seed, signer
@@ -268,6 +273,27 @@ def test_what_the_state_says_of_a_hostile_chain_raises_nothing(made: Made) -> No
         forged = replace(period, block=block, state=shown)
         anchor = Anchor(operator=key("operator")) if "phase" in change else OPERATOR
         assert broken_at(Evidence.decode(forged.encode()), anchor), change
+
+
+def test_thousands_of_values_are_refused_before_any_is_made(made: Made) -> None:
+    """4 MiB of empty maps took 50 s and 1.2 GB to refuse."""
+    _, period, _ = made
+    most = 100_000
+    junk = b"\x9a" + most.to_bytes(4, "big") + b"\xa0" * most
+    for decode in (
+        Evidence.decode,
+        ProofFile.decode,
+        AuditFile.decode,
+        state_proof.decode,
+        DatasetRecord.decode,
+    ):
+        with pytest.raises(
+            (InvalidProofFile, InvalidProof, InvalidStateProof, CorruptState), match="more than"
+        ):
+            decode(junk)
+    txs = tuple(CID.of(b"%d" % number, codec=0x71) for number in range(limits.MAX_BLOCK_TXS))
+    full = replace(period, block=replace(period.block, txs=txs))
+    assert Evidence.decode(replace(full, before=full.block).encode()).block.txs == txs
 
 
 def test_a_kzg_proof_is_taken_out_as_well(world: StoredWorld) -> None:
