@@ -1,7 +1,7 @@
 """Committing, opening and verifying: what a backend of curve arithmetic offers, and which there are.
 
 Three agree on every byte and every verdict: arkworks (the default), ckzg (commits faster where it can be
-imported) and py_ecc (the reference, minutes for a blob). What any of them would take too lightly is refused
+imported) and py_ecc (the reference, a minute for a blob). What any of them would take too lightly is refused
 here or in `bls12_381` before it is asked.
 """
 

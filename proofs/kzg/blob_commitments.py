@@ -41,11 +41,11 @@ class BlobCommitments:
         return PieceRow(multihash, self.leaves, self.root)
 
 
-def commit_block(block: Buffer, setup: Setup, backend: Backend) -> BlobCommitments:
+def commit_block(block: Buffer, setup: Setup, using: Backend) -> BlobCommitments:
     """The commitments to a block's blobs: what a node keeps of it. ValueError over `MAX_BLOCK_BYTES`."""
     if len(block) > MAX_BLOCK_BYTES:
         raise ValueError(f"a block of {len(block)} bytes; at most {MAX_BLOCK_BYTES}")
-    return BlobCommitments(len(block), b"".join(backend.commit(setup, blob) for blob in blobs_of(block)))
+    return BlobCommitments(len(block), b"".join(using.commit(setup, blob) for blob in blobs_of(block)))
 
 
 class OpenedBlobs:

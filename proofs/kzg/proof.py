@@ -56,7 +56,7 @@ def prove(
     read: Read,
     kept: Kept,
     setup: Setup,
-    backend: Backend,
+    using: Backend,
 ) -> bytes:
     """The proof that answers `challenge`; about 0.2 s, and one blob at a time in memory.
 
@@ -73,7 +73,7 @@ def prove(
         block = kept(row.multihash)
         if block is None or block.row(row.multihash) != row:
             whole = read(row.multihash, 0, row.leaves * BLOB_BYTES)
-            block = commit_block(whole, setup, backend)
+            block = commit_block(whole, setup, using)
             if block.row(row.multihash) != row:
                 raise DamagedBlock(row.multihash)
         opened = OpenedBlobs(block, drawn)
@@ -86,11 +86,11 @@ def prove(
 
     data, meta = walk.show(challenge, view, open_block)
     scalars, z = coefficients(challenge.seed, len(drawn_blobs)), point(challenge.seed)
-    y, pi = backend.open(setup, combine(blobs(), scalars), z)
+    y, pi = using.open(setup, combine(blobs(), scalars), z)
     points = [commitment for _, _, commitment in drawn_blobs]
-    if points and not backend.verify(points, scalars, z, y, pi):
+    if points and not using.verify(points, scalars, z, y, pi):
         for (multihash, _, commitment), blob in zip(drawn_blobs, blobs(), strict=True):
-            if backend.commit(setup, blob) != commitment:
+            if using.commit(setup, blob) != commitment:
                 raise DamagedBlock(multihash)
         raise AssertionError("the opening of undamaged blobs is valid")
     return dag_cbor.encode(
@@ -105,26 +105,26 @@ def prove(
     )
 
 
-def verify(challenge: Challenge, proof: bytes, by: Backend | None = None) -> list[ShownUnit]:
+def verify(challenge: Challenge, proof: bytes, using: Backend | None = None) -> list[ShownUnit]:
     """The commitments that the proof shows, if it answers `challenge`: those of the data tree first.
 
     Else raises InvalidProof; never anything else, for any bytes. The work is bounded by the challenge: O(k ·
     depth) hashes, then k points and two pairings, and none of these where a hash or a form is wrong already.
     """
     units, opening = _read(challenge, proof)
-    if opening is not None and not (by or backend()).verify(*opening):
+    if opening is not None and not (using or backend()).verify(*opening):
         raise _not_opened()
     return units
 
 
 def verify_many(
-    claims: Sequence[tuple[Challenge, bytes]], by: Backend | None = None
+    claims: Sequence[tuple[Challenge, bytes]], using: Backend | None = None
 ) -> list[InvalidProof | None]:
     """Why each proof does not answer its challenge, None where it does: what `verify` says of each alone.
 
     Two pairings for all together where all are valid; each by itself if they are not.
     """
-    by = by or backend()
+    using = using or backend()
     verdicts: list[InvalidProof | None] = []
     openings: dict[int, Opening] = {}
     for index, (challenge, proof) in enumerate(claims):
@@ -136,9 +136,9 @@ def verify_many(
         verdicts.append(None)
         if opening is not None:
             openings[index] = opening
-    if not by.verify_many(list(openings.values())):
+    if not using.verify_many(list(openings.values())):
         for index, opening in openings.items():
-            if not by.verify(*opening):
+            if not using.verify(*opening):
                 verdicts[index] = _not_opened()
     return verdicts
 
