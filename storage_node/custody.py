@@ -97,11 +97,11 @@ class Custody:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._folder.glob("*.tmp"):
             left.unlink(missing_ok=True)  # by a process that was killed
-        for path in sorted(self._folder.glob("*.piece")):
+        for name in piece_file.names(self._folder):
             try:
-                piece = piece_file.load_head(path)
+                piece = piece_file.load_head(self._folder, name)
             except (CorruptStore, OSError) as error:
-                if (named := piece_file.shard_of(path)) is not None:
+                if (named := piece_file.shard_of(name)) is not None:
                     with self._lock:
                         self._damaged[ShardKey(*named)] = DamagedFile.of(error)
                 continue

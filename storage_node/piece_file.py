@@ -38,6 +38,7 @@ from proofs.kinds import ProofKind
 from storage_node.errors import CorruptStore, OtherRelease
 
 MAGIC = b"HFPIECE2"  # the last digit is the version
+SUFFIX = ".piece"
 MAX_HEADER_BYTES = 4_096
 # Nodes of the levels below are made from at most 2 × 7 rows each time that one is asked for, in 0.1 ms; kept,
 # they would take 70 bytes a row.
@@ -85,9 +86,12 @@ class Rows(Sequence[PieceRow]):
 
 @dataclass(frozen=True, slots=True)
 class PieceHead:
-    """What a node has in mind of a held piece: which shard of which deal, and the roots of its two trees."""
+    """What a node has in mind of a held piece: which shard of which deal, and the roots of its two trees.
 
-    path: Path
+    A node holds very many, so the path, 0.5 kB, is made when it is asked for.
+    """
+
+    folder: Path
     deal: CID
     shard: int
     content: CID
@@ -96,11 +100,17 @@ class PieceHead:
     meta: SumNode
     data: SumNode
 
+    @property
+    def path(self) -> Path:
+        """The piece's file."""
+        return self.folder / file_name(self.deal, self.shard)
+
     def open(self) -> PieceFile:
         """The whole file, mapped as long as it is used. Raises CorruptStore, OSError."""
-        piece = load(self.path)
+        path = self.path
+        piece = load(path)
         if (piece.meta.root, piece.data.root, piece.proof) != (self.meta, self.data, self.proof):
-            raise CorruptStore(f"{self.path} is damaged: it has not the roots that it had")
+            raise CorruptStore(f"{path} is damaged: it has not the roots that it had")
         return piece
 
     def check(self) -> PieceFile:
@@ -113,7 +123,8 @@ class PieceHead:
 
     def may_have(self, multihash: bytes) -> bool:
         """Whether a block's multihash stands in the file; quick. Raises CorruptStore, OSError."""
-        with _damage_named(self.path), _map(self.path) as mapped:
+        path = self.path
+        with _damage_named(path), _map(path) as mapped:
             return mapped.find(multihash) >= 0
 
 
@@ -147,17 +158,17 @@ class PieceFile:
 
 def file_name(deal: CID, shard: int) -> str:
     """The name of a piece's file inside the folder of pieces."""
-    return f"{deal}-{shard}.piece"
+    return f"{deal}-{shard}{SUFFIX}"
 
 
-def shard_of(path: Path) -> tuple[CID, int] | None:
+def shard_of(name: str) -> tuple[CID, int] | None:
     """Of which deal and shard a file is by its name; None where nothing of ours has such a name."""
-    deal, _, shard = path.stem.rpartition("-")
+    deal, _, shard = name.removesuffix(SUFFIX).rpartition("-")
     try:
         found = CID.parse(deal), int(shard)
     except (MerkledagError, ValueError):
         return None
-    return found if file_name(*found) == path.name else None
+    return found if file_name(*found) == name else None
 
 
 def save(folder: Path, piece: PieceFile) -> PieceHead:
@@ -189,7 +200,7 @@ def save(folder: Path, piece: PieceFile) -> PieceHead:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return _head(path, dag_cbor.decode(header))
+    return _head(folder, dag_cbor.decode(header))
 
 
 def _body(piece: PieceFile, width: int) -> Iterator[Buffer]:
@@ -208,9 +219,10 @@ def _checksum(parts: Iterable[Buffer]) -> int:
     return checksum
 
 
-def load_head(path: Path) -> PieceHead:
+def load_head(folder: Path, name: str) -> PieceHead:
     """Read what a node has in mind of a piece. Raises CorruptStore for a damaged file, OSError."""
-    with path.open("rb") as source:
+    path = folder / name
+    with path.open("rb", buffering=0) as source:
         start = source.read(_HEAD.size + MAX_HEADER_BYTES)
         size_bytes = os.fstat(source.fileno()).st_size
     with _damage_named(path):
@@ -218,7 +230,7 @@ def load_head(path: Path) -> PieceHead:
         end = at + sum(sum(_part_bytes(header[part][0], header["width"])) for part in ("meta", "data"))
         if size_bytes != end:
             raise ValueError(f"{size_bytes} bytes where {end} belong")
-        return _head(path, header)
+        return _head(folder, header)
 
 
 def read_head(path: Path) -> PieceHead:
@@ -227,7 +239,7 @@ def read_head(path: Path) -> PieceHead:
         start = source.read(_HEAD.size + MAX_HEADER_BYTES)
     with _damage_named(path):
         header, _ = _header(start)
-        return _head(path, header)
+        return _head(path.parent, header)
 
 
 def load(path: Path) -> PieceFile:
@@ -264,12 +276,17 @@ def _map(path: Path) -> mmap.mmap:
         return mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
 
 
+def names(folder: Path) -> list[str]:
+    """The names of the files of all pieces in a folder."""
+    return sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+
+
 def blocks_of_pieces(folder: Path) -> Iterator[bytes]:
     """The multihashes of every piece in a folder, whether its node runs or not.
 
     Raises CorruptStore for a damaged one: nobody knows what it needs.
     """
-    for path in sorted(folder.glob("*.piece")):
+    for path in map(folder.joinpath, names(folder)):
         try:
             yield from check(path).multihashes()
         except FileNotFoundError:
@@ -300,11 +317,11 @@ def _header(start: bytes | memoryview) -> tuple[dict[str, Any], int]:
     return header, _HEAD.size + length
 
 
-def _head(path: Path, header: Any) -> PieceHead:
+def _head(folder: Path, header: Any) -> PieceHead:
     roots = [SumNode(digest, total) for _, digest, total in (header["meta"], header["data"])]
     proof = ProofKind(header["proof"])
     return PieceHead(
-        path, header["deal"], header["shard"], header["content"], header["manifest"], proof, *roots
+        folder, header["deal"], header["shard"], header["content"], header["manifest"], proof, *roots
     )
 
 

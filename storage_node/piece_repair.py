@@ -38,7 +38,7 @@ class DamagedPiece:
 def damaged_pieces(folder: Path) -> list[DamagedPiece]:
     """The damaged piece files in a folder; reads all of them."""
     found: list[DamagedPiece] = []
-    for path in sorted(folder.glob("*.piece")):
+    for path in map(folder.joinpath, piece_file.names(folder)):
         try:
             piece_file.check(path)
         except FileNotFoundError:

@@ -52,7 +52,7 @@ def test_a_piece_file_gives_back_the_same_trees(source: Encoded, tmp_path: Path,
         for level in range(theirs.top + 1):
             places = range(theirs.width(level))
             assert [mine.node(level, at) for at in places] == [theirs.node(level, at) for at in places]
-    head = piece_file.load_head(path)
+    head = piece_file.load_head(tmp_path, path.name)
     assert head.open().data.root == head.data == data.root
     assert head.check().meta.root == head.meta == meta.root
     layout = source.layout(shard)
