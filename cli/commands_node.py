@@ -158,7 +158,7 @@ def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
         text(f"preparing shard {each['shard']} of deal {each['deal']}: {done}")
     text(f"proofs    {tally} since the start")
     if found["last_problem"]:
-        text(f"problem   {found['last_problem']}")
+        text(f"problem   {found['last_problem']} (the last one since the start)")
     for problem in found["damaged_piece_files"]:
         text(f"damaged   {problem}")
     if found.get("damaged_blocks"):

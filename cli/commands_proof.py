@@ -55,10 +55,16 @@ def make(
     what: Annotated[list[str], typer.Argument(metavar="WHAT", help=f"What it is of: {WORDS}.")],
     output: NewFileOption = "",
     period: Annotated[
-        int, typer.Option("--period", metavar="N", help="That period's; the last one kept without it.")
+        int,
+        typer.Option(
+            "--period", metavar="N", help="That period's; the last one kept without it.", show_default=False
+        ),
     ] = -1,
     height: Annotated[
-        int, typer.Option("--height", metavar="N", help="Of a spot: the answer in that block.")
+        int,
+        typer.Option(
+            "--height", metavar="N", help="Of a spot: the answer in that block.", show_default=False
+        ),
     ] = -1,
     seed: Annotated[
         str, typer.Option("--seed", metavar="HEX|random", help="What draws the leaves.", show_default=False)
@@ -78,6 +84,8 @@ def make(
     match what:
         case [cid] if seed:
             checked = _of_content(home, cid_argument(cid), _kind(proof), seed, leaves)
+        case ["dataset" | "shard" | "spot"]:
+            raise usage(f"{what[0]} of what? {WORDS}")
         case [_]:
             raise usage(f"say with --seed what draws the leaves, or name what the ledger has: {WORDS}")
         case _:
@@ -168,29 +176,38 @@ def commit(
         )
     text(commitment)
     note(f"leaves: {content.data.sum} of data, {content.meta.sum} of metadata")
-    return note(f"keep that line; when you want to know, `holdfast proof challenge {root}` says what to send")
+    how = f"holdfast proof challenge {root}{_proof_option(kind)}"
+    return note(f"keep that line; when you want to know, `{how}` says what to send")
 
 
 @app.command("challenge")
 def challenge(
     cid: Annotated[str, typer.Argument(metavar="CID", help="What a friend of yours keeps.")],
     leaves: LeavesOption = DEFAULT_CHALLENGES,
+    proof: Annotated[
+        str, typer.Option("--proof", metavar="KIND", help="That of your commitment: merkle, or kzg.")
+    ] = MERKLE,
     json_output: JsonFlag = False,
 ) -> None:
     """Print a new seed and what to do with it; needs neither the content nor a ledger."""
-    root = cid_argument(cid)
+    root, kind = cid_argument(cid), _kind(proof)
     check_leaves(leaves)
     seed = secrets.token_hex(HASH_BYTES)
     more = "" if leaves == DEFAULT_CHALLENGES else f" -k {leaves}"
-    send = f"holdfast proof make {root} --seed {seed}{more} -o answer.proof"
+    send = f"holdfast proof make {root} --seed {seed}{more}{_proof_option(kind)} -o answer.proof"
     then = f"holdfast proof verify answer.proof --commitment COMMITMENT --seed {seed}{more}"
     if json_output:
-        return emit({"cid": str(root), "seed": seed, "k": leaves, "make": send, "verify": then})
+        document = {"cid": str(root), "proof": kind.value, "seed": seed, "k": leaves}
+        return emit(document | {"make": send, "verify": then})
     text(seed)
     note("whoever keeps the content runs, and sends you the file that it makes:")
     note(f"    {send}")
     note("then you run, with the line that `proof commit` printed:")
     return note(f"    {then}")
+
+
+def _proof_option(kind: ProofKind) -> str:
+    return "" if kind is ProofKind.MERKLE else f" --proof {kind.value}"
 
 
 # Out of a ledger.
@@ -248,7 +265,7 @@ def _period_of_shard(deal: CID, shard: int, period: int | None) -> Question:
     async def asked(client: LedgerClient) -> Evidence:
         view = await client.deal(deal)
         if shard >= len(view.shards):
-            raise not_found(f"deal {deal} has {count_text(len(view.shards), 'shard')}")
+            raise not_found(f"deal {deal} has {count_text(len(view.shards), 'shard')}, counted from 0")
         dataset = view.shards[shard].dataset
         if not dataset:
             raise not_found(f"shard {shard} of deal {deal} is in no dataset: nobody keeps it now")

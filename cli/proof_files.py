@@ -209,7 +209,11 @@ def _commitment_link(home: Home, file: AuditFile, given: str | None, against: li
         against.append("commitment")
         found = content.commitment()
         holds = hexadecimal(given, "--commitment") == found
-        says = "that is the commitment that you keep" if holds else f"the file is of commitment {found.hex()}"
+        says = (
+            "that is the commitment that you keep"
+            if holds
+            else f"the file is of {file.content.kind.value} commitment {found.hex()}"
+        )
         return Link(name, holds, f"{says}, of {content.cid}" if holds else says)
     against.append("content")
     if cid_argument(given) != content.cid:

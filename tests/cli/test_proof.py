@@ -170,6 +170,7 @@ def test_wrong_arguments_say_what_is_right(holdfast: Holdfast, friends: Friends,
     holdfast.fails(2, "proof", "make", "dataset", SEED, "--seed", SEED, "-o", file)
     holdfast.fails(2, "proof", "make", "dataset", "12", "-o", file)
     holdfast.fails(2, "proof", "make", "something", "else", "-o", file)
+    assert "shard DEAL N" in holdfast.fails(2, "proof", "make", "shard", "-o", file)
     holdfast.fails(2, "proof", "verify", file, "--operator", "k51")
     holdfast.fails(2, "proof", "verify", file, "--app-hash", SEED)
     holdfast.fails(2, "proof", "verify", file, "--commitment", "12")
@@ -267,8 +268,13 @@ def test_other_bytes_here_are_told(holdfast: Holdfast, friends: Friends, content
 def test_a_copy_is_audited_by_kzg(holdfast: Holdfast, friends: Friends, tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"kept" * 500)
     content = holdfast.add(tmp_path / "small")
-    commitment = holdfast("proof", "commit", content, "--proof", "kzg").text
+    committed = holdfast("proof", "commit", content, "--proof", "kzg")
+    commitment = committed.text
+    assert f"holdfast proof challenge {content} --proof kzg" in committed.stderr
     assert commitment != holdfast("proof", "commit", content).text
+    asked = holdfast("proof", "challenge", content, "--proof", "kzg", "--json").json["make"]
+    made = asked.replace("answer.proof", str(tmp_path / "asked")).split()
+    assert holdfast(*made[1:], "--json").json["commitment"] == commitment
     holdfast("proof", "make", content, "--proof", "kzg", "--seed", SEED, "-o", friends.file)
     found = friends.verify("--commitment", commitment, "--seed", SEED)
     assert (found["verified"], found["proof"]) == (True, "kzg")
