@@ -14,7 +14,9 @@ from typing import NamedTuple, Protocol
 
 from merkledag.multihash import Buffer
 from proofs.bls12_381 import G1_BYTES, is_canonical
+from proofs.kzg.blobs import field_elements
 from proofs.kzg.field import SCALAR_BYTES, is_scalar
+from proofs.kzg.polynomial import divide
 from proofs.kzg.setup import Setup
 from proofs.tags import BATCH_WEIGHTS
 
@@ -61,6 +63,39 @@ class Backend(Protocol):
         """
 
 
+class CurveBackend:
+    """What backends share that add points up: they differ in `commit_values` and `hold`."""
+
+    NAME: str
+
+    def commit_values(self, setup: Setup, values: Sequence[int]) -> bytes:
+        """Σ vᵢ·Lᵢ, 48 bytes, for the 4,096 values of a polynomial, all below r; 0 costs nothing."""
+        raise NotImplementedError
+
+    def hold(self, openings: Sequence[Opening], factors: Sequence[int]) -> bool:
+        """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2), for well-formed openings.
+
+        False where a point is off the curve or off the subgroup.
+        """
+        raise NotImplementedError
+
+    def commit(self, setup: Setup, blob: Buffer, /) -> bytes:
+        return self.commit_values(setup, field_elements(blob))
+
+    def open(self, setup: Setup, values: Sequence[int], z: int, /) -> tuple[int, bytes]:
+        y, quotient = divide(values, z)
+        return y, self.commit_values(setup, quotient)
+
+    def verify(
+        self, commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int, proof: bytes, /
+    ) -> bool:
+        opening = Opening(commitments, scalars, z, y, proof)
+        return well_formed(opening) and self.hold([opening], [1])
+
+    def verify_many(self, openings: Sequence[Opening], /) -> bool:
+        return all(map(well_formed, openings)) and self.hold(openings, weights(openings))
+
+
 @cache
 def backend(name: str | None = None) -> Backend:
     """arkworks where it can be imported, else py_ecc; or the one named (ImportError if missing).
@@ -71,15 +106,15 @@ def backend(name: str | None = None) -> Backend:
         raise ValueError(f"no KZG backend {name!r}; there are arkworks and py_ecc")
     if name != "py_ecc":
         try:
-            from proofs.kzg import backend_arkworks
+            from proofs.kzg.backend_arkworks import ARKWORKS
         except ImportError:
             if name is not None:
                 raise
         else:
-            return backend_arkworks
-    from proofs.kzg import backend_py_ecc
+            return ARKWORKS
+    from proofs.kzg.backend_py_ecc import PY_ECC
 
-    return backend_py_ecc
+    return PY_ECC
 
 
 def well_formed(opening: Opening) -> bool:

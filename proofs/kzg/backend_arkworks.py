@@ -8,72 +8,47 @@ setup's points alone, whose bytes have a known hash.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
-from merkledag.multihash import Buffer
 from proofs.bls12_381 import R
-from proofs.kzg.backend import Opening, weights, well_formed
-from proofs.kzg.blobs import field_elements
+from proofs.kzg.backend import CurveBackend, Opening
 from proofs.kzg.field import SCALAR_BYTES, bit_reversed
-from proofs.kzg.polynomial import divide
 from proofs.kzg.setup import TAU_G2, Setup
 
-NAME = "arkworks"
 
+class ArkworksBackend(CurveBackend):
+    """By arkworks, the default."""
 
-def commit(setup: Setup, blob: Buffer) -> bytes:
-    """The commitment, 48 bytes, to a blob of up to 126,976 bytes; ValueError for a longer one."""
-    return _commit(setup, field_elements(blob))
+    NAME = "arkworks"
 
+    def commit_values(self, setup: Setup, values: Sequence[int]) -> bytes:
+        pairs = [(point, value) for point, value in zip(_points(setup), values, strict=True) if value]
+        return bytes(_sum([point for point, _ in pairs], [value for _, value in pairs]).to_compressed_bytes())
 
-def open(setup: Setup, values: Sequence[int], z: int) -> tuple[int, bytes]:  # noqa: A001
-    """y = p(z) and the proof of it, 48 bytes."""
-    y, quotient = divide(values, z)
-    return y, _commit(setup, quotient)
-
-
-def verify(commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int, proof: bytes) -> bool:
-    """Whether e(Σ sᵢ·Cᵢ − y·G1 + z·π, G2) = e(π, τ·G2)."""
-    opening = Opening(commitments, scalars, z, y, proof)
-    return well_formed(opening) and _hold([opening], [1])
-
-
-def verify_many(openings: Sequence[Opening]) -> bool:
-    """Whether every opening holds, by one linear combination and two pairings."""
-    return all(map(well_formed, openings)) and _hold(openings, weights(openings))
+    def hold(self, openings: Sequence[Opening], factors: Sequence[int]) -> bool:
+        left: list[Any] = [G1Point()]
+        numbers = [0]
+        right: list[Any] = []
+        try:
+            for (commitments, scalars, z, y, proof), factor in zip(openings, factors, strict=True):
+                point = G1Point.from_compressed_bytes(proof)
+                right.append(point)
+                left += [*map(G1Point.from_compressed_bytes, commitments), point]
+                numbers += [*(factor * scalar % R for scalar in scalars), factor * z % R]
+                numbers[0] -= factor * y
+        except ValueError:  # off the curve, or off the subgroup
+            return False
+        numbers[0] %= R
+        return bool(GT.pairing_check([_sum(left, numbers), -_sum(right, factors)], [G2Point(), _tau_g2()]))
 
 
 def combine(commitments: Sequence[bytes], scalars: Sequence[int]) -> bytes:
     """Σ sᵢ·Cᵢ of well-formed points and scalars; ValueError if one is off the curve or off the subgroup."""
     return bytes(_sum([*map(G1Point.from_compressed_bytes, commitments)], scalars).to_compressed_bytes())
-
-
-def _hold(openings: Sequence[Opening], factors: Sequence[int]) -> bool:
-    """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2)."""
-    left: list[Any] = [G1Point()]
-    numbers = [0]
-    right: list[Any] = []
-    try:
-        for (commitments, scalars, z, y, proof), factor in zip(openings, factors, strict=True):
-            point = G1Point.from_compressed_bytes(proof)
-            right.append(point)
-            left += [*map(G1Point.from_compressed_bytes, commitments), point]
-            numbers += [*(factor * scalar % R for scalar in scalars), factor * z % R]
-            numbers[0] -= factor * y
-    except ValueError:  # off the curve, or off the subgroup
-        return False
-    numbers[0] %= R
-    return bool(GT.pairing_check([_sum(left, numbers), -_sum(right, factors)], [G2Point(), _tau_g2()]))
-
-
-def _commit(setup: Setup, values: Iterable[int]) -> bytes:
-    """Σ vᵢ·Lᵢ; elements that are 0 cost nothing."""
-    pairs = [(point, value) for point, value in zip(_points(setup), values, strict=True) if value]
-    return bytes(_sum([point for point, _ in pairs], [value for _, value in pairs]).to_compressed_bytes())
 
 
 def _sum(points: Sequence[Any], scalars: Sequence[int]) -> Any:
@@ -86,13 +61,16 @@ def _sum(points: Sequence[Any], scalars: Sequence[int]) -> Any:
 
 def _points(setup: Setup) -> list[Any]:
     """The setup's points of G1 in the order of a blob's elements."""
-    points = setup.prepared.get(NAME)
+    points = setup.prepared.get(ArkworksBackend.NAME)
     if not isinstance(points, list):
         points = bit_reversed([G1Point.from_xy_bytes_unchecked_be(point) for point in setup.lagrange()])
-        setup.prepared[NAME] = points
+        setup.prepared[ArkworksBackend.NAME] = points
     return points
 
 
 @cache
 def _tau_g2() -> Any:
     return G2Point.from_compressed_bytes(TAU_G2)
+
+
+ARKWORKS = ArkworksBackend()

@@ -16,55 +16,38 @@ from py_ecc.fields import optimized_bls12_381_FQ as FQ
 from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12
 from py_ecc.optimized_bls12_381 import G1, G2, Z1, add, final_exponentiate, multiply, neg, pairing
 
-from merkledag.multihash import Buffer
 from proofs.bls12_381 import G1_BYTES, R
-from proofs.kzg.backend import Opening, weights, well_formed
-from proofs.kzg.blobs import field_elements
+from proofs.kzg.backend import CurveBackend, Opening
 from proofs.kzg.field import bit_reversed
-from proofs.kzg.polynomial import divide
 from proofs.kzg.setup import TAU_G2, Setup
 
-NAME = "py_ecc"
 
+class PyEccBackend(CurveBackend):
+    """By py_ecc, the reference."""
 
-def commit(setup: Setup, blob: Buffer) -> bytes:
-    """The commitment, 48 bytes, to a blob of up to 126,976 bytes; ValueError for a longer one."""
-    return _commit(setup, field_elements(blob))
+    NAME = "py_ecc"
 
+    def commit_values(self, setup: Setup, values: Sequence[int]) -> bytes:
+        pairs = zip(bit_reversed(list(setup.lagrange())), values, strict=True)
+        return bytes(
+            G1_to_pubkey(_add_all(multiply(_uncompressed(xy), value) for xy, value in pairs if value))
+        )
 
-def open(setup: Setup, values: Sequence[int], z: int) -> tuple[int, bytes]:  # noqa: A001
-    """y = p(z) and the proof of it, 48 bytes."""
-    y, quotient = divide(values, z)
-    return y, _commit(setup, quotient)
-
-
-def verify(commitments: Sequence[bytes], scalars: Sequence[int], z: int, y: int, proof: bytes) -> bool:
-    """Whether e(Σ sᵢ·Cᵢ − y·G1 + z·π, G2) = e(π, τ·G2)."""
-    opening = Opening(commitments, scalars, z, y, proof)
-    return well_formed(opening) and _hold([opening], [1])
-
-
-def verify_many(openings: Sequence[Opening]) -> bool:
-    """Whether every opening holds, by one linear combination and two pairings."""
-    return all(map(well_formed, openings)) and _hold(openings, weights(openings))
-
-
-def _hold(openings: Sequence[Opening], factors: Sequence[int]) -> bool:
-    """Whether e(Σ fₖ·(Σ sᵢ·Cᵢ − y·G1 + z·π)ₖ, G2) = e(Σ fₖ·πₖ, τ·G2)."""
-    left = right = Z1
-    try:
-        for (commitments, scalars, z, y, proof), factor in zip(openings, factors, strict=True):
-            point = _point(proof)
-            terms = [multiply(_point(c), s) for c, s in zip(commitments, scalars, strict=True)]
-            opened = _add_all([*terms, multiply(G1, (R - y) % R), multiply(point, z)])
-            left = add(left, multiply(opened, factor))
-            right = add(right, multiply(point, factor))
-    except ValueError:  # off the curve, or off the subgroup
-        return False
-    product = pairing(G2, left, final_exponentiate=False) * pairing(
-        signature_to_G2(TAU_G2), neg(right), final_exponentiate=False
-    )
-    return bool(final_exponentiate(product) == FQ12.one())
+    def hold(self, openings: Sequence[Opening], factors: Sequence[int]) -> bool:
+        left = right = Z1
+        try:
+            for (commitments, scalars, z, y, proof), factor in zip(openings, factors, strict=True):
+                point = _point(proof)
+                terms = [multiply(_point(c), s) for c, s in zip(commitments, scalars, strict=True)]
+                opened = _add_all([*terms, multiply(G1, (R - y) % R), multiply(point, z)])
+                left = add(left, multiply(opened, factor))
+                right = add(right, multiply(point, factor))
+        except ValueError:  # off the curve, or off the subgroup
+            return False
+        product = pairing(G2, left, final_exponentiate=False) * pairing(
+            signature_to_G2(TAU_G2), neg(right), final_exponentiate=False
+        )
+        return bool(final_exponentiate(product) == FQ12.one())
 
 
 def _point(data: bytes) -> Any:
@@ -72,12 +55,6 @@ def _point(data: bytes) -> Any:
     if not subgroup_check(point):
         raise ValueError("the point is not in the subgroup")
     return point
-
-
-def _commit(setup: Setup, values: Iterable[int]) -> bytes:
-    """Σ vᵢ·Lᵢ; elements that are 0 cost nothing."""
-    pairs = zip(bit_reversed(list(setup.lagrange())), values, strict=True)
-    return bytes(G1_to_pubkey(_add_all(multiply(_uncompressed(xy), value) for xy, value in pairs if value)))
 
 
 def _uncompressed(xy: bytes) -> Any:
@@ -90,3 +67,6 @@ def _add_all(points: Iterable[Any]) -> Any:
     for point in points:
         total = add(total, point)
     return total
+
+
+PY_ECC = PyEccBackend()

@@ -88,7 +88,7 @@ def test_errors_that_cancel_pass_under_equal_weights_and_fail_here() -> None:
     }
     for name, pair in pairs.items():
         assert not any(ARKWORKS.verify(*each) for each in pair), name
-        assert backend_arkworks._hold(pair, EQUAL), f"{name}: the attack itself is wrong"
+        assert backend_arkworks.ARKWORKS.hold(pair, EQUAL), f"{name}: the attack itself is wrong"
         assert not ARKWORKS.verify_many(pair), name
 
 
@@ -100,7 +100,7 @@ def test_errors_made_for_the_weights_known_before_change_the_weights() -> None:
         two._replace(y=(two.y - first) % R),
     )
 
-    assert backend_arkworks._hold(forged, (first, second)), "the attack itself is wrong"
+    assert backend_arkworks.ARKWORKS.hold(forged, (first, second)), "the attack itself is wrong"
     assert not ARKWORKS.verify_many(forged)
 
 
