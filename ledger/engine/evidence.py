@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final
 from ledger import limits, state_proof, transactions
 from ledger.engine.blocks import Block
 from ledger.engine.errors import InvalidProofFile
-from ledger.engine.proof_file import MAX_FILE_BYTES, MAX_FILE_ITEMS
-from ledger.errors import InvalidStateProof, InvalidTransaction
+from ledger.engine.proof_file import MAX_FILE_BYTES, MAX_FILE_ITEMS, check_state_proof
+from ledger.errors import InvalidTransaction
 from ledger.fields import Digest, FieldError, Spec, Wire, blob, nested, optional, sequence, text, uint
 from ledger.state_tree import StateProof
 from ledger.transactions import Answer, Prove, Transaction
@@ -24,14 +24,7 @@ MAX_STATE_PROOFS: Final = 5
 
 
 def _check_state(value: Any) -> StateProof:
-    if type(value) is StateProof:
-        return value
-    if type(value) is not bytes:
-        raise FieldError(f"{type(value).__name__} where bytes belong")
-    try:
-        proof = state_proof.decode(value)
-    except InvalidStateProof as error:
-        raise FieldError(str(error)) from error
+    proof = check_state_proof(value)
     if (
         proof.value is None
         or proof.left is not None

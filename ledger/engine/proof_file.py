@@ -56,7 +56,8 @@ _RECORDS: Final[dict[bytes, type[Wire]]] = {
 }
 
 
-def _check_proof(value: Any) -> StateProof:
+def check_state_proof(value: Any) -> StateProof:
+    """A proof of the state in a field of a file, from its bytes; raises FieldError."""
     if type(value) is StateProof:
         return value
     if type(value) is not bytes:
@@ -73,7 +74,7 @@ class ProofFile(Wire):
 
     block: Annotated[Block, nested(Block)]
     kind: Annotated[str, text(64)]
-    proof: Annotated[StateProof, Spec(_check_proof, to_wire=state_proof.encode)]
+    proof: Annotated[StateProof, Spec(check_state_proof, to_wire=state_proof.encode)]
 
     def encode(self) -> bytes:
         """Canonical DAG-CBOR."""
