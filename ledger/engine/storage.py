@@ -346,8 +346,8 @@ class LedgerStorage:
         value = self._get(b"meta", b"format")
         if value is not None and value != ledger_format.mark():
             raise StoreError(
-                f"{self._folder} has another format (0x{value.hex()}): use the release that wrote it, or move "
-                "the folder away to begin a new ledger, without its deals and balances"
+                f"{self._folder} has another format (0x{value.hex()}): use the release that wrote it, or "
+                "move the folder away to begin a new ledger, without its deals and balances"
             )
 
     def _check_log_reaches(self) -> None:
