@@ -139,6 +139,7 @@ async def _store(
                     blocks,
                     rows,
                     progress=bars,
+                    trouble=lambda shard, why: note(f"shard {shard} waits: {why}"),
                 )
             finally:
                 bars.finish()

@@ -194,10 +194,16 @@ class StorageNode:
         """See Reception."""
         stat = await asyncio.to_thread(self._store.stat)
         needed = intake.remaining_bytes() + self.custody.reserved_bytes(terms.key)
+        problem: StoreFull | None = None
         if stat.max_bytes is not None and stat.bytes - stat.cache_bytes + needed > stat.max_bytes:
-            raise QuotaExceeded(f"the node's quota has no room for {needed} more bytes")
-        if stat.disk_free_bytes + stat.reusable_bytes - stat.reserve_bytes < needed:
-            raise StoreFull(f"the node's disk has no room for {needed} more bytes")
+            problem = QuotaExceeded(f"the node's quota has no room for {needed} more bytes")
+        elif stat.disk_free_bytes + stat.reusable_bytes - stat.reserve_bytes < needed:
+            problem = StoreFull(f"the node's disk has no room for {needed} more bytes")
+        if problem is not None:
+            self.runner.tally.last_problem = (
+                f"shard {terms.key.shard} of deal {terms.key.deal} cannot be taken: {problem}"
+            )
+            raise problem
 
     def uploading(self) -> Any:
         """See Reception."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,7 +36,9 @@ PROBE_S = 5.0
 LEDGER_PATIENCE_S = 60.0
 PORTION_BLOCKS = 8
 MAX_UPLOADS = 8
+TELL_AT = 2  # how often a node has to fail in one way before that is told: once may be news on its way
 EVERY_EPOCH = 2**63 - 1
+Trouble = Callable[[int, str], None]  # told of a shard, and why its node does not take it
 
 
 @dataclass(slots=True)
@@ -84,6 +87,7 @@ class StoreRun:
         rows: ProofRows,
         progress: Progress,
         *,
+        trouble: Trouble,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,12 +99,14 @@ class StoreRun:
         self._store = store
         self._rows = rows
         self._progress = progress
+        self._trouble = trouble
         self._sleep = sleep
         self._clock = clock
         self._board = _Board()
         self._uploads = asyncio.Semaphore(MAX_UPLOADS)
         self._sent_bytes = 0
         self._accepted: set[int] = set()
+        self._failed = Counter[tuple[bytes, str]]()
 
     async def run(self) -> StoreResult:
         """Make or find the deal, and see it through until every shard is accepted.
@@ -200,8 +206,8 @@ class StoreRun:
                 return
             if shard.status.is_closed:
                 raise PlacementFailed(
-                    f"no node took shard {index}: its money went back. Deal {deal} goes on without it: end it "
-                    "(`holdfast deal end`) and store again, later or with fewer shards"
+                    f"no node took shard {index}: its money went back. Deal {deal} goes on without it: "
+                    "end it (`holdfast deal end`) and store again, later or with fewer shards"
                 )
             if not shard.provider:
                 await self._board.after(version)
@@ -237,7 +243,10 @@ class StoreRun:
                 state = await client.shard_state(deal, index)
                 if state.phase in (ShardPhase.MANIFEST, ShardPhase.BLOCKS):
                     state = await client.put_shard(deal, index, self._signer, self._frames(index, state))
-            except (PeerError, EndpointRefused, LedgerError):
+            except (PeerError, EndpointRefused, LedgerError) as error:
+                self._failed[provider, str(error)] += 1
+                if self._failed[provider, str(error)] == TELL_AT:
+                    self._trouble(index, str(error))
                 return False
         return state.phase in (ShardPhase.HELD, ShardPhase.CHECKING)
 
@@ -283,9 +292,12 @@ async def execute_store(
     rows: ProofRows,
     *,
     progress: Progress,
+    trouble: Trouble = lambda shard, why: None,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> StoreResult:
-    """Pay for and place a plan; see `StoreRun.run`."""
-    run = StoreRun(plan, ledger, sender, signer, pool, store, rows, progress, sleep=sleep, clock=clock)
+    """Pay for and place a plan; see `StoreRun.run`. ``trouble`` is told why a shard could not be sent."""
+    run = StoreRun(
+        plan, ledger, sender, signer, pool, store, rows, progress, trouble=trouble, sleep=sleep, clock=clock
+    )
     return await run.run()

@@ -43,7 +43,7 @@ from storage_node.pool import NodePool
 from storage_node.providers import ProviderDirectory
 from storage_node.rows import ProofRows
 from storage_node.source import LocalSource
-from storage_node.storing import StoreResult, execute_store
+from storage_node.storing import StoreResult, Trouble, execute_store
 from tests.ledger.engine.conftest import START_S, ManualClock, seed, signer
 from tests.storage_node.content import a_store
 from tests.storage_node.kzg_workers import committer
@@ -334,7 +334,9 @@ class Network:
             kzg=home.kzg,
         )
 
-    async def execute(self, home: Home, plan: StorePlan) -> StoreResult:
+    async def execute(
+        self, home: Home, plan: StorePlan, trouble: Trouble = lambda shard, why: None
+    ) -> StoreResult:
         """Carry it out."""
         return await execute_store(
             plan,
@@ -345,6 +347,7 @@ class Network:
             home.store,
             home.rows,
             progress=lambda *_: None,
+            trouble=trouble,
             sleep=self.clock.sleep,
             clock=self.clock,
         )

@@ -297,6 +297,25 @@ async def test_a_shard_that_a_dead_node_was_drawn_for_goes_to_another(network: N
     assert network.seen("offer_expired")
 
 
+async def test_client_and_owner_are_told_that_a_node_is_full(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (full,) = await network.add_providers(1)
+    before = full.home.store.stat()
+    monkeypatch.setattr(full.home.store, "stat", lambda: before._replace(disk_free_bytes=0))
+    client = await a_client(network)
+    content = add_files(client.store, {"x": b"something"})
+    told: list[tuple[int, str]] = []
+    async with asyncio.timeout(30):
+        with await network.plan(client, content, code=(1, 1)) as plan:
+            run = asyncio.create_task(network.execute(client, plan, lambda *each: told.append(each)))
+            await network.steps_until(run.done, "the end of the offers")
+            with pytest.raises(PlacementFailed):
+                await run
+    assert ["disk has no room" in why for shard, why in told if shard == 0].count(True) == 1
+    assert "disk has no room" in full.node.runner.tally.last_problem
+
+
 async def test_a_named_node_that_never_answers_gives_the_money_back(network: Network) -> None:
     (dead,) = await network.add_providers(1)
     await dead.stop()
