@@ -61,10 +61,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prepar
     return functools.cache(lambda name: support.prepare(CASES[name], tmp_path_factory.mktemp(name)))
 
 
-EVERY_CASE = [
-    pytest.param(name, peer, id=f"{name}-{peer}", marks=[pytest.mark.slow] if case.is_slow else [])
-    for name, case in CASES.items()
-    for peer in case.peers
+# One process of a peer takes all cases together; what needs gigabytes goes alone.
+BATCHES = [
+    pytest.param(peer, names, id=f"{peer}-{label}", marks=marks)
+    for peer in ("js", "boxo")
+    for label, is_slow, marks in (("usual", False, []), ("slow", True, [pytest.mark.slow]))
+    if (names := [n for n, case in CASES.items() if peer in case.peers and case.is_slow is is_slow])
 ]
 
 
@@ -84,27 +86,26 @@ def exporting(car: Path) -> dict[str, Any]:
     return {"do": "export", "car": str(car)}
 
 
-@pytest.mark.parametrize(("case", "peer_name"), EVERY_CASE)
+@pytest.mark.parametrize(("peer_name", "cases"), BATCHES)
 def test_a_folder_has_one_root_and_reads_back(
-    case: str, peer_name: str, prepared: Callable[[str], Prepared], tmp_path: Path
+    peer_name: str, cases: list[str], prepared: Callable[[str], Prepared], tmp_path: Path
 ) -> None:
-    peer, ours = support.find_peer(peer_name), prepared(case)
-    profiles = list(ours.archives)
-    theirs = {profile: tmp_path / f"{profile}.car" for profile in profiles}
-    imports = [importing(profile, ours.folder, theirs[profile]) for profile in profiles]
-    exports = [exporting(ours.archives[profile]) for profile in profiles]
-    results = peer.run(imports + exports)
-    for profile, imported, exported in zip(
-        profiles, results[: len(profiles)], results[len(profiles) :], strict=True
-    ):
-        root = ours.roots[profile]
-        assert imported == {"root": str(root)}, profile
-        assert (exported.get("error"), exported.get("root")) == (None, str(root))
-        assert tree_of_result(exported) == ours.content, f"our archive, read by {peer_name}, {profile}"
-        header, blocks = read_car(theirs[profile])
-        assert (header.version, header.roots) == (1, (root,))
-        assert tree_of_dag(root, blocks) == ours.content, f"their archive, read by us, {profile}"
-        assert read_car(ours.archives[profile])[1].items() <= blocks.items()
+    peer = support.find_peer(peer_name)
+    jobs: list[dict[str, Any]] = []
+    todo = [(case, prepared(case), profile) for case in cases for profile in CASES[case].profiles]
+    for case, ours, profile in todo:
+        theirs = tmp_path / f"{case} {profile}.car"
+        jobs += [importing(profile, ours.folder, theirs), exporting(ours.archives[profile])]
+    results = iter(peer.run(jobs))
+    for (case, ours, profile), imported, exported in zip(todo, results, results, strict=True):
+        root, about = ours.roots[profile], f"{case}, {profile}, {peer_name}"
+        assert imported == {"root": str(root)}, about
+        assert (exported.get("error"), exported.get("root")) == (None, str(root)), about
+        assert tree_of_result(exported) == ours.content, f"our archive, read by the peer: {about}"
+        header, blocks = read_car(tmp_path / f"{case} {profile}.car")
+        assert (header.version, header.roots) == (1, (root,)), about
+        assert tree_of_dag(root, blocks) == ours.content, f"their archive, read by us: {about}"
+        assert read_car(ours.archives[profile])[1].items() <= blocks.items(), about
 
 
 @pytest.mark.parametrize("profile", PROFILES)
