@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """The KZG commitments that a plan needs here: `blobs` are still to be made, on so many cores."""
+    """The KZG commitments that a plan needs here: `blobs` are still to be made, on so many cores.
+
+    `blob_s` is what one of these takes for a full blob.
+    """
 
     blobs: int
     made_before: int
@@ -32,7 +35,7 @@ class Preparation:
 
     @property
     def seconds_of_a_node(self) -> float:
-        """About how long the node of the largest shard works before it accepts, on one core."""
+        """About how long the node of the largest shard works before it accepts, on one such core."""
         return self.blobs_of_a_node * self.blob_s
 
     def to_json(self) -> dict[str, Any]:
@@ -52,18 +55,16 @@ class Preparation:
         return [
             f"proof    KZG: {here}, about {_about(self.seconds)} on {on}",
             "         interrupted, it goes on where it was; each node does so for its shard before it "
-            f"accepts: up to {_about(self.seconds_of_a_node)} on one core",
+            f"accepts: up to {_about(self.seconds_of_a_node)} on one core like these",
         ]
 
 
 async def preparation_of(home: Home, plan: StorePlan) -> Preparation:
-    """What is still to be made for a plan with KZG proofs."""
-    from storage_node.kzg_rows import BLOB_S
-
+    """What is still to be made for a plan with KZG proofs, by the pace that a trial has here."""
     kzg = home.open_kzg()
     missing = await kzg.missing(plan.blocks)
     most = max(piece.data_leaves + piece.meta_leaves for piece in plan.pieces)
-    return Preparation(missing, plan.units - missing, kzg.committer.cores, most, BLOB_S)
+    return Preparation(missing, plan.units - missing, kzg.committer.cores, most, await kzg.committer.pace_s())
 
 
 async def prepare(home: Home, plan: StorePlan, rows: ProofRows) -> None:

@@ -24,7 +24,7 @@ from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import BlockNotFound, DamagedBlock, StoreFull, WorkersLost
 from storage_node.kzg_commitments import KzgCommitments
 
-# What one core needs for a full blob, to tell how long it will take before it begins.
+# What a core of any node is taken to need for a full blob, to see what no node can prepare in time.
 BLOB_S = 0.12
 LOST = "a process that made KZG commitments was killed: try again, what is made is kept"
 
@@ -69,6 +69,15 @@ class Committer:
     def at_once(self) -> int:
         """Blobs that one call has on the way at most."""
         return self.cores + 1
+
+    async def pace_s(self) -> float:
+        """How long a core takes here for a full blob while all of them work, measured. Raises WorkersLost."""
+        try:
+            trials = [self._workers.run(kzg_worker.pace_s, self._setup) for _ in range(self.cores)]
+            taken_s = await asyncio.gather(*map(asyncio.wrap_future, trials))
+        except BrokenExecutor as error:
+            raise WorkersLost(LOST) from error
+        return sum(taken_s) / len(taken_s)
 
     def slots(self) -> asyncio.Semaphore:
         """For calls of `commit` that share what may be on the way."""

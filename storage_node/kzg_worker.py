@@ -7,12 +7,15 @@ bytes.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from functools import cache
 from itertools import count
 from pathlib import Path
+from time import perf_counter
 
 from proofs.kzg.backend import Backend, backend
+from proofs.kzg.blobs import BLOB_BYTES
 from proofs.kzg.setup import Setup, ceremony_text
 
 CKZG_FROM = 128  # blobs of one worker, which ckzg would have spared as much as loading it takes
@@ -25,6 +28,16 @@ def commit(setup: str, blob: bytes) -> bytes:
     loaded = read_setup(setup)
     tools = backend() if next(_blobs) < CKZG_FROM else _quickest(loaded)
     return tools.commit(loaded, blob)
+
+
+def pace_s(setup: str) -> float:
+    """How long this process takes for a full blob, once all is loaded."""
+    loaded, tools = read_setup(setup), backend()
+    tools.commit(loaded, b"\x01")  # loads what it needs
+    blob = hashlib.shake_128(b"").digest(BLOB_BYTES)
+    began_s = perf_counter()
+    tools.commit(loaded, blob)
+    return perf_counter() - began_s
 
 
 @cache
