@@ -76,6 +76,7 @@ _CODES: dict[str, ExitCode] = {
     "storage_node.errors.QuotaExceeded": ExitCode.NO_SPACE,
     "storage_node.errors.StoreFull": ExitCode.NO_SPACE,
     "storage_node.errors.StoreFailed": ExitCode.FAILED,
+    "storage_node.errors.WorkersLost": ExitCode.FAILED,
     "storage_node.errors.PeerUnreachable": ExitCode.UNREACHABLE,
     "storage_node.errors.PlacementFailed": ExitCode.FAILED,
     "storage_node.errors.PinNotFound": ExitCode.NOT_FOUND,

@@ -105,7 +105,7 @@ class RecordOutdated(StorageNodeError):
     """A record that would take the place of a newer one."""
 
 
-# --- the local store: the environment; these clear by themselves when there is room again ---
+# --- the environment: these clear by themselves when there is room, or memory, again ---
 
 
 class StoreFull(StorageNodeError):
@@ -120,11 +120,11 @@ class StoreFailed(StorageNodeError):
     """The operating system or LMDB failed in a way that is neither lack of room nor damage."""
 
 
-# --- the local store: the data on disk is not what it must be ---
-
-
 class WorkersLost(StorageNodeError):
     """A process that worked for this one was killed; what it had finished is kept."""
+
+
+# --- the local store: the data on disk is not what it must be ---
 
 
 class CorruptStore(StorageNodeError):

@@ -26,7 +26,7 @@ from storage_node.kzg_commitments import KzgCommitments
 
 # What a core of any node is taken to need for a full blob, to see what no node can prepare in time.
 BLOB_S = 0.12
-LOST = "a process that made KZG commitments was killed: try again, what is made is kept"
+LOST = "a process that made KZG commitments was killed: try again with more memory free, what is made is kept"
 
 P = ParamSpec("P")
 T = TypeVar("T")
