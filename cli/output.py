@@ -108,6 +108,7 @@ _CODES: dict[str, ExitCode] = {
     "builtins.TimeoutError": ExitCode.UNREACHABLE,
     "builtins.ConnectionError": ExitCode.UNREACHABLE,
     "builtins.FileNotFoundError": ExitCode.NOT_FOUND,
+    "builtins.IsADirectoryError": ExitCode.INVALID,
 }
 NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

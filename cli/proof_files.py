@@ -107,12 +107,14 @@ def read_file(name: str) -> Evidence | AuditFile:
     from ledger.engine import evidence
     from ledger.engine.proof_file import MAX_FILE_BYTES, MAX_FILE_ITEMS
     from merkledag import dag_cbor
-    from merkledag.errors import MerkledagError
+    from merkledag.errors import MerkledagError, TruncatedValue
     from proofs import audit
 
     raw = read_input(name, max(MAX_FILE_BYTES, audit.MAX_FILE_BYTES), "a proof")
     try:
         value = dag_cbor.decode(raw, max_items=MAX_FILE_ITEMS)
+    except TruncatedValue as error:
+        raise invalid(f"{name}: the file is cut short, or no file of a proof") from error
     except (MerkledagError, RecursionError) as error:
         raise invalid(f"{name}: this is no file of a proof: {error}") from error
     match value:

@@ -9,7 +9,7 @@ from typing import IO, Any, NoReturn, cast
 import cbor2
 
 from merkledag.cid import CID
-from merkledag.errors import DecodeError, InvalidCID
+from merkledag.errors import DecodeError, InvalidCID, TruncatedValue
 from merkledag.steps import Buffer
 
 MAX_DEPTH = 256  # nested lists and maps
@@ -152,8 +152,9 @@ def decode(data: Buffer, *, max_items: int | None = None) -> Any:
     """The value of a block; raises DecodeError unless encoding it again gives the same bytes.
 
     So refused are: numbers, lengths or floats not in their one form, indefinite lengths, unsorted or repeated
-    keys, NaN, tags but 42, and trailing bytes. For strangers' bytes, of which some kilobytes may be thousands
-    of lists, `max_items` bounds how many values, keys and tags there may be before any is made.
+    keys, NaN, tags but 42, and trailing bytes. Bytes that end too early are a TruncatedValue. For strangers'
+    bytes, of which some kilobytes may be thousands of lists, `max_items` bounds how many values, keys and
+    tags there may be before any is made.
     """
     raw = bytes(data)
     if max_items is not None and len(raw) > max_items and _has_more_items(raw, max_items):
@@ -167,7 +168,8 @@ def decode(data: Buffer, *, max_items: int | None = None) -> Any:
             strict_hashable_types=True,
         )
     except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
-        raise DecodeError(f"not DAG-CBOR: {_reason(error)}") from error
+        kind = TruncatedValue if isinstance(error, cbor2.CBORDecodeEOF) else DecodeError
+        raise kind(f"not DAG-CBOR: {_reason(error)}") from error
     try:
         again = encode(obj)
     except ValueError as error:

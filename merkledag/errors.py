@@ -15,6 +15,10 @@ class DecodeError(MerkledagError, ValueError):
     """Bytes are not what their codec or format says."""
 
 
+class TruncatedValue(DecodeError):
+    """The bytes of a value end before it does."""
+
+
 class TruncatedCar(DecodeError):
     """A CAR archive ends before it is complete."""
 

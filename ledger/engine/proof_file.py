@@ -30,7 +30,7 @@ from ledger.records import (
 from ledger.records_governance import ProposalRecord, VoteRecord
 from ledger.state_tree import StateProof
 from merkledag import dag_cbor
-from merkledag.errors import MerkledagError
+from merkledag.errors import MerkledagError, TruncatedValue
 
 KIND: Final = "holdfast/state-proof/1"
 MAX_FILE_BYTES: Final = 4 << 20
@@ -85,6 +85,8 @@ class ProofFile(Wire):
         """From canonical bytes; raises InvalidProofFile. Nothing is verified."""
         try:
             found = cls.from_map(dag_cbor.decode(raw, max_items=MAX_FILE_ITEMS))
+        except TruncatedValue as error:
+            raise InvalidProofFile("the file is cut short, or no proof of a ledger's state") from error
         except (MerkledagError, FieldError) as error:
             raise InvalidProofFile(f"this is no proof of a ledger's state: {error}") from error
         if found.kind != KIND:

@@ -119,6 +119,7 @@ def test_another_operator_or_chain_is_refused(
     other = replace(good.block, chain="city").signed(operator.signer(OPERATOR_KEY))
     renamed = replace(good, block=other).encode()
     assert "of chain city" in holdfast.fails(4, "ledger", "verify", "-", stdin=renamed)
+    assert "is cut short" in holdfast.fails(4, "ledger", "verify", "-", stdin=renamed[:-1])
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,9 @@ def test_every_byte_of_an_answer_counts(holdfast: Holdfast, friends: Friends, co
         friends.file.write_bytes(hostile)
         holdfast.fails(4, "proof", "verify", friends.file, *options)
         holdfast.fails(4, "proof", "explain", friends.file, *options)
+    for length in (0, 1, len(raw) // 2, len(raw) - 1):
+        friends.file.write_bytes(raw[:length])
+        assert "is cut short" in holdfast.fails(4, "proof", "verify", friends.file, *options)
     with friends.file.open("wb") as file:
         file.truncate(64 << 20)
     assert "at most" in holdfast.fails(4, "proof", "verify", friends.file, *options)
@@ -184,6 +187,8 @@ def test_wrong_arguments_say_what_is_right(holdfast: Holdfast, friends: Friends,
     holdfast.fails(2, "proof", "verify", file, "--commitment", content, "-k", "0")
     holdfast.fails(2, "proof", "verify", file, "--commitment", content, "-k", "-5")
     holdfast.fails(3, "proof", "verify", file.parent / "absent")
+    for command in (("proof", "verify"), ("proof", "explain"), ("ledger", "verify"), ("block", "put")):
+        assert "directory" in holdfast.fails(4, *command, file.parent)
     absent = CID.of(b"absent")
     holdfast.fails(3, "proof", "make", absent, "--seed", SEED, "-o", file)
     holdfast.fails(3, "proof", "commit", absent)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from merkledag import dag_cbor
 from merkledag.cid import CID
-from merkledag.errors import DecodeError
+from merkledag.errors import DecodeError, TruncatedValue
 
 scalars = (
     st.none()
@@ -144,6 +144,14 @@ REFUSED = {
 def test_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         dag_cbor.decode(bytes.fromhex(text))
+
+
+@given(values, st.data())
+@settings(max_examples=100)
+def test_what_is_cut_short_is_told_as_such(value: Any, data: st.DataObject) -> None:
+    raw = dag_cbor.encode(value)
+    with pytest.raises(TruncatedValue):
+        dag_cbor.decode(raw[: data.draw(st.integers(0, len(raw) - 1))])
 
 
 def items(value: Any) -> int:
