@@ -7,18 +7,18 @@ so memory is bounded by m blocks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
+from struct import Struct
 from typing import Protocol
 
 from merkledag.multihash import Buffer
 from proofs import rs_tables
 from proofs.errors import UndecodableGroup
+from proofs.room import Room
 
 MAX_SHARES = 256
-
-
-Room = list[bytearray]  # what blocks are padded in; given to the next call again, it spares making new
 
 
 class Backend(Protocol):
@@ -74,8 +74,8 @@ def encode_group(
 ) -> list[bytes]:
     """The parity blocks of a group of 1 to `k` data blocks: shares k … m−1, in order.
 
-    Whoever encodes many groups gives a `room`, empty at first, to all of them. Raises ValueError for a code
-    or a group that cannot be.
+    Whoever encodes many groups gives one `room` to all of them. Raises ValueError for a code or a group that
+    cannot be.
     """
     check_code(k, m)
     if not 1 <= len(blocks) <= k:
@@ -84,7 +84,42 @@ def encode_group(
     if length == 0 or m == k:
         return [b""] * (m - k)
     padded = [*blocks, *[b""] * (k - len(blocks))]
-    return (using or backend()).encode(k, m, padded, length, [] if room is None else room)
+    return (using or backend()).encode(k, m, padded, length, room or Room())
+
+
+def encode_joined(
+    k: int,
+    m: int,
+    shares: Sequence[Sequence[bytes]],
+    longest: Sequence[int],
+    *,
+    using: Backend | None = None,
+    room: Room | None = None,
+) -> list[bytes]:
+    """The parity of many groups with equally many members, group after group.
+
+    `shares` has for each member its block in every group, `longest` for each group the length of its longest
+    block. The code works byte position by byte position, so groups are joined, encoded as one and cut apart:
+    of small ones that is several times as fast. Raises as `encode_group` does.
+    """
+    if len(longest) == 1:
+        return encode_group(k, m, [block for (block,) in shares], using=using, room=room)
+    layout = _layout(longest)
+    joined = encode_group(k, m, _join(shares, layout, room or Room()), using=using)
+    return [*chain.from_iterable(zip(*map(layout.unpack, joined), strict=True))]
+
+
+def _layout(longest: Sequence[int]) -> Struct:
+    """A block of each group, one behind the other, each padded with zeros to the longest of its group."""
+    return Struct("%ds" * len(longest) % tuple(longest))
+
+
+def _join(shares: Iterable[Sequence[bytes]], layout: Struct, room: Room) -> list[memoryview]:
+    joined = []
+    for number, blocks in enumerate(shares):
+        joined.append(room.take(number, layout.size))
+        layout.pack_into(joined[-1], 0, *blocks)
+    return joined
 
 
 def restore_shares(
@@ -127,9 +162,42 @@ def restore_shares(
             index: shares.get(index, b"") for index in range(k) if index not in missing
         }
         known |= {index: shares[index] for index in parity[: len(missing)]}
-        found = (using or backend()).restore(k, m, known, lost, length, [] if room is None else room)
+        found = (using or backend()).restore(k, m, known, lost, length, room or Room())
         made = {
             index: share[: lengths[index]] if index < members else share
             for index, share in zip(lost, found, strict=True)
         }
     return [made[index] if index in made else bytes(shares[index]) for index in wanted]
+
+
+def restore_joined(
+    k: int,
+    m: int,
+    shares: Mapping[int, Sequence[bytes]],
+    lengths: Sequence[Sequence[int]],
+    wanted: Sequence[int],
+    *,
+    using: Backend | None = None,
+    room: Room | None = None,
+) -> list[Sequence[bytes]]:
+    """`restore_shares` of many groups of which the same shares are there, joined as in `encode_joined`.
+
+    `shares` has for each share its block in every group, `lengths` for each member its blocks' lengths, which
+    the blocks must have; what is returned has for each wanted share its blocks.
+    """
+    longest = [max(own) for own in zip(*lengths, strict=True)]
+    room = room or Room()
+    lost = [share for share in wanted if share not in shares]
+    made: dict[int, Sequence[bytes]] = {**shares}
+    if len(longest) == 1:
+        group = {share: block for share, (block,) in shares.items()}
+        found = restore_shares(k, m, group, [own for (own,) in lengths], lost, using=using, room=room)
+        made |= {share: [block] for share, block in zip(lost, found, strict=True)}
+    elif lost:
+        layout = _layout(longest)
+        joined = dict(zip(shares, _join(shares.values(), layout, room), strict=True))
+        found = restore_shares(k, m, joined, [layout.size] * len(lengths), lost, using=using)
+        for share, whole in zip(lost, found, strict=True):
+            own = lengths[share] if share < k else longest
+            made[share] = [block[:end] for block, end in zip(layout.unpack(whole), own, strict=True)]
+    return [made[share] for share in wanted]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from struct import Struct
 
 from merkledag import multihash
 
 _SHA2_256 = b"\x12\x20"
 _SHA2_256_BYTES = 34
+_ROW = Struct(f"{_SHA2_256_BYTES}s")
 
 
 class HashTable:
@@ -49,6 +51,12 @@ class HashTable:
 
     def __iter__(self) -> Iterator[bytes]:
         return map(self.__getitem__, range(len(self)))
+
+    def rows(self, start: int, stop: int) -> list[bytes]:
+        """The multihashes from `start` up to `stop` (not beyond the end); much faster than one by one."""
+        if self._starts is None:
+            return [row for (row,) in _ROW.iter_unpack(self.cut(start, stop))]
+        return [self[index] for index in range(start, min(stop, len(self)))]
 
     def cut(self, start: int, stop: int) -> bytes:
         """The multihashes from `start` up to `stop` (not beyond the end), one after the other."""

@@ -9,6 +9,7 @@ from typing import Any
 import zfec
 
 from merkledag.multihash import Buffer
+from proofs.room import Room
 
 NAME = "zfec"
 
@@ -23,7 +24,7 @@ def _decoder(k: int, m: int) -> Any:
     return zfec.Decoder(k, m)
 
 
-def _pad(blocks: Sequence[Buffer], length_bytes: int, room: list[bytearray]) -> tuple[Buffer, ...]:
+def _pad(blocks: Sequence[Buffer], length_bytes: int, room: Room) -> tuple[Buffer, ...]:
     """zfec wants equal lengths: only shorter blocks are copied, and all absent ones share one of zeros."""
     zeros = b"" if all(map(len, blocks)) else bytes(length_bytes)
     padded: list[Buffer] = []
@@ -34,24 +35,15 @@ def _pad(blocks: Sequence[Buffer], length_bytes: int, room: list[bytearray]) -> 
         elif len(block) == length_bytes:
             padded.append(block)
         else:
-            padded.append(_padded(block, length_bytes, room, used))
+            view = room.take(used, length_bytes)
+            view[: len(block)] = block
+            view[len(block) :] = bytes(length_bytes - len(block))
+            padded.append(view)
             used += 1
     return tuple(padded)
 
 
-def _padded(block: Buffer, length_bytes: int, room: list[bytearray], number: int) -> memoryview:
-    """A block with zeros behind it, in one of the buffers of `room`: new memory costs more than the copy."""
-    if number == len(room):
-        room.append(bytearray())
-    if len(room[number]) < length_bytes:
-        room[number] = bytearray(length_bytes)
-    view = memoryview(room[number])[:length_bytes]
-    view[: len(block)] = block
-    view[len(block) :] = bytes(length_bytes - len(block))
-    return view
-
-
-def encode(k: int, m: int, blocks: Sequence[Buffer], length_bytes: int, room: list[bytearray]) -> list[bytes]:
+def encode(k: int, m: int, blocks: Sequence[Buffer], length_bytes: int, room: Room) -> list[bytes]:
     """As `rs_tables.encode`; `room` is kept by the caller for the next call."""
     shares: list[bytes] = _encoder(k, m).encode(_pad(blocks, length_bytes, room), tuple(range(k, m)))
     return shares
@@ -63,7 +55,7 @@ def restore(
     shares: Mapping[int, Buffer],
     wanted: Sequence[int],
     length_bytes: int,
-    room: list[bytearray],
+    room: Room,
 ) -> list[bytes]:
     """As `rs_tables.restore`. zfec makes all lost data shares where there are any, and parity of those."""
     # zfec wants each data share at its own place and parity in the gaps; then a gap's place gets its block.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from merkledag.cid import CID
-from merkledag.codecs import RAW
+from merkledag import multihash
 from proofs.erasure_groups import encode_plan
 from proofs.manifest import Plan
 from storage_node.blockstore.interface import BlockClass, Blockstore
 
-# Groups encoded before their parity is stored: what is in memory is this many bytes and one group.
+# Parity made before it is stored: what is in memory is this many bytes and what is encoded together.
 BATCH_BYTES = 16 * 1024 * 1024
 
 Advance = Callable[[int], None]
@@ -19,21 +18,21 @@ Advance = Callable[[int], None]
 def make_parity(store: Blockstore, plan: Plan, advance: Advance) -> list[bytes]:
     """The multihashes of all parity blocks, group after group, each stored as a cache block.
 
-    Cache blocks, so that they leave by themselves if nobody takes them over. ``advance`` is told of each
-    group's bytes when it is done. Raises BlockNotFound, StoreFull. Hold a lease, and run it in a thread.
+    Cache blocks, so that they leave by themselves if nobody takes them over. ``advance`` is told of
+    bytes of data whose parity is made. Raises BlockNotFound, StoreFull. Hold a lease, and run it in a thread.
     """
     made: list[bytes] = []
     batch: list[tuple[bytes, bytes]] = []
     size_bytes = 0
-    for group, parity in encode_plan(plan, store.get):
+    for protected_bytes, parity in encode_plan(plan, store.get):
         for data in parity:
-            cid = CID.of(data, RAW)
-            made.append(cid.multihash)
-            batch.append((cid.multihash, data))
+            name = multihash.digest(data)
+            made.append(name)
+            batch.append((name, data))
             size_bytes += len(data)
         if size_bytes >= BATCH_BYTES:
             store.put_many(batch, BlockClass.CACHE)
             batch, size_bytes = [], 0
-        advance(sum(group.lengths))
+        advance(protected_bytes)
     store.put_many(batch, BlockClass.CACHE)
     return made

@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 
 from merkledag import multihash
 from merkledag.cid import CID
-from proofs import erasure, rs_tables
-from proofs.erasure import Backend, backend, encode_group, restore_shares
-from proofs.erasure_groups import GroupRestore, encode_plan, restore_groups
+from proofs import rs_tables
+from proofs.erasure import Backend, backend, encode_group, encode_joined, restore_joined, restore_shares
+from proofs.erasure_groups import (
+    BATCH_BYTES,
+    BATCH_GROUPS,
+    GroupRestore,
+    encode_plan,
+    restore_groups,
+)
 from proofs.errors import UndecodableGroup
 from proofs.manifest import Manifest, build_manifest, plan
+from proofs.room import Room
 
 ROOT = CID.of(b"content")
 
@@ -140,7 +147,7 @@ def test_the_built_in_backend_works_in_slices(k: int) -> None:
 def test_room_is_made_once_and_never_shows_through() -> None:
     """What a longer group left in the buffers must not become part of a shorter one's padding."""
     rng = random.Random(4)
-    room: erasure.Room = []
+    room = Room()
     for longest in (900, 20, 500, 900, 1, 0):
         blocks = [rng.randbytes(size) for size in (longest, longest // 2, longest // 3, longest)]
         parity = encode_group(4, 6, blocks, room=room)
@@ -149,7 +156,7 @@ def test_room_is_made_once_and_never_shows_through() -> None:
         lengths = [len(block) for block in blocks]
         assert restore_shares(4, 6, shares, lengths, [2, 3], room=room) == blocks[2:]
     if backend().NAME == "zfec":
-        assert [len(buffer) for buffer in room] == [900, 900]
+        assert [len(buffer) for buffer in room.buffers] == [900, 900]
 
 
 def test_only_what_is_lost_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +176,103 @@ def test_only_what_is_lost_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     for wanted in (1, 4):
         assert restore_shares(4, 8, kept, [50] * 4, [wanted], using=tables) == [shares[wanted]]
     assert rows == [1, 1]
+
+
+# --- small groups, coded together ---
+
+
+@pytest.mark.parametrize("name", ["zfec", "tables"])
+def test_joined_groups_are_coded_as_each_by_itself(name: str) -> None:
+    """Any lengths, longest member anywhere; any shares of which as many are there as there are members."""
+    if name == "zfec":
+        pytest.importorskip("zfec")
+    using = backend(name)
+    rng = random.Random(9)
+    room = Room()
+    for _ in range(40):
+        m = rng.randint(1, 7)
+        k = rng.randint(1, m)
+        members, longest = rng.randint(1, k), rng.choice([0, 1, 50, 5000])
+        groups = [
+            [rng.randbytes(rng.randint(0, longest)) for _ in range(members)] for _ in range(rng.randint(1, 6))
+        ]
+        full = [max(map(len, group)) for group in groups]
+        parity = [encode_group(k, m, group, using=using) for group in groups]
+        joined = encode_joined(k, m, list(zip(*groups, strict=True)), full, using=using, room=room)
+        assert joined == [block for made in parity for block in made]
+        shares = {share: [group[share] for group in groups] for share in range(members)}
+        shares |= {k + row: [made[row] for made in parity] for row in range(m - k)}
+        lengths = [list(map(len, shares[share])) for share in range(members)]
+        kept = {share: shares[share] for share in rng.sample(sorted(shares), members)}
+        for wanted in (range(members), rng.sample(sorted(shares), len(shares))):
+            restored = restore_joined(k, m, kept, lengths, wanted, using=using, room=room)
+            assert list(map(list, restored)) == [shares[share] for share in wanted]
+
+
+@pytest.mark.parametrize("hashes", [[multihash.SHA2_256], [multihash.SHA2_256, multihash.SHA2_512]])
+def test_plans_of_small_blocks_are_coded_as_group_by_group(hashes: list[int]) -> None:
+    rng = random.Random(10)
+    sizes = [*(rng.randint(0, 4000) for _ in range(400)), 0, 100_000, 70_000, 70_000, 1]
+    blocks = {multihash.digest(block, rng.choice(hashes)): block for block in map(rng.randbytes, sizes)}
+    planned = plan([(name, len(block)) for name, block in blocks.items()], 3, 5)
+    parity = [
+        made
+        for group in planned.groups()
+        for made in encode_group(3, 5, [blocks[name] for name in group.members])
+    ]
+    portions = list(encode_plan(planned, blocks.__getitem__))
+    assert len(portions) < planned.group_count / 5
+    assert [block for _, made in portions for block in made] == parity
+    assert sum(protected_bytes for protected_bytes, _ in portions) == sum(sizes)
+    blocks |= {multihash.digest(made): made for made in parity}
+    manifest = build_manifest(ROOT, planned, map(multihash.digest, parity), [])
+    for node in range(5):
+        rebuilt = restore_groups(manifest, [node], lambda _, name: blocks[name], lost=[node])
+        assert list(rebuilt) == [(name, blocks[name]) for name, _ in manifest.piece(node)]
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, BATCH_GROUPS), (100, BATCH_GROUPS), (9_000, 7), (90_000, 1)])
+def test_what_is_coded_together_is_bounded(size: int, most: int) -> None:
+    """Counted by the blocks that are read from one portion to the next."""
+    names = [multihash.digest(bytes([n % 256, n // 256])) for n in range(1000)]
+    planned = plan([(name, size) for name in names], 2, 4)
+    read: Counter[int] = Counter()
+    portions = 0
+
+    def get(name: bytes) -> bytes:
+        read[portions] += 1
+        return bytes(size)
+
+    for _, parity in encode_plan(planned, get):
+        assert len(parity) == read[portions]  # two for each two
+        portions += 1
+    assert max(read.values()) == 2 * most
+    assert 4 * size * most <= BATCH_BYTES or most == 1
+
+
+def test_a_block_of_another_length_than_planned_is_not_encoded() -> None:
+    blocks = [bytes([n]) * 50 for n in range(8)]
+    planned = plan([(multihash.digest(block), 50) for block in blocks], 2, 3)
+    for wrong in (b"", bytes(49), bytes(51)):
+        kept = {name: bytes(50) for name in planned.leaves} | {planned.leaves[5]: wrong}
+        with pytest.raises(ValueError, match="another length"):
+            list(encode_plan(planned, kept.__getitem__))
+
+
+def test_one_bad_share_among_joined_groups_costs_one_more_read() -> None:
+    """The others of the groups that were read with it are not read again."""
+    kept = Stored(random.Random(11), 3, 6, 60, 50)
+    group = kept.manifest.group(7)
+    right = dict(restore_groups(kept.manifest, range(3), kept.get, lost=[0]))
+    for bad in (None, b"", bytes(group.lengths[1])):
+        kept.read.clear()
+
+        def get(share: int, name: bytes, bad: bytes | None = bad) -> bytes | None:
+            data = kept.get(share, name)
+            return bad if name == group.members[1] else data
+
+        assert dict(restore_groups(kept.manifest, range(3), get, lost=[0])) == right
+        assert kept.read.total() == len(kept.leaves) + 1
 
 
 # --- shares that are not what they should be ---
