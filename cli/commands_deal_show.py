@@ -225,8 +225,8 @@ def _print_shard(
         proven, faults = dataset.proven_total, dataset.fault_total
         row = f", {dataset.in_a_row} in a row" if dataset.in_a_row else ""
         text(
-            f"           {count_text(proven, 'period')} proven, {count_text(faults, 'fault')}{row}; "
-            f"now in period {dataset.period}"
+            f"           all that the client keeps there: {count_text(proven, 'period')} proven, "
+            f"{count_text(faults, 'fault')}{row}; now in period {dataset.period}"
         )
     if shard.reward or shard.bounty:
         text(f"           {amount_text(shard.reward + shard.bounty)} for whoever repairs it")

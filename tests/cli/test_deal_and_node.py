@@ -97,7 +97,8 @@ def test_a_deal_is_shown_with_its_proofs_and_costs(net: Net) -> None:
     assert set(shown["costs"]) == {"paid", "due", "escrow", "refunded", "deposit"}
     assert shown["spots"] == []
     said = net.run("deal", "show", deal)
-    assert "proven" in said
+    assert {shard["dataset"] for shard in shown["shards"]} == set(shown["datasets"])
+    assert "all that the client keeps there: " in said
     assert "ends " in said
     checked = net.json("deal", "show", deal, "--verify")["verified"]
     assert (checked["sound"], checked["problems"]) == (True, [])
