@@ -1,13 +1,14 @@
 """Proof rows kept on disk, so that no block is hashed twice for its deals: multihash → BlockCommitment.
 
 A row is u32be CRC-32 of the rest behind the multihash, u32be length, and the roots of the block's 128 KiB
-subtrees, from which its proof root follows. One that is damaged counts as absent, and is made anew.
+subtrees, from which its proof root follows. One that is damaged counts as absent, and is made anew. So does
+that of another block with the same key, which is the end of a multihash: whole ones would be a fifth more.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
 from merkledag.multihash import Buffer
@@ -23,11 +24,19 @@ from proofs.commitment import (
 from storage_node.blockstore.interface import Blockstore
 from storage_node.meta import Meta, Table
 
+KEY_BYTES = 16
 ROWS_PER_TRANSACTION = 1024
+# 32 MiB. Keys are hashes: of the rows that `prune` should forget it leaves one in 2²⁸ for each block.
+SIEVE_BITS = 1 << 28
 ROWS = (Table.COMMITMENTS, Table.KZG_COMMITMENTS)
 
 _NUMBER = struct.Struct(">I")
 _HEAD_BYTES = 2 * _NUMBER.size
+
+
+def key_of(multihash: bytes) -> bytes:
+    """What a block's rows, of every kind of proof, are kept under."""
+    return multihash[-KEY_BYTES:]
 
 
 def encode(multihash: bytes, row: BlockCommitment) -> bytes:
@@ -64,7 +73,7 @@ class Commitments:
 
     def get(self, multihash: bytes) -> BlockCommitment | None:
         """The row of a block, None if it is not known (or damaged, which amounts to the same)."""
-        return decode(multihash, self._meta.get(Table.COMMITMENTS, multihash))
+        return decode(multihash, self._meta.get(Table.COMMITMENTS, key_of(multihash)))
 
     def put_many(self, rows: Mapping[bytes, BlockCommitment]) -> None:
         """Keep rows, durably. Raises StoreFull."""
@@ -75,31 +84,49 @@ class Commitments:
         for group in _groups(list(rows)):
             with self._meta.write() as write:
                 for multihash in group:
-                    write.put(Table.COMMITMENTS, multihash, rows[multihash])
+                    write.put(Table.COMMITMENTS, key_of(multihash), rows[multihash])
 
     def drop_many(self, multihashes: Iterable[bytes]) -> None:
         """Forget rows, of every kind of proof; what a collection reports as freed goes here."""
-        for group in _groups(list(multihashes)):
-            with self._meta.write() as write:
-                for multihash in group:
-                    for table in ROWS:
-                        write.delete(table, multihash)
+        self._drop(map(key_of, multihashes), ROWS)
 
     def drop_hashes(self, multihashes: Iterable[bytes]) -> None:
         """Forget the rows of Merkle proofs alone."""
-        for group in _groups(list(multihashes)):
-            with self._meta.write() as write:
-                for multihash in group:
-                    write.delete(Table.COMMITMENTS, multihash)
+        self._drop(map(key_of, multihashes), [Table.COMMITMENTS])
 
     def prune(self, store: Blockstore) -> int:
-        """Forget rows whose block is gone; returns of how many blocks. For after a crash in a collection."""
-        rows = (key for table in ROWS for key, _ in self._meta.items(table))
-        gone = list(dict.fromkeys(key for key in rows if not store.has(key)))
-        self.drop_many(gone)
+        """Forget rows whose block is gone, all but very few; returns how many.
+
+        For after a crash in a collection. Keys of another length are an earlier release's.
+        """
+        present = bytearray(SIEVE_BITS // 8)
+        for multihash in store:
+            byte, bit = _place(multihash)
+            present[byte] |= bit
+
+        def is_gone(key: bytes) -> bool:
+            byte, bit = _place(key)
+            return len(key) != KEY_BYTES or not present[byte] & bit
+
+        keys = (key for table in ROWS for key, _ in self._meta.items(table))
+        gone = dict.fromkeys(filter(is_gone, keys))
+        self._drop(gone, ROWS)
         return len(gone)
 
+    def _drop(self, keys: Iterable[bytes], tables: Sequence[Table]) -> None:
+        for group in _groups(list(keys)):
+            with self._meta.write() as write:
+                for key in group:
+                    for table in tables:
+                        write.delete(table, key)
 
-def _groups(multihashes: list[bytes]) -> Iterable[list[bytes]]:
-    for start in range(0, len(multihashes), ROWS_PER_TRANSACTION):
-        yield multihashes[start : start + ROWS_PER_TRANSACTION]
+
+def _place(key: bytes) -> tuple[int, int]:
+    """The byte, and the bit in it, of the sieve that stands for all keys with this end."""
+    byte, bit = divmod(int.from_bytes(key[-4:], "big") % SIEVE_BITS, 8)
+    return byte, 1 << bit
+
+
+def _groups(keys: list[bytes]) -> Iterable[list[bytes]]:
+    for start in range(0, len(keys), ROWS_PER_TRANSACTION):
+        yield keys[start : start + ROWS_PER_TRANSACTION]

@@ -1,7 +1,7 @@
 """KZG commitments to blocks, kept on disk as they are made: multihash → the commitments to its blobs.
 
-A row is u32be CRC-32 of the rest behind the multihash, u32be length of the block, and 48 bytes a blob. One
-that is damaged counts as absent, and is made anew from its block.
+A row, under the key of `commitments.py`, is u32be CRC-32 of the rest behind the multihash, u32be length of
+the block, and 48 bytes a blob. One that is damaged counts as absent, and is made anew from its block.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from zlib import crc32
 
 from proofs.bls12_381 import G1_BYTES
 from proofs.kzg.blob_commitments import BlobCommitments
+from storage_node.commitments import key_of
 from storage_node.meta import Meta, Table
 
 _HEAD = struct.Struct(">II")
@@ -25,7 +26,7 @@ class KzgCommitments:
 
     def get(self, multihash: bytes) -> BlobCommitments | None:
         """The row of a block, None if it is not known (or damaged, which amounts to the same)."""
-        value = self._meta.get(Table.KZG_COMMITMENTS, multihash)
+        value = self._meta.get(Table.KZG_COMMITMENTS, key_of(multihash))
         if value is None or len(value) < _HEAD.size:
             return None
         checksum, length = _HEAD.unpack_from(value)
@@ -37,7 +38,7 @@ class KzgCommitments:
     def put(self, multihash: bytes, row: BlobCommitments) -> None:
         """Keep a row, durably. Raises StoreFull."""
         value = _HEAD.pack(_checksum(multihash, row), row.length) + row.commitments
-        self._meta.put(Table.KZG_COMMITMENTS, multihash, value)
+        self._meta.put(Table.KZG_COMMITMENTS, key_of(multihash), value)
 
 
 def _checksum(multihash: bytes, row: BlobCommitments) -> int:

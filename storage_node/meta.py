@@ -22,14 +22,14 @@ class Table(Enum):
 
     PINS = b"\x01"  # binary CIDv1 → pin
     PIN_NAMES = b"\x02"  # name ‖ 0 ‖ binary CIDv1 → nothing
-    COMMITMENTS = b"\x03"  # multihash → proof row
+    COMMITMENTS = b"\x03"  # end of a multihash → proof row (commitments.py)
     RECORDS = b"\x04"  # any name → any bytes: folders' roots, name records, a daemon's notes
     PIN_JOBS = b"\x05"  # u64be number → pin job (pin_jobs.py)
     PIN_MOVES = b"\x06"  # binary CIDv1 → nothing: roots to which pins moved lately (pins.py)
     PIN_EDGES = b"\x07"  # child ‖ parent, digests → nothing; derived (pin_index.py)
     PIN_NODES = b"\x08"  # digest of a node whose DAG is in PIN_EDGES → binary CIDv1; derived
     PIN_QUEUE = b"\x09"  # binary CIDv1 of a pin that is not in PIN_EDGES yet → nothing; derived
-    KZG_COMMITMENTS = b"\x0a"  # multihash → commitments to the block's blobs (kzg_commitments.py)
+    KZG_COMMITMENTS = b"\x0a"  # end of a multihash → commitments to the block's blobs (kzg_commitments.py)
 
 
 class Meta:

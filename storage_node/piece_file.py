@@ -278,7 +278,7 @@ def _map(path: Path) -> mmap.mmap:
 
 def names(folder: Path) -> list[str]:
     """The names of the files of all pieces in a folder."""
-    return sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+    return sorted(path.name for path in folder.iterdir() if path.name.endswith(SUFFIX))
 
 
 def blocks_of_pieces(folder: Path) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import pytest
 
 from proofs.commitment import commit_block
 from storage_node.blockstore.memory import MemoryStore
-from storage_node.commitments import Commitments
+from storage_node.commitments import KEY_BYTES, Commitments, key_of
 from storage_node.meta import Meta, Table
 from tests.storage_node.blockstore_conformance import block
 
@@ -40,5 +40,24 @@ def test_rows_leave_with_their_blocks(meta: Meta) -> None:
 
 
 def test_an_unreadable_row_counts_as_unknown(meta: Meta) -> None:
-    meta.put(Table.COMMITMENTS, block(1)[0], b"short")
+    meta.put(Table.COMMITMENTS, key_of(block(1)[0]), b"short")
     assert Commitments(meta).get(block(1)[0]) is None
+
+
+def test_a_row_of_another_block_with_the_same_key_counts_as_unknown(meta: Meta) -> None:
+    commitments = Commitments(meta)
+    (name, data), (other, _) = block(1), block(2)
+    twin = other[:-KEY_BYTES] + name[-KEY_BYTES:]
+    commitments.put_many({name: commit_block(data)})
+    assert commitments.get(name) == commit_block(data)
+    assert commitments.get(twin) is None
+
+
+def test_keys_of_an_earlier_release_are_pruned(meta: Meta) -> None:
+    commitments, store = Commitments(meta), MemoryStore()
+    name, data = block(1)
+    store.put_many([(name, data)])
+    commitments.put_many({name: commit_block(data)})
+    meta.put(Table.COMMITMENTS, name, b"as it was")
+    assert commitments.prune(store) == 1
+    assert [key for key, _ in meta.items(Table.COMMITMENTS)] == [key_of(name)]

@@ -473,7 +473,7 @@ def test_records_that_cannot_be_written_end_no_collection(
     rows.put_many({block(1)[0]: commit_block(block(1)[1])})
     with monkeypatch.context() as patched:
         patched.setattr(Meta, "put", full)
-        patched.setattr(Commitments, "drop_many", full)
+        patched.setattr(Commitments, "_drop", full)
         assert collector.collect().blocks == 50
     assert rows.get(block(1)[0]) is not None
     place.store.put_many(blocks(2000, 8))

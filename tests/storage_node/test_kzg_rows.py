@@ -18,7 +18,7 @@ from proofs.kzg.backend import backend
 from proofs.kzg.blob_commitments import BlobCommitments
 from proofs.kzg.blobs import BLOB_BYTES
 from storage_node.blockstore.memory import MemoryStore
-from storage_node.commitments import Commitments
+from storage_node.commitments import Commitments, key_of
 from storage_node.errors import BlockNotFound, DamagedBlock, StoreFull, WorkersLost
 from storage_node.kzg_commitments import KzgCommitments
 from storage_node.kzg_rows import KzgRows
@@ -164,16 +164,16 @@ def test_a_full_disk_keeps_no_row_and_fails_no_proof(world: World, monkeypatch: 
 def test_every_damaged_row_counts_as_absent(world: World) -> None:
     kept, name = KzgCommitments(world.meta), next(iter(world.blocks))
     kept.put(name, BlobCommitments(BLOB_BYTES + 5, bytes(96)))
-    value = world.meta.get(Table.KZG_COMMITMENTS, name)
+    value = world.meta.get(Table.KZG_COMMITMENTS, key_of(name))
     assert value is not None
     assert kept.get(name) == BlobCommitments(BLOB_BYTES + 5, bytes(96))
     for index in range(len(value)):
         changed = bytearray(value)
         changed[index] ^= 1
-        world.meta.put(Table.KZG_COMMITMENTS, name, bytes(changed))
+        world.meta.put(Table.KZG_COMMITMENTS, key_of(name), bytes(changed))
         assert kept.get(name) is None
     for length in range(len(value)):
-        world.meta.put(Table.KZG_COMMITMENTS, name, value[:length])
+        world.meta.put(Table.KZG_COMMITMENTS, key_of(name), value[:length])
         assert kept.get(name) is None
 
 

@@ -14,7 +14,7 @@ from proofs.commitment import commit_block
 from storage_node import commitments as table
 from storage_node import rows as rows_module
 from storage_node.blockstore.store import Store
-from storage_node.commitments import Commitments
+from storage_node.commitments import Commitments, key_of
 from storage_node.errors import BlockNotFound, StoreFull
 from storage_node.meta import Meta, MetaWrite, Table
 from storage_node.row_workers import RowWorkers
@@ -206,17 +206,17 @@ def test_a_damaged_row_counts_as_none_and_is_made_anew(store: Store, tmp_path: P
     meta = Meta(tmp_path / "meta")
     rows = ProofRows(store, Commitments(meta))
     made = rows.row(name)
-    kept = meta.get(Table.COMMITMENTS, name)
+    kept = meta.get(Table.COMMITMENTS, key_of(name))
     assert kept is not None
     assert table.decode(name, kept) == made == commit_block(data)
     damaged = [kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :] for at in range(len(kept))]
     for value in (*damaged, *(kept[:at] for at in range(len(kept))), kept + b"\0", kept + bytes(32)):
         assert table.decode(name, value) is None
     assert table.decode(block(2, 300_000)[0], kept) is None
-    meta.put(Table.COMMITMENTS, name, damaged[-1])
+    meta.put(Table.COMMITMENTS, key_of(name), damaged[-1])
     assert rows.find(name) is None
     assert rows.row(name) == made
-    assert meta.get(Table.COMMITMENTS, name) == kept
+    assert meta.get(Table.COMMITMENTS, key_of(name)) == kept
 
 
 CHILD = """
@@ -224,7 +224,7 @@ import sys
 from pathlib import Path
 from storage_node import rows as rows_module
 from storage_node.blockstore.store import open_store
-from storage_node.commitments import Commitments
+from storage_node.commitments import Commitments, key_of
 from storage_node.meta import Meta
 from storage_node.row_workers import RowWorkers
 from storage_node.worker_pool import WorkerPool
