@@ -25,11 +25,11 @@ def commp(
         typer.Option("--verify", metavar="PIECECID", help="Compare with this, of version 1 or 2."),
     ] = None,
     size: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--size", metavar="BYTES", help="Of the payload of a piece CID of version 1.", show_default=False
         ),
-    ] = -1,
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Print the Filecoin piece CIDs (CommP) of a file, or of the CAR that content would be exported as."""
@@ -40,7 +40,7 @@ def commp(
         if verify is not None:
             raise usage("--verify compares bytes with a piece CID, and this is a piece CID itself")
         return _print(_document(_converted(source, size)), json_output=json_output)
-    if size >= 0:
+    if size is not None:
         raise usage("--size is for a piece CID of version 1: the size of everything else is counted")
     expected_bytes = None if expected is None or isinstance(expected, bytes) else expected.payload_bytes
     if is_file(source):
@@ -57,17 +57,17 @@ def commp(
     return _print(document | ({} if verify is None else {"verified": verify}), json_output=json_output)
 
 
-def _converted(source: str, size_bytes: int) -> Piece:
+def _converted(source: str, size_bytes: int | None) -> Piece:
     """The piece of a piece CID; exit 2 where a size lacks or does not fit."""
     from cli.car_commp import parsed
     from proofs.piece_cid.identifier import Piece
 
     said = parsed(source)
     if isinstance(said, Piece):
-        if size_bytes not in (-1, said.payload_bytes):
+        if size_bytes not in (None, said.payload_bytes):
             raise usage(f"{source} is of {said.payload_bytes} bytes, not of {size_bytes}")
         return said
-    if size_bytes < 0:
+    if size_bytes is None:
         raise usage(f"{source}: version 1 does not say the size of its payload: give it with --size BYTES")
     try:
         return Piece(said, size_bytes)

@@ -199,10 +199,12 @@ def spot(
         view = await _open_deal(desk, wanted)
         check_shard(view, shard)
         params = await desk.ledger.params(view.deal.terms)
+        count = min(view.deal.challenges, view.shards[shard].piece.data_leaves)
+        leaves = "the only leaf" if count == 1 else f"{count} leaves"
         fee = desk.params.proof_fee  # that of the present, not of the deal's terms
         effect = (
-            f"spot     challenge shard {shard} of deal {wanted}: {view.deal.challenges} leaves, to be "
-            f"answered within {duration_text(params.window_s)}",
+            f"spot     challenge shard {shard} of deal {wanted}: {leaves} of its data, "
+            f"to be answered within {duration_text(params.window_s)}",
             f"prepaid  {amount_text(fee)}: the node's if it answers; else it comes back and the "
             "node is fined",
         )

@@ -122,14 +122,17 @@ def test_versions_become_each_other(holdfast: Holdfast) -> None:
     assert holdfast("car", "commp", made["v2"], "--size", 1017, "--json").json == made
     assert "not of 5" in holdfast.fails(2, "car", "commp", made["v2"], "--size", 5)
     assert "--size" in holdfast.fails(2, "car", "commp", v1(ROOT))
-    assert "no piece has" in holdfast.fails(2, "car", "commp", v1(ROOT), "--size", 2**63)
+    for impossible in (-1, 2**63):
+        assert "no piece has" in holdfast.fails(2, "car", "commp", v1(ROOT), "--size", impossible)
+    holdfast.fails(2, "car", "commp", made["v2"], "--size", -1)
     assert "--verify" in holdfast.fails(2, "car", "commp", made["v2"], "--verify", made["v2"])
 
 
 def test_what_cannot_be_is_told(holdfast: Holdfast, file: Path, tmp_path: Path) -> None:
     for wrong in ("bafkqaaa", "nothing"):
         holdfast.fails(2, "car", "commp", file, "--verify", wrong)
-    holdfast.fails(2, "car", "commp", file, "--size", 3000)
+    for size in (-1, 3000):
+        holdfast.fails(2, "car", "commp", file, "--size", size)
     assert "no such file" in holdfast.fails(3, "car", "commp", tmp_path / "absent")
     assert "no such file" in holdfast.fails(3, "car", "commp", "absent")
     assert "folder" in holdfast.fails(4, "car", "commp", tmp_path)

@@ -305,4 +305,6 @@ def test_a_deal_can_be_proven_by_kzg_and_is_told_apart(net: Net) -> None:
     kept = {each["deal"]: each["proof"] for each in net.json("node", "earnings")["shards"]}
     assert kept[made["deal"]] == "kzg"
     assert ", kzg, " in net.run("node", "earnings")
+    spot = net.json("deal", "spot", made["deal"], "0", "--dry-run")
+    assert "the only leaf of its data" in spot["effect"][0]
     net.run("deal", "end", made["deal"], "--yes")
