@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.home import Home
-from cli.ledger_pin import CHAIN_KEY, OPERATOR_KEY, URL_KEY, Pin, forget_seen, pin_of, pinned_client
+from cli.ledger_pin import CHAIN_KEY, URL_KEY, Pin, forget_seen, pin_of, pin_to, pinned_client
 from cli.options import JsonFlag
 from cli.output import CommandError, emit, invalid, note, text, usage
 from cli.streams import require_yes
@@ -68,7 +68,7 @@ def join(
     home.ensure()
     if replace:
         forget_seen(home)
-    _pin(home, url, document["chain_id"], document["operator"])
+    pin_to(home, url, document["chain_id"], document["operator"])
     if json_output:
         emit(document)
     else:
@@ -83,20 +83,12 @@ def leave(json_output: JsonFlag = False) -> None:
     left = {"url": home.config.text(URL_KEY), "chain_id": home.config.text(CHAIN_KEY)}
     if not any(left.values()):
         raise CommandError("this home belongs to no ledger")
-    _pin(home, "", "", "")
+    pin_to(home, "", "", "")
     forget_seen(home)
     if json_output:
         emit(left)
     else:
         text(f"left {left['chain_id'] or left['url']}")
-
-
-def _pin(home: Home, url: str, chain: str, operator: str) -> None:
-    for key, value in ((URL_KEY, url), (CHAIN_KEY, chain), (OPERATOR_KEY, operator)):
-        home.config.set(key, value)
-        if home.config.text(key) != value:
-            raise usage(f"{home.config.origin(key)} says otherwise: unset it first")
-    home.config.save()
 
 
 def _require_same_history(home: Home, url: str) -> None:

@@ -16,10 +16,12 @@ from cli.demo_readback import read_back, regular_files
 from cli.demo_story import Story, rate_text
 from cli.demo_watch import Watch
 from cli.home import NODE_KEY, OPERATOR_KEY, Home
+from cli.ledger_pin import pin_to
 from cli.money import HOLD, amount_text
 from cli.output import CommandError, ExitCode, size_text
 from cli.processes import Child, Network
 from ledger.genesis import DEMO_PARAMS
+from merkledag.peer import peer_text
 
 if TYPE_CHECKING:
     from merkledag.cid import CID
@@ -84,6 +86,8 @@ async def run_demo(
                 story.begin("done", "Everything is back and paid for. What was made for it is removed.")
                 return
             story.begin("done", f"Everything is back and paid for. {source.name} is at {url}")
+            homes = f"HOLDFAST_HOME={folder}/client holdfast deal ls   (or …/node1 holdfast node status)"
+            story.say(f"Act as its client or a node: {homes}", event="homes", folder=str(folder))
             story.say("Ctrl-C ends the demo and removes all it made.", event="waiting", url=url)
             await stop.wait()
     finally:
@@ -156,8 +160,9 @@ async def _start(
     network: Network, folder: Path, path: Path, count: int, story: Story
 ) -> tuple[Demo, dict[bytes, str]]:
     story.begin("start", f"Starting a ledger, {count} storage nodes and a gateway, each a process of its own")
-    operator, client = Home(folder / "ledger"), Home(folder / "client")
-    homes = {f"node{i}": Home(folder / f"node{i}") for i in range(1, count + 1)}
+    nobodys: dict[str, str] = {}  # its homes follow no variable of ours
+    operator, client = Home(folder / "ledger", nobodys), Home(folder / "client", nobodys)
+    homes = {f"node{i}": Home(folder / f"node{i}", nobodys) for i in range(1, count + 1)}
     for home in (operator, client, *homes.values()):
         home.create()
         home.keystore().create(NODE_KEY, "ed25519")
@@ -167,6 +172,8 @@ async def _start(
     any_port = ["--listen", "127.0.0.1:0"]
     ledger = await network.start("ledger", "ledger", ["ledger", "start", *any_port])
     await network.ready(ledger)
+    for home in (client, *homes.values()):
+        pin_to(home, ledger.url, genesis.chain_id, peer_text(genesis.operator))
     told = f"ledger     {ledger.url}  chain {genesis.chain_id}, pid {ledger.pid}"
     story.say(told, event="ledger", url=ledger.url, pid=ledger.pid)
     command = ["gateway", *any_port, "--ledger", ledger.url]

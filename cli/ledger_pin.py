@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cli.output import invalid
+from cli.output import invalid, usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +43,15 @@ def pin_of(home: Home, url: str = "") -> Pin:
         if own is not None and own["url"] == url:
             chain, operator = str(own.get("chain_id", "")), str(own.get("operator", ""))
     return Pin(chain or None, parse_peer(operator) if operator else None)
+
+
+def pin_to(home: Home, url: str, chain: str, operator: str) -> None:
+    """Makes a home belong to a ledger, or, by empty texts, to none; exit 2 if a variable says other."""
+    for key, value in ((URL_KEY, url), (CHAIN_KEY, chain), (OPERATOR_KEY, operator)):
+        home.config.set(key, value)
+        if home.config.text(key) != value:
+            raise usage(f"{home.config.origin(key)} says otherwise: unset it first")
+    home.config.save()
 
 
 def hold_against_pin(home: Home, name: str, genesis: Genesis) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import select
 import signal
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from cli.demo import Stage, run_demo
+from cli.demo_story import Story
 from tests.cli.processes import Process, accepts_connections, environment, is_running
 
 pytestmark = pytest.mark.timeout(300)
@@ -105,6 +109,18 @@ def test_the_whole_story(tmp_path: Path, site: Path, start: Callable[..., Proces
     assert not list((tmp_path / "tmp").iterdir())
 
 
+def check_homes(folder: Path, seen: list[dict[str, Any]]) -> None:
+    """Whoever names the client's home or a node's acts as that, without naming the ledger."""
+    (made,) = folder.iterdir()
+    (deal,) = [line["deal"] for line in seen if line["event"] == "deal"]
+    listed = Process(environment(made / "client"), "deal", "ls", "--json")
+    assert [line["id"] for line in listed.lines()] == [deal]
+    assert listed.end()[0] == 0
+    status = Process(environment(made / "node1"), "node", "ask", "--json")
+    assert len(list(status.lines())) == 1
+    assert status.end()[0] == 0
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_interrupted_demo_leaves_nothing(
     tmp_path: Path, start: Callable[..., Process], stage: str
@@ -112,6 +128,8 @@ def test_an_interrupted_demo_leaves_nothing(
     demo = start()
     seen = demo.until(stage)
     pids, urls = servers(seen)
+    if stage == "proof":
+        check_homes(tmp_path / "tmp", seen)
     code, said = demo.end(signal.SIGINT)
     assert code == 130, said
     assert "Traceback" not in said
@@ -142,6 +160,26 @@ def test_a_killed_demo_takes_its_servers_along(start: Callable[..., Process]) ->
     demo.end(signal.SIGKILL)
     assert all(wait_for_end(pid) for pid in pids)
     assert not [url for url in urls if accepts_connections(url)]
+
+
+@pytest.mark.parametrize("once", [False, True])
+async def test_its_homes_are_named_while_they_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, once: bool
+) -> None:
+    stop = asyncio.Event()
+
+    async def played(*_: object) -> str:
+        stop.set()
+        return "http://127.0.0.1/"
+
+    monkeypatch.setattr("cli.demo._play", played)
+    stage = Stage()
+    await run_demo(tmp_path, 4, stop, Story(json_output=True), stage, once=once)
+    seen = {line["event"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert ("homes" in seen) is not once
+    if not once:
+        assert f"HOLDFAST_HOME={stage.folder}/client holdfast deal ls" in seen["homes"]["text"]
+        assert seen["homes"]["folder"] == str(stage.folder)
 
 
 @pytest.mark.parametrize(
