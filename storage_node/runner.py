@@ -49,6 +49,7 @@ MAX_RETRY_S = 30.0
 MAX_PROVING = 4
 MAX_FETCHING = 2
 MAX_INSPECTING = 2
+MAX_SETTLING = 8
 # Pay is collected when it is so many times what collecting it costs.
 LEAST_PAY_IN_FEES = 10
 
@@ -114,6 +115,7 @@ class DutyRunner:
         self._proving = asyncio.Semaphore(MAX_PROVING)
         self._fetching = asyncio.Semaphore(MAX_FETCHING)
         self._inspecting = asyncio.Semaphore(MAX_INSPECTING)
+        self._to_settle: dict[ShardKey, None] = {}  # a dataset's shards are due all at once
         self.caught_up = asyncio.Event()
 
     def start(self) -> None:
@@ -195,21 +197,25 @@ class DutyRunner:
                     keys = [key for key, its in self.duties.held.items() if its == dataset]
                     self._launch(("reconsider", dataset), self._upkeep.give_up_denied(keys))
                 case Settle(key):
-                    self._launch(("settle", key), self._settle(key))
+                    self._to_settle[key] = None
                 case Withdraw(key) | Release(key):
                     self._cancel(("fetch", key))
                     self._launch(("release", key), self._acceptance.release(key))
+        for lane in range(min(MAX_SETTLING, len(self._to_settle))):
+            self._launch(("settle", lane), self._settle_due())
 
     def _launch(self, name: Hashable, work: Coroutine[Any, Any, object]) -> None:
         """Run in the background, once a name; whatever goes wrong is noted and hurts nobody else."""
-        if name in self._tasks:
+        known = self._tasks.get(name)
+        if known is not None and not known.done():
             work.close()
             return
         task = asyncio.create_task(self._guard(work), name=str(name))
         self._tasks[name] = task
 
         def ended(_: object) -> None:
-            self._tasks.pop(name, None)
+            if self._tasks.get(name) is task:
+                del self._tasks[name]
             work.close()  # of a task that was cancelled before it began
 
         task.add_done_callback(ended)
@@ -332,6 +338,10 @@ class DutyRunner:
         async with self._fetching:
             await self._acceptance.fetch(key)
         self.tally.repairs += 1
+
+    async def _settle_due(self) -> None:
+        while self._to_settle:
+            await self._guard(self._settle(self._to_settle.popitem()[0]))
 
     async def _settle(self, key: ShardKey) -> None:
         """Collect the pay, unless too much of it went into that: it waits, and is paid at the end."""

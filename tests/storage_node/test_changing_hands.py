@@ -17,9 +17,10 @@ from merkledag import multihash
 from merkledag.cid import CID
 from proofs.kinds import ProofKind
 from storage_node.blockstore import lmdb_file
-from storage_node.duties import ShardKey
+from storage_node.duties import Settle, ShardKey
 from storage_node.errors import PlacementFailed, UploadRefused
 from storage_node.ledger_view import open_deal
+from storage_node.runner import MAX_SETTLING
 from storage_node.upkeep import least_odds, odds
 from storage_node.wire import ShardPhase
 from tests.storage_node.content import add_files, some_bytes
@@ -252,3 +253,16 @@ async def test_pay_is_collected_when_that_is_worth_its_fee(network: Network) -> 
             event.attributes["amount"] for event in network.seen("paid", provider=provider.home.account)
         ]
         assert amounts == [8 * price, price]
+
+
+async def test_pay_of_very_many_shards_is_collected_a_few_at_a_time(network: Network) -> None:
+    """They are due at once: each had a task of 2 kB and asked the ledger at the same time."""
+    (node,) = await network.add_providers(1)
+    runner = node.node.runner
+    assert not runner._tasks
+    runner._run([Settle(ShardKey(CID.of(b"%d" % number), 0)) for number in range(100)])
+    assert len(runner._tasks) == MAX_SETTLING
+    runner._run([])
+    assert len(runner._tasks) == MAX_SETTLING
+    await network.until(lambda: not runner._tasks, "all shards looked at")
+    assert not runner._to_settle
