@@ -1,9 +1,11 @@
 """Rounds of living and dying: a home is used, a fault strikes somewhere, the home is recounted, and so on.
 
-    python -m tests.faults.rounds FOLDER --rounds N --seed S --how kill|tear|power|full|broken
+    python -m tests.faults.rounds FOLDER --rounds N --seed S --how kill|tear|power|full|broken …
 
 Every round is a fork of this process, which has everything imported and no store open, so a round costs some
-ten milliseconds. Prints one JSON document; exit 1, with the seed and the round, at the first finding.
+ten milliseconds, and starting this process as much as twenty rounds. Prints a JSON document for each kind;
+exit 1, with the seed and the round, at the first finding. Kinds go together, but for power: only it keeps
+what was written.
 """
 
 from __future__ import annotations
@@ -227,13 +229,15 @@ def prepare(folder: Path, peer: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, nargs="+", default=[100], help="of each kind")
     parser.add_argument("--seed", default=str(random.randrange(1 << 32)))
-    parser.add_argument("--how", choices=[*KILLS, *ERRORS], default="kill")
+    parser.add_argument("--how", choices=[*KILLS, *ERRORS], nargs="+", default=["kill"])
     options = parser.parse_args()
-    folder = options.folder
+    folder, power = options.folder, "power" in options.how
+    if len(options.rounds) != len(options.how) or (power and len(options.how) > 1):
+        parser.error("one --rounds for each --how; power stands alone")
     if PRELOADED not in os.environ:  # the library is loaded when a process begins
-        faults = Faults(folder, undo=options.how == "power")
+        faults = Faults(folder, undo=power)
         os.execve(
             sys.executable,
             [sys.executable, "-m", "tests.faults.rounds", *sys.argv[1:]],
@@ -246,13 +250,15 @@ def main() -> int:
         try:
             assert server.stdout is not None
             peer = json.loads(server.stdout.readline())
-            rounds = Rounds(folder, options.seed, options.how, peer)
             prepare(folder, peer)
-            outcome = rounds.run(options.rounds)
+            for how, number in zip(options.how, options.rounds, strict=True):
+                outcome = Rounds(folder, options.seed, how, peer).run(number)
+                print(json.dumps(asdict(outcome)), flush=True)
+                if outcome.findings:
+                    return 1
         finally:
             server.kill()
-    print(json.dumps(asdict(outcome)))
-    return 1 if outcome.findings else 0
+    return 0
 
 
 if __name__ == "__main__":
