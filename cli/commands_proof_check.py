@@ -14,6 +14,7 @@ from cli.output import ExitCode, emit, note, text
 from cli.proof_files import (
     AgainstLedgerFlag,
     AppHashFlag,
+    ChainFlag,
     Checked,
     CommitmentFlag,
     FileArgument,
@@ -52,6 +53,7 @@ LeavesOption = Annotated[
 def verify(
     file: FileArgument,
     operator: OperatorFlag = None,
+    chain: ChainFlag = None,
     app_hash: AppHashFlag = None,
     ledger: AgainstLedgerFlag = None,
     commitment: CommitmentFlag = None,
@@ -61,11 +63,14 @@ def verify(
 ) -> int:
     """Check a proof and print each link of it: exit 4 where one does not hold, 2 if it hangs on nothing.
 
-    Out of a ledger: against the operator that this home has pinned, --operator, --app-hash or --ledger.
+    Out of a ledger: against the operator and chain that this home has pinned, --operator (and --chain),
+    --app-hash or --ledger.
     Between two people: against the --commitment (or the CID of content that you have) and --seed.
     """
     home = Home.locate()
-    checked = check(home, read_file(file), Wanted(operator, app_hash, ledger, commitment, seed, leaves))
+    checked = check(
+        home, read_file(file), Wanted(operator, chain, app_hash, ledger, commitment, seed, leaves)
+    )
     if json_output:
         emit(_document(checked))
     else:
@@ -90,8 +95,8 @@ def _is_of_ledger(checked: Checked) -> bool:
 
 
 def _is_anchored(checked: Checked) -> bool:
-    """Whether it hangs on something that its maker could not choose; a seed alone is not enough."""
-    return bool(set(checked.against) - {"seed"})
+    """Whether it hangs on something that its maker could not choose; a seed or a chain's ID is not enough."""
+    return bool(set(checked.against) - {"seed", "chain"})
 
 
 def _document(checked: Checked) -> dict[str, Any]:
@@ -148,6 +153,7 @@ def explain(
         typer.Option("--content", metavar="CID", help="Content to look for the leaves in; repeatable."),
     ] = None,
     operator: OperatorFlag = None,
+    chain: ChainFlag = None,
     app_hash: AppHashFlag = None,
     ledger: AgainstLedgerFlag = None,
     commitment: CommitmentFlag = None,
@@ -164,7 +170,9 @@ def explain(
 
     home = Home.locate()
     roots = [cid_argument(cid) for cid in content or ()]
-    checked = check(home, read_file(file), Wanted(operator, app_hash, ledger, commitment, seed, leaves))
+    checked = check(
+        home, read_file(file), Wanted(operator, chain, app_hash, ledger, commitment, seed, leaves)
+    )
     if not checked.holds:
         if json_output:
             emit(_document(checked) | {"leaves": []})

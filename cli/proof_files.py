@@ -31,6 +31,10 @@ OperatorFlag = Annotated[
     str | None,
     typer.Option("--operator", help="The key that must have signed the blocks.", show_default=False),
 ]
+ChainFlag = Annotated[
+    str | None,
+    typer.Option("--chain", help="The chain that the blocks must be of, by its ID.", show_default=False),
+]
 AppHashFlag = Annotated[
     str | None, typer.Option("--app-hash", help="The app hash that the state must have.", show_default=False)
 ]
@@ -58,6 +62,7 @@ class Wanted(NamedTuple):
     """
 
     operator: str | None = None
+    chain: str | None = None
     app_hash: str | None = None
     ledger: str | None = None
     commitment: str | None = None
@@ -130,7 +135,7 @@ def check(home: Home, file: Evidence | AuditFile, wanted: Wanted) -> Checked:
     from proofs.audit import AuditFile
 
     if isinstance(file, AuditFile):
-        if (wanted.operator, wanted.app_hash, wanted.ledger) != (None, None, None):
+        if (wanted.operator, wanted.chain, wanted.app_hash, wanted.ledger) != (None, None, None, None):
             raise usage(
                 "this is a proof between two people, without a ledger: it is held against --commitment"
             )
@@ -152,10 +157,12 @@ def _check_evidence(home: Home, file: Evidence, wanted: Wanted) -> Checked:
     pin = Pin(None, None if wanted.operator is None else account_argument(wanted.operator))
     if wanted.operator is None and wanted.app_hash is None:
         pin = pin_of(home, known_ledger(home, wanted.ledger or "") or "")
+    if wanted.chain is not None:
+        pin = pin._replace(chain=wanted.chain)
     url = None if wanted.ledger is None else ledger_url(home, wanted.ledger)
     anchor = Anchor(pin.operator, pin.chain, app_hash, None if url is None else _asking(home, url))
     verdict = check_evidence(file, anchor)
-    against = {"operator": pin.operator, "app-hash": app_hash, "ledger": url}
+    against = {"operator": pin.operator, "chain": pin.chain, "app-hash": app_hash, "ledger": url}
     return Checked(file, verdict, [name for name, value in against.items() if value is not None])
 
 

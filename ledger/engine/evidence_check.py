@@ -124,11 +124,14 @@ class _Check:
         if anchor.operator is not None:
             if anchor.operator != block.account:
                 raise Broken(f"the operator ought to be {peer_text(anchor.operator)}")
-            said.append("that is the operator's key that you trust")
+            which = (
+                "" if anchor.chain is not None else "; which chain that ought to be, nobody said (--chain ID)"
+            )
+            said.append(f"that is the operator's key that you trust{which}")
         if anchor.chain is not None:
             if anchor.chain != block.chain:
                 raise Broken(f"the chain ought to be {anchor.chain}")
-            said.append("and the chain" if said else "that is the chain that you named")
+            said.append("and the chain" if said else f"that is chain {anchor.chain}, as it ought to be")
         if anchor.app_hash is not None:
             found = self.evidence.state_block.app_hash
             if anchor.app_hash != found:
@@ -136,8 +139,8 @@ class _Check:
             said.append("the state has the app hash that you gave")
             if anchor.operator is None:
                 said.append("but for the block's time and transactions nobody vouched")
-        if not said:
-            raise NotChecked("nobody said whose key that ought to be")
+        if anchor.operator is None and anchor.app_hash is None:
+            raise NotChecked(", ".join([*said, "nobody said whose key that ought to be"]))
         return ", ".join(said)
 
     def on_chain(self) -> str:

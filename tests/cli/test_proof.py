@@ -324,6 +324,12 @@ async def test_a_proof_of_the_ledger_is_checked_and_explained_elsewhere(
             found = holdfast("proof", "verify", file, "--operator", operator, "--json").json
             assert (found["verified"], found["against"]) == (True, ["operator"])
             assert {name: holds for name, holds in links(found).items() if not holds} == {"chain": None}
+            chain = "--chain", found["chain_id"]
+            same = holdfast("proof", "verify", file, "--operator", operator, *chain, "--json").json
+            assert (same["verified"], same["against"]) == (True, ["operator", "chain"])
+            assert not holdfast("proof", "verify", file, *chain, "--json", code=2).json["verified"]
+            wrong = holdfast("proof", "verify", file, "--operator", operator, "--chain", "city", code=4)
+            assert "the chain ought to be city" in wrong.text
             both = holdfast("proof", "verify", file, "--app-hash", found["app_hash"], *at, "--json").json
             assert set(links(both).values()) == {True}
             assert both["against"] == ["app-hash", "ledger"]

@@ -131,6 +131,13 @@ def test_what_nobody_gave_a_measure_for_is_told_as_not_checked(made: Made) -> No
         assert (outcomes["operator"], outcomes["chain"]) == (None, None)
         by_hash = check_evidence(evidence, Anchor(app_hash=evidence.state_block.app_hash))
         assert {link.name: link.holds for link in by_hash.links}["operator"] is True
+        by_key, by_chain = (
+            check_evidence(evidence, anchor).links[1]
+            for anchor in (Anchor(operator=key("operator")), Anchor(chain="test-chain"))
+        )
+        assert (by_key.holds, by_chain.holds) == (True, None), "anybody can name a chain of their own so"
+        assert "which chain that ought to be, nobody said" in by_key.says
+        assert "whose key that ought to be" in by_chain.says
 
 
 def test_it_is_held_against_what_was_given(made: Made) -> None:
