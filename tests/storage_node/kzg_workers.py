@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import proofs.kzg
 from proofs.kzg.setup import Setup
+from storage_node import kzg_worker
 from storage_node.kzg_rows import Committer
 
 P = ParamSpec("P")
@@ -28,6 +30,7 @@ class Threads:
     workers = WORKERS
 
     def __init__(self) -> None:
+        kzg_worker._blobs = count()  # as workers that have just begun, whatever other tests made
         self.done = 0
         self.on_run: Callable[[], None] = lambda: None
 

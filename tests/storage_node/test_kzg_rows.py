@@ -17,6 +17,7 @@ from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
 from proofs.kzg.blob_commitments import BlobCommitments
 from proofs.kzg.blobs import BLOB_BYTES
+from storage_node import kzg_worker
 from storage_node.blockstore.memory import MemoryStore
 from storage_node.commitments import Commitments, key_of
 from storage_node.errors import BlockNotFound, DamagedBlock, StoreFull, WorkersLost
@@ -254,3 +255,11 @@ async def test_after_a_kill_it_goes_on_where_it_was_and_leaves_no_process(
     assert told[-1] == (left, left)
     assert world.threads.done == left
     store.close()
+
+
+def test_a_worker_with_much_to_do_goes_over_to_ckzg(monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = sparse(5, BLOB_BYTES)[1]
+    few = kzg_worker.commit(str(SETUP), blob)
+    monkeypatch.setattr(kzg_worker, "CKZG_FROM", 0)
+    assert kzg_worker.commit(str(SETUP), blob) == few
+    assert kzg_worker._quickest(kzg_worker.read_setup(str(SETUP))).NAME == "ckzg"
