@@ -46,7 +46,7 @@ class DamagedSetup(ProofsError, ValueError):
         super().__init__("the KZG setup file is not the one that Holdfast ships; install Holdfast again")
 
 
-class DamagedBlock(ProofsError):
+class BlockChanged(ProofsError):
     """A block that the node holds does not hash to its proof root any more: fetch or rebuild it.
 
     `multihash` names the block.

@@ -30,7 +30,7 @@ def prove(challenge: Challenge, view: DatasetView, read: Read, subtrees: Subtree
     `read(multihash, offset, length)` returns a block's bytes from `offset`, fewer than `length` only where
     the block ends; what it raises passes through. `subtrees(multihash)` returns the block's
     `BlockCommitment.subtrees`, or None if they are not kept: then the whole block is read, else only the
-    drawn 128 KiB. Raises ViewMismatch if `view` is not what was challenged, DamagedBlock if a block's bytes
+    drawn 128 KiB. Raises ViewMismatch if `view` is not what was challenged, BlockChanged if a block's bytes
     have changed, ValueError if the challenge is for another kind.
     """
     if challenge.kind is not ProofKind.MERKLE:

@@ -16,7 +16,7 @@ from proofs.commitment import (
     leaf_hashes,
     proof_root,
 )
-from proofs.errors import DamagedBlock
+from proofs.errors import BlockChanged
 from proofs.walk import climb
 
 
@@ -24,7 +24,7 @@ class OpenedBlock:
     """`shown` are the drawn leaves' bytes, `hashes` what the verifier cannot compute (`walk.climb`).
 
     Where the block's subtree roots are kept, only the drawn subtrees are read and hashed, and its last leaf
-    for the length; where they are missing or do not fit, the whole block. Raises DamagedBlock if the bytes do
+    for the length; where they are missing or do not fit, the whole block. Raises BlockChanged if the bytes do
     not hash to the row's proof root.
     """
 
@@ -45,7 +45,7 @@ class OpenedBlock:
         if kept is not None and self._open(_Leaves.some(row, drawn, read, kept), row, drawn):
             return
         if not self._open(_Leaves.all(row, read), row, drawn):
-            raise DamagedBlock(row.multihash)
+            raise BlockChanged(row.multihash)
 
     def _open(self, leaves: _Leaves | None, row: PieceRow, drawn: list[int]) -> bool:
         if leaves is None:

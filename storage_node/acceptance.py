@@ -182,7 +182,7 @@ class Acceptance:
         """Make the piece file of a shard that we hold anew: from the blocks here and, with ``fetch``, those
         that others give.
 
-        Raises BlockNotFound when there is not enough of it, proofs.errors.DamagedBlock for a block here that
+        Raises BlockNotFound when there is not enough of it, proofs.errors.BlockChanged for a block here that
         has changed, UploadRefused when we do not hold it any more.
         """
         async with self._lock(key):
@@ -198,7 +198,7 @@ class Acceptance:
                 try:
                     await self._keep(terms, await self._complete(terms))
                 except DamagedBlock as damaged:  # found where KZG commitments are made
-                    raise proofs.errors.DamagedBlock(damaged.multihash) from damaged
+                    raise proofs.errors.BlockChanged(damaged.multihash) from damaged
 
     async def _check_all_here(self, terms: ShardTerms) -> None:
         intake = await asyncio.to_thread(self._custody.intake, terms)

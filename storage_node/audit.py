@@ -64,7 +64,7 @@ class Auditor:
     def prove(self, audited: Audited, seed: bytes, k: int) -> AuditFile:
         """The answer to a seed: `k` leaves of the data that it draws.
 
-        Raises BlockLost, proofs.errors.DamagedBlock for a block whose bytes are no longer those committed to,
+        Raises BlockLost, proofs.errors.BlockChanged for a block whose bytes are no longer those committed to,
         ValueError as `Content.challenge`.
         """
         challenge = audited.content.challenge(seed, k)

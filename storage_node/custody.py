@@ -14,7 +14,7 @@ from ledger.transactions import PieceCommitment
 from merkledag import multihash
 from merkledag.cid import CID
 from proofs.commitment import PieceRow, SumNode
-from proofs.errors import DamagedBlock
+from proofs.errors import BlockChanged
 from proofs.kinds import ProofKind
 from proofs.manifest import Manifest
 from storage_node import piece_file
@@ -266,7 +266,7 @@ class Custody:
         """After rows that do not lead to the piece's roots: they are forgotten, to be made anew.
 
         Those for KZG proofs, which take long, are kept: they were made of blocks that were checked then.
-        Raises DamagedBlock where it is the blocks that have changed.
+        Raises BlockChanged where it is the blocks that have changed.
         """
         names = [*layout.meta, *layout.data]
         if proof is ProofKind.MERKLE:
@@ -274,7 +274,7 @@ class Custody:
         for name in names:
             with self._store.view(name) as data:
                 if not multihash.verify(name, data):
-                    raise DamagedBlock(name)
+                    raise BlockChanged(name)
 
     def _hashed(self, terms: ShardTerms, layout: PieceLayout) -> Row:
         """The rows of a piece's blocks: kept ones, those of an older piece of this content, new ones."""

@@ -62,7 +62,7 @@ class Prover:
         """The proof for the open window of a dataset whose slots hold these shards (None: see `knows`).
 
         Raises PieceLost or BlockLost when something that was drawn is not here any more or damaged,
-        proofs.errors.DamagedBlock for a block whose bytes changed, ViewMismatch when the slots are not those
+        proofs.errors.BlockChanged for a block whose bytes changed, ViewMismatch when the slots are not those
         of the record.
         """
         return self._proof(challenge_of(record, terms), self._mirror(dataset, record, slots))

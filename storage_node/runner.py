@@ -20,7 +20,7 @@ from ledger.rules_spot import challenge_of
 from ledger.transactions import Answer as AnswerBody
 from ledger.transactions import Prove as ProveBody
 from ledger.transactions import Settle as SettleBody
-from proofs.errors import DamagedBlock, ProofsError
+from proofs.errors import BlockChanged, ProofsError
 from storage_node.acceptance import Acceptance
 from storage_node.duties import (
     Action,
@@ -307,11 +307,11 @@ class DutyRunner:
         for _ in range(most):
             try:
                 return await asyncio.to_thread(make)
-            except (BlockLost, DamagedBlock, PieceLost) as error:
+            except (BlockLost, BlockChanged, PieceLost) as error:
                 await self._mend(error)
         return await asyncio.to_thread(make)
 
-    async def _mend(self, loss: BlockLost | DamagedBlock | PieceLost) -> None:
+    async def _mend(self, loss: BlockLost | BlockChanged | PieceLost) -> None:
         """Make a piece's rows anew from its blocks; fetch blocks, where the owner lets the node heal.
 
         Raises what was lost where it cannot be had.
@@ -321,7 +321,7 @@ class DutyRunner:
             try:
                 await self._acceptance.recover(ShardKey(loss.deal, loss.shard), fetch=self._heal)
                 return
-            except DamagedBlock as damaged:
+            except BlockChanged as damaged:
                 loss = damaged
         if not self._heal:
             raise loss

@@ -15,7 +15,7 @@ from ledger.records import DatasetRecord, Phase, ShardStatus
 from ledger.result import Code
 from ledger.rules_datasets import Clock
 from ledger.transactions import DeclareFault, GiveUp
-from proofs.errors import DamagedBlock, ProofsError
+from proofs.errors import BlockChanged, ProofsError
 from storage_node.acceptance import Acceptance
 from storage_node.blockstore.interface import Blockstore
 from storage_node.custody import Custody
@@ -163,7 +163,7 @@ class Upkeep:
             try:
                 await self._acceptance.recover(key, fetch=self._heal)
                 return
-            except DamagedBlock as damaged:
+            except BlockChanged as damaged:
                 if not self._heal:
                     raise
                 await self._acceptance.heal(damaged.multihash)

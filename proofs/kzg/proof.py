@@ -16,7 +16,7 @@ from proofs import tags, walk
 from proofs.bls12_381 import G1_INFINITY, R
 from proofs.challenge import Challenge
 from proofs.commitment import PieceRow
-from proofs.errors import DamagedBlock, InvalidProof
+from proofs.errors import BlockChanged, InvalidProof
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import Backend, Opening, backend
 from proofs.kzg.blob_commitments import BlobCommitments, OpenedBlobs, commit_block
@@ -62,7 +62,7 @@ def prove(
 
     `read` is as for `merkle_proof.prove`. `kept(multihash)` returns what `commit_block` gave for the block;
     where that is None, or does not fit, all of the block is committed to again, which takes long. Raises
-    ViewMismatch if `view` is not what was challenged, DamagedBlock if a block's bytes have changed, and
+    ViewMismatch if `view` is not what was challenged, BlockChanged if a block's bytes have changed, and
     ValueError if the challenge is for another kind.
     """
     if challenge.kind is not ProofKind.KZG:
@@ -75,7 +75,7 @@ def prove(
             whole = read(row.multihash, 0, row.leaves * BLOB_BYTES)
             block = commit_block(whole, setup, using)
             if block.row(row.multihash) != row:
-                raise DamagedBlock(row.multihash)
+                raise BlockChanged(row.multihash)
         opened = OpenedBlobs(block, drawn)
         drawn_blobs.extend(zip([row.multihash] * len(drawn), drawn, opened.shown, strict=True))
         return opened
@@ -91,7 +91,7 @@ def prove(
     if points and not using.verify(points, scalars, z, y, pi):
         for (multihash, _, commitment), blob in zip(drawn_blobs, blobs(), strict=True):
             if using.commit(setup, blob) != commitment:
-                raise DamagedBlock(multihash)
+                raise BlockChanged(multihash)
         raise AssertionError("the opening of undamaged blobs is valid")
     return dag_cbor.encode(
         {

@@ -20,7 +20,7 @@ from proofs.commitment import (
     PieceTree,
     SumNode,
 )
-from proofs.errors import DamagedBlock, InvalidProof, ViewMismatch
+from proofs.errors import BlockChanged, InvalidProof, ViewMismatch
 from proofs.kinds import ProofKind
 from proofs.merkle_proof import prove, verify
 from proofs.slot_tree import MAX_DEPTH
@@ -99,7 +99,7 @@ def test_a_damaged_block_is_named() -> None:
         for keeps in (True, False):
             dataset.holder.keeps_subtrees = keeps
             dataset.holder.blocks[name] = damaged
-            with pytest.raises(DamagedBlock) as caught:
+            with pytest.raises(BlockChanged) as caught:
                 dataset.prove(dataset.challenge(k=500))
             assert caught.value.multihash == name
 

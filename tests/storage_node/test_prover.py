@@ -16,7 +16,7 @@ from ledger.transactions import PieceCommitment
 from merkledag.cid import CID
 from proofs import commitment, slot_tree
 from proofs.commitment import SUBTREE_BYTES, SumNode
-from proofs.errors import DamagedBlock, ViewMismatch
+from proofs.errors import BlockChanged, ViewMismatch
 from proofs.proof import verify
 from storage_node import prover as prover_module
 from storage_node import rows as rows_module
@@ -214,7 +214,7 @@ def test_lost_and_changed_blocks_are_named(filled: House) -> None:
     data = filled.store.get(large)
     first = filled.prove()
     filled.store.replace(large, bytes([data[0] ^ 1]) + data[1:])
-    with pytest.raises(DamagedBlock) as damaged:
+    with pytest.raises(BlockChanged) as damaged:
         filled.prove_often()
     assert damaged.value.multihash == large
     filled.store.delete_many([large])
@@ -233,7 +233,7 @@ def test_rows_that_were_made_of_changed_bytes_do_not_stay(house: House) -> None:
     house.custody.drop(terms.key)
     house.rows.forget([large])
     house.store.replace(large, bytes(len(data)))
-    with pytest.raises(DamagedBlock) as damaged:
+    with pytest.raises(BlockChanged) as damaged:
         house.custody.keep(*house.pieces[0])
     assert damaged.value.multihash == large
     house.store.replace(large, data)

@@ -18,7 +18,7 @@ from proofs import slot_tree
 from proofs.bls12_381 import G1_INFINITY, R
 from proofs.challenge import Challenge
 from proofs.commitment import PieceTree
-from proofs.errors import DamagedBlock, InvalidProof, ViewMismatch
+from proofs.errors import BlockChanged, InvalidProof, ViewMismatch
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
 from proofs.kzg.blob_commitments import BlobCommitments
@@ -281,12 +281,12 @@ def test_a_changed_block_is_named_and_so_is_one_that_was_cut() -> None:
     name = rows[1].multihash
     good = holder.blocks[name]
     holder.blocks[name] = good[:BLOB] + bytes([good[BLOB] ^ 1]) + good[BLOB + 1 :]
-    with pytest.raises(DamagedBlock) as raised:
+    with pytest.raises(BlockChanged) as raised:
         dataset.prove(challenge)
     assert raised.value.multihash == name
     holder.blocks[name] = good[:-1]
     kept = holder.commitments.pop(name)
-    with pytest.raises(DamagedBlock) as raised:
+    with pytest.raises(BlockChanged) as raised:
         dataset.prove(challenge)
     assert raised.value.multihash == name
     holder.blocks[name] = good  # healed, and what was kept of it is gone or wrong: made anew

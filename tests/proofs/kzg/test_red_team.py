@@ -13,7 +13,7 @@ from proofs import walk
 from proofs.bls12_381 import R
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import PieceRow
-from proofs.errors import DamagedBlock
+from proofs.errors import BlockChanged
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import backend
 from proofs.kzg.blob_commitments import BlobCommitments, OpenedBlobs
@@ -138,7 +138,7 @@ def test_7_a_wrong_commitment_is_met_by_whoever_has_the_bytes() -> None:
     assert other.row(row.multihash) != row != swapped.row(row.multihash)
     honest.commitments[row.multihash] = swapped
     dataset = Dataset(honest, Tree(0, {0: [swapped.row(row.multihash)]}), Tree(0, {}))
-    with pytest.raises(DamagedBlock):
+    with pytest.raises(BlockChanged):
         dataset.prove(dataset.challenge())
     scalars = coefficients(OWN, 2)
     forged = cheat(dataset, dataset.challenge(), combine([block[:BLOB], block[BLOB:]], scalars))
