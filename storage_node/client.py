@@ -33,6 +33,11 @@ VERIFY_IN_THREAD_BYTES = 64 * 1024  # what is smaller is hashed faster than hand
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
+def reason(error: BaseException) -> str:
+    """One of these in words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 class NodeClient:
     """One node at one endpoint. ``clock`` gives Unix time in seconds, for the signatures of uploads."""
 
@@ -84,7 +89,7 @@ class NodeClient:
                     raise PeerUnreachable(told) if wait_s is None else PeerBusy(told, wait_s)
                 data = await _read_bounded(response, MAX_BLOCK_BYTES)
         except NETWORK_ERRORS as error:
-            raise PeerUnreachable(f"{self._base} does not answer: {error!r}") from error
+            raise PeerUnreachable(f"{self._base} does not answer: {reason(error)}") from error
         try:
             await verify_received(cid, data)
         except MerkledagError as error:
@@ -117,7 +122,7 @@ class NodeClient:
                 body = await _read_bounded(response, MAX_DOCUMENT_BYTES)
                 status = response.status
         except NETWORK_ERRORS as error:
-            raise PeerUnreachable(f"the upload to {self._base} broke off: {error!r}") from error
+            raise PeerUnreachable(f"the upload to {self._base} broke off: {reason(error)}") from error
         return wire.parse_state(_checked(self._base, status, body))
 
     async def _document(self, url: URL) -> Any:
@@ -129,7 +134,7 @@ class NodeClient:
                 body = await _read_bounded(response, MAX_DOCUMENT_BYTES)
                 status = response.status
         except NETWORK_ERRORS as error:
-            raise PeerUnreachable(f"{self._base} does not answer: {error!r}") from error
+            raise PeerUnreachable(f"{self._base} does not answer: {reason(error)}") from error
         return _checked(self._base, status, body)
 
 

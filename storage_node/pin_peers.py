@@ -17,7 +17,7 @@ from yarl import URL
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
-from storage_node.client import NETWORK_ERRORS, verify_received
+from storage_node.client import NETWORK_ERRORS, reason, verify_received
 from storage_node.endpoints import parse_endpoint
 from storage_node.errors import BlockNotFound, EndpointRefused, PeerError, PeerMisbehaved, PeerUnreachable
 from storage_node.provider_routing import ProviderRouter
@@ -73,7 +73,7 @@ class GatewayPeer:
         except TimeoutError as error:
             raise PeerUnreachable(f"{self._base} does not answer in time") from error
         except NETWORK_ERRORS as error:
-            raise PeerUnreachable(f"{self._base} does not answer: {_reason(error)}") from error
+            raise PeerUnreachable(f"{self._base} does not answer: {reason(error)}") from error
         try:
             await verify_received(cid, data)
         except MerkledagError as error:
@@ -265,7 +265,3 @@ async def _bounded(answer: aiohttp.ClientResponse, limit_bytes: int, who: str) -
         if len(received) > limit_bytes:
             raise PeerMisbehaved(f"{who} sent more than {limit_bytes} bytes for one block")
     return bytes(received)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

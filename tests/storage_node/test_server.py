@@ -6,6 +6,7 @@ Who may upload what, and what happens to uploads that break off (red-team 29 and
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -344,6 +345,17 @@ async def test_a_signature_that_is_no_utf_8_is_refused(world: World) -> None:
         assert status in {400, 401, 415}, name
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_node_that_is_gone_is_told_in_words() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with open_session(allow_private=True) as session:
+            client = NodeClient(session, url, clock=lambda: NOW, allow_private=True)
+            with pytest.raises(PeerUnreachable, match="does not answer: Connect call failed") as gone:
+                await client.shard_state(KEY.deal, KEY.shard)
+    assert "ConnectionKey" not in str(gone.value)
 
 
 def test_the_account_in_a_signature_is_the_peer_name() -> None:
