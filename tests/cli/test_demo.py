@@ -7,7 +7,8 @@ import json
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,55 @@ from cli.demo_story import Story
 from tests.cli.processes import Process, accepts_connections, environment, is_running
 
 pytestmark = pytest.mark.timeout(300)
-STAGES = ["ledger", "quote", "proof", "fault"]
+STAGES = ["ledger", "quote", "proof"]
+
+
+@dataclass
+class Demos:
+    """Starts demos of one site, whose temporary files are in `temporary`."""
+
+    site: Path
+    temporary: Path
+    started: list[Process] = field(default_factory=list)
+
+    def __call__(self, *options: str) -> Process:
+        env = environment(self.site.parent / "home", TMPDIR=str(self.temporary))
+        self.started.append(Process(env, "demo", str(self.site), "--json", *options))
+        return self.started[-1]
+
+    def end(self) -> None:
+        """A test that fails leaves none running."""
+        for demo in self.started:
+            if demo.child.poll() is None:
+                demo.end(signal.SIGTERM)
+
+
+def demos(folder: Path) -> Demos:
+    """Of a site with small, empty and multi-block files."""
+    made = Demos(folder / "site", folder / "tmp")
+    made.temporary.mkdir()
+    (made.site / "deep" / "er").mkdir(parents=True)
+    (made.site / "index.html").write_text("<h1>Hello</h1>")
+    (made.site / "empty").write_bytes(b"")
+    (made.site / "deep" / "name with ünicode.txt").write_text("text\n" * 1000)
+    (made.site / "deep" / "er" / "large.bin").write_bytes(os.urandom(5_000_000))
+    return made
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A folder with small, empty and multi-block files."""
-    folder = tmp_path / "site"
-    (folder / "deep" / "er").mkdir(parents=True)
-    (folder / "index.html").write_text("<h1>Hello</h1>")
-    (folder / "empty").write_bytes(b"")
-    (folder / "deep" / "name with ünicode.txt").write_text("text\n" * 1000)
-    (folder / "deep" / "er" / "large.bin").write_bytes(os.urandom(5_000_000))
-    return folder
+def start(tmp_path: Path) -> Iterator[Demos]:
+    made = demos(tmp_path)
+    yield made
+    made.end()
 
 
-@pytest.fixture
-def start(tmp_path: Path, site: Path) -> Iterator[Callable[..., Process]]:
-    """Starts demos whose temporary files are in tmp_path/tmp; a test that fails leaves none running."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    env = environment(tmp_path / "home", TMPDIR=str(temporary))
-    started: list[Process] = []
-
-    def started_demo(*options: str) -> Process:
-        started.append(Process(env, "demo", str(site), "--json", *options))
-        return started[-1]
-
-    yield started_demo
-    for demo in started:
-        if demo.child.poll() is None:
-            demo.end(signal.SIGTERM)
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demos]:
+    """One whole demo, which waits for its clock most of the time: other tests run meanwhile."""
+    made = demos(tmp_path_factory.mktemp("story"))
+    made("--once")
+    yield made
+    made.end()
 
 
 def servers(seen: list[dict[str, Any]]) -> tuple[list[int], list[str]]:
@@ -69,78 +88,23 @@ def wait_for_end(pid: int, timeout_s: float = 30) -> bool:
         os.close(handle)
 
 
-def test_the_whole_story(tmp_path: Path, site: Path, start: Callable[..., Process]) -> None:
-    demo = start("--once")
-    seen = list(demo.lines())
-    code, said = demo.end()
-    assert code == 0, said
-    events = [line["event"] for line in seen]
-    steps = [line["step"] for line in seen if line["event"] == "step"]
-
-    assert steps == ["start", "add", "quote", "store", "prove", "lose", "read", "balances", "done"]
-    assert events.count("node") == 4
-    assert events.count("accepted") == 3
-    by_node = [line["node"] for line in seen if line["event"] == "proof" and line["step"] == "prove"]
-    assert len(set(by_node)) == 3
-    assert min(by_node.count(node) for node in set(by_node)) >= 4
-    faults = [line for line in seen if line["event"] == "fault"]
-    assert [line["in_a_row"] for line in faults] == [1, 2, 3]
-    assert all(line["fee"] > 0 for line in faults)
-    lost = faults[0]["node"]
-    (terminated,) = [line for line in seen if line["event"] == "terminated"]
-    assert terminated["node"] == lost
-    (repaired,) = [line for line in seen if line["event"] == "repaired"]
-    assert repaired["node"] not in {*by_node, lost}
-    assert not [
-        line
-        for line in seen
-        if line["event"] in {"proof", "paid"} and line["node"] == lost and line["step"] != "prove"
-    ]
-    (read,) = [line for line in seen if line["event"] == "read"]
-    assert (read["files"], read["changed"]) == (4, 0)
-    assert read["size_bytes"] == sum(f.stat().st_size for f in site.rglob("*") if f.is_file())
-    (total,) = [line for line in seen if line["event"] == "sum"]
-    parts = [line["units"] for line in seen if line["event"] == "total"]
-    assert sum(parts) == total["issued"]
-    pids, urls = servers(seen)
-    assert not [line for line in seen[events.index("sum") :] if "http" in line["text"]], "a dead link"
-    assert not [pid for pid in pids if is_running(pid)]
-    assert not [url for url in urls if accepts_connections(url)]
-    assert not list((tmp_path / "tmp").iterdir())
-
-
-def check_homes(folder: Path, seen: list[dict[str, Any]]) -> None:
-    """Whoever names the client's home or a node's acts as that, without naming the ledger."""
-    (made,) = folder.iterdir()
-    (deal,) = [line["deal"] for line in seen if line["event"] == "deal"]
-    listed = Process(environment(made / "client"), "deal", "ls", "--json")
-    assert [line["id"] for line in listed.lines()] == [deal]
-    assert listed.end()[0] == 0
-    status = Process(environment(made / "node1"), "node", "ask", "--json")
-    assert len(list(status.lines())) == 1
-    assert status.end()[0] == 0
-
-
+@pytest.mark.usefixtures("story")
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_interrupted_demo_leaves_nothing(
-    tmp_path: Path, start: Callable[..., Process], stage: str
-) -> None:
+def test_an_interrupted_demo_leaves_nothing(start: Demos, stage: str) -> None:
     demo = start()
     seen = demo.until(stage)
     pids, urls = servers(seen)
-    if stage == "proof":
-        check_homes(tmp_path / "tmp", seen)
+    if stage == "proof":  # a node has died by then, as in the story's step "lose"
+        os.kill(next(line["pid"] for line in seen if line["event"] == "node"), signal.SIGKILL)
     code, said = demo.end(signal.SIGINT)
     assert code == 130, said
     assert "Traceback" not in said
     assert not [pid for pid in pids if is_running(pid)]
     assert not [url for url in urls if accepts_connections(url)]
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not list(start.temporary.iterdir())
 
 
-def test_whoever_does_not_wait_for_the_clean_end_leaves_nothing_either(
-    tmp_path: Path, start: Callable[..., Process]
-) -> None:
+def test_whoever_does_not_wait_for_the_clean_end_leaves_nothing_either(start: Demos) -> None:
     demo = start()
     pids, _ = servers(demo.until("ledger"))
     os.kill(pids[0], signal.SIGSTOP)  # it takes no notice of being asked to end
@@ -150,10 +114,10 @@ def test_whoever_does_not_wait_for_the_clean_end_leaves_nothing_either(
     code, said = demo.end(signal.SIGINT)
     assert code == 130, said
     assert not [pid for pid in pids if is_running(pid)]
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not list(start.temporary.iterdir())
 
 
-def test_a_killed_demo_takes_its_servers_along(start: Callable[..., Process]) -> None:
+def test_a_killed_demo_takes_its_servers_along(start: Demos) -> None:
     demo = start()
     pids, urls = servers(demo.until("accepted"))
     assert all(is_running(pid) for pid in pids)
@@ -192,3 +156,55 @@ def test_bad_arguments_start_nothing(tmp_path: Path, arguments: list[str], code:
     ended, said = demo.end()
     assert ended == code
     assert len(said.strip().splitlines()) == 1
+
+
+def test_the_whole_story(story: Demos) -> None:
+    (demo,) = story.started
+    seen = list(demo.lines())
+    code, said = demo.end()
+    assert code == 0, said
+    events = [line["event"] for line in seen]
+    steps = [line["step"] for line in seen if line["event"] == "step"]
+
+    assert steps == ["start", "add", "quote", "store", "prove", "lose", "read", "balances", "done"]
+    assert events.count("node") == 4
+    assert events.count("accepted") == 3
+    by_node = [line["node"] for line in seen if line["event"] == "proof" and line["step"] == "prove"]
+    assert len(set(by_node)) == 3
+    assert min(by_node.count(node) for node in set(by_node)) >= 4
+    faults = [line for line in seen if line["event"] == "fault"]
+    assert [line["in_a_row"] for line in faults] == [1, 2, 3]
+    assert all(line["fee"] > 0 for line in faults)
+    lost = faults[0]["node"]
+    (terminated,) = [line for line in seen if line["event"] == "terminated"]
+    assert terminated["node"] == lost
+    (repaired,) = [line for line in seen if line["event"] == "repaired"]
+    assert repaired["node"] not in {*by_node, lost}
+    assert not [
+        line
+        for line in seen
+        if line["event"] in {"proof", "paid"} and line["node"] == lost and line["step"] != "prove"
+    ]
+    (read,) = [line for line in seen if line["event"] == "read"]
+    assert (read["files"], read["changed"]) == (4, 0)
+    assert read["size_bytes"] == sum(f.stat().st_size for f in story.site.rglob("*") if f.is_file())
+    (total,) = [line for line in seen if line["event"] == "sum"]
+    parts = [line["units"] for line in seen if line["event"] == "total"]
+    assert sum(parts) == total["issued"]
+    pids, urls = servers(seen)
+    assert not [line for line in seen[events.index("sum") :] if "http" in line["text"]], "a dead link"
+    assert not [pid for pid in pids if is_running(pid)]
+    assert not [url for url in urls if accepts_connections(url)]
+    assert not list(story.temporary.iterdir())
+
+
+def check_homes(folder: Path, seen: list[dict[str, Any]]) -> None:
+    """Whoever names the client's home or a node's acts as that, without naming the ledger."""
+    (made,) = folder.iterdir()
+    (deal,) = [line["deal"] for line in seen if line["event"] == "deal"]
+    listed = Process(environment(made / "client"), "deal", "ls", "--json")
+    assert [line["id"] for line in listed.lines()] == [deal]
+    assert listed.end()[0] == 0
+    status = Process(environment(made / "node1"), "node", "ask", "--json")
+    assert len(list(status.lines())) == 1
+    assert status.end()[0] == 0
