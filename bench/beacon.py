@@ -41,8 +41,9 @@ from ledger.engine.storage import LedgerStorage
 from ledger.genesis import DEMO_PARAMS, HOLD, Genesis
 from ledger.transactions import Beacon
 from merkledag.ed25519 import Ed25519Signer
-from proofs import beacon, bls
-from proofs.bls import BlsSigner
+from proofs.beacon import chain as beacon
+from proofs.bls import signatures as bls
+from proofs.bls.signatures import BlsSigner
 from proofs.challenge import detection
 
 SHARES = {"1/10": 1 / 10, "1/3": 1 / 3, "1/2": 1 / 2}

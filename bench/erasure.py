@@ -21,10 +21,10 @@ import zfec
 
 from merkledag import multihash
 from merkledag.cid import CID
-from proofs import rs_tables
-from proofs.erasure import encode_group
-from proofs.erasure_groups import encode_plan, restore_groups
-from proofs.manifest import build_manifest, plan
+from proofs.erasure import backend_tables
+from proofs.erasure.code import encode_group
+from proofs.erasure.groups import encode_plan, restore_groups
+from proofs.erasure.manifest import build_manifest, plan
 
 MIB = 1024 * 1024
 CODES = ((2, 3), (4, 6), (10, 16), (20, 40))
@@ -74,7 +74,7 @@ def bench_code(rounds: int, k: int, m: int, sizes: str) -> Figures:
         "restore": lambda: consume(restore_groups(manifest, range(k), get, lost=gone)),
         "rebuild one": lambda: consume(restore_groups(manifest, [0], get, lost=[0])),
         "hash": lambda: consume(map(multihash.digest, blocks)),
-        "plain Python": lambda: encode_group(k, m, groups[0], using=rs_tables),
+        "plain Python": lambda: encode_group(k, m, groups[0], using=backend_tables),
     }
     times = _timed(rounds, works)
     rates = {name: total / taken / 1e6 for name, taken in times.items()}

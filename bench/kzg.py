@@ -26,7 +26,7 @@ import ckzg
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
 from bench.proofs import timed
-from proofs.bls12_381 import R
+from proofs.bls.points import R
 from proofs.kzg import polynomial
 from proofs.kzg import setup as setup_module
 from proofs.kzg.backend import Backend, Opening, backend

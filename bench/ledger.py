@@ -37,7 +37,7 @@ from ledger.genesis import HOLD, Genesis, Params
 from ledger.transactions import Transaction, Transfer, sign
 from merkledag import dag_cbor, ed25519
 from merkledag.ed25519 import Ed25519Signer
-from proofs.bls import BlsSigner
+from proofs.bls.signatures import BlsSigner
 
 CHAIN = "bench"
 SENDERS = 128

@@ -38,7 +38,7 @@ from ledger.transactions import (
 )
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
-from proofs.bls import BlsSigner
+from proofs.bls.signatures import BlsSigner
 
 CHAIN = "bench"
 START_S = 1_700_000_000

@@ -16,7 +16,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from proofs import bls, slot_tree
+from proofs import slot_tree
+from proofs.bls import signatures as bls
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import PieceRow, PieceTree, commit_block
 from proofs.merkle_proof import prove, verify

@@ -20,7 +20,7 @@ from cli.output import invalid, note, printable, usage
 if TYPE_CHECKING:
     from cli.keystore import Keystore
     from merkledag.ed25519 import Ed25519Signer
-    from proofs.bls import BlsSigner
+    from proofs.bls.signatures import BlsSigner
     from storage_node.blockstore.ballast import Ballast
     from storage_node.blockstore.store import Store
     from storage_node.gc_home import Collector
@@ -251,7 +251,7 @@ class Home:
     def bls_signer(self, name: str = BEACON_KEY) -> BlsSigner:
         """The BLS signer of key `name`; the beacon key is made on first use."""
         from cli.keystore import BLS12_381
-        from proofs.bls import BlsSigner
+        from proofs.bls.signatures import BlsSigner
 
         store = self.keystore()
         if name == BEACON_KEY and not store.has(BEACON_KEY):

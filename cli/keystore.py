@@ -67,7 +67,7 @@ def public_text(kind: str, seed: bytes) -> str:
         from merkledag.peer import peer_text
 
         return peer_text(Ed25519Signer.from_seed(seed).public_key)
-    from proofs.bls import BlsSigner
+    from proofs.bls.signatures import BlsSigner
 
     return BlsSigner.from_seed(seed).public_key.hex()
 

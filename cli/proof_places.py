@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ledger.engine.verdict import About
     from ledger.engine.views import DealView
     from proofs.challenge import Challenge
+    from proofs.erasure.manifest import Manifest
     from proofs.kinds import ProofKind
     from proofs.kzg.blob_commitments import BlobCommitments
-    from proofs.manifest import Manifest
     from proofs.walk import ShownUnit
 
 MAX_DEALS: Final = 100
@@ -311,8 +311,8 @@ async def _deals(client: LedgerClient, about: About) -> list[DealView]:
 
 async def _manifest(view: DealView, get: Get) -> tuple[Manifest | None, list[bytes]]:
     """A deal's manifest and its own blocks; None where it cannot be had or is none."""
+    from proofs.erasure.manifest import decode_manifest
     from proofs.errors import ProofsError
-    from proofs.manifest import decode_manifest
 
     own: list[bytes] = []
 

@@ -41,7 +41,7 @@ from ledger.store import Store, Writes
 from ledger.transactions import is_proof
 from ledger.views import Queries
 from ledger.views_governance import GovernanceQueries
-from proofs import beacon
+from proofs.beacon import chain as beacon
 from proofs.errors import InvalidBeacon
 
 HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(

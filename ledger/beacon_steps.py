@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from proofs import beacon
+from proofs.beacon import chain as beacon
 
 MAX_REMEMBERED_STEPS = 4  # a signature costs milliseconds; an engine verifies the next one ahead
 
@@ -23,7 +23,7 @@ class RememberingBeacons:
     def verify_step(
         self, public_key: bytes, chain_id: str, height: int, previous: bytes, signature: bytes
     ) -> bytes:
-        """As `proofs.beacon.verify_step`. May run in another thread."""
+        """As `proofs.beacon.chain.verify_step`. May run in another thread."""
         value = self._ahead.get((public_key, chain_id, height, previous, signature))
         if value is None:
             return self._verify_step(public_key, chain_id, height, previous, signature)

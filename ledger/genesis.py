@@ -149,7 +149,7 @@ class Genesis(Wire):
 
     def validated(self) -> Genesis:
         """Itself, every bound and the BLS key's proof of possession checked; raises InvalidGenesis."""
-        from proofs import bls  # loads a pairing library, which only a chain's start needs
+        from proofs.bls import signatures as bls  # loads a pairing library, which only a chain's start needs
 
         try:
             self.check()

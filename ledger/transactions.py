@@ -244,7 +244,7 @@ class _Envelope(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Beacon(Wire):
-    """The head of every block: the proposer's BLS signature over `proofs.beacon.message` of its height."""
+    """The head of every block: its proposer's BLS signature over `proofs.beacon.chain.message`."""
 
     chain: Annotated[str, CHAIN]
     height: Uint

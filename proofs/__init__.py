@@ -2,7 +2,6 @@
 
 Read in this order: `kinds` and `commitment` (blocks and pieces), `slot_tree` (datasets), `challenge` (what is
 drawn), `walk` (from a dataset's root to what is drawn, for prover and verifier), `merkle_proof`, the package
-`kzg`, `proof` (the verifier of any kind), `audit` (proofs between two people); then `erasure`, `manifest` and
-`erasure_groups`; then `bls12_381` (the curve's points as bytes), `bls`, `beacon` and `beacon_seeds`. The
-package `piece_cid` is Filecoin's. The bytes are specified in docs/proofs.md.
+`kzg`, `proof` (the verifier of any kind), `audit` (proofs between two people). The packages `erasure`, `bls`
+and `beacon` name their own order; `piece_cid` is Filecoin's. The bytes are specified in docs/proofs.md.
 """

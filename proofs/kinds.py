@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from merkledag.block import MAX_BLOCK_BYTES
 from proofs import tags
-from proofs.bls12_381 import G1_BYTES
+from proofs.bls.points import G1_BYTES
 from proofs.kzg.field import DATA_BYTES, ELEMENTS
 
 

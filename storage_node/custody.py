@@ -14,9 +14,9 @@ from ledger.transactions import PieceCommitment
 from merkledag import multihash
 from merkledag.cid import CID
 from proofs.commitment import PieceRow, SumNode
+from proofs.erasure.manifest import Manifest
 from proofs.errors import BlockChanged
 from proofs.kinds import ProofKind
-from proofs.manifest import Manifest
 from storage_node import piece_file
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.duties import ShardKey

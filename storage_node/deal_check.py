@@ -19,9 +19,9 @@ from merkledag.codecs import RAW, links
 from merkledag.errors import MerkledagError, UnsupportedCodec
 from merkledag.steps import arun
 from proofs.commitment import PieceRow, PieceTree, commit_block
-from proofs.erasure import encode_group
+from proofs.erasure.code import encode_group
+from proofs.erasure.manifest import Group, Manifest, decode_manifest
 from proofs.errors import ProofsError
-from proofs.manifest import Group, Manifest, decode_manifest
 from storage_node.custody import ShardTerms
 from storage_node.errors import UploadRefused
 from storage_node.kzg_rows import Committer

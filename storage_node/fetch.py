@@ -13,8 +13,8 @@ from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.errors import MerkledagError
 from merkledag.steps import arun, inline
+from proofs.erasure.manifest import decode_manifest
 from proofs.errors import ProofsError, UndecodableGroup
-from proofs.manifest import decode_manifest
 from storage_node.behind import Behind
 from storage_node.errors import BlockNotFound
 from storage_node.kin import Kin

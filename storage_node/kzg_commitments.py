@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
-from proofs.bls12_381 import G1_BYTES
+from proofs.bls.points import G1_BYTES
 from proofs.kzg.blob_commitments import BlobCommitments
 from storage_node.commitments import key_of
 from storage_node.meta import Meta, Table

@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from merkledag.cid import CID
-from proofs.manifest import Manifest
+from proofs.erasure.manifest import Manifest
 
 MAX_SHELVED_ROWS = 1_000_000
 

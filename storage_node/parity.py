@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from merkledag import multihash
-from proofs.erasure_groups import encode_plan
-from proofs.manifest import Plan
+from proofs.erasure.groups import encode_plan
+from proofs.erasure.manifest import Plan
 from storage_node.blockstore.interface import BlockClass, Blockstore
 
 # Parity made before it is stored: what is in memory is this many bytes and what is encoded together.

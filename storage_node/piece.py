@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from proofs.commitment import PieceRow, PieceTree
+from proofs.erasure.manifest import Manifest
 from proofs.kinds import ProofKind
-from proofs.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def piece_layout(manifest_blocks: Sequence[bytes], manifest: Manifest, shard: in
     """The layout of shard ``shard``; ``manifest_blocks`` are the manifest's own multihashes, in decoding
     order.
 
-    Same order as `proofs.manifest.metadata_piece`.
+    Same order as `proofs.erasure.manifest.metadata_piece`.
     """
     meta = dict.fromkeys([*manifest_blocks, *manifest.interior])
     return PieceLayout(tuple(meta), tuple(multihash for multihash, _ in manifest.piece(shard)))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from merkledag.errors import MerkledagError
 from merkledag.steps import Want, drive
+from proofs.erasure.manifest import decode_manifest
 from proofs.errors import ProofsError
 from proofs.kinds import ProofKind
-from proofs.manifest import decode_manifest
 from storage_node import piece_file
 from storage_node.blockstore.interface import Blockstore
 from storage_node.errors import CorruptStore

@@ -17,8 +17,7 @@ from ledger.rules_providers import price_floor
 from ledger.transactions import CreateDeal, PieceCommitment
 from merkledag.cid import CID
 from proofs.commitment import HASH_BYTES, PieceTree
-from proofs.kinds import ProofKind
-from proofs.manifest import (
+from proofs.erasure.manifest import (
     Manifest,
     Plan,
     build_manifest,
@@ -27,6 +26,7 @@ from proofs.manifest import (
     metadata_piece,
     plan,
 )
+from proofs.kinds import ProofKind
 from storage_node.blockstore.interface import BlockClass, Blockstore
 from storage_node.errors import IncompleteDag, PlacementFailed
 from storage_node.kzg_rows import BLOB_S, KzgRows

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from proofs.erasure_groups import GroupRestore
-from proofs.manifest import Manifest
+from proofs.erasure.groups import GroupRestore
+from proofs.erasure.manifest import Manifest
 
 # Asks for one share's block by multihash; None when nobody has it.
 GetShare = Callable[[int, bytes], Awaitable[bytes | None]]

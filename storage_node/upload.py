@@ -16,8 +16,8 @@ from merkledag.car import CarDecoder, CarHeader
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
 from merkledag.steps import Steps, Want, inline
+from proofs.erasure.manifest import Manifest, decode_manifest
 from proofs.errors import ProofsError
-from proofs.manifest import Manifest, decode_manifest
 from storage_node.errors import UploadRefused
 from storage_node.piece import PieceLayout, piece_layout
 from storage_node.wire import MAX_PIECE_BLOCKS, ShardPhase, ShardState

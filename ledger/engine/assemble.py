@@ -25,7 +25,7 @@ from ledger.transactions import decode_beacon
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.ed25519 import Signer
-from proofs import beacon as beacon_chain
+from proofs.beacon import chain as beacon_chain
 
 
 @dataclass(frozen=True, slots=True)

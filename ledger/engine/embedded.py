@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class BeaconSigner(Protocol):
-    """Whoever can sign with the operator's BLS key (`proofs.bls.BlsSigner`)."""
+    """Whoever can sign with the operator's BLS key (`proofs.bls.signatures.BlsSigner`)."""
 
     def sign(self, message: bytes) -> bytes:
         """96 bytes."""

@@ -20,7 +20,7 @@ from ledger.records import DatasetRecord, DealRecord, ProposerRecord, Record, Sh
 from ledger.rules_datasets import Clock
 from ledger.transactions import Answer, Prove, Transaction
 from merkledag.peer import peer_text
-from proofs import beacon
+from proofs.beacon import chain as beacon
 from proofs.challenge import Challenge, period_seed, spot_seed
 from proofs.errors import InvalidBeacon, InvalidProof
 from proofs.proof import verify

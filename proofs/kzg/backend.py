@@ -2,7 +2,7 @@
 
 Three agree on every byte and every verdict: arkworks (the default), ckzg (commits faster where it can be
 imported) and py_ecc (the reference, a minute for a blob). What any of them would take too lightly is refused
-here or in `bls12_381` before it is asked.
+here or in `points` before it is asked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from merkledag.multihash import Buffer
-from proofs.bls12_381 import G1_BYTES, is_canonical
+from proofs.bls.points import G1_BYTES, is_canonical
 from proofs.kzg.blobs import field_elements
 from proofs.kzg.field import SCALAR_BYTES, is_scalar
 from proofs.kzg.polynomial import divide

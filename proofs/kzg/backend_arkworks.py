@@ -1,6 +1,6 @@
 """KZG by arkworks (py_arkworks_bls12381); import it through `backend`.
 
-Holes of 0.5.0, and what closes each: any bytes under the infinity flag are infinity (`bls12_381.is_canonical`
+Holes of 0.5.0, and what closes each: any bytes under the infinity flag are infinity (`points.is_canonical`
 comes first); a sum over lists of unequal length drops the tail (`well_formed`; `_sum`); an
 empty product of pairings is true (here it always has two); the constructors named unchecked are given the
 setup's points alone, whose bytes have a known hash.
@@ -14,7 +14,7 @@ from typing import Any
 
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
-from proofs.bls12_381 import R
+from proofs.bls.points import R
 from proofs.kzg.backend import CurveBackend, Opening
 from proofs.kzg.field import SCALAR_BYTES, bit_reversed
 from proofs.kzg.setup import TAU_G2, Setup

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from proofs import bls_py_ecc  # noqa: F401  first, for it puts back the recursion limit that py_ecc raises
+from proofs.bls import backend_py_ecc  # noqa: F401  first, for it puts back the recursion limit that py_ecc raises
 
 # isort: split
 from py_ecc.bls.g2_primitives import G1_to_pubkey, pubkey_to_G1, signature_to_G2, subgroup_check
@@ -16,7 +16,7 @@ from py_ecc.fields import optimized_bls12_381_FQ as FQ
 from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12
 from py_ecc.optimized_bls12_381 import G1, G2, Z1, add, final_exponentiate, multiply, neg, pairing
 
-from proofs.bls12_381 import G1_BYTES, R
+from proofs.bls.points import G1_BYTES, R
 from proofs.kzg.backend import CurveBackend, Opening
 from proofs.kzg.field import bit_reversed
 from proofs.kzg.setup import TAU_G2, Setup

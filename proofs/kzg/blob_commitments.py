@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from merkledag.block import MAX_BLOCK_BYTES
 from merkledag.multihash import Buffer
-from proofs.bls12_381 import G1_BYTES
+from proofs.bls.points import G1_BYTES
 from proofs.commitment import PieceRow, fold, proof_root, unit_hash
 from proofs.kinds import ProofKind
 from proofs.kzg.backend import Backend

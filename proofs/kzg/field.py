@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar
 
-from proofs.bls12_381 import R
+from proofs.bls.points import R
 
 _T = TypeVar("_T")
 

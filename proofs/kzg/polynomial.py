@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from operator import mul
 
 from merkledag.multihash import Buffer
-from proofs.bls12_381 import R
+from proofs.bls.points import R
 from proofs.kzg.blobs import spread
 from proofs.kzg.field import ELEMENTS, domain, domain_index, inverses, is_scalar
 

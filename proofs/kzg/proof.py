@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from merkledag import dag_cbor
 from merkledag.multihash import Buffer
 from proofs import tags, walk
-from proofs.bls12_381 import G1_INFINITY, R
+from proofs.bls.points import G1_INFINITY, R
 from proofs.challenge import Challenge
 from proofs.commitment import PieceRow
 from proofs.errors import BlockChanged, InvalidProof

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from proofs.bls12_381 import G1_BYTES, G2_BYTES, compressed
+from proofs.bls.points import G1_BYTES, G2_BYTES, compressed
 from proofs.errors import DamagedSetup
 from proofs.kzg.field import ELEMENTS
 

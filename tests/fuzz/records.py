@@ -26,8 +26,8 @@ from merkledag.errors import MerkledagError
 from merkledag.peer import peer_cid
 from merkledag.rfc3339 import parse as moment
 from merkledag.steps import Buffer, run
+from proofs.erasure.manifest import build_manifest, decode_manifest, encode_manifest, plan
 from proofs.errors import InvalidManifest
-from proofs.manifest import build_manifest, decode_manifest, encode_manifest, plan
 from tests.fuzz import mutations, oracle_pb, oracles
 from tests.fuzz.target import Refused, Target, Unsure
 
@@ -272,7 +272,7 @@ def oracle_transaction(raw: bytes) -> Any:
 
 @functools.cache
 def a_genesis() -> Genesis:
-    from proofs.bls import BlsSigner
+    from proofs.bls.signatures import BlsSigner
 
     signer = BlsSigner.from_seed(b"\5" * 32)
     return Genesis.make(

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import pytest
 
-from proofs import bls
+from proofs.bls import signatures as bls
 
 MAX_BEACONS = 20_000
 

@@ -16,7 +16,7 @@ from ledger.result import Code
 from ledger.state_tree import verify
 from ledger.store import MemoryRows
 from ledger.transactions import Accept, Beacon, Prove, Register, Transaction, Transfer, decode, sign
-from proofs import bls
+from proofs.bls import signatures as bls
 from proofs.errors import InvalidBeacon
 from tests.ledger.world import (
     CHAIN,

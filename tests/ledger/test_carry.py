@@ -18,7 +18,7 @@ from ledger.rules_spot import challenge_of
 from ledger.store import MemoryStore
 from ledger.transactions import Accept, Answer, Beacon, Body, Spot, Transaction, Transfer, sign
 from merkledag.cid import CID
-from proofs.bls import BlsSigner
+from proofs.bls.signatures import BlsSigner
 from tests.ledger.world import FAR_S, FEE, Piece, World, answer, key, kinds, last, seed, signer
 
 NEW = "new-chain"

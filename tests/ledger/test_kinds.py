@@ -18,7 +18,7 @@ from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Answer, Beacon, CreateDeal, PieceCommitment, Prove, Spot, Transfer
 from merkledag import dag_cbor
 from merkledag.cid import CID
-from proofs.bls12_381 import G1_INFINITY
+from proofs.bls.points import G1_INFINITY
 from proofs.challenge import Challenge
 from proofs.commitment import EMPTY
 from proofs.errors import InvalidProof

@@ -12,8 +12,8 @@ from ledger.application import BlockResult
 from ledger.rules_datasets import Clock
 from ledger.transactions import Spot
 from merkledag.cid import CID
-from proofs import beacon
-from proofs.beacon_seeds import past_period, past_spot
+from proofs.beacon import chain as beacon
+from proofs.beacon.seeds import past_period, past_spot
 from tests.ledger.world import CHAIN, PARAMS, World, beacon_signer, key
 
 

@@ -17,8 +17,8 @@ from ledger.genesis import HOLD
 from ledger.ingest import memory_store
 from ledger.records import ProposerRecord
 from ledger.transactions import Beacon, Register, Spot, Transfer
-from proofs import beacon
-from proofs.bls import BlsSigner
+from proofs.beacon import chain as beacon
+from proofs.bls.signatures import BlsSigner
 from tests.ledger.world import CHAIN, Piece, World, all_of, beacon_signer, genesis, key, seed
 
 RIVALS = ("operator", "second", "third")

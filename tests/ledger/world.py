@@ -36,7 +36,7 @@ from ledger.views_datasets import DatasetInfo
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
 from proofs import merkle_proof
-from proofs.bls import BlsSigner
+from proofs.bls.signatures import BlsSigner
 from proofs.challenge import Challenge
 from proofs.commitment import EMPTY, PieceTree
 from proofs.kinds import ProofKind

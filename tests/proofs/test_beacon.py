@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from proofs import beacon
-from proofs.beacon import message, next_value, values, verify_history, verify_step
-from proofs.bls import BlsSigner
+from proofs.beacon import chain as beacon
+from proofs.beacon.chain import message, next_value, values, verify_history, verify_step
+from proofs.bls.signatures import BlsSigner
 from proofs.errors import InvalidBeacon
 from tests.proofs.simple_files import next_beacon
 from tests.proofs.simple_verifier import No

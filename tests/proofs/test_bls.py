@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from proofs.bls import Backend, BlsSigner, backend, secret_from_seed, verify, verify_possession
-from proofs.bls12_381 import P, R, is_canonical
+from proofs.bls.points import P, R, is_canonical
+from proofs.bls.signatures import Backend, BlsSigner, backend, secret_from_seed, verify, verify_possession
 
 FAST, REFERENCE = backend("arkworks"), backend("py_ecc")
 BOTH = pytest.mark.parametrize("using", [FAST, REFERENCE], ids=lambda using: str(using.NAME))
@@ -170,7 +170,8 @@ def test_the_secret_is_not_shown() -> None:
 
 def test_nothing_slow_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys, proofs.bls, proofs.beacon, proofs.erasure, proofs.manifest, proofs.merkle_proof\n"
+        "import sys, proofs.bls.signatures, proofs.beacon.chain, proofs.merkle_proof\n"
+        "import proofs.erasure.code, proofs.erasure.manifest\n"
         "slow = {'py_ecc', 'py_arkworks_bls12381', 'zfec', 'multiformats', 'blake3'} & set(sys.modules)\n"
         "sys.exit(len(slow))"
     )
@@ -183,7 +184,7 @@ def test_the_canonical_form_is_only_about_form() -> None:
 
 
 def test_the_reference_leaves_the_recursion_limit_alone() -> None:
-    code = "import sys; before = sys.getrecursionlimit(); from proofs import bls_py_ecc as b; "
+    code = "import sys; before = sys.getrecursionlimit(); from proofs.bls import backend_py_ecc as b; "
     code += "assert sys.getrecursionlimit() == before, sys.getrecursionlimit(); "
     code += "sig = b.sign(5, b'message', b'tag'); "
     code += "assert b.holds([b.statement(b.public_key(5), b'message', sig, b'tag')], [1])"

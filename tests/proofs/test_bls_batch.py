@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
-from proofs import bls, bls_arkworks
-from proofs.bls import Backend, BlsSigner, Signed, backend, count_valid, verify
-from proofs.bls12_381 import R
+from proofs.bls import backend_arkworks
+from proofs.bls import signatures as bls
+from proofs.bls.points import R
+from proofs.bls.signatures import Backend, BlsSigner, Signed, backend, count_valid, verify
 
 FAST, REFERENCE = backend("arkworks"), backend("py_ecc")
 BOTH = pytest.mark.parametrize("using", [FAST, REFERENCE], ids=lambda using: str(using.NAME))
@@ -64,13 +65,13 @@ def one_by_one(batch: list[Signed]) -> int:
 
 def test_sound_ones_take_one_check_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     products: list[int] = []
-    holds = bls_arkworks.holds
+    holds = backend_arkworks.holds
 
-    def counted(statements: list[bls_arkworks.Statement], weights: list[int]) -> bool:
+    def counted(statements: list[backend_arkworks.Statement], weights: list[int]) -> bool:
         products.append(len(statements))
         return holds(statements, weights)
 
-    monkeypatch.setattr(bls_arkworks, "holds", counted)
+    monkeypatch.setattr(backend_arkworks, "holds", counted)
     batch = many(40)
     assert count_valid(batch) == 40
     assert products == [40]
@@ -141,9 +142,9 @@ def test_points_of_small_order_are_refused_although_a_pairing_may_not_see_them(s
     one = signed(ALICE, b"message")
     small_1, small_2 = (SMALL_G1, SMALL_G2) if sign == 1 else (-SMALL_G1, -SMALL_G2)
     key = G1Point.from_compressed_bytes(one.public_key) + small_1
-    sound = bls_arkworks.statement(*one, bls.SIGN_DST)
+    sound = backend_arkworks.statement(*one, bls.SIGN_DST)
     assert sound is not None
-    assert bls_arkworks.holds([sound._replace(key=key)], [1])
+    assert backend_arkworks.holds([sound._replace(key=key)], [1])
     odd_key = bytes(key.to_compressed_bytes())
     odd_signature = moved(one, small_2).signature
     assert odd_signature != one.signature

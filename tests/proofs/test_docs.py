@@ -9,9 +9,11 @@ import pytest
 
 from ledger.engine import proof_file
 from merkledag.block import MAX_BLOCK_BYTES
-from proofs import audit, challenge, commitment, erasure, manifest, slot_tree
+from proofs import audit, challenge, commitment, slot_tree
 from proofs.challenge import Challenge, detection
 from proofs.commitment import EMPTY, MAX_SUM, SumNode
+from proofs.erasure import code as erasure
+from proofs.erasure import manifest
 from proofs.kinds import ProofKind
 from proofs.kzg.blobs import BLOB_BYTES
 

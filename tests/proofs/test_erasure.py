@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import pytest
 
 from merkledag.multihash import Buffer
-from proofs import erasure, rs_tables
-from proofs.erasure import Backend, backend, encode_group, restore_shares
+from proofs.erasure import backend_tables
+from proofs.erasure import code as erasure
+from proofs.erasure.code import Backend, backend, encode_group, restore_shares
 from proofs.errors import UndecodableGroup
 
 TABLES = backend("tables")
@@ -141,15 +142,15 @@ def test_shares_of_another_group_are_refused(shares: dict[int, bytes]) -> None:
 
 
 def test_the_backend_is_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert backend("tables") is rs_tables
+    assert backend("tables") is backend_tables
     with pytest.raises(ValueError, match="no erasure backend"):
         backend("other")
     backend.cache_clear()
     monkeypatch.setitem(sys.modules, "zfec", None)
-    monkeypatch.delitem(sys.modules, "proofs.rs_zfec", raising=False)
-    monkeypatch.delattr("proofs.rs_zfec", raising=False)
+    monkeypatch.delitem(sys.modules, "proofs.erasure.backend_zfec", raising=False)
+    monkeypatch.delattr("proofs.erasure.backend_zfec", raising=False)
     try:
-        assert erasure.backend() is rs_tables
+        assert erasure.backend() is backend_tables
         with pytest.raises(ImportError):
             backend("zfec")
     finally:

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from merkledag import multihash
 from merkledag.cid import CID
-from proofs import rs_tables
-from proofs.erasure import Backend, backend, encode_group, encode_joined, restore_joined, restore_shares
-from proofs.erasure_groups import (
+from proofs.erasure import backend_tables
+from proofs.erasure.code import Backend, backend, encode_group, encode_joined, restore_joined, restore_shares
+from proofs.erasure.groups import (
     BATCH_BYTES,
     BATCH_GROUPS,
     GroupRestore,
     encode_plan,
     restore_groups,
 )
+from proofs.erasure.manifest import Manifest, build_manifest, plan
+from proofs.erasure.room import Room
 from proofs.errors import UndecodableGroup
-from proofs.manifest import Manifest, build_manifest, plan
-from proofs.room import Room
 
 ROOT = CID.of(b"content")
 
@@ -130,12 +130,12 @@ def test_both_backends_restore_the_same_of_large_codes(k: int, m: int) -> None:
         assert restored == [shares[index] for index in lost[:4]]
 
 
-@pytest.mark.parametrize("k", [1, rs_tables._MANY - 1, rs_tables._MANY, 20])
+@pytest.mark.parametrize("k", [1, backend_tables._MANY - 1, backend_tables._MANY, 20])
 def test_the_built_in_backend_works_in_slices(k: int) -> None:
     """Blocks end within, with and behind a slice; by tables and by Horner's rule, all as zfec."""
     zfec = pytest.importorskip("zfec")
     rng = random.Random(k)
-    edge = rs_tables._SLICE_BYTES
+    edge = backend_tables._SLICE_BYTES
     blocks = [rng.randbytes(rng.choice([0, 5, edge - 1, edge, edge + 1])) for _ in range(k - 1)]
     blocks = [*blocks, rng.randbytes(2 * edge + 77)]
     padded = tuple(block.ljust(2 * edge + 77, b"\0") for block in blocks)
@@ -164,13 +164,13 @@ def test_only_what_is_lost_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [bytes([n]) * 50 for n in range(4)]
     shares = dict(enumerate([*blocks, *encode_group(4, 8, blocks)]))
     rows: list[int] = []
-    plain = rs_tables.combine
+    plain = backend_tables.combine
 
     def counting(given_: list[bytes], factors: list[tuple[int, ...]], length: int) -> list[bytes]:
         rows.append(len(factors))
         return plain(given_, factors, length)
 
-    monkeypatch.setattr(rs_tables, "combine", counting)
+    monkeypatch.setattr(backend_tables, "combine", counting)
     kept = {index: shares[index] for index in (0, 5, 6, 7)}
     tables: Backend = backend("tables")
     for wanted in (1, 4):

@@ -15,10 +15,9 @@ from merkledag.block import MAX_BLOCK_BYTES, Block
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR, DAG_PB
 from merkledag.steps import run
-from proofs.erasure import encode_group, restore_shares
-from proofs.errors import InvalidManifest
-from proofs.hash_table import HashTable
-from proofs.manifest import (
+from proofs.erasure.code import encode_group, restore_shares
+from proofs.erasure.hash_table import HashTable
+from proofs.erasure.manifest import (
     MAX_MANIFEST_BLOCK_BYTES,
     PART_ROWS,
     Group,
@@ -30,6 +29,7 @@ from proofs.manifest import (
     metadata_piece,
     plan,
 )
+from proofs.errors import InvalidManifest
 
 CONTENT = CID.of(b"content", DAG_PB)
 

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from merkledag import dag_cbor, multihash
-from proofs import beacon, slot_tree
-from proofs.bls import BlsSigner
+from proofs import slot_tree
+from proofs.beacon import chain as beacon
+from proofs.bls.signatures import BlsSigner
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import (
     PieceRow,

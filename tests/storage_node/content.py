@@ -16,7 +16,7 @@ from merkledag.codecs import RAW
 from merkledag.directory import DirEntry, build_directory
 from merkledag.profile import ImportProfile
 from proofs.commitment import PieceTree, commit_block
-from proofs.manifest import Manifest, build_manifest, encode_manifest, metadata_piece, plan
+from proofs.erasure.manifest import Manifest, build_manifest, encode_manifest, metadata_piece, plan
 from storage_node.blockstore.interface import Blockstore
 from storage_node.blockstore.store import Store, open_store
 from storage_node.parity import make_parity

@@ -29,7 +29,7 @@ from ledger.genesis import DEMO_PARAMS, HOLD, Genesis, Params
 from ledger.transactions import Transfer
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
-from proofs.bls import BlsSigner
+from proofs.bls.signatures import BlsSigner
 from storage_node.blockstore.store import Store
 from storage_node.commitments import Commitments
 from storage_node.endpoints import open_session

@@ -11,7 +11,7 @@ import pytest
 from ledger.genesis import HOLD
 from ledger.transactions import Ask, CreateDeal, PieceCommitment, Register
 from merkledag.cid import CID
-from proofs.manifest import Manifest, build_manifest, encode_manifest, metadata_piece
+from proofs.erasure.manifest import Manifest, build_manifest, encode_manifest, metadata_piece
 from storage_node.blockstore.interface import BlockClass
 from storage_node.deal_check import DealCheck, check_deal, merkle_commit
 from storage_node.errors import BlockNotFound

@@ -20,7 +20,7 @@ from ledger.engine.wal import SEGMENT_BYTES, Fault, no_fault
 from ledger.genesis import DEMO_PARAMS, HOLD, Genesis
 from ledger.transactions import Body, Transaction, Transfer, sign
 from merkledag.ed25519 import Ed25519Signer
-from proofs.bls import BlsSigner
+from proofs.bls.signatures import BlsSigner
 
 CHAIN = "engine-test"
 START_S = 1_700_000_000

@@ -17,8 +17,8 @@ from ledger.engine.blocks import node_cid
 from ledger.engine.errors import InvalidArchive, ReplayMismatch
 from ledger.engine.storage import LedgerStorage
 from ledger.transactions import Beacon
-from proofs import bls
-from proofs.beacon import next_value
+from proofs.beacon.chain import next_value
+from proofs.bls import signatures as bls
 from tests.ledger.world import CHAIN, START_S, beacon_signer, genesis, key, signer
 
 BLOCKS = 6

@@ -7,7 +7,7 @@ from ledger.errors import InvalidTransaction
 from ledger.result import Code
 from ledger.transactions import Transaction
 from merkledag.cid import CID
-from proofs import beacon
+from proofs.beacon import chain as beacon
 from tests.ledger.naive import governance, offers, periods, spots
 from tests.ledger.naive.kinds import KINDS
 from tests.ledger.naive.state import Place, Plain

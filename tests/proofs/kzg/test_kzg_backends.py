@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
-from proofs.bls12_381 import is_canonical
+from proofs.bls.points import is_canonical
 from proofs.kzg.backend import Backend, backend
 from proofs.kzg.backend_ckzg import CkzgBackend
 from proofs.kzg.blobs import eip4844_blob

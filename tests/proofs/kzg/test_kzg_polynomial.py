@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofs import bls12_381
+from proofs.bls import points
 from proofs.kinds import ProofKind
 from proofs.kzg import field, polynomial
 from proofs.kzg.blobs import BLOB_BYTES, blobs_of, eip4844_blob, field_elements
@@ -32,7 +32,7 @@ COEFFICIENTS = coefficients_of(VALUES)
 
 def test_the_numbers_are_those_of_eip_4844() -> None:
     # BLS_MODULUS; the roots are the powers of 7 ** ((r - 1) / 4096), in bit-reversed order.
-    assert bls12_381.R == R
+    assert points.R == R
     assert pow(OMEGA, N // 2, R) == R - 1
     assert list(field.domain()) == [root(i) for i in range(N)]
     assert len(set(field.domain())) == N

@@ -8,7 +8,7 @@ import json
 import pytest
 from py_arkworks_bls12381 import GT, G1Point, G2Point, Scalar
 
-from proofs.bls12_381 import compressed
+from proofs.bls.points import compressed
 from proofs.errors import DamagedSetup
 from proofs.kzg.backend import backend
 from proofs.kzg.setup import SETUP_SHA256, TAU_G2, Setup, ceremony_text

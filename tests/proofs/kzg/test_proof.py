@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from merkledag import dag_cbor
 from proofs import proof as any_proof
 from proofs import slot_tree
-from proofs.bls12_381 import G1_INFINITY, R
+from proofs.bls.points import G1_INFINITY, R
 from proofs.challenge import Challenge
 from proofs.commitment import PieceTree
 from proofs.errors import BlockChanged, InvalidProof, ViewMismatch

@@ -10,7 +10,7 @@ import pytest
 
 from merkledag import dag_cbor
 from proofs import walk
-from proofs.bls12_381 import R
+from proofs.bls.points import R
 from proofs.challenge import Challenge, period_seed
 from proofs.commitment import PieceRow
 from proofs.errors import BlockChanged

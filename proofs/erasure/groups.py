@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from merkledag import multihash
 from merkledag.multihash import Buffer
-from proofs.erasure import encode_joined, restore_joined, restore_shares
+from proofs.erasure.code import encode_joined, restore_joined, restore_shares
+from proofs.erasure.manifest import Group, Manifest, Plan
+from proofs.erasure.room import Room
 from proofs.errors import UndecodableGroup
-from proofs.manifest import Group, Manifest, Plan
-from proofs.room import Room
 
 # Small groups are coded together: at most as many, and so many bytes of all their shares. (Where what is
 # made for a call is larger, the allocator returns it to the system each time.)

@@ -23,9 +23,9 @@ from merkledag.errors import DecodeError, LimitExceeded
 from merkledag.multihash import IDENTITY, SHA2_256
 from merkledag.steps import Buffer, Steps, Want
 from proofs.commitment import MAX_MULTIHASH_BYTES
-from proofs.erasure import MAX_SHARES, check_code
+from proofs.erasure.code import MAX_SHARES, check_code
+from proofs.erasure.hash_table import HashTable
 from proofs.errors import InvalidManifest
-from proofs.hash_table import HashTable
 
 KIND = "holdfast/manifest"
 VERSION = 1

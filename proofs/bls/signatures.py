@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from proofs import tags
-from proofs.bls12_381 import G1_BYTES, G1_INFINITY, G2_BYTES, R, is_canonical
+from proofs.bls.points import G1_BYTES, G1_INFINITY, G2_BYTES, R, is_canonical
 
 SEED_BYTES = 32
 PUBLIC_KEY_BYTES = G1_BYTES
@@ -52,15 +52,15 @@ def backend(name: str | None = None) -> Backend:
         raise ValueError(f"no BLS backend {name!r}; there are arkworks and py_ecc")
     if name != "py_ecc":
         try:
-            from proofs import bls_arkworks
+            from proofs.bls import backend_arkworks
         except ImportError:
             if name is not None:
                 raise
         else:
-            return bls_arkworks
-    from proofs import bls_py_ecc
+            return backend_arkworks
+    from proofs.bls import backend_py_ecc
 
-    return bls_py_ecc
+    return backend_py_ecc
 
 
 class BlsSigner:

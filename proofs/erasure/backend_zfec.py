@@ -9,7 +9,7 @@ from typing import Any
 import zfec
 
 from merkledag.multihash import Buffer
-from proofs.room import Room
+from proofs.erasure.room import Room
 
 NAME = "zfec"
 
@@ -44,7 +44,7 @@ def _pad(blocks: Sequence[Buffer], length_bytes: int, room: Room) -> tuple[Buffe
 
 
 def encode(k: int, m: int, blocks: Sequence[Buffer], length_bytes: int, room: Room) -> list[bytes]:
-    """As `rs_tables.encode`; `room` is kept by the caller for the next call."""
+    """As `backend_tables.encode`; `room` is kept by the caller for the next call."""
     shares: list[bytes] = _encoder(k, m).encode(_pad(blocks, length_bytes, room), tuple(range(k, m)))
     return shares
 
@@ -57,7 +57,7 @@ def restore(
     length_bytes: int,
     room: Room,
 ) -> list[bytes]:
-    """As `rs_tables.restore`. zfec makes all lost data shares where there are any, and parity of those."""
+    """As that of `backend_tables`. zfec makes all lost data shares where there are any; parity of those."""
     # zfec wants each data share at its own place and parity in the gaps; then a gap's place gets its block.
     parity = iter(sorted(index for index in shares if index >= k))
     order = [index if index in shares else next(parity) for index in range(k)]

@@ -14,15 +14,15 @@ from struct import Struct
 from typing import Protocol
 
 from merkledag.multihash import Buffer
-from proofs import rs_tables
+from proofs.erasure import backend_tables
+from proofs.erasure.room import Room
 from proofs.errors import UndecodableGroup
-from proofs.room import Room
 
 MAX_SHARES = 256
 
 
 class Backend(Protocol):
-    """One implementation of the code; all of them make the same bytes. See `rs_tables` for the contracts."""
+    """One implementation of the code; all of them make the same bytes. Contracts: `backend_tables`."""
 
     NAME: str
 
@@ -49,13 +49,13 @@ def backend(name: str | None = None) -> Backend:
         raise ValueError(f"no erasure backend {name!r}; there are zfec and tables")
     if name != "tables":
         try:
-            from proofs import rs_zfec
+            from proofs.erasure import backend_zfec
         except ImportError:
             if name is not None:
                 raise
         else:
-            return rs_zfec
-    return rs_tables
+            return backend_zfec
+    return backend_tables
 
 
 def check_code(k: int, m: int) -> None:

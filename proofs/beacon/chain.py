@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
-from proofs import bls, tags
+from proofs import tags
+from proofs.bls import signatures as bls
 from proofs.challenge import MAX_CHAIN_ID_BYTES
 from proofs.commitment import HASH_BYTES, MAX_SUM
 from proofs.errors import InvalidBeacon
