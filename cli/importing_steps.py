@@ -136,13 +136,15 @@ class ChunkReader:
         self._open.add(handle)
         if not isinstance(chunker, FixedSize):
             yield from self.stream(_pieces(handle, size_bytes, path))
-        elif size_bytes > min(SMALL_BYTES, chunker.max_bytes):
+        elif min(size_bytes, chunker.max_bytes) > SMALL_BYTES:
             for offset in range(0, size_bytes, chunker.max_bytes):
                 length = min(chunker.max_bytes, size_bytes - offset)
                 yield Chunk(self._threads().submit(self._read_leaf, handle, length, offset, path), length)
             return handle
         else:
-            yield Chunk(self._read_leaf(handle, size_bytes, 0, path), size_bytes)
+            for offset in range(0, max(1, size_bytes), chunker.max_bytes):
+                length = min(chunker.max_bytes, size_bytes - offset)
+                yield Chunk(self._read_leaf(handle, length, offset, path), length)
         self.close(handle)
         return -1
 
