@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -38,11 +39,18 @@ SHARDS = 4
 PINNED = tree("pinned")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    done = run_python(MAKE, str(tmp_path))  # elsewhere, so that no file stays open here
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    done = run_python(MAKE, str(folder))  # elsewhere, so that no file stays open here
     assert done.returncode == 0, done.stderr
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def home(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole, tmp_path / "home")
+    return tmp_path / "home"
 
 
 def change(file: Path, how: Callable[[Any], object]) -> None:
