@@ -409,15 +409,15 @@ def test_on_a_terminal_it_shows_progress_and_can_be_interrupted(
         blocks = (os.urandom(1 << 20) for _ in range(256))
         store.put_many((multihash.digest(data), data) for data in blocks)
     env: dict[str, Any] = environment(holdfast.home)
-    code, seen = on_terminal(env, "repo", "backup", str(folder), interrupt_at=b" MiB of 256.0 MiB (")
+    code, seen = on_terminal(env, "repo", "backup", str(folder), interrupt_at=b" of 256.0 MiB (")
     assert code == 130, seen
-    assert re.search(rb"saved [0-9.]+ MiB of 256.0 MiB \([0-9]+ %\), [0-9.]+ [MG]iB/s", seen)
+    assert re.search(rb"saved [0-9.]+ of 256.0 MiB \([0-9]+ %\), [0-9.]+ [MG]iB/s", seen)
     assert b"the same command goes on from there" in seen
     code, seen = on_terminal(env, "repo", "backup", str(folder))
     assert code == 0, seen
     assert re.search(rb"saved [0-9TZa-f-]+: 256 blocks", seen)
     new = str(tmp_path / "new")
-    code, seen = on_terminal(env, "repo", "restore", str(folder), new, interrupt_at=b" MiB of 256.0 MiB (")
+    code, seen = on_terminal(env, "repo", "restore", str(folder), new, interrupt_at=b" of 256.0 MiB (")
     assert code == 130, seen
     code, seen = on_terminal(env, "repo", "restore", str(folder), new)
     assert code == 0, seen
