@@ -16,7 +16,14 @@ from ledger.engine.wal import sync_folder
 
 MAP_SIZE_BYTES = 64 << 30
 MAX_READERS = 512
-_DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
+# Whoever reads from a transaction in which an earlier read met damage is told that the transaction is bad.
+_DAMAGE = (
+    lmdb.BadTxnError,
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+)
 
 
 def explain(what: str, error: lmdb.Error | OSError) -> StoreError:

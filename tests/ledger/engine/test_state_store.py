@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from ledger import keys
 from ledger.application import Application, BlockInput, BlockResult, genesis_items
 from ledger.engine.errors import CorruptStore, EngineStopped
 from ledger.engine.pruned_rows import Pruned
+from ledger.engine.state_store import STATE, LmdbRows, Reading
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.stored import StoredBlock
 from ledger.engine.witness import Witness
@@ -171,3 +173,30 @@ def test_a_restored_state_is_that_of_its_block(tmp_path: Path) -> None:
         assert storage.pruned() == Pruned(app.height, app.height)
         storage.check_state()
         assert again.deals() == app.deals()
+
+
+def test_damage_is_named_by_every_read_that_meets_it(tmp_path: Path) -> None:
+    """The first read that meets a bad page spoils its transaction, and the next ones fail for that alone."""
+    environment = lmdb.open(str(tmp_path), max_dbs=1)
+    table = environment.open_db(STATE)
+    with environment.begin(write=True) as write:
+        for number in range(2000):
+            write.put(b"%d" % number, bytes(100), db=table)
+    page_bytes = environment.stat()["psize"]
+    environment.close()
+    file = tmp_path / "data.mdb"
+    raw = file.read_bytes()
+    pages = [raw[start : start + page_bytes] for start in range(0, len(raw), page_bytes)]
+    # The table's own pages hold many rows. A page's header has flags (2: a leaf), then where its free room begins.
+    of_rows = [page[10] & 2 and int.from_bytes(page[12:14], "little") > 64 for page in pages[2:]]
+    assert any(of_rows)
+    kept = [bytes(page_bytes) if hit else page for hit, page in zip(of_rows, pages[2:], strict=True)]
+    file.write_bytes(b"".join([*pages[:2], *kept]))
+    environment = lmdb.open(str(tmp_path), max_dbs=1)
+    reading = Reading(environment)
+    rows = LmdbRows(reading, environment.open_db(STATE, txn=reading.txn, create=False))
+    for _ in range(2):
+        with pytest.raises(CorruptStore, match="database is damaged"):
+            rows.get(b"7")
+    reading.close()
+    environment.close()
