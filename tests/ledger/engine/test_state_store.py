@@ -187,7 +187,7 @@ def test_damage_is_named_by_every_read_that_meets_it(tmp_path: Path) -> None:
     file = tmp_path / "data.mdb"
     raw = file.read_bytes()
     pages = [raw[start : start + page_bytes] for start in range(0, len(raw), page_bytes)]
-    # The table's own pages hold many rows. A page's header: flags (2: a leaf), then where its free room begins.
+    # The table's own pages hold many rows. A page's header: flags (2: a leaf), then where its room begins.
     of_rows = [page[10] & 2 and int.from_bytes(page[12:14], "little") > 64 for page in pages[2:]]
     assert any(of_rows)
     kept = [bytes(page_bytes) if hit else page for hit, page in zip(of_rows, pages[2:], strict=True)]
