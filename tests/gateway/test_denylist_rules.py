@@ -258,7 +258,7 @@ def test_a_look_up_takes_as_many_steps_however_many_rules_there_are() -> None:
     )
     for look_up in look_ups:
         look_up(one)  # what is made at the first look-up is made
-        # The least of three: a collection of garbage that was due before may still call back into one of them.
+        # The least of three: a collection of garbage that was due before may still call back into one.
         few_steps, many_steps = (
             min(steps_of(partial(look_up, rules)) for _ in range(3)) for rules in (few, many)
         )
