@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.ledger.beacons import remember_beacons
+from tests.ledger.world import World
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +16,12 @@ def remembered_beacons() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         remember_beacons(patch)
         yield
+
+
+@pytest.fixture
+def world() -> World:
+    """A chain with a client that has money, and one node."""
+    world = World()
+    world.fund("client")
+    world.provider("node")
+    return world

@@ -21,14 +21,6 @@ PRICE = 100_000
 FEE = small_fee(PARAMS)
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.fund("client")
-    world.provider("node")
-    return world
-
-
 def info(world: World, deal: CID) -> DealInfo:
     found = world.app.deal(deal)
     assert found is not None

@@ -15,14 +15,6 @@ from ledger.transactions import Accept, Ask, Settle
 from tests.ledger.world import FEE, GIB, MANIFEST, PARAMS, Piece, World, all_of, key, kinds, last
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.fund("client")
-    world.provider("node")
-    return world
-
-
 def test_a_deal_is_kept_proven_and_paid_to_its_end(world: World) -> None:
     before = world.balance("client"), world.balance("node")
     deal = world.deal("client", periods=3, price=100_000)

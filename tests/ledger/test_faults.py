@@ -19,14 +19,6 @@ from tests.ledger.world import FEE, PARAMS, World, all_of, key, kinds, last
 PRICE = 100_000
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.fund("client")
-    world.provider("node")
-    return world
-
-
 def stake(world: World, name: str = "node") -> int:
     found = world.app.provider(key(name))
     assert found is not None

@@ -17,14 +17,6 @@ from tests.ledger.test_faults import terminated
 from tests.ledger.world import World, key
 
 
-@pytest.fixture
-def world() -> World:
-    made = World()
-    made.fund("client")
-    made.provider("node")
-    return made
-
-
 def reasons(entries: list[Entry], account: str) -> Counter[tuple[str, str]]:
     return Counter((entry.place, entry.why) for entry in entries if entry.account == key(account))
 

@@ -29,14 +29,6 @@ from tests.ledger.world import CHAIN, PARAMS, Piece, World, answer, beacon_signe
 KINDS = pytest.mark.parametrize("kind", list(ProofKind))
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.fund("client")
-    world.provider("node")
-    return world
-
-
 def deal_of(world: World, kind: ProofKind) -> CID:
     return world.do("client", body_of(world, kind))
 

@@ -38,14 +38,6 @@ from tests.ledger.world import (
 L = 2**252 + 27742317777372353535851937790883648493
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.fund("client")
-    world.provider("node")
-    return world
-
-
 def test_3_a_proof_is_good_for_its_own_period_node_dataset_and_chain_alone(world: World) -> None:
     deal, dataset = world.active("client", "node", periods=9, blocks=20)
     world.prove("node", dataset)

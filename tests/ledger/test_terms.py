@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from ledger.genesis import HOLD
 from ledger.records import ShardStatus
 from ledger.result import Code
@@ -28,14 +26,6 @@ NEW = replace(
     repair_reward_periods=1,
     retention_periods=2,
 )
-
-
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.fund("client")
-    world.provider("node")
-    return world
 
 
 def locked(world: World, name: str = "node") -> int:
