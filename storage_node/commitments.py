@@ -39,21 +39,35 @@ def key_of(multihash: bytes) -> bytes:
     return multihash[-KEY_BYTES:]
 
 
-def encode(multihash: bytes, row: BlockCommitment) -> bytes:
-    """A row as it is kept."""
-    rest = _NUMBER.pack(row.length) + row.subtrees
+def seal(multihash: bytes, length_bytes: int, rest: bytes) -> bytes:
+    """A row of any kind as it is kept: checksum, length of the block, and what its kind of proof needs."""
+    rest = _NUMBER.pack(length_bytes) + rest
     return _NUMBER.pack(crc32(rest, crc32(multihash))) + rest
 
 
-def decode(multihash: bytes, value: bytes | None) -> BlockCommitment | None:
-    """The row that was kept, None where there is none or it is damaged."""
-    if value is None or len(value) < _HEAD_BYTES + HASH_BYTES:
+def unseal(multihash: bytes, value: bytes | None) -> tuple[int, bytes] | None:
+    """What `seal` was given for this block, None where there is none or it is damaged."""
+    if value is None or len(value) < _HEAD_BYTES:
         return None
     rest = memoryview(value)[_NUMBER.size :]
     if _NUMBER.unpack_from(value) != (crc32(rest, crc32(multihash)),):
         return None
     (length,) = _NUMBER.unpack_from(rest)
-    subtrees, leaves = value[_HEAD_BYTES:], leaf_count(length)
+    return length, value[_HEAD_BYTES:]
+
+
+def encode(multihash: bytes, row: BlockCommitment) -> bytes:
+    """A row as it is kept."""
+    return seal(multihash, row.length, row.subtrees)
+
+
+def decode(multihash: bytes, value: bytes | None) -> BlockCommitment | None:
+    """The row that was kept, None where there is none or it is damaged."""
+    found = unseal(multihash, value)
+    if found is None:
+        return None
+    length, subtrees = found
+    leaves = leaf_count(length)
     if len(subtrees) != -(-leaves // SUBTREE_LEAVES) * HASH_BYTES:
         return None
     top = fold([subtrees[at : at + HASH_BYTES] for at in range(0, len(subtrees), HASH_BYTES)])
