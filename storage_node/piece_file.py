@@ -174,23 +174,22 @@ def shard_of(name: str) -> tuple[CID, int] | None:
 def save(folder: Path, piece: PieceFile) -> PieceHead:
     """Write a piece durably, replacing an older file of the same shard. Raises OSError."""
     width = max((len(row.multihash) for tree in (piece.meta, piece.data) for row in tree.rows), default=0)
-    header = dag_cbor.encode(
-        {
-            "deal": piece.deal,
-            "shard": piece.shard,
-            "content": piece.content,
-            "manifest": piece.manifest,
-            "proof": piece.proof.value,
-            "width": width,
-            "meta": [len(piece.meta.rows), piece.meta.root.hash, piece.meta.root.sum],
-            "data": [len(piece.data.rows), piece.data.root.hash, piece.data.root.sum],
-            "checksum": _checksum(_body(piece, width)),
-        }
-    )
+    header = {
+        "deal": piece.deal,
+        "shard": piece.shard,
+        "content": piece.content,
+        "manifest": piece.manifest,
+        "proof": piece.proof.value,
+        "width": width,
+        "meta": [len(piece.meta.rows), piece.meta.root.hash, piece.meta.root.sum],
+        "data": [len(piece.data.rows), piece.data.root.hash, piece.data.root.sum],
+        "checksum": _checksum(_body(piece, width)),
+    }
+    encoded = dag_cbor.encode(header)
     path = folder / file_name(piece.deal, piece.shard)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")  # `repo fsck --repair` may write it too
     with temporary.open("wb") as out:
-        out.write(_HEAD.pack(MAGIC, crc32(header), len(header)) + header)
+        out.write(_HEAD.pack(MAGIC, crc32(encoded), len(encoded)) + encoded)
         out.writelines(_body(piece, width))
         out.flush()
         os.fsync(out.fileno())
@@ -200,7 +199,7 @@ def save(folder: Path, piece: PieceFile) -> PieceHead:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return _head(folder, dag_cbor.decode(header))
+    return _head(folder, header)
 
 
 def _body(piece: PieceFile, width: int) -> Iterator[Buffer]:
@@ -245,15 +244,16 @@ def read_head(path: Path) -> PieceHead:
 def load(path: Path) -> PieceFile:
     """Map a piece's file. Raises CorruptStore for a damaged one, OSError."""
     with _damage_named(path):
-        return _parse(memoryview(_map(path)))
+        view = memoryview(_map(path))
+        return _parse(view, *_header(view))
 
 
 def check(path: Path) -> PieceFile:
     """As `load`, and reads all of it to see whether it is as it was written."""
     with _damage_named(path):
         view = memoryview(_map(path))
-        piece = _parse(view)
         header, at = _header(view)
+        piece = _parse(view, header, at)
         if crc32(view[at:]) != header["checksum"]:
             raise ValueError("the rows or levels are not those that were written")
         return piece
@@ -325,8 +325,8 @@ def _head(folder: Path, header: Any) -> PieceHead:
     )
 
 
-def _parse(view: memoryview) -> PieceFile:
-    header, at = _header(view)
+def _parse(view: memoryview, header: dict[str, Any], at: int) -> PieceFile:
+    """The piece behind a header; its rows begin at `at`."""
     kind = ProofKind(header["proof"])
     trees: list[PieceTree] = []
     for part in ("meta", "data"):
