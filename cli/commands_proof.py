@@ -251,10 +251,12 @@ Question = Callable[["LedgerClient"], Awaitable["Evidence"]]
 
 
 def _period_of(dataset: bytes, period: int | None) -> Question:
+    from ledger.transactions import Prove
+
     async def asked(client: LedgerClient) -> Evidence:
         found = await client.period_proof(dataset, period)
-        body = found.transaction().to_json()["body"]
-        if body.get("dataset") != dataset.hex() or period not in (None, body["period"]):
+        body = found.transaction().body
+        if not isinstance(body, Prove) or body.dataset != dataset or period not in (None, body.period):
             raise invalid(f"{client.url} gave another proof than was asked for")
         return found
 
@@ -275,10 +277,12 @@ def _period_of_shard(deal: CID, shard: int, period: int | None) -> Question:
 
 
 def _spot_of(deal: CID, shard: int, height: int | None) -> Question:
+    from ledger.transactions import Answer
+
     async def asked(client: LedgerClient) -> Evidence:
         found = await client.spot_proof(deal, shard, height)
-        body = found.transaction().to_json()["body"]
-        if (body.get("deal"), body.get("shard")) != (str(deal), shard):
+        body = found.transaction().body
+        if not isinstance(body, Answer) or (body.deal, body.shard) != (deal, shard):
             raise invalid(f"{client.url} gave another proof than was asked for")
         return found
 
