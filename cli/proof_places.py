@@ -14,7 +14,7 @@ from merkledag import multihash
 from merkledag.cid import CID
 from merkledag.codecs import RAW
 from merkledag.errors import InvalidCID, MerkledagError
-from merkledag.steps import Buffer, Walk, Want, arun, inline
+from merkledag.steps import Buffer, Want, adrive_walk, arun, inline
 from merkledag.whereabouts import Place, find_blocks
 from storage_node.errors import StorageNodeError
 
@@ -242,38 +242,24 @@ async def _look_in(found: Explained, content: CID, get: Get) -> None:
         if not leaf.what:
             leaves.setdefault(leaf.unit.multihash, []).append(leaf)
 
-    def met(place: Place) -> None:
-        for leaf in leaves[place.multihash]:
-            leaf.put_at(place, content)
+    async def answer(want: Want) -> Buffer | None:
+        """What cannot be had is passed over and noted."""
+        try:
+            data = inline(want.cid)
+            return await get(want.cid) if data is None else data
+        except (LookupError, TimeoutError, StorageNodeError):
+            missing.append(want.cid)
+            return None
 
     try:
-        await _drive(find_blocks(content, found.lost()), get, met, missing)
+        async for place in adrive_walk(find_blocks(content, found.lost()), answer):
+            for leaf in leaves[place.multihash]:
+                leaf.put_at(place, content)
     except MerkledagError as error:
         found.untold.append(f"{content}: {error}")
     if missing and found.lost():
         more = f" and {count_text(len(missing) - 1, 'other')}" if len(missing) > 1 else ""
         found.untold.append(f"{content} is not whole: {missing[0]}{more} cannot be had")
-
-
-async def _drive(walk: Walk[Place], get: Get, met: Callable[[Place], None], missing: list[CID]) -> None:
-    """Answers a walk; what cannot be had is passed over and noted."""
-    try:
-        item = next(walk)
-        while True:
-            data: Buffer | None = None
-            if isinstance(item, Want):
-                data = inline(item.cid)
-                try:
-                    data = await get(item.cid) if data is None else data
-                except (LookupError, TimeoutError, StorageNodeError):
-                    missing.append(item.cid)
-            else:
-                met(item)
-            item = walk.send(data)
-    except StopIteration:
-        return
-    finally:
-        walk.close()
 
 
 async def _look_in_deals(

@@ -67,8 +67,10 @@ def drive_walk(walk: Walk[T], answer: Callable[[Want], Buffer]) -> Iterator[T]:
         walk.close()
 
 
-async def adrive_walk(walk: Walk[T], answer: Callable[[Want], Awaitable[Buffer]]) -> AsyncGenerator[T, None]:
-    """As `drive_walk`, with an awaitable `answer`."""
+async def adrive_walk(
+    walk: Walk[T], answer: Callable[[Want], Awaitable[Buffer | None]]
+) -> AsyncGenerator[T, None]:
+    """As `drive_walk`, with an awaitable `answer`; it may be None where the walk says that it takes that."""
     try:
         item = next(walk)
         while True:
