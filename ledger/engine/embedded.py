@@ -15,13 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
 from ledger.engine.block_clock import BlockClock, Moment
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
+from ledger.engine.engine import STOPPING, EngineStatus
 from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
@@ -43,7 +43,6 @@ VERIFY_THREADS = 2
 # Under load, blocks wait so long for what is being verified: each costs some milliseconds whatever it holds.
 GATHER_S = 0.05
 RETRY_S = 1.0
-STOPPING = "the ledger is stopping; send again when it is back"
 
 _log = logging.getLogger(__name__)
 
@@ -53,15 +52,6 @@ class BeaconSigner(Protocol):
 
     def sign(self, message: bytes) -> bytes:
         """96 bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
-    """How the engine is: how much waits, and in `trouble` what keeps it from writing ("": nothing)."""
-
-    waiting: int
-    subscribers: int
-    trouble: str
 
 
 class EmbeddedEngine:

@@ -13,7 +13,7 @@ from aiohttp import web
 from ledger import limits
 from ledger.engine import rpc_events, rpc_export, rpc_proofs, rpc_state
 from ledger.engine.blocks import Block, Receipt
-from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.engine import Engine
 from ledger.engine.errors import EngineStopped, MempoolFull, PrunedHistory, StoreError, TooManySubscribers
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc_common import (
@@ -52,7 +52,7 @@ class _Load:
 _LOAD = web.AppKey("load", _Load)
 
 
-def build_rpc(engine: EmbeddedEngine, settings: Settings | None = None) -> web.Application:
+def build_rpc(engine: Engine, settings: Settings | None = None) -> web.Application:
     """The application, to be run by any aiohttp runner. The engine's owner starts and stops the engine.
 
     On shutdown, event streams end at once and requests under way are left to the runner's own grace.

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from ledger import limits
 from ledger.engine.blocks import BlockEvents
-from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.engine import Engine
 from ledger.engine.errors import TooManySubscribers
 from ledger.engine.fanout import Subscription
 from ledger.engine.render import CBOR_TYPE, JSON_TYPE, dump_cbor, dump_json, wants_cbor
@@ -95,7 +95,7 @@ def _network(address: str) -> str:
     return address if parsed.version == 4 else parsed.exploded[:19]
 
 
-ENGINE = web.AppKey("engine", EmbeddedEngine)
+ENGINE = web.AppKey("engine", Engine)
 SETTINGS = web.AppKey("settings", Settings)
 STREAMS = web.AppKey("streams", Streams)
 

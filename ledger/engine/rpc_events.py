@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from ledger.engine.blocks import BlockEvents
-from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.engine import Engine
 from ledger.engine.errors import SubscriberTooSlow
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.fanout import Subscription
@@ -70,7 +70,7 @@ def _frame(data: bytes) -> bytes:
 
 
 async def _items(
-    engine: EmbeddedEngine,
+    engine: Engine,
     streams: Streams,
     stream: Stream,
     start: int,
@@ -107,7 +107,7 @@ async def _items(
 
 
 async def _live(
-    engine: EmbeddedEngine, subscription: Subscription[BlockEvents], wanted: EventFilter, pulse: _Pulse
+    engine: Engine, subscription: Subscription[BlockEvents], wanted: EventFilter, pulse: _Pulse
 ) -> AsyncGenerator[BlockEvents | dict[str, Any], None]:
     """What comes, with heartbeats while nothing does that is wanted."""
     coming: asyncio.Task[BlockEvents | None] | None = None

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ledger.engine.archive import CAR_TYPE, GivenBlock, sections
 from ledger.engine.blocks import node_cid
-from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.engine import Engine
 from ledger.engine.errors import PrunedHistory
 from ledger.engine.rpc_common import ENGINE, SETTINGS, STREAMS, parse_uint
 from merkledag import car
@@ -83,7 +83,7 @@ async def _blocks(request: web.Request) -> web.StreamResponse:
         streams.close(stream)
 
 
-async def _send(request: web.Request, engine: EmbeddedEngine, first: int, last: int) -> web.StreamResponse:
+async def _send(request: web.Request, engine: Engine, first: int, last: int) -> web.StreamResponse:
     root = engine.history.block(last)
     assert root is not None, "the block at the chain's height is kept"
     try:
@@ -118,5 +118,5 @@ async def _write(request: web.Request, response: web.StreamResponse, portion: by
         raise ConnectionResetError("the ledger is stopping")
 
 
-async def _given(engine: EmbeddedEngine, height: int) -> GivenBlock:
+async def _given(engine: Engine, height: int) -> GivenBlock:
     return await asyncio.to_thread(engine.history.given, height)

@@ -1,0 +1,72 @@
+"""What an engine is to whoever asks it: the HTTP interface, and the services that start and stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ledger.application import Application
+from ledger.engine.blocks import BlockEvents, Receipt
+from ledger.engine.fanout import Subscription
+from ledger.engine.history import History
+from ledger.engine.snapshots import Snapshots
+from merkledag.cid import CID
+
+STOPPING = "the ledger is stopping; send again when it is back"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """How the engine is: how much waits, and in `trouble` what keeps it from its work ("": nothing)."""
+
+    waiting: int
+    subscribers: int
+    trouble: str
+
+
+class Engine(Protocol):
+    """Drives one application. `app` and `history` answer from the last block that it committed."""
+
+    app: Application
+    history: History
+    snapshots: Snapshots
+
+    @property
+    def name(self) -> str:
+        """What it is called in answers and configurations."""
+
+    @property
+    def status(self) -> EngineStatus:
+        """How the engine is right now."""
+
+    async def start(self) -> None:
+        """Begins to make, or to take, blocks. Raises CorruptStore when store and application disagree."""
+
+    async def stop(self) -> None:
+        """Finishes what is under way, refuses what still waits, and ends. Harmless twice.
+
+        The store stays open (its owner closes it).
+        """
+
+    async def wait_ended(self) -> None:
+        """Returns when the engine was stopped; raises EngineStopped if it failed (its cause says why)."""
+
+    async def submit(self, raw: bytes) -> Receipt:
+        """The receipt of a signed transaction after its block is committed, or at once if it is refused.
+
+        A refused one has height 0. Sending the same bytes again is harmless: it tells what became of them.
+        Raises MempoolFull, EngineStopped, or StoreError when the disk refuses (then nothing was kept).
+        """
+
+    async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
+        """The receipts of many signed transactions, in their order; as `submit`, at less cost for each.
+
+        One for which there was no room has code POOL_FULL. Raises MempoolFull if there was room for none.
+        """
+
+    def subscribe(self) -> Subscription[BlockEvents]:
+        """The events of every block committed from now on. Raises TooManySubscribers."""
+
+    def get_node(self, cid: CID) -> bytes | None:
+        """The block or transaction that `cid` names, as DAG-CBOR, or None."""
