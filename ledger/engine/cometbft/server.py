@@ -1,0 +1,227 @@
+"""The ABCI server: CometBFT's requests over a unix or TCP socket, answered by handlers in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import stat
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+from google.protobuf.message import DecodeError
+
+from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.errors import AbciProtocolError, Disagreement
+from ledger.engine.cometbft.framing import MAX_FRAME_BYTES, FrameReader, frame
+from ledger.engine.errors import EngineError
+
+MAX_CONNECTIONS = 16  # CometBFT opens four
+READ_BYTES = 256 << 10  # taken from a connection at once, and so what bounds the requests in work
+LAST_WORD_S = 5.0  # for the other side to take an exception
+
+_log = logging.getLogger(__name__)
+
+# A message class is made at run time (`messages`): there is nothing narrower to call it.
+Message = Any
+
+
+class Handlers(Protocol):
+    """One coroutine for each request of ABCI 2.0; takes its message and gives the response's.
+
+    An exception ends the server, and with it both processes: nobody can go on without an answer. Several
+    `check_tx` of one connection may be in work at once, begun in the order in which they came.
+    """
+
+    async def info(self, request: Message) -> Message: ...
+    async def init_chain(self, request: Message) -> Message: ...
+    async def query(self, request: Message) -> Message: ...
+    async def check_tx(self, request: Message) -> Message: ...
+    async def prepare_proposal(self, request: Message) -> Message: ...
+    async def process_proposal(self, request: Message) -> Message: ...
+    async def finalize_block(self, request: Message) -> Message: ...
+    async def extend_vote(self, request: Message) -> Message: ...
+    async def verify_vote_extension(self, request: Message) -> Message: ...
+    async def commit(self, request: Message) -> Message: ...
+    async def list_snapshots(self, request: Message) -> Message: ...
+    async def offer_snapshot(self, request: Message) -> Message: ...
+    async def load_snapshot_chunk(self, request: Message) -> Message: ...
+    async def apply_snapshot_chunk(self, request: Message) -> Message: ...
+
+
+def _listen(address: str) -> socket.socket:
+    """A socket bound to `unix://PATH` or `tcp://HOST:PORT`; a unix socket is its owner's alone."""
+    scheme, _, place = address.partition("://")
+    if scheme == "unix":
+        path = Path(place)
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()  # a process that was killed left it; the ledger's folder has a lock of its own
+        bound = socket.socket(socket.AF_UNIX)
+        try:
+            bound.bind(place)
+            path.chmod(0o600)  # nobody can have connected: it does not listen yet
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+    host, _, port = place.rpartition(":")
+    if scheme != "tcp" or not host or not port.isdecimal():
+        raise ValueError(f"{address} is neither unix://PATH nor tcp://HOST:PORT")
+    return socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+class AbciServer:
+    """Serves `handlers` at an address (`unix://PATH`, `tcp://HOST:PORT`) until stopped or at its end.
+
+    Requests of one connection are answered in order; connections do not wait for each other, except that
+    handlers share one event loop. What is no ABCI ends its connection only.
+    """
+
+    def __init__(self, handlers: Handlers, address: str, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._handlers = handlers
+        self._address = address
+        self._max_frame_bytes = max_frame_bytes
+        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._ended: asyncio.Future[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, with the port that the kernel chose for port 0."""
+        if self._server is None or not self._address.startswith("tcp://"):
+            return self._address
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+    async def start(self) -> None:
+        """Listens. Raises EngineError with the reason if the address cannot be used."""
+        try:
+            bound = _listen(self._address)
+        except (OSError, ValueError) as error:
+            raise EngineError(f"cannot listen for CometBFT at {self._address}: {error}") from None
+        self._ended = asyncio.get_running_loop().create_future()
+        # One function serves both: the socket is bound already.
+        self._server = await asyncio.start_server(self._accept, sock=bound, limit=READ_BYTES)
+
+    async def wait_ended(self) -> None:
+        """Returns when it was stopped; raises what a handler raised: `Disagreement`, or our own mistake."""
+        assert self._ended is not None, "start it first"
+        await asyncio.shield(self._ended)
+
+    async def stop(self) -> None:
+        """Closes all connections once their handlers are through, and the socket."""
+        if self._server is None:
+            return
+        self._close()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._server.wait_closed()
+        self._end(None)
+
+    def _close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        if self._address.startswith("unix://"):
+            Path(self._address.removeprefix("unix://")).unlink(missing_ok=True)
+        for writer in self._connections.values():
+            writer.close()
+
+    def _end(self, error: Exception | None) -> None:
+        assert self._ended is not None
+        if self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+            return
+        self._close()
+        self._ended.set_exception(error)
+        self._ended.exception()  # whoever waits is told; nobody has to
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._connections) >= MAX_CONNECTIONS or (self._ended is not None and self._ended.done()):
+            _log.warning("an ABCI connection was closed: %d are open", len(self._connections))
+            writer.close()
+            return
+        self._connections[task] = writer
+        try:
+            await self._serve(reader, writer)
+        except ConnectionError:
+            _log.info("an ABCI connection broke off")
+        finally:
+            del self._connections[task]
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers one connection until its end, or until something that cannot be answered."""
+        frames = FrameReader(self._max_frame_bytes)
+        try:
+            while data := await reader.read(READ_BYTES):
+                requests = [_request(each) for each in frames.feed(data)]
+                for is_check, run in groupby(requests, lambda request: request[0] == "check_tx"):
+                    answer = self._check if is_check else self._answer
+                    await answer(list(run), writer)
+                    await writer.drain()
+        except AbciProtocolError as error:
+            _log.warning("an ABCI connection is closed: %s", error)
+            await self._last_word(writer, error)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            if not isinstance(error, Disagreement):
+                _log.exception("a mistake in the application")
+            await self._last_word(writer, error)
+            self._end(error)
+
+    async def _answer(self, requests: Sequence[tuple[str, Message]], writer: asyncio.StreamWriter) -> None:
+        for kind, request in requests:
+            if kind == "echo":
+                response = messages.ResponseEcho(message=request.message)
+            elif kind == "flush":
+                response = messages.ResponseFlush()
+            else:
+                response = await getattr(self._handlers, kind)(request)
+            writer.write(_framed(kind, response))
+
+    async def _check(self, requests: Sequence[tuple[str, Message]], writer: asyncio.StreamWriter) -> None:
+        """Transactions that came together are checked together: their signatures are verified in threads."""
+        if len(requests) == 1:
+            await self._answer(requests, writer)
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._handlers.check_tx(request)) for _, request in requests]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        writer.write(b"".join(_framed("check_tx", task.result()) for task in tasks))
+
+    async def _last_word(self, writer: asyncio.StreamWriter, error: Exception) -> None:
+        """Tells the other side why there is no answer, if it still listens."""
+        writer.write(_framed("exception", messages.ResponseException(error=str(error) or repr(error))))
+        try:
+            async with asyncio.timeout(LAST_WORD_S):
+                await writer.drain()
+        except (TimeoutError, ConnectionError):
+            _log.info("nobody took the reason: %s", error)
+
+
+def _request(data: bytes) -> tuple[str, Message]:
+    """A request's kind and message; AbciProtocolError for what is none that the application has."""
+    try:
+        request = messages.Request.FromString(data)
+    except DecodeError as error:
+        raise AbciProtocolError(f"{len(data)} bytes that are no request: {error}") from None
+    kind = request.WhichOneof("value")
+    if kind is None:
+        raise AbciProtocolError("a request that ABCI 2.0 as of CometBFT 0.38 does not have")
+    return kind, getattr(request, kind)
+
+
+def _framed(kind: str, response: Message) -> bytes:
+    return frame(messages.Response(**{kind: response}).SerializeToString())
