@@ -1,0 +1,114 @@
+"""`cometbft` as a process in a test: found or skipped, configured, awaited, and always ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc_errors import CometUnreachable
+from tests.conftest import find_peer
+
+REQUIRED = os.environ.get("HOLDFAST_REQUIRE_PEERS") == "1"
+START_S = 30.0
+END_S = 10.0
+TOLD_BYTES = 2_000
+
+
+def find_cometbft() -> Path:
+    """The program; where it is not installed the test is skipped, or fails if it is required."""
+    found = find_peer("cometbft")
+    if found is None:
+        reason = "cometbft is neither in the peers' folder nor on PATH: make peers puts it there"
+        pytest.fail(reason) if REQUIRED else pytest.skip(reason)
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on, as the kernel gives them."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def init_home(home: Path) -> None:
+    """`cometbft init`: keys, a genesis and the default configuration."""
+    command = [str(find_cometbft()), "init", "--home", str(home)]
+    subprocess.run(command, check=True, capture_output=True, timeout=START_S)
+
+
+def configure(home: Path, settings: Mapping[str, object]) -> None:
+    """Sets values of config.toml by "section.name" ("name" at its top); each must be there already."""
+    path = home / "config" / "config.toml"
+    wanted = {name: json.dumps(value) for name, value in settings.items()}
+    section, lines = "", []
+    for line in path.read_text().splitlines():
+        if found := re.fullmatch(r"\[([\w.]+)\]", line.strip()):
+            section = found[1] + "."
+        name = section + line.partition("=")[0].strip()
+        lines.append(f"{line.partition('=')[0].strip()} = {wanted.pop(name)}" if name in wanted else line)
+    assert not wanted, f"config.toml has no {sorted(wanted)}"
+    path.write_text("\n".join(lines) + "\n")
+
+
+def change_genesis(home: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Lets `change` edit the genesis document."""
+    path = home / "config" / "genesis.json"
+    genesis = json.loads(path.read_text())
+    change(genesis)
+    path.write_text(json.dumps(genesis))
+
+
+async def end(process: asyncio.subprocess.Process) -> int:
+    """Asks a process to end, then makes it; its exit code."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), END_S)
+        except TimeoutError:
+            process.kill()
+    return await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def kvstore(home: Path, port: int) -> AsyncIterator[CometRpc]:
+    """CometBFT with its own example application; yields once its RPC answers."""
+    log = home / "log"
+    command = [str(find_cometbft()), "start", "--home", str(home), "--proxy_app", "kvstore"]
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(*command, stdout=file, stderr=file)
+    try:
+        async with CometRpc(f"http://127.0.0.1:{port}") as rpc:
+            async with asyncio.timeout(START_S):
+                await until_answers(rpc, process, log)
+            yield rpc
+    finally:
+        await end(process)
+
+
+def last_lines(log: Path) -> str:
+    """The end of a process's log."""
+    return log.read_text(errors="replace")[-TOLD_BYTES:]
+
+
+async def until_answers(rpc: CometRpc, process: asyncio.subprocess.Process, log: Path) -> None:
+    """Asks until the RPC answers; fails with the log's end if the process ends before."""
+    while True:
+        try:
+            return await rpc.health()
+        except CometUnreachable:
+            if process.returncode is not None:
+                pytest.fail(f"cometbft ended with {process.returncode}: {last_lines(log)}")
+            await asyncio.sleep(0.02)
