@@ -25,7 +25,8 @@ from ledger.engine.engine import STOPPING, EngineStatus
 from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
-from ledger.engine.mempool import MAX_WAITING, Mempool
+from ledger.engine.intake import MAX_WAITING
+from ledger.engine.mempool import Mempool
 from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage

@@ -56,7 +56,8 @@ class Engine(Protocol):
         """The receipt of a signed transaction after its block is committed, or at once if it is refused.
 
         A refused one has height 0. Sending the same bytes again is harmless: it tells what became of them.
-        Raises MempoolFull, EngineStopped, or StoreError when the disk refuses (then nothing was kept).
+        Raises MempoolFull, EngineStopped, EngineUnavailable, or StoreError when the disk refuses (then nothing
+        was kept).
         """
 
     async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:

@@ -25,6 +25,10 @@ class EngineStopped(EngineError):
     """Ours: the engine has been stopped, or a failed write stopped it; nothing more is accepted."""
 
 
+class EngineUnavailable(EngineError):
+    """The environment: no blocks are made now, or not here; send again later, which is harmless."""
+
+
 class MempoolFull(EngineError):
     """The environment: more transactions are waiting than the engine keeps; send again later."""
 

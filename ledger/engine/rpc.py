@@ -14,7 +14,14 @@ from ledger import limits
 from ledger.engine import rpc_events, rpc_export, rpc_proofs, rpc_state
 from ledger.engine.blocks import Block, Receipt
 from ledger.engine.engine import Engine
-from ledger.engine.errors import EngineStopped, MempoolFull, PrunedHistory, StoreError, TooManySubscribers
+from ledger.engine.errors import (
+    EngineStopped,
+    EngineUnavailable,
+    MempoolFull,
+    PrunedHistory,
+    StoreError,
+    TooManySubscribers,
+)
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc_common import (
     ENGINE,
@@ -109,7 +116,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return fail(429, str(error), code=Code.POOL_FULL, retry=True)
     except PrunedHistory as error:
         return fail(410, str(error))
-    except (EngineStopped, TooManySubscribers, StoreError) as error:
+    except (EngineStopped, EngineUnavailable, TooManySubscribers, StoreError) as error:
         return fail(503, str(error), retry=True)
     except Exception:
         _log.exception("%s %s failed", request.method, request.path)

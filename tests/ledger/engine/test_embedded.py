@@ -14,7 +14,7 @@ from ledger.engine import embedded
 from ledger.engine.blocks import Block, node_cid
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import EngineStopped, MempoolFull, StoreError
-from ledger.engine.mempool import VERIFY_BATCH
+from ledger.engine.intake import VERIFY_BATCH
 from ledger.genesis import HOLD
 from ledger.result import Code, TxResult
 from ledger.transactions import Transfer, decode

@@ -12,7 +12,8 @@ from ledger.application import Application
 from ledger.engine import embedded
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import EngineStopped, MempoolFull
-from ledger.engine.mempool import PROOF_MARKS, Mempool
+from ledger.engine.intake import PROOF_MARKS
+from ledger.engine.mempool import Mempool
 from ledger.genesis import HOLD
 from ledger.result import Code, TxResult
 from ledger.transactions import (
