@@ -1,8 +1,9 @@
 """A state at a height as chunks of bounded size and a manifest that names them, and back again.
 
 A chunk is a DAG-CBOR list of [key, value] pairs, keys ascending through all chunks; it ends with the pair
-with which it has `CHUNK_BYTES` or more. The same state gives the same chunks, and everything is named by its
-CID. That the chunks are the state of a block shows in the app hash, once they are in a store (`ingest.fill`).
+with which it has `CHUNK_BYTES` or more (what is cut in another way is refused). The same state gives the same
+chunks, and everything is named by its CID. That the chunks are the state of a block shows in the app hash,
+once they are in a store (`ingest.fill`).
 """
 
 from __future__ import annotations
@@ -95,21 +96,59 @@ def _cut(items: Iterable[tuple[bytes, bytes]]) -> Iterator[list[list[bytes]]]:
         yield pairs
 
 
-def read(manifest: SnapshotManifest, get: Callable[[CID], bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """The items in order, chunk after chunk; raises InvalidSnapshot if they are not what they should be."""
-    last, count = b"", 0
-    for chunk in manifest.chunks:
-        raw = get(chunk)
-        if len(raw) > MAX_CHUNK_BYTES or CID.of(raw, codec=DAG_CBOR) != chunk:
+class Reader:
+    """Checks the chunks of a manifest in their order, as they come, each before anything is done with it."""
+
+    def __init__(self, manifest: SnapshotManifest) -> None:
+        self._manifest = manifest
+        self._last = b""
+        self._items = 0
+        self.following = 0  # the number of the chunk that comes next
+
+    def take(self, raw: bytes) -> list[tuple[bytes, bytes]]:
+        """The items of the next chunk; raises InvalidSnapshot, and waits for the same chunk then.
+
+        Of bytes that the manifest names (`names`) it is the manifest's maker who meant them so.
+        """
+        if self.following == len(self._manifest.chunks):
+            raise InvalidSnapshot(f"the snapshot has {self.following} chunks")
+        chunk = self._manifest.chunks[self.following]
+        if not names(chunk, raw):
             raise InvalidSnapshot(f"the chunk {chunk} has other bytes than its name says")
+        last, items, before, size = self._last, list[tuple[bytes, bytes]](), 0, 0
         for key, value in _pairs(chunk, raw):
             if key <= last:
                 raise InvalidSnapshot(f"the keys in chunk {chunk} are out of order")
             last = key
-            count += 1
-            yield key, value
-    if count != manifest.items:
-        raise InvalidSnapshot(f"the chunks hold {count} items, the manifest says {manifest.items}")
+            items.append((key, value))
+            before, size = size, size + len(key) + len(value)
+        is_last = self.following + 1 == len(self._manifest.chunks)
+        if not items or before >= CHUNK_BYTES or (size < CHUNK_BYTES and not is_last):
+            raise InvalidSnapshot(f"the chunk {chunk} is cut elsewhere than a snapshot's are")
+        self._last = last
+        self._items += len(items)
+        self.following += 1
+        return items
+
+    def finish(self) -> None:
+        """Raises InvalidSnapshot unless that was all of it."""
+        if self.following != len(self._manifest.chunks) or self._items != self._manifest.items:
+            raise InvalidSnapshot(
+                f"the chunks hold {self._items} items, the manifest says {self._manifest.items}"
+            )
+
+
+def names(chunk: CID, raw: bytes) -> bool:
+    """Whether these are a chunk's bytes."""
+    return len(raw) <= MAX_CHUNK_BYTES and CID.of(raw, codec=DAG_CBOR) == chunk
+
+
+def read(manifest: SnapshotManifest, get: Callable[[CID], bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """The items in order, chunk after chunk; raises InvalidSnapshot if they are not what they should be."""
+    reader = Reader(manifest)
+    for chunk in manifest.chunks:
+        yield from reader.take(get(chunk))
+    reader.finish()
 
 
 def _pairs(chunk: CID, raw: bytes) -> Iterator[tuple[bytes, bytes]]:

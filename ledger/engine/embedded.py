@@ -82,7 +82,7 @@ class EmbeddedEngine:
         self.app = app
         self.history = History(storage)
         self._storage = storage
-        self.snapshots = Snapshots(storage, app.chain_id, snapshot_blocks)
+        self.snapshots = Snapshots(storage, app.chain_id, snapshot_blocks, monotonic)
         self._pruner = Pruner(storage, keep or Keep())
         self._operator = operator
         self._beacon = beacon
@@ -369,8 +369,9 @@ class EmbeddedEngine:
         self._prev = made.block.cid
         self._next_beacon = None
         self._beacon_signature()
-        if self.snapshots.is_due(self.app.height):
-            self._copier.submit(self.snapshots.make)
+        write = self.snapshots.begin() if self.snapshots.is_due(self.app.height) else None
+        if write is not None:
+            self._copier.submit(write)
         for event in made.events.events:
             if event.kind == "work_stuck":
                 _log.error("a mistake in the rules: work was set aside: %s", dict(event.attributes))

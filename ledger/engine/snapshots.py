@@ -10,36 +10,53 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
 from ledger import snapshot
 from ledger.engine.archive import section
 from ledger.engine.errors import StoreError
-from ledger.engine.storage import LedgerStorage
+from ledger.engine.storage import LedgerStorage, Moment
 from ledger.engine.wal import sync_folder
 from ledger.errors import InvalidSnapshot
 from merkledag import car
 
 FOLDER = "snapshots"
-KEPT = 2  # whoever reads the older one may go on
+KEPT = 2
+# Whoever reads an older one goes on: it stays for as long after the last read, though not for ever, and while
+# so many stay no new one is made.
+HELD_S = 600.0
+MOST_HELD_S = 6 * 3_600.0
+MOST_KEPT = 8
 COPY_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """The snapshots of one open store; `every_blocks` 0 makes none. `make` may run in any one thread."""
+    """The snapshots of one open store; `every_blocks` 0 makes none."""
 
-    def __init__(self, storage: LedgerStorage, chain: str, every_blocks: int) -> None:
+    def __init__(
+        self,
+        storage: LedgerStorage,
+        chain: str,
+        every_blocks: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._storage = storage
         self._chain = chain
-        self._every_blocks = every_blocks
+        self.every_blocks = every_blocks
+        self._monotonic = monotonic
         self._folder = storage.folder / FOLDER
+        self._reads: dict[int, tuple[float, float]] = {}  # height: the first read and the last
+        self._is_busy = False
 
     def is_due(self, height: int) -> bool:
         """Whether the block of this height is one to make a snapshot after."""
-        return self._every_blocks > 0 and height % self._every_blocks == 0
+        return self.every_blocks > 0 and height % self.every_blocks == 0
 
     def heights(self) -> list[int]:
         """Of which heights there are snapshots, the newest last."""
@@ -53,30 +70,78 @@ class Snapshots:
         """Where the snapshot of a height is, if there is one."""
         return self._folder / f"{height:020d}.car"
 
-    def make(self) -> int | None:
-        """Writes the state as it is, and drops all but the newest; None, with a message, if it could not.
+    def note_read(self, height: int) -> None:
+        """Somebody reads this one, or was told of it, and is likely to go on: it is not dropped soon."""
+        now = self._monotonic()
+        first, _last = self._reads.get(height, (now, now))
+        self._reads[height] = (first, now)
+
+    def drop(self, height: int) -> None:
+        """Deletes one; harmless if it is not there. Raises OSError."""
+        self.path(height).unlink(missing_ok=True)
+        self._reads.pop(height, None)
+
+    def begin(self) -> Callable[[], int | None] | None:
+        """What writes the state as it is at this call, whatever follows, and may run in any one thread.
+
+        So the snapshot of a height is the same wherever it is made. None while the last one is being written:
+        the database cannot use pages again that somebody reads.
+        """
+        if self._is_busy:
+            _log.warning("no snapshot is made of this block: the last one is still being written")
+            return None
+        reading = ExitStack()
+        try:
+            now = reading.enter_context(self._storage.moment())
+        except StoreError as error:
+            _log.error("no snapshot could be made: %s", error)
+            return None
+        self._is_busy = True
+        return lambda: self._make(reading, now)
+
+    def _make(self, reading: ExitStack, now: Moment) -> int | None:
+        """Writes a snapshot and drops old ones; None, with a message, if it could not.
 
         What a crash left of an unfinished one goes with it.
         """
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            for unfinished in self._folder.glob("*.tmp"):
-                unfinished.unlink()
-            height = self._write()
-            for old in self.heights()[:-KEPT]:
-                self.path(old).unlink(missing_ok=True)
+            with reading:
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                for unfinished in self._folder.glob("*.tmp"):
+                    unfinished.unlink()
+                self._drop_old()
+                if len(self.heights()) >= MOST_KEPT:
+                    _log.warning("no snapshot is made of block %d: %d are being read", now.height, MOST_KEPT)
+                    return None
+                manifest = self._write_chunks(now)
+            self._put_together(manifest)
+            self._drop_old()
         except (OSError, StoreError, InvalidSnapshot) as error:
             _log.error("no snapshot could be made: %s", error)
             return None
-        return height
+        finally:
+            self._is_busy = False
+        return manifest.height
 
-    def _write(self) -> int:
-        chunks, made = self._folder / "chunks.tmp", self._folder / "made.tmp"
-        with self._storage.moment() as now, chunks.open("wb") as file:
-            # The state is read once: the database cannot use its pages again while somebody does.
-            manifest = snapshot.take(
+    def _drop_old(self) -> None:
+        for height in self.heights()[:-KEPT]:
+            if not self._is_held(height):
+                self.drop(height)
+
+    def _is_held(self, height: int) -> bool:
+        first, last = self._reads.get(height, (-MOST_HELD_S, -MOST_HELD_S))
+        now = self._monotonic()
+        return now < last + HELD_S and now < first + MOST_HELD_S
+
+    def _write_chunks(self, now: Moment) -> snapshot.SnapshotManifest:
+        with (self._folder / "chunks.tmp").open("wb") as file:
+            # The state is read once.
+            return snapshot.take(
                 now.items, self._chain, now.height, now.app_hash, lambda chunk: _append(file, chunk)
             )
+
+    def _put_together(self, manifest: snapshot.SnapshotManifest) -> None:
+        chunks, made = self._folder / "chunks.tmp", self._folder / "made.tmp"
         with chunks.open("rb") as source, made.open("wb") as file:
             file.write(car.header([manifest.cid]) + section(manifest.encode()))
             shutil.copyfileobj(source, file, COPY_BYTES)
@@ -85,7 +150,6 @@ class Snapshots:
         chunks.unlink()
         made.rename(self.path(manifest.height))
         sync_folder(self._folder)
-        return manifest.height
 
 
 def _append(file: BinaryIO, chunk: bytes) -> None:

@@ -50,6 +50,10 @@ def taken(world: World, shelf: Shelf) -> SnapshotManifest:
     return snapshot.take(app.items(), CHAIN, app.height, app.app_hash, shelf.put)
 
 
+def pairs(shelf: Shelf, chunk: CID) -> list[tuple[bytes, bytes]]:
+    return [(key, value) for key, value in dag_cbor.decode(shelf.chunks[chunk])]
+
+
 def test_a_snapshot_leads_to_the_same_application(world: World) -> None:
     shelf = Shelf()
     manifest = SnapshotManifest.decode(taken(world, shelf).encode())
@@ -84,13 +88,38 @@ def test_chunks_that_are_not_what_they_should_be_are_refused(world: World) -> No
         refused(replace(manifest, chunks=(odd,)), "chunk")
     refused(replace(manifest, chunks=(shelf.keep(b"\xff"),)), "does not decode")
     refused(replace(manifest, chunks=(shelf.keep(bytes(snapshot.MAX_CHUNK_BYTES + 1)),)), "other bytes")
-    shelf.chunks[first] += b"\x00"
-    refused(manifest, "other bytes")
+    together = shelf.keep(
+        dag_cbor.encode([*map(list, pairs(shelf, first)), *map(list, pairs(shelf, second))])
+    )
+    refused(replace(manifest, chunks=(together, *manifest.chunks[2:])), "cut elsewhere")
+    half = shelf.keep(dag_cbor.encode([list(pair) for pair in pairs(shelf, first)[:2]]))
+    refused(replace(manifest, chunks=(half, *manifest.chunks[1:])), "cut elsewhere")
+    refused(replace(manifest, chunks=(*manifest.chunks, shelf.keep(dag_cbor.encode([])))), "cut elsewhere")
     # Whole chunks of another state pass all of this, and end at another app hash.
     other = World()
     forged = replace(taken(other, shelf), app_hash=manifest.app_hash)
     store = MemoryStore()
     assert fill(store, snapshot.read(forged, shelf.chunks.__getitem__), store.commit) != forged.app_hash
+    shelf.chunks[first] += b"\x00"
+    refused(manifest, "other bytes")
+
+
+def test_a_reader_waits_for_the_same_chunk_until_it_is_right(world: World) -> None:
+    shelf = Shelf()
+    manifest = taken(world, shelf)
+    reader, items = snapshot.Reader(manifest), list[tuple[bytes, bytes]]()
+    for number, chunk in enumerate(manifest.chunks):
+        for wrong in (b"", shelf.chunks[chunk] + b"\x00", shelf.chunks[manifest.chunks[number - 1]]):
+            with pytest.raises(InvalidSnapshot):
+                reader.take(wrong)
+            with pytest.raises(InvalidSnapshot):
+                reader.finish()
+        assert reader.following == number
+        items += reader.take(shelf.chunks[chunk])
+    reader.finish()
+    assert items == list(world.app.items())
+    with pytest.raises(InvalidSnapshot):
+        reader.take(shelf.chunks[manifest.chunks[-1]])
 
 
 def test_manifests_are_bounded_and_canonical(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,14 +18,16 @@ from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import LedgerUnreachable
 from ledger.engine.export import fetch_snapshot
 from ledger.engine.rpc_common import Settings
-from ledger.engine.snapshots import FOLDER, KEPT, Snapshots
+from ledger.engine.snapshots import FOLDER, HELD_S, KEPT, MOST_HELD_S, MOST_KEPT, Snapshots
 from ledger.ingest import memory_store
 from ledger.snapshot import SnapshotManifest
 from ledger.state_tree import StateTree
+from ledger.store import Writes
 from merkledag import car
 from merkledag.block import Block
 from tests.ledger.engine.conftest import CHAIN, Chain, ManualClock, until
 from tests.ledger.engine.test_rpc import Http, served
+from tests.ledger.engine.test_state_store import stored
 
 
 @pytest.fixture
@@ -119,6 +121,70 @@ async def test_readers_that_take_nothing_do_not_keep_the_streams_from_others(
         writer.close()
 
 
+def made(snapshots: Snapshots) -> int | None:
+    write = snapshots.begin()
+    assert write is not None
+    return write()
+
+
+async def test_a_snapshot_is_of_its_height_however_late_it_is_written(chain: Chain) -> None:
+    """Else each validator would have another one, and none a second source."""
+    app, running = chain.load(), None
+    assert chain.storage is not None
+    snapshots = Snapshots(chain.storage, CHAIN, 1)
+    write = snapshots.begin()
+    assert write is not None
+    assert snapshots.begin() is None  # one at a time
+    running = EmbeddedEngine(
+        app, chain.storage, chain.operator, chain.bls, chain.clock, sleep=chain.clock.sleep
+    )
+    await running.start()
+    await running.submit(chain.transfer(0))
+    assert write() == 0
+    assert made(snapshots) == 1
+    await running.stop()
+    chain.close()
+    for height in (0, 1):
+        manifest, state = read(snapshots.path(height).read_bytes())
+        assert (manifest.height, manifest.app_hash) == (height, root_of(state))
+
+
+def test_what_is_read_stays_until_its_readers_are_through(chain: Chain) -> None:
+    app = chain.load()
+    storage = chain.storage
+    assert storage is not None
+    now = 0.0
+    snapshots = Snapshots(storage, CHAIN, 1, lambda: now)
+
+    def another() -> int | None:
+        storage.apply(stored(storage.height() + 1, Writes({}, {}, {}), app.app_hash))
+        return made(snapshots)
+
+    for _ in range(3):
+        another()
+    assert snapshots.heights() == [2, 3]
+    snapshots.note_read(2)
+    for _ in range(2):
+        now += HELD_S - 1
+        snapshots.note_read(2)
+        another()
+    assert snapshots.heights() == [2, 4, 5]
+    now += HELD_S
+    another()
+    assert snapshots.heights() == [5, 6]
+    # Neither does the disk fill, nor does somebody who reads on and on keep all new ones away.
+    started, refused = now, 0
+    while now < started + MOST_HELD_S:
+        for height in snapshots.heights():
+            snapshots.note_read(height)
+        refused += another() is None
+        assert len(snapshots.heights()) <= MOST_KEPT
+        now += HELD_S - 1
+    assert refused
+    assert another() is not None
+    chain.close()
+
+
 class _Breaking(LedgerClient):
     """A client whose streams break off after some bytes each."""
 
@@ -171,11 +237,11 @@ def test_what_cannot_be_written_stops_nothing(chain: Chain, caplog: pytest.LogCa
     assert chain.storage is not None
     folder: Path = chain.folder / FOLDER
     folder.write_bytes(b"in the way")
-    assert Snapshots(chain.storage, CHAIN, 1).make() is None
+    assert made(Snapshots(chain.storage, CHAIN, 1)) is None
     assert "no snapshot could be made" in caplog.text
     folder.unlink()
     folder.mkdir()
     (folder / "chunks.tmp").write_bytes(b"of a run that was killed")
-    assert Snapshots(chain.storage, CHAIN, 1).make() == app.height == 0
+    assert made(Snapshots(chain.storage, CHAIN, 1)) == app.height == 0
     assert [path.name for path in folder.iterdir()] == [f"{0:020d}.car"]
     chain.close()
