@@ -25,15 +25,16 @@ from ledger import (
     weights,
 )
 from ledger.beacon_steps import RememberingBeacons
+from ledger.block_forms import BlockInput as BlockInput
+from ledger.block_forms import BlockResult as BlockResult
 from ledger.context import Context
-from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis, InvalidTransaction, UnknownRules
-from ledger.events import Event
+from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction, UnknownRules
 from ledger.genesis import Genesis, Params
+from ledger.genesis_state import genesis_items
 from ledger.ingest import memory_store
-from ledger.journal import Entry
 from ledger.mempool import Pending, Reader, check_envelope
 from ledger.proof_checker import RememberingChecker
-from ledger.records import AccountRecord, ChainRecord, ProposerRecord, TotalsRecord
+from ledger.records import ChainRecord
 from ledger.result import Code, TxResult
 from ledger.state import State
 from ledger.state_tree import Staged, StateProof, StateTree
@@ -41,6 +42,7 @@ from ledger.store import Store, Writes
 from ledger.transactions import is_proof
 from ledger.views import Queries
 from ledger.views_governance import GovernanceQueries
+from ledger.views_validators import ValidatorQueries
 from proofs.beacon import chain as beacon
 from proofs.errors import InvalidBeacon
 
@@ -58,33 +60,6 @@ PASSING = frozenset({Code.NONCE_GAP, Code.BLOCK_FULL})
 
 
 @dataclass(frozen=True, slots=True)
-class BlockInput:
-    """What a block says: `block_time_s` is its own time, `proposer` an account; a beacon heads `txs`."""
-
-    height: int
-    block_time_s: int
-    proposer: bytes
-    txs: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BlockResult:
-    """What a block did. `time` is ledger time; `tx_results` is one per transaction, the beacon's included.
-
-    `writes` is what the block changes in the store, for the engine to persist with the height. `entries` are
-    the journal's, those of the first block with what the accounts had from genesis.
-    """
-
-    height: int
-    time: int
-    tx_results: tuple[TxResult, ...]
-    events: tuple[Event, ...]
-    entries: tuple[Entry, ...]
-    app_hash: bytes
-    writes: Writes
-
-
-@dataclass(frozen=True, slots=True)
 class _Unfinished:
     """A block that was run and waits for commit or abort."""
 
@@ -95,22 +70,7 @@ class _Unfinished:
     tree: Staged
 
 
-def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
-    """The state before the first block, all money the operator's; InvalidGenesis for one with an origin."""
-    if genesis.origin is not None:
-        raise InvalidGenesis(f"chain {genesis.chain_id} goes on from another one: import it from its archive")
-    issued = genesis.issued
-    return {
-        keys.GENESIS: genesis.encode(),
-        keys.CHAIN: ChainRecord(0, genesis.time_s, genesis.time_s, genesis.beacon, 0).encode(),
-        keys.params(1): genesis.params.encode(),
-        keys.TOTALS: TotalsRecord(issued, balances=issued, escrow=0, collateral=0, burned=0).encode(),
-        keys.proposer(genesis.operator): ProposerRecord(genesis.bls_key).encode(),
-        keys.account(genesis.operator): AccountRecord(balance=issued).encode(),
-    }
-
-
-class Application(Queries, GovernanceQueries):
+class Application(Queries, GovernanceQueries, ValidatorQueries):
     """A chain's state and its rules; queries (`views.Queries`) answer from the last committed block.
 
     One thread drives it: finalize_block, then commit or abort. All of the state is read through `store`.

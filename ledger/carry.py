@@ -12,9 +12,13 @@ from dataclasses import replace
 from ledger import due, keys
 from ledger.errors import CorruptState
 from ledger.genesis import Genesis, Origin, Params
-from ledger.records import ChainRecord, DatasetRecord, Phase, ProposerRecord, SpotRecord, TotalsRecord
+from ledger.genesis_state import validator_items
+from ledger.records import ChainRecord, DatasetRecord, Phase, SpotRecord, TotalsRecord
 from ledger.store import Rows
 from merkledag.cid import CID
+
+# Each chain has validators of its own, which its genesis names.
+_OF_VALIDATORS = (keys.BLS, keys.CONSENSUS, keys.SEATED, keys.VALIDATOR)
 
 
 def successor(
@@ -48,9 +52,9 @@ def carried_items(genesis: Genesis, rows: Rows) -> Iterator[tuple[bytes, bytes]]
     chain = ChainRecord.decode(_need(rows, keys.CHAIN))
     yield keys.GENESIS, genesis.encode()
     yield keys.CHAIN, replace(chain, height=0).encode()
-    yield keys.proposer(genesis.operator), ProposerRecord(genesis.bls_key).encode()
+    yield from validator_items(genesis)
     for key in rows.scan(b""):
-        if key in (keys.GENESIS, keys.CHAIN) or key.startswith(keys.PROPOSER):
+        if key in (keys.GENESIS, keys.CHAIN) or key.startswith(_OF_VALIDATORS):
             continue
         yield _carried(rows, key, _need(rows, key))
 

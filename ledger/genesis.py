@@ -19,11 +19,13 @@ from ledger.fields import (
     blob,
     nested,
     optional,
+    sequence,
     text,
     uint,
 )
 from ledger.records import Record
 from merkledag import dag_cbor
+from merkledag.ed25519 import is_usable_key
 from merkledag.errors import MerkledagError
 
 HOLD = 10**9  # base units
@@ -103,6 +105,32 @@ DEMO_PARAMS = Params(
 
 
 @dataclass(frozen=True, slots=True)
+class GenesisValidator(Wire):
+    """A validator from the first block on: its account, the keys it validates with, and its power."""
+
+    account: Account
+    consensus_key: Digest
+    bls_key: Annotated[bytes, blob(48, 48)]
+    bls_possession: Annotated[bytes, blob(96, 96)]
+    power: Annotated[int, uint(1, limits.MAX_POWER)]
+
+
+def _check_validators(validators: tuple[GenesisValidator, ...]) -> None:
+    """Raises InvalidGenesis unless no two share an account or key, and each holds its BLS key."""
+    from proofs.bls import signatures as bls
+
+    for name in ("account", "consensus_key", "bls_key"):
+        if len({getattr(each, name) for each in validators}) < len(validators):
+            raise InvalidGenesis(f"validators: two have the same {name}")
+    for number, each in enumerate(validators):
+        for key in (each.account, each.consensus_key):
+            if not is_usable_key(key):
+                raise InvalidGenesis(f"validators: number {number} has a key that nobody can sign with")
+        if not bls.verify_possession(each.bls_key, each.bls_possession):
+            raise InvalidGenesis(f"validators: number {number} does not prove possession of its bls_key")
+
+
+@dataclass(frozen=True, slots=True)
 class Origin(Wire):
     """The chain whose end a chain goes on from: its ID, its last block and the state that this led to."""
 
@@ -116,7 +144,8 @@ class Origin(Wire):
 class Genesis(Wire):
     """The start of a chain. `time_s` is both the first ledger time and the earliest block time.
 
-    With an `origin` the chain begins with the state that another one ended with (`ledger.carry`).
+    Without `validators` the operator alone makes blocks: an embedded engine drives the chain. With an
+    `origin` the chain begins with the state that another one ended with (`ledger.carry`).
     """
 
     chain_id: Annotated[str, text(limits.MAX_CHAIN_ID_CHARS)]
@@ -127,6 +156,9 @@ class Genesis(Wire):
     issued: Positive
     beacon: Digest
     params: Annotated[Params, nested(Params)]
+    validators: Annotated[
+        tuple[GenesisValidator, ...], sequence(nested(GenesisValidator), limits.MAX_VALIDATORS)
+    ] = ()
     origin: Annotated[Origin | None, optional(nested(Origin))] = None
 
     @classmethod
@@ -140,11 +172,12 @@ class Genesis(Wire):
         bls_possession: bytes,
         issued: int,
         params: Params,
+        validators: tuple[GenesisValidator, ...] = (),
     ) -> Genesis:
         """A checked genesis whose first beacon value follows from its chain ID, time and operator."""
         seed = dag_cbor.encode([chain_id, time_s, operator, bls_key])
         beacon = hashlib.sha256(BEACON_TAG + seed).digest()
-        genesis = cls(chain_id, time_s, operator, bls_key, bls_possession, issued, beacon, params)
+        genesis = cls(chain_id, time_s, operator, bls_key, bls_possession, issued, beacon, params, validators)
         return genesis.validated()
 
     def validated(self) -> Genesis:
@@ -162,7 +195,13 @@ class Genesis(Wire):
             raise InvalidGenesis("chain_id: a chain that goes on from another one needs a name of its own")
         if not bls.verify_possession(self.bls_key, self.bls_possession):
             raise InvalidGenesis("bls_possession: does not prove possession of bls_key")
+        _check_validators(self.validators)
         return self
+
+    def founders(self) -> tuple[GenesisValidator, ...]:
+        """The validators that the chain begins with: those named, else the operator by its account's key."""
+        alone = GenesisValidator(self.operator, self.operator, self.bls_key, self.bls_possession, power=1)
+        return self.validators or (alone,)
 
     def encode(self) -> bytes:
         """Canonical DAG-CBOR."""

@@ -1,7 +1,9 @@
 """The layout of the state: which key holds what.
 
     account/ account                         AccountRecord
+    bls/ key                                 the account whose BLS key it is
     chain                                    ChainRecord
+    consensus/ address                       ConsensusKeyRecord: whose the consensus key of this address is
     deal/ deal                               DealRecord
     dataset/ dataset                         DatasetRecord
     draw/ u64 height, deal, u16 shard        empty: a shard waits for a beacon later than `height`
@@ -15,10 +17,10 @@
     open/ u32 number                         the CID of the proposal that this is, while it may be voted on
     params/ u32 version                      Params: the parameters of deals made under this version
     proposal/ proposal                       ProposalRecord
-    proposer/ account                        ProposerRecord
     provider/ account                        ProviderRecord
     seat/ u32 seat                           the provider of a seat in the draw
     seat-of/ account                         u32 seat
+    seated/ account                          empty: governance granted it power, or it has some left
     seats                                    u32: how many there are
     shard/ deal, u16 shard                   ShardRecord
     slot/ dataset, u32 slot                  SlotRecord
@@ -26,6 +28,7 @@
     stake/ account, u32 number               u64: the least stake since proposal `number` (see `stakes`)
     stuck/ key                               empty: the work of a due/ or draw/ key that could not be done
     totals                                   TotalsRecord
+    validator/ account                       ValidatorRecord
     vote/ proposal, account                  VoteRecord
     weight/ u8 level, u32 i                  64 × u64: a row of the draw's weights (see `weights`)
 
@@ -34,9 +37,13 @@ Numbers are big-endian, so that keys sort by them; a deal and a proposal are the
 
 from __future__ import annotations
 
+import hashlib
+
 from merkledag.cid import CID
 
 ACCOUNT = b"account/"
+BLS = b"bls/"
+CONSENSUS = b"consensus/"
 DEAL = b"deal/"
 DATASET = b"dataset/"
 DRAW = b"draw/"
@@ -49,16 +56,17 @@ NODE = b"node/"
 OPEN = b"open/"
 PARAMS = b"params/"
 PROPOSAL = b"proposal/"
-PROPOSER = b"proposer/"
 PROVIDER = b"provider/"
 SEAT = b"seat/"
 SEAT_OF = b"seat-of/"
+SEATED = b"seated/"
 SEATS = b"seats"
 SHARD = b"shard/"
 SLOT = b"slot/"
 SPOT = b"spot/"
 STAKE = b"stake/"
 STUCK = b"stuck/"
+VALIDATOR = b"validator/"
 VOTE = b"vote/"
 WEIGHT = b"weight/"
 CHAIN = b"chain"
@@ -67,6 +75,8 @@ TOTALS = b"totals"
 
 DATA_TREE = b"\x00"
 META_TREE = b"\x01"
+
+ADDRESS_BYTES = 20
 
 
 def u16(number: int) -> bytes:
@@ -94,9 +104,29 @@ def provider(account: bytes) -> bytes:
     return PROVIDER + account
 
 
-def proposer(account: bytes) -> bytes:
-    """The key of a proposer's BLS key."""
-    return PROPOSER + account
+def validator(account: bytes) -> bytes:
+    """The key of who registered to validate."""
+    return VALIDATOR + account
+
+
+def seated(account: bytes) -> bytes:
+    """The key that marks whoever has power, or will have."""
+    return SEATED + account
+
+
+def address(consensus_key: bytes) -> bytes:
+    """How CometBFT names the holder of an Ed25519 key (its crypto/tmhash, "truncated")."""
+    return hashlib.sha256(consensus_key).digest()[:ADDRESS_BYTES]
+
+
+def consensus(address: bytes) -> bytes:
+    """The key of whose a consensus key is."""
+    return CONSENSUS + address
+
+
+def beacon_key(bls_key: bytes) -> bytes:
+    """The key of whose a BLS key is."""
+    return BLS + bls_key
 
 
 def params(version: int) -> bytes:

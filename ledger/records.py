@@ -19,7 +19,6 @@ from ledger.fields import (
     Uint,
     Wire,
     account,
-    blob,
     choice,
     nested,
     sequence,
@@ -340,10 +339,3 @@ class TotalsRecord(Record):
     escrow: Uint
     collateral: Uint
     burned: Uint
-
-
-@dataclass(frozen=True, slots=True)
-class ProposerRecord(Record):
-    """A block proposer's BLS key."""
-
-    bls_key: Annotated[bytes, blob(48, 48)]

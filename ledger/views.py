@@ -12,7 +12,6 @@ from ledger.records import (
     AccountRecord,
     ChainRecord,
     DealRecord,
-    ProposerRecord,
     ProviderRecord,
     ShardRecord,
     SpotRecord,
@@ -83,11 +82,6 @@ class Queries(DatasetQueries):
     def beacon(self) -> bytes:
         """The last beacon value, 32 bytes."""
         return self._chain.beacon
-
-    def bls_key(self, proposer: bytes) -> bytes | None:
-        """The key, 48 bytes, that a proposer's beacons are signed with; None for who proposes no blocks."""
-        record = self._state.committed(keys.proposer(proposer), ProposerRecord)
-        return None if record is None else record.bls_key
 
     def next_due(self) -> int | None:
         """Ledger time of the next due item; the present time if work waits already; None if there is none."""

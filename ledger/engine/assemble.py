@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger.application import Application, BlockInput, BlockResult, genesis_items
+from ledger.application import Application, BlockInput, BlockResult
 from ledger.engine import witness
 from ledger.engine.blocks import (
     Block,
@@ -21,6 +21,7 @@ from ledger.engine.storage import LedgerStorage
 from ledger.engine.stored import StoredBlock, StoredTx
 from ledger.errors import CorruptState, InvalidBlock, InvalidGenesis
 from ledger.genesis import Genesis
+from ledger.genesis_state import genesis_items
 from ledger.transactions import decode_beacon
 from merkledag import dag_cbor
 from merkledag.cid import CID

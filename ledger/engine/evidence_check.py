@@ -16,7 +16,8 @@ from ledger.engine.verdict import About, Anchor, Broken, Link, NotChecked, Verdi
 from ledger.errors import CorruptState
 from ledger.genesis import Params
 from ledger.limits import MAX_SHARDS
-from ledger.records import DatasetRecord, DealRecord, ProposerRecord, Record, ShardRecord, SpotRecord
+from ledger.records import DatasetRecord, DealRecord, Record, ShardRecord, SpotRecord
+from ledger.records_validators import ValidatorRecord
 from ledger.rules_datasets import Clock
 from ledger.transactions import Answer, Prove, Transaction
 from merkledag.peer import peer_text
@@ -174,7 +175,7 @@ class _Check:
 
     def beacon(self) -> str:
         step, chain = self.evidence.beacon, self.block.chain
-        proposer = self.record(keys.proposer(self.block.account), ProposerRecord)
+        proposer = self.record(keys.validator(self.block.account), ValidatorRecord)
         try:
             self.beacon_value = beacon.verify_step(
                 proposer.bls_key, chain, step.height, step.previous, step.signature
@@ -225,7 +226,7 @@ class _Check:
     @property
     def proposer_key(self) -> bytes:
         """The key of the operator's BLS key."""
-        return keys.proposer(self.block.account)
+        return keys.validator(self.block.account)
 
 
 class _PeriodCheck(_Check):

@@ -38,7 +38,7 @@ class EvidenceMaker:
             return period_seed(block.chain, dataset, record.provider, record.period, block.beacon)
 
         block = self._block(height)
-        needed = (keys.dataset(dataset), keys.params(record.terms), keys.proposer(block.account))
+        needed = (keys.dataset(dataset), keys.params(record.terms), keys.validator(block.account))
         return Evidence(
             beacon=self._step(record.seed_time, height, lambda each: seed(each) == record.seed),
             before=None,
@@ -65,7 +65,7 @@ class EvidenceMaker:
             keys.shard(deal, shard),
             keys.deal(deal),
             keys.params(agreed.terms),
-            keys.proposer(block.account),
+            keys.validator(block.account),
         )
         drawn_at = record.closes_at - terms.window_s
         return Evidence(

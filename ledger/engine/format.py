@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from hashlib import sha256
 
-from ledger import records, records_governance
+from ledger import records, records_governance, records_validators
 from ledger.fields import Wire
 from ledger.fields import specs as fields_of
 from ledger.genesis import Genesis, Params
@@ -20,7 +20,6 @@ FORMS: tuple[type[Wire], ...] = (
     records.ChainRecord,
     records.DatasetRecord,
     records.DealRecord,
-    records.ProposerRecord,
     records.ProviderRecord,
     records.ShardRecord,
     records.SlotRecord,
@@ -28,6 +27,8 @@ FORMS: tuple[type[Wire], ...] = (
     records.TotalsRecord,
     records_governance.ProposalRecord,
     records_governance.VoteRecord,
+    records_validators.ConsensusKeyRecord,
+    records_validators.ValidatorRecord,
     *BODIES.values(),
 )
 

@@ -20,7 +20,6 @@ from ledger.records import (
     ChainRecord,
     DatasetRecord,
     DealRecord,
-    ProposerRecord,
     ProviderRecord,
     ShardRecord,
     SlotRecord,
@@ -28,6 +27,7 @@ from ledger.records import (
     TotalsRecord,
 )
 from ledger.records_governance import ProposalRecord, VoteRecord
+from ledger.records_validators import ConsensusKeyRecord, ValidatorRecord
 from ledger.state_tree import StateProof
 from merkledag import dag_cbor
 from merkledag.errors import MerkledagError, TruncatedValue
@@ -40,18 +40,19 @@ MAX_FILE_ITEMS: Final = 4 * limits.MAX_BLOCK_TXS + 1_024  # values, keys, tags: 
 _RECORDS: Final[dict[bytes, type[Wire]]] = {
     keys.ACCOUNT: AccountRecord,
     keys.CHAIN: ChainRecord,
+    keys.CONSENSUS: ConsensusKeyRecord,
     keys.DATASET: DatasetRecord,
     keys.DEAL: DealRecord,
     keys.GENESIS: Genesis,
     keys.JOIN: SlotRecord,
     keys.PARAMS: Params,
     keys.PROPOSAL: ProposalRecord,
-    keys.PROPOSER: ProposerRecord,
     keys.PROVIDER: ProviderRecord,
     keys.SHARD: ShardRecord,
     keys.SLOT: SlotRecord,
     keys.SPOT: SpotRecord,
     keys.TOTALS: TotalsRecord,
+    keys.VALIDATOR: ValidatorRecord,
     keys.VOTE: VoteRecord,
 }
 

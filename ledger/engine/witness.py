@@ -93,7 +93,7 @@ def _add(found: dict[bytes, StateProof], key: bytes, prove: Prover) -> bytes:
 def _of_period(body: Prove, proposer: bytes, found: dict[bytes, StateProof], prove: Prover) -> None:
     record = DatasetRecord.decode(_add(found, keys.dataset(body.dataset), prove))
     _add(found, keys.params(record.terms), prove)
-    _add(found, keys.proposer(proposer), prove)
+    _add(found, keys.validator(proposer), prove)
 
 
 def _of_spot(body: Answer, proposer: bytes, found: dict[bytes, StateProof], prove: Prover) -> bool:
@@ -105,7 +105,7 @@ def _of_spot(body: Answer, proposer: bytes, found: dict[bytes, StateProof], prov
     _add(found, keys.shard(body.deal, body.shard), prove)
     deal = DealRecord.decode(_add(found, keys.deal(body.deal), prove))
     _add(found, keys.params(deal.terms), prove)
-    _add(found, keys.proposer(proposer), prove)
+    _add(found, keys.validator(proposer), prove)
     return True
 
 

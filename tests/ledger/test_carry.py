@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from ledger import money
-from ledger.application import Application, BlockInput, BlockResult, genesis_items
+from ledger.application import Application, BlockInput, BlockResult
 from ledger.carry import carried_items, check_origin, successor
 from ledger.errors import CorruptState, InvalidGenesis
 from ledger.genesis import HOLD, Genesis
+from ledger.genesis_state import genesis_items
 from ledger.ingest import memory_store
 from ledger.records import Phase, ShardStatus
 from ledger.result import Code

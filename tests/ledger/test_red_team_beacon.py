@@ -15,7 +15,7 @@ from ledger.application import Application, BlockInput, BlockResult
 from ledger.errors import InvalidBlock, InvalidGenesis
 from ledger.genesis import HOLD
 from ledger.ingest import memory_store
-from ledger.records import ProposerRecord
+from ledger.records_validators import ValidatorRecord
 from ledger.transactions import Beacon, Register, Spot, Transfer
 from proofs.beacon import chain as beacon
 from proofs.bls.signatures import BlsSigner
@@ -33,7 +33,8 @@ def with_rivals(world: World) -> Application:
     """The world's application with more proposers, as an engine with validators would have them."""
     items = dict(world.stored)
     for name in RIVALS:
-        items[keys.proposer(key(name))] = ProposerRecord(bls_signer(name).public_key).encode()
+        record = ValidatorRecord(key(name), bls_key=bls_signer(name).public_key, granted=1, power=1)
+        items[keys.validator(key(name))] = record.encode()
     return Application(world.app.genesis, memory_store(items.items()))
 
 

@@ -266,7 +266,7 @@ def _ledger_file(raw: bytes, operator: bytes, chain: str) -> bool:
         seed = spot_seed(chain, body["deal"].cid, body["shard"], node, record["height"], value)
         closes = record["closes_at"]
         drawn = closes - params["window_s"]
-    need(keys == [*first, b"params/" + terms["terms"].to_bytes(4, "big"), b"proposer/" + operator])
+    need(keys == [*first, b"params/" + terms["terms"].to_bytes(4, "big"), b"validator/" + operator])
     need(record["provider"] == node and record["seed"] == seed and drawn <= block["time"] <= closes)
     data, meta = ((trees[f"{name}_root"], trees[f"{name}_leaves"]) for name in ("data", "meta"))
     k, meta_k = terms["challenges"], params["meta_challenges"]

@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import keys
-from ledger.application import Application, BlockInput, BlockResult, genesis_items
+from ledger.application import Application, BlockInput, BlockResult
 from ledger.engine.errors import CorruptStore, EngineStopped
 from ledger.engine.pruned_rows import Pruned
 from ledger.engine.state_store import STATE, LmdbRows, Reading
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.stored import StoredBlock
 from ledger.engine.witness import Witness
+from ledger.genesis_state import genesis_items
 from ledger.state_tree import verify
 from ledger.store import Changes, MemoryStore, Rows, Writes
 from tests.ledger.naive.crowd import Crowd
