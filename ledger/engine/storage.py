@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from ledger.engine import format as ledger_format
+from ledger.engine.block_rows import put_block, put_tip
 from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
-from ledger.engine.proof_rows import PROOFS, put_proofs, read_proofs, read_witness
+from ledger.engine.new_store import new_state
+from ledger.engine.proof_rows import PROOFS, read_proofs, read_witness
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, put_pruned, read_pruned
 from ledger.engine.row_keys import HEIGHT, MAX_HEIGHT, PLACE, journal_key, place_key
 from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Reading, check_rows, put_writes
 from ledger.engine.stored import StoredBlock
-from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault
-from ledger.ingest import fill
+from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault, sync_folder
 
 TABLES = (
     b"meta",
@@ -257,7 +258,7 @@ class LedgerStorage:
     def create(self, genesis: bytes, items: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Writes the genesis state at height 0; returns its app hash. Raises StoreError."""
         with self._new_state(genesis, items) as (txn, app_hash):
-            self._put_tip(txn, 0, app_hash)
+            put_tip(txn, self._tables, 0, app_hash)
             self._fault("create.commit")
         with translated("syncing"):
             self._environment.sync(True)
@@ -284,7 +285,7 @@ class LedgerStorage:
             txn.put(HEIGHT.pack(height), block, db=self._tables[b"blocks"])
             txn.put(block_digest, b"B" + place_key(height, 0), db=self._tables[b"index"])
             put_pruned(txn, self._tables, Pruned(height, height))
-            self._put_tip(txn, height, app_hash)
+            put_tip(txn, self._tables, height, app_hash)
             self._fault("create.commit")
         with translated("syncing"):
             self._environment.sync(True)
@@ -294,14 +295,27 @@ class LedgerStorage:
         """A write transaction in which the empty store got these items, and their app hash."""
         if self.genesis() is not None:
             raise StoreError(f"{self._folder} already holds a ledger")
-        with translated("creating the ledger"), self._begin(write=True) as txn:
-            reading = Reading(self._environment, txn=txn)
-            app_hash = fill(
-                LmdbStore(reading, self._tables), items, lambda writes: put_writes(txn, self._tables, writes)
-            )
-            txn.put(b"format", ledger_format.mark(), db=self._tables[b"meta"])
-            txn.put(b"genesis", genesis, db=self._tables[b"meta"])
-            yield txn, app_hash
+        with (
+            translated("creating the ledger"),
+            new_state(self._environment, self._tables, genesis, items) as made,
+        ):
+            yield made
+
+    def replace(self, database: Path) -> None:
+        """Puts another database file in the place of this one, all or nothing, and goes on with it.
+
+        That file is durable and leaves where it was; nobody reads meanwhile. Raises StoreError.
+        """
+        self._end_reads()
+        environment, self._environment = self._environment, None
+        with translated("putting a state in place"):
+            environment.close()
+            self._fault("replace.closed")
+            database.replace(self._folder / "db" / "data.mdb")
+            sync_folder(self._folder / "db")
+            self._fault("replace.done")
+            self._open_environment()
+        self._check_format()
 
     def log_block(self, block: StoredBlock) -> None:
         """Appends the block to the write-ahead log; it is decided when this returns. Raises StoreError."""
@@ -318,7 +332,7 @@ class LedgerStorage:
             self._fault("db.begin")
             put_writes(txn, self._tables, block.writes)
             self._fault("db.state")
-            self._put_block(txn, block)
+            put_block(txn, self._tables, block)
             if pruning is not None:
                 prune_rows(txn, self._tables, pruning)
             self._fault("db.commit")
@@ -358,7 +372,7 @@ class LedgerStorage:
                 f"the database ends at block {height} and the write-ahead log starts at {first}; "
                 "restore the ledger from a backup"
             )
-        if height and self.block(height) is None:
+        if height > self.pruned().blocks and self.block(height) is None:
             raise CorruptStore(
                 f"block {height} is missing from the database; restore the ledger from a backup"
             )
@@ -372,26 +386,3 @@ class LedgerStorage:
         with translated("reading"), self._begin() as txn:
             value: bytes | None = txn.get(key, db=self._tables[table])
             return value
-
-    def _put_block(self, txn: Any, block: StoredBlock) -> None:
-        height = HEIGHT.pack(block.height)
-        index = [(block.block_digest, b"B" + place_key(block.height, 0))]
-        txn.put(height, block.block, db=self._tables[b"blocks"], append=True)
-        for number, tx in enumerate(block.txs):
-            key = place_key(block.height, number)
-            txn.put(key, tx.raw, db=self._tables[b"txs"], append=True)
-            txn.put(key, tx.receipt, db=self._tables[b"receipts"], append=True)
-            index.append((tx.signed_digest, b"S" + key))
-            index.append((tx.unsigned_digest, b"T" + key))
-        for digest, place in sorted(index):
-            txn.put(digest, place, db=self._tables[b"index"])
-        txn.put(height, block.events, db=self._tables[b"events"], append=True)
-        for account, row in sorted(block.journal.items()):
-            txn.put(journal_key(account, block.height), row, db=self._tables[b"journal"])
-        put_proofs(txn, self._tables, block.height, block.witness)
-        self._put_tip(txn, block.height, block.app_hash)
-
-    def _put_tip(self, txn: Any, height: int, app_hash: bytes) -> None:
-        meta = self._tables[b"meta"]
-        txn.put(b"height", HEIGHT.pack(height), db=meta)
-        txn.put(b"app_hash", app_hash, db=meta)
