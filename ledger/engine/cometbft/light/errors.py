@@ -1,0 +1,21 @@
+"""Why a header is not believed, or not yet."""
+
+from __future__ import annotations
+
+from ledger.engine.errors import ChainMismatch
+
+
+class InvalidLightBlock(ChainMismatch):
+    """A header, its commit or its validators do not belong together, or are not signed by enough power."""
+
+
+class NotEnoughTrust(InvalidLightBlock):
+    """Too little of the trusted validators' power signed it: headers in between have to be verified first."""
+
+
+class TrustExpired(ChainMismatch):
+    """The last trusted header is older than the trusting period: only a new pin from people helps."""
+
+
+class Divergence(ChainMismatch):
+    """Two servers show different headers of one height, and each has enough signatures: an attack."""
