@@ -36,6 +36,6 @@ def _left(shard: ShardRecord, dataset: DatasetRecord) -> int:
 
     if dataset.terminating:
         return 0
-    open_now = dataset.phase in (Phase.WAITING, Phase.OPEN) and not dataset.proven
+    open_now = dataset.phase in (Phase.WAITING, Phase.OPENING, Phase.OPEN) and not dataset.proven
     left = max(0, shard.last - dataset.period) + open_now
     return min(left, 1) if shard.giving_up or shard.successor_accepted else left

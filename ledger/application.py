@@ -48,6 +48,7 @@ from proofs.errors import InvalidBeacon
 
 HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
     {
+        due.What.SEED: rules_periods.on_seed_due,
         due.What.DATASET: rules_periods.on_due,
         due.What.OFFER: rules_offers.on_offer_due,
         due.What.FORGET: rules_settlement.forget,

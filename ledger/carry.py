@@ -1,7 +1,8 @@
 """A new chain with the state that another one ended with: balances, nonces, stakes, deals, time, beacon.
 
 What was signed for the old chain is void on the new one, for signatures name the chain. Proving windows that
-were open are void: unpaid, and nobody's fault. Spot challenges that were open are drawn anew.
+were open are void: unpaid, and nobody's fault. Those that had no seed yet, and spot challenges that were
+open, are drawn anew.
 """
 
 from __future__ import annotations
@@ -68,10 +69,15 @@ def _carried(rows: Rows, key: bytes, value: bytes) -> tuple[bytes, bytes]:
         record = DatasetRecord.decode(value)
         if record.phase is Phase.OPEN and not record.proven:
             return key, replace(record, phase=Phase.VOID).encode()
+        if record.phase is Phase.OPENING:
+            return key, replace(record, phase=Phase.WAITING).encode()
     if key.startswith(keys.SPOT):
         # As if it had just been asked for: the beacon of block 1 draws its seed, and a whole window follows.
         spot = SpotRecord.decode(value)
         return key, replace(spot, height=0, seed=b"", closes_at=0, stalled_s=0).encode()
+    if key.startswith(keys.DUE) and due.what_of(key) is due.What.SEED:
+        # Its window is opened anew, by block 1.
+        return due.key(due.time_of(key), due.What.DATASET, due.subject_of(key)), value
     if key.startswith(keys.DUE) and due.what_of(key) is due.What.SPOT:
         spot = SpotRecord.decode(_need(rows, keys.SPOT + due.subject_of(key)))
         return due.key(spot.opened_at, due.What.SPOT, due.subject_of(key)), value

@@ -18,6 +18,7 @@ from merkledag.cid import CID
 class What(IntEnum):
     """The kinds of due work, in the order in which a block does them; one kind by time, then by subject."""
 
+    SEED = 5  # the seed of a window that the last block opened is drawn; subject: the dataset
     DATASET = 0  # a dataset's window opens, or its period turns; subject: the dataset
     OFFER = 1  # an offered shard was not accepted; subject: deal ‖ u16 shard
     FORGET = 2  # a finished deal leaves the state; subject: deal

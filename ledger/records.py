@@ -238,6 +238,7 @@ class Phase(Enum):
     IDLE = "idle"  # just made: the piece it is made for comes at once
     RESTING = "resting"  # nothing to prove in this period; pieces join at its end
     WAITING = "waiting"  # for its window to open
+    OPENING = "opening"  # its window's time has come: the next block draws the seed
     OPEN = "open"  # the seed is out: a proof is due
     DECLARED = "declared"  # its provider declared a fault: no window; waits for the period's end
     VOID = "void"  # the window could not be opened in time; waits for the period's end

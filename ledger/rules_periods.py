@@ -2,9 +2,14 @@
 
 A dataset has at most one entry in the queue of due work, for what its phase waits for:
 
-    RESTING, VOID, OPEN ── period's end ──► TURNING ──► WAITING ── opens_at ──► OPEN, or VOID if late
-      ▲         DECLARED ────┘               │  └──────► dropped (nothing left)
+    RESTING, VOID, OPEN ── period's end ──► TURNING ──► WAITING ── opens_at ──► OPENING ── next block ──► OPEN
+      ▲         DECLARED ────┘               │  │                      └── late ──┴── late ──► VOID
+      │                                      │  └──────► dropped (nothing left)
       └── pieces are expected alone ─────────┘
+
+The block that opens a window does not draw its seed, for whoever proposes it can be late, or hurry, and so
+choose whether it is the one; the block after it does (docs/proofs.md, "What a proposer gains by
+withholding").
 
 The first piece that is accepted makes the dataset, IDLE for that moment. A fault declared while WAITING makes
 it DECLARED.
@@ -50,13 +55,23 @@ def on_due(ctx: Context, dataset: bytes) -> None:
 
 
 def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
-    """Draws the seed from this block's beacon. Past half of the window the period is void: nobody's fault."""
+    """Leaves the seed to the next block, unless it is too late for one already."""
+    if _is_late(ctx, record, clock):
+        _make_void(ctx, dataset, record, clock)
+        return
+    ctx.put_dataset(dataset, replace(record, phase=Phase.OPENING))
+    due.add(ctx.state, ctx.time, due.What.SEED, dataset)  # seeds come before datasets: so in the next block
+
+
+def on_seed_due(ctx: Context, dataset: bytes) -> None:
+    """Draws the seed of a window from this block's beacon, if it is not too late for one."""
+    record = ctx.get_dataset(dataset)
+    clock = Clock.of(dataset, ctx.terms(record.terms))
+    if _is_late(ctx, record, clock):
+        _make_void(ctx, dataset, record, clock)
+        return
     period = record.period
     due.add(ctx.state, clock.closes_at(period) + 1, due.What.DATASET, dataset)
-    if 2 * (ctx.time - clock.opens_at(period)) > clock.window_s:
-        ctx.put_dataset(dataset, replace(record, phase=Phase.VOID))
-        _emit_void(ctx, dataset, record)
-        return
     seed = period_seed(ctx.chain_id, dataset, record.provider, period, ctx.beacon)
     record = replace(record, phase=Phase.OPEN, seed=seed, seed_time=ctx.time, stalled_s=ctx.stalled_s)
     ctx.put_dataset(dataset, record)
@@ -68,6 +83,18 @@ def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clo
         seed=seed,
         closes_at=clock.closes_at(period),
     )
+
+
+def _is_late(ctx: Context, record: DatasetRecord, clock: Clock) -> bool:
+    """Whether half of the window is over."""
+    return 2 * (ctx.time - clock.opens_at(record.period)) > clock.window_s
+
+
+def _make_void(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
+    """The window got no seed in time: nobody's fault."""
+    due.add(ctx.state, clock.closes_at(record.period) + 1, due.What.DATASET, dataset)
+    ctx.put_dataset(dataset, replace(record, phase=Phase.VOID))
+    _emit_void(ctx, dataset, record)
 
 
 def _emit_void(ctx: Context, dataset: bytes, record: DatasetRecord) -> None:

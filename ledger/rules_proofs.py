@@ -32,8 +32,9 @@ def challenge_of(record: DatasetRecord, terms: Params) -> Challenge:
 
 def check_timing(record: DatasetRecord, clock: Clock, period: int, time: int) -> None:
     """Refuses a proof outside the open window: from the seed's block to the window's last second."""
-    if period > record.period or (period == record.period and record.phase is Phase.WAITING):
-        raise Refusal(Code.TOO_EARLY, f"the window opens at {clock.opens_at(period)}")
+    is_to_come = record.phase in (Phase.WAITING, Phase.OPENING)
+    if period > record.period or (period == record.period and is_to_come):
+        raise Refusal(Code.TOO_EARLY, f"the window opens at {clock.opens_at(period)}, its seed comes after")
     if period < record.period or record.phase is not Phase.OPEN or time > clock.closes_at(period):
         raise Refusal(Code.TOO_LATE, "the window has closed, or was void")
     if record.proven:

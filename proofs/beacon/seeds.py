@@ -41,16 +41,18 @@ def past_period(
     window_s: int,
     headers: Sequence[Header],
 ) -> Drawn | None:
-    """The seed of a past period: that of the first block at or after `opens_at`, when its window opened.
+    """The seed of a past period: that of the block after the first one at or after `opens_at`.
 
-    None for a period that was void, its first block being later than half of `window_s`. `headers` are of
+    None for a period that was void, one of the two being later than half of `window_s`. `headers` are of
     consecutive blocks and begin before `opens_at`. Where more windows opened at once than one block may open
     (`ledger.limits.MAX_DUE_PER_BLOCK`), the rest had their seeds from the next blocks. Raises LookupError
     where the headers do not reach so far, ValueError as `period_seed`.
     """
-    found = _at(headers, bisect_left(headers, opens_at, key=lambda header: header.time))
-    if 2 * (found.time - opens_at) > window_s:
-        return None
+    first = bisect_left(headers, opens_at, key=lambda header: header.time)
+    for index in (first, first + 1):
+        found = _at(headers, index)
+        if 2 * (found.time - opens_at) > window_s:
+            return None
     return Drawn(found.height, period_seed(chain_id, dataset_id, node, period, found.beacon))
 
 

@@ -19,7 +19,9 @@ from ledger.rules_spot import challenge_of
 from ledger.store import MemoryStore
 from ledger.transactions import Accept, Answer, Beacon, Body, Spot, Transaction, Transfer, sign
 from merkledag.cid import CID
+from proofs.beacon.seeds import past_period
 from proofs.bls.signatures import BlsSigner
+from tests.ledger.test_past_seeds import Header
 from tests.ledger.world import FAR_S, FEE, Piece, World, answer, key, kinds, last, seed, signer
 
 NEW = "new-chain"
@@ -118,6 +120,29 @@ def test_an_open_window_is_void_and_nobodys_fault() -> None:
     assert new.app.provider(key("node")) == stake
     new.prove("node", dataset)
     new.pass_until(new.dataset(dataset).closes_at + 1)
+    assert new.settle("node", deal) == 100_000
+
+
+def test_a_window_without_a_seed_gets_it_from_the_new_chains_second_beacon() -> None:
+    old = World()
+    old.fund("client")
+    old.provider("node")
+    deal, dataset = old.active("client", "node")
+    info = old.dataset(dataset)
+    old.pass_until(info.opens_at - 1)
+    old.block(step=1)
+    assert old.dataset(dataset).record.phase is Phase.OPENING
+    new = Moved(old)
+    headers = []
+    for _ in range(2):
+        new.block()
+        headers.append(Header(new.app.height, new.app.time, new.app.beacon))
+    record = new.dataset(dataset).record
+    assert past_period(
+        NEW, dataset, key("node"), record.period, info.opens_at, new.params.window_s, headers
+    ) == (2, record.seed)
+    new.do("node", new.proof(dataset))
+    new.pass_until(info.closes_at + 1)
     assert new.settle("node", deal) == 100_000
 
 

@@ -38,8 +38,9 @@ def test_offers_that_run_out_in_their_masses_delay_no_window(
     assert world.dataset(dataset).opens_at > world.shard(deals[0]).expires_at + 1
     late = world.block(step=world.dataset(dataset).opens_at - world.app.time)
     assert kinds(late.events).count("offer_expired") == 4
-    assert world.dataset(dataset).record.phase is Phase.OPEN
+    assert world.dataset(dataset).record.phase is Phase.OPENING
     world.block()
+    assert world.dataset(dataset).record.phase is Phase.OPEN
     world.block()
     assert [world.shard(deal).status for deal in deals] == [ShardStatus.REFUNDED] * 9
     world.do("node", world.proof(dataset))
@@ -65,8 +66,9 @@ def test_a_long_turn_delays_no_window(world: TwinWorld, monkeypatch: pytest.Monk
     world.block(step=opens_at(other, turns_at - 9) - world.app.time)
     assert world.dataset(long).record.phase is Phase.TURNING
     assert world.dataset(long).record.pieces == 4
-    assert world.dataset(dataset).record.phase is Phase.OPEN
+    assert world.dataset(dataset).record.phase is Phase.OPENING
     world.block()
+    assert world.dataset(dataset).record.phase is Phase.OPEN
     assert world.app.dataset(long) is not None
     blocks = 1
     while world.app.dataset(long) is not None:

@@ -11,9 +11,10 @@ from ledger.genesis import HOLD
 from ledger.records import Phase, ShardStatus
 from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
-from ledger.transactions import Accept, Settle, Withdraw
+from ledger.transactions import Accept, DeclareFault, Prove, Settle, Withdraw
 from merkledag.cid import CID
 from proofs.kinds import ProofKind
+from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.world import FEE, PARAMS, World, all_of, key, kinds, last
 
 PRICE = 100_000
@@ -214,21 +215,60 @@ def test_a_stake_that_is_used_up_costs_what_is_left(world: World) -> None:
     assert last(world.events, "shard_terminated")["forfeited"] == 2 * HOLD - 3 * HOLD // 10
 
 
-@pytest.mark.parametrize("late_s", [10, 11])
-def test_a_window_that_the_ledger_opens_past_its_half_is_void(world: World, late_s: int) -> None:
+@pytest.mark.parametrize(
+    ("first_s", "then_s", "is_void"),
+    [
+        (0, 0, False),
+        (10, 0, False),
+        (0, 10, False),
+        (4, 6, False),
+        (11, 0, True),
+        (0, 11, True),
+        (5, 6, True),
+        (25, 0, True),
+        (0, 25, True),
+        (10, 15, True),
+    ],
+)
+def test_a_window_that_gets_its_seed_past_its_half_is_void(first_s: int, then_s: int, is_void: bool) -> None:
+    """The block that opens it may be late, or the one after it, which draws the seed."""
+    world = TwinWorld()
+    world.fund("client")
+    world.provider("node")
     deal, dataset = world.active("client", "node", periods=4)
     before = stake(world)
     info = world.dataset(dataset)
     world.pass_until(info.opens_at - 1)
-    world.block(step=1 + late_s)
-    is_void = late_s > PARAMS.window_s // 2
-    assert world.dataset(dataset).record.phase is (Phase.VOID if is_void else Phase.OPEN)
+    world.block(step=1 + first_s)
+    if first_s <= PARAMS.window_s // 2:
+        record = world.dataset(dataset).record
+        assert (record.phase, record.seed) == (Phase.OPENING, b"")
+        assert world.app.next_due() == world.app.time  # an engine makes the next block at once
+        assert not {"window_opened", "period_void"} & set(kinds(world.events))
+    world.block(step=then_s)
     assert ("period_void" in kinds(world.events)) is is_void
+    assert ("window_opened" in kinds(world.events)) is not is_void
     if is_void:
         world.pass_until(info.closes_at + 1)
         assert stake(world) == before
+        assert world.dataset(dataset).record.fault_total == 0
         world.refuses("node", Settle(deal, 0), Code.NOTHING_DUE)
     world.prove("node", dataset)
+
+
+def test_between_opening_and_seed_neither_proof_nor_declaration_is_taken() -> None:
+    world = TwinWorld()
+    world.fund("client")
+    world.provider("node")
+    _, dataset = world.active("client", "node", periods=4)
+    info = world.dataset(dataset)
+    world.pass_until(info.opens_at - 1)
+    bodies = (Prove(dataset, info.record.period, b"early"), DeclareFault(dataset, info.record.period))
+    results = world.block(*(world.tx("node", body) for body in bodies), step=1).tx_results[1:]
+    assert [result.code for result in results] == [Code.TOO_EARLY, Code.TOO_LATE]
+    assert world.dataset(dataset).record.phase is Phase.OPENING
+    world.block()
+    world.do("node", world.proof(dataset))
 
 
 SHORT = replace(PARAMS, period_s=4, window_s=2, accept_timeout_s=60)

@@ -13,10 +13,12 @@ import pytest
 from ledger import keys
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.errors import InvalidBlock, InvalidGenesis
+from ledger.events import Attribute
 from ledger.genesis import HOLD
 from ledger.ingest import memory_store
 from ledger.records_validators import ValidatorRecord
 from ledger.transactions import Beacon, Register, Spot, Transfer
+from merkledag.cid import CID
 from proofs.beacon import chain as beacon
 from proofs.bls.signatures import BlsSigner
 from tests.ledger.world import CHAIN, Piece, World, all_of, beacon_signer, genesis, key, seed
@@ -44,17 +46,30 @@ def head(app: Application, name: str) -> bytes:
     return Beacon(CHAIN, height, bls_signer(name).sign(app.beacon_transaction_message(height))).encode()
 
 
-@pytest.fixture(scope="module")
-def eve_of_draws() -> World:
-    """A ledger whose next block draws a period's seed, a spot challenge's and two providers."""
+def before_a_window() -> tuple[World, CID]:
+    """A ledger a second before a window of the deal opens."""
     world = World()
     world.fund("client", "eve")
     world.provider("node", "other", "third")
     deal, dataset = world.active("client", "node", periods=6)
     world.pass_until(world.dataset(dataset).opens_at - 1)
-    pieces = [Piece.random(world.rng) for _ in range(2)]
-    world.block(world.tx("eve", Spot(deal, 0)), world.tx("client", world.deal_body(pieces)))
+    return world, deal
+
+
+@pytest.fixture(scope="module")
+def eve_of_window() -> World:
+    """A ledger whose next block, of a second later, opens a window."""
+    world, _ = before_a_window()
     world.now += 1
+    return world
+
+
+@pytest.fixture(scope="module")
+def eve_of_draws() -> World:
+    """A ledger whose next block draws a period's seed, a spot challenge's and two providers."""
+    world, deal = before_a_window()
+    pieces = [Piece.random(world.rng) for _ in range(2)]
+    world.block(world.tx("eve", Spot(deal, 0)), world.tx("client", world.deal_body(pieces)), step=1)
     return world
 
 
@@ -97,20 +112,35 @@ def test_18_no_content_moves_the_beacon_or_what_is_drawn_by_it(eve_of_draws: Wor
     assert all(each == draws[0] for each in draws)
 
 
-def test_18_a_block_time_chooses_the_block_of_a_window_and_never_its_value(eve_of_draws: World) -> None:
-    """A window opens in this block or in a later one: at no time does this one give it another seed."""
-    world = eve_of_draws
-    seeds = set()
-    for time in range(world.app.block_time_s, world.now + 12):
-        app = world.restored()
-        block = BlockInput(app.height + 1, time, key("operator"), (head(app, "operator"),))
-        result = app.finalize_block(block)
+def opened(result: BlockResult) -> set[Attribute]:
+    """The seeds of the windows that a block told to be open."""
+    return {event["seed"] for event in all_of(list(result.events), "window_opened")}
+
+
+def test_18_who_chooses_a_block_time_chooses_no_seed(eve_of_window: World) -> None:
+    """Whoever makes a window's first block, or is late, or hurries: the value is that of the one after it."""
+    world, times, half = eve_of_window, set(), 10
+    for time in range(world.app.block_time_s, world.now + half + 2):
+        app = with_rivals(world)
+        first = BlockInput(app.height + 1, time, key("operator"), (head(app, "operator"),))
+        result = app.finalize_block(first)
         app.commit()
         assert app.beacon == beacon.next_value(
-            world.app.beacon, bls_signer("operator").sign(world.app.beacon_transaction_message(block.height))
+            world.app.beacon, bls_signer("operator").sign(world.app.beacon_transaction_message(first.height))
         )
-        seeds |= {event["seed"] for event in all_of(list(result.events), "window_opened")}
-    assert len(seeds) == 1
+        assert opened(result) == set()
+        seeds = {}
+        for name in RIVALS:
+            after = Application(app.genesis, memory_store(app.items()))
+            following = BlockInput(after.height + 1, time, key(name), (head(after, name),))
+            seeds[name] = opened(after.finalize_block(following))
+            after.commit()
+        if world.now <= time <= world.now + half:
+            times.add(time)
+            assert len(set.union(*seeds.values())) == len(RIVALS)
+        else:
+            assert seeds == {name: set() for name in RIVALS}  # it has not opened yet, or is void
+    assert len(times) == half + 1
 
 
 def test_18_who_withholds_leaves_the_value_to_others_and_has_one_of_its_own(eve_of_draws: World) -> None:
@@ -207,15 +237,15 @@ def test_18_an_operator_alone_knows_every_value_ahead(eve_of_draws: World) -> No
     assert came == foreseen
 
 
-def test_18_an_operator_alone_has_a_seed_for_every_number_of_blocks_before(eve_of_draws: World) -> None:
+def test_18_an_operator_alone_has_a_seed_for_every_number_of_blocks_before(eve_of_window: World) -> None:
     """Nor is this an attack that anything prevents: blocks that nobody needed give other seeds."""
-    world = eve_of_draws
+    world = eve_of_window
     seeds = set()
     for more in range(5):
         app = world.restored()
-        for time in [world.app.block_time_s] * more + [world.now]:
+        for time in [world.app.block_time_s] * more + [world.now] * 2:
             block = BlockInput(app.height + 1, time, key("operator"), (head(app, "operator"),))
             result = app.finalize_block(block)
             app.commit()
-        seeds |= {event["seed"] for event in all_of(list(result.events), "window_opened")}
+        seeds |= opened(result)
     assert len(seeds) == 5

@@ -26,7 +26,14 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.height += 1
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
     s.shards_changed = s.looked = s.spots_opened = s.kzg_points = 0
-    for what in (periods.DATASET, offers.OFFER, offers.FORGET, governance.PROPOSAL, offers.SPOT):
+    for what in (
+        periods.SEED,
+        periods.DATASET,
+        offers.OFFER,
+        offers.FORGET,
+        governance.PROPOSAL,
+        offers.SPOT,
+    ):
         s.budget = limits.MAX_DUE_PER_BLOCK
         due_work(s, what)
     offers.draw_all(s)
@@ -58,7 +65,9 @@ def due_work(s: Plain, kind: int) -> None:
             s.budget -= 1
             s.alarms.remove(alarm)
             _, what, whose = alarm
-            if what == periods.DATASET:
+            if what == periods.SEED:
+                periods.draw_seed(s, whose)
+            elif what == periods.DATASET:
                 periods.wake(s, whose)
             elif what == offers.OFFER:
                 offers.round_over(s, place_of(whose))

@@ -263,7 +263,7 @@ def prove(s: Plain, sender: bytes, body: Prove, _: CID) -> Iterator[Code | Does]
         yield Code.NOT_YOURS
         return
     now = (record["period"], record["phase"])
-    if body.period > record["period"] or now == (body.period, "waiting"):
+    if body.period > record["period"] or now in ((body.period, "waiting"), (body.period, "opening")):
         yield Code.TOO_EARLY
         return
     closed = s.time > periods.closes_at(periods.terms(s, body.dataset), body.dataset, body.period)

@@ -11,7 +11,7 @@ from proofs.slot_tree import MemoryNodes, root, set_slot
 from tests.ledger.naive.offers import close, cover, give_up, let_go, pass_on, pay, terminate
 from tests.ledger.naive.state import Map, Place, Plain, offset
 
-DATASET = 0
+DATASET, SEED = 0, 5
 KEPT_PERIODS = 32
 
 
@@ -118,7 +118,11 @@ def wake(s: Plain, dataset: bytes) -> None:
     """What the dataset waited for is here: its window, or the end of its period."""
     record = s.datasets[dataset]
     if record["phase"] == "waiting":
-        open_window(s, dataset, record)
+        if is_late(s, dataset, record):
+            no_seed(s, dataset, record)
+        else:
+            record["phase"] = "opening"
+            s.alarms.add((s.time, SEED, dataset))
         return
     if record["phase"] == "open" and not record["proven"]:
         if 2 * (s.stalled_s - record["stalled_s"]) >= terms(s, dataset).window_s:
@@ -138,13 +142,25 @@ def void(s: Plain, dataset: bytes, first: int, last: int) -> None:
     s.emit("period_void", dataset=dataset, provider=provider, period=first, until=last)
 
 
-def open_window(s: Plain, dataset: bytes, record: Map) -> None:
-    period = record["period"]
-    s.alarms.add((starts_at(terms(s, dataset), dataset, period + 1), DATASET, dataset))
-    if 2 * (s.time - opens_at(terms(s, dataset), dataset, period)) > terms(s, dataset).window_s:
-        record["phase"] = "void"
-        void(s, dataset, period, period)
+def is_late(s: Plain, dataset: bytes, record: Map) -> bool:
+    p = terms(s, dataset)
+    return 2 * (s.time - opens_at(p, dataset, record["period"])) > p.window_s
+
+
+def no_seed(s: Plain, dataset: bytes, record: Map) -> None:
+    record["phase"] = "void"
+    s.alarms.add((ends_at(terms(s, dataset), dataset, record["period"]), DATASET, dataset))
+    void(s, dataset, record["period"], record["period"])
+
+
+def draw_seed(s: Plain, dataset: bytes) -> None:
+    """The block after the one that opened the window: its beacon is the seed's."""
+    record = s.datasets[dataset]
+    if is_late(s, dataset, record):
+        no_seed(s, dataset, record)
         return
+    period = record["period"]
+    s.alarms.add((ends_at(terms(s, dataset), dataset, period), DATASET, dataset))
     seed = period_seed(s.genesis.chain_id, dataset, record["provider"], period, s.beacon)
     record.update(phase="open", seed=seed, seed_time=s.time, stalled_s=s.stalled_s)
     s.emit(
