@@ -18,6 +18,9 @@ SYSTEM_DNS: Final = "system"
 NO_DNS: Final = "off"
 NO_ROUTERS: Final = "off"
 GATEWAY: Final = "gateway."
+EMBEDDED: Final = "embedded"
+COMETBFT: Final = "cometbft"
+ENGINES: Final = (EMBEDDED, COMETBFT)
 
 
 def _listen(value: Value) -> str | None:
@@ -79,6 +82,10 @@ def _not_negative(value: Value) -> str | None:
 
 def _percent(value: Value) -> str | None:
     return None if isinstance(value, int) and 1 <= value <= 100 else "write a number from 1 to 100"
+
+
+def _engine(value: Value) -> str | None:
+    return None if value in ENGINES else f"write one of {', '.join(ENGINES)}"
 
 
 def _listen_or_not(value: Value) -> str | None:
@@ -236,6 +243,20 @@ _PLAIN: Final[dict[str, Setting]] = {
         _setting("ledger.keep_days", 0, "days that transactions are kept; 0 is for ever", _not_negative),
         _setting("ledger.keep_proofs_days", 0, "days that proofs are kept; 0 is for ever", _not_negative),
         _setting("ledger.snapshot_blocks", 10_000, "blocks between two snapshots; 0 is none", _not_negative),
+        _setting("ledger.engine", EMBEDDED, "what runs this home's ledger: embedded or cometbft", _engine),
+        _setting("ledger.cometbft", "", "the cometbft program; by default one is found, or built with Go"),
+        _setting(
+            "ledger.metrics_listen",
+            "",
+            "where a ledger on CometBFT gives its numbers to Prometheus",
+            _listen_or_not,
+        ),
+        _setting(
+            "ledger.halted_s",
+            60,
+            "seconds without a block after which a ledger on CometBFT says that it stands still",
+            _not_negative,
+        ),
         _setting("ledger.url", "", "URL of the ledger to use", _url),
         _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
         _setting("ledger.operator", "", "operator key pinned when joining a ledger", _parsed_by(_account)),
