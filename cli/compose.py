@@ -24,7 +24,7 @@ from ledger.genesis import HOLD, Genesis, Params
 if TYPE_CHECKING:
     from gateway.source import BlockSource
     from ledger.engine.client import LedgerClient
-    from ledger.engine.embedded import EmbeddedEngine
+    from ledger.engine.engine import Engine
     from ledger.engine.sender import Sender
     from storage_node.fetch import NetworkFetcher
     from storage_node.node import StorageNode
@@ -95,7 +95,7 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
         blocks = home.config.number("ledger.snapshot_blocks")
         engine = EmbeddedEngine(app, storage, operator, beacon, time.time, keep=keep, snapshot_blocks=blocks)
         await engine.start()
-        watch = asyncio.create_task(_stop_when_ended(engine, stop))
+        watch = asyncio.create_task(stop_when_ended(engine, stop))
         try:
             details = {"chain_id": genesis.chain_id, "operator": peer_text(genesis.operator)}
             async with listening(build_rpc(engine), home, "ledger", listen, details) as url:
@@ -107,7 +107,8 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
         storage.close()
 
 
-async def _stop_when_ended(engine: EmbeddedEngine, stop: asyncio.Event) -> None:
+async def stop_when_ended(engine: Engine, stop: asyncio.Event) -> None:
+    """Sets `stop` when an engine has ended, and says why if it failed."""
     from ledger.errors import LedgerError
 
     try:

@@ -61,7 +61,11 @@ class Event:
 
     def to_json(self) -> dict[str, object]:
         """{"kind": …, "attributes": {name: text, number or truth value}}."""
-        return {"kind": self.kind, "attributes": {k: _json(k, v) for k, v in self.attributes.items()}}
+        return {"kind": self.kind, "attributes": self.shown()}
+
+    def shown(self) -> dict[str, int | str]:
+        """The attributes as text, number or truth value, in their order."""
+        return {name: _json(name, value) for name, value in self.attributes.items()}
 
 
 def _json(name: str, value: Attribute) -> int | str:

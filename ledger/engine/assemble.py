@@ -42,10 +42,19 @@ class Assembled:
 def assemble(
     app: Application, given: BlockInput, result: BlockResult, prev: CID | None, signer: Signer
 ) -> Assembled:
-    """The signed block of what `finalize_block` made of `given`."""
+    """The block of what `finalize_block` made of `given`, signed by its proposer."""
+    return _stored(app, _block(app, given, result, prev).signed(signer), given.txs, result)
+
+
+def assemble_decided(app: Application, given: BlockInput, result: BlockResult) -> Assembled:
+    """The same of a block that validators decided: their votes and headers stand for signature and `prev`."""
+    return _stored(app, _block(app, given, result, None), given.txs, result)
+
+
+def _block(app: Application, given: BlockInput, result: BlockResult, prev: CID | None) -> Block:
     signature = decode_beacon(given.txs[0]).beacon
-    block = Block(
-        account=signer.public_key,
+    return Block(
+        account=given.proposer,
         app_hash=result.app_hash,
         beacon=beacon_chain.next_value(app.beacon, signature),
         block_time_s=given.block_time_s,
@@ -54,8 +63,7 @@ def assemble(
         prev=prev,
         time=result.time,
         txs=tuple(node_cid(raw) for raw in given.txs),
-    ).signed(signer)
-    return _stored(app, block, given.txs, result)
+    )
 
 
 def _stored(app: Application, block: Block, txs: tuple[bytes, ...], result: BlockResult) -> Assembled:

@@ -21,7 +21,7 @@ from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
 from ledger.engine.block_clock import BlockClock, Moment
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
-from ledger.engine.engine import STOPPING, EngineStatus
+from ledger.engine.engine import STOPPING, EngineStatus, report_mistakes
 from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
@@ -372,9 +372,7 @@ class EmbeddedEngine:
         write = self.snapshots.begin() if self.snapshots.is_due(self.app.height) else None
         if write is not None:
             self._copier.submit(write)
-        for event in made.events.events:
-            if event.kind == "work_stuck":
-                _log.error("a mistake in the rules: work was set aside: %s", dict(event.attributes))
+        report_mistakes(made.events)
         self._fanout.publish(made.events)
         for raw, receipt in zip(given.txs[1:], made.receipts[1:], strict=True):
             self._mempool.resolve(raw, receipt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,8 @@ from ledger.engine.snapshots import Snapshots
 from merkledag.cid import CID
 
 STOPPING = "the ledger is stopping; send again when it is back"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ class Engine(Protocol):
         """The receipt of a signed transaction after its block is committed, or at once if it is refused.
 
         A refused one has height 0. Sending the same bytes again is harmless: it tells what became of them.
-        Raises MempoolFull, EngineStopped, EngineUnavailable, or StoreError when the disk refuses (then nothing
-        was kept).
+        Raises MempoolFull, EngineStopped, EngineUnavailable, or StoreError when the disk refuses (then
+        nothing was kept).
         """
 
     async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
@@ -71,3 +74,10 @@ class Engine(Protocol):
 
     def get_node(self, cid: CID) -> bytes | None:
         """The block or transaction that `cid` names, as DAG-CBOR, or None."""
+
+
+def report_mistakes(block: BlockEvents) -> None:
+    """Tells the log of work that a block could not do and set aside."""
+    for event in block.events:
+        if event.kind == "work_stuck":
+            _log.error("a mistake in the rules: work was set aside: %s", dict(event.attributes))

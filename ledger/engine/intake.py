@@ -69,7 +69,7 @@ class Intake:
     def __len__(self) -> int:
         return len(self._outcomes)
 
-    # -- what the engine makes of them -----------------------------------------------------------------------
+    # -- what the engine makes of them ---------------------------------------------------------------------
 
     def _admitted(self, raw: bytes) -> None:
         """It passed every check that needs no block, and somebody waits for it."""
@@ -81,7 +81,7 @@ class Intake:
     def _batch_checked(self) -> None:
         """Some more have been admitted or refused."""
 
-    # -- who waits -------------------------------------------------------------------------------------------
+    # -- who waits -----------------------------------------------------------------------------------------
 
     async def submit(self, raw: bytes) -> Receipt:
         """The transaction's receipt, once it is in a block or refused.
@@ -172,7 +172,7 @@ class Intake:
         for raw in list(self._outcomes):
             self.resolve(raw, error)
 
-    # -- checking --------------------------------------------------------------------------------------------
+    # -- checking ------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Verifies and checks, until cancelled."""
