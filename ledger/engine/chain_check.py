@@ -41,6 +41,16 @@ class ChainCheck:
         self._checking = asyncio.Lock()
         self._checked = False
 
+    @property
+    def chain(self) -> str | None:
+        """The ID of the chain that was pinned."""
+        return self._chain
+
+    def go_on_from(self, tip: Tip) -> None:
+        """Another server showed this block of the same chain: before anything else this one must have it."""
+        if self._operator is not None and (self.tip is None or self.tip.height < tip.height):
+            self.tip, self._checked = tip, False
+
     async def require(self, *, again: bool = False) -> None:
         """Before the first request, and `again` when a stream is taken up: it must be the pinned chain."""
         if self._chain is None and self._operator is None:

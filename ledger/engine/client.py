@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,12 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ledger import transactions
 from ledger.engine.answers import (
-    block_events,
     field,
-    filter_query,
     page_of,
     receipt,
-    seen_up_to,
     state_proof_of,
     status_of,
     typed,
@@ -27,9 +23,12 @@ from ledger.engine.chain_check import ChainCheck, Tip
 from ledger.engine.errors import InvalidProofFile, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.evidence import Evidence
+from ledger.engine.following import follow
 from ledger.engine.outbox import Outbox
 from ledger.engine.proof_file import KIND, ProofFile
-from ledger.engine.transport import TIMEOUT_S, Transport, backoff
+from ledger.engine.servers import PROBE_S, Servers
+from ledger.engine.transport import TIMEOUT_S, Transport
+from ledger.engine.urls import urls_of
 from ledger.engine.views import (
     AccountView,
     ChangeView,
@@ -51,9 +50,8 @@ from merkledag.peer import peer_text
 if TYPE_CHECKING:
     import aiohttp
 
-_log = logging.getLogger(__name__)
-
 PAGE = 1_000
+LEAST_TIMEOUT_S = 15.0  # of each of several servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,9 @@ class TxView:
 
 
 class LedgerClient:
-    """One ledger server; `expect_chain` and `expect_operator` (32 bytes) pin which it must be.
+    """One ledger; `expect_chain` and `expect_operator` (32 bytes) pin which it must be.
 
+    `url` is its server's, or those of several, separated by commas: see `ledger.engine.servers`.
     Its chain must go on from `expect_tip`, and later, when a stream is taken up again, from what came before.
     Methods raise LedgerUnreachable, LedgerNotFound, LedgerRefused, ChainMismatch, LedgerProtocolError.
     Use it in `async with`, or call `close`.
@@ -85,25 +84,32 @@ class LedgerClient:
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._http = Transport(url, session, timeout_s)
-        self._outbox = Outbox(self._http)
-        self._chain = ChainCheck(self._http, expect_chain, expect_operator, expect_tip)
+        urls = urls_of(url)
+        if len(urls) > 1:
+            each_s = max(LEAST_TIMEOUT_S, timeout_s / len(urls))
+            transports = [Transport(each, session, each_s, PROBE_S) for each in urls]
+        else:
+            transports = [Transport(urls[0], session, timeout_s)]
+        self._servers = Servers(
+            transports, lambda http: ChainCheck(http, expect_chain, expect_operator, expect_tip), sleep
+        )
+        self._outbox = Outbox(self._servers)
         self.sleep = sleep
 
     @property
     def url(self) -> str:
-        """The server's."""
-        return self._http.url
+        """That of the server that is asked now, or was last."""
+        return self._servers.url
 
     @property
     def tip(self) -> Tip | None:
         """The last block known of a chain whose operator is pinned."""
-        return self._chain.tip
+        return self._servers.tip
 
     async def close(self) -> None:
         """Closes the connections; harmless twice."""
         await self._outbox.close()
-        await self._http.close()
+        await self._servers.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,12 +126,13 @@ class LedgerClient:
 
     async def status(self) -> dict[str, Any]:
         """Chain ID, engine, height, times and totals, as docs/ledger-rpc.md says; hashes as bytes."""
-        return status_of(await self._get("/v1/status"))
+        found = status_of(await self._get("/v1/status"))
+        self._servers.saw(found["height"])
+        return found
 
     async def genesis(self) -> Genesis:
         """The chain's genesis; asked for once."""
-        await self._check()
-        return await self._chain.genesis()
+        return await self._servers.ask(lambda server: server.chain.genesis())
 
     async def chain_id(self) -> str:
         """The chain's ID."""
@@ -138,8 +145,7 @@ class LedgerClient:
 
     async def block(self, height: int | None = None) -> Block:
         """The block at `height`, or the last one; its operator's signature is verified."""
-        await self._check()
-        return await self._chain.block(height)
+        return await self._servers.ask(lambda server: server.chain.block(height))
 
     async def tx(self, tx_id: CID) -> TxView:
         """The transaction with this ID, or whose signed bytes have this CID."""
@@ -153,8 +159,7 @@ class LedgerClient:
 
     async def node(self, cid: CID) -> bytes:
         """The DAG-CBOR bytes of a block or transaction, checked against `cid`."""
-        await self._check()
-        raw = await self._http.get_bytes(f"/v1/node/{cid}")
+        raw = await self._servers.get_bytes(f"/v1/node/{cid}")
         if CID.of(raw, codec=cid.codec) != cid:
             raise LedgerProtocolError(f"{self.url} gave other bytes than those of {cid}")
         return raw
@@ -184,10 +189,15 @@ class LedgerClient:
 
     async def stream(self, path: str, query: dict[str, str], offset: int = 0) -> AsyncGenerator[bytes, None]:
         """A long answer's bytes from `offset` on as they come, until it ends whole; check them yourself."""
-        await self._check()
-        async with aclosing(self._http.portions(path, query, offset)) as portions:
-            async for data in portions:
-                yield data
+        server = await self._servers.pick()
+        try:
+            await server.chain.require()
+            async with aclosing(server.http.portions(path, query, offset)) as portions:
+                async for data in portions:
+                    yield data
+        except LedgerUnreachable as error:
+            self._servers.leave(server, error)
+            raise
 
     async def submit(self, raw: bytes, *, check_block: bool = False) -> Receipt:
         """Sends a signed transaction; returns once it is in a block. Raises LedgerRefused if none takes it.
@@ -196,8 +206,8 @@ class LedgerClient:
         same time goes in one request. With `check_block` the answer counts only if the block, which the
         operator signed, has those bytes.
         """
-        await self._check()
         found = await self._outbox.send(raw)
+        self._servers.saw(found.height)
         if found.tx_id != transactions.decode(raw).id:
             raise LedgerProtocolError(f"{self.url} told of {found.tx_id}, another transaction than was sent")
         if check_block and node_cid(raw) not in (await self.block(found.height)).txs:
@@ -212,8 +222,9 @@ class LedgerClient:
 
         Their receipts are in the same order; `height` is 0 and `code` says why where one is in no block.
         """
-        await self._check()
-        return await self._outbox.send_all(raws)
+        found = await self._outbox.send_all(raws)
+        self._servers.saw(max((each.height for each in found), default=0))
+        return found
 
     async def events(
         self, from_height: int, wanted: EventFilter | None = None
@@ -224,33 +235,10 @@ class LedgerClient:
         Reconnects by itself, waiting longer after each failure in a row; ends only by ChainMismatch or when
         the caller stops.
         """
-        following = max(1, from_height)
-        wanted = wanted or EventFilter()
-        failures = 0
-        while True:
-            try:
-                await self._check(again=failures > 0)
-                if failures:
-                    self._chain.require_height(following - 1)
-                query = [("from", str(following)), *filter_query(wanted)]
-                async with aclosing(self._http.frames("/v1/events", query)) as frames:
-                    async for frame in frames:
-                        block = block_events(frame)
-                        if block is None:
-                            if not wanted.is_open:
-                                following = max(following, seen_up_to(frame) + 1)
-                            continue
-                        if block.height < following:
-                            continue
-                        if block.height > following and wanted.is_open:
-                            raise LedgerProtocolError(f"the event stream lacks block {following}")
-                        yield block
-                        following = block.height + 1
-                        failures = 0
-            except LedgerUnreachable as error:
-                _log.debug("the event stream broke off: %s", error)
-            await backoff(failures, self.sleep)
-            failures += 1
+        told = follow(self._servers, from_height, wanted or EventFilter(), self.sleep)
+        async with aclosing(told) as blocks:
+            async for block in blocks:
+                yield block
 
     # -- accounts and providers ----------------------------------------------------------------------------
 
@@ -353,15 +341,13 @@ class LedgerClient:
     # -- inside --------------------------------------------------------------------------------------------
 
     async def _evidence(self, path: str) -> Evidence:
-        await self._check()
         try:
-            return Evidence.decode(await self._http.get_bytes(path))
+            return Evidence.decode(await self._servers.get_bytes(path))
         except InvalidProofFile as error:
             raise LedgerProtocolError(f"{self.url} gave no file of a proof: {error}") from error
 
     async def _get(self, path: str, query: dict[str, str] | None = None) -> Any:
-        await self._check()
-        return await self._http.get(path, query)
+        return await self._servers.get(path, query)
 
     async def _pages(
         self, path: str, query: dict[str, str], most: int | None = None, begin: str = ""
@@ -378,6 +364,3 @@ class LedgerClient:
             if following is not None and following == cursor:
                 raise LedgerProtocolError(f"{self.url} gives the same page again and again")
             cursor = following
-
-    async def _check(self, *, again: bool = False) -> None:
-        await self._chain.require(again=again)

@@ -62,6 +62,10 @@ class LedgerNotFound(LedgerError, LookupError):
     """The caller's: the ledger has no such account, deal, block or transaction."""
 
 
+class LedgerPruned(LedgerNotFound):
+    """The caller's: it was there, and this server no longer keeps it; another one may."""
+
+
 class ChainMismatch(LedgerError):
     """The server runs another chain, or has another operator key, than the one that was pinned."""
 

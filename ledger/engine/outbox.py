@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from ledger.engine.answers import field, receipt
 from ledger.engine.blocks import Receipt
 from ledger.engine.errors import LedgerProtocolError, LedgerRefused, LedgerUnreachable
+from ledger.engine.servers import Servers
 from ledger.engine.transport import Transport
 from ledger.limits import MAX_TX_BYTES
 from ledger.result import explain
@@ -21,7 +22,7 @@ Waiting = tuple[bytes, "asyncio.Future[Receipt]"]
 class Outbox:
     """What one client sends. A request leaves as soon as a turn of the event loop adds nothing to it."""
 
-    def __init__(self, http: Transport) -> None:
+    def __init__(self, http: Transport | Servers) -> None:
         self._http = http
         self._waiting: list[Waiting] = []
         self._unanswered: set[asyncio.Future[Receipt]] = set()

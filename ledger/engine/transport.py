@@ -9,7 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerRefused, LedgerUnreachable
+from ledger.engine.errors import (
+    LedgerNotFound,
+    LedgerProtocolError,
+    LedgerPruned,
+    LedgerRefused,
+    LedgerUnreachable,
+)
 from ledger.engine.render import CBOR_TYPE
 from ledger.result import Code
 from merkledag import dag_cbor, varint
@@ -32,7 +38,11 @@ class Transport:
     """HTTP to one ledger server. It closes the session that it made itself, not one that it was given."""
 
     def __init__(
-        self, url: str, session: aiohttp.ClientSession | None = None, timeout_s: float = TIMEOUT_S
+        self,
+        url: str,
+        session: aiohttp.ClientSession | None = None,
+        timeout_s: float = TIMEOUT_S,
+        connect_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -41,6 +51,7 @@ class Transport:
         self._session = session
         self._owns_session = session is None
         self._timeout_s = timeout_s
+        self._connect_s = connect_s
 
     async def close(self) -> None:
         """Closes the session; harmless twice."""
@@ -107,7 +118,7 @@ class Transport:
         session = self._session = self._session or aiohttp.ClientSession()
         timeout = aiohttp.ClientTimeout(
             total=None if stream else self._timeout_s,
-            sock_connect=CONNECT_TIMEOUT_S,
+            sock_connect=self._connect_s,
             sock_read=STREAM_SILENCE_S if stream else self._timeout_s,
         )
         try:
@@ -177,7 +188,7 @@ def _error(status: int, body: bytes, url: str) -> Exception:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return LedgerProtocolError(f"{url} answered {status} and nothing that a ledger says; check the URL")
     if status in (404, 410):
-        return LedgerNotFound(message)
+        return LedgerNotFound(message) if status == 404 else LedgerPruned(message)
     if status in (400, 413) or code == Code.POOL_FULL:
         return LedgerRefused(code, message)
     return LedgerUnreachable(f"the ledger at {url} cannot answer now: {message}")
