@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -14,7 +14,6 @@ from ledger import (
     journal,
     keys,
     limits,
-    money,
     rules_draw,
     rules_governance,
     rules_offers,
@@ -28,19 +27,20 @@ from ledger.beacon_steps import RememberingBeacons
 from ledger.block_forms import BlockInput as BlockInput
 from ledger.block_forms import BlockResult as BlockResult
 from ledger.context import Context
-from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction, UnknownRules
+from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction, Refusal, UnknownRules
 from ledger.genesis import Genesis, Params
 from ledger.genesis_state import genesis_items
 from ledger.ingest import memory_store
-from ledger.mempool import Pending, Reader, check_envelope
+from ledger.mempool import Pending, Reader
+from ledger.pool_checks import PASSING as PASSING
+from ledger.pool_checks import PoolChecks
 from ledger.proof_checker import RememberingChecker
+from ledger.proposal_room import Room
 from ledger.records import ChainRecord
 from ledger.result import Code, TxResult
 from ledger.state import State
 from ledger.state_tree import Staged, StateProof, StateTree
 from ledger.store import Store, Writes
-from ledger.transactions import is_proof
-from ledger.views import Queries
 from ledger.views_governance import GovernanceQueries
 from ledger.views_validators import ValidatorQueries
 from proofs.beacon import chain as beacon
@@ -56,26 +56,26 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.SPOT: rules_spot.on_due,
     }
 )
-# What an earlier transaction of the same account, or the next block, may still cure.
-PASSING = frozenset({Code.NONCE_GAP, Code.BLOCK_FULL})
 
 
 @dataclass(frozen=True, slots=True)
 class _Unfinished:
-    """A block that was run and waits for commit or abort."""
+    """A block that was run and waits for commit or abort, or to be decided."""
 
+    block: BlockInput
+    result: BlockResult
     chain: ChainRecord
-    results: tuple[TxResult, ...]
-    txs: tuple[bytes, ...]
-    writes: Writes
     tree: Staged
 
 
-class Application(Queries, GovernanceQueries, ValidatorQueries):
+class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
     """A chain's state and its rules; queries (`views.Queries`) answer from the last committed block.
 
-    One thread drives it: finalize_block, then commit or abort. All of the state is read through `store`.
-    Without one the chain is new, at height 0 and in memory. `beacons` verifies those of many blocks ahead.
+    One thread drives it: perhaps proposals, then finalize_block, then commit or abort. A proposal is run in
+    full, so that `finalize_block` has nothing left to do if that very block is decided.
+
+    All of the state is read through `store`. Without one the chain is new, at height 0 and in memory.
+    `beacons` verifies those of many blocks ahead.
     """
 
     def __init__(self, genesis: Genesis, store: Store | None = None) -> None:
@@ -92,7 +92,9 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
         self._proofs = RememberingChecker()
         self.beacons = RememberingBeacons()
         self._dropped: dict[bytes, TxResult] = {}
+        self._tries = limits.MAX_TRIED_PER_BLOCK
         self._unfinished: _Unfinished | None = None
+        self._is_decided = False
 
     def _restored_chain(self) -> ChainRecord:
         chain = self._state.committed(keys.CHAIN, ChainRecord)
@@ -105,44 +107,6 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
         if found is None:
             raise CorruptState("the stored state lacks the parameters in force")
         return found
-
-    # Transactions before they are in a block.
-
-    def check_tx(self, raw: bytes) -> TxResult:
-        """Whether a transaction may wait for a block; cheap. Remembers signatures and pending nonces.
-
-        Whoever sends a proof that nothing waits for is told so here, before anybody verifies it.
-        """
-        found = self._reader.read(raw)
-        if isinstance(found, TxResult):
-            return found
-        refused = check_envelope(found, self.params, self.time)
-        refused = refused or self._pending.check(found, self.account(found.tx.account), self.height)
-        if refused is None and is_proof(found.tx.body):
-            refused = execute.check_proof(self._committed_context(), found)
-        if refused is None:
-            self._pending.add(found)
-        return refused or TxResult(Code.OK, "", found.tx_id)
-
-    def verify_signature(self, raw: bytes) -> TxResult:
-        """Decodes and verifies ahead of `check_tx`, which then need not. May run in other threads."""
-        return self._reader.verify_ahead(raw)
-
-    def sender(self, raw: bytes) -> bytes:
-        """Whose transaction it is, b"" if the bytes are none."""
-        found = self._reader.read(raw)
-        return b"" if isinstance(found, TxResult) else found.tx.account
-
-    def is_proof(self, raw: bytes) -> bool:
-        """Whether it is a transaction, and one for which places and bytes are kept."""
-        found = self._reader.read(raw)
-        return not isinstance(found, TxResult) and is_proof(found.tx.body)
-
-    def forget(self, raw: bytes) -> None:
-        """The engine no longer holds this pending transaction (evicted): its nonce is free again."""
-        found = self._reader.read(raw)
-        if not isinstance(found, TxResult):
-            self._pending.forget(found)
 
     # Proposals.
 
@@ -163,43 +127,43 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
             raise InvalidBlock("the proposer has no BLS key on this chain")
         return partial(self.beacons.verify_step, bls_key, self.chain_id, self.height + 1, self.beacon)
 
-    def prepare_proposal(self, candidates: Sequence[bytes], *, max_bytes: int) -> list[bytes]:
-        """Those of the candidates, in their order, that pass on the present state and fit.
+    def prepare_proposal(self, block: BlockInput, *, max_bytes: int, max_txs: int) -> list[bytes]:
+        """Those of the candidates, in their order, that pass when this very block is run, and fit.
 
-        Half of `max_bytes`, and half of the places, are kept for proofs. The beacon transaction is not among
-        them: the engine puts it first (count its bytes). What was dropped for good is in `dropped`; what is
-        in neither stays pending for a later block.
+        `block` is the next one, with all candidates after its beacon transaction, which neither the result
+        nor `max_bytes` and `max_txs` count. Half of both is for proofs first. What was dropped for good is in
+        `dropped`; what is in neither may wait for a later block. Raises as `finalize_block` does.
         """
-        assert self._unfinished is None, "commit or abort the last block first"
+        self._forget_unfinished()
         self._check_rules()
         self._dropped = {}
-        chosen: list[bytes] = []
-        room = min(max_bytes, limits.MAX_BLOCK_BYTES)
-        other_room, other_places = room // 2, limits.MAX_BLOCK_TXS // 2
+        candidates, chosen = block.txs[1:], [*block.txs[:1]]
+        results = [TxResult(Code.OK)]
+        room = Room.for_candidates(candidates, self.is_proof, max_bytes, max_txs)
         self._state.begin()
         try:
-            ctx = self._context(replace(self._chain, height=self.height + 1))
-            self._proofs.verify_ahead(execute.claims(ctx, candidates, self._reader))
+            ctx = self._begun(block)
             for raw in candidates:
                 is_kept_for = self.is_proof(raw)
-                fits = len(raw) <= room and (is_kept_for or (len(raw) <= other_room and other_places > 0))
-                if not fits or len(chosen) >= limits.MAX_BLOCK_TXS - 1:
+                if not room.has_for(raw, is_kept_for):
                     continue
-                result = execute.run(ctx, raw, self._reader)
+                room.tries -= 1
+                result = self._run_tx(ctx, raw)
                 if result.ok:
                     chosen.append(raw)
-                    room -= len(raw)
-                    other_room -= 0 if is_kept_for else len(raw)
-                    other_places -= 0 if is_kept_for else 1
+                    results.append(result)
+                    room.take(raw, is_kept_for)
                 elif result.code not in PASSING:
                     self._dropped[raw] = result
-        finally:
+            self._finish(ctx, replace(block, txs=tuple(chosen)), tuple(results))
+        except BaseException:
             self._state.drop()
+            raise
         for raw, result in self._dropped.items():
             found = self._reader.read(raw)
             if not isinstance(found, TxResult):
                 self._pending.note_result(found, result.code, self.height)
-        return chosen
+        return chosen[1:]
 
     @property
     def dropped(self) -> Mapping[bytes, TxResult]:
@@ -207,24 +171,39 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
         return MappingProxyType(self._dropped)
 
     def process_proposal(self, block: BlockInput) -> TxResult:
-        """Whether another proposer's block is acceptable: height, time, size, beacon, form, signatures."""
+        """Whether another proposer's block is acceptable: height, time, size, beacon; and all of it passes.
+
+        An honest proposer has run the block on the same state (`prepare_proposal`), so that nothing in it
+        fails; what does would be in the chain for nothing.
+        """
         self._check_rules()
+        refused = self._check_shape(block)
+        if refused is not None:
+            return refused
         try:
-            self._check_head(block)
+            self._run(block, self._run_passing)
         except InvalidBlock as error:
             return TxResult(Code.MISPLACED, str(error))
+        except Refusal as refusal:
+            return TxResult(refusal.code, refusal.log)
+        return TxResult(Code.OK)
+
+    def _run_passing(self, ctx: Context, raw: bytes) -> TxResult:
+        result = self._run_tx(ctx, raw)
+        if not result.ok:
+            raise Refusal(result.code, result.log)
+        return result
+
+    def _check_shape(self, block: BlockInput) -> TxResult | None:
+        """Refuses what shows without running the block."""
         if block.block_time_s < self.block_time_s:
             return TxResult(Code.MALFORMED, "the block's time is before the last one's")
         if len(block.txs) > limits.MAX_BLOCK_TXS or sum(map(len, block.txs)) > limits.MAX_BLOCK_BYTES:
             return TxResult(Code.TOO_LARGE, f"at most {limits.MAX_BLOCK_TXS} transactions belong in a block")
-        for raw in block.txs[1:]:
-            result = self.verify_signature(raw)
-            if not result.ok:
-                return result
         others = [len(raw) for raw in block.txs[1:] if not self.is_proof(raw)]
         if sum(others) > limits.MAX_BLOCK_BYTES // 2 or len(others) > limits.MAX_BLOCK_TXS // 2:
             return TxResult(Code.TOO_LARGE, "half of a block's bytes and places are kept for proofs")
-        return TxResult(Code.OK)
+        return None
 
     # Blocks.
 
@@ -232,11 +211,34 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
         """Runs a block on top of the committed state; nothing is kept until `commit`.
 
         The beacon comes first, then what is due, then draws, then the transactions. One that fails leaves no
-        trace but its result. Raises InvalidBlock if the height does not follow, or the first transaction is
-        not a valid beacon, and UnknownRules if this program lacks the rules in force.
+        trace but its result. A block that was run already, as a proposal or because it was not committed, is
+        not run again. Raises InvalidBlock if the height does not follow, or the first transaction is not a
+        valid beacon, and UnknownRules if this program lacks the rules in force.
         """
-        assert self._unfinished is None, "commit or abort the last block first"
         self._check_rules()
+        result = self._run(block, self._run_tx)
+        self._is_decided = True
+        return result
+
+    def _run_tx(self, ctx: Context, raw: bytes) -> TxResult:
+        return execute.run(ctx, raw, self._reader)
+
+    def _run(self, block: BlockInput, run: Callable[[Context, bytes], TxResult]) -> BlockResult:
+        done = self._unfinished
+        if done is not None and done.block == block:
+            return done.result
+        self._forget_unfinished()
+        self._state.begin()
+        try:
+            ctx = self._begun(block)
+            results = (TxResult(Code.OK), *(run(ctx, raw) for raw in block.txs[1:]))
+            return self._finish(ctx, block, results)
+        except BaseException:
+            self._state.drop()
+            raise
+
+    def _begun(self, block: BlockInput) -> Context:
+        """What a block's transactions run on: its beacon is checked, and what is due is done."""
         value = self._check_head(block)
         step_s = max(0, block.block_time_s - self.block_time_s)
         moved_s = min(step_s, self.params.max_step_s)
@@ -248,12 +250,27 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
             block_time_s=self.block_time_s + step_s,
             beacon=value,
         )
-        self._state.begin()
-        try:
-            return self._run(block, chain)
-        except BaseException:
-            self._state.drop()
-            raise
+        ctx = self._context(chain)
+        due.run(ctx, HANDLERS)
+        rules_draw.run_draws(ctx)
+        self._proofs.verify_ahead(execute.claims(ctx, block.txs[1:], self._reader))
+        return ctx
+
+    def _finish(self, ctx: Context, block: BlockInput, results: tuple[TxResult, ...]) -> BlockResult:
+        """What a block whose transactions were run changes."""
+        chain = ctx.chain
+        weights.reweigh(self._state)
+        self._state.put(keys.CHAIN, chain)
+        self._state.put(keys.TOTALS, ctx.totals.record())
+        changes = self._state.changes()
+        tree = self._tree.stage(changes)
+        writes = Writes(changes, tree.rows, index.changes(changes, self._state.committed_bytes))
+        entries = tuple(journal.entries(ctx.moves))
+        if self.height == 0:
+            entries = (*journal.genesis_entries(self.items()), *entries)
+        result = BlockResult(block.height, chain.time, results, tuple(ctx.events), entries, tree.root, writes)
+        self._unfinished = _Unfinished(block, result, chain, tree)
+        return result
 
     def _is_late(self, step_s: int) -> bool:
         """Whether a block `step_s` after the last one ought to have come a second earlier or more.
@@ -266,36 +283,19 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
             return False
         return step_s > max(1, min(due_at - self.time, self.params.max_step_s))
 
-    def _run(self, block: BlockInput, chain: ChainRecord) -> BlockResult:
-        ctx = self._context(chain)
-        due.run(ctx, HANDLERS)
-        rules_draw.run_draws(ctx)
-        self._proofs.verify_ahead(execute.claims(ctx, block.txs[1:], self._reader))
-        results = (TxResult(Code.OK), *(execute.run(ctx, raw, self._reader) for raw in block.txs[1:]))
-        chain = ctx.chain
-        weights.reweigh(self._state)
-        self._state.put(keys.CHAIN, chain)
-        self._state.put(keys.TOTALS, ctx.totals.record())
-        changes = self._state.changes()
-        tree = self._tree.stage(changes)
-        writes = Writes(changes, tree.rows, index.changes(changes, self._state.committed_bytes))
-        self._unfinished = _Unfinished(chain, results, block.txs, writes, tree)
-        entries = tuple(journal.entries(ctx.moves))
-        if self.height == 0:
-            entries = (*journal.genesis_entries(self.items()), *entries)
-        return BlockResult(block.height, chain.time, results, tuple(ctx.events), entries, tree.root, writes)
-
     def commit(self) -> None:
         """Keeps what `finalize_block` did; a store on disk has been given its writes by now."""
         done = self._unfinished
         assert done is not None, "there is no block to commit"
-        self._unfinished = None
-        self._store.commit(done.writes)
-        self._state.commit(done.writes.state)
+        assert self._is_decided, "the block was proposed only"
+        self._unfinished, self._is_decided = None, False
+        self._tries = limits.MAX_TRIED_PER_BLOCK
+        self._store.commit(done.result.writes)
+        self._state.commit(done.result.writes.state)
         self._tree.commit(done.tree)
         self._chain = done.chain
         self._params = self._params_in_force()
-        for raw, result in zip(done.txs[1:], done.results[1:], strict=True):
+        for raw, result in zip(done.block.txs[1:], done.result.tx_results[1:], strict=True):
             found = self._reader.read(raw)
             if not isinstance(found, TxResult):
                 self._pending.note_result(found, result.code, self.height)
@@ -303,16 +303,20 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
 
     def abort(self) -> None:
         """Forgets what `finalize_block` did."""
-        done = self._unfinished
-        assert done is not None, "there is no block to abort"
-        self._unfinished = None
-        self._state.drop()
+        assert self._unfinished is not None, "there is no block to abort"
+        self._forget_unfinished()
+
+    def _forget_unfinished(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished, self._is_decided = None, False
+            self._state.drop()
 
     def prove_next(self, key: bytes) -> StateProof:
         """As `prove`, but of the state that the block that waits for `commit` leads to."""
         done = self._unfinished
         assert done is not None, "there is no block to commit"
-        return self._tree.prove(key, done.writes.over(self._state.committed_bytes), done.tree)
+        assert self._is_decided, "the block was proposed only"
+        return self._tree.prove(key, done.result.writes.over(self._state.committed_bytes), done.tree)
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         """Every key and value of the committed state, keys in order; for small states and tests."""
@@ -343,18 +347,3 @@ class Application(Queries, GovernanceQueries, ValidatorQueries):
             return self.beacon_check(block.proposer)(head.beacon)
         except InvalidBeacon as error:
             raise InvalidBlock(str(error)) from None
-
-    def _committed_context(self) -> Context:
-        """The last committed block, to check against; also while another one is being made."""
-        return self._context(self._chain, self._state.as_committed())
-
-    def _context(self, chain: ChainRecord, state: State | None = None) -> Context:
-        return Context(
-            state=state or self._state,
-            params=self.params,
-            totals=money.Totals.of(self.totals()),
-            proofs=self._proofs,
-            chain_id=self.chain_id,
-            chain=chain,
-            params_version=self._chain.params_version,
-        )

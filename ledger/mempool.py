@@ -117,11 +117,21 @@ def _proven_by(tx: Transaction) -> Hashable:
 
 
 class _Waiting(NamedTuple):
-    """One that waits. A key can sign a transaction in many ways: only one of them has the place."""
+    """One that waits. A key can sign a transaction in many ways: only one of them has the place.
+
+    `since` is the height when it came, `seen` that when it was asked about last.
+    """
 
     tx_id: CID
     sig: bytes
     fee: int
+    size_bytes: int
+    since: int
+    seen: int
+
+    def is_of(self, found: ReadTx) -> bool:
+        """Whether it is this very transaction, with this signature."""
+        return self.sig == found.tx.sig and self.tx_id == found.tx_id
 
 
 class Pending:
@@ -130,7 +140,8 @@ class Pending:
     Half of the places are kept for proofs, so that no flood of others makes a provider miss its window. Of
     the proofs for one window or spot challenge one waits at a time: each costs a verification, and one that
     fails costs its sender nothing. Whose proofs were invalid several times in a row waits for some blocks, so
-    that few accounts do not take the time that a block has for verifying others'.
+    that few accounts do not take the time that a block has for verifying others'. Of other transactions as
+    many bytes wait as a block has for them, so that what comes behind all of them still comes into the block.
     """
 
     def __init__(self) -> None:
@@ -138,6 +149,7 @@ class Pending:
         self._proofs: dict[CID, Hashable] = {}
         self._proven: set[Hashable] = set()
         self._count = 0
+        self._other_bytes = 0
         self._invalid: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # how many in a row, last height
 
     def check(self, found: ReadTx, record: AccountRecord, height: int) -> TxResult | None:
@@ -148,7 +160,8 @@ class Pending:
         tx = found.tx
         waiting = self._waiting.get(tx.account, OrderedDict())
         known = waiting.get(tx.nonce)
-        if known is not None and known.sig == tx.sig and known.tx_id == found.tx_id:
+        if known is not None and known.is_of(found):
+            waiting[tx.nonce] = known._replace(seen=height)
             return TxResult(Code.OK, "pending", found.tx_id)
         following = record.nonce
         while following in waiting:
@@ -157,7 +170,7 @@ class Pending:
             return TxResult(Code.NONCE_USED, f"the next nonce is {following}", found.tx_id)
         if tx.nonce > following:
             return TxResult(Code.NONCE_GAP, f"the next nonce is {following}", found.tx_id)
-        if len(waiting) >= limits.MAX_PENDING_PER_ACCOUNT or not self._has_place(tx):
+        if len(waiting) >= limits.MAX_PENDING_PER_ACCOUNT or not self._has_place(found):
             return TxResult(Code.POOL_FULL, "too many transactions are pending; send it again", found.tx_id)
         invalid, last = self._invalid.get(tx.account, (0, 0))
         until = last + limits.INVALID_PROOF_WAIT_BLOCKS
@@ -168,21 +181,62 @@ class Pending:
             return TxResult(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units", found.tx_id)
         return None
 
-    def add(self, found: ReadTx) -> None:
+    def recheck(self, found: ReadTx, record: AccountRecord, height: int) -> TxResult | None:
+        """Why one that waits, or did, may not do so at this height; None if it may.
+
+        All of its account's between the next nonce and its own have to wait too, and all their fees covered.
+        """
+        tx = found.tx
+        waiting = self._waiting.get(tx.account, OrderedDict())
+        known = waiting.get(tx.nonce)
+        if known is None or not known.is_of(found):
+            refused = self.check(found, record, height)
+            if refused is None:
+                self.add(found, height)
+            return refused
+        if tx.nonce < record.nonce:
+            return TxResult(Code.NONCE_USED, f"the next nonce is {record.nonce}", found.tx_id)
+        fees = 0
+        for nonce in range(record.nonce, tx.nonce + 1):
+            if nonce not in waiting:
+                return TxResult(Code.NONCE_GAP, f"the next nonce is {nonce}", found.tx_id)
+            fees += waiting[nonce].fee
+        if fees > record.balance:
+            return TxResult(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units", found.tx_id)
+        waiting[tx.nonce] = known._replace(seen=height)
+        return None
+
+    def since(self, found: ReadTx, height: int) -> int:
+        """The height at which a transaction that waits came; `height` if it does not."""
+        known = self._waiting.get(found.tx.account, OrderedDict()).get(found.tx.nonce)
+        return known.since if known is not None and known.is_of(found) else height
+
+    def forget_unseen(self, height: int) -> None:
+        """What nobody asked about at this height or later waits no more."""
+        for account, waiting in list(self._waiting.items()):
+            for nonce in [nonce for nonce, each in waiting.items() if each.seen < height]:
+                self._drop(account, waiting, nonce)
+
+    def add(self, found: ReadTx, height: int) -> None:
         """Notes a transaction that `check` has nothing against."""
         tx = found.tx
         proven = _proven_by(tx)
         if proven is not None:
             self._proofs[found.tx_id] = proven
             self._proven.add(proven)
-        self._waiting.setdefault(tx.account, OrderedDict())[tx.nonce] = _Waiting(found.tx_id, tx.sig, tx.fee)
+        else:
+            self._other_bytes += found.size_bytes
+        noted = _Waiting(found.tx_id, tx.sig, tx.fee, found.size_bytes, since=height, seen=height)
+        self._waiting.setdefault(tx.account, OrderedDict())[tx.nonce] = noted
         self._count += 1
 
-    def _has_place(self, tx: Transaction) -> bool:
+    def _has_place(self, found: ReadTx) -> bool:
         others = self._count - len(self._proofs)
-        if self._count >= limits.MAX_PENDING or _proven_by(tx) in self._proven:
+        if self._count >= limits.MAX_PENDING or _proven_by(found.tx) in self._proven:
             return False
-        return is_proof(tx.body) or others < limits.MAX_PENDING // 2
+        size_bytes = self._other_bytes + found.size_bytes
+        is_room = others < limits.MAX_PENDING // 2 and size_bytes <= limits.MAX_PENDING_OTHER_BYTES
+        return is_room or is_proof(found.tx.body)
 
     def note_result(self, found: ReadTx, code: Code, height: int) -> None:
         """What became of a transaction in a block or in a proposal; if it failed it waits no more."""
@@ -200,7 +254,7 @@ class Pending:
         """The transaction waits no more; its nonce is free."""
         waiting = self._waiting.get(found.tx.account)
         known = None if waiting is None else waiting.get(found.tx.nonce)
-        if waiting is None or known is None or (known.tx_id, known.sig) != (found.tx_id, found.tx.sig):
+        if waiting is None or known is None or not known.is_of(found):
             return
         self._drop(found.tx.account, waiting, found.tx.nonce)
 
@@ -212,7 +266,11 @@ class Pending:
             self._drop(account, waiting, used)
 
     def _drop(self, account: bytes, waiting: OrderedDict[int, _Waiting], nonce: int) -> None:
-        self._proven.discard(self._proofs.pop(waiting.pop(nonce).tx_id, None))
+        dropped = waiting.pop(nonce)
+        if dropped.tx_id in self._proofs:
+            self._proven.discard(self._proofs.pop(dropped.tx_id))
+        else:
+            self._other_bytes -= dropped.size_bytes
         self._count -= 1
         if not waiting:
             del self._waiting[account]

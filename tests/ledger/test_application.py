@@ -41,7 +41,7 @@ def test_a_new_chain_gives_all_money_to_the_operator() -> None:
     assert app.next_due() is None
     raw = world.tx("operator", Transfer(key("a"), HOLD))
     assert app.check_tx(raw).ok
-    assert app.prepare_proposal([raw], max_bytes=10**6) == [raw]
+    assert world.propose([raw]) == [raw]
     result = world.block(raw)
     assert keys.account(key("a")) in result.writes.state
     world.check_restores()
@@ -188,15 +188,15 @@ def test_32_half_of_a_proposed_block_is_kept_for_proofs(monkeypatch: pytest.Monk
     world = World()
     world.fund("ann")
     raws = [world.tx("ann", Transfer(key("node"), HOLD), nonce=nonce) for nonce in range(4)]
-    proof = world.tx("ann", Prove(bytes(32), 1, bytes(len(raws[0]))), nonce=4)
     monkeypatch.setattr(limits, "MAX_BLOCK_BYTES", 2 * sum(map(len, raws[:3])))
 
     def verdict(*txs: bytes) -> Code:
         block = BlockInput(world.app.height + 1, world.now, key("operator"), (world.beacon(), *txs))
         return world.app.process_proposal(block).code
 
-    assert world.app.prepare_proposal(raws, max_bytes=10**9) == raws[:3]
-    assert verdict(*raws[:3]) is verdict(*raws[:3], proof) is Code.OK
+    assert world.propose(raws, max_bytes=10**9) == raws[:3]
+    assert verdict(*raws[:3]) is Code.OK
+    assert verdict(*raws[:3], world.tx("ann", Prove(bytes(32), 1, bytes(9)), nonce=3)) is Code.UNKNOWN_DATASET
     assert verdict(*raws) is Code.TOO_LARGE
 
 

@@ -383,7 +383,7 @@ def test_new_rules_stop_a_program_that_lacks_them_and_one_that_has_them_goes_on(
     for use in (
         lambda: world.app.finalize_block(block),
         lambda: world.app.process_proposal(block),
-        lambda: world.app.prepare_proposal([], max_bytes=1_000),
+        lambda: world.app.prepare_proposal(block, max_bytes=1_000, max_txs=10),
         lambda: world.restored().finalize_block(block),
     ):
         with pytest.raises(UnknownRules, match=r"install a release .* version 2 .*needs release 9\.1"):

@@ -148,7 +148,7 @@ def codes_of(result: BlockResult) -> list[Code]:
 def proposed(several: Several, txs: list[bytes]) -> list[bytes]:
     for raw in txs:
         assert several.world.app.check_tx(raw).ok
-    return several.world.app.prepare_proposal(txs, max_bytes=limits.MAX_BLOCK_BYTES)
+    return several.world.propose(txs, max_bytes=limits.MAX_BLOCK_BYTES)
 
 
 def points_of_one(several: Several) -> int:

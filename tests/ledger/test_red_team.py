@@ -252,7 +252,7 @@ def test_16_deals_cost_a_deposit_and_few_fit_into_a_block(
     body = world.deal_body([Piece.random(world.rng)])
     before = world.balance("client")
     txs = [world.tx("client", body, nonce=nonce) for nonce in range(3)]
-    assert world.app.prepare_proposal(txs, max_bytes=10**6) == txs[:2]
+    assert world.propose(txs) == txs[:2]
     assert not world.app.dropped  # the third waits
     codes = [result.code for result in world.block(*txs).tx_results]
     assert codes == [Code.OK, Code.OK, Code.OK, Code.BLOCK_FULL]
@@ -408,7 +408,7 @@ def test_32_half_of_a_block_is_reserved_for_proofs(world: World) -> None:
     proof = world.tx("node", world.proof(dataset))
     flood = [world.tx("client", Transfer(key("node"), HOLD), nonce=nonce) for nonce in range(1, 200)]
     size = 2 * max(len(proof), 10 * len(flood[0]))
-    chosen = world.app.prepare_proposal([*flood, proof], max_bytes=size)
+    chosen = world.propose([*flood, proof], max_bytes=size)
     assert chosen[-1] == proof
     assert sum(map(len, chosen[:-1])) <= size // 2
     assert len(chosen) > 5
@@ -423,7 +423,7 @@ def test_32_no_flood_of_small_transactions_takes_the_places_of_proofs(
     proof = world.tx("node", world.proof(dataset))
     flood = [world.tx("client", Transfer(key("node"), 1), nonce=nonce) for nonce in range(1, 9)]
     monkeypatch.setattr(limits, "MAX_BLOCK_TXS", 12)
-    assert world.app.prepare_proposal([*flood, proof], max_bytes=10**6) == [*flood[:6], proof]
+    assert world.propose([*flood, proof]) == [*flood[:6], proof]
     height, head = world.app.height + 1, world.beacon()
     crowded = BlockInput(height, world.now, key("operator"), (head, *flood[:7]))
     assert world.app.process_proposal(crowded).code is Code.TOO_LARGE
@@ -450,7 +450,7 @@ def test_a_proposal_drops_what_would_fail_and_frees_its_nonce(world: World) -> N
     assert world.app.check_tx(too_much).ok
     after = world.tx("client", Transfer(key("node"), HOLD), nonce=1)
     assert world.app.check_tx(after).ok
-    assert world.app.prepare_proposal([too_much, after], max_bytes=10**6) == []
+    assert world.propose([too_much, after]) == []
     assert world.app.dropped[too_much].code is Code.INSUFFICIENT_FUNDS
     assert after not in world.app.dropped
     assert world.app.check_tx(world.tx("client", Transfer(key("node"), 1))).ok

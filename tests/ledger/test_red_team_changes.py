@@ -109,7 +109,7 @@ def test_16_changes_of_deals_count_among_those_that_a_block_may_make(
     nonce = world.app.account(key("client")).nonce
     bodies: list[Body] = [Renew(deal, 1), EndDeal(other), EndDeal(deal)]
     txs = [world.tx("client", body, nonce=nonce + i) for i, body in enumerate(bodies)]
-    assert world.app.prepare_proposal(txs, max_bytes=10**6) == txs[:2]
+    assert world.propose(txs) == txs[:2]
     assert not world.app.dropped
     codes = [result.code for result in world.block(*txs).tx_results]
     assert codes == [Code.OK, Code.OK, Code.OK, Code.BLOCK_FULL]

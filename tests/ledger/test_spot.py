@@ -243,7 +243,7 @@ def test_16_few_open_in_a_block(world: World, monkeypatch: pytest.MonkeyPatch) -
     world.pass_time(PARAMS.period_s + 1)
     nonce = world.app.account(key("eve")).nonce
     txs = [world.tx("eve", Spot(deal, 0), nonce=nonce + at) for at, deal in enumerate(deals)]
-    assert world.app.prepare_proposal(txs, max_bytes=10**6) == txs[:2]
+    assert world.propose(txs) == txs[:2]
     assert not world.app.dropped  # the third waits
     codes = [result.code for result in world.block(*txs).tx_results]
     assert codes == [Code.OK, Code.OK, Code.OK, Code.BLOCK_FULL]
@@ -326,4 +326,4 @@ def test_an_answer_is_a_proof_for_fees_and_the_reserved_half(world: World) -> No
     assert len(raw) > 1_024
     assert world.app.check_tx(world.tx("node", body, fee=PARAMS.proof_fee - 1)).code is Code.FEE_TOO_LOW
     flood = [world.tx("client", Transfer(key("eve"), 1), nonce=n) for n in range(9, 9 + 3)]
-    assert world.app.prepare_proposal([*flood, raw], max_bytes=2 * len(raw)) == [raw]
+    assert world.propose([*flood, raw], max_bytes=2 * len(raw)) == [raw]

@@ -207,6 +207,12 @@ class World:
             assert Code.NOT_POSSIBLE not in [each.code for each in result.tx_results]
         return result
 
+    def propose(self, txs: Sequence[bytes], *, max_bytes: int = 10**6, max_txs: int = 10**5) -> list[bytes]:
+        """What of these the next block would have beside its beacon, proposed now."""
+        height = self.app.height + 1
+        block = BlockInput(height, self.now, key("operator"), (self.beacon(), *txs))
+        return self.app.prepare_proposal(block, max_bytes=max_bytes, max_txs=max_txs)
+
     def check_journal(self, result: BlockResult) -> None:
         """The journal's entries so far sum to what every account has."""
         self.entries += result.entries
