@@ -46,11 +46,14 @@ def translated(what: str) -> Iterator[None]:
         raise explain(what, error) from error
 
 
-def open_environment(path: Path, map_size_bytes: int, tables: int) -> Any:
-    """The environment in a folder, made if it is not there. Raises lmdb.Error and OSError."""
+def open_environment(path: Path, map_size_bytes: int, tables: int, *, sync: bool = True) -> Any:
+    """The environment in a folder, made if it is not there. Raises lmdb.Error and OSError.
+
+    Without `sync` it is durable after its owner's `sync` alone, and may be damaged by a crash before.
+    """
     if not (path / "data.mdb").exists():
         _make(path, map_size_bytes, tables)
-    environment = _open(path, map_size_bytes, tables)
+    environment = _open(path, map_size_bytes, tables, sync=sync)
     # Reading a mapped page behind the end of a cut file would kill the process (SIGBUS); a page of zeros
     # is an ordinary "corrupted". A sound file may lack pages that were allocated and never written.
     file = path / "data.mdb"
@@ -75,13 +78,14 @@ def _make(path: Path, map_size_bytes: int, tables: int) -> None:
     sync_folder(path.parent)
 
 
-def _open(path: Path, map_size_bytes: int, tables: int) -> Any:
+def _open(path: Path, map_size_bytes: int, tables: int, *, sync: bool = True) -> Any:
     return lmdb.open(
         str(path),
         map_size=map_size_bytes,
         max_dbs=tables,
         max_readers=MAX_READERS,
         max_spare_txns=8,
+        sync=sync,
         metasync=False,
         readahead=False,
         meminit=False,
