@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from ledger import limits
-from ledger.engine import rpc_events, rpc_export, rpc_proofs, rpc_state
+from ledger.engine import rpc_events, rpc_export, rpc_light, rpc_proofs, rpc_state
 from ledger.engine.blocks import Block, Receipt
 from ledger.engine.engine import Engine
 from ledger.engine.errors import (
@@ -34,6 +34,7 @@ from ledger.engine.rpc_common import (
     parse_uint,
     reply,
 )
+from ledger.engine.rpc_light import LightBlocks
 from ledger.result import Code, explain
 from merkledag import dag_cbor
 from merkledag.errors import DecodeError
@@ -59,8 +60,12 @@ class _Load:
 _LOAD = web.AppKey("load", _Load)
 
 
-def build_rpc(engine: Engine, settings: Settings | None = None) -> web.Application:
+def build_rpc(
+    engine: Engine, settings: Settings | None = None, light: LightBlocks | None = None
+) -> web.Application:
     """The application, to be run by any aiohttp runner. The engine's owner starts and stops the engine.
+
+    `light` has the light blocks of an engine with many validators.
 
     On shutdown, event streams end at once and requests under way are left to the runner's own grace.
     """
@@ -79,6 +84,7 @@ def build_rpc(engine: Engine, settings: Settings | None = None) -> web.Applicati
     rpc_state.add_routes(app)
     rpc_export.add_routes(app)
     rpc_proofs.add_routes(app)
+    rpc_light.add_routes(app, light)
     app.on_shutdown.append(_end_streams)
     return app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.engine.errors import ChainMismatch
+from ledger.errors import LedgerError
 
 
 class InvalidLightBlock(ChainMismatch):
@@ -13,9 +14,13 @@ class NotEnoughTrust(InvalidLightBlock):
     """Too little of the trusted validators' power signed it: headers in between have to be verified first."""
 
 
-class TrustExpired(ChainMismatch):
+class TrustLost(LedgerError):
+    """No server can help: what is trusted does not lead on. Base of the two below."""
+
+
+class TrustExpired(TrustLost):
     """The last trusted header is older than the trusting period: only a new pin from people helps."""
 
 
-class Divergence(ChainMismatch):
+class Divergence(TrustLost):
     """Two servers show different headers of one height, and each has enough signatures: an attack."""

@@ -1,0 +1,209 @@
+"""Follows a chain from one trusted header on: what servers show is verified, and compared among them.
+
+Forward from the newest trusted header not above the wanted one: directly where enough of the trusted power
+signed the wanted header, else over headers in between (at 9/16 of the way, as CometBFT does it). Backward by
+the hashes that headers carry. A later header is kept only after every other server that has one of that
+height showed the same; where one shows another that is signed as well, nothing is kept and `Divergence` says
+so. The newest trusted header moves forward alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.errors import (
+    Divergence,
+    InvalidLightBlock,
+    NotEnoughTrust,
+    TrustExpired,
+)
+from ledger.engine.cometbft.light.header import Header
+from ledger.engine.cometbft.light.verify import Rules, verify, verify_backwards
+from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from merkledag import rfc3339
+
+_log = logging.getLogger(__name__)
+
+MAX_KEPT = 64
+MAX_BETWEEN = 2_000  # headers that one step forward may need; changes of validators that nobody makes
+MAX_BACK = 1_000
+WITNESS_TIMEOUT_S = 5.0
+RENEW = (
+    "ask people who run validators for the height and hash of a new header (`holdfast ledger light` shows "
+    "them), then: holdfast ledger join URL --trust HEIGHT:HASH --replace"
+)
+
+
+class Source(Protocol):
+    """A server that shows light blocks."""
+
+    @property
+    def url(self) -> str:
+        """Its URL, for messages."""
+
+    async def light_block(self, height: int | None) -> LightBlock:
+        """That of a height, or the last; raises LedgerNotFound, LedgerUnreachable, LedgerProtocolError."""
+
+
+class LightClient:
+    """The trusted headers of one chain. `trusted` has been verified, or is of the hash that people pinned.
+
+    Methods raise what `verify` raises, Divergence, and what a source does.
+    """
+
+    def __init__(
+        self,
+        trusted: LightBlock,
+        rules: Rules | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.rules = rules or Rules()
+        self.newest = trusted
+        self._now_ns = now_ns
+        self._kept: dict[int, LightBlock] = {trusted.height: trusted}
+        self._moving = asyncio.Lock()
+
+    @property
+    def chain(self) -> str:
+        """The chain's ID."""
+        return self.newest.header.chain
+
+    async def follow(self, source: Source, witnesses: Sequence[Source] = ()) -> LightBlock:
+        """Trusts the last header that `source` has, which may be the newest trusted one; returns it."""
+        shown = await source.light_block(None)
+        return await self._trust(shown, source, witnesses)
+
+    async def header(self, height: int, source: Source, witnesses: Sequence[Source] = ()) -> Header:
+        """The chain's header at a height, trusted before or now."""
+        kept = self._kept.get(height)
+        if kept is not None:
+            return kept.header
+        if height < self.newest.height:
+            before = self._nearest(height)
+            if before is None or self._is_expired(before):
+                return await self._back_to(height, source)
+        shown = await self._shown(height, source)
+        return (await self._trust(shown, source, witnesses)).header
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _nearest(self, height: int) -> LightBlock | None:
+        """The newest trusted header up to a height."""
+        heights = sorted(self._kept)
+        at = bisect_right(heights, height)
+        return self._kept[heights[at - 1]] if at else None
+
+    def _is_expired(self, block: LightBlock) -> bool:
+        until_ns = block.header.time_ns + self.rules.trusting_period_s * 10**9
+        return until_ns <= self._now_ns()
+
+    async def _trust(self, shown: LightBlock, source: Source, witnesses: Sequence[Source]) -> LightBlock:
+        async with self._moving:
+            kept = self._kept.get(shown.height)
+            if kept is not None and kept.header.hash() == shown.header.hash():
+                return kept
+            root = self._nearest(shown.height - 1)
+            if root is None:
+                raise InvalidLightBlock(
+                    f"{source.url} shows a header {shown.height} that no older trusted one leads to"
+                )
+            try:
+                way = await self._way(root, shown, source)
+            except TrustExpired as error:
+                raise TrustExpired(f"{error}; {RENEW}") from error
+            if kept is not None:
+                raise Divergence(_differ(shown.height, "trusted before", kept, source.url, shown))
+            await self._compare(root, shown, source, witnesses)
+            for each in way:
+                self._keep(each)
+            return shown
+
+    async def _way(self, root: LightBlock, target: LightBlock, source: Source) -> list[LightBlock]:
+        """The blocks by which `target` is trusted because `root` is, itself the last."""
+        way: list[LightBlock] = []
+        trusted, ahead = root, [target]
+        asked = 0
+        while ahead:
+            try:
+                verify(trusted, ahead[-1], self._now_ns(), self.rules)
+            except NotEnoughTrust:
+                asked += 1
+                if asked > MAX_BETWEEN:
+                    raise
+                between = trusted.height + max(1, (ahead[-1].height - trusted.height) * 9 // 16)
+                ahead.append(await self._shown(between, source))
+                continue
+            trusted = ahead.pop()
+            way.append(trusted)
+        return way
+
+    async def _shown(self, height: int, source: Source) -> LightBlock:
+        shown = await source.light_block(height)
+        if shown.height != height:
+            raise LedgerProtocolError(f"{source.url} gave header {shown.height} for header {height}")
+        return shown
+
+    def _keep(self, block: LightBlock) -> None:
+        self._kept[block.height] = block
+        if block.height > self.newest.height:
+            self.newest = block
+        while len(self._kept) > MAX_KEPT:
+            del self._kept[min(self._kept)]
+
+    async def _compare(
+        self, root: LightBlock, shown: LightBlock, source: Source, witnesses: Sequence[Source]
+    ) -> None:
+        """Raises Divergence where another server shows another header that stands as well as this one."""
+        others = [each for each in witnesses if each.url != source.url]
+        for found in await asyncio.gather(*(self._other(root, shown, each) for each in others)):
+            if found is not None:
+                witness, block = found
+                raise Divergence(_differ(shown.height, source.url, shown, witness.url, block))
+
+    async def _other(
+        self, root: LightBlock, shown: LightBlock, witness: Source
+    ) -> tuple[Source, LightBlock] | None:
+        """The witness and its header, if that is another one and holds; no answer says nothing."""
+        try:
+            async with asyncio.timeout(WITNESS_TIMEOUT_S):
+                found = await self._shown(shown.height, witness)
+                if found.header.hash() == shown.header.hash():
+                    return None
+                await self._way(root, found, witness)
+        except (LedgerNotFound, LedgerUnreachable, TimeoutError) as error:
+            _log.debug("%s does not tell of header %d: %s", witness.url, shown.height, error)
+            return None
+        except (InvalidLightBlock, LedgerProtocolError) as error:
+            _log.warning("%s shows a header %d that does not hold: %s", witness.url, shown.height, error)
+            return None
+        return witness, found
+
+    async def _back_to(self, height: int, source: Source) -> Header:
+        """An older header, by the hash in the one after it, and so on."""
+        above = min(each for each in self._kept if each > height)
+        if above - height > MAX_BACK:
+            raise LedgerNotFound(
+                f"header {height} is {above - height} blocks before the first trusted one, {above}: at most "
+                f"{MAX_BACK} are followed back"
+            )
+        block = self._kept[above]
+        while block.height > height:
+            older = await self._shown(block.height - 1, source)
+            verify_backwards(older.header, block.header)
+            block = older
+        return block.header
+
+
+def _differ(height: int, one: str, block: LightBlock, other: str, other_block: LightBlock) -> str:
+    return (
+        f"two headers of height {height} are signed: {block.header.hash().hex()} ({one}, "
+        f"{rfc3339.format_ns(block.header.time_ns)}) and {other_block.header.hash().hex()} ({other}, "
+        f"{rfc3339.format_ns(other_block.header.time_ns)}). Somebody attacks the chain or you: trust neither "
+        "server, and tell the people who run validators"
+    )

@@ -1,0 +1,52 @@
+"""Light blocks from the `cometbft` process next to the application, for `GET /v1/light`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from ledger.engine.cometbft.light.block import LightBlock, from_rpc
+from ledger.engine.cometbft.light.errors import InvalidLightBlock
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc_errors import BadHeight, CometRpcError, HeightAhead, HeightPruned
+from ledger.engine.errors import EngineUnavailable, LedgerNotFound, PrunedHistory
+
+MAX_REMEMBERED = 256
+
+
+class NodeSource:
+    """Asks one node; remembers the last few blocks. Methods raise EngineError and LedgerError."""
+
+    def __init__(self, rpc: CometRpc) -> None:
+        self._rpc = rpc
+        self._remembered: OrderedDict[int, bytes] = OrderedDict()
+
+    async def light_block(self, height: int | None) -> tuple[int, bytes]:
+        """Height and LightBlock message of a height, or of the last one.
+
+        Raises LedgerNotFound, PrunedHistory, EngineUnavailable.
+        """
+        found = self._remembered.get(height or 0)
+        if height is not None and found is not None:
+            return height, found
+        try:
+            block = await self._asked(height)
+        except (HeightAhead, BadHeight) as error:
+            raise LedgerNotFound(f"there is no header {height} yet") from error
+        except HeightPruned as error:
+            raise PrunedHistory(f"header {height} is not kept here: ask a server that keeps more") from error
+        except (CometRpcError, InvalidLightBlock) as error:
+            raise EngineUnavailable(f"cometbft gave no header: {error}") from error
+        raw = block.encode()
+        self._remembered[block.height] = raw
+        while len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return block.height, raw
+
+    async def _asked(self, height: int | None) -> LightBlock:
+        commit = await self._rpc.commit(height)
+        try:
+            header = int(commit["signed_header"]["header"]["height"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidLightBlock(f"a header without a height ({error!r})") from error
+        _, validators = await self._rpc.validators(header)
+        return from_rpc(commit["signed_header"], validators)

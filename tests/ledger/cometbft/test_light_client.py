@@ -1,0 +1,158 @@
+"""The light client against servers that are honest, late, gone, lying, or hold keys of their own chain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from ledger.engine.cometbft.light import client as light_client
+from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.canonical import SECOND_NS
+from ledger.engine.cometbft.light.client import LightClient
+from ledger.engine.cometbft.light.errors import Divergence, InvalidLightBlock, TrustExpired
+from ledger.engine.cometbft.light.verify import Rules
+from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from tests.ledger.cometbft.light_chain import START_NS, block_of, chain_of
+
+FOUR = {"a": 10, "b": 10, "c": 10, "d": 10}
+RULES = Rules(trusting_period_s=1_000)
+
+
+class Shown:
+    """A server of a list of blocks, the first of height 1; counts what it was asked."""
+
+    def __init__(self, blocks: Sequence[LightBlock], url: str = "http://one") -> None:
+        self.blocks = list(blocks)
+        self.url = url
+        self.asked: list[int | None] = []
+        self.down = False
+
+    async def light_block(self, height: int | None) -> LightBlock:
+        self.asked.append(height)
+        if self.down:
+            raise LedgerUnreachable("gone")
+        if height is not None and height > len(self.blocks):
+            raise LedgerNotFound("no such block yet")
+        return self.blocks[-1 if height is None else height - 1]
+
+
+def following(
+    blocks: Sequence[LightBlock], at: int = 1, now_s: int = 100, rules: Rules = RULES
+) -> LightClient:
+    return LightClient(blocks[at - 1], rules, lambda: START_NS + now_s * SECOND_NS)
+
+
+def moving(count: int) -> list[dict[str, int]]:
+    """Four validators of equal power, of whom one leaves and one comes with each block."""
+    return [{f"v{height + place}": 10 for place in range(4)} for height in range(count)]
+
+
+async def test_a_far_header_is_trusted_in_one_step_where_the_validators_stay() -> None:
+    server = Shown(chain_of([FOUR] * 40))
+    client = following(server.blocks)
+    assert await client.follow(server) == server.blocks[-1]
+    assert server.asked == [None]
+    assert client.newest == server.blocks[-1]
+    assert await client.header(40, server) == server.blocks[-1].header
+    assert server.asked == [None]
+
+
+async def test_headers_in_between_are_asked_where_the_validators_change() -> None:
+    server = Shown(chain_of(moving(30)))
+    client = following(server.blocks)
+    assert await client.follow(server) == server.blocks[-1]
+    assert 12 <= len(server.asked) <= 40
+    # Between trusted headers, verification goes forward from the nearest one below.
+    server.asked.clear()
+    assert await client.header(20, server) == server.blocks[19].header
+    assert len(server.asked) <= 3
+
+
+async def test_a_chain_of_strangers_is_refused() -> None:
+    blocks = chain_of([FOUR] * 10)
+    foreign = chain_of([{"m": 10}] * 10)
+    client = following(blocks)
+    with pytest.raises(InvalidLightBlock, match="of other validators"):
+        await client.follow(Shown(foreign))
+    forked = [*blocks[:4], *chain_of([FOUR] * 4 + [{"m": 10}] * 6)[4:]]
+    with pytest.raises(InvalidLightBlock):
+        await client.follow(Shown(forked))
+    assert client.newest == blocks[0]
+
+
+async def test_older_headers_are_followed_back_by_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = chain_of([FOUR] * 12)
+    server = Shown(blocks)
+    client = following(blocks, at=10)
+    assert await client.header(4, server) == blocks[3].header
+    assert client.newest == blocks[9]
+    lying = Shown([*blocks[:5], replace(blocks[5], header=replace(blocks[5].header, app_hash=bytes(32)))])
+    lying.blocks += blocks[6:]
+    with pytest.raises(InvalidLightBlock, match="follows another header"):
+        await following(blocks, at=10).header(4, lying)
+    monkeypatch.setattr(light_client, "MAX_BACK", 5)
+    with pytest.raises(LedgerNotFound, match="at most 5"):
+        await following(blocks, at=10).header(4, server)
+
+
+async def test_a_server_that_gives_another_height_is_told() -> None:
+    server = Shown(chain_of([FOUR] * 5))
+    server.blocks[2], server.blocks[3] = server.blocks[3], server.blocks[2]
+    with pytest.raises(LedgerProtocolError, match="gave header 4 for header 3"):
+        await following(server.blocks).header(3, server)
+
+
+async def test_expired_trust_says_so_and_how_to_go_on() -> None:
+    server = Shown(chain_of([FOUR] * 5))
+    client = following(server.blocks, now_s=1_001)
+    with pytest.raises(TrustExpired, match=r"too long ago; ask .* --trust HEIGHT:HASH"):
+        await client.follow(server)
+    assert await following(server.blocks, now_s=1_000).follow(server) == server.blocks[-1]
+
+
+async def test_a_divergence_is_told_and_nothing_is_kept() -> None:
+    honest = Shown(chain_of([FOUR] * 9))
+    other = Shown(chain_of([FOUR] * 9, fork=b"fork", fork_at=6), "http://two")
+    client = following(honest.blocks)
+    with pytest.raises(Divergence) as caught:
+        await client.follow(honest, [honest, other])
+    told = str(caught.value)
+    for each in (honest, other):
+        assert each.url in told
+        assert each.blocks[-1].header.hash().hex() in told
+    assert client.newest == honest.blocks[0]
+    # The same, whoever is asked first; and against what was trusted before.
+    with pytest.raises(Divergence):
+        await following(honest.blocks).follow(other, [honest, other])
+    await client.follow(honest)
+    with pytest.raises(Divergence, match="trusted before"):
+        await client.follow(other)
+    other.blocks[-1] = block_of(9, FOUR, absent={"a", "b"})
+    with pytest.raises(InvalidLightBlock, match="more than 26"):
+        await client.follow(other)
+
+
+async def test_a_witness_that_cannot_show_a_signed_header_hinders_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    honest = Shown(chain_of([FOUR] * 9))
+    forged = Shown(chain_of([FOUR] * 9, fork=b"fork", fork_at=6), "http://two")
+    forged.blocks[8] = replace(
+        block_of(9, FOUR, absent={"a", "b"}),
+        header=forged.blocks[8].header,
+    )
+    late, gone = Shown(honest.blocks[:3], "http://three"), Shown(honest.blocks, "http://four")
+    gone.down = True
+    client = following(honest.blocks)
+    assert await client.follow(honest, [honest, forged, late, gone]) == honest.blocks[-1]
+    assert "http://two shows a header 9 that does not hold" in caplog.text
+
+
+async def test_a_server_that_falls_back_takes_nothing_away() -> None:
+    blocks = chain_of([FOUR] * 9)
+    client = following(blocks)
+    await client.follow(Shown(blocks))
+    assert await client.follow(Shown(blocks[:6])) == blocks[5]
+    assert client.newest == blocks[8]

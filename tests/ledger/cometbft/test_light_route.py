@@ -1,0 +1,66 @@
+"""`GET /v1/light/{height}`: a real node's headers, and what is said where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.node_source import NodeSource
+from ledger.engine.cometbft.light.verify import verify_alone
+from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.render import CBOR_TYPE
+from ledger.engine.rpc import build_rpc
+from ledger.engine.schema import document
+from merkledag import dag_cbor
+from tests.ledger.cometbft.processes import configure, free_ports, init_home, kvstore
+from tests.ledger.engine.conftest import Chain, ManualClock
+from tests.ledger.engine.json_schema import problems
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
+    """One that is not started: nothing here asks it."""
+    chain = Chain(tmp_path / "ledger", ManualClock())
+    yield chain.engine()
+    chain.close()
+
+
+async def test_an_embedded_ledger_says_that_it_has_none(engine: EmbeddedEngine) -> None:
+    async with TestClient(TestServer(build_rpc(engine))) as http, http.get("/v1/light/latest") as answer:
+        assert answer.status == 404
+        assert "signed by its operator" in (await answer.json())["error"]
+
+
+@pytest.mark.peers
+async def test_a_nodes_headers_are_served(tmp_path: Path, engine: EmbeddedEngine) -> None:
+    init_home(tmp_path)
+    port, p2p = free_ports(2)
+    laddr = {"rpc.laddr": f"tcp://127.0.0.1:{port}", "p2p.laddr": f"tcp://127.0.0.1:{p2p}"}
+    configure(tmp_path, laddr | {"consensus.timeout_commit": "20ms"})
+    async with kvstore(tmp_path, port) as rpc:
+        async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as events:
+            await anext(events)
+            await anext(events)
+        chain = (await rpc.status()).network
+        async with TestClient(TestServer(build_rpc(engine, light=NodeSource(rpc)))) as http:
+            for path, height in (("1", 1), ("1", 1), ("latest", 2)):
+                async with http.get(f"/v1/light/{path}", headers={"Accept": CBOR_TYPE}) as answer:
+                    found = dag_cbor.decode(await answer.read())
+                block = LightBlock.decode(found["light_block"])
+                assert found["height"] == block.height >= height
+                verify_alone(block, chain)
+            async with http.get("/v1/light/1") as answer:
+                schema = document()
+                route = schema["routes"]["GET /v1/light/{height}"]
+                assert problems(await answer.json(), route, schema["$defs"]) == []
+            for path, status in (("999999", 404), ("0", 404), ("-1", 400), ("first", 400)):
+                async with http.get(f"/v1/light/{path}") as answer:
+                    assert answer.status == status, path
+    async with rpc, TestClient(TestServer(build_rpc(engine, light=NodeSource(rpc)))) as http:
+        answer = await http.get("/v1/light/latest")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
