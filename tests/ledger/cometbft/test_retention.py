@@ -1,0 +1,177 @@
+"""What CometBFT is told to keep: all that whoever joins, lags, checks or accuses needs, and no more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.engine.blocks import Block
+from ledger.engine.cometbft import retention
+from ledger.engine.cometbft.retention import Needs, Retention
+from ledger.engine.pruning import Keep
+from ledger.engine.snapshots import FOLDER, Snapshots
+from ledger.engine.storage import LedgerStorage
+from ledger.engine.stored import StoredBlock
+from ledger.engine.witness import Witness
+from ledger.store import Writes
+
+CHAIN = "retention"
+NEEDS = Needs(trusting_s=30, evidence_s=20, evidence_blocks=10, lagging_blocks=5)
+
+
+@dataclass
+class Chain:
+    """A store of empty blocks, and files in the place of its snapshots."""
+
+    storage: LedgerStorage
+    snapshots: Snapshots
+
+    @classmethod
+    def opened(cls, folder: Path, every_blocks: int = 1) -> Chain:
+        storage = LedgerStorage(folder)
+        storage.open()
+        storage.create(b"genesis", [])
+        (folder / FOLDER).mkdir()
+        return cls(storage, Snapshots(storage, CHAIN, every_blocks))
+
+    def block(self, time_s: int) -> None:
+        height = self.storage.height() + 1
+        block = Block(bytes(32), bytes(32), bytes(32), time_s, CHAIN, height, None, time_s, ())
+        raw = block.encode()
+        nothing = Writes({}, {}, {})
+        digest = hashlib.sha256(raw).digest()
+        self.storage.apply(StoredBlock(height, raw, digest, [], b"", {}, nothing, bytes(32), b"", Witness()))
+
+    def snapshot(self, height: int) -> None:
+        self.snapshots.path(height).touch()
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return Chain.opened(tmp_path)
+
+
+def needed(times: Sequence[int], snapshots: Sequence[int], keep_s: int, needs: Needs) -> int:
+    """The lowest block, counted from 1, that somebody needs; said as plainly as possible."""
+    tip, now = len(times), times[-1]
+    return min(
+        height
+        for height, time in enumerate(times, 1)
+        if time >= now - keep_s
+        or time >= now - needs.trusting_s
+        or time >= now - needs.evidence_s
+        or height >= tip - needs.evidence_blocks
+        or height >= tip - needs.lagging_blocks
+        or height >= min(snapshots)
+    )
+
+
+@given(
+    steps=st.lists(st.integers(0, 9), min_size=1, max_size=60),
+    every=st.integers(1, 12),
+    keep_s=st.integers(1, 60),
+    needs=st.builds(Needs, *[st.integers(0, 40)] * 4),
+    restarts=st.sets(st.integers(1, 60), max_size=4),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_let_go_of_is_needed_by_nobody(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[int],
+    every: int,
+    keep_s: int,
+    needs: Needs,
+    restarts: set[int],
+) -> None:
+    chain = Chain.opened(tmp_path_factory.mktemp("chain"))
+    keep = Keep(blocks_s=keep_s)
+    says = Retention(chain.storage, chain.snapshots, keep, needs)
+    times: list[int] = []
+    snapshots: list[int] = []
+    before = 0
+    for step in steps:
+        times.append((times[-1] if times else 1_000) + step)
+        chain.block(times[-1])
+        tip = len(times)
+        if tip % every == 0:
+            chain.snapshot(tip)
+            snapshots.append(tip)
+            for old in snapshots[:-2]:
+                chain.snapshots.drop(old)
+            del snapshots[:-2]
+        if tip in restarts:
+            says = Retention(chain.storage, chain.snapshots, keep, needs)
+            before = 0
+        found = says.step(tip, times[-1])
+        assert found == says.height >= before
+        if not snapshots or tip <= max(needs.evidence_blocks, needs.lagging_blocks):
+            assert found == 0
+        else:
+            assert found == needed(times, snapshots, keep_s, needs)
+        before = found
+    chain.storage.close()
+
+
+def test_where_nobody_could_begin_anew_nothing_is_let_go_of(tmp_path: Path) -> None:
+    """A node that keeps for ever, one that makes no snapshots, and one that has none yet."""
+    needs = Needs(1, 1, 1, 1)
+    for name, every, keep, made in (
+        ("for ever", 1, Keep(proofs_s=1), True),
+        ("never", 0, Keep(blocks_s=1), True),
+        ("none yet", 1, Keep(blocks_s=1), False),
+    ):
+        chain = Chain.opened(tmp_path / name, every)
+        for time in range(1_000, 1_040, 2):
+            chain.block(time)
+        if made:
+            chain.snapshot(15)
+        assert Retention(chain.storage, chain.snapshots, keep, needs).step(20, 1_040) == 0
+        chain.storage.close()
+
+
+def test_a_long_backlog_goes_in_steps(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CometBFT deletes what it is told to before the next block."""
+    monkeypatch.setattr(retention, "MAX_STEP_BLOCKS", 7)
+    says = Retention(chain.storage, chain.snapshots, Keep(blocks_s=1), NEEDS)
+    for _ in range(60):
+        chain.block(1_000)
+    chain.snapshot(40)
+    assert says.step(60, 1_000) == 1
+    assert [says.step(60, 2_000) for _ in range(7)] == [8, 15, 22, 29, 36, 40, 40]
+    chain.storage.close()
+
+
+def test_a_node_that_began_with_a_snapshot_keeps_what_it_has(tmp_path: Path) -> None:
+    storage = LedgerStorage(tmp_path)
+    storage.open()
+    storage.restore(
+        b"genesis",
+        [],
+        100,
+        Block(bytes(32), bytes(32), bytes(32), 1_000, CHAIN, 100, None, 0, ()).encode(),
+        b"name",
+        root(tmp_path),
+    )
+    chain = Chain(storage, Snapshots(storage, CHAIN, 1))
+    (tmp_path / FOLDER).mkdir()
+    for time in range(1_001, 1_021):
+        chain.block(time)
+    chain.snapshot(110)
+    says = Retention(storage, chain.snapshots, Keep(blocks_s=5), NEEDS)
+    assert says.step(120, 1_020) == 100
+    assert says.step(120, 1_036) == 106
+    storage.close()
+
+
+def root(folder: Path) -> bytes:
+    """The app hash of a state that is empty."""
+    chain = Chain.opened(folder / "empty")
+    found = chain.storage.app_hash()
+    chain.storage.close()
+    assert found is not None
+    return found
