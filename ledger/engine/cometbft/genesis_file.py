@@ -1,0 +1,66 @@
+"""CometBFT's genesis.json, made from a ledger's genesis alone: all validators have the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from ledger.engine.cometbft.chain_params import consensus_params
+from ledger.engine.cometbft.home import CometFilesError, CometHome, read_object, write_new
+from ledger.engine.cometbft.keys import address_of, public_json
+from ledger.errors import InvalidGenesis
+from ledger.genesis import Genesis
+
+MAX_CHAIN_ID_CHARS: Final = 50  # types.MaxChainIDLen
+INITIAL_HEIGHT: Final = 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def genesis_document(genesis: Genesis) -> dict[str, Any]:
+    """CometBFT's genesis, the ledger's own being its `app_state`; InvalidGenesis for one it cannot run."""
+    if len(genesis.chain_id) > MAX_CHAIN_ID_CHARS:
+        raise InvalidGenesis(f"chain_id: on CometBFT it has at most {MAX_CHAIN_ID_CHARS} characters")
+    if not genesis.validators:
+        raise InvalidGenesis("validators: this genesis is of an embedded ledger, whose operator is alone")
+    return {
+        "genesis_time": (_EPOCH + timedelta(seconds=genesis.time_s)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "chain_id": genesis.chain_id,
+        "initial_height": str(INITIAL_HEIGHT),
+        "consensus_params": consensus_params(),
+        "validators": [
+            {
+                "address": address_of(each.consensus_key).hex().upper(),
+                "pub_key": public_json(each.consensus_key),
+                "power": str(each.power),
+                "name": "",
+            }
+            for each in genesis.validators
+        ],
+        "app_hash": "",
+        "app_state": genesis.to_json(),
+    }
+
+
+def genesis_bytes(genesis: Genesis) -> bytes:
+    """The file; founders compare its `genesis_hash`."""
+    return (json.dumps(genesis_document(genesis), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def genesis_hash(genesis: Genesis) -> str:
+    """SHA-256 of the file in hexadecimal, as `cometbft start --genesis_hash` takes it."""
+    return hashlib.sha256(genesis_bytes(genesis)).hexdigest()
+
+
+def install_genesis(home: CometHome, genesis: Genesis) -> None:
+    """Writes the file, or checks that the one which is there says the same: CometFilesError if not."""
+    raw = genesis_bytes(genesis)
+    try:
+        write_new(home.genesis_file, raw)
+    except FileExistsError:
+        if read_object(home.genesis_file) != json.loads(raw):
+            raise CometFilesError(
+                f"{home.genesis_file} is not of the chain in the ledger's genesis.json: put the right "
+                "one back, or move it away and it is written anew"
+            ) from None
