@@ -1,0 +1,100 @@
+"""The application's half of a ledger on CometBFT, wired together: ABCI server, engine and the ledger's HTTP.
+
+`cometbft` is started by whoever runs this, once `comet_service` has begun to listen for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cli.compose import stop_when_ended
+from cli.ledger_files import read_genesis
+from cli.serve import listening
+
+if TYPE_CHECKING:
+    from cli.home import Home
+    from ledger.engine.cometbft.engine import CometEngine
+    from proofs.bls.signatures import BlsSigner
+
+COMET_FOLDER: Final = "cometbft"
+SOCKET: Final = "abci.sock"
+MAX_SOCKET_PATH: Final = 100  # of sun_path, 104 bytes where it is shortest
+
+
+@dataclass(frozen=True, slots=True)
+class RunningComet:
+    """An application that listens: `url` of its HTTP interface, `abci` is what `--proxy_app` is given."""
+
+    url: str
+    abci: str
+    engine: CometEngine
+
+
+@asynccontextmanager
+async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIterator[RunningComet]:
+    """The application of this home's CometBFT ledger and its HTTP; sets `stop` when it ends by itself.
+
+    Then `engine.wait_ended()` raises EngineStopped with the reason: the process is to end with exit 1.
+    """
+    from ledger.engine.assemble import load_application
+    from ledger.engine.cometbft.engine import CometEngine
+    from ledger.engine.cometbft.home import CometHome
+    from ledger.engine.cometbft.rpc_client import CometRpc
+    from ledger.engine.pruning import Keep
+    from ledger.engine.rpc import build_rpc
+    from ledger.engine.storage import LedgerStorage
+    from merkledag.peer import peer_text
+
+    genesis = read_genesis(home)
+    signers = beacon_signers(home)
+    storage = LedgerStorage(home.ledger)
+    storage.open()
+    rpc = CometRpc(CometHome(home.ledger / COMET_FOLDER).rpc_url())
+    try:
+        app = await asyncio.to_thread(load_application, storage, genesis)
+        engine = CometEngine(
+            app,
+            storage,
+            signers,
+            rpc,
+            abci_address(home),
+            keep=Keep.days(
+                proofs=home.config.number("ledger.keep_proofs_days"),
+                blocks=home.config.number("ledger.keep_days"),
+            ),
+            snapshot_blocks=home.config.number("ledger.snapshot_blocks"),
+        )
+        await engine.start()
+        watch = asyncio.create_task(stop_when_ended(engine, stop))
+        try:
+            details = {"chain_id": genesis.chain_id, "operator": peer_text(genesis.operator)}
+            async with listening(build_rpc(engine), home, "ledger", listen, details) as url:
+                yield RunningComet(url, engine.server.address, engine)
+        finally:
+            await engine.stop()
+            await watch
+    finally:
+        await rpc.close()
+        storage.close()
+
+
+def beacon_signers(home: Home) -> dict[bytes, BlsSigner]:
+    """All BLS keys of this home by public key: a validator that rotates has the old one and the new one."""
+    from cli.keystore import BLS12_381
+
+    keys = home.keystore()
+    found = (home.bls_signer(name) for name in keys.names() if keys.info(name).kind == BLS12_381)
+    return {signer.public_key: signer for signer in found}
+
+
+def abci_address(home: Home) -> str:
+    """Where the application listens for `cometbft`: a socket that its owner alone can open.
+
+    Where the path of one would be too long, a free port of this machine.
+    """
+    path = home.run / SOCKET
+    return f"unix://{path}" if len(bytes(path)) <= MAX_SOCKET_PATH else "tcp://127.0.0.1:0"

@@ -1,0 +1,335 @@
+"""The ledger on CometBFT: validators decide the blocks, this node's application runs and keeps them.
+
+Two processes belong together: `cometbft` (consensus, peers, its own store of blocks) asks this one over ABCI.
+Everything that the ledger's HTTP interface serves is of this process, from the last block that it committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from ledger.application import Application
+from ledger.engine.assemble import load_application
+from ledger.engine.assemble import load_application
+from ledger.engine.blocks import BlockEvents, Receipt
+from ledger.engine.cometbft import convert, handshake, messages, proposals
+from ledger.engine.cometbft.commit import Blocks, Finalized
+from ledger.engine.cometbft.errors import Disagreement
+from ledger.engine.cometbft.proposals import BeaconSigner
+from ledger.engine.cometbft.retention import Needs, Retention
+from ledger.engine.cometbft.server import AbciServer
+from ledger.engine.cometbft.state_sync import StateSync
+from ledger.engine.cometbft.state_sync import StateSync
+from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissions
+from ledger.engine.engine import STOPPING, EngineStatus
+from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory, StoreError
+from ledger.engine.fanout import Fanout, Subscription
+from ledger.engine.history import History
+from ledger.engine.intake import MAX_WAITING
+from ledger.engine.pruning import Keep, Pruner
+from ledger.engine.snapshots import Snapshots
+from ledger.engine.storage import LedgerStorage
+from ledger.engine.wal import Fault, no_fault
+from ledger.errors import UnknownRules
+from merkledag.cid import CID
+
+VERIFY_THREADS = 2
+RETRY_S = 1.0
+# Blocks come every second or sooner, idle or not. Without one for so long the chain stands still.
+HALT_S = 30.0
+# A last block older than this, by the clock, is not the newest one there is.
+LAG_S = 30.0
+ACCEPT, REJECT = messages.ProposalStatus.ACCEPT, messages.ProposalStatus.REJECT
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _known_rules() -> Iterator[None]:
+    """Rules that this program lacks end it with the reason, as any other disagreement does."""
+    try:
+        yield
+    except UnknownRules as error:
+        raise Disagreement(str(error)) from error
+
+
+class CometEngine:
+    """An `Engine`, and the `Handlers` of the ABCI server that it runs at `address`.
+
+    `beacon_signers` are the BLS keys that this node holds, by public key: none for one that only follows.
+    `clock` gives seconds since 1970, `monotonic` never jumps.
+    """
+
+    name = "cometbft"
+
+    def __init__(
+        self,
+        app: Application,
+        storage: LedgerStorage,
+        beacon_signers: Mapping[bytes, BeaconSigner],
+        broadcaster: Broadcaster,
+        address: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        max_waiting: int = MAX_WAITING,
+        patience_s: float = PATIENCE_S,
+        keep: Keep | None = None,
+        needs: Needs | None = None,
+        snapshot_blocks: int = 0,
+        fault: Fault = no_fault,
+    ) -> None:
+        self.app = app
+        self.history = History(storage)
+        self.snapshots = Snapshots(storage, app.chain_id, snapshot_blocks, monotonic)
+        self.server = AbciServer(self, address)
+        self._storage = storage
+        self._signers = beacon_signers
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._verifiers = ThreadPoolExecutor(VERIFY_THREADS, "ledger-verify")
+        self._writer = ThreadPoolExecutor(1, "ledger-write")
+        self._copier = ThreadPoolExecutor(1, "ledger-snapshot")
+        keep = keep or Keep()
+        self._blocks = Blocks(app, storage, Pruner(storage, keep), fault)
+        self._retention = Retention(storage, self.snapshots, keep, needs)
+        self._sync = StateSync(
+            storage, app.genesis, self.snapshots, lambda: self.app.height, self._begin_anew
+        )
+        self._submissions = Submissions(
+            app, self._verifiers, self._committed, broadcaster, max_waiting=max_waiting, patience_s=patience_s
+        )
+        self._state_sync = StateSync(
+            storage, app.genesis, self.snapshots, lambda: self.app.height, self._restored
+        )
+        self._fanout: Fanout[BlockEvents] = Fanout()
+        self._last_commit_s: float | None = None
+        self._started_s = monotonic()
+        self._trouble = ""
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """See `Engine`; CometBFT may connect from now on."""
+        if self.app.height != self._storage.height():
+            raise CorruptStore("store and application are at different heights; load the application anew")
+        await self.server.start()
+        self._started_s = self._monotonic()
+        self._task = asyncio.create_task(self._run(), name="ledger-engine")
+
+    async def stop(self) -> None:
+        """See `Engine`."""
+        self._stopping = True
+        await self.server.stop()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.exception()  # `wait_ended` tells it, and the log has it
+
+    async def wait_ended(self) -> None:
+        """See `Engine`."""
+        if self._task is None:
+            return
+        await asyncio.wait({self._task})
+        failure = None if self._task.cancelled() else self._task.exception()
+        if isinstance(failure, Disagreement | CorruptStore):
+            raise EngineStopped(str(failure)) from failure
+        if failure is not None:
+            raise EngineStopped(f"the ledger's engine has failed: {failure!r}") from failure
+
+    async def _run(self) -> None:
+        served = asyncio.create_task(self.server.wait_ended(), name="ledger-abci")
+        intake = asyncio.create_task(self._submissions.run(), name="ledger-intake")
+        error = EngineStopped(STOPPING)
+        try:
+            done, _ = await asyncio.wait({served, intake}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except Exception as failure:
+            error = EngineStopped(f"the ledger has stopped: {failure}")
+            _log.critical("the ledger stops: %s", failure)
+            raise
+        finally:
+            for task in (served, intake):
+                task.cancel()
+            await asyncio.wait({served, intake})
+            self._submissions.close(error)
+            self._fanout.close()
+            await self.server.stop()
+            self._state_sync.close()
+            for pool in (self._verifiers, self._writer, self._copier):
+                pool.shutdown(wait=True)
+            self._sync.close()
+
+    # -- what others ask of it -----------------------------------------------------------------------------
+
+    @property
+    def status(self) -> EngineStatus:
+        """See `Engine`."""
+        return EngineStatus(len(self._submissions), len(self._fanout), self._trouble or self._standstill())
+
+    def _standstill(self) -> str:
+        """Why this node is not where its chain is."""
+        last_s = self._started_s if self._last_commit_s is None else self._last_commit_s
+        silent_s = self._monotonic() - last_s
+        if silent_s > HALT_S:
+            return (
+                f"no block for {silent_s:.0f} s: `cometbft` is not running, has no peers, or a third of the "
+                "validators' power is away"
+            )
+        behind_s = self._clock() - self.app.block_time_s
+        if self._last_commit_s is not None and behind_s > LAG_S:
+            return f"catching up: the last block here, {self.app.height}, is {behind_s:.0f} s old"
+        return ""
+
+    async def submit(self, raw: bytes) -> Receipt:
+        """See `Engine`."""
+        return await self._submissions.submit(raw)
+
+    async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
+        """See `Engine`."""
+        return await self._submissions.submit_all(raws)
+
+    def subscribe(self) -> Subscription[BlockEvents]:
+        """See `Engine`."""
+        return self._fanout.subscribe()
+
+    def get_node(self, cid: CID) -> bytes | None:
+        """See `Engine`."""
+        return self.history.node(cid)
+
+    def _committed(self, tx_id: CID) -> Receipt | None:
+        try:
+            found = self.history.tx(tx_id)
+        except PrunedHistory:
+            return None
+        return None if found is None or found.receipt.code else found.receipt
+
+    # -- ABCI: who we are ----------------------------------------------------------------------------------
+
+    async def info(self, request: Any) -> Any:
+        """Height and app hash of the last Commit."""
+        return handshake.info(self.app, request)
+
+    async def init_chain(self, request: Any) -> Any:
+        """Compares CometBFT's genesis with ours; nothing is written."""
+        return handshake.init_chain(self.app, request)
+
+    async def query(self, request: Any) -> Any:
+        """Answers come over the ledger's own interface."""
+        return messages.ResponseQuery(
+            code=1, log=f"no such path: {request.path!r}", codespace=convert.CODESPACE
+        )
+
+    # -- ABCI: the mempool ---------------------------------------------------------------------------------
+
+    async def check_tx(self, request: Any) -> Any:
+        """Whether a transaction may wait for a block, or still may after one."""
+        if request.type == messages.CheckTxType.RECHECK:
+            return convert.check_result(self._submissions.recheck(request.tx))
+        return convert.check_result(await self._submissions.check(request.tx))
+
+    # -- ABCI: blocks --------------------------------------------------------------------------------------
+
+    async def prepare_proposal(self, request: Any) -> Any:
+        """A block of this validator: without its BLS key an empty one, which nobody accepts."""
+        work = proposals.beacon_work(self.app, request, self._signers)
+        if work is None:
+            return messages.ResponsePrepareProposal()
+        await self._submissions.verify_ahead(request.txs)
+        beacon = await asyncio.get_running_loop().run_in_executor(self._verifiers, work)
+        with _known_rules():
+            return proposals.prepare(self.app, request, beacon)
+
+    async def process_proposal(self, request: Any) -> Any:
+        """Whether another proposer's block may be decided."""
+        await self._submissions.verify_ahead(request.txs[1:])
+        with _known_rules():
+            result = proposals.process(self.app, request)
+        if not result.ok:
+            _log.warning("block %d as proposed is refused: %s", request.height, result.log)
+        return messages.ResponseProcessProposal(status=ACCEPT if result.ok else REJECT)
+
+    async def finalize_block(self, request: Any) -> Any:
+        """Runs a decided block; nothing is written."""
+        await self._submissions.verify_ahead(request.txs[1:])
+        with _known_rules():
+            return self._blocks.finalize(request)
+
+    async def commit(self, _request: Any) -> Any:
+        """Writes the block and all that it changes, tells whoever waits; however long the disk refuses it."""
+        await self._write()
+        done = self._blocks.confirm()
+        self._last_commit_s = self._monotonic()
+        self._tell(done)
+        retained = self._retention.step(self.app.height, self.app.block_time_s)
+        return messages.ResponseCommit(retain_height=retained)
+
+    async def _write(self) -> None:
+        while True:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._writer, self._blocks.write)
+            except CorruptStore as error:
+                raise Disagreement(str(error)) from error
+            except StoreError as error:
+                if self._trouble != str(error):
+                    _log.error("the ledger cannot write: %s", error)
+                self._trouble = str(error)
+                if self._stopping:
+                    raise
+                await self._sleep(RETRY_S)
+            else:
+                self._trouble = ""
+                return
+
+    def _tell(self, done: Finalized) -> None:
+        write = self.snapshots.begin() if self.snapshots.is_due(self.app.height) else None
+        if write is not None:
+            self._copier.submit(write)
+        self._fanout.publish(done.made.events)
+        self._submissions.committed(done.given.txs[1:], done.made.receipts[1:])
+
+    async def extend_vote(self, _request: Any) -> Any:
+        """No extensions: the chain's parameters leave them off."""
+        return messages.ResponseExtendVote()
+
+    async def verify_vote_extension(self, request: Any) -> Any:
+        """The same: an empty one is fine."""
+        known = messages.VerifyStatus
+        return messages.ResponseVerifyVoteExtension(
+            status=known.REJECT if request.vote_extension else known.ACCEPT
+        )
+
+    # -- ABCI: snapshots -----------------------------------------------------------------------------------
+
+    async def list_snapshots(self, request: Any) -> Any:
+        """What this node serves to those that join."""
+        return await self._sync.list_snapshots(request)
+
+    async def load_snapshot_chunk(self, request: Any) -> Any:
+        """A part of it."""
+        return await self._sync.load_snapshot_chunk(request)
+
+    async def offer_snapshot(self, request: Any) -> Any:
+        """Whether this node begins with what another one serves."""
+        return await self._sync.offer_snapshot(request)
+
+    async def apply_snapshot_chunk(self, request: Any) -> Any:
+        """A part of it; after the last one the state is in place."""
+        return await self._sync.apply_snapshot_chunk(request)
+
+    def _begin_anew(self) -> None:
+        """Goes on from the state that was put in the store's place."""
+        self.app = load_application(self._storage, self.app.genesis)
+        self._blocks.use(self.app)
+        self._submissions.use(self.app)

@@ -1,0 +1,72 @@
+"""Proposed blocks: PrepareProposal makes one, ProcessProposal says whether another's may be decided."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from ledger.application import Application
+from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.convert import block_input
+from ledger.result import Code, TxResult
+from ledger.transactions import Beacon
+
+# Of a transaction in a block's protobuf, beside its own bytes: tag and length.
+TX_OVERHEAD_BYTES: Final = 4
+# More would keep the event loop busy for longer than about a tenth of a second.
+MAX_TXS: Final = 1_024
+
+_log = logging.getLogger(__name__)
+
+
+class BeaconSigner(Protocol):
+    """Whoever can sign with a validator's BLS key (`proofs.bls.signatures.BlsSigner`)."""
+
+    def sign(self, message: bytes) -> bytes:
+        """96 bytes."""
+
+
+def beacon_work(
+    app: Application, request: Any, signers: Mapping[bytes, BeaconSigner]
+) -> Callable[[], bytes] | None:
+    """What makes the beacon transaction of a block that this validator proposes, in any thread.
+
+    None, with a message, where the BLS key that it takes is not here.
+    """
+    account = app.proposer_of(request.proposer_address)
+    key = None if account is None else app.bls_key(account)
+    signer = None if key is None else signers.get(key)
+    if account is None or signer is None:
+        _log.error(
+            "this validator (%s) can propose no block: the BLS key %s that its beacon needs is not here",
+            request.proposer_address.hex(),
+            "" if key is None else key.hex(),
+        )
+        return None
+    message, check = app.beacon_transaction_message(request.height), app.beacon_check(account)
+
+    def work() -> bytes:
+        signature = signer.sign(message)
+        check(signature)
+        return Beacon(app.chain_id, request.height, signature).encode()
+
+    return work
+
+
+def prepare(app: Application, request: Any, beacon: bytes) -> Any:
+    """ResponsePrepareProposal: the beacon, then those of the mempool that pass, in their order, and fit."""
+    given = block_input(app, request, (beacon, *request.txs))
+    if given is None:
+        return messages.ResponsePrepareProposal()
+    room = request.max_tx_bytes - len(beacon) - TX_OVERHEAD_BYTES * (MAX_TXS + 1)
+    chosen = app.prepare_proposal(given, max_bytes=max(0, room), max_txs=MAX_TXS)
+    return messages.ResponsePrepareProposal(txs=[beacon, *chosen])
+
+
+def process(app: Application, request: Any) -> TxResult:
+    """Whether a proposed block keeps the rules."""
+    given = block_input(app, request, tuple(request.txs))
+    if given is None:
+        return TxResult(Code.MISPLACED, f"{request.proposer_address.hex()} is no validator's")
+    return app.process_proposal(given)

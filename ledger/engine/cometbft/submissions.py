@@ -1,0 +1,172 @@
+"""Transactions on their way to CometBFT's mempool, and into a block that this node's application commits.
+
+A transaction ends in one of these ways, and whoever waits is told of each: it is refused here, or by
+CometBFT (full, too large, catching up, not there); it is in a block; CometBFT checks it again after a block,
+and it does not pass any more; another one used its nonce; it has expired; it was not in a block in time; the
+engine stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from typing import Protocol
+
+from ledger.application import Application
+from ledger.engine.blocks import Receipt
+from ledger.engine.errors import EngineError, EngineUnavailable
+from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake
+from ledger.result import Code, TxResult
+from ledger.transactions import decode
+from merkledag.cid import CID
+
+# Less than clients wait for an answer; a block comes every second or sooner.
+PATIENCE_S = 45.0
+# Sent together: CometBFT asks the application of one after the other.
+MAX_BATCH = 256
+
+
+class Verdict(Protocol):
+    """What CometBFT's mempool said of a transaction: 0 if it has it, else a code of `ledger.result`."""
+
+    @property
+    def code(self) -> int: ...
+    @property
+    def log(self) -> str: ...
+
+
+class Broadcaster(Protocol):
+    """Whoever gives transactions to CometBFT's mempool (`rpc_client.CometRpc`)."""
+
+    async def broadcast(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
+        """Of each, in this order, what became of it. Raises EngineError where nothing is known."""
+
+
+class Submissions(Intake):
+    """What waits for a block of CometBFT's; its own checks go through the same queue (`check`)."""
+
+    def __init__(
+        self,
+        app: Application,
+        verifiers: Executor,
+        committed: Callable[[CID], Receipt | None],
+        broadcaster: Broadcaster,
+        *,
+        max_waiting: int = MAX_WAITING,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        super().__init__(app, verifiers, committed, max_waiting, patience_s)
+        self._broadcaster = broadcaster
+        self._admitted_ones: asyncio.Queue[bytes] = asyncio.Queue()
+        self._asked: dict[bytes, list[asyncio.Future[TxResult]]] = {}
+        # What somebody waits for and every check passed: who sent it, its number among theirs, until when.
+        self._pending: dict[bytes, tuple[bytes, int, int]] = {}
+
+    async def run(self) -> None:
+        """Verifies, checks and sends, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(super().run())
+            tasks.create_task(self._send())
+
+    # -- CometBFT's questions ------------------------------------------------------------------------------
+
+    async def check(self, raw: bytes) -> TxResult:
+        """Whether a transaction may be in the mempool; in order, signatures are verified in threads."""
+        if raw in self._pending:
+            return self._app.check_tx(raw)  # it was verified, and waits already
+        if self._closed is not None:
+            raise self._closed
+        asked: asyncio.Future[TxResult] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(raw, []).append(asked)
+        self._arrived.put_nowait(raw)
+        return await asked
+
+    async def verify_ahead(self, raws: Sequence[bytes]) -> None:
+        """Verifies the signatures of a block in threads: `Application` then need not."""
+        loop = asyncio.get_running_loop()
+        parts = (raws[begin : begin + VERIFY_BATCH] for begin in range(0, len(raws), VERIFY_BATCH))
+        await asyncio.gather(
+            *(loop.run_in_executor(self._verifiers, self._verify_batch, list(part)) for part in parts)
+        )
+
+    def recheck(self, raw: bytes) -> TxResult:
+        """Whether one still may, after a block; whoever waits for it is told if not."""
+        result = self._guarded(self._app.recheck_tx, raw)
+        if not result.ok and raw in self._outcomes:
+            self.refuse(raw, result)
+        return result
+
+    # -- blocks --------------------------------------------------------------------------------------------
+
+    def committed(self, raws: Iterable[bytes], receipts: Iterable[Receipt]) -> None:
+        """A block has these: their senders are told, and those whose turn is over with it."""
+        for raw, receipt in zip(raws, receipts, strict=True):
+            self.resolve(raw, receipt)
+        nonces: dict[bytes, int] = {}
+        for raw, (account, nonce, expiry) in list(self._pending.items()):
+            if account not in nonces:
+                nonces[account] = self._app.account(account).nonce
+            if nonce < nonces[account] or expiry < self._app.time:
+                self.recheck(raw)
+        self._app.forget_unseen()
+
+    def close(self, error: EngineError) -> None:
+        """See `Intake`; CometBFT's questions are answered with `error` too."""
+        super().close(error)
+        for asked in self._asked.values():
+            for each in asked:
+                if not each.done():
+                    each.set_exception(error)
+        self._asked.clear()
+
+    # -- on the way ----------------------------------------------------------------------------------------
+
+    def _checked(self, raw: bytes, result: TxResult) -> None:
+        for asked in self._asked.pop(raw, ()):
+            if not asked.done():
+                asked.set_result(result)
+        super()._checked(raw, result)
+
+    def _admitted(self, raw: bytes) -> None:
+        tx = decode(raw)
+        self._pending[raw] = (tx.account, tx.nonce, tx.expiry)
+        self._admitted_ones.put_nowait(raw)
+
+    def _resolved(self, raw: bytes) -> None:
+        self._pending.pop(raw, None)
+
+    async def _send(self) -> None:
+        """Gives CometBFT what was admitted, in order: the nonces of an account follow each other."""
+        while True:
+            batch = [await self._admitted_ones.get()]
+            while len(batch) < MAX_BATCH and not self._admitted_ones.empty():
+                batch.append(self._admitted_ones.get_nowait())
+            batch = [raw for raw in batch if raw in self._pending]
+            if batch:
+                await self._send_batch(batch)
+
+    async def _send_batch(self, batch: list[bytes]) -> None:
+        try:
+            verdicts = await self._broadcaster.broadcast(batch)
+        except EngineError as error:
+            unavailable = EngineUnavailable(str(error))
+            for raw in batch:
+                self._app.forget(raw)
+                self.resolve(raw, unavailable)
+            return
+        for raw, verdict in zip(batch, verdicts, strict=True):
+            if verdict.code and raw in self._pending:
+                self._app.forget(raw)
+                self.refuse(raw, TxResult(_code(verdict.code), verdict.log, self._id(raw)))
+
+    def _id(self, raw: bytes) -> CID:
+        return decode(raw).id
+
+
+def _code(number: int) -> Code:
+    """A code of the ledger's; whatever else CometBFT says is that it has no room for it."""
+    try:
+        return Code(number)
+    except ValueError:
+        return Code.POOL_FULL
