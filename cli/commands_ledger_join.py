@@ -10,9 +10,9 @@ import typer
 from cli.home import Home
 from cli.ledger_pin import CHAIN_KEY, URL_KEY, Pin, forget_seen, pin_of, pin_to, pinned_client
 from cli.options import JsonFlag
-from cli.output import CommandError, emit, invalid, note, text, usage
+from cli.output import CommandError, emit, invalid, note, text
+from cli.servers import urls_of_ledger
 from cli.streams import require_yes
-from cli.urls import is_web_url
 
 if TYPE_CHECKING:
     from ledger.genesis import Genesis
@@ -21,7 +21,9 @@ UNASKED = "this trusts an operator: add --yes, or --chain ID and --operator KEY 
 
 
 def join(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The ledger's URL.")],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="The ledger's URL, or several, separated by commas.")
+    ],
     chain: Annotated[str, typer.Option("--chain", help="The chain ID that it must have.")] = "",
     operator: Annotated[str, typer.Option("--operator", help="The operator's key that it must have.")] = "",
     replace: Annotated[
@@ -37,9 +39,7 @@ def join(
     """
     from cli.ledger_files import genesis_file
 
-    if not is_web_url(url):
-        raise usage(f"{url!r} is no URL: write it as http://HOST:PORT or https://HOST")
-    url = url.rstrip("/")
+    url = urls_of_ledger(url)
     home = Home.locate()
     wanted = Pin(chain or None, _operator(operator))
     if genesis_file(home).exists():
@@ -113,6 +113,7 @@ def _asked(url: str, wanted: Pin) -> tuple[Genesis, dict[str, Any]]:
     from cli.compose import is_loopback
     from cli.serve import run_once
     from ledger.engine.client import LedgerClient
+    from ledger.engine.urls import urls_of
 
     async def asked() -> tuple[Genesis, dict[str, Any]]:
         async with LedgerClient(url, expect_chain=wanted.chain, expect_operator=wanted.operator) as client:
@@ -122,7 +123,7 @@ def _asked(url: str, wanted: Pin) -> tuple[Genesis, dict[str, Any]]:
                 await client.block()  # verified: a genesis alone can be copied
             return genesis, _document(url, genesis, status, (await client.params()).to_json())
 
-    if not url.startswith("https://") and not is_loopback(url):
+    if any(not each.startswith("https://") and not is_loopback(each) for each in urls_of(url)):
         note(
             f"{url} is not encrypted: whoever is in between sees what you send, and may keep it from arriving"
         )

@@ -172,15 +172,19 @@ def is_private(home: Home, ledger_url: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine: then the nodes of that ledger may be on this machine as well."""
+    """Whether all URLs name this machine: then the nodes of that ledger may be on this machine as well."""
     import ipaddress
     from urllib.parse import urlsplit
 
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    from ledger.engine.urls import urls_of
+
+    def is_here(host: str) -> bool:
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
+
+    return all(is_here(urlsplit(each).hostname or "") for each in urls_of(url))
 
 
 # -- the storage node ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cli.home import Home
 from cli.output import unreachable, usage
-from cli.urls import is_web_url
+from cli.urls import is_web_url, ledger_urls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
 
 T = TypeVar("T")
+URL_FORM = "write it as http://HOST:PORT or https://HOST"
 UP = "start one with `holdfast up`"
 
 
@@ -32,11 +33,19 @@ def ledger_url(home: Home, flag: str = "") -> str:
 
 
 def known_ledger(home: Home, flag: str = "") -> str | None:
-    """The ledger's URL, or None when there is none to speak to."""
+    """The URL of the ledger's server, or those of several, or None when there is none to speak to."""
     if flag:
-        return _url(flag)
+        return urls_of_ledger(flag)
     running = home.server("ledger")
     return str(running["url"]) if running else home.config.text("ledger.url") or None
+
+
+def urls_of_ledger(text: str) -> str:
+    """The URLs of a ledger's servers as somebody wrote them; exit 2 if they are none."""
+    urls = ledger_urls(text)
+    if urls is None:
+        raise usage(f"{text!r} is no URL of a ledger: {URL_FORM}, several separated by commas")
+    return urls
 
 
 def node_url(home: Home, flag: str = "") -> tuple[str, str]:
@@ -57,7 +66,7 @@ def node_url(home: Home, flag: str = "") -> tuple[str, str]:
 
 def _url(flag: str) -> str:
     if not is_web_url(flag):
-        raise usage(f"{flag!r} is no URL: write it as http://HOST:PORT or https://HOST")
+        raise usage(f"{flag!r} is no URL: {URL_FORM}")
     return flag.rstrip("/")
 
 

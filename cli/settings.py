@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
 from cli.output import CommandError, usage
-from cli.urls import is_web_url
+from cli.urls import is_web_url, ledger_urls
 
 Value = str | int | float | bool | list[str]
 MAX_NUMBER: Final = 2**63 - 1  # of TOML
@@ -33,6 +33,14 @@ def _listen(value: Value) -> str | None:
 def _url(value: Value) -> str | None:
     if value and not is_web_url(str(value)):
         return "write a URL that begins with http:// or https:// and names a host"
+    return None
+
+
+def _ledger(value: Value) -> str | None:
+    if value and ledger_urls(str(value)) is None:
+        return (
+            "write the URL of a ledger's server, or those of several, separated by commas: http://HOST:PORT"
+        )
     return None
 
 
@@ -257,7 +265,7 @@ _PLAIN: Final[dict[str, Setting]] = {
             "seconds without a block after which a ledger on CometBFT says that it stands still",
             _not_negative,
         ),
-        _setting("ledger.url", "", "URL of the ledger to use", _url),
+        _setting("ledger.url", "", "URL of the ledger to use, or several, separated by commas", _ledger),
         _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
         _setting("ledger.operator", "", "operator key pinned when joining a ledger", _parsed_by(_account)),
     )

@@ -107,6 +107,7 @@ def test_a_bad_file_is_invalid_data(tmp_path: Path, content: str, says: str) -> 
         ("gateway.control_listen", "", ""),
         ("gateway.deserialize", "false", False),
         ("ledger.url", "http://127.0.0.1:4181", "http://127.0.0.1:4181"),
+        ("ledger.url", "http://a:1,https://b", "http://a:1,https://b"),
     ],
 )
 def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
@@ -143,6 +144,8 @@ def test_values_are_parsed_by_type(key: str, text: str, value: Value) -> None:
         ("gateway.access_log_format", "xml"),
         ("ledger.url", "ftp://x"),
         ("ledger.url", "http://"),
+        ("ledger.url", "http://a:1,b:2"),
+        ("ledger.url", ",".join(f"http://a:{port}" for port in range(1, 18))),
         ("import.profile", "unixfs-v9"),
     ],
 )

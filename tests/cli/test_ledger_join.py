@@ -69,6 +69,20 @@ def test_a_home_joins_and_finds_its_ledger_from_then_on(holdfast: Holdfast, serv
     holdfast.fails(1, "ledger", "leave")
 
 
+def test_a_home_may_name_several_servers_of_its_ledger(holdfast: Holdfast, server: Server) -> None:
+    gone = "http://127.0.0.1:9"
+    pinned = ("--chain", server.chain, "--operator", server.operator)
+    holdfast("ledger", "join", f"{gone}, {server.url}/,{gone}", *pinned)
+    assert holdfast("config", "get", "ledger.url").text == f"{gone},{server.url}"
+    assert holdfast("ledger", "status", "--json").json["chain_id"] == "town"
+    assert holdfast("ledger", "status", "--ledger", f"{gone},{server.url}", "--json").json["height"] >= 0
+    said = holdfast.fails(5, "ledger", "status", "--ledger", f"{gone},http://127.0.0.1:10")
+    assert "none of the ledger's 2 servers can be used" in said
+    assert gone in said
+    assert "http://127.0.0.1:10" in said
+    assert "several separated by commas" in holdfast.fails(2, "ledger", "status", "--ledger", f"{gone},town")
+
+
 def test_joining_asks_unless_all_is_pinned(holdfast: Holdfast, server: Server) -> None:
     assert "add --yes" in holdfast.fails(2, "ledger", "join", server.url)
     assert "add --yes" in holdfast.fails(2, "ledger", "join", server.url, "--chain", "town")
