@@ -73,10 +73,6 @@ class Intake:
         """Goes on with the application of a state that took the place of the one so far."""
         self._app = app
 
-    def use(self, app: Application) -> None:
-        """Goes on with the application of a state that was restored."""
-        self._app = app
-
     # -- what the engine makes of them ---------------------------------------------------------------------
 
     def _admitted(self, raw: bytes) -> None:
