@@ -16,7 +16,6 @@ from typing import Any
 
 from ledger.application import Application
 from ledger.engine.assemble import load_application
-from ledger.engine.assemble import load_application
 from ledger.engine.blocks import BlockEvents, Receipt
 from ledger.engine.cometbft import convert, handshake, messages, proposals
 from ledger.engine.cometbft.commit import Blocks, Finalized
@@ -24,7 +23,6 @@ from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.proposals import BeaconSigner
 from ledger.engine.cometbft.retention import Needs, Retention
 from ledger.engine.cometbft.server import AbciServer
-from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissions
 from ledger.engine.engine import STOPPING, EngineStatus
@@ -101,15 +99,10 @@ class CometEngine:
         keep = keep or Keep()
         self._blocks = Blocks(app, storage, Pruner(storage, keep), fault)
         self._retention = Retention(storage, self.snapshots, keep, needs)
-        self._sync = StateSync(
-            storage, app.genesis, self.snapshots, lambda: self.app.height, self._begin_anew
-        )
         self._submissions = Submissions(
             app, self._verifiers, self._committed, broadcaster, max_waiting=max_waiting, patience_s=patience_s
         )
-        self._state_sync = StateSync(
-            storage, app.genesis, self.snapshots, lambda: self.app.height, self._restored
-        )
+        self._sync = StateSync(storage, app.genesis, self.snapshots, lambda: self.app.height, self._restored)
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._last_commit_s: float | None = None
         self._started_s = monotonic()
@@ -166,10 +159,9 @@ class CometEngine:
             self._submissions.close(error)
             self._fanout.close()
             await self.server.stop()
-            self._state_sync.close()
+            self._sync.close()
             for pool in (self._verifiers, self._writer, self._copier):
                 pool.shutdown(wait=True)
-            self._sync.close()
 
     # -- what others ask of it -----------------------------------------------------------------------------
 
@@ -328,7 +320,7 @@ class CometEngine:
         """A part of it; after the last one the state is in place."""
         return await self._sync.apply_snapshot_chunk(request)
 
-    def _begin_anew(self) -> None:
+    def _restored(self) -> None:
         """Goes on from the state that was put in the store's place."""
         self.app = load_application(self._storage, self.app.genesis)
         self._blocks.use(self.app)
