@@ -36,9 +36,10 @@ class ReadTx:
 
 
 class Reader:
-    """Decodes transactions and verifies signatures once each; a bounded memory of the latest.
+    """Decodes transactions and verifies signatures once each; a bounded memory of those used latest.
 
-    `verify_ahead` may run in other threads: it only leaves what it found for `read` to pick up.
+    `verify_ahead` may run in other threads: it only leaves what it found for `read` or `is_verified` to pick
+    up, which whoever calls it does soon.
     """
 
     def __init__(self, chain_id: str) -> None:
@@ -51,20 +52,29 @@ class Reader:
         """The transaction, or why the bytes are none for this chain: the first result codes."""
         known = self._known.get(raw)
         if known is not None:
+            self._known.move_to_end(raw)
             return known
         found = self._ahead.pop(raw, None) or self._decode(raw)
         if isinstance(found, ReadTx):
             self._remember(raw, found)
         return found
 
+    def is_verified(self, raw: bytes) -> bool:
+        """Whether it is known that the bytes are a transaction that its account signed."""
+        found = self._known.get(raw)
+        if found is None and raw in self._ahead:
+            return isinstance(self.read(raw), ReadTx)
+        return found is not None and found.signed is True
+
     def verify_ahead(self, raw: bytes) -> TxResult:
         """Whether the bytes are a transaction that its account signed."""
-        found = self._known.get(raw) or self._decode(raw)
+        known = self._known.get(raw)
+        found = known or self._decode(raw)
         if isinstance(found, TxResult):
             return found
         if not found.is_signed():
             return TxResult(Code.BAD_SIGNATURE, "the signature does not verify", found.tx_id)
-        if len(raw) <= limits.MAX_AHEAD_BYTES:
+        if known is None:
             if len(self._ahead) >= limits.MAX_AHEAD_TXS:
                 self._ahead.clear()
             self._ahead[raw] = found

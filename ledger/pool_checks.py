@@ -84,6 +84,10 @@ class PoolChecks(Queries):
         """Decodes and verifies ahead of `check_tx`, which then need not. May run in other threads."""
         return self._reader.verify_ahead(raw)
 
+    def is_verified(self, raw: bytes) -> bool:
+        """Whether `verify_signature` has nothing left to do, wherever the transaction was met before."""
+        return self._reader.is_verified(raw)
+
     def sender(self, raw: bytes) -> bytes:
         """Whose transaction it is, b"" if the bytes are none."""
         found = self._reader.read(raw)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from ledger.application import Application
 from ledger.engine.cometbft import messages
 from ledger.engine.cometbft.convert import block_input
+from ledger.errors import UnknownRules
 from ledger.result import Code, TxResult
 from ledger.transactions import Beacon
 
@@ -60,13 +62,26 @@ def prepare(app: Application, request: Any, beacon: bytes) -> Any:
     if given is None:
         return messages.ResponsePrepareProposal()
     room = request.max_tx_bytes - len(beacon) - TX_OVERHEAD_BYTES * (MAX_TXS + 1)
-    chosen = app.prepare_proposal(given, max_bytes=max(0, room), max_txs=MAX_TXS)
+    try:
+        chosen = app.prepare_proposal(given, max_bytes=max(0, room), max_txs=MAX_TXS)
+    except UnknownRules:
+        raise
+    except Exception:
+        # Whatever it is, it waits at every validator: none of them may end by it when its turn comes.
+        _log.exception("a mistake in the rules: block %d is proposed without transactions", request.height)
+        chosen = app.prepare_proposal(replace(given, txs=(beacon,)), max_bytes=0, max_txs=0)
     return messages.ResponsePrepareProposal(txs=[beacon, *chosen])
 
 
 def process(app: Application, request: Any) -> TxResult:
-    """Whether a proposed block keeps the rules."""
+    """Whether a proposed block keeps the rules; what a mistake in them comes of is refused as well."""
     given = block_input(app, request, tuple(request.txs))
     if given is None:
         return TxResult(Code.MISPLACED, f"{request.proposer_address.hex()} is no validator's")
-    return app.process_proposal(given)
+    try:
+        return app.process_proposal(given)
+    except UnknownRules:
+        raise
+    except Exception as error:
+        _log.exception("a mistake in the rules: block %d as proposed cannot be run", request.height)
+        return TxResult(Code.NOT_POSSIBLE, repr(error))

@@ -23,6 +23,8 @@ from merkledag.cid import CID
 
 # Less than clients wait for an answer; a block comes every second or sooner.
 PATIENCE_S = 45.0
+# Of signatures in blocks, in the threads.
+BATCHES_AT_ONCE = 4
 # Sent together: CometBFT asks the application of one after the other.
 MAX_BATCH = 256
 
@@ -83,12 +85,19 @@ class Submissions(Intake):
         return await asked
 
     async def verify_ahead(self, raws: Sequence[bytes]) -> None:
-        """Verifies the signatures of a block in threads: `Application` then need not."""
+        """Verifies a block's signatures in threads, where `Application` has not met them, until one is bad.
+
+        Running the block ends there, too. A part of them at a time: what is verified waits to be picked up.
+        """
         loop = asyncio.get_running_loop()
-        parts = (raws[begin : begin + VERIFY_BATCH] for begin in range(0, len(raws), VERIFY_BATCH))
-        await asyncio.gather(
-            *(loop.run_in_executor(self._verifiers, self._verify_batch, list(part)) for part in parts)
-        )
+        unseen = [raw for raw in raws if not self._app.is_verified(raw)]
+        batches = [unseen[begin : begin + VERIFY_BATCH] for begin in range(0, len(unseen), VERIFY_BATCH)]
+        for first in range(0, len(batches), BATCHES_AT_ONCE):
+            part = batches[first : first + BATCHES_AT_ONCE]
+            verify = (loop.run_in_executor(self._verifiers, self._verify_batch, batch) for batch in part)
+            await asyncio.gather(*verify)
+            if not all(self._app.is_verified(raw) for batch in part for raw in batch):
+                return
 
     def recheck(self, raw: bytes) -> TxResult:
         """Whether one still may, after a block; whoever waits for it is told if not."""
