@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,8 @@ import typer
 from cli.commands_ledger_archive import export, import_, verify_history
 from cli.commands_ledger_join import join, leave
 from cli.commands_ledger_proof import prove, verify
+from cli.commands_ledger_run import founder, init, start
 from cli.groups import new_app
-from cli.home import Home
 from cli.money import amount_text
 from cli.options import JsonFlag
 from cli.output import emit, text, usage
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
 
 app = new_app("The shared ledger.")
+app.command("init")(init)
+app.command("founder")(founder)
+app.command("start")(start)
 app.command("join")(join)
 app.command("leave")(leave)
 app.command("prove")(prove)
@@ -32,90 +34,6 @@ app.command("verify-history")(verify_history)
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 STATUS_FIELDS = ("chain_id", "operator", "engine", "height", "time", "app_hash")
 MONEY_FIELDS = ("issued", "balances", "escrow", "collateral", "burned")
-EngineFlag = Annotated[str, typer.Option("--engine", help="embedded.")]
-
-
-def _embedded_alone(engine: str) -> None:
-    if engine != "embedded":
-        raise usage(f"--engine {engine}: this version has the embedded engine alone")
-
-
-@app.command()
-def init(
-    chain: Annotated[
-        str, typer.Option("--chain-id", help="Name of the chain; by default a random one.")
-    ] = "",
-    period: Annotated[
-        str, typer.Option("--period", help="Length of a proving period; by default 1d.", show_default=False)
-    ] = "",
-    window: Annotated[
-        str, typer.Option("--window", help="Length of the proving window; by default 2h.", show_default=False)
-    ] = "",
-    issued: Annotated[str, typer.Option("--issued", help="HOLD that there are, all the operator's.")] = "",
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", help="NAME=VALUE of any parameter (repeatable).", show_default=False),
-    ] = None,
-    engine: EngineFlag = "embedded",
-    json_output: JsonFlag = False,
-) -> None:
-    """Make a new ledger in this home, with its operator's keys."""
-    from cli.compose import ISSUED_UNITS, init_ledger
-    from cli.durations import seconds
-    from cli.ledger_files import genesis_file
-    from cli.ledger_params import parse_params
-    from cli.money import parse_amount
-    from ledger.errors import InvalidGenesis
-    from ledger.fields import FieldError
-    from ledger.genesis import Params
-    from merkledag.peer import peer_text
-
-    _embedded_alone(engine)
-    home = Home.locate()
-    chosen = parse_params(param or (), Params().to_json())
-    for name, flag, given in (("period_s", "--period", period), ("window_s", "--window", window)):
-        if given and name in chosen:
-            raise usage(f"{flag} and --param {name} say the same: give one of them")
-        if given:
-            chosen[name] = seconds(given, flag)
-    try:
-        params = Params(**chosen).check()
-        genesis = init_ledger(home, params, chain or None, parse_amount(issued) if issued else ISSUED_UNITS)
-    except (FieldError, InvalidGenesis) as error:
-        raise usage(f"these parameters do not do: {error}") from None
-    if json_output:
-        return emit(genesis.to_json())
-    text(f"made chain {genesis.chain_id} in {genesis_file(home)}; `holdfast ledger start` runs it")
-    text(f"others join with --chain {genesis.chain_id} --operator {peer_text(genesis.operator)}")
-    return None
-
-
-@app.command()
-def start(
-    listen: Annotated[str | None, typer.Option("--listen", help="ADDRESS:PORT.", show_default=False)] = None,
-    engine: EngineFlag = "embedded",
-    json_output: JsonFlag = False,
-) -> int:
-    """Run this home's ledger; whoever holds its operator key is trusted with the order of transactions."""
-    from cli.compose import ledger_service
-    from cli.ledger_files import read_genesis
-    from cli.serve import run_forever, until
-
-    _embedded_alone(engine)
-    home = Home.locate()
-    at = home.config.text("ledger.listen", listen)
-    chain = read_genesis(home).chain_id
-
-    async def main(stop: asyncio.Event) -> None:
-        async with ledger_service(home, at, stop) as url:
-            if json_output:
-                emit({"ledger": url, "chain_id": chain})
-            else:
-                text(f"ledger   {url}\nchain    {chain}")
-            await until(stop)
-
-    with home:
-        return run_forever(main)
 
 
 @app.command()

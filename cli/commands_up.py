@@ -12,6 +12,7 @@ from cli.commands_gateway import ControlFlag, HostsFlag, ListenFlag, WorkersFlag
 from cli.home import OPERATOR_KEY, Home
 from cli.options import JsonFlag
 from cli.output import CommandError, count_text, emit, not_found, note, text, unreachable, usage
+from cli.settings import EMBEDDED, ENGINES
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms, Wire
@@ -42,12 +43,12 @@ def up(
 
 
 async def _up(home: Home, stop: Stop, *, json_output: bool) -> None:
+    from cli.commands_ledger_run import init_own, own_ledger
     from cli.commands_node import terms
-    from cli.compose import init_ledger, ledger_service, node_service
+    from cli.compose import node_service
     from cli.gateway_service import gateway_service
-    from cli.ledger_files import genesis_file
+    from cli.ledger_files import genesis_file, read_genesis
     from cli.serve import until
-    from ledger.genesis import Params
 
     config = home.config
     url = config.text("ledger.url")
@@ -55,8 +56,9 @@ async def _up(home: Home, stop: Stop, *, json_output: bool) -> None:
         own = not url
         if own:
             if not genesis_file(home).exists():
-                init_ledger(home, Params())
-            url = await running.enter_async_context(ledger_service(home, config.text("ledger.listen"), stop))
+                init_own(home)
+            ledger = own_ledger(home, read_genesis(home), config.text("ledger.listen"), stop)
+            url = await running.enter_async_context(ledger)
         offer = terms(home)
         if own:
             await _fund_first_time(home, url, offer)
@@ -91,7 +93,7 @@ def demo(
         bool, typer.Option("--once", help="Exit at the end instead of waiting for Ctrl-C.")
     ] = False,
     nodes: Annotated[int, typer.Option("--nodes", help="Storage nodes, 4 to 16.")] = 4,
-    engine: Annotated[str, typer.Option("--engine", help="embedded.")] = "embedded",
+    engine: Annotated[str, typer.Option("--engine", help="embedded or cometbft.")] = EMBEDDED,
     json_output: JsonFlag = False,
 ) -> int:
     """Play the whole story on a local network: store for pay, prove, lose a node, repair, browse."""
@@ -101,8 +103,8 @@ def demo(
 
     if not MIN_NODES <= nodes <= MAX_NODES:
         raise usage(f"--nodes {nodes}: the demo runs {MIN_NODES} to {MAX_NODES} nodes")
-    if engine != "embedded":
-        raise usage(f"--engine {engine}: this version has the embedded engine alone")
+    if engine not in ENGINES:
+        raise usage(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
     if path and not Path(path).exists():
         raise not_found(f"{path}: no such file or folder")
     story, stage = Story(json_output=json_output), Stage()
@@ -110,7 +112,7 @@ def demo(
 
     async def main(stop: Stop) -> None:
         stop.at_once.append(stage.clear)
-        await run_demo(source, nodes, stop, story, stage, once=once)
+        await run_demo(source, nodes, stop, story, stage, engine=engine, once=once)
 
     return run_forever(main)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cli.compose import Wire, connected, init_ledger
+from cli.compose import Wire, connected
+from cli.demo_ledger import ANY_PORT, start_ledger
 from cli.demo_readback import read_back, regular_files
 from cli.demo_story import Story, rate_text
 from cli.demo_watch import Watch
@@ -71,7 +72,7 @@ class Stage:
 
 
 async def run_demo(
-    path: Path | None, nodes: int, stop: asyncio.Event, story: Story, stage: Stage, *, once: bool
+    path: Path | None, nodes: int, stop: asyncio.Event, story: Story, stage: Stage, *, engine: str, once: bool
 ) -> None:
     """Plays the whole of it. Leaves no process, port or file behind, however it ends.
 
@@ -81,7 +82,7 @@ async def run_demo(
     try:
         source = path or own_files(folder)
         async with Network(folder) as stage.network:
-            url = await _interruptible(_play(stage.network, folder, source, nodes, story), stop)
+            url = await _interruptible(_play(stage.network, folder, source, nodes, story, engine), stop)
             if once:
                 story.begin("done", "Everything is back and paid for. What was made for it is removed.")
                 return
@@ -134,9 +135,9 @@ def own_files(folder: Path) -> Path:
     return target
 
 
-async def _play(network: Network, folder: Path, path: Path, nodes: int, story: Story) -> str:
+async def _play(network: Network, folder: Path, path: Path, nodes: int, story: Story, engine: str) -> str:
     """All steps but the last; returns the URL of what was stored."""
-    demo, names = await _start(network, folder, path, nodes, story)
+    demo, names = await _start(network, folder, path, nodes, story, engine)
     watch = Watch(story, names)
     imported_s = time.time()
     root = await asyncio.to_thread(_import, demo)
@@ -157,26 +158,22 @@ async def _play(network: Network, folder: Path, path: Path, nodes: int, story: S
 
 
 async def _start(
-    network: Network, folder: Path, path: Path, count: int, story: Story
+    network: Network, folder: Path, path: Path, count: int, story: Story, engine: str
 ) -> tuple[Demo, dict[bytes, str]]:
     story.begin("start", f"Starting a ledger, {count} storage nodes and a gateway, each a process of its own")
     nobodys: dict[str, str] = {}  # its homes follow no variable of ours
-    operator, client = Home(folder / "ledger", nobodys), Home(folder / "client", nobodys)
+    client = Home(folder / "client", nobodys)
     homes = {f"node{i}": Home(folder / f"node{i}", nobodys) for i in range(1, count + 1)}
-    for home in (operator, client, *homes.values()):
+    for home in (client, *homes.values()):
         home.create()
         home.keystore().create(NODE_KEY, "ed25519")
-    operator.keystore().create(OPERATOR_KEY, "ed25519")
-    operator.keystore().create("beacon", "bls12-381")
-    genesis = await asyncio.to_thread(init_ledger, operator, DEMO_PARAMS)
-    any_port = ["--listen", "127.0.0.1:0"]
-    ledger = await network.start("ledger", "ledger", ["ledger", "start", *any_port])
-    await network.ready(ledger)
+    operator = Home(folder / "ledger", nobodys)
+    ledger, genesis = await start_ledger(network, operator, engine)
     for home in (client, *homes.values()):
         pin_to(home, ledger.url, genesis.chain_id, peer_text(genesis.operator))
     told = f"ledger     {ledger.url}  chain {genesis.chain_id}, pid {ledger.pid}"
     story.say(told, event="ledger", url=ledger.url, pid=ledger.pid)
-    command = ["gateway", *any_port, "--ledger", ledger.url]
+    command = ["gateway", *ANY_PORT, "--ledger", ledger.url]
     gateway = await network.start("gateway", "gateway", command, QUIET)
     names = {home.signer().public_key: name for name, home in homes.items()}
     names[client.signer().public_key] = "client"
@@ -189,7 +186,7 @@ async def _start(
             [
                 "node",
                 "run",
-                *any_port,
+                *ANY_PORT,
                 "--ledger",
                 ledger.url,
                 "--stake",

@@ -138,7 +138,7 @@ async def test_its_homes_are_named_while_they_are_there(
 
     monkeypatch.setattr("cli.demo._play", played)
     stage = Stage()
-    await run_demo(tmp_path, 4, stop, Story(json_output=True), stage, once=once)
+    await run_demo(tmp_path, 4, stop, Story(json_output=True), stage, engine="embedded", once=once)
     seen = {line["event"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert ("homes" in seen) is not once
     if not once:

@@ -1,0 +1,85 @@
+"""What a validator's application process tells Prometheus: whether the chain goes on, and its own part."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from cli.sockets import bind
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from cli.comet_monitor import Monitor
+    from ledger.engine.engine import Engine
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4"
+PREFIX: Final = "holdfast_ledger_"
+
+
+class Sample(NamedTuple):
+    """One number and what it is."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    help: str
+    value: int
+
+
+def samples(engine: Engine, monitor: Monitor) -> list[Sample]:
+    """What is told, by the application's last block and the monitor's last look."""
+    seen, status = monitor.sight, engine.status
+    return [
+        Sample("height", "counter", "Last block that this node committed.", engine.app.height),
+        Sample(
+            "block_time_seconds", "gauge", "Block time of that block, since 1970.", engine.app.block_time_s
+        ),
+        Sample(
+            "halted", "gauge", "1 while no block came for longer than ledger.halted_s.", bool(seen.halted)
+        ),
+        Sample("trouble", "gauge", "1 while `trouble` in /v1/status says something.", bool(status.trouble)),
+        Sample("engine_answers", "gauge", "1 while the cometbft process answers.", seen.answers),
+        Sample("catching_up", "gauge", "1 while blocks are fetched that others decided.", seen.catching_up),
+        Sample("peers", "gauge", "Connected peers.", seen.peers),
+        Sample("power", "gauge", "This validator's power; 0 for who only follows.", seen.power),
+        Sample(
+            "signed_height", "counter", "Last height that this validator's key signed.", seen.signed_height
+        ),
+        Sample("waiting", "gauge", "Transactions that wait for a block here.", status.waiting),
+        Sample("subscribers", "gauge", "Open streams of events.", status.subscribers),
+    ]
+
+
+def page(engine: Engine, monitor: Monitor) -> str:
+    """The page in Prometheus's text format."""
+    lines = []
+    for name, kind, told, value in samples(engine, monitor):
+        lines += [
+            f"# HELP {PREFIX}{name} {told}",
+            f"# TYPE {PREFIX}{name} {kind}",
+            f"{PREFIX}{name} {value:d}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+@asynccontextmanager
+async def metrics_service(listen: str, engine: Engine, monitor: Monitor) -> AsyncIterator[str]:
+    """Serves the page at /metrics while the context lasts; yields the URL."""
+    from aiohttp import web
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=page(engine, monitor).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    bound = bind("ledger's metrics", listen)
+    try:
+        for sock in bound.shares[0]:
+            await web.SockSite(runner, sock).start()
+        yield f"{bound.url}/metrics"
+    finally:
+        await runner.cleanup()
+        bound.close()

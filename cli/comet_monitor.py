@@ -1,0 +1,132 @@
+"""Watches a chain on CometBFT by its height: a process that lives may stand still, and then it says why."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from cli.output import note
+from ledger.engine.cometbft.home import CometFilesError, CometHome
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc_errors import CometRpcError
+from ledger.engine.cometbft.signing import remember_signed
+
+EVERY_S: Final = 5.0
+# `4E1A… prevote 3/4 = 0.75`: "BA{4:x__x} 20/40 = 0.50" in CometBFT's round state.
+_VOTED: Final = re.compile(r"BA\{\d+:[x_]*\} (\d+)/(\d+) = ")
+_ROUND: Final = re.compile(r"(\d+)/(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the monitor saw last. `halted` says why the chain stands still, as far as is known; "" if not."""
+
+    height: int = 0
+    catching_up: bool = False
+    peers: int = 0
+    power: int = 0
+    answers: bool = False
+    signed_height: int = 0
+    halted: str = ""
+
+
+class Monitor:
+    """Looks every few seconds; `height` gives the last block that the application committed."""
+
+    def __init__(
+        self,
+        rpc: CometRpc,
+        home: CometHome,
+        height: Callable[[], int],
+        halted_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.sight = Sight()
+        self._rpc = rpc
+        self._home = home
+        self._height = height
+        self._halted_s = halted_s
+        self._clock = clock
+        self._moved_s = clock()
+
+    async def run(self) -> None:
+        """Watches until it is cancelled; a line on stderr when the chain halts, and when it goes on."""
+        while True:
+            await self.look()
+            await asyncio.sleep(EVERY_S)
+
+    async def look(self) -> None:
+        """Looks once."""
+        before, height, now_s = self.sight, self._height(), self._clock()
+        if height != before.height:
+            self._moved_s = now_s
+        seen = replace(before, height=height, signed_height=self._signed())
+        silent_s = now_s - self._moved_s
+        is_halted = self._halted_s > 0 and silent_s > self._halted_s
+        try:
+            status = await self._rpc.status()
+            peers = (await self._rpc.net_info()).get("n_peers", "0")
+            why = (
+                why_halted(await self._rpc.consensus_state()) if is_halted and not status.catching_up else ""
+            )
+            seen = replace(
+                seen, answers=True, catching_up=status.catching_up, power=status.power, peers=_number(peers)
+            )
+        except CometRpcError as error:
+            seen, why = replace(seen, answers=False), str(error)
+        halted = self._told(seen, silent_s, why) if is_halted else ""
+        if bool(halted) != bool(before.halted):
+            note(halted or f"the chain goes on at height {height}")
+        self.sight = replace(seen, halted=halted)
+
+    def _told(self, seen: Sight, silent_s: float, why: str) -> str:
+        told = f"no block for {silent_s:.0f} s since height {seen.height}"
+        if not seen.answers:
+            return f"{told}: cometbft does not answer: {why}"
+        if not seen.peers and self._home.peers():
+            return (
+                f"{told}: no peer is connected: look at the network, and at p2p in {self._home.config_file}"
+            )
+        if seen.catching_up:
+            return f"{told}: catching up, and none of {seen.peers} peers gives the next block"
+        return f"{told}: {why}" if why else told
+
+    def _signed(self) -> int:
+        try:
+            return remember_signed(self._home).height
+        except (CometFilesError, OSError):
+            return self.sight.signed_height  # a full disk; what is damaged is refused at the next start
+
+
+def why_halted(state: dict[str, Any]) -> str:
+    """What a round lacks, from CometBFT's `consensus_state`; "" where that does not tell."""
+    found = state.get("round_state")
+    if not isinstance(found, dict):
+        return ""
+    at = _ROUND.fullmatch(str(found.get("height/round/step", "")))
+    votes = found.get("height_vote_set")
+    if at is None or not isinstance(votes, list):
+        return ""
+    rounds = [entry for entry in votes if isinstance(entry, dict) and entry.get("round") == int(at[2])]
+    if not rounds:
+        return ""
+    told = []
+    for kind in ("prevotes", "precommits"):
+        if voted := _VOTED.search(str(rounds[0].get(f"{kind}_bit_array", ""))):
+            power, total = int(voted[1]), int(voted[2])
+            told.append(f"{power} of {total} power in {kind}")
+            if 3 * power <= 2 * total:
+                missing = 2 * total // 3 + 1 - power
+                return (
+                    f"in round {at[2]} of height {at[1]} {told[-1]}: {missing} more must vote, so validators "
+                    "of that much power are away or cut off"
+                )
+    return f"in round {at[2]} of height {at[1]} {' and '.join(told)}, and no block is decided" if told else ""
+
+
+def _number(text: Any) -> int:
+    return int(text) if str(text).isdecimal() else 0

@@ -1,0 +1,111 @@
+"""A ledger on CometBFT as one service: the application, the `cometbft` process beside it, and who watches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from cli.comet_binary import find_cometbft
+from cli.comet_metrics import metrics_service
+from cli.comet_monitor import Monitor
+from cli.comet_process import CometProcess
+from cli.compose_comet import COMET_FOLDER, comet_service
+from cli.ledger_files import read_genesis
+from cli.output import CommandError, not_found, note
+from cli.serve import running
+from ledger.engine.cometbft.genesis_file import install_genesis
+from ledger.engine.cometbft.home import CometFilesError, CometHome
+from ledger.engine.cometbft.keys import node_signer, validator_signer
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc_errors import CometRpcError
+from ledger.engine.cometbft.signing import CHECKED_BLOCKS, accept_place, check_memory, remember_signed
+
+if TYPE_CHECKING:
+    from cli.home import Home
+
+START_POLL_S: Final = 0.1
+
+
+def comet_home(home: Home) -> CometHome:
+    """CometBFT's folder in a home."""
+    return CometHome(home.ledger / COMET_FOLDER)
+
+
+@asynccontextmanager
+async def comet_ledger_service(
+    home: Home, listen: str, stop: asyncio.Event, *, moved: bool = False
+) -> AsyncIterator[str]:
+    """Runs both processes; yields the URL of the ledger's HTTP once CometBFT answers.
+
+    When one of them ends by itself, the other one is ended too, `stop` is set, and leaving the context raises
+    CommandError or EngineStopped with the reason (exit 1): whoever started us may start us again. `moved`
+    says that the validator's files were brought here and its key runs nowhere else.
+    """
+    comet = comet_home(home)
+    program = await asyncio.to_thread(find_cometbft, home)
+    options = check_files(home, comet, moved=moved)
+    process = CometProcess(program, comet)
+    failures: list[str] = []
+    async with AsyncExitStack() as services:
+        application = await services.enter_async_context(comet_service(home, listen, stop))
+        rpc = await services.enter_async_context(CometRpc(comet.rpc_url()))
+        monitor = Monitor(
+            rpc, comet, lambda: application.engine.app.height, home.config.number("ledger.halted_s")
+        )
+        if at := home.config.text("ledger.metrics_listen"):
+            await services.enter_async_context(metrics_service(at, application.engine, monitor))
+        await process.start(application.abci, options)
+        services.push_async_callback(_stop, process, comet)
+        await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
+        await services.enter_async_context(running(monitor.run()))
+        await _answering(rpc, stop)
+        yield application.url
+    await application.engine.wait_ended()  # raises what it failed with: the reason behind the other's end
+    if failures:
+        raise CommandError(failures[0])
+
+
+def check_files(home: Home, comet: CometHome, *, moved: bool) -> list[str]:
+    """What CometBFT is to be told besides; CommandError or CometFilesError where its files do not do."""
+    if not comet.config_file.is_file():
+        raise not_found(
+            f"{comet.config_file} is missing: restore {comet.path} from a backup, or begin in another home "
+            "with `holdfast ledger join URL --engine cometbft`"
+        )
+    install_genesis(comet, read_genesis(home))
+    node_signer(comet)
+    validator_signer(comet)
+    if not moved:
+        check_memory(comet)
+        remember_signed(comet)
+        return []
+    accept_place(comet)
+    note(f"the validator was moved here: it ends if its key signed one of the last {CHECKED_BLOCKS} blocks")
+    return [f"--consensus.double_sign_check_height={CHECKED_BLOCKS}"]
+
+
+async def _stop(process: CometProcess, comet: CometHome) -> None:
+    await process.stop()
+    try:
+        remember_signed(comet)
+    except (CometFilesError, OSError) as error:
+        note(f"what the key signed last could not be noted: {error}")
+
+
+async def _stop_when_ended(process: CometProcess, failures: list[str], stop: asyncio.Event) -> None:
+    reason = await process.wait_ended()
+    if not stop.is_set():
+        failures.append(reason)
+        stop.set()
+
+
+async def _answering(rpc: CometRpc, stop: asyncio.Event) -> None:
+    """Returns when CometBFT answers, which it does after it has replayed, or when all is to stop."""
+    while not stop.is_set():
+        try:
+            return await rpc.health()
+        except CometRpcError:
+            await asyncio.sleep(START_POLL_S)
+    return None
