@@ -1,0 +1,183 @@
+"""A node that joins a running chain by state sync, with the real `cometbft`, while the others prune."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import snapshot
+from ledger.engine.cometbft.config import PROFILES, CometConfig, StateSync
+from ledger.engine.cometbft.engine import CometEngine
+from ledger.engine.cometbft.genesis_file import install_genesis
+from ledger.engine.cometbft.keys import create_node_key, create_validator_key, node_id, node_signer
+from ledger.engine.cometbft.retention import Needs
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.errors import EngineStopped
+from ledger.engine.pruning import Keep
+from ledger.engine.storage import LedgerStorage
+from ledger.engine.wal import Fault, no_fault
+from ledger.genesis import Genesis
+from tests.ledger.cometbft.application import genesis, make_engine, open_storage, seed, signer, transfer
+from tests.ledger.cometbft.one import Validator
+from tests.ledger.cometbft.processes import free_ports, last_lines, until_answers
+from tests.ledger.engine.conftest import until
+
+pytestmark = pytest.mark.peers
+
+LIMIT_S = 60
+COMMIT_MS = 80
+SNAPSHOT_BLOCKS = 6
+# As little as a chain can keep so that somebody who joins within some seconds is served.
+KEEP = Keep(blocks_s=1)
+NEEDS = Needs(trusting_s=3, evidence_s=1, evidence_blocks=1, lagging_blocks=1)
+
+
+class Node:
+    """A node of the chain: `cometbft` as a process, its application in the test's own."""
+
+    def __init__(self, folder: Path, genesis: Genesis, number: int) -> None:
+        folder.mkdir()
+        self.number = number
+        rpc_port, self.p2p_port = free_ports(2)
+        self.place = Validator(folder, f"http://127.0.0.1:{rpc_port}", genesis)
+        self.place.comet.create()
+        create_validator_key(self.place.comet, seed(f"consensus-{number}"))
+        create_node_key(self.place.comet, seed(f"node-{number}"))
+        install_genesis(self.place.comet, genesis)
+        self.rpc = CometRpc(self.place.url)
+        self.storage: LedgerStorage
+        self.engine: CometEngine
+        self.cometbft: asyncio.subprocess.Process
+
+    def configure(self, peers: tuple[str, ...] = (), sync: StateSync | None = None) -> None:
+        """Writes CometBFT's configuration."""
+        config = CometConfig(
+            f"node {self.number}",
+            replace(PROFILES["laptop"], timeout_commit_ms=COMMIT_MS),
+            p2p_listen=f"127.0.0.1:{self.p2p_port}",
+            rpc_listen=self.place.url.removeprefix("http://"),
+            peers=peers,
+            sync=sync,
+        )
+        self.place.comet.config_file.write_text(config.text())
+
+    @property
+    def peer(self) -> str:
+        """Where others find it."""
+        return f"{node_id(node_signer(self.place.comet).public_key)}@127.0.0.1:{self.p2p_port}"
+
+    @asynccontextmanager
+    async def running(self, fault: Fault = no_fault) -> AsyncIterator[None]:
+        """Both halves, ended with the context."""
+        self.storage = open_storage(self.place.folder, fault)
+        async with AsyncExitStack() as ends:
+            ends.callback(self.storage.abandon if fault is not no_fault else self.storage.close)
+            ends.push_async_callback(self.rpc.close)
+            self.engine = make_engine(
+                self.place.folder,
+                self.storage,
+                self.place.genesis,
+                self.rpc,
+                keep=KEEP,
+                needs=NEEDS,
+                snapshot_blocks=SNAPSHOT_BLOCKS,
+            )
+            ends.push_async_callback(self.engine.stop)
+            await self.engine.start()
+            self.cometbft = await ends.enter_async_context(self.place.cometbft())
+            yield
+
+    async def blocks(self, count: int) -> None:
+        """Returns when so many more are committed."""
+        goal = self.engine.app.height + count
+        await until(lambda: self.engine.app.height >= goal)
+
+
+async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "CHUNK_BYTES", 300)
+    chain = genesis(int(time.time()) - 1)
+    validator, fresh = Node(tmp_path / "validator", chain, 0), Node(tmp_path / "fresh", chain, 1)
+    validator.configure()
+    async with asyncio.timeout(LIMIT_S), validator.running():
+        # Given a chain of which the first blocks are gone already
+        await until_answers(validator.rpc, validator.cometbft, validator.place.log)
+        await validator.engine.submit(transfer(0))
+        while (await validator.rpc.status()).earliest_height == 1:
+            await validator.blocks(1)
+        assert len(validator.engine.snapshots.heights()) == 2
+        # when another node begins with one trusted block,
+        await _trust(fresh, validator)
+        restored = await _killed_when_restored(fresh)
+        # is killed when its state is in place and CometBFT knows nothing of it, begins again (with a newer
+        # block: that one is older than the trusting period), and takes so long over a chunk that two newer
+        # snapshots are made,
+        await _trust(fresh, validator)
+        async with fresh.running():
+            _be_slow(fresh, validator)
+            await until_answers(fresh.rpc, fresh.cometbft, fresh.place.log)
+            await until(lambda: fresh.storage.pruned().blocks > restored)
+            began = fresh.storage.pruned().blocks
+            await validator.engine.submit(transfer(1))
+            await fresh.blocks(SNAPSHOT_BLOCKS)
+            # then it has the state of a block that was none of the first, and goes on with the others
+            assert began >= restored > 1
+            assert began in validator.engine.snapshots.heights()[:-2]
+            tip = fresh.engine.history.block(fresh.engine.app.height)
+            assert tip is not None
+            assert tip == validator.engine.history.block(tip.height)
+            assert fresh.engine.app.account(signer("alice").public_key).balance > 0
+            fresh.storage.check_state()
+            assert (await fresh.rpc.status()).earliest_height == began + 1
+            # and what it was served with is still there for others, with all blocks after it.
+            assert (await validator.rpc.status()).earliest_height <= began
+            await until(lambda: bool(fresh.engine.snapshots.heights()))
+
+
+async def _trust(fresh: Node, other: Node) -> None:
+    """Has a node that starts next begin with the newest block of another one."""
+    trusted = await other.rpc.status()
+    sync = StateSync((other.place.url,), trusted.height, trusted.block_hash.hex(), 3_600)
+    fresh.configure((other.peer,), sync)
+
+
+async def _killed_when_restored(node: Node) -> int:
+    """Runs a node until its state is put in place, where its application dies; the state's height."""
+
+    class KilledError(Exception):
+        pass
+
+    def fault(at: str) -> None:
+        if at == "replace.done":
+            raise KilledError
+
+    async with node.running(fault):
+        with pytest.raises(EngineStopped, match="KilledError"):
+            await node.engine.wait_ended()
+        await node.cometbft.wait()
+    storage = node.place.storage()
+    height = storage.height()
+    storage.close()
+    assert height > 1, last_lines(node.place.log)
+    return height
+
+
+def _be_slow(node: Node, other: Node) -> None:
+    """Has the node wait with a chunk until another one's newer snapshots would have replaced the one read."""
+    quick = node.engine.apply_snapshot_chunk
+
+    async def slow(request: Any) -> Any:
+        if request.index == 1:
+            newest = other.engine.snapshots.newest()
+            await until(lambda: other.engine.snapshots.newest() >= newest + 2 * SNAPSHOT_BLOCKS)
+        return await quick(request)
+
+    node.engine.apply_snapshot_chunk = slow  # type: ignore[method-assign]
