@@ -173,18 +173,28 @@ class CometRpc:
         What it knows already counts as passed. Raises only where nothing is known of the rest: then send all
         again, which is harmless.
         """
+        return await self._broadcast("broadcast_tx_sync", raws)
+
+    async def hand_over(self, raws: Sequence[bytes]) -> list[Verdict]:
+        """The same by the node's own application, which has checked them: CheckTx is not waited for.
+
+        CometBFT asks of each transaction on its own, and keeps what it asks back for up to 20 ms.
+        """
+        return await self._broadcast("broadcast_tx_async", raws)
+
+    async def _broadcast(self, method: str, raws: Sequence[bytes]) -> list[Verdict]:
         verdicts: list[Verdict] = []
         while len(verdicts) < len(raws):
             part = _part(raws, len(verdicts), self._batch)
             params = [{"tx": base64.b64encode(raw).decode()} for raw in part]
             try:
-                outcomes = await self._calls("broadcast_tx_sync", params)
+                outcomes = await self._calls(method, params)
             except BatchTooLarge as error:
                 if not 0 < error.most < self._batch:
                     raise
                 self._batch = error.most
                 continue
-            verdicts += [self._verdict(outcome) for outcome in outcomes]
+            verdicts += [self._verdict(method, outcome) for outcome in outcomes]
         return verdicts
 
     # -- events ----------------------------------------------------------------------------------------------
@@ -320,7 +330,7 @@ class CometRpc:
             raise self._strange("JSON-RPC", "neither result nor error")
         return answer["result"]
 
-    def _verdict(self, outcome: Any) -> Verdict:
+    def _verdict(self, method: str, outcome: Any) -> Verdict:
         match outcome:
             case TxKnown():
                 return Verdict(Code.OK, "", known=True)
@@ -332,7 +342,7 @@ class CometRpc:
                 raise outcome
             case {"code": int(code), "log": str(log)}:
                 return Verdict(code, log)
-        raise self._strange("broadcast_tx_sync", "no code")
+        raise self._strange(method, "no code")
 
     def _unreachable(self, error: Exception) -> CometUnreachable:
         return CometUnreachable(f"no CometBFT answers at {self.url} ({error!r:.200}); is it running?")

@@ -25,24 +25,32 @@ from merkledag.cid import CID
 PATIENCE_S = 45.0
 # Of signatures in blocks, in the threads.
 BATCHES_AT_ONCE = 4
-# Sent together: CometBFT asks the application of one after the other.
-MAX_BATCH = 256
+# Handed over together.
+MAX_BATCH = 512
 
 
 class Verdict(Protocol):
-    """What CometBFT's mempool said of a transaction: 0 if it has it, else a code of `ledger.result`."""
+    """What CometBFT's mempool says of a transaction: code 0 if it takes it, else one of `ledger.result`.
+
+    `known`: it had it already, or a block did.
+    """
 
     @property
     def code(self) -> int: ...
     @property
     def log(self) -> str: ...
+    @property
+    def known(self) -> bool: ...
 
 
 class Broadcaster(Protocol):
     """Whoever gives transactions to CometBFT's mempool (`rpc_client.CometRpc`)."""
 
-    async def broadcast(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
-        """Of each, in this order, what became of it. Raises EngineError where nothing is known."""
+    async def hand_over(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
+        """Of each, in this order, what its mempool says, without waiting for CheckTx, which asks us.
+
+        Raises EngineError where nothing is known.
+        """
 
 
 class Submissions(Intake):
@@ -64,6 +72,8 @@ class Submissions(Intake):
         self._asked: dict[bytes, list[asyncio.Future[TxResult]]] = {}
         # What somebody waits for and every check passed: who sent it, its number among theirs, until when.
         self._pending: dict[bytes, tuple[bytes, int, int]] = {}
+        # Of these, what CometBFT has not asked about yet: it will not ask again after a block.
+        self._unasked: dict[bytes, None] = {}
 
     async def run(self) -> None:
         """Verifies, checks and sends, until cancelled."""
@@ -76,6 +86,7 @@ class Submissions(Intake):
     async def check(self, raw: bytes) -> TxResult:
         """Whether a transaction may be in the mempool; in order, signatures are verified in threads."""
         if raw in self._pending:
+            self._unasked.pop(raw, None)
             return self._app.check_tx(raw)  # it was verified, and waits already
         if self._closed is not None:
             raise self._closed
@@ -116,7 +127,7 @@ class Submissions(Intake):
         for raw, (account, nonce, expiry) in list(self._pending.items()):
             if account not in nonces:
                 nonces[account] = self._app.account(account).nonce
-            if nonce < nonces[account] or expiry < self._app.time:
+            if nonce < nonces[account] or expiry < self._app.time or raw in self._unasked:
                 self.recheck(raw)
         self._app.forget_unseen()
 
@@ -140,10 +151,12 @@ class Submissions(Intake):
     def _admitted(self, raw: bytes) -> None:
         tx = decode(raw)
         self._pending[raw] = (tx.account, tx.nonce, tx.expiry)
+        self._unasked[raw] = None
         self._admitted_ones.put_nowait(raw)
 
     def _resolved(self, raw: bytes) -> None:
         self._pending.pop(raw, None)
+        self._unasked.pop(raw, None)
 
     async def _send(self) -> None:
         """Gives CometBFT what was admitted, in order: the nonces of an account follow each other."""
@@ -157,7 +170,7 @@ class Submissions(Intake):
 
     async def _send_batch(self, batch: list[bytes]) -> None:
         try:
-            verdicts = await self._broadcaster.broadcast(batch)
+            verdicts = await self._broadcaster.hand_over(batch)
         except EngineError as error:
             unavailable = EngineUnavailable(str(error))
             for raw in batch:
@@ -165,6 +178,8 @@ class Submissions(Intake):
                 self.resolve(raw, unavailable)
             return
         for raw, verdict in zip(batch, verdicts, strict=True):
+            if verdict.known:
+                self._unasked.pop(raw, None)
             if verdict.code and raw in self._pending:
                 self._app.forget(raw)
                 self.refuse(raw, TxResult(_code(verdict.code), verdict.log, self._id(raw)))
