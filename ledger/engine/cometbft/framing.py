@@ -48,11 +48,6 @@ class FrameReader:
         del buffer[:start]
         return found
 
-    @property
-    def is_between(self) -> bool:
-        """Whether no message has begun that is not complete."""
-        return not self._buffer
-
     def _length(self, start: int) -> tuple[int, int] | None:
         """Where the message begins whose length is at `start`, and the length; None if that is incomplete."""
         value = 0

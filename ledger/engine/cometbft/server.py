@@ -18,6 +18,7 @@ from ledger.engine.cometbft.errors import AbciProtocolError, Disagreement
 from ledger.engine.cometbft.framing import MAX_FRAME_BYTES, FrameReader, frame
 from ledger.engine.errors import EngineError
 
+MAX_PORT = 65_535
 MAX_CONNECTIONS = 16  # CometBFT opens four
 READ_BYTES = 256 << 10  # taken from a connection at once, and so what bounds the requests in work
 LAST_WORD_S = 5.0  # for the other side to take an exception
@@ -67,7 +68,7 @@ def _listen(address: str) -> socket.socket:
             raise
         return bound
     host, _, port = place.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdecimal():
+    if scheme != "tcp" or not host or not port.isdecimal() or int(port) > MAX_PORT:
         raise ValueError(f"{address} is neither unix://PATH nor tcp://HOST:PORT")
     return socket.create_server((host.strip("[]"), int(port)), family=_family(host))
 
@@ -85,29 +86,24 @@ class AbciServer:
 
     def __init__(self, handlers: Handlers, address: str, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._handlers = handlers
-        self._address = address
+        self.address = address  # with the port that the kernel chose for port 0, once it listens
         self._max_frame_bytes = max_frame_bytes
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._ended: asyncio.Future[None] | None = None
 
-    @property
-    def address(self) -> str:
-        """Where it listens, with the port that the kernel chose for port 0."""
-        if self._server is None or not self._address.startswith("tcp://"):
-            return self._address
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-
     async def start(self) -> None:
         """Listens. Raises EngineError with the reason if the address cannot be used."""
         try:
-            bound = _listen(self._address)
+            bound = _listen(self.address)
         except (OSError, ValueError) as error:
-            raise EngineError(f"cannot listen for CometBFT at {self._address}: {error}") from None
+            raise EngineError(f"cannot listen for CometBFT at {self.address}: {error}") from None
         self._ended = asyncio.get_running_loop().create_future()
         # One function serves both: the socket is bound already.
         self._server = await asyncio.start_server(self._accept, sock=bound, limit=READ_BYTES)
+        if bound.family is not socket.AF_UNIX:
+            place, _, _ = self.address.rpartition(":")
+            self.address = f"{place}:{bound.getsockname()[1]}"
 
     async def wait_ended(self) -> None:
         """Returns when it was stopped; raises what a handler raised: `Disagreement`, or our own mistake."""
@@ -126,8 +122,8 @@ class AbciServer:
     def _close(self) -> None:
         assert self._server is not None
         self._server.close()
-        if self._address.startswith("unix://"):
-            Path(self._address.removeprefix("unix://")).unlink(missing_ok=True)
+        if self.address.startswith("unix://"):
+            Path(self.address.removeprefix("unix://")).unlink(missing_ok=True)
         for writer in self._connections.values():
             writer.close()
 
