@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.commands_ledger_run import (
+    ExternalFlag,
+    P2pFlag,
+    PeersFlag,
+    ProfileFlag,
+    RpcFlag,
+    chosen_engine,
+    places_of,
+)
 from cli.home import Home
 from cli.ledger_pin import CHAIN_KEY, URL_KEY, Pin, forget_seen, pin_of, pin_to, pinned_client
 from cli.options import JsonFlag
-from cli.output import CommandError, emit, invalid, note, text
+from cli.output import CommandError, emit, invalid, note, text, usage
 from cli.servers import urls_of_ledger
+from cli.settings import COMETBFT
 from cli.streams import require_yes
 
 if TYPE_CHECKING:
@@ -30,18 +40,55 @@ def join(
         bool, typer.Option("--replace", help="Leave the ledger, or the history, of before.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="cometbft: run a node of the chain in this home.")
+    ] = "",
+    genesis: Annotated[
+        str, typer.Option("--genesis", help="With --engine: the hash that its genesis must have.")
+    ] = "",
+    trust: Annotated[
+        str, typer.Option("--trust", help="HEIGHT:HASH of a block that somebody told you.")
+    ] = "",
+    sync_from: Annotated[
+        list[str] | None,
+        typer.Option("--sync-from", help="With --engine: URL of a cometbft's RPC, for state sync."),
+    ] = None,
+    profile: ProfileFlag = "wan",
+    p2p_listen: P2pFlag = "",
+    rpc_listen: RpcFlag = "",
+    external_address: ExternalFlag = "",
+    peer: PeersFlag = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Make this home belong to a ledger: pins its URL, chain ID and operator.
 
     Every command refuses (exit 4) a server of another chain or operator from then on. With --chain and
-    --operator, got from the operator on another way, nothing is asked.
+    --operator, got from the operator on another way, nothing is asked. With --engine cometbft this home runs
+    a node of the chain itself (`holdfast ledger start`), which gets its blocks from the peers.
     """
-    from cli.ledger_files import genesis_file
-
     url = urls_of_ledger(url)
     home = Home.locate()
     wanted = Pin(chain or None, _operator(operator))
+    if engine:
+        from cli.comet_join import join_as_node
+
+        if chosen_engine(home, engine) != COMETBFT:
+            raise usage("only a chain on CometBFT has nodes to add: leave --engine out to use the ledger")
+        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
+        return join_as_node(
+            home, url, wanted, places,
+            genesis_is=genesis, trust=trust, sync_from=sync_from or (), yes=yes, json_output=json_output,
+        )  # fmt: skip
+    if any((genesis, trust, sync_from, p2p_listen, rpc_listen, external_address, peer)):
+        raise usage(
+            "--genesis, --trust, --sync-from, --peer and addresses of cometbft need --engine cometbft"
+        )
+    return _join(home, url, wanted, replace=replace, yes=yes, json_output=json_output)
+
+
+def _join(home: Home, url: str, wanted: Pin, *, replace: bool, yes: bool, json_output: bool) -> None:
+    from cli.ledger_files import genesis_file
+
     if genesis_file(home).exists():
         raise CommandError(
             f"this home runs a ledger of its own ({genesis_file(home)}): choose another HOLDFAST_HOME"
@@ -55,7 +102,7 @@ def join(
             f"{url} runs chain {genesis.chain_id} of another operator or name than this home belongs to "
             f"({before.chain}): --replace leaves that one"
         )
-    asked = not is_known and not yes and not (chain and operator)
+    asked = not is_known and not yes and not (wanted.chain and wanted.operator)
     if asked:
         _show(document, note if json_output else text)
         require_yes(

@@ -96,10 +96,10 @@ def init(
             raise usage(
                 "--founding brings the whole genesis with it: give it alone, with this node's addresses"
             )
-        places = _places(profile, p2p_listen, rpc_listen, external_address, peer)
+        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
         genesis = _take(home, founding, places)
     else:
-        places = _places(profile, p2p_listen, rpc_listen, external_address, peer)
+        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
         genesis = _init_comet(home, _params(period, window, param), chain, issued, places, founder or ())
     if json_output:
         return emit(genesis.to_json())
@@ -121,7 +121,7 @@ def founder(
     from cli.streams import is_stdout
     from ledger.engine.cometbft.home import replace
 
-    places = _places(profile, p2p_listen, rpc_listen, external_address, None)
+    places = places_of(profile, p2p_listen, rpc_listen, external_address, None)
     document = json.dumps(own_founder(Home.locate(), chain, places).to_json(), indent=2)
     if is_stdout(output):
         text(document)
@@ -255,7 +255,8 @@ def _take(home: Home, founding: Path, places: Places) -> Genesis:
         raise invalid(f"{founding}: {error}") from None
 
 
-def _places(profile: str, p2p: str, rpc: str, external: str, peers: Sequence[str] | None) -> Places:
+def places_of(profile: str, p2p: str, rpc: str, external: str, peers: Sequence[str] | None) -> Places:
+    """Where cometbft listens and how it is tuned, as options say."""
     from cli.comet_init import Places
 
     return Places(profile, p2p, rpc, external=external, peers=tuple(peers or ()))
@@ -271,6 +272,8 @@ def _say(home: Home, genesis: Genesis) -> None:
         from cli.comet_init import FOUNDING_FILE
         from ledger.engine.cometbft.genesis_file import genesis_hash
 
-        text(f"validators {len(genesis.validators)}, genesis {genesis_hash(genesis)}")
+        for each in genesis.validators:
+            text(f"validator {peer_text(each.account)}, power {each.power}")
+        text(f"genesis {genesis_hash(genesis)}")
         if (home.ledger / FOUNDING_FILE).exists():
             text(f"give {home.ledger / FOUNDING_FILE} to every founder, and compare that hash with each")

@@ -1,0 +1,111 @@
+"""Makes a home a node of a chain on CometBFT that runs already: from all of its blocks, or by state sync."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cli.comet_init import Places, follow
+from cli.output import CommandError, emit, invalid, note, text, usage
+from cli.streams import require_yes
+from cli.urls import is_web_url
+from ledger.engine.cometbft.config import StateSync, parse_trust
+from ledger.engine.cometbft.genesis_file import genesis_hash
+from ledger.engine.cometbft.light.verify import Rules
+from ledger.errors import InvalidGenesis
+
+if TYPE_CHECKING:
+    from cli.home import Home
+    from cli.ledger_pin import Pin
+    from ledger.genesis import Genesis
+
+UNASKED = "this trusts a server for the genesis: add --yes, or --genesis HASH as a founder told you it"
+
+
+def join_as_node(
+    home: Home,
+    url: str,
+    wanted: Pin,
+    places: Places,
+    *,
+    genesis_is: str,
+    trust: str,
+    sync_from: Sequence[str],
+    yes: bool,
+    json_output: bool,
+) -> None:
+    """Takes the genesis from `url`, which must have the hash, chain and operator that are given.
+
+    Without a hash it asks, unless `yes`: whoever gives a genesis chooses who validates. Exit 4 where the
+    server has another one.
+    """
+    sync = state_sync(trust, sync_from)
+    genesis = _asked(url, wanted)
+    try:
+        found = genesis_hash(genesis)
+    except InvalidGenesis as error:
+        raise CommandError(f"{url} runs a ledger that is not on CometBFT: {error}") from None
+    if genesis_is and genesis_is.lower() != found:
+        raise invalid(f"{url} has the genesis {found}, not {genesis_is}")
+    document = _document(url, genesis, found)
+    if not genesis_is and not yes:
+        _show(document, to_stderr=json_output)
+        require_yes(
+            "follow this chain, from this genesis?", without_terminal=UNASKED, declined="nothing was joined"
+        )
+    follow(home, genesis, places, sync)
+    if json_output:
+        emit(document)
+        return
+    if genesis_is or yes:
+        _show(document, to_stderr=False)
+    note("joined: `holdfast ledger start` follows the chain")
+
+
+def state_sync(trust: str, servers: Sequence[str]) -> StateSync | None:
+    """How the state is to come, None for block by block; exit 2 where one half of it is missing."""
+    if not trust and not servers:
+        return None
+    if not trust or not servers:
+        raise usage(
+            "state sync needs both: --trust HEIGHT:HASH, and --sync-from the RPC of one or two cometbft"
+        )
+    for server in servers:
+        if not is_web_url(server) or "," in server:
+            raise usage(f"--sync-from {server}: write a URL such as http://validator.example:26657")
+    try:
+        height, digest = parse_trust(trust)
+    except ValueError as error:
+        raise usage(f"--trust: {error}") from None
+    return StateSync(
+        tuple(server.rstrip("/") for server in servers), height, digest, Rules().trusting_period_s
+    )
+
+
+def _asked(url: str, wanted: Pin) -> Genesis:
+    from cli.serve import run_once
+    from ledger.engine.client import LedgerClient
+
+    async def asked() -> Genesis:
+        async with LedgerClient(url, expect_chain=wanted.chain, expect_operator=wanted.operator) as client:
+            return (await client.genesis()).validated()
+
+    found: Genesis = run_once(asked())
+    return found
+
+
+def _document(url: str, genesis: Genesis, digest: str) -> dict[str, Any]:
+    from merkledag.peer import peer_text
+
+    return {
+        "url": url,
+        "chain_id": genesis.chain_id,
+        "operator": peer_text(genesis.operator),
+        "genesis": digest,
+        "validators": len(genesis.validators),
+    }
+
+
+def _show(document: dict[str, Any], *, to_stderr: bool) -> None:
+    for name, value in document.items():
+        (note if to_stderr else text)(f"{name:12} {value}")

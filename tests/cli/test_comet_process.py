@@ -1,0 +1,246 @@
+"""The `cometbft` process beside an application, with the real program and its own example application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.comet_monitor import Monitor, why_halted
+from cli.comet_process import CometProcess, LogFile, clean_environment
+from ledger.engine.cometbft.home import CometHome
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc_errors import CometUnreachable
+from ledger.engine.cometbft.signing import MayHaveSigned, accept_place, check_memory, last_signed
+from tests.ledger.cometbft.processes import configure, find_cometbft, free_ports, init_home
+
+KVSTORE = "kvstore"
+SOON_S = 20
+
+
+def comet_home(folder: Path, **settings: object) -> CometHome:
+    """What `cometbft init` makes, at free ports, quick."""
+    init_home(folder)
+    p2p, rpc = free_ports(2)
+    chosen: dict[str, object] = {
+        "p2p.laddr": f"tcp://127.0.0.1:{p2p}",
+        "rpc.laddr": f"tcp://127.0.0.1:{rpc}",
+        "consensus.timeout_commit": "20ms",
+        **settings,
+    }
+    configure(folder, chosen)
+    return CometHome(folder)
+
+
+@asynccontextmanager
+async def running(home: CometHome, *options: str) -> AsyncIterator[tuple[CometProcess, CometRpc]]:
+    process = CometProcess(find_cometbft(), home)
+    await process.start(KVSTORE, options)
+    try:
+        async with CometRpc(home.rpc_url()) as rpc:
+            yield process, rpc
+    finally:
+        await process.stop()
+
+
+async def reach(rpc: CometRpc, height: int) -> None:
+    async with asyncio.timeout(SOON_S):
+        while True:
+            try:
+                if (await rpc.status()).height >= height:
+                    return
+            except CometUnreachable:
+                pass
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.peers
+async def test_it_is_ended_in_order_and_keeps_its_log(tmp_path: Path) -> None:
+    home = comet_home(tmp_path)
+    async with running(home) as (process, rpc):
+        await reach(rpc, 2)
+    assert process.pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+    assert "Closing blockstore" in home.log_file.read_text()
+    assert home.log_file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.peers
+async def test_a_configuration_that_it_refuses_is_told(tmp_path: Path) -> None:
+    home = comet_home(tmp_path, **{"mempool.type": "none"})
+    async with running(home) as (process, _):
+        reason = await asyncio.wait_for(process.wait_ended(), SOON_S)
+    assert "unknown mempool type" in reason
+    assert str(home.log_file) in reason
+
+
+@pytest.mark.peers
+async def test_it_does_not_outlive_us(tmp_path: Path) -> None:
+    """We are killed as by a power cut: the pipe that it writes to is gone."""
+    home = comet_home(tmp_path)
+    script = (
+        "import asyncio, sys; from pathlib import Path; from cli.comet_process import CometProcess\n"
+        "from ledger.engine.cometbft.home import CometHome\n"
+        "async def main():\n"
+        "    process = CometProcess(Path(sys.argv[1]), CometHome(Path(sys.argv[2])))\n"
+        "    await process.start('kvstore', ['--log_level', 'info'])\n"
+        "    print(process.pid, flush=True)\n"
+        "    await process.wait_ended()\n"
+        "asyncio.run(main())\n"
+    )
+    ours = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(find_cometbft()), str(home.path), stdout=asyncio.subprocess.PIPE
+    )
+    assert ours.stdout is not None
+    pid = int(await ours.stdout.readline())
+    async with CometRpc(home.rpc_url()) as rpc:
+        await reach(rpc, 2)
+    ours.send_signal(signal.SIGKILL)
+    await ours.wait()
+    async with asyncio.timeout(SOON_S):
+        while True:
+            if _has_ended(pid):
+                return
+            await asyncio.sleep(0.02)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.peers
+async def test_a_validator_that_was_moved_ends_where_its_key_signed_just_now(tmp_path: Path) -> None:
+    home = comet_home(tmp_path)
+    async with running(home) as (_, rpc):
+        await reach(rpc, 3)
+    with pytest.raises(MayHaveSigned, match="--moved"):
+        check_memory(home)
+    accept_place(home)
+    check_memory(home)
+    async with running(home, "--consensus.double_sign_check_height=20") as (process, _):
+        reason = await asyncio.wait_for(process.wait_ended(), SOON_S)
+    assert "it runs somewhere else, or did until just now" in reason
+
+
+@pytest.mark.peers
+async def test_the_monitor_tells_a_chain_that_goes_on_from_one_that_stands_still(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second validator with most of the power never comes: CometBFT is healthy, and there is no block."""
+    home = comet_home(tmp_path)
+    now, height = [100.0], [0]
+    async with running(home) as (_, rpc):
+        monitor = Monitor(rpc, home, lambda: height[0], 60, lambda: now[0])
+        await reach(rpc, 2)
+        height[0] = 2
+        await monitor.look()
+        seen = monitor.sight
+        assert (seen.height, seen.answers, seen.halted, seen.power) == (2, True, "", 10)
+        assert seen.signed_height >= 2
+        assert last_signed(home).height >= seen.signed_height
+
+        now[0] += 61
+        await monitor.look()
+        assert monitor.sight.halted.startswith("no block for 61 s since height 2")
+        height[0] = 3
+        await monitor.look()
+        assert monitor.sight.halted == ""
+    now[0] += 61
+    await monitor.look()
+    await rpc.close()  # it was opened again to ask
+    assert "cometbft does not answer" in monitor.sight.halted
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(" 6")[0] for line in told] == [
+        "no block for", "the chain goes on at height 3", "no block for"
+    ]  # fmt: skip
+
+
+def round_state(prevotes: str, precommits: str, at: str = "7/1/6") -> dict[str, Any]:
+    vote = {"round": 1, "prevotes_bit_array": prevotes, "precommits_bit_array": precommits}
+    return {"round_state": {"height/round/step": at, "height_vote_set": [{"round": 0}, vote]}}
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (
+            round_state("BA{4:xx__} 20/40 = 0.50", "BA{4:____} 0/40 = 0.00"),
+            "in round 1 of height 7 20 of 40 power in prevotes: 7 more must vote, so validators of that much "
+            "power are away or cut off",
+        ),
+        (
+            round_state("BA{4:xxx_} 30/40 = 0.75", "BA{4:xx__} 20/40 = 0.50"),
+            "in round 1 of height 7 20 of 40 power in precommits: 7 more must vote, so validators of that "
+            "much power are away or cut off",
+        ),
+        (
+            round_state("BA{3:xxx} 30/30 = 1.00", "BA{3:xxx} 30/30 = 1.00"),
+            "in round 1 of height 7 30 of 30 power in prevotes and 30 of 30 power in precommits, and no "
+            "block is decided",
+        ),
+        (
+            round_state("BA{3:xx_} 20/30 = 0.67", ""),
+            "in round 1 of height 7 20 of 30 power in prevotes: 1 more",
+        ),
+        (round_state("nil-BitArray", "nil-BitArray"), ""),
+        (round_state("", "", "7/5/6"), ""),
+        (round_state("", "", "x"), ""),
+        ({}, ""),
+        ({"round_state": []}, ""),
+    ],
+)
+def test_what_a_round_lacks(state: dict[str, Any], said: str) -> None:
+    found = why_halted(state)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_a_log_is_bounded(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log", 1000)
+    for number in range(100):
+        log.write(b"%03d " % number * 10 + b"\n")
+    log.close()
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert set(sizes) == {"log", "log.1"}
+    assert max(sizes.values()) <= 1000
+    assert (tmp_path / "log").read_bytes().endswith(b"099 \n")
+
+
+def test_a_log_that_cannot_be_written_ends_nobody(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "no" / "log")
+    log.write(b"E[2026-11-21] it broke  module=x\n")
+    log.close()
+    assert log.reason() == "it broke module=x"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"", "it said nothing"),
+        (b"I[1] fine\npanic: no room\n\ngoroutine 1 [running]:\nmain.main()\n", "no room"),
+        (b"E[1] first\nE[2] second\nI[3] stopped\n", "second"),
+        (b"\xff\n", "\ufffd"),
+    ],
+)
+def test_why_it_ended(tmp_path: Path, said: bytes, reason: str) -> None:
+    log = LogFile(tmp_path / "log")
+    log.write(said)
+    log.close()
+    assert log.reason() == reason
+
+
+def test_no_variable_reaches_its_configuration() -> None:
+    assert clean_environment({"CMT_P2P_LADDR": "x", "CMTHOME": "x", "TMHOME": "x", "PATH": "p"}) == {
+        "PATH": "p"
+    }
