@@ -21,11 +21,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """How the engine is: how much waits, and in `trouble` what keeps it from its work ("": nothing)."""
+    """How the engine is: how much waits, and in `trouble` what keeps it from its work ("": nothing).
+
+    `retain_height` is the lowest block that other nodes can fetch from this one (0: all), if there are such.
+    """
 
     waiting: int
     subscribers: int
     trouble: str
+    retain_height: int | None = None
 
 
 class Engine(Protocol):

@@ -79,4 +79,10 @@ class InvalidProofFile(LedgerError):
 
 
 class PrunedHistory(LedgerError, LookupError):
-    """The caller's: this ledger no longer keeps the transactions of the block that was asked for."""
+    """The caller's: this ledger does not keep, or never had, what was asked for; others may."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}; ask a server whose /v1/status has a lower pruned_height, or somebody who has an "
+            "archive of the chain (holdfast ledger export)"
+        )

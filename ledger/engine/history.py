@@ -56,6 +56,10 @@ class History:
         """Up to which heights transactions are no longer kept."""
         return self._storage.pruned()
 
+    def first_height(self) -> int:
+        """From which block on there are headers here."""
+        return self._storage.first_height()
+
     @property
     def origin(self) -> Path | None:
         """The archive of the end of the chain that this one goes on from, if it does."""

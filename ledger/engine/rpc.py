@@ -228,6 +228,9 @@ async def _block(request: web.Request) -> web.StreamResponse:
     text = request.match_info["height"]
     height = engine.app.height if text == "latest" else parse_uint("height", text)
     block: Block | None = engine.history.block(height)
+    if block is None and 1 <= height <= engine.app.height:
+        first = engine.history.first_height()
+        raise PrunedHistory(f"this ledger began with a later state: its first block is {first}, not {height}")
     if block is None:
         raise web.HTTPNotFound(text=f"no block {height}; the last is {engine.app.height}")
     return reply(request, {"cid": block.cid, "block": block})

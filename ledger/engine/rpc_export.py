@@ -84,12 +84,12 @@ async def _blocks(request: web.Request) -> web.StreamResponse:
 
 
 async def _send(request: web.Request, engine: Engine, first: int, last: int) -> web.StreamResponse:
-    root = engine.history.block(last)
-    assert root is not None, "the block at the chain's height is kept"
     try:
         portion = bytearray(sections(await _given(engine, first)))
     except PrunedHistory as error:
         raise web.HTTPNotFound(text=str(error)) from error
+    root = engine.history.block(last)
+    assert root is not None, "blocks after one that is kept are kept"
     response = web.StreamResponse(headers={"Content-Type": f"{CAR_TYPE}; version=1"})
     await response.prepare(request)
     portion[:0] = car.header([node_cid(root.encode())])

@@ -97,8 +97,10 @@ async def _status(request: web.Request) -> web.StreamResponse:
             "next_due": app.next_due(),
             "waiting": engine.status.waiting,
             "trouble": engine.status.trouble,
+            "first_height": engine.history.first_height(),
             "pruned_height": pruned.blocks,
             "pruned_proofs_height": pruned.proofs,
+            "retain_height": engine.status.retain_height,
             "snapshot_height": engine.snapshots.newest(),
         },
     )

@@ -140,8 +140,10 @@ def _status() -> Schema:
             "next_due": or_null(UINT),
             "waiting": UINT,
             "trouble": TEXT,
+            "first_height": UINT,
             "pruned_height": UINT,
             "pruned_proofs_height": UINT,
+            "retain_height": or_null(UINT),
             "snapshot_height": UINT,
         }
     )

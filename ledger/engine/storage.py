@@ -186,6 +186,12 @@ class LedgerStorage:
         """The signed block at `height`."""
         return self._get(b"blocks", HEIGHT.pack(height)) if 0 <= height < 1 << 63 else None
 
+    def first_height(self) -> int:
+        """The height of the lowest block whose header is here; that of the next one if there is none."""
+        with translated("reading"), self._begin() as txn, txn.cursor(self._tables[b"blocks"]) as cursor:
+            found = HEIGHT.unpack(cursor.key())[0] if cursor.first() else None
+        return self.height() + 1 if found is None else int(found)
+
     def tx(self, height: int, index: int) -> bytes | None:
         """The signed transaction at a place; None if it is not there, or no longer."""
         row = self.tx_row(height, index)

@@ -168,7 +168,12 @@ class CometEngine:
     @property
     def status(self) -> EngineStatus:
         """See `Engine`."""
-        return EngineStatus(len(self._submissions), len(self._fanout), self._trouble or self._standstill())
+        return EngineStatus(
+            len(self._submissions),
+            len(self._fanout),
+            self._trouble or self._standstill(),
+            self._retention.height,
+        )
 
     def _standstill(self) -> str:
         """Why this node is not where its chain is."""

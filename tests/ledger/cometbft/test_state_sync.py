@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,10 +18,12 @@ from ledger import keys, snapshot
 from ledger.application import Application
 from ledger.engine.assemble import load_application
 from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.engine import CometEngine
 from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
 from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
 from ledger.engine.cometbft.restore import FOLDER
+from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.cometbft.snapshots import FORMAT, SHOWN_AFTER_BLOCKS
 from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.errors import PrunedHistory
@@ -34,6 +37,8 @@ from ledger.snapshot import SnapshotManifest
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
+from tests.ledger.cometbft.abci import connection
+from tests.ledger.engine.test_rpc import Http, served
 from tests.ledger.world import CHAIN, World, genesis, key
 
 CHUNK_BYTES = 1_500
@@ -443,6 +448,60 @@ async def test_nothing_is_served_that_is_not_there_or_not_whole(
         server.sync._server._opened.clear()
         assert await server.offers() == []
         assert not path.exists()
+
+
+class _Nobody:
+    """There is no CometBFT's mempool."""
+
+    async def hand_over(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
+        return [Verdict(0, "") for _ in raws]
+
+
+async def test_over_the_socket_one_engine_begins_with_what_another_serves(
+    world: World, tmp_path: Path
+) -> None:
+    """As CometBFT drives it; and over HTTP the node says what it has, and where the rest is."""
+    filled(tmp_path / "server", world)
+    with running_store(tmp_path / "server") as one, running_store(tmp_path / "fresh") as other:
+        server, fresh = (
+            CometEngine(
+                load_application(storage, genesis()),
+                storage,
+                {},
+                _Nobody(),
+                f"unix://{tmp_path}/{name}.sock",
+                snapshot_blocks=1,
+            )
+            for name, storage in (("one", one), ("other", other))
+        )
+        await server.start()
+        await fresh.start()
+        async with connection(server.server) as asked, connection(fresh.server) as told, served(fresh) as url:
+            height = world.app.height
+            assert not (await asked.ask("list_snapshots", messages.RequestListSnapshots())).snapshots
+            server._sync._tip = lambda: height + SHOWN_AFTER_BLOCKS
+            [offered] = (await asked.ask("list_snapshots", messages.RequestListSnapshots())).snapshots
+            offer = messages.RequestOfferSnapshot(snapshot=offered, app_hash=world.app.app_hash)
+            assert (await told.ask("offer_snapshot", offer)).result == Offered.ACCEPT
+            for index in range(offered.chunks):
+                load = messages.RequestLoadSnapshotChunk(height=height, format=FORMAT, chunk=index)
+                chunk = (await asked.ask("load_snapshot_chunk", load)).chunk
+                applied = messages.RequestApplySnapshotChunk(index=index, chunk=chunk, sender="one")
+                assert (await told.ask("apply_snapshot_chunk", applied)).result == Applied.ACCEPT
+            info = await told.ask("info", messages.RequestInfo())
+            assert (info.last_block_height, info.last_block_app_hash) == (height, world.app.app_hash)
+            assert fresh.app.deals(client=key("client")) == world.app.deals(client=key("client"))
+            async with aiohttp.ClientSession() as session:
+                http = Http(url, session)
+                status = await http.get("/v1/status")
+                assert (status["height"], status["pruned_height"]) == (height, height)
+                assert (status["first_height"], status["retain_height"]) == (height + 1, 0)
+                for gone in (f"/v1/block/{height}", "/v1/block/latest", "/v1/block/1"):
+                    assert "archive" in (await http.get(gone, 410))["error"]
+                assert "archive" in (await http.get(f"/v1/blocks?from={height}&to={height}", 404))["error"]
+                await http.get(f"/v1/block/{height + 1}", 404)
+        for engine in (server, fresh):
+            await engine.stop()
 
 
 def test_a_reader_of_chunks_says_what_is_wrong() -> None:

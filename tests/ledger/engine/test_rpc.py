@@ -16,6 +16,7 @@ from aiohttp import web
 from ledger import keys, state_proof
 from ledger.engine.blocks import Block
 from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.engine import Engine
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc import build_rpc
 from ledger.engine.rpc_common import Settings
@@ -33,7 +34,7 @@ ABSENT = str(CID.of(b"absent", codec=0x71))
 
 
 @asynccontextmanager
-async def served(engine: EmbeddedEngine, settings: Settings | None = None) -> AsyncIterator[str]:
+async def served(engine: Engine, settings: Settings | None = None) -> AsyncIterator[str]:
     """The interface on a free loopback port."""
     runner = web.AppRunner(build_rpc(engine, settings), access_log=None, shutdown_timeout=1)
     await runner.setup()
