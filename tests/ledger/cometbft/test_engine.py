@@ -1,0 +1,272 @@
+"""The engine on CometBFT, asked as CometBFT asks: handshake, blocks, commits, and what its clients see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.engine.cometbft import convert, messages
+from ledger.engine.cometbft.errors import Disagreement
+from ledger.engine.cometbft.framing import frame
+from ledger.engine.errors import EngineStopped
+from ledger.events import Event
+from ledger.keys import address
+from merkledag.cid import CID
+from merkledag.peer import peer_text
+from tests.ledger.cometbft.application import (
+    CHAIN,
+    genesis,
+    rerun,
+    signer,
+    transfer,
+)
+from tests.ledger.cometbft.lone import Setting, init_chain
+
+START_S = 1_700_000_000
+FOUR = 4
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
+    made = Setting(tmp_path, genesis(START_S, FOUR))
+    await made.engine.start()
+    yield made
+    await made.close()
+
+
+def evidence(number: int) -> Any:
+    """That a validator has voted twice."""
+    validator = messages.AbciValidator(address=address(signer(f"consensus-{number}").public_key), power=10)
+    return messages.Misbehavior(type=1, validator=validator, height=1)
+
+
+# -- the handshake -----------------------------------------------------------------------------------------
+
+
+async def test_info_reports_what_the_last_commit_wrote(setting: Setting) -> None:
+    ask = messages.RequestInfo(version="0.39.4", block_version=11, p2p_version=8, abci_version="2.0.0")
+    new = await setting.engine.info(ask)
+    assert (new.last_block_height, new.last_block_app_hash, new.data) == (0, b"", CHAIN)
+    # Given a block that was run, when it is not committed, then Info does not know of it
+    setting.node.time_s += 1
+    txs = await setting.node.propose()
+    result = await setting.node.finalize(txs)
+    assert (await setting.engine.info(ask)).last_block_height == 0
+    assert setting.storage.height() == 0
+    # and once it is, Info reports height and app hash, also after the application was loaded anew
+    await setting.node.commit(txs)
+    await setting.close()
+    setting.open()
+    await setting.engine.start()
+    again = await setting.engine.info(ask)
+    assert (again.last_block_height, again.last_block_app_hash) == (1, result.app_hash)
+
+
+@pytest.mark.parametrize(
+    ("version", "block", "abci", "reason"),
+    [
+        ("0.39.4", 11, "1.0.0", "speaks ABCI 1.0.0"),
+        ("0.37.2", 11, "2.0.0", "this cometbft is 0.37.2"),
+        ("1.0.1", 11, "2.0.0", "use CometBFT 0.39"),
+        ("0.39.4", 12, "2.0.0", "blocks of version 12"),
+        ("nightly", 11, "2.0.0", "this cometbft is nightly"),
+    ],
+)
+async def test_a_cometbft_of_another_kind_is_refused(
+    setting: Setting, version: str, block: int, abci: str, reason: str
+) -> None:
+    with pytest.raises(Disagreement, match=reason):
+        await setting.engine.info(
+            messages.RequestInfo(version=version, block_version=block, abci_version=abci)
+        )
+
+
+async def test_tools_that_do_not_say_what_they_are_are_answered(setting: Setting) -> None:
+    assert (await setting.engine.info(messages.RequestInfo())).app_version == 1
+
+
+async def test_init_chain_gives_the_genesis_state_and_the_validators(setting: Setting) -> None:
+    request = init_chain(setting.genesis)
+    for _ in ("the same in CometBFT's genesis", "none there"):
+        answer = await setting.engine.init_chain(request)
+        assert answer.app_hash == setting.engine.app.app_hash
+        assert {each.pub_key.ed25519: each.power for each in answer.validators} == {
+            signer(f"consensus-{number}").public_key: 10 for number in range(FOUR)
+        }
+        del request.validators[:]
+    assert setting.storage.height() == 0
+
+
+def _other_power(request: Any) -> None:
+    request.validators[1].power += 1
+
+
+def _other_state(request: Any) -> None:
+    request.app_state_bytes = request.app_state_bytes.replace(b'"period_s": 4', b'"period_s": 6')
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "is of chain other": lambda r: setattr(r, "chain_id", "other"),
+    "begins at block 7": lambda r: setattr(r, "initial_height", 7),
+    "is of 1700000001 s": lambda r: setattr(r.time, "seconds", START_S + 1),
+    "is of 1700000000 s": lambda r: setattr(r.time, "nanos", 1),
+    "other validators \\(3\\)": lambda r: r.validators.pop(),
+    "gives them other power": _other_power,
+    "another genesis than the ledger's": _other_state,
+    "is no genesis of a ledger": lambda r: setattr(r, "app_state_bytes", b'{"chain_id": 1}'),
+    "app_state in CometBFT's genesis is no genesis": lambda r: setattr(r, "app_state_bytes", b"{"),
+    "block.max_bytes 1, not": lambda r: setattr(r.consensus_params.block, "max_bytes", 1),
+    "vote_extensions_enable_height 1": lambda r: setattr(
+        r.consensus_params.abci, "vote_extensions_enable_height", 1
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", CHANGES)
+async def test_a_genesis_that_differs_from_the_ledgers_is_refused(setting: Setting, reason: str) -> None:
+    request = init_chain(setting.genesis)
+    await setting.engine.init_chain(request)
+    CHANGES[reason](request)
+    with pytest.raises(Disagreement, match=reason):
+        await setting.engine.init_chain(request)
+
+
+async def test_a_cometbft_that_begins_anew_beside_a_state_is_refused(setting: Setting) -> None:
+    await setting.node.block()
+    with pytest.raises(Disagreement, match="the ledger's state is of block 1"):
+        await setting.engine.init_chain(init_chain(setting.genesis))
+
+
+# -- blocks ------------------------------------------------------------------------------------------------
+
+
+async def test_a_block_that_is_given_again_before_its_commit_has_the_same_result(setting: Setting) -> None:
+    setting.node.pool = [transfer(0), transfer(1)]
+    setting.node.time_s += 1
+    txs = await setting.node.propose()
+    first = await setting.node.finalize(txs)
+    assert [each.code for each in first.tx_results] == [0, 0, 0]
+    assert await setting.node.finalize(txs) == first
+    await setting.node.commit(txs)
+    assert setting.engine.app.app_hash == first.app_hash == setting.storage.app_hash()
+
+
+async def test_what_cannot_follow_the_state_ends_with_the_reason(setting: Setting) -> None:
+    node = setting.node
+    with pytest.raises(Disagreement, match="Commit without a block"):
+        await setting.engine.commit(messages.RequestCommit())
+    txs = await node.propose()
+    request = node.request(messages.RequestFinalizeBlock, txs)
+    for name, value, reason in (
+        ("height", 5, "the next block is 1, not 5"),
+        ("proposer_address", bytes(20), "whom the ledger's state does not know"),
+        ("proposer_address", address(signer("consensus-1").public_key), "cannot follow block 0"),
+    ):
+        changed = messages.RequestFinalizeBlock.FromString(request.SerializeToString())
+        setattr(changed, name, value)
+        with pytest.raises(Disagreement, match=reason):
+            await setting.engine.finalize_block(changed)
+    assert (await setting.engine.finalize_block(request)).app_hash
+
+
+async def test_a_disagreement_over_the_socket_ends_the_engine_with_its_reason(setting: Setting) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(setting.folder / "abci.sock"))
+    waiting = asyncio.create_task(setting.engine.submit(transfer(0)))
+    await asyncio.sleep(0)
+    writer.write(frame(messages.Request(commit=messages.RequestCommit()).SerializeToString()))
+    with pytest.raises(EngineStopped, match="a Commit without a block"):
+        await setting.engine.wait_ended()
+    with pytest.raises(EngineStopped, match="a Commit without a block"):
+        await waiting
+    assert b"a Commit without a block" in await reader.read()
+    writer.close()
+
+
+async def test_a_full_disk_holds_the_commit_up_and_loses_nothing(setting: Setting) -> None:
+    setting.left = 3
+    setting.node.pool = [transfer(0)]
+    result = await setting.node.block()
+    assert setting.now_s == pytest.approx(3.0)
+    assert setting.engine.status.trouble == ""
+    assert setting.storage.app_hash() == result.app_hash
+
+
+async def test_blocks_are_the_same_on_every_validator(setting: Setting, tmp_path: Path) -> None:
+    other = Setting(tmp_path / "other", setting.genesis)
+    for height in range(1, 4):
+        setting.node.pool = [transfer(height - 1)]
+        await setting.node.block()
+        given = setting.engine.history.given(height)
+        other.node.time_s = given.block.block_time_s
+        await other.node.finalize(given.txs)
+        await other.node.commit(given.txs)
+        assert other.storage.block(height) == given.raw
+        assert (given.block.prev, given.block.sig) == (None, b"")
+    again = rerun(setting.storage, setting.genesis)
+    assert again.app_hash == other.storage.app_hash() == setting.storage.app_hash()
+    await other.close()
+
+
+async def test_evidence_names_accounts_each_once(setting: Setting) -> None:
+    unknown = messages.Misbehavior(validator=messages.AbciValidator(address=bytes(20)))
+    accused = [evidence(2), unknown, evidence(1), evidence(2)]
+    found = convert.accounts_of(setting.engine.app, accused)
+    assert found == (signer("validator-2").public_key, signer("validator-1").public_key)
+
+
+# -- what others see ---------------------------------------------------------------------------------------
+
+
+async def test_events_go_to_subscribers_and_to_cometbft(setting: Setting) -> None:
+    subscription = setting.engine.subscribe()
+    setting.node.pool = [transfer(0)]
+    result = await setting.node.block()
+    published = await subscription.next()
+    assert published is not None
+    assert published.height == 1
+    (sent,) = (each for each in published.events if each.kind == "transfer")
+    (told,) = (each for each in result.events if each.type == "transfer")
+    shown = {each.key: each.value for each in told.attributes}
+    assert shown == {name: str(value) for name, value in sent.shown().items()}
+    assert shown["to"] == peer_text(signer("alice").public_key)
+    named = result.tx_results[1].events[0].attributes
+    assert {each.key: each.value for each in named}["account"] == peer_text(signer("operator").public_key)
+    assert not result.tx_results[0].events  # the beacon's is nobody's
+
+
+def test_attributes_keep_their_order_and_numbers_are_not_indexed() -> None:
+    deal = CID.of(b"\xa0", codec=0x71)
+    made = convert.event(Event("told", {"deal": deal, "provider": bytes(32), "amount": 5, "clean": True}))
+    shown = [(each.key, each.value, each.index) for each in made.attributes]
+    assert shown == [
+        ("deal", str(deal), True),
+        ("provider", peer_text(bytes(32)), True),
+        ("amount", "5", False),
+        ("clean", "true", True),
+    ]
+
+
+async def test_the_status_says_when_the_chain_stands_still_or_is_ahead(setting: Setting) -> None:
+    engine = setting.engine
+    assert engine.status.trouble == ""
+    setting.now_s = 31.0
+    assert engine.status.trouble.startswith("no block for 31 s")
+    await setting.node.block()
+    setting.now_s = 0.0
+    await setting.node.block()
+    assert engine.status.trouble == ""
+    # Blocks come, but the last one is old
+    setting.node.time_s += 100
+    assert engine.status.trouble == "catching up: the last block here, 2, is 100 s old"
+
+
+async def test_a_validator_without_its_bls_key_proposes_nothing(setting: Setting) -> None:
+    setting.node.proposer = address(signer("consensus-3").public_key)
+    assert await setting.node.propose() == []
+    request = setting.node.request(messages.RequestProcessProposal, [])
+    answer = await setting.engine.process_proposal(request)
+    assert answer.status == messages.ProposalStatus.REJECT
