@@ -21,6 +21,16 @@ TAIL_BYTES: Final = 4_000
 _LAST_WORDS: Final = re.compile(r"^(?:panic: |ERROR: |Error: |error: |fatal error: )(.*)$")
 _ERROR_LINE: Final = re.compile(r"^E\[[^\]]*\] (.*)$")
 _OWN_SIGNATURE: Final = "found signature from the same key"
+# After these it lives on and does nothing more. What blocksync says of a block comes after the signatures of
+# two thirds were verified (blocksync/reactor.go): no peer alone can bring it about.
+_FAILED: Final = re.compile(
+    rb"^E\[[^\]]*\] CONSENSUS FAILURE!!! .*? err=(?:\"(.*?)\" stack=|(.*))", re.MULTILINE
+)
+_OTHER_STATE: Final = re.compile(
+    rb"^E\[[^\]]*\] Error in validation +module=blocksync .*? err=\"(wrong Block\.Header\.\w+Hash\b.*?)\"",
+    re.MULTILINE,
+)
+MAX_LINE_BYTES: Final = 16 << 10  # of which the stack of a failure is most
 # Variables by which its configuration could be changed unseen.
 _OTHERS: Final = ("CMT", "TM")
 
@@ -82,6 +92,7 @@ class CometProcess:
         self._log = LogFile(home.log_file)
         self._process: asyncio.subprocess.Process | None = None
         self._copying: asyncio.Task[None] | None = None
+        self._failure = ""
 
     @property
     def pid(self) -> int | None:
@@ -103,6 +114,8 @@ class CometProcess:
         assert self._copying is not None
         await asyncio.shield(self._copying)
         code = await self._process.wait()
+        if self._failure:
+            return f"{self._failure}; its log is {self._home.log_file}"
         reason = self._log.reason()
         if _OWN_SIGNATURE in reason:
             reason = (
@@ -120,8 +133,27 @@ class CometProcess:
 
     async def _copy(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
+        line = b""
         while data := await process.stdout.read(READ_BYTES):
             self._log.write(data)
+            seen = line + data
+            if not self._failure and (failure := failure_in(seen)):
+                self._failure = failure
+                process.kill()  # it waits for something that does not come
+            line = seen[seen.rfind(b"\n") + 1 :][-MAX_LINE_BYTES:]
+
+
+def failure_in(said: bytes) -> str:
+    """Why it cannot go on, although it lives, if its words say so; else ""."""
+    if found := _OTHER_STATE.search(said) or _FAILED.search(said):
+        why = next(each for each in found.groups() if each is not None).decode("utf-8", "replace")
+        if "wrong Block.Header." in why:
+            return (
+                f"the state here is not the one that the validators agreed on ({why}): it is damaged, or "
+                "made by another program than theirs. Wipe it and join again by state sync"
+            )
+        return f"cometbft's consensus has failed: {why}"
+    return ""
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cli.comet_monitor import Monitor, why_halted
-from cli.comet_process import CometProcess, LogFile, clean_environment
+from cli.comet_process import CometProcess, LogFile, clean_environment, failure_in
 from ledger.engine.cometbft.home import CometHome
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometUnreachable
@@ -244,3 +244,42 @@ def test_no_variable_reaches_its_configuration() -> None:
     assert clean_environment({"CMT_P2P_LADDR": "x", "CMTHOME": "x", "TMHOME": "x", "PATH": "p"}) == {
         "PATH": "p"
     }
+
+
+WRONG = "wrong Block.Header.AppHash.  Expected D5D3, got 42298"
+STAMP = "E[2026-11-21|20:18:45.129] "
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (f'Error in validation      module=blocksync height=6 hash=6A6A err="{WRONG}"', WRONG),
+        (
+            f'CONSENSUS FAILURE!!!   module=consensus err="+2/3 committed an invalid block: {WRONG}" stack="g"',
+            WRONG,
+        ),
+        (
+            'CONSENSUS FAILURE!!!     module=consensus err="disk is full" stack="go"',
+            "has failed: disk is full",
+        ),
+        ("CONSENSUS FAILURE!!!     module=consensus err=EOF", "has failed: EOF"),
+    ],
+)
+def test_a_process_that_lives_and_cannot_go_on_is_told_by_its_words(line: str, told: str) -> None:
+    said = f"I[2026] before\n{STAMP}{line}\nI[2026] behind\n".encode()
+    assert told in failure_in(said)
+    assert ("Wipe it" in failure_in(said)) == (told == WRONG)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'Stopping peer for error   module=p2p peer="Peer{{}}" err="reactor validation error: {WRONG}"',
+        f'prevote step: ProposalBlock is invalid  module=consensus height=6 err="{WRONG}"',
+        'Error in validation      module=blocksync height=6 err="wrong signature (#0): 41"',
+        f'Error in validation      module=p2p err="{WRONG}"',
+        "a peer says CONSENSUS FAILURE!!!  module=consensus err=EOF",
+    ],
+)
+def test_what_a_peer_alone_can_bring_about_ends_nothing(line: str) -> None:
+    assert failure_in(f"{STAMP}{line}\n".encode()) == ""
