@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cli.sockets import bind
 
@@ -22,7 +22,6 @@ class Sample(NamedTuple):
     """One number and what it is."""
 
     name: str
-    kind: Literal["gauge", "counter"]
     help: str
     value: int
 
@@ -31,33 +30,27 @@ def samples(engine: Engine, monitor: Monitor) -> list[Sample]:
     """What is told, by the application's last block and the monitor's last look."""
     seen, status = monitor.sight, engine.status
     return [
-        Sample("height", "counter", "Last block that this node committed.", engine.app.height),
-        Sample(
-            "block_time_seconds", "gauge", "Block time of that block, since 1970.", engine.app.block_time_s
-        ),
-        Sample(
-            "halted", "gauge", "1 while no block came for longer than ledger.halted_s.", bool(seen.halted)
-        ),
-        Sample("trouble", "gauge", "1 while `trouble` in /v1/status says something.", bool(status.trouble)),
-        Sample("engine_answers", "gauge", "1 while the cometbft process answers.", seen.answers),
-        Sample("catching_up", "gauge", "1 while blocks are fetched that others decided.", seen.catching_up),
-        Sample("peers", "gauge", "Connected peers.", seen.peers),
-        Sample("power", "gauge", "This validator's power; 0 for who only follows.", seen.power),
-        Sample(
-            "signed_height", "counter", "Last height that this validator's key signed.", seen.signed_height
-        ),
-        Sample("waiting", "gauge", "Transactions that wait for a block here.", status.waiting),
-        Sample("subscribers", "gauge", "Open streams of events.", status.subscribers),
+        Sample("height", "Last block that this node committed.", engine.app.height),
+        Sample("block_time_seconds", "Block time of that block, since 1970.", engine.app.block_time_s),
+        Sample("halted", "1 while no block came for longer than ledger.halted_s.", bool(seen.halted)),
+        Sample("trouble", "1 while `trouble` in /v1/status says something.", bool(status.trouble)),
+        Sample("engine_answers", "1 while the cometbft process answers.", seen.answers),
+        Sample("catching_up", "1 while blocks are fetched that others decided.", seen.catching_up),
+        Sample("peers", "Connected peers.", seen.peers),
+        Sample("power", "This validator's power; 0 for who only follows.", seen.power),
+        Sample("signed_height", "Last height that this validator's key signed.", seen.signed_height),
+        Sample("waiting", "Transactions that wait for a block here.", status.waiting),
+        Sample("subscribers", "Open streams of events.", status.subscribers),
     ]
 
 
 def page(engine: Engine, monitor: Monitor) -> str:
     """The page in Prometheus's text format."""
     lines = []
-    for name, kind, told, value in samples(engine, monitor):
+    for name, told, value in samples(engine, monitor):
         lines += [
             f"# HELP {PREFIX}{name} {told}",
-            f"# TYPE {PREFIX}{name} {kind}",
+            f"# TYPE {PREFIX}{name} gauge",
             f"{PREFIX}{name} {value:d}",
         ]
     return "\n".join(lines) + "\n"

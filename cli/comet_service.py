@@ -54,6 +54,7 @@ async def comet_ledger_service(
         monitor = Monitor(
             rpc, comet, lambda: application.engine.app.height, home.config.number("ledger.halted_s")
         )
+        application.engine.watcher = lambda: monitor.sight.halted
         if at := home.config.text("ledger.metrics_listen"):
             await services.enter_async_context(metrics_service(at, application.engine, monitor))
         await process.start(application.abci, options)

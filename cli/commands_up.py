@@ -12,7 +12,7 @@ from cli.commands_gateway import ControlFlag, HostsFlag, ListenFlag, WorkersFlag
 from cli.home import OPERATOR_KEY, Home
 from cli.options import JsonFlag
 from cli.output import CommandError, count_text, emit, not_found, note, text, unreachable, usage
-from cli.settings import EMBEDDED, ENGINES
+from cli.settings import COMETBFT, EMBEDDED, ENGINES
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms, Wire
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 UP_FUNDS_HOLD = 100_000
 HEALTH_TIMEOUT_S = 4.0
+MAX_ANSWER_BYTES = 1 << 20
 
 
 def up(
@@ -120,6 +121,9 @@ def demo(
 def healthcheck(json_output: JsonFlag = False) -> None:
     """Exit 0 when every server that this home announces answers, and the ledger that they need.
 
+    This home's ledger, if it is on CometBFT, must have made a block lately (`ledger.halted_s`): its processes
+    live on where the chain stands still.
+
     For containers and monitors. Damaged blocks, and what stands in the way of the maintenance, are told on
     stderr and do not fail the check: a restart would not help.
     """
@@ -133,11 +137,13 @@ def healthcheck(json_output: JsonFlag = False) -> None:
     urls = {role: str(server["url"]) for role, server in found.items()}
     needed = {str(server["ledger"]) for server in found.values() if server.get("ledger")}
     for role, url in urls.items():
-        _require_answer(f"the {role}", f"{url}{paths[role]}")
+        answer = _require_answer(f"the {role}", f"{url}{paths[role]}")
+        if role == "ledger":
+            _require_blocks(home, answer)
         if not json_output:
             text(f"{role} ok")
     for url in needed - set(urls.values()):
-        _require_answer("the ledger", f"{url}{paths['ledger']}")
+        _require_one(url.split(","), paths["ledger"])
     damaged, problems = troubles(home)
     if json_output:
         emit({**urls, "damaged": damaged, "problems": problems})
@@ -147,12 +153,36 @@ def healthcheck(json_output: JsonFlag = False) -> None:
         note(f"{duty}: {problem}")
 
 
-def _require_answer(what: str, url: str) -> None:
+def _require_one(urls: list[str], path: str) -> None:
+    """Exit 1 where none of a ledger's servers answers."""
+    for number, url in enumerate(urls, start=1):
+        try:
+            _require_answer("the ledger", f"{url}{path}")
+        except CommandError:
+            if number == len(urls):
+                raise
+        else:
+            return
+
+
+def _require_blocks(home: Home, answer: bytes) -> None:
+    """Exit 1 where a chain that makes blocks all the time has made none for long."""
+    import json
+    import time
+
+    status, most_s = json.loads(answer), home.config.number("ledger.halted_s")
+    age_s = int(time.time()) - status["block_time_s"]
+    if status["engine"] == COMETBFT and most_s and age_s > most_s:
+        why = f": {status['trouble']}" if status["trouble"] else ""
+        raise CommandError(f"the ledger's last block, {status['height']}, is {age_s} s old{why}")
+
+
+def _require_answer(what: str, url: str) -> bytes:
     from urllib.error import URLError
     from urllib.request import urlopen
 
     try:
         with urlopen(url, timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310 (our own URL, or of settings)
-            answer.read(1)
+            return bytes(answer.read(MAX_ANSWER_BYTES))
     except (URLError, OSError, ValueError) as error:
         raise CommandError(f"{what} at {url} does not answer: {error}") from None

@@ -107,6 +107,8 @@ class CometEngine:
         self._last_commit_s: float | None = None
         self._started_s = monotonic()
         self._trouble = ""
+        # Whoever watches `cometbft` knows more of why there is no block than what is known here.
+        self.watcher: Callable[[], str] = lambda: ""
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -177,6 +179,8 @@ class CometEngine:
 
     def _standstill(self) -> str:
         """Why this node is not where its chain is."""
+        if told := self.watcher():
+            return told
         last_s = self._started_s if self._last_commit_s is None else self._last_commit_s
         silent_s = self._monotonic() - last_s
         if silent_s > HALT_S:

@@ -1,0 +1,132 @@
+"""A validator's home as its operator knows it: the real program, both processes, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.cli.conftest import Holdfast
+from tests.cli.processes import Process, environment
+from tests.ledger.cometbft.processes import find_cometbft, free_ports
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
+
+
+class Validator:
+    """One home with a chain of its own, and its processes while they run."""
+
+    def __init__(self, holdfast: Holdfast) -> None:
+        self.holdfast = holdfast
+        p2p, rpc, self.metrics_port = free_ports(3)
+        holdfast("config", "set", "ledger.cometbft", find_cometbft())
+        holdfast("config", "set", "ledger.metrics_listen", f"127.0.0.1:{self.metrics_port}")
+        holdfast(
+            "ledger", "init", "--engine", "cometbft", "--chain-id", "harbour",
+            "--p2p-listen", f"127.0.0.1:{p2p}", "--rpc-listen", f"127.0.0.1:{rpc}",
+        )  # fmt: skip
+        self.comet = holdfast.home / "ledger" / "cometbft"
+        self.process: Process | None = None
+
+    def start(self, *options: str) -> str:
+        """Returns the URL once it serves."""
+        process = Process(
+            environment(self.holdfast.home), "ledger", "start", "--json", "--listen", "127.0.0.1:0", *options
+        )
+        self.process = process
+        first = next(process.lines(), None)
+        assert first is not None, process.stderr()
+        return str(first["ledger"])
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Sends a signal, if any, and waits; exit code and messages."""
+        assert self.process is not None
+        process, self.process = self.process, None
+        return process.end(number)
+
+    def metrics(self) -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            page = answer.read().decode()
+        return {s.name: s.value for f in text_string_to_metric_families(page) for s in f.samples}
+
+    def engine_pid(self) -> int:
+        assert self.process is not None
+        pid = self.process.child.pid
+        (found,) = [
+            int(child)
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            if "cometbft" in Path(f"/proc/{child}/cmdline").read_text()
+        ]
+        return found
+
+
+@pytest.fixture
+def validator(holdfast: Holdfast) -> Iterator[Validator]:
+    found = Validator(holdfast)
+    yield found
+    if found.process is not None:
+        found.process.end(signal.SIGKILL)
+
+
+def test_a_validator_on_one_machine(validator: Validator) -> None:
+    """Runs, is watched, is ended in order, goes on, and says why when its other half is gone."""
+    holdfast = validator.holdfast
+    validator.start()
+    status = holdfast("ledger", "status", "--json").json
+    assert (status["engine"], status["chain_id"]) == ("cometbft", "harbour")
+    assert "ledger ok" in holdfast("healthcheck").text
+    found = validator.metrics()
+    assert found["holdfast_ledger_height"] >= status["height"]
+    assert found["holdfast_ledger_halted"] == 0
+
+    engine = validator.engine_pid()
+    code, said = validator.end(signal.SIGINT)
+    assert code == 0, said
+    with pytest.raises(ProcessLookupError):
+        os.kill(engine, 0)
+    log = (validator.comet / "cometbft.log").read_text()
+    assert "Closing blockstore" in log
+
+    validator.start()
+    assert holdfast("ledger", "status", "--json").json["height"] >= status["height"]
+    os.kill(validator.engine_pid(), signal.SIGKILL)
+    code, said = validator.end()
+    assert code == 1
+    assert "cometbft ended (exit code -9)" in said
+    assert str(validator.comet / "cometbft.log") in said
+
+
+def test_a_validators_copy_does_not_start_by_itself(validator: Validator) -> None:
+    holdfast, data = validator.holdfast, validator.comet / "data"
+    validator.start()
+    deadline_s = time.monotonic() + 30
+    while int(json.loads((data / "priv_validator_state.json").read_text())["height"]) < 2:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    validator.end(signal.SIGTERM)
+    signed = json.loads((data / "priv_validator_state.json").read_text())
+
+    kept = holdfast.home.with_name("kept")
+    holdfast.home.rename(kept)
+    shutil.copytree(kept, holdfast.home)
+    said = holdfast.fails(1, "ledger", "start")
+    assert "--moved" in said
+    assert f"height {signed['height']}" in said
+    assert json.loads((data / "priv_validator_state.json").read_text()) == signed
+
+    # Its blocks are of a moment ago: whoever says that it was moved is held to it.
+    validator.process = Process(environment(holdfast.home), "ledger", "start", "--moved")
+    code, said = validator.end()
+    assert code == 1
+    assert "it runs somewhere else, or did until just now" in said
+
+    (data / "priv_validator_state.json").unlink()
+    assert "is missing" in holdfast.fails(1, "ledger", "start")
