@@ -9,6 +9,7 @@ import typer
 
 from cli.commands_ledger_archive import export, import_, verify_history
 from cli.commands_ledger_join import join, leave
+from cli.commands_ledger_light import light
 from cli.commands_ledger_proof import prove, verify
 from cli.commands_ledger_run import founder, init, start
 from cli.groups import new_app
@@ -26,6 +27,7 @@ app.command("founder")(founder)
 app.command("start")(start)
 app.command("join")(join)
 app.command("leave")(leave)
+app.command("light")(light)
 app.command("prove")(prove)
 app.command("verify")(verify)
 app.command("export")(export)

@@ -13,6 +13,8 @@ from cli.streams import check_binary_stdout, is_stdout, read_input
 
 if TYPE_CHECKING:
     from ledger.engine.blocks import Block
+    from ledger.engine.cometbft.light.block import LightBlock
+    from ledger.engine.cometbft.light.proof_file import LightProofFile
     from ledger.engine.proof_file import ProofFile
 
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
@@ -65,7 +67,8 @@ def prove(
 ) -> None:
     """Write a proof of what the state has at a key, or that it has nothing there.
 
-    It holds the signed block whose app hash it leads to, so `ledger verify` needs no ledger.
+    It holds what is signed of the app hash that it leads to, by the operator or by validators, so `ledger
+    verify` needs no ledger.
     """
     from cli.servers import ask_ledger, ledger_url
     from cli.target import Target
@@ -78,7 +81,7 @@ def prove(
         check_binary_stdout("a proof", json_output=json_output)
 
     found = ask_ledger(home, url, lambda client: client.prove(key))
-    found.verify()
+    document = _document_of(found)
     if cometbft and found.proof.value is None:
         raise not_found(
             "the state has nothing there, which CometBFT's form cannot show: leave --cometbft out"
@@ -86,7 +89,7 @@ def prove(
     with Target(output) as target:
         target.append(cometbft_ops(found.proof) if cometbft else found.encode())
     if json_output:
-        emit(_document(found, None))
+        emit(document)
 
 
 def verify(
@@ -101,31 +104,40 @@ def verify(
         str,
         typer.Option("--ledger", "--url", help="Compare the block with this ledger's.", show_default=False),
     ] = "",
+    trust: Annotated[
+        str,
+        typer.Option(
+            "--trust", metavar="HEIGHT:HASH", help="A header that it must follow from.", show_default=False
+        ),
+    ] = "",
     json_output: JsonFlag = False,
 ) -> None:
     """Check a proof of the state, without a ledger: exit 4 where it does not hold.
 
     It must lead to the app hash of a block that the operator signed: the one that this home has pinned, or
-    --operator; or to an --app-hash that you trust.
+    --operator; on CometBFT to that of a header which follows from the one pinned, or --trust; or to an
+    --app-hash that you trust.
     """
+    from ledger.engine.cometbft.light.proof_file import LightProofFile, is_light
     from ledger.engine.proof_file import MAX_FILE_BYTES, ProofFile
 
     wanted = _app_hash(app_hash) if app_hash else None
     home = Home.locate()
-    found = ProofFile.decode(read_input(file, MAX_FILE_BYTES, "a proof"))
-    found.verify()
-    if wanted not in (None, found.block.app_hash):
-        raise invalid(f"the proof leads to app hash {found.block.app_hash.hex()}, not to {app_hash}")
-    against = _check_operator(home, found.block, operator) or ("app-hash" if wanted else None)
+    raw = read_input(file, MAX_FILE_BYTES, "a proof")
+    found = LightProofFile.decode(raw) if is_light(raw) else ProofFile.decode(raw)
+    document = _document_of(found)
+    if wanted is not None and wanted.hex() != document["app_hash"]:
+        raise invalid(f"the proof leads to app hash {document['app_hash']}, not to {app_hash}")
+    against = _held_against(home, found, operator, trust, ledger) or ("app-hash" if wanted else None)
     if ledger:
-        _check_block(home, ledger, found.block)
+        _check_ledger(home, ledger, found)
         against = against or "ledger"
-    document = _document(found, against)
+    document["against"] = against
     if json_output:
         return emit(document)
     _show(document)
     if against is None:
-        note(f"signed by {document['operator']}; whether that is the right one, --operator would check")
+        note(_unanchored(document))
     return None
 
 
@@ -203,38 +215,95 @@ def _check_operator(home: Home, block: Block, flag: str) -> str | None:
     return "operator"
 
 
-def _check_block(home: Home, url: str, block: Block) -> None:
-    """Exit 4 unless the ledger at `url` has this very block."""
+def _held_against(
+    home: Home, found: ProofFile | LightProofFile, operator: str, trust: str, ledger: str
+) -> str | None:
+    """What the file was held against of all that is trusted; exit 4 where it is of another chain."""
+    from cli.ledger_light import check_trust
+    from ledger.engine.proof_file import ProofFile
+
+    if isinstance(found, ProofFile):
+        if trust:
+            raise usage("the operator signed this proof's block: --operator checks whose it is, not --trust")
+        return _check_operator(home, found.block, operator)
+    if operator:
+        raise usage("validators signed this proof's header: --trust checks which chain it is, not --operator")
+    return check_trust(home, found.verified(), trust, is_asked=bool(ledger))
+
+
+def _unanchored(document: dict[str, Any]) -> str:
+    if document["operator"] is None:
+        return "signed by the validators that it names; whether those are the chain's, --trust would check"
+    return f"signed by {document['operator']}; whether that is the right one, --operator would check"
+
+
+def _check_ledger(home: Home, url: str, found: ProofFile | LightProofFile) -> None:
+    """Exit 4 unless the ledger at `url` has this very block or header."""
     from cli.servers import ask_ledger, ledger_url
+    from ledger.engine.proof_file import ProofFile
 
-    if ask_ledger(home, ledger_url(home, url), lambda client: client.block(block.height)) != block:
-        raise invalid(f"{url} has another block {block.height} than the proof")
+    at = ledger_url(home, url)
+    if isinstance(found, ProofFile):
+        block = found.block
+        if ask_ledger(home, at, lambda client: client.block(block.height)) != block:
+            raise invalid(f"{url} has another block {block.height} than the proof")
+        return
+    header = found.verified()[-1].header
+    if ask_ledger(home, at, lambda client: client.light_block(header.height)).header != header:
+        raise invalid(f"{url} has another header {header.height} than the proof")
 
 
-def _document(found: ProofFile, against: str | None) -> dict[str, Any]:
+def _document_of(found: ProofFile | LightProofFile) -> dict[str, Any]:
+    """What a file says; exit 4 where it does not hold in itself."""
+    from ledger.engine.proof_file import ProofFile, record_of
     from merkledag.peer import peer_text
 
-    record = found.record()
+    if isinstance(found, ProofFile):
+        found.verify()
+        block = found.block
+        head = {
+            "chain_id": block.chain,
+            "operator": peer_text(block.account),
+            "height": block.height,
+            "time": block.time,
+            "app_hash": block.app_hash.hex(),
+            "block": str(block.cid),
+        }
+    else:
+        head = _head_of(found.verified()[-1])
+    record = record_of(found.proof)
     return {
         "key": found.proof.key.hex(),
         "present": found.proof.value is not None,
         "value": None if found.proof.value is None else found.proof.value.hex(),
         "record": None if record is None else record.to_json(),
-        "chain_id": found.block.chain,
-        "operator": peer_text(found.block.account),
-        "height": found.block.height,
-        "time": found.block.time,
-        "app_hash": found.block.app_hash.hex(),
-        "block": str(found.block.cid),
-        "against": against,
+        **head,
+        "against": None,
+    }
+
+
+def _head_of(last: LightBlock) -> dict[str, Any]:
+    """The state is the one after the block before this header's, which has the time of when it was signed."""
+    from cli.ledger_light import trust_text
+    from ledger.engine.cometbft.light.canonical import SECOND_NS
+
+    return {
+        "chain_id": last.header.chain,
+        "operator": None,
+        "height": last.height - 1,
+        "time": last.header.time_ns // SECOND_NS,
+        "app_hash": last.header.app_hash.hex(),
+        "block": None,
+        "header": trust_text(last.height, last.header.hash()),
     }
 
 
 def _show(document: dict[str, Any]) -> None:
     from cli.times import time_text
 
-    for name in ("chain_id", "height", "app_hash", "key"):
-        text(f"{name:11} {document[name]}")
+    for name in ("chain_id", "height", "header", "app_hash", "key"):
+        if name in document:
+            text(f"{name:11} {document[name]}")
     text(f"{'time':11} {time_text(document['time'])}")
     if not document["present"]:
         text(f"{'value':11} absent")

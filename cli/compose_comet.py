@@ -43,11 +43,11 @@ async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIt
     from ledger.engine.assemble import load_application
     from ledger.engine.cometbft.engine import CometEngine
     from ledger.engine.cometbft.home import CometHome
+    from ledger.engine.cometbft.light.node_source import NodeSource
     from ledger.engine.cometbft.rpc_client import CometRpc
     from ledger.engine.pruning import Keep
     from ledger.engine.rpc import build_rpc
     from ledger.engine.storage import LedgerStorage
-    from merkledag.peer import peer_text
 
     genesis = read_genesis(home)
     signers = beacon_signers(home)
@@ -71,8 +71,9 @@ async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIt
         await engine.start()
         watch = asyncio.create_task(stop_when_ended(engine, stop))
         try:
-            details = {"chain_id": genesis.chain_id, "operator": peer_text(genesis.operator)}
-            async with listening(build_rpc(engine), home, "ledger", listen, details) as url:
+            details = {"chain_id": genesis.chain_id}  # no operator signs blocks here
+            served = build_rpc(engine, light=NodeSource(rpc))
+            async with listening(served, home, "ledger", listen, details) as url:
                 yield RunningComet(url, engine.server.address, engine)
         finally:
             await engine.stop()

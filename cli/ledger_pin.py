@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.output import invalid, usage
 
@@ -11,22 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from cli.home import Home
-    from ledger.engine.chain_check import Tip
+    from ledger.engine.chain_check import Tip, TrustPin
     from ledger.engine.client import LedgerClient
     from ledger.genesis import Genesis
 
 SEEN_FILE = "ledger-seen.json"
-MAX_SEEN_BYTES = 4_096
+MAX_SEEN_BYTES = 4 << 20
 URL_KEY = "ledger.url"
 CHAIN_KEY = "ledger.chain_id"
 OPERATOR_KEY = "ledger.operator"
+TRUST_KEY = "ledger.trust"
 
 
 class Pin(NamedTuple):
-    """The chain's ID and its operator's account that a server must have; None where nothing is pinned."""
+    """The chain's ID that a server must have, and its operator's account or a header of its validators.
+
+    None where nothing is pinned. `trust` has what the header has led to.
+    """
 
     chain: str | None
     operator: bytes | None
+    trust: TrustPin | None = None
 
 
 def pin_of(home: Home, url: str = "") -> Pin:
@@ -38,6 +44,8 @@ def pin_of(home: Home, url: str = "") -> Pin:
     from merkledag.peer import parse_peer
 
     chain, operator = home.config.text(CHAIN_KEY), home.config.text(OPERATOR_KEY)
+    if home.config.text(TRUST_KEY):
+        return Pin(chain or None, None, _trusted(home))
     if not chain and not operator:
         own = home.server("ledger")
         if own is not None and own["url"] == url:
@@ -45,9 +53,10 @@ def pin_of(home: Home, url: str = "") -> Pin:
     return Pin(chain or None, parse_peer(operator) if operator else None)
 
 
-def pin_to(home: Home, url: str, chain: str, operator: str) -> None:
+def pin_to(home: Home, url: str, chain: str, operator: str, trust: str = "") -> None:
     """Makes a home belong to a ledger, or, by empty texts, to none; exit 2 if a variable says other."""
-    for key, value in ((URL_KEY, url), (CHAIN_KEY, chain), (OPERATOR_KEY, operator)):
+    pinned = ((URL_KEY, url), (CHAIN_KEY, chain), (OPERATOR_KEY, operator), (TRUST_KEY, trust))
+    for key, value in pinned:
         home.config.set(key, value)
         if home.config.text(key) != value:
             raise usage(f"{home.config.origin(key)} says otherwise: unset it first")
@@ -70,20 +79,27 @@ def hold_against_pin(home: Home, name: str, genesis: Genesis) -> None:
 async def pinned_client(home: Home, url: str) -> AsyncIterator[LedgerClient]:
     """A client without a key, of no other chain or operator than what is pinned.
 
-    A home that was joined remembers the last block that it saw: the chain may not go back behind it.
+    A home that was joined remembers the last block that it saw: the chain may not go back behind it. One that
+    trusts a header of validators remembers the newest that it led to.
     """
     from ledger.engine.client import LedgerClient
 
     pin = pin_of(home, url)
     before = _last_seen(home)
     async with LedgerClient(
-        url, expect_chain=pin.chain, expect_operator=pin.operator, expect_tip=before
+        url,
+        expect_chain=pin.chain,
+        expect_operator=pin.operator,
+        expect_tip=before,
+        expect_trust=pin.trust,
     ) as client:
         try:
             yield client
         finally:
             if client.tip is not None and client.tip != before:
                 _remember(home, client.tip)
+            if client.trusted not in (None, pin.trust):
+                _remember_trust(home, client.trusted)
 
 
 def forget_seen(home: Home) -> None:
@@ -93,36 +109,80 @@ def forget_seen(home: Home) -> None:
 
 def _belongs(home: Home) -> dict[str, str]:
     """What a remembered block is of; empty for a home that was not joined."""
-    chain, operator = home.config.text(CHAIN_KEY), home.config.text(OPERATOR_KEY)
+    chain, operator, trust = (home.config.text(key) for key in (CHAIN_KEY, OPERATOR_KEY, TRUST_KEY))
+    if chain and trust:
+        return {"chain_id": chain, "trust": trust}
     return {"chain_id": chain, "operator": operator} if chain and operator else {}
 
 
-def _last_seen(home: Home) -> Tip | None:
-    """The last block that this home saw of the chain that it belongs to, if its file says so."""
+def _seen(home: Home) -> dict[str, Any]:
+    """What this home remembers of the chain that it belongs to; empty without that."""
     import json
-
-    from ledger.engine.chain_check import Tip
-    from merkledag.cid import CID
-    from merkledag.errors import MerkledagError
 
     owner = _belongs(home)
     try:
         with (home.path / SEEN_FILE).open("rb") as file:
             document = json.loads(file.read(MAX_SEEN_BYTES))
-        if not owner or {name: document[name] for name in owner} != owner:
-            return None
-        return Tip(int(document["height"]), CID.parse(document["block"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, MerkledagError):
-        return None
+        is_of_it = owner and {name: document[name] for name in owner} == owner
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return document if is_of_it else {}
 
 
-def _remember(home: Home, tip: Tip) -> None:
+def _trusted(home: Home) -> TrustPin:
+    """The pinned header, and what it has led to as far as this home remembers."""
+    from cli.ledger_light import parse_trust
+
+    pin, seen = parse_trust(home.config.text(TRUST_KEY)), _seen(home)
+    try:
+        stored, genesis = base64.b64decode(seen["light_block"]), bytes.fromhex(seen["genesis"])
+    except (ValueError, KeyError, TypeError):
+        return pin
+    return pin._replace(stored=stored, genesis=genesis)
+
+
+def _remember_trust(home: Home, pin: TrustPin) -> None:
+    """Keeps what the pinned header has led to, unless another process has come further meanwhile."""
+    from ledger.engine.cometbft.light.block import LightBlock
+
+    owner, now = _belongs(home), _trusted(home)
+    height = LightBlock.decode(pin.stored).height if pin.stored else 0
+    if not owner or not height or int(_seen(home).get("height", 0)) > height or now == pin:
+        return
+    _write_seen(
+        home,
+        owner
+        | {
+            "height": height,
+            "light_block": base64.b64encode(pin.stored).decode(),
+            "genesis": pin.genesis.hex(),
+        },
+    )
+
+
+def _write_seen(home: Home, document: dict[str, Any]) -> None:
     import json
 
     from cli.ledger_files import in_one_step
 
-    owner, now = _belongs(home), _last_seen(home)
-    if not owner or (now is not None and now.height >= tip.height):
-        return
     with suppress(OSError), in_one_step(home.path / SEEN_FILE) as path:  # a full disk is no reason to fail
-        path.write_text(json.dumps(owner | {"height": tip.height, "block": str(tip.cid)}), encoding="ascii")
+        path.write_text(json.dumps(document), encoding="ascii")
+
+
+def _last_seen(home: Home) -> Tip | None:
+    """The last block that this home saw of the chain that it belongs to, if its file says so."""
+    from ledger.engine.chain_check import Tip
+    from merkledag.cid import CID
+    from merkledag.errors import MerkledagError
+
+    seen = _seen(home)
+    try:
+        return Tip(int(seen["height"]), CID.parse(seen["block"]))
+    except (ValueError, KeyError, TypeError, MerkledagError):
+        return None
+
+
+def _remember(home: Home, tip: Tip) -> None:
+    owner, now = _belongs(home), _last_seen(home)
+    if owner and (now is None or now.height < tip.height):
+        _write_seen(home, owner | {"height": tip.height, "block": str(tip.cid)})

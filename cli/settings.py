@@ -138,6 +138,12 @@ def _account(text: str) -> bytes:
     return parse_peer(text)
 
 
+def _trust(text: str) -> object:
+    from cli.ledger_light import parse_trust
+
+    return parse_trust(text)
+
+
 def _profile(text: str) -> object:
     from cli.profile_options import named_profile
 
@@ -261,13 +267,14 @@ _PLAIN: Final[dict[str, Setting]] = {
         ),
         _setting(
             "ledger.halted_s",
-            60,
-            "seconds without a block after which a ledger on CometBFT says that it stands still",
+            30,
+            "seconds without a block after which a ledger on CometBFT counts as halted; 0 is never",
             _not_negative,
         ),
         _setting("ledger.url", "", "URL of the ledger to use, or several, separated by commas", _ledger),
         _setting("ledger.chain_id", "", "chain ID pinned when joining a ledger"),
         _setting("ledger.operator", "", "operator key pinned when joining a ledger", _parsed_by(_account)),
+        _setting("ledger.trust", "", "HEIGHT:HASH pinned instead on CometBFT", _parsed_by(_trust)),
     )
 }
 

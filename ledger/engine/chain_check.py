@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ledger.engine.answers import field, typed
+from ledger.engine.answers import field, state_proof_of, typed
 from ledger.engine.blocks import Block
 from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError
+from ledger.engine.proof_file import KIND, ProofFile
 from ledger.engine.transport import Transport
 from ledger.fields import FieldError
 from ledger.genesis import Genesis
+from ledger.state_tree import StateProof
 from merkledag.cid import CID
 from merkledag.peer import peer_text
 
+if TYPE_CHECKING:
+    from ledger.engine.cometbft.light.block import LightBlock
+    from ledger.engine.cometbft.light.proof_file import LightProofFile
+
 AGAIN = ": ask the operator; `holdfast ledger join URL --replace` takes its history as it is now"
+
+BY_VALIDATORS = (
+    "shows a chain whose blocks its validators sign, not the operator that is pinned: if that is right, "
+    "`holdfast ledger join URL --trust HEIGHT:HASH --replace` pins a header of theirs"
+)
 
 
 class Tip(NamedTuple):
@@ -23,6 +34,19 @@ class Tip(NamedTuple):
 
     height: int
     cid: CID
+
+
+class TrustPin(NamedTuple):
+    """A header that people trust, on a chain whose validators sign headers (CometBFT).
+
+    `stored` is the newest light block that it led to so far, `genesis` the SHA-256 of the genesis that a
+    proof has shown; both b"" before the first use.
+    """
+
+    height: int
+    hash: bytes
+    stored: bytes = b""
+    genesis: bytes = b""
 
 
 class ChainCheck:
@@ -87,17 +111,54 @@ class ChainCheck:
         return self._genesis
 
     async def block(self, height: int | None) -> Block:
-        """The block at a height, or the last one, signed by the operator."""
+        """The block at a height, or the last one, signed by the operator if there is one."""
         answer = await self._http.get(f"/v1/block/{'latest' if height is None else height}")
         block = typed(Block, field(answer, "block"))
         if height is not None and block.height != height:
             raise LedgerProtocolError(f"{self._http.url} gave block {block.height} for block {height}")
         genesis = await self.genesis()
+        if genesis.validators and block.chain == genesis.chain_id:
+            if self._operator is not None:
+                raise ChainMismatch(f"{self._http.url} {BY_VALIDATORS}")
+            return block  # nobody pinned what would vouch for it (`TrustPin`)
         if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
             raise ChainMismatch(
                 f"block {block.height} from {self._http.url} is not signed by the chain's operator"
             )
         return block
+
+    async def has_transaction(self, height: int, cid: CID) -> bool:
+        """Whether the block at a height has the signed transaction of this CID."""
+        return cid in (await self.block(height)).txs
+
+    async def light_block(self, height: int | None) -> LightBlock:
+        """On CometBFT, a header with what is signed of it, held against no other; else LedgerNotFound."""
+        from ledger.engine.cometbft.light.chain import ServerSource
+        from ledger.engine.cometbft.light.verify import verify_alone
+
+        found = await ServerSource(self._http).light_block(height)
+        verify_alone(found, (await self.genesis()).chain_id)
+        return found
+
+    async def prove(self, key: bytes) -> ProofFile | LightProofFile:
+        """What the state has at a key, proven from the last block; LedgerNotFound where there is none yet."""
+        height, proof = await self._shown_proof(key)
+        return ProofFile(await self.block(height), KIND, proof)
+
+    async def _shown_proof(self, key: bytes) -> tuple[int, StateProof]:
+        """What the server gives as a proof, and of which height."""
+        answer = await self._http.get(f"/v1/prove/{key.hex()}")
+        height = field(answer, "height")
+        if type(height) is not int:
+            raise LedgerProtocolError(f"{self._http.url} gave a proof of no height")
+        if height == 0:
+            raise LedgerNotFound(
+                "the chain has no block yet: nothing has been signed that a proof could lead to"
+            )
+        proof = state_proof_of(field(answer, "compact"))
+        if proof.key != key:
+            raise LedgerProtocolError(f"{self._http.url} gave the proof of another key")
+        return height, proof
 
     async def _require_tip(self) -> None:
         """Anybody can copy a genesis: the operator must have signed the last block, which follows `tip`."""

@@ -14,18 +14,17 @@ from ledger.engine.answers import (
     field,
     page_of,
     receipt,
-    state_proof_of,
     status_of,
     typed,
 )
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
-from ledger.engine.chain_check import ChainCheck, Tip
-from ledger.engine.errors import InvalidProofFile, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.chain_check import ChainCheck, Tip, TrustPin
+from ledger.engine.errors import InvalidProofFile, LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.evidence import Evidence
 from ledger.engine.following import follow
 from ledger.engine.outbox import Outbox
-from ledger.engine.proof_file import KIND, ProofFile
+from ledger.engine.proof_file import ProofFile
 from ledger.engine.servers import PROBE_S, Servers
 from ledger.engine.transport import TIMEOUT_S, Transport
 from ledger.engine.urls import urls_of
@@ -50,6 +49,10 @@ from merkledag.peer import peer_text
 if TYPE_CHECKING:
     import aiohttp
 
+    from ledger.engine.cometbft.light.block import LightBlock
+    from ledger.engine.cometbft.light.chain import LightTrust
+    from ledger.engine.cometbft.light.proof_file import LightProofFile
+
 PAGE = 1_000
 LEAST_TIMEOUT_S = 15.0  # of each of several servers
 
@@ -65,11 +68,14 @@ class TxView:
 
 
 class LedgerClient:
-    """One ledger; `expect_chain` and `expect_operator` (32 bytes) pin which it must be.
+    """One ledger; `expect_chain`, and `expect_operator` (32 bytes) or `expect_trust`, pin which it must be.
 
     `url` is its server's, or those of several, separated by commas: see `ledger.engine.servers`.
     Its chain must go on from `expect_tip`, and later, when a stream is taken up again, from what came before.
-    Methods raise LedgerUnreachable, LedgerNotFound, LedgerRefused, ChainMismatch, LedgerProtocolError.
+    `expect_trust` is for a chain on CometBFT (with `expect_chain`): what servers say is then held against
+    headers that validators signed, and each server against the others.
+    Methods raise LedgerUnreachable, LedgerNotFound, LedgerRefused, ChainMismatch, LedgerProtocolError, and
+    with `expect_trust` TrustExpired and Divergence (`ledger.engine.cometbft.light.errors`).
     Use it in `async with`, or call `close`.
     """
 
@@ -81,6 +87,7 @@ class LedgerClient:
         *,
         expect_operator: bytes | None = None,
         expect_tip: Tip | None = None,
+        expect_trust: TrustPin | None = None,
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -90,9 +97,18 @@ class LedgerClient:
             transports = [Transport(each, session, each_s, PROBE_S) for each in urls]
         else:
             transports = [Transport(urls[0], session, timeout_s)]
-        self._servers = Servers(
-            transports, lambda http: ChainCheck(http, expect_chain, expect_operator, expect_tip), sleep
-        )
+        self._trust: LightTrust | None = None
+        if expect_trust is not None:
+            from ledger.engine.cometbft.light.chain import LightChain, LightTrust
+
+            if expect_chain is None:
+                raise ValueError("a trusted header is of a chain: give its ID too")
+            self._trust = trust = LightTrust(expect_trust, expect_chain, sleep=sleep)
+            self._servers = Servers(transports, lambda http: LightChain(http, trust), sleep)
+        else:
+            self._servers = Servers(
+                transports, lambda http: ChainCheck(http, expect_chain, expect_operator, expect_tip), sleep
+            )
         self._outbox = Outbox(self._servers)
         self.sleep = sleep
 
@@ -105,6 +121,11 @@ class LedgerClient:
     def tip(self) -> Tip | None:
         """The last block known of a chain whose operator is pinned."""
         return self._servers.tip
+
+    @property
+    def trusted(self) -> TrustPin | None:
+        """What `expect_trust` has led to by now."""
+        return None if self._trust is None else self._trust.moved
 
     async def close(self) -> None:
         """Closes the connections; harmless twice."""
@@ -144,8 +165,12 @@ class LedgerClient:
         return typed(Params, await self._get("/v1/params", query))
 
     async def block(self, height: int | None = None) -> Block:
-        """The block at `height`, or the last one; its operator's signature is verified."""
+        """The block at `height`, or the last one, verified by its operator's signature or signed headers."""
         return await self._servers.ask(lambda server: server.chain.block(height))
+
+    async def light_block(self, height: int | None = None) -> LightBlock:
+        """On CometBFT: the header of a height, or the last one, with its commit and validators."""
+        return await self._servers.ask(lambda server: server.chain.light_block(height))
 
     async def tx(self, tx_id: CID) -> TxView:
         """The transaction with this ID, or whose signed bytes have this CID."""
@@ -164,18 +189,9 @@ class LedgerClient:
             raise LedgerProtocolError(f"{self.url} gave other bytes than those of {cid}")
         return raw
 
-    async def prove(self, key: bytes) -> ProofFile:
+    async def prove(self, key: bytes) -> ProofFile | LightProofFile:
         """What the state has at a key, proven from the last block; LedgerNotFound where there is none yet."""
-        answer = await self._get(f"/v1/prove/{key.hex()}")
-        height = field(answer, "height")
-        if not height:
-            raise LedgerNotFound(
-                "the chain has no block yet: nothing has been signed that a proof could lead to"
-            )
-        block, proof = await self.block(height), state_proof_of(field(answer, "compact"))
-        if proof.key != key:
-            raise LedgerProtocolError(f"{self.url} gave the proof of another key")
-        return ProofFile(block, KIND, proof)
+        return await self._servers.ask(lambda server: server.chain.prove(key))
 
     async def period_proof(self, dataset: bytes, period: int | None = None) -> Evidence:
         """The proof of a dataset's period, None for the last one that is kept; it is still to be checked."""
@@ -203,17 +219,20 @@ class LedgerClient:
         """Sends a signed transaction; returns once it is in a block. Raises LedgerRefused if none takes it.
 
         Sending the same bytes again is harmless: the answer tells what became of them. What is sent at the
-        same time goes in one request. With `check_block` the answer counts only if the block, which the
-        operator signed, has those bytes.
+        same time goes in one request. With `check_block` the answer counts only if the block, as the operator
+        or validators signed it, has those bytes.
         """
         found = await self._outbox.send(raw)
         self._servers.saw(found.height)
         if found.tx_id != transactions.decode(raw).id:
             raise LedgerProtocolError(f"{self.url} told of {found.tx_id}, another transaction than was sent")
-        if check_block and node_cid(raw) not in (await self.block(found.height)).txs:
+        cid = node_cid(raw)
+        if check_block and not await self._servers.ask(
+            lambda server: server.chain.has_transaction(found.height, cid)
+        ):
             raise LedgerProtocolError(
                 f"{self.url} says that transaction {found.tx_id} is in block {found.height}, but that block, "
-                "which the operator signed, is without it: do not take it as done"
+                "as it is signed, is without it: do not take it as done"
             )
         return found
 

@@ -1,7 +1,7 @@
-"""A proof of one key of the state as a file: the proof, and the signed block whose app hash it leads to.
+"""A proof of one key of the state as a file: the proof, and what is signed of the app hash that it leads to.
 
-The file is the DAG-CBOR map {block, kind, proof}: the block as in `blocks`, the proof's bytes as in
-`state_proof`.
+The file is the DAG-CBOR map {block, kind, proof}: the operator's signed block as in `blocks`, the proof's
+bytes as in `state_proof`. Its form on CometBFT, {kind, lights, proof}, is in `cometbft.light.proof_file`.
 """
 
 from __future__ import annotations
@@ -85,10 +85,8 @@ class ProofFile(Wire):
     def decode(cls, raw: bytes) -> ProofFile:
         """From canonical bytes; raises InvalidProofFile. Nothing is verified."""
         try:
-            found = cls.from_map(dag_cbor.decode(raw, max_items=MAX_FILE_ITEMS))
-        except TruncatedValue as error:
-            raise InvalidProofFile("the file is cut short, or no proof of a ledger's state") from error
-        except (MerkledagError, FieldError) as error:
+            found = cls.from_map(decode_map(raw))
+        except FieldError as error:
             raise InvalidProofFile(f"this is no proof of a ledger's state: {error}") from error
         if found.kind != KIND:
             raise InvalidProofFile(f"a proof of kind {found.kind!r}: use the release that made it")
@@ -104,13 +102,26 @@ class ProofFile(Wire):
         if not state_tree.verify(self.proof, self.block.app_hash):
             raise InvalidProofFile("the proof does not lead to the app hash")
 
-    def record(self) -> Wire | None:
-        """The value as the record that the key says it is; None where it is absent, or of no such key."""
-        value = self.proof.value
-        kind = next((cls for prefix, cls in _RECORDS.items() if self.proof.key.startswith(prefix)), None)
-        if value is None or kind is None:
-            return None
-        try:
-            return kind.from_map(dag_cbor.decode(value, max_items=limits.MAX_RECORD_ITEMS))
-        except (MerkledagError, FieldError) as error:
-            raise InvalidProofFile(f"the value is no {kind.__name__} of this release: {error}") from error
+
+def record_of(proof: StateProof) -> Wire | None:
+    """The value as the record that the key says it is; None where it is absent, or of no such key.
+
+    Raises InvalidProofFile.
+    """
+    kind = next((cls for prefix, cls in _RECORDS.items() if proof.key.startswith(prefix)), None)
+    if proof.value is None or kind is None:
+        return None
+    try:
+        return kind.from_map(dag_cbor.decode(proof.value, max_items=limits.MAX_RECORD_ITEMS))
+    except (MerkledagError, FieldError) as error:
+        raise InvalidProofFile(f"the value is no {kind.__name__} of this release: {error}") from error
+
+
+def decode_map(raw: bytes) -> Any:
+    """The map of either form of file; raises InvalidProofFile."""
+    try:
+        return dag_cbor.decode(raw, max_items=MAX_FILE_ITEMS)
+    except TruncatedValue as error:
+        raise InvalidProofFile("the file is cut short, or no proof of a ledger's state") from error
+    except MerkledagError as error:
+        raise InvalidProofFile(f"this is no proof of a ledger's state: {error}") from error

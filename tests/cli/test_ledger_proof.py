@@ -12,7 +12,7 @@ import pytest
 from cli.compose import init_ledger, ledger_service
 from cli.home import OPERATOR_KEY, Home
 from ledger import keys
-from ledger.engine.proof_file import ProofFile
+from ledger.engine.proof_file import ProofFile, record_of
 from ledger.genesis import DEMO_PARAMS
 from ledger.state_proof import cometbft_ops
 from merkledag.peer import peer_text
@@ -82,7 +82,7 @@ def test_whatever_is_changed_does_not_hold(
 ) -> None:
     raw = holdfast("ledger", "prove", "account", receiver, "--ledger", url).stdout
     good, signer = ProofFile.decode(raw), operator.signer(OPERATOR_KEY)
-    record = good.record()
+    record = record_of(good.proof)
     assert record is not None
     lies = [
         replace(good, proof=replace(good.proof, value=None)),

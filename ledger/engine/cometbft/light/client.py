@@ -91,6 +91,17 @@ class LightClient:
         shown = await self._shown(height, source)
         return (await self._trust(shown, source, witnesses)).header
 
+    def kept(self, height: int) -> LightBlock | None:
+        """The trusted block of a height, if it is still kept."""
+        return self._kept.get(height)
+
+    def trace(self, height: int) -> list[LightBlock]:
+        """The trusted blocks by which the one at a height is trusted, itself the last; it has been asked for.
+
+        The first is where this client began, or the oldest that it still keeps.
+        """
+        return [self._kept[each] for each in sorted(self._kept) if each <= height]
+
     # -- inside --------------------------------------------------------------------------------------------
 
     def _nearest(self, height: int) -> LightBlock | None:

@@ -1,0 +1,90 @@
+"""Headers that validators signed, as people tell them: HEIGHT:HASH; and proofs held against them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cli.output import invalid, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cli.home import Home
+    from ledger.engine.chain_check import TrustPin
+    from ledger.engine.cometbft.light.block import LightBlock
+
+
+def parse_trust(words: str) -> TrustPin:
+    """The header that HEIGHT:HASH names (64 hexadecimal digits); raises ValueError."""
+    from ledger.engine.chain_check import TrustPin
+    from ledger.engine.cometbft import config
+
+    height, digits = config.parse_trust(words)
+    return TrustPin(height, bytes.fromhex(digits))
+
+
+def trust_argument(words: str) -> TrustPin:
+    """The same; exit 2 for anything else."""
+    try:
+        return parse_trust(words)
+    except ValueError as error:
+        raise usage(str(error)) from error
+
+
+def trust_text(height: int, hash_: bytes) -> str:
+    """As people tell each other a header."""
+    return f"{height}:{hash_.hex()}"
+
+
+def check_trust(home: Home, blocks: list[LightBlock], flag: str, *, is_asked: bool) -> str | None:
+    """Exit 4 unless the last of a file's light blocks is of the chain that is trusted; how, if at all.
+
+    Trusted are --trust and what this home has pinned. A header that is not later than those can only be held
+    against a ledger, which the caller does where it `is_asked`.
+    """
+    from cli.ledger_pin import pin_of
+    from ledger.engine.cometbft.light.block import LightBlock
+    from ledger.engine.cometbft.light.errors import InvalidLightBlock, TrustLost
+    from ledger.engine.cometbft.light.proof_file import has_header, require_from
+    from ledger.engine.cometbft.light.verify import Rules
+
+    pin = pin_of(home)
+    trust = trust_argument(flag) if flag else pin.trust
+    if trust is None:
+        return None
+    if not flag and pin.chain not in (None, blocks[-1].header.chain):
+        raise invalid(f"the header is of chain {blocks[-1].header.chain}, not of {pin.chain}")
+    at = has_header(blocks, trust.height, trust.hash)
+    try:
+        if at is not None:
+            require_from(blocks[at], blocks[at:], time.time_ns(), Rules())
+        elif trust.stored:
+            require_from(LightBlock.decode(trust.stored), blocks, time.time_ns(), Rules())
+        else:
+            raise InvalidLightBlock(f"the file does not have the header {trust_text(*trust[:2])}")
+    except (InvalidLightBlock, TrustLost) as error:
+        if is_asked:
+            return None
+        raise invalid(f"the proof does not follow from the header that is trusted: {error}") from error
+    return "trust"
+
+
+async def shown_header(urls: Sequence[str], chain: str) -> TrustPin:
+    """The newest header that all of these servers have; exit 4 where they do not show the same one."""
+    from ledger.engine.chain_check import TrustPin
+    from ledger.engine.client import LedgerClient
+
+    newest = []
+    for url in urls:
+        async with LedgerClient(url, expect_chain=chain) as client:
+            newest.append(await client.light_block())
+    height = min(each.height for each in newest)
+    hashes: dict[bytes, str] = {}
+    for url in urls:
+        async with LedgerClient(url, expect_chain=chain) as client:
+            hashes.setdefault((await client.light_block(height)).header.hash(), url)
+    if len(hashes) > 1:
+        told = ", ".join(f"{url} shows {trust_text(height, each)}" for each, url in hashes.items())
+        raise invalid(f"these servers do not show the same header: {told}")
+    return TrustPin(height, next(iter(hashes)))

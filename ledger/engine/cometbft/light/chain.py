@@ -1,0 +1,231 @@
+"""Whether a server runs the pinned chain, by headers that its validators signed: `ChainCheck`'s second form.
+
+All servers of one ledger share what is trusted (`LightTrust`), and each is a witness against the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+
+from ledger import keys, state_tree
+from ledger.engine.answers import field, typed
+from ledger.engine.blocks import Block
+from ledger.engine.chain_check import ChainCheck, TrustPin
+from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.canonical import SECOND_NS
+from ledger.engine.cometbft.light.client import LightClient, Source
+from ledger.engine.cometbft.light.header import HASH_BYTES, Header, data_hash
+from ledger.engine.cometbft.light.proof_file import LightProofFile
+from ledger.engine.cometbft.light.verify import Rules, verify_alone
+from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.transport import Transport
+from merkledag.cid import CID
+
+# The header after a block comes with the next block: within seconds, or the chain stands still.
+SETTLE_S = 0.1
+SETTLE_STEPS = 9  # doubled each time: 51 s in all
+
+
+class ServerSource:
+    """The light blocks that a Holdfast server shows."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+
+    @property
+    def url(self) -> str:
+        """The server's."""
+        return self._http.url
+
+    async def light_block(self, height: int | None) -> LightBlock:
+        """See `Source`."""
+        answer = await self._http.get(f"/v1/light/{'latest' if height is None else height}")
+        raw = field(answer, "light_block")
+        if type(raw) is not bytes:
+            raise LedgerProtocolError(f"{self.url} gave no light block; is this a ledger's URL?")
+        return LightBlock.decode(raw)
+
+
+class LightTrust:
+    """What one client trusts of a chain: a pin from people, and the header that it led to (`stored`).
+
+    `genesis` is the SHA-256 of the genesis once a proof has shown it.
+    """
+
+    def __init__(
+        self,
+        pin: TrustPin,
+        chain: str,
+        rules: Rules | None = None,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.pin = pin
+        self.chain = chain
+        self.sources: list[Source] = []
+        self.genesis = pin.genesis
+        self.sleep = sleep
+        self._rules = rules
+        self._now_ns = now_ns
+        self._light: LightClient | None = None
+        self._starting = asyncio.Lock()
+        if pin.stored:
+            stored = LightBlock.decode(pin.stored)
+            stored.check(chain)
+            if stored.height >= pin.height:
+                self._light = LightClient(stored, rules, now_ns)
+
+    @property
+    def newest(self) -> LightBlock | None:
+        """The newest trusted light block; None before any server was asked."""
+        return None if self._light is None else self._light.newest
+
+    @property
+    def moved(self) -> TrustPin:
+        """The pin with what it has led to by now."""
+        stored = self.pin.stored if self.newest is None else self.newest.encode()
+        return self.pin._replace(stored=stored, genesis=self.genesis)
+
+    async def light(self, source: Source) -> LightClient:
+        """The light client, begun at the pinned header if at no later one."""
+        async with self._starting:
+            if self._light is None:
+                self._light = LightClient(await self._pinned(source), self._rules, self._now_ns)
+            return self._light
+
+    async def _pinned(self, source: Source) -> LightBlock:
+        try:
+            found = await source.light_block(self.pin.height)
+        except LedgerNotFound as error:
+            raise LedgerNotFound(
+                f"{source.url} does not have header {self.pin.height}, which is pinned ({error}): name "
+                "another URL, or pin a newer header: holdfast ledger join URL --trust HEIGHT:HASH --replace"
+            ) from error
+        if found.header.hash() != self.pin.hash or found.height != self.pin.height:
+            raise ChainMismatch(
+                f"{source.url} has another header {self.pin.height} ({found.header.hash().hex()}) than the "
+                f"one that is pinned, {self.pin.hash.hex()}"
+            )
+        verify_alone(found, self.chain)
+        return found
+
+
+class LightChain(ChainCheck):
+    """One server of such a chain."""
+
+    def __init__(self, http: Transport, trust: LightTrust) -> None:
+        super().__init__(http, trust.chain, None, None)
+        self._trust = trust
+        self._source = ServerSource(http)
+        trust.sources.append(self._source)
+
+    async def require(self, *, again: bool = False) -> None:
+        """See `ChainCheck`; every header that the server adds must follow from trusted ones."""
+        async with self._checking:
+            if self._checked and not again:
+                return
+            light = await self._trust.light(self._source)
+            before = light.newest.height
+            last = await light.follow(self._source, self._trust.sources)
+            if last.height < before:
+                raise LedgerUnreachable(
+                    f"{self._http.url} shows header {last.height} as its last, but there is a header "
+                    f"{before}: it is behind, or hides blocks"
+                )
+            self._genesis = None
+            await self._require_genesis()
+            self._checked = True
+
+    def require_height(self, height: int) -> None:
+        """See `ChainCheck`: blocks up to the newest trusted header's are there."""
+        newest = self._trust.newest
+        if newest is not None and newest.height < height:
+            raise LedgerUnreachable(f"{self._http.url} told of block {height}, but shows no header of it")
+
+    async def block(self, height: int | None) -> Block:
+        """The block at a height, or the last whose app hash is signed: as two signed headers have it.
+
+        They vouch for chain, height, block time, transactions and app hash. Ledger time and beacon are in the
+        state (`chain`), and so is whose account the proposer's address is.
+        """
+        if height is None:
+            light = await self._trust.light(self._source)
+            height = max(1, (await light.follow(self._source, self._trust.sources)).height - 1)
+        block = await self._included(height)
+        after = await self.app_hash_header(height)
+        if block.app_hash != after.app_hash:
+            raise self._other(block, "the app hash")
+        return block
+
+    async def has_transaction(self, height: int, cid: CID) -> bool:
+        """See `ChainCheck`; one header is enough for it."""
+        return cid in (await self._included(height)).txs
+
+    async def app_hash_header(self, height: int) -> Header:
+        """The header that has the app hash after a block: that of the next height, waited for."""
+        for step in range(SETTLE_STEPS):
+            try:
+                return await self._header(height + 1)
+            except LedgerNotFound:
+                await self._trust.sleep(SETTLE_S * 2**step)
+        raise LedgerUnreachable(
+            f"{self._http.url} has block {height}, but no header after it that would vouch for its state: "
+            "does the chain stand still?"
+        )
+
+    async def light_block(self, height: int | None) -> LightBlock:
+        """See `ChainCheck`; this one is held against all others, and trusted."""
+        light = await self._trust.light(self._source)
+        if height is None:
+            return await light.follow(self._source, self._trust.sources)
+        await self._header(height)
+        return light.kept(height) or await self._source.light_block(height)
+
+    async def prove(self, key: bytes) -> LightProofFile:
+        """See `ChainCheck`: with the light blocks from the first trusted one to that of the app hash."""
+        height, proof = await self._shown_proof(key)
+        after = await self.app_hash_header(height)
+        if not state_tree.verify(proof, after.app_hash):
+            raise ChainMismatch(f"{self._http.url} gave a proof that does not lead to the signed app hash")
+        light = await self._trust.light(self._source)
+        return LightProofFile.of(tuple(each.encode() for each in light.trace(height + 1)), proof)
+
+    async def _header(self, height: int) -> Header:
+        light = await self._trust.light(self._source)
+        return await light.header(height, self._source, self._trust.sources)
+
+    async def _included(self, height: int) -> Block:
+        """A block whose time and transactions are those of its header."""
+        answer = await self._http.get(f"/v1/block/{height}")
+        block = typed(Block, field(answer, "block"))
+        if block.height != height:
+            raise LedgerProtocolError(f"{self._http.url} gave block {block.height} for block {height}")
+        header = await self._header(height)
+        if (block.chain, block.block_time_s) != (header.chain, header.time_ns // SECOND_NS):
+            raise self._other(block, "the time or the chain")
+        if data_hash([cid.multihash[-HASH_BYTES:] for cid in block.txs]) != header.data_hash:
+            raise self._other(block, "the transactions")
+        return block
+
+    async def _require_genesis(self) -> None:
+        """A genesis is public: the state, which signed headers vouch for, must have this very one."""
+        raw = (await self.genesis()).encode()
+        if sha256(raw).digest() == self._trust.genesis:
+            return
+        try:
+            height, proof = await self._shown_proof(keys.GENESIS)
+        except LedgerNotFound:
+            return  # before the first block there is no state that a header could vouch for
+        after = await self.app_hash_header(height)
+        if proof.value != raw or not state_tree.verify(proof, after.app_hash):
+            raise ChainMismatch(f"{self._http.url} shows a genesis that is not the chain's")
+        self._trust.genesis = sha256(raw).digest()
+
+    def _other(self, block: Block, what: str) -> ChainMismatch:
+        return ChainMismatch(
+            f"block {block.height} from {self._http.url} has not {what} of the header that validators signed"
+        )
