@@ -63,6 +63,7 @@ async def _snapshot(request: web.Request) -> web.StreamResponse:
     if height not in heights:
         there = ", ".join(map(str, heights)) or "none"
         raise web.HTTPNotFound(text=f"no snapshot of block {text}; there are: {there}")
+    snapshots.note_read(height)
     return await _hand_out(request, snapshots.path(height))
 
 

@@ -28,6 +28,7 @@ from ledger.ingest import Filling
 from ledger.snapshot import SnapshotManifest
 
 FOLDER = "restored.tmp"
+LEAST_ROOM = 2  # a state's tree and lists take as much again as it does
 
 
 def clear(folder: Path) -> None:
@@ -55,6 +56,12 @@ class Restoration:
             self._tables = {name: self._environment.open_db(name) for name in TABLES}
         self._reading = Reading(self._environment)
         self._filling = Filling(LmdbStore(self._reading, self._tables), self._write)
+
+    @staticmethod
+    def lacks_room(folder: Path, manifest: SnapshotManifest) -> bool:
+        """Whether the disk is too small for what a manifest announces, at the very least."""
+        size_bytes = (len(manifest.chunks) - 1) * snapshot.CHUNK_BYTES
+        return shutil.disk_usage(folder).free < LEAST_ROOM * size_bytes
 
     @property
     def following(self) -> int:

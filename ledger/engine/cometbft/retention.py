@@ -8,11 +8,13 @@ Source: spec/abci of CometBFT (pruning), store/store.go, rpc/core/env.go.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from ledger.engine.blocks import Block
 from ledger.engine.cometbft import chain_params
 from ledger.engine.cometbft.light.verify import Rules
+from ledger.engine.errors import StoreError
 from ledger.engine.pruning import Keep
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
@@ -22,6 +24,8 @@ from ledger.engine.storage import LedgerStorage
 LAGGING_BLOCKS = 1_000
 TRUSTING_S = Rules().trusting_period_s
 MAX_STEP_BLOCKS = 256
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Retention:
         )
         self._height = 0
         self._time_s: int | None = None
+        self._failed = False
 
     @property
     def height(self) -> int:
@@ -60,9 +65,18 @@ class Retention:
         return self._height
 
     def step(self, tip: int, now_s: int) -> int:
-        """`height` after the block `tip` of the time `now_s`. Raises StoreError."""
-        if self._keep_s is None or not self._snapshots.every_blocks:
-            return 0
+        """`height` after the block `tip` of the time `now_s`."""
+        if self._keep_s is None or not self._snapshots.every_blocks or self._failed:
+            return self._height
+        try:
+            self._step(tip, now_s - self._keep_s)
+        except (StoreError, ValueError) as error:
+            # New blocks are worth more than the room that old ones take.
+            self._failed = True
+            _log.error("CometBFT lets go of no more blocks: %s", error)
+        return self._height
+
+    def _step(self, tip: int, since_s: int) -> None:
         # Evidence is void when it is too old both in blocks and in time.
         needs = self._needs
         bound = min(
@@ -70,13 +84,11 @@ class Retention:
             tip - needs.lagging_blocks,
             tip - needs.evidence_blocks,
         )
-        since_s = now_s - self._keep_s
         if not self._height and bound > 0:
             self._move(self._search(bound, since_s))
         last = min(bound, self._height + MAX_STEP_BLOCKS)
         while 0 < self._height < last and self._is_old(since_s):
             self._move(self._height + 1)
-        return self._height
 
     def _search(self, bound: int, since_s: int) -> int:
         """The lowest block up to `bound` that is not old; block times only grow."""

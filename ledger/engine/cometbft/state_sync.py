@@ -117,6 +117,9 @@ class StateSync:
             return _refused(offered, "it is announced as another one than its manifest says")
         if manifest.app_hash != app_hash:
             return _refused(offered, "it is of another state than the validators signed")
+        if Restoration.lacks_room(self._storage.folder, manifest):
+            _log.error("no room on the disk for the state of block %d", manifest.height)
+            return Offered.REJECT, None
         return Offered.ACCEPT, manifest
 
     async def apply_snapshot_chunk(self, request: Any) -> Any:

@@ -146,6 +146,24 @@ def test_a_long_backlog_goes_in_steps(chain: Chain, monkeypatch: pytest.MonkeyPa
     chain.storage.close()
 
 
+def test_damage_keeps_what_there_is_and_stops_no_block(
+    chain: Chain, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = Retention(chain.storage, chain.snapshots, Keep(blocks_s=1), NEEDS)
+    for time in range(1_000, 1_060):
+        chain.block(time)
+    chain.snapshot(60)
+    kept = says.step(60, 1_059)
+    assert kept > 1
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerStorage, "block", lambda _self, _height: b"no block")
+        stays = says.step(60, 2_000)
+    assert stays <= kept + 1  # as far as it had read already
+    assert "lets go of no more" in caplog.text
+    assert says.step(60, 2_000) == stays
+    chain.storage.close()
+
+
 def test_a_node_that_began_with_a_snapshot_keeps_what_it_has(tmp_path: Path) -> None:
     storage = LedgerStorage(tmp_path)
     storage.open()

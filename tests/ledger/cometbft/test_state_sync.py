@@ -204,7 +204,7 @@ async def test_the_same_block_has_the_same_snapshot_everywhere(
 
 
 async def test_offers_of_anything_else_are_refused_before_anything_is_fetched(
-    fresh: Node, server: Node, world: World
+    fresh: Node, server: Node, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [good] = await server.offers()
     manifest = SnapshotManifest.decode(good.metadata)
@@ -238,6 +238,10 @@ async def test_offers_of_anything_else_are_refused_before_anything_is_fetched(
     ):
         assert await fresh.offer(wrong, trusted) == Offered.REJECT_SENDER
     assert await fresh.offer(good, bytes(32)) == Offered.REJECT_SENDER
+    endless = replace(manifest, chunks=manifest.chunks * (1 << 12))
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "CHUNK_BYTES", 1 << 40)
+        assert await fresh.offer(of(endless, chunks=len(endless.chunks)), trusted) == Offered.REJECT
     assert not (fresh.storage.folder / FOLDER).exists()
     assert (await fresh.apply(0, b"")).result == Applied.REJECT_SNAPSHOT
     assert is_untouched(fresh)

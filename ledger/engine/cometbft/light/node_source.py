@@ -33,7 +33,7 @@ class NodeSource:
         except (HeightAhead, BadHeight) as error:
             raise LedgerNotFound(f"there is no header {height} yet") from error
         except HeightPruned as error:
-            raise PrunedHistory(f"header {height} is not kept here: ask a server that keeps more") from error
+            raise PrunedHistory(f"header {height} is not kept here") from error
         except (CometRpcError, InvalidLightBlock) as error:
             raise EngineUnavailable(f"cometbft gave no header: {error}") from error
         raw = block.encode()
