@@ -147,7 +147,7 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
                 is_kept_for = self.is_proof(raw)
                 if not room.has_for(raw, is_kept_for):
                     continue
-                room.tries -= 1
+                room.count_try(is_kept_for)
                 result = self._run_tx(ctx, raw)
                 if result.ok:
                     chosen.append(raw)

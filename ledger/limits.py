@@ -52,7 +52,7 @@ MAX_DRAW_SEATS = 256
 # Pending transactions.
 MAX_PENDING_PER_ACCOUNT = 64
 MAX_PENDING = 20_000
-MAX_PENDING_OTHER_BYTES = MAX_BLOCK_BYTES // 2  # of those that are no proofs: what a block has room for
+MAX_PENDING_OTHER_BYTES = MAX_BLOCK_BYTES // 4  # of those that are no proofs: half of a block of CometBFT's
 TRY_AFTER_BLOCKS = 8  # that a transaction has waited for; then it may be one that can only fail
 MAX_TRIED_PER_BLOCK = 256
 MAX_REMEMBERED_TXS = 20_000

@@ -151,7 +151,7 @@ class Pending:
     the proofs for one window or spot challenge one waits at a time: each costs a verification, and one that
     fails costs its sender nothing. Whose proofs were invalid several times in a row waits for some blocks, so
     that few accounts do not take the time that a block has for verifying others'. Of other transactions as
-    many bytes wait as a block has for them, so that what comes behind all of them still comes into the block.
+    many bytes wait as a block has for them, so that proofs behind all of them still come into that block.
     """
 
     def __init__(self) -> None:

@@ -10,33 +10,46 @@ from ledger import limits
 
 @dataclass(slots=True)
 class Room:
-    """What is left in a proposal; `tries` is how many candidates may still be run."""
+    """What is left in a proposal, in all and for others; `tries` is how many candidates may still be run."""
 
     size_bytes: int
     places: int
+    proof_tries: int
     other_bytes: int
     other_places: int
-    tries: int
+    other_tries: int
 
     @classmethod
     def for_candidates(
         cls, candidates: Iterable[bytes], is_proof: Callable[[bytes], bool], max_bytes: int, max_txs: int
     ) -> Room:
-        """Others may have half, and of the other half what these proofs leave; more than fail is tried."""
+        """Others may have half, and of the other half what these proofs leave. Twice as many are tried."""
         size_bytes, places = min(max_bytes, limits.MAX_BLOCK_BYTES), min(max_txs, limits.MAX_BLOCK_TXS - 1)
         proofs = [len(raw) for raw in candidates if is_proof(raw)]
+        other_places = min(places - min(places // 2, len(proofs)), limits.MAX_BLOCK_TXS // 2)
         return cls(
             size_bytes,
             places,
+            proof_tries=2 * places,
             other_bytes=min(size_bytes - min(size_bytes // 2, sum(proofs)), limits.MAX_BLOCK_BYTES // 2),
-            other_places=min(places - min(places // 2, len(proofs)), limits.MAX_BLOCK_TXS // 2),
-            tries=2 * places,
+            other_places=other_places,
+            other_tries=2 * other_places,
         )
 
     def has_for(self, raw: bytes, is_proof: bool) -> bool:
         """Whether a candidate fits, and may be run."""
-        fits = len(raw) <= self.size_bytes and self.places > 0 and self.tries > 0
-        return fits and (is_proof or (len(raw) <= self.other_bytes and self.other_places > 0))
+        if len(raw) > self.size_bytes or self.places <= 0:
+            return False
+        if is_proof:
+            return self.proof_tries > 0
+        return len(raw) <= self.other_bytes and self.other_places > 0 and self.other_tries > 0
+
+    def count_try(self, is_proof: bool) -> None:
+        """A candidate is run."""
+        if is_proof:
+            self.proof_tries -= 1
+        else:
+            self.other_tries -= 1
 
     def take(self, raw: bytes, is_proof: bool) -> None:
         """A candidate is in the block."""

@@ -258,3 +258,11 @@ def test_a_mempool_of_what_fails_takes_bounded_time(monkeypatch: pytest.MonkeyPa
     assert world.propose(poor, max_txs=10) == []
     assert runs == poor[:20]
     assert list(world.app.dropped) == poor[:20]
+
+
+def test_32_no_flood_of_what_fails_keeps_a_proof_out(world: World) -> None:
+    _, dataset = world.active("client", "node", periods=4, blocks=10)
+    world.open_window(dataset)
+    proof = world.tx("node", world.proof(dataset))
+    poor = [world.tx("client", Transfer(key("bob"), 10**9 * HOLD + n)) for n in range(40)]
+    assert world.propose([*poor, proof], max_txs=2) == [proof]
