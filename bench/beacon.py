@@ -1,10 +1,11 @@
-"""The beacon: what proposers gain by withholding, and what its signatures cost.
+"""The beacon: what proposers gain by withholding and by choosing times, and what its signatures cost.
 
     python -m bench.beacon [--windows N] [--seed N] [--no-speed]
 
-Prints one JSON document on stdout and tables on stderr; docs/proofs.md, "Beacon", explains both. The model is
-`bench.beacon_model`; the same seed gives the same figures. Speeds are medians of CPU time; of two ways that
-are compared, each takes its turn in every round.
+Prints one JSON document on stdout and tables on stderr; docs/proofs.md, "Beacon", and docs/beacon.md explain
+both. The models are `bench.beacon_model` and, of CometBFT's rounds and block times, `bench.beacon_rounds`;
+the same seed gives the same figures. Speeds are medians of CPU time; of two ways that are compared, each
+takes its turn in every round.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ from bench.beacon_model import (
     play,
     share_of_values,
 )
+from bench.beacon_rounds import Rule, Shift, Timing, moved, turns
+from bench.beacon_rounds import detection as against_best_play
+from bench.beacon_threshold import dealing_bytes, works
 from ledger.application import Application, BlockInput
 from ledger.engine.archive import GivenBlock
 from ledger.engine.archive_replay import MAX_AHEAD_BLOCKS, Replay
@@ -58,6 +63,45 @@ EVENTS = {
     "a shard": (share_of_values(STAKE), STAKE, 1),
 }
 RULES = {"timely": TIMELY, "late": LATE, "lagged": LAGGED}
+# In ticks of 50 ms, and of 100 ms: a block's interval, a failed round, the slowest proposal that is in time.
+NETWORKS = {
+    "no time": Timing(5, 0),
+    "rounds": Timing(5, 11),
+    "lan": Timing(5, 11, slow=8),
+    "wan": Timing(15, 33, slow=25, own=Shift(1, 1), others=Shift(1, 1)),
+}
+# Honest, the coalition's, absent.
+COALITIONS = ((3, 1, 0), (2, 1, 1), (5, 2, 0), (9, 1, 0), (7, 3, 0), (24, 1, 0), (17, 8, 0))
+MOST_TOGETHER = 3  # more in a row take long, and leave nothing to be found
+GROUPS = (4, 25, 100)
+
+
+def rounds() -> list[dict[str, Any]]:
+    """How often a loss is found against coalitions that play CometBFT's rounds and times at their best."""
+    rows = []
+    for honest, coalition, absent in COALITIONS:
+        for together in (False, True)[: 1 + (coalition + absent > 1 and coalition <= MOST_TOGETHER)]:
+            order = turns(honest, coalition, absent, together=together)
+            row: dict[str, Any] = {"turns": order}
+            for (name, timing), rule in product(NETWORKS.items(), Rule):
+                row[f"{name}, {rule.value}"] = against_best_play(order, timing, LOST / LEAVES, K, rule)
+            rows.append(row)
+    return rows
+
+
+def block_times(blocks: int, seed: int) -> dict[str, Any]:
+    """How far block times can be moved, of 100 that lie between the first honest precommit and the last."""
+    return {f"{c} of {h + c}": asdict(moved(h, c, 100, blocks, seed)) for h, c in ((3, 1), (7, 3), (17, 8))}
+
+
+def threshold() -> dict[str, Any]:
+    """What threshold signatures would cost: milliseconds, and a dealing's bytes, by the number of shares."""
+    found: dict[str, Any] = {}
+    for count in GROUPS:
+        named = works(count)
+        found[f"{count} shares"] = dict(zip(named, timed(7, *named.values()), strict=True))
+        found[f"{count} shares"]["bytes of a dealing"] = dealing_bytes(count)
+    return found
 
 
 def withholding(windows: int, seed: int) -> list[dict[str, Any]]:
@@ -202,7 +246,7 @@ def show(document: dict[str, Any]) -> None:
         print("  ".join(f"{text:>18}" for text in texts), file=sys.stderr)
 
     found = document["consequences"]
-    for rows in (document["withholding"], found["coalitions"]):
+    for rows in (document["withholding"], found["coalitions"], document["rounds"]):
         line(*rows[0])
         for row in rows:
             line(*row.values())
@@ -228,10 +272,13 @@ def main() -> None:
         "seed": options.seed,
         "withholding": withholding(options.windows, options.seed),
         "consequences": consequences(),
+        "rounds": rounds(),
+        "block times": block_times(options.windows, options.seed),
     }
     if not options.no_speed:
         imports = {f"import, {name}": figure for name, figure in import_speed().items()}
         document["speed_ms"] = signature_speed() | imports
+        document["threshold_ms"] = threshold()
     show(document)
     print(json.dumps(document, indent=2))
 
