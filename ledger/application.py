@@ -18,14 +18,17 @@ from ledger import (
     rules_governance,
     rules_offers,
     rules_periods,
+    rules_powers,
     rules_settlement,
     rules_spot,
+    rules_validators,
     transactions,
     weights,
 )
 from ledger.beacon_steps import RememberingBeacons
 from ledger.block_forms import BlockInput as BlockInput
 from ledger.block_forms import BlockResult as BlockResult
+from ledger.block_forms import ValidatorUpdate as ValidatorUpdate
 from ledger.context import Context
 from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction, Refusal, UnknownRules
 from ledger.genesis import Genesis, Params
@@ -54,6 +57,8 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.FORGET: rules_settlement.forget,
         due.What.PROPOSAL: rules_governance.on_due,
         due.What.SPOT: rules_spot.on_due,
+        due.What.VALIDATOR: rules_validators.on_bls_due,
+        due.What.CONSENSUS_KEY: rules_validators.on_key_due,
     }
 )
 
@@ -251,6 +256,9 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
             beacon=value,
         )
         ctx = self._context(chain)
+        for account in block.misbehaviour:
+            with ctx.set_aside(keys.validator(account)):
+                rules_validators.punish(ctx, account)
         due.run(ctx, HANDLERS)
         rules_draw.run_draws(ctx)
         self._proofs.verify_ahead(execute.claims(ctx, block.txs[1:], self._reader))
@@ -259,6 +267,9 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
     def _finish(self, ctx: Context, block: BlockInput, results: tuple[TxResult, ...]) -> BlockResult:
         """What a block whose transactions were run changes."""
         chain = ctx.chain
+        updates: tuple[ValidatorUpdate, ...] = ()
+        with ctx.set_aside(keys.MOVING):
+            updates = rules_powers.settle(ctx)
         weights.reweigh(self._state)
         self._state.put(keys.CHAIN, chain)
         self._state.put(keys.TOTALS, ctx.totals.record())
@@ -268,7 +279,8 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         entries = tuple(journal.entries(ctx.moves))
         if self.height == 0:
             entries = (*journal.genesis_entries(self.items()), *entries)
-        result = BlockResult(block.height, chain.time, results, tuple(ctx.events), entries, tree.root, writes)
+        events = tuple(ctx.events)
+        result = BlockResult(block.height, chain.time, results, events, entries, tree.root, writes, updates)
         self._unfinished = _Unfinished(block, result, chain, tree)
         return result
 

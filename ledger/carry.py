@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 
 from ledger import due, keys
 from ledger.errors import CorruptState
 from ledger.genesis import Genesis, Origin, Params
 from ledger.genesis_state import validator_items
-from ledger.records import ChainRecord, DatasetRecord, Phase, SpotRecord, TotalsRecord
+from ledger.records import AccountRecord, ChainRecord, DatasetRecord, Phase, SpotRecord, TotalsRecord
+from ledger.records_validators import ValidatorRecord
 from ledger.store import Rows
 from merkledag.cid import CID
 
 # Each chain has validators of its own, which its genesis names.
-_OF_VALIDATORS = (keys.BLS, keys.CONSENSUS, keys.SEATED, keys.VALIDATOR)
+_OF_VALIDATORS = (keys.BLS, keys.CONSENSUS, keys.MOVING, keys.SEATED, keys.VALIDATOR)
+_DUE_OF_VALIDATORS = (due.What.VALIDATOR, due.What.CONSENSUS_KEY)
 
 
 def successor(
@@ -54,10 +57,27 @@ def carried_items(genesis: Genesis, rows: Rows) -> Iterator[tuple[bytes, bytes]]
     yield keys.GENESIS, genesis.encode()
     yield keys.CHAIN, replace(chain, height=0).encode()
     yield from validator_items(genesis)
+    backs = _deposits_back(rows)
     for key in rows.scan(b""):
         if key in (keys.GENESIS, keys.CHAIN) or key.startswith(_OF_VALIDATORS):
             continue
-        yield _carried(rows, key, _need(rows, key))
+        if key.startswith(keys.DUE) and due.what_of(key) in _DUE_OF_VALIDATORS:
+            continue
+        yield _carried(rows, key, backs.get(key) or _need(rows, key))
+
+
+def _deposits_back(rows: Rows) -> dict[bytes, bytes]:
+    """The accounts and totals once each deposit of a validator's record is its account's again."""
+    found: dict[bytes, bytes] = {}
+    totals = TotalsRecord.decode(_need(rows, keys.TOTALS))
+    for key in takewhile(lambda key: key.startswith(keys.VALIDATOR), rows.scan(keys.VALIDATOR)):
+        deposit = ValidatorRecord.decode(_need(rows, key)).deposit
+        if deposit:
+            of = keys.account(key[len(keys.VALIDATOR) :])
+            account = AccountRecord.decode(_need(rows, of))
+            found[of] = replace(account, balance=account.balance + deposit).encode()
+            totals = replace(totals, balances=totals.balances + deposit, escrow=totals.escrow - deposit)
+    return {**found, keys.TOTALS: totals.encode()}
 
 
 def _carried(rows: Rows, key: bytes, value: bytes) -> tuple[bytes, bytes]:

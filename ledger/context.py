@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ledger import keys, limits, money, stakes
+from ledger import keys, limits, money, seats, stakes
 from ledger.errors import MISTAKES, Refusal
 from ledger.events import Attribute, Event
 from ledger.genesis import Params
@@ -32,8 +32,8 @@ class Context:
 
     `budget` is what due work of the kind that is being done may still do in this block. `params` are those in
     force (version `params_version`) for all of the block: what governance changes in it holds from the next
-    block on, and shows in `chain` alone. `kzg_points` stand for time that verifying has taken, so they stay
-    counted where a transaction fails.
+    block on, and shows in `chain` alone. `kzg_points` and `validators_registered` stand for time that
+    verifying has taken, so they stay counted where a transaction fails.
     """
 
     state: State
@@ -48,6 +48,7 @@ class Context:
     events: list[Event] = field(default_factory=list)
     spots_opened: int = 0
     kzg_points: int = 0
+    validators_registered: int = 0
     moves: list[Move] = field(default_factory=list)
     tx_id: CID | None = None
 
@@ -97,7 +98,9 @@ class Context:
         """
         for purse, by in ((source, -amount), (target, amount)) if amount and source != target else ():
             if purse.place is money.Place.STAKE:
-                stakes.note(self.state, purse.key[len(keys.PROVIDER) :], by, self.chain.proposals)
+                account = purse.key[len(keys.PROVIDER) :]
+                stakes.note(self.state, account, by, self.chain.proposals)
+                seats.touch(self.state, account)
         money.move(self.state, self.totals, source, target, amount)
         if amount and source != target:
             self.moves.append(Move(source, target, amount, why, self.tx_id))

@@ -24,6 +24,8 @@ class What(IntEnum):
     FORGET = 2  # a finished deal leaves the state; subject: deal
     PROPOSAL = 3  # a vote ends, what was agreed comes into force, or it is forgotten; subject: proposal
     SPOT = 4  # the seed of a spot challenge is drawn, or its time is over; subject: deal ‖ u16 shard
+    VALIDATOR = 6  # a validator's next BLS key begins to count; subject: its account
+    CONSENSUS_KEY = 7  # a consensus key that was rotated away names nobody any more; subject: its address
 
 
 Handler = Callable[[Context, bytes], None]

@@ -36,6 +36,12 @@ Kinds and attributes (accounts as k51… text, deals as CID text, datasets and s
     proposal_closed      proposal, status            (passed, rejected, no_quorum; at last active, void)
     params_changed       proposal, version           (in force from the next block on)
     rules_changed        proposal, rules             (in force from the next block on)
+    validator_registered  validator, consensus_key, bls_key, counts_from   (from this ledger time)
+    beacon_key_counts    validator, bls_key          (signs its beacons from the next block on)
+    consensus_key_changed  validator, consensus_key
+    validator_granted    validator, power            (by governance; 0: it is to go)
+    validator_power      validator, power            (what the engine is told)
+    validator_jailed     validator, forfeited
     work_stuck           work, why                   (a mistake in the rules; the key of what was set aside)
 """
 
@@ -49,7 +55,7 @@ from merkledag.peer import peer_text
 
 Attribute = int | str | bytes | CID
 
-ACCOUNT_ATTRIBUTES = frozenset({"provider", "client", "from", "to", "payout"})
+ACCOUNT_ATTRIBUTES = frozenset({"provider", "client", "from", "to", "payout", "validator"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ledger import (
     rules_settlement,
     rules_spot,
     rules_transfers,
+    rules_validators,
 )
 from ledger.context import Context
 from ledger.errors import MISTAKES, Refusal
@@ -30,6 +31,7 @@ from ledger.transactions import (
     Accept,
     Answer,
     Ask,
+    Body,
     CreateDeal,
     DeclareFault,
     EndDeal,
@@ -38,6 +40,7 @@ from ledger.transactions import (
     Propose,
     Prove,
     Register,
+    RegisterValidator,
     Renew,
     Settle,
     Spot,
@@ -70,8 +73,16 @@ def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
     return TxResult(Code.OK, "", found.tx_id)
 
 
-def check_proof(ctx: Context, found: ReadTx) -> TxResult | None:
-    """Refuses a proof that nothing waits for, without looking at what it shows; None for all else."""
+def is_checked_early(body: Body) -> bool:
+    """Whether `check_early` has something to say on such a transaction."""
+    return isinstance(body, Prove | Answer | RegisterValidator)
+
+
+def check_early(ctx: Context, found: ReadTx) -> TxResult | None:
+    """Refuses what would cost a block time: a proof that nothing waits for, keys that are not the sender's.
+
+    What a proof shows is not looked at. None for all else.
+    """
     sender = found.tx.account
     try:
         match found.tx.body:
@@ -79,6 +90,8 @@ def check_proof(ctx: Context, found: ReadTx) -> TxResult | None:
                 rules_proofs.find_provable(ctx, sender, body)
             case Answer() as body:
                 rules_spot.find_answerable(ctx, sender, body)
+            case RegisterValidator() as body:
+                rules_validators.check_registration(ctx, sender, body)
     except Refusal as refusal:
         return TxResult(refusal.code, refusal.log, found.tx_id)
     return None
@@ -167,3 +180,5 @@ def _dispatch(ctx: Context, found: ReadTx) -> None:
             rules_spot.spot(ctx, sender, body)
         case Answer() as body:
             rules_spot.answer(ctx, sender, body)
+        case RegisterValidator() as body:
+            rules_validators.register(ctx, sender, body)

@@ -241,6 +241,40 @@ def mapping(max_key_chars: int, value: Spec, max_items: int) -> Spec:
     )
 
 
+def accounts_to(value: Spec, max_items: int) -> Spec:
+    """A map of at most `max_items` from accounts to numbers; its keys are k51… on the wire."""
+
+    def check(given: Any) -> dict[bytes, Any]:
+        if not isinstance(given, Mapping):
+            raise FieldError(f"{type(given).__name__} where a map belongs")
+        if len(given) > max_items:
+            raise FieldError(f"{len(given)} entries; at most {max_items}")
+        return {_account_key(key): value.check(entry) for key, entry in given.items()}
+
+    def shown(given: Any) -> dict[str, Any]:
+        return {peer_text(key): entry for key, entry in given.items()}
+
+    return Spec(
+        check,
+        to_wire=shown,
+        to_json=shown,
+        schema=lambda refer: {
+            "type": "object",
+            "propertyNames": ACCOUNT_SCHEMA,
+            "additionalProperties": value.schema(refer) if value.schema else {},
+            "maxProperties": max_items,
+        },
+    )
+
+
+def _account_key(key: Any) -> bytes:
+    """An account as a map has it: one text alone stands for each."""
+    found = _peer(key)
+    if not found or peer_text(found) != key:
+        raise FieldError("an account in another form than k51…")
+    return found
+
+
 def nested(cls: type[Wire]) -> Spec:
     """A map of another `Wire` class."""
     return Spec(

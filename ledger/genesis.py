@@ -55,6 +55,8 @@ class Params(Record):
     retention_periods: how long a finished deal or proposal stays readable.
     proposal_deposit: locked for a proposal. vote_s, timelock_s: how long a vote on it lasts, and how long
     after that what was agreed comes into force.
+    unbonding_s: how long a validator that left answers with its stake, and a key of it that it rotated away
+    names it; no shorter than the engine takes evidence. misbehaviour_percent: what evidence costs of a stake.
     """
 
     period_s: Annotated[int, uint(2, 31 * DAY_S)] = DAY_S
@@ -82,6 +84,8 @@ class Params(Record):
     proposal_deposit: Annotated[int, uint(0, 1_000_000 * HOLD)] = 10 * HOLD
     vote_s: Annotated[int, uint(1, 90 * DAY_S)] = 7 * DAY_S
     timelock_s: Annotated[int, uint(1, 90 * DAY_S)] = 2 * DAY_S
+    unbonding_s: Annotated[int, uint(1, 90 * DAY_S)] = 21 * DAY_S
+    misbehaviour_percent: Annotated[int, uint(0, 100)] = 5
 
     def check(self) -> Params:
         """Itself; raises FieldError for a value out of its bounds, or values that do not go together."""
@@ -101,6 +105,7 @@ DEMO_PARAMS = Params(
     proposal_deposit=HOLD // 100,
     vote_s=20,
     timelock_s=10,
+    unbonding_s=60,
 )
 
 

@@ -13,6 +13,7 @@
     genesis                                  Genesis
     give/ dataset, u32 slot                  empty: the slot's piece leaves after the next proven period
     join/ dataset, u64 number                SlotRecord: a piece that waits to join the dataset
+    moving/ account                          empty: the end of the block looks at the validator's power
     node/ dataset, u8 tree, u8 level, u32 i  u64 sum ‖ hash: a node of a slot tree (tree 0 data, 1 metadata)
     open/ u32 number                         the CID of the proposal that this is, while it may be voted on
     params/ u32 version                      Params: the parameters of deals made under this version
@@ -26,7 +27,7 @@
     slot/ dataset, u32 slot                  SlotRecord
     spot/ deal, u16 shard                    SpotRecord
     stake/ account, u32 number               u64: the least stake since proposal `number` (see `stakes`)
-    stuck/ key                               empty: the work of a due/ or draw/ key that could not be done
+    stuck/ key                               empty: the work of a key, such as due/ and draw/, that failed
     totals                                   TotalsRecord
     validator/ account                       ValidatorRecord
     vote/ proposal, account                  VoteRecord
@@ -52,6 +53,7 @@ END = b"end/"
 FREE = b"free/"
 GIVE = b"give/"
 JOIN = b"join/"
+MOVING = b"moving/"
 NODE = b"node/"
 OPEN = b"open/"
 PARAMS = b"params/"
@@ -112,6 +114,11 @@ def validator(account: bytes) -> bytes:
 def seated(account: bytes) -> bytes:
     """The key that marks whoever has power, or will have."""
     return SEATED + account
+
+
+def moving(account: bytes) -> bytes:
+    """The key that has a validator's power looked at."""
+    return MOVING + account
 
 
 def address(consensus_key: bytes) -> bytes:

@@ -30,6 +30,9 @@ MAX_RULES = 1_000_000
 MAX_OPEN_PROPOSALS = 64  # one an account
 MAX_VALIDATORS = 100
 MAX_POWER = 1 << 40  # of one; CometBFT counts up to 2⁶⁰ in all
+MAX_CONSENSUS_KEYS = 4  # that name one account: the present one, the next, and those rotated away lately
+KEY_LEAVES_BLOCKS = 3  # after these no engine names a key as proposer that it was told to drop
+MAX_REGISTRATIONS_PER_BLOCK = 16  # of validators: each has two signatures verified
 
 MAX_DATASET_DEPTH = 20
 MAX_DATASET_PIECES = 1 << MAX_DATASET_DEPTH

@@ -20,6 +20,7 @@ from ledger.records import (
     TotalsRecord,
 )
 from ledger.records_governance import ProposalRecord
+from ledger.records_validators import ValidatorRecord
 from ledger.result import Code
 from ledger.state import State
 from merkledag.cid import CID
@@ -38,6 +39,7 @@ class Place(Enum):
     BOUNTY = ("escrow", ShardRecord, "bounty")
     SPOT_FEE = ("escrow", SpotRecord, "fee")
     PROPOSAL_DEPOSIT = ("escrow", ProposalRecord, "deposit")
+    VALIDATOR_DEPOSIT = ("escrow", ValidatorRecord, "deposit")
     BURNED = ("burned", None, "")
 
 
@@ -99,6 +101,11 @@ def spot_fee(deal: CID, shard: int) -> Purse:
 def proposal_deposit(proposal: CID) -> Purse:
     """The deposit of a proposal."""
     return Purse(Place.PROPOSAL_DEPOSIT, keys.proposal(proposal))
+
+
+def validator_deposit(account: bytes) -> Purse:
+    """The deposit of what a validator registered."""
+    return Purse(Place.VALIDATOR_DEPOSIT, keys.validator(account))
 
 
 @dataclass(slots=True)
@@ -168,6 +175,7 @@ def audit(items: Iterable[tuple[bytes, bytes]]) -> TotalsRecord:
         (keys.SHARD, ShardRecord),
         (keys.PROPOSAL, ProposalRecord),
         (keys.SPOT, SpotRecord),
+        (keys.VALIDATOR, ValidatorRecord),
     ]
     for key, raw in items:
         if key == keys.TOTALS:

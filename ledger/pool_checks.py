@@ -38,8 +38,8 @@ class PoolChecks(Queries):
             return found
         refused = check_envelope(found, self.params, self.time)
         refused = refused or self._pending.check(found, self.account(found.tx.account), self.height)
-        if refused is None and is_proof(found.tx.body):
-            refused = execute.check_proof(self._committed_context(), found)
+        if refused is None and execute.is_checked_early(found.tx.body):
+            refused = execute.check_early(self._committed_context(), found)
         if refused is None:
             self._pending.add(found, self.height)
         return refused or TxResult(Code.OK, "", found.tx_id)
@@ -57,7 +57,7 @@ class PoolChecks(Queries):
         refused = self._dropped.pop(raw, None) or check_envelope(found, self.params, self.time)
         refused = refused or self._pending.recheck(found, self.account(found.tx.account), self.height)
         if refused is None:
-            refused = execute.check_proof(self._committed_context(), found) or self._try(found, raw)
+            refused = execute.check_early(self._committed_context(), found) or self._try(found, raw)
         if refused is not None:
             self._pending.forget(found)
         return refused or TxResult(Code.OK, "pending", found.tx_id)

@@ -63,7 +63,7 @@ class ProviderRecord(Record):
     Its history: when it registered, periods proven and faults over all its datasets, shards taken from it,
     and `served`, the shard-periods that it was paid for. `stake_mark` is the last proposal that a stake of it
     was noted for, `proposed` the number of the last one that it made itself (0: none). Up to ledger time
-    `bound_until` it withdraws nothing, for it takes part in a vote.
+    `bound_until` it withdraws nothing, for it takes part in a vote, or was a validator until lately.
     """
 
     account: Account

@@ -10,7 +10,7 @@ from typing import Annotated
 from ledger import limits
 from ledger.fields import Account, Flag, Uint, choice, text
 from ledger.records import Record
-from ledger.transactions import CHANGES
+from ledger.transactions import CHANGES, POWERS
 
 
 class ProposalStatus(Enum):
@@ -28,7 +28,8 @@ class ProposalStatus(Enum):
 class ProposalRecord(Record):
     """A proposal, the `number`-th of the chain.
 
-    `changes` are new values of parameters by name, `rules` the version of the rules to go over to (0: none).
+    `changes` are new values of parameters by name, `rules` the version of the rules to go over to (0: none),
+    `validators` the power that each of them is granted (0: it goes).
     The vote ends at `closes_at`, what it agreed on comes into force at `activates_at`. `total` is all stake
     when the vote began, or if that was less, as it ended; `yes` and `no` that of those who voted.
     """
@@ -37,6 +38,7 @@ class ProposalRecord(Record):
     number: Uint
     changes: Annotated[Mapping[str, int], CHANGES]
     rules: Uint
+    validators: Annotated[Mapping[bytes, int], POWERS]
     note: Annotated[str, text(limits.MAX_NOTE_CHARS)]
     deposit: Uint
     opened_at: Uint

@@ -40,8 +40,9 @@ class ValidatorRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class ConsensusKeyRecord(Record):
-    """Whose a consensus key is, or was until block `left` (0: it is in use)."""
+    """Whose a consensus key is, or was until block `left` (0: it is in use); that goes at `forget_at`."""
 
     account: Account
     consensus_key: Digest
     left: Uint = 0
+    forget_at: Uint = 0

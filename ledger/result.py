@@ -40,6 +40,9 @@ class Code(IntEnum):
     PRICE_TOO_LOW = 33
     DUPLICATE_PROVIDER = 34
     TERMS_NOT_TAKEN = 35
+    KEY_TAKEN = 36
+    INVALID_POSSESSION = 37
+    TOO_MANY_KEYS = 38
     UNKNOWN_DEAL = 40
     UNKNOWN_SHARD = 41
     NOT_YOURS = 42
@@ -90,6 +93,9 @@ EXPLANATIONS: dict[Code, str] = {
     Code.PRICE_TOO_LOW: "the price does not cover the fees of serving a shard",
     Code.DUPLICATE_PROVIDER: "one account would hold two shards of a deal",
     Code.TERMS_NOT_TAKEN: "a named provider is closed, or asks for other sizes or a higher price",
+    Code.KEY_TAKEN: "the key names another account, or was used before",
+    Code.INVALID_POSSESSION: "a validator's key did not sign that the account may use it",
+    Code.TOO_MANY_KEYS: "as many consensus keys as may be name the account; those rotated away go in time",
     Code.UNKNOWN_DEAL: "no such deal, or it is long over",
     Code.UNKNOWN_SHARD: "the deal has no shard of this number",
     Code.NOT_YOURS: "the shard or dataset belongs to another provider",
@@ -113,7 +119,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.VOTE_CLOSED: "the vote on the proposal is over",
     Code.ALREADY_VOTED: "the provider has voted on the proposal",
     Code.NO_STAKE: "the provider's stake is too small to propose, or was 0 at some time since the vote began",
-    Code.STAKE_LOCKED: "the stake asked for is locked as collateral, or bound by an open vote",
+    Code.STAKE_LOCKED: "the stake asked for is locked as collateral, or bound by a vote or for a validator",
     Code.INSUFFICIENT_STAKE: "the unlocked stake does not cover what is asked of it",
     Code.INSUFFICIENT_FUNDS: "the balance does not cover the amount",
 }

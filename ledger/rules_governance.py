@@ -1,4 +1,4 @@
-"""Governance: providers vote by stake on parameters and rules; what passes waits behind a time lock.
+"""Governance: providers vote by stake on parameters, rules, validators; what passes waits for a time lock.
 
 open ──closes_at──► passed ──activates_at──► active, or void if it does not fit what is in force by then
                 ├─► rejected                 (fewer than two thirds of the votes for it)
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 
-from ledger import due, keys, limits, money, stakes
+from ledger import due, keys, limits, money, rules_validators, stakes
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.fields import FieldError
@@ -35,16 +35,20 @@ def merged(params: Params, changes: Mapping[str, int]) -> Params:
 
 
 def propose(ctx: Context, sender: bytes, body: Propose, proposal: CID) -> None:
-    """Opens a vote on new parameters, new rules or both; the deposit comes back if enough people vote."""
+    """Opens a vote on parameters, rules or validators; the deposit comes back if enough people vote."""
     provider = ctx.need_provider(sender)
-    if not body.changes and not body.rules:
-        raise Refusal(Code.INVALID_TERMS, "changes: name a parameter, or a version of the rules")
+    if not (body.changes or body.rules or body.validators):
+        raise Refusal(Code.INVALID_TERMS, "changes: name a parameter, a version of the rules, or a validator")
     if body.rules and body.rules <= ctx.chain.rules:
         raise Refusal(Code.INVALID_TERMS, f"rules: version {ctx.chain.rules} is in force")
     try:
         merged(ctx.params, body.changes)
     except FieldError as error:
         raise Refusal(Code.INVALID_TERMS, f"changes: {error}") from None
+    try:
+        rules_validators.check_powers(ctx.state, body.validators)
+    except FieldError as error:
+        raise Refusal(Code.INVALID_TERMS, f"validators: {error}") from None
     if ctx.state.get(keys.open_proposal(provider.proposed)) is not None:
         raise Refusal(Code.TOO_MANY_PROPOSALS, f"proposal {provider.proposed} of this provider is open")
     if len(list(ctx.state.scan(keys.OPEN))) >= limits.MAX_OPEN_PROPOSALS:
@@ -60,6 +64,7 @@ def propose(ctx: Context, sender: bytes, body: Propose, proposal: CID) -> None:
         number=number,
         changes=body.changes,
         rules=body.rules,
+        validators=body.validators,
         note=body.note,
         deposit=0,
         opened_at=ctx.time,
@@ -142,10 +147,11 @@ def _close(ctx: Context, proposal: CID, record: ProposalRecord) -> None:
 
 
 def _activate(ctx: Context, proposal: CID, record: ProposalRecord) -> None:
-    """From the next block on the new parameters and rules are in force; deals keep the terms they have."""
+    """From the next block on it is in force; deals keep the terms they have, power moves step by step."""
     version = ctx.chain.params_version
     try:
         changed = merged(ctx.terms(version), record.changes)
+        rules_validators.check_powers(ctx.state, record.validators)
         fits = not record.rules or record.rules > ctx.chain.rules
     except FieldError:  # with what other proposals changed meanwhile
         fits = False
@@ -162,6 +168,7 @@ def _activate(ctx: Context, proposal: CID, record: ProposalRecord) -> None:
     if record.rules:
         ctx.chain = replace(ctx.chain, rules=record.rules)
         ctx.emit("rules_changed", proposal=proposal, rules=record.rules)
+    rules_validators.grant(ctx, record.validators)
 
 
 def _tell_closed(ctx: Context, proposal: CID, status: ProposalStatus) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import limits, money
+from ledger import limits, money, seats
 from ledger.context import Context
 from ledger.errors import Refusal
 from ledger.fees import small_fee
@@ -82,12 +82,14 @@ def ask(ctx: Context, sender: bytes, body: Ask) -> None:
 
 
 def withdraw(ctx: Context, sender: bytes, body: Withdraw) -> None:
-    """Takes unlocked stake out, to the payout account; what backs a shard, or a vote that runs, stays."""
+    """Takes unlocked stake out, to the payout account; what backs a shard, a vote or a validator stays."""
     if body.amount == 0:
         raise Refusal(Code.AMOUNT_OUT_OF_RANGE, "an amount of 0 moves nothing")
     known = ctx.need_provider(sender)
+    if seats.is_seated(ctx.state, sender):
+        raise Refusal(Code.STAKE_LOCKED, "a validator's stake answers for it while it validates")
     if ctx.time < known.bound_until:
-        raise Refusal(Code.STAKE_LOCKED, f"bound by a vote up to {known.bound_until}")
+        raise Refusal(Code.STAKE_LOCKED, f"bound up to {known.bound_until}, by a vote or for a validator")
     if known.unlocked < body.amount <= known.stake:
         raise Refusal(Code.STAKE_LOCKED, f"{known.unlocked} units of the stake are not locked")
     if body.amount > known.stake:

@@ -9,7 +9,7 @@ heads each block, put there by its proposer, and proves itself by its BLS signat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, get_args
 
 from ledger import limits
@@ -22,6 +22,7 @@ from ledger.fields import (
     Link,
     Uint,
     Wire,
+    accounts_to,
     blob,
     mapping,
     text,
@@ -38,6 +39,7 @@ from ledger.forms_changes import Stay as Stay
 from ledger.forms_changes import TopUp as TopUp
 from ledger.forms_deals import CreateDeal as CreateDeal
 from ledger.forms_deals import PieceCommitment as PieceCommitment
+from ledger.forms_validators import RegisterValidator as RegisterValidator
 from merkledag import dag_cbor, ed25519
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
@@ -51,6 +53,7 @@ _SIG_BYTES = len(b"\x63sig\x58\x40") + 64
 CHAIN = text(limits.MAX_CHAIN_ID_CHARS)
 ENDPOINT = text(limits.MAX_ENDPOINT_CHARS)
 CHANGES = mapping(limits.MAX_PARAM_CHARS, uint(), limits.MAX_PARAMS)
+POWERS = accounts_to(uint(0, limits.MAX_POWER), limits.MAX_VALIDATORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +125,16 @@ class Settle(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Propose(Wire):
-    """Puts new values of parameters, a version of the rules (0: none) or both to the providers' vote."""
+    """Puts to the providers' vote new values of parameters, a version of the rules (0: none), or validators.
+
+    `validators` is the power of each that is to change, 0 for who is to go.
+    """
 
     kind: ClassVar[str] = "propose"
     changes: Annotated[Mapping[str, int], CHANGES]
     rules: Annotated[int, uint(0, limits.MAX_RULES)]
     note: Annotated[str, text(limits.MAX_NOTE_CHARS)]
+    validators: Annotated[Mapping[bytes, int], POWERS] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,7 @@ Body = (
     | Vote
     | Spot
     | Answer
+    | RegisterValidator
 )
 BODIES: dict[str, type[Body]] = {cls.kind: cls for cls in get_args(Body)}
 

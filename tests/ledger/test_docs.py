@@ -26,6 +26,7 @@ from ledger import (
     rules_settlement,
     rules_spot,
     rules_transfers,
+    rules_validators,
 )
 from ledger.context import Context
 from ledger.fields import specs
@@ -75,6 +76,11 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
     "propose": [rules_governance.propose, Context.need_provider, money._change],
     "vote": [rules_governance.vote, Context.need_provider],
     "settle": [rules_settlement.settle, Context.need_deal, Context.need_shard],
+    "register_validator": [
+        rules_validators.register,
+        rules_validators.check_registration,
+        money._change,
+    ],
 }
 
 
@@ -143,6 +149,9 @@ def test_the_bounds_named_are_those_in_force() -> None:
         limits.MAX_DUE_PER_BLOCK,
         limits.MAX_SHARDS,
         limits.MAX_OPEN_PROPOSALS,
+        limits.MAX_VALIDATORS,
+        limits.MAX_CONSENSUS_KEYS,
+        limits.MAX_REGISTRATIONS_PER_BLOCK,
         limits.MAX_SPOTS_PER_BLOCK,
         limits.MAX_KZG_POINTS_PER_BLOCK,
         limits.MAX_PENDING_PER_ACCOUNT,

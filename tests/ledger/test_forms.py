@@ -39,6 +39,7 @@ from ledger.transactions import (
     Propose,
     Prove,
     Register,
+    RegisterValidator,
     Renew,
     Settle,
     Spot,
@@ -54,6 +55,7 @@ from ledger.transactions import (
 from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
+from merkledag.peer import peer_cid, peer_text
 from proofs.kinds import ProofKind
 from tests.ledger.world import CHAIN, CONTENT, FAR_S, MANIFEST, PARAMS, World, genesis, key, signer
 
@@ -86,10 +88,11 @@ BODY_EXAMPLES: list[Body] = [
     GiveUp(MANIFEST, 4),
     Stay(MANIFEST, 5),
     DeclareFault(b"\x03" * 32, 12),
-    Propose({"base_fee": 5, "period_s": 60}, 2, "because"),
+    Propose({"base_fee": 5, "period_s": 60}, 2, "because", {key("a"): 7, key("b"): 0}),
     Vote(MANIFEST, True),
     Spot(MANIFEST, 1),
     Answer(MANIFEST, 1, b"proof"),
+    RegisterValidator(b"\x04" * 32, b"\x05" * 64, b"\x06" * 48, b"\x07" * 96),
 ]
 
 
@@ -136,6 +139,14 @@ def test_no_field_takes_a_value_of_another_type(body: Body) -> None:
                 decode(raw)
 
 
+def test_an_account_in_a_map_has_one_form() -> None:
+    tx = example(Propose({}, 0, "", {key("a"): 7}))
+    for name in (str(peer_cid(key("a"))), "", "k51", peer_text(key("a")).upper(), "x" * 62):
+        body = {**tx.unsigned_map()["body"], "validators": {name: 7}}
+        with pytest.raises(InvalidTransaction, match="validators"):
+            decode(dag_cbor.encode({**tx.unsigned_map(), "sig": tx.sig, "body": body}))
+
+
 def test_the_largest_forms_have_fewer_values_than_are_read() -> None:
     largest = limits.MAX_UINT
     piece = PieceCommitment(
@@ -150,7 +161,8 @@ def test_the_largest_forms_have_fewer_values_than_are_read() -> None:
     nodes = tuple(bytes([number]) * 32 for number in range(many))
     deal = CreateDeal(CONTENT, MANIFEST, many, many, False, 1, largest, largest, (piece,) * many, nodes)
     names = [f"{number:0>{limits.MAX_PARAM_CHARS}}" for number in range(limits.MAX_PARAMS)]
-    proposal = Propose(dict.fromkeys(names, largest), limits.MAX_RULES, "n" * limits.MAX_NOTE_CHARS)
+    voted_on = {number.to_bytes(32, "big"): limits.MAX_POWER for number in range(limits.MAX_VALIDATORS)}
+    proposal = Propose(dict.fromkeys(names, largest), limits.MAX_RULES, "n" * limits.MAX_NOTE_CHARS, voted_on)
     for body in (deal, proposal):
         tx = sign(Transaction(CHAIN, key("a"), largest, largest, largest, body), signer("a"))
         assert decode(tx.encode()) == tx

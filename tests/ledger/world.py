@@ -173,6 +173,8 @@ class World:
     without_mistakes: bool = True
     entries: list[Entry] = field(default_factory=list)
     held: Counter[tuple[bytes, str]] = field(default_factory=Counter)
+    beacon_signers: dict[bytes, BlsSigner] = field(default_factory=dict)
+    accused: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         self.app = Application(genesis(self.params))
@@ -183,17 +185,20 @@ class World:
     def beacon(self) -> bytes:
         """The head of the next block."""
         height = self.app.height + 1
-        return Beacon(
-            CHAIN, height, beacon_signer().sign(self.app.beacon_transaction_message(height))
-        ).encode()
+        signer = self.beacon_signers.get(self.app.bls_key(key("operator")) or b"", beacon_signer())
+        return Beacon(CHAIN, height, signer.sign(self.app.beacon_transaction_message(height))).encode()
 
     def block(self, *txs: bytes, step: int = 0) -> BlockResult:
-        """One block `step` seconds later, committed and audited."""
+        """One block `step` seconds later, committed and audited; there is evidence against the accused."""
         self.now += step
+        accused, self.accused = self.accused, ()
+        before = powers_by_key(self.app)
+        txs = (self.beacon(), *txs)
         result = self.app.finalize_block(
-            BlockInput(self.app.height + 1, self.now, key("operator"), (self.beacon(), *txs))
+            BlockInput(self.app.height + 1, self.now, key("operator"), txs, accused)
         )
         self.app.commit()
+        self.check_validators(before, result)
         for name, value in result.writes.state.items():
             if value is None:
                 del self.stored[name]
@@ -212,6 +217,28 @@ class World:
         height = self.app.height + 1
         block = BlockInput(height, self.now, key("operator"), (self.beacon(), *txs))
         return self.app.prepare_proposal(block, max_bytes=max_bytes, max_txs=max_txs)
+
+    def check_validators(self, before: Mapping[bytes, int], result: BlockResult) -> None:
+        """CometBFT would take the updates, little enough has moved, and both know the same validators.
+
+        Its rules: `validateValidatorUpdates` (state/execution.go), `updateWithChangeSet` and what that calls
+        (types/validator_set.go).
+        """
+        told = result.validator_updates
+        assert len({each.consensus_key for each in told}) == len(told), "a key is named twice"
+        after = dict(before)
+        for each in told:
+            assert 0 <= each.power < 1 << 60
+            assert each.power or each.consensus_key in before, "CometBFT does not know the key to be removed"
+            assert before.get(each.consensus_key) != each.power, "nothing new"
+            after[each.consensus_key] = each.power
+        assert sum(after.values()) + sum(before.values()) < 1 << 60
+        after = {consensus: power for consensus, power in after.items() if power}
+        assert after, "CometBFT has no validators"
+        taken = [power - after.get(each, 0) for each, power in before.items() if power > after.get(each, 0)]
+        alone = taken[1:] == [] and "consensus_key_changed" in kinds(result.events)
+        assert sum(taken) <= max(1, sum(before.values()) // 3) or alone, "more than a third is taken"
+        assert powers_by_key(self.app) == after
 
     def check_journal(self, result: BlockResult) -> None:
         """The journal's entries so far sum to what every account has."""
@@ -421,6 +448,11 @@ class World:
             self.app.time,
             self.app.next_due(),
         )
+
+
+def powers_by_key(app: Application) -> dict[bytes, int]:
+    """What the engine should know."""
+    return {info.record.consensus_key: info.record.power for info in app.validators()}
 
 
 def kinds(events: Iterable[Event]) -> list[str]:

@@ -67,6 +67,9 @@ _KEYWORDS: dict[str, Any] = {
     "type": _type,
     "properties": _properties,
     "additionalProperties": _additional,
+    "propertyNames": lambda v, s, d, at, _: [
+        problem for name in (v if isinstance(v, dict) else ()) for problem in problems(name, s, d, at)
+    ],
     "anyOf": _any_of,
     "required": lambda v, s, _d, at, _: [
         f"{at}: lacks {name}" for name in s if isinstance(v, dict) and name not in v

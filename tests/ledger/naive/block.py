@@ -8,13 +8,18 @@ from ledger.result import Code
 from ledger.transactions import Transaction
 from merkledag.cid import CID
 from proofs.beacon import chain as beacon
-from tests.ledger.naive import governance, offers, periods, spots
+from tests.ledger.naive import governance, offers, periods, spots, validators
 from tests.ledger.naive.kinds import KINDS
 from tests.ledger.naive.state import Place, Plain
 
 
-def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]:
-    """One block whose beacon is right; returns the result codes. `s.events` are this block's alone."""
+def run_block(
+    s: Plain, block_time_s: int, txs: tuple[bytes, ...], misbehaviour: tuple[bytes, ...] = ()
+) -> tuple[list[Code], dict[bytes, int]]:
+    """One block whose beacon is right; returns the result codes, and what powers change by consensus key.
+
+    `s.events` are this block's alone.
+    """
     s.events = []
     s.version = s.next_version
     step = max(0, block_time_s - s.block_time)
@@ -25,7 +30,9 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
     s.block_time += step
     s.height += 1
     s.beacon = beacon.next_value(s.beacon, transactions.decode_beacon(txs[0]).beacon)
-    s.shards_changed = s.looked = s.spots_opened = s.kzg_points = 0
+    s.shards_changed = s.looked = s.spots_opened = s.kzg_points = s.registrations = 0
+    for account in misbehaviour:
+        validators.punish(s, account)
     for what in (
         periods.SEED,
         periods.DATASET,
@@ -33,13 +40,16 @@ def run_block(s: Plain, block_time_s: int, txs: tuple[bytes, ...]) -> list[Code]
         offers.FORGET,
         governance.PROPOSAL,
         offers.SPOT,
+        validators.BLS,
+        validators.CONSENSUS,
     ):
         s.budget = limits.MAX_DUE_PER_BLOCK
         due_work(s, what)
     offers.draw_all(s)
     codes = [Code.OK, *(run_transaction(s, raw) for raw in txs[1:])]
+    powers = validators.settle(s)
     offers.weigh(s)
-    return codes
+    return codes, powers
 
 
 def next_due(s: Plain) -> int | None:
@@ -73,6 +83,10 @@ def due_work(s: Plain, kind: int) -> None:
                 offers.round_over(s, place_of(whose))
             elif what == offers.SPOT:
                 spots.spot_due(s, place_of(whose))
+            elif what == validators.BLS:
+                validators.bls_counts(s, whose)
+            elif what == validators.CONSENSUS:
+                validators.forget_key(s, whose)
             elif what == offers.FORGET:
                 forget(s, CID.decode(whose))
             else:

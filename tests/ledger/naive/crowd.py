@@ -34,6 +34,7 @@ from ledger.transactions import (
 )
 from merkledag.cid import CID
 from proofs.kinds import ProofKind
+from tests.ledger.naive import candidates
 from tests.ledger.naive.spots import challenge
 from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.world import GIB, Piece, answer, key
@@ -66,6 +67,8 @@ def random_params(rng: random.Random) -> Params:
         proposal_deposit=rng.choice([0, HOLD // 100]),
         vote_s=rng.choice([2, 10, 40]),
         timelock_s=rng.choice([1, 10]),
+        unbonding_s=rng.choice([1, 20, 200]),
+        misbehaviour_percent=rng.choice([0, 5, 100]),
     )
 
 
@@ -273,8 +276,13 @@ class Crowd:
                 {},
             ]
         )
-        raw = self.send(name, Propose(changes, rng.choice([0, 0, 0, 0, 1]), "why not"))
+        who = candidates.powers(rng, self.world, PEOPLE) if rng.random() < 0.5 else {}
+        raw = self.send(name, Propose({} if who else changes, rng.choice([0, 0, 0, 0, 1]), "why not", who))
         self.proposals.append(decode(raw).id)
+
+    def validate(self, name: str) -> None:
+        who = self.rng.choice([name, name, "operator"])
+        self.send(who, candidates.registration(self.rng, self.world, who))
 
     def vote(self, name: str) -> None:
         proposal = self.rng.choice([*self.proposals[-3:], CID.of(b"none")])
@@ -325,13 +333,8 @@ class Crowd:
     def step(self) -> None:
         """One block."""
         rng, app = self.rng, self.world.app
-        often = [
-            *[self.change] * 8,
-            *[self.deal] * 4,
-            *[self.propose] * 3,
-            *[self.spot] * 4,
-            *[self.declare] * 2,
-        ]
+        often = [*[self.change] * 8, *[self.deal] * 4, *[self.propose] * 3, *[self.spot] * 4]
+        often += [*[self.declare] * 2, *[self.validate] * 3]
         acts = [*often, self.transfer, self.envelope, self.register, self.ask, self.withdraw, self.settle]
         acts += [self.wrong_accept, self.wrong_prove, self.vote, self.answer]
         self.duties()
@@ -344,6 +347,7 @@ class Crowd:
         step = rng.choice([0, 0, 0, 1, 1, 2, 2, 5, 30, 400])
         if due is not None and rng.random() < 0.75:
             step = max(0, min(due - app.time, self.world.params.max_step_s))
+        self.world.accused = candidates.accused(rng, self.world, PEOPLE)
         self.flush(0 if done and rng.random() < 0.8 else step)
 
     def take_deals(self, count: int) -> None:

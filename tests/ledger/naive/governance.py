@@ -11,6 +11,7 @@ from ledger.genesis import Params
 from ledger.result import Code
 from ledger.transactions import Propose, Vote
 from merkledag.cid import CID
+from tests.ledger.naive import validators
 from tests.ledger.naive.state import Map, Plain
 
 PROPOSAL = 3
@@ -32,7 +33,9 @@ def propose(s: Plain, sender: bytes, body: Propose, proposal: CID) -> Iterator[C
         yield Code.NOT_REGISTERED
     if any(each["status"] == "open" and each["proposer"] == sender for each in s.proposals.values()):
         yield Code.TOO_MANY_PROPOSALS
-    if not body.changes and not body.rules:
+    if not body.changes and not body.rules and not body.validators:
+        yield Code.INVALID_TERMS
+    if not validators.may_grant(s, dict(body.validators)):
         yield Code.INVALID_TERMS
     if changed(s.params, dict(body.changes)) is None or 0 < body.rules <= s.rules:
         yield Code.INVALID_TERMS
@@ -57,6 +60,7 @@ def propose(s: Plain, sender: bytes, body: Propose, proposal: CID) -> Iterator[C
             "number": s.proposed,
             "changes": dict(body.changes),
             "rules": body.rules,
+            "validators": dict(body.validators),
             "note": body.note,
             "deposit": deposit,
             "opened_at": s.time,
@@ -139,7 +143,8 @@ def finish(s: Plain, proposal: CID, status: str) -> None:
 
 def activate(s: Plain, proposal: CID, record: Map) -> None:
     params = changed(s.versions[s.next_version], record["changes"])
-    if params is None or 0 < record["rules"] <= s.rules:
+    fits = validators.may_grant(s, record["validators"])
+    if params is None or 0 < record["rules"] <= s.rules or not fits:
         finish(s, proposal, "void")
         return
     finish(s, proposal, "active")
@@ -150,6 +155,7 @@ def activate(s: Plain, proposal: CID, record: Map) -> None:
     if record["rules"]:
         s.rules = record["rules"]
         s.emit("rules_changed", proposal=proposal, rules=s.rules)
+    validators.grant(s, record["validators"])
 
 
 def forget_proposal(s: Plain, proposal: CID) -> None:

@@ -16,6 +16,7 @@ from tests.ledger.naive.governance import propose, vote
 from tests.ledger.naive.proofs import is_full, points, shows
 from tests.ledger.naive.spots import answer, spot
 from tests.ledger.naive.state import LOOKING, NOBODY, Plain, dataset_id
+from tests.ledger.naive.validators import register_validator
 
 Does = Callable[[], None]
 
@@ -101,7 +102,8 @@ def withdraw(s: Plain, sender: bytes, body: Withdraw, _: CID) -> Iterator[Code |
     if known is None:
         yield Code.NOT_REGISTERED
         return
-    if s.time < known["bound_until"]:
+    validator = s.validators.get(sender)
+    if s.time < known["bound_until"] or (validator and (validator["granted"] or validator["power"])):
         yield Code.STAKE_LOCKED
     if body.amount > known["stake"]:
         yield Code.INSUFFICIENT_STAKE
@@ -305,6 +307,7 @@ KINDS: dict[str, Callable[[Plain, bytes, Any, CID], Iterator[Code | Does]]] = {
     "register": register,
     "ask": ask,
     "withdraw": withdraw,
+    "register_validator": register_validator,
     "create_deal": create_deal,
     "accept": accept,
     "prove": prove,

@@ -37,6 +37,7 @@ class Plain:
     budget: int = 0
     shards_changed: int = 0  # of deals that this block made or changed as a whole
     spots_opened: int = 0
+    registrations: int = 0  # of validators, tried in this block
     kzg_points: int = 0  # of the KZG proofs that this block has verified
     looked: int = 0  # at how many providers this block's draws have looked
     accounts: dict[bytes, Map] = field(default_factory=dict)
@@ -45,6 +46,8 @@ class Plain:
     shards: dict[Place, Map] = field(default_factory=dict)
     datasets: dict[bytes, Map] = field(default_factory=dict)
     proposals: dict[CID, Map] = field(default_factory=dict)
+    validators: dict[bytes, Map] = field(default_factory=dict)
+    consensus: dict[bytes, Map] = field(default_factory=dict)  # whose each consensus key is, by address
     votes: dict[CID, dict[bytes, Map]] = field(default_factory=dict)
     stakes: dict[CID, dict[bytes, int]] = field(default_factory=dict)  # the least ones since a vote began
     spots: dict[Place, Map] = field(default_factory=dict)
@@ -126,7 +129,7 @@ class Plain:
         """All the money, counted anew."""
         escrow = sum(
             record["deposit"]
-            for records in (self.providers, self.deals, self.datasets, self.proposals)
+            for records in (self.providers, self.deals, self.datasets, self.proposals, self.validators)
             for record in records.values()
         )
         escrow += sum(shard["escrow"] + shard["reward"] + shard["bounty"] for shard in self.shards.values())

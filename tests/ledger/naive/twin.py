@@ -8,8 +8,10 @@ from typing import Any
 
 from ledger.application import BlockResult
 from merkledag import dag_cbor
+from merkledag.peer import peer_text
 from tests.ledger.naive.block import next_due, run_block
 from tests.ledger.naive.state import Map, Plain, place_bytes
+from tests.ledger.naive.validators import add_validator
 from tests.ledger.world import World, genesis
 
 COMPARED = (
@@ -24,6 +26,8 @@ COMPARED = (
     b"proposal/",
     b"vote/",
     b"spot/",
+    b"validator/",
+    b"consensus/",
 )
 
 
@@ -35,13 +39,18 @@ def records(s: Plain) -> dict[bytes, Map]:
         **{b"deal/" + bytes(deal): record for deal, record in s.deals.items()},
         **{b"shard/" + place_bytes(place): record for place, record in s.shards.items()},
         **{b"dataset/" + dataset: record for dataset, record in s.datasets.items()},
-        **{b"proposal/" + bytes(proposal): record for proposal, record in s.proposals.items()},
+        **{
+            b"proposal/" + bytes(proposal): {**record, "validators": by_text(record["validators"])}
+            for proposal, record in s.proposals.items()
+        },
         **{
             b"vote/" + bytes(proposal) + voter: record
             for proposal, votes in s.votes.items()
             for voter, record in votes.items()
         },
         **{b"spot/" + place_bytes(place): record for place, record in s.spots.items()},
+        **{b"validator/" + account: record for account, record in s.validators.items()},
+        **{b"consensus/" + address: record for address, record in s.consensus.items()},
         b"chain": {
             "height": s.height,
             "time": s.time,
@@ -58,6 +67,10 @@ def records(s: Plain) -> dict[bytes, Map]:
     }
 
 
+def by_text(powers: dict[bytes, int]) -> Map:
+    return {peer_text(account): power for account, power in powers.items()}
+
+
 @dataclass
 class TwinWorld(World):
     """A `World` whose blocks both ledgers run; where they disagree it raises AssertionError."""
@@ -68,11 +81,14 @@ class TwinWorld(World):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.plain = Plain(genesis(self.params))
+        key, bls = self.plain.genesis.operator, self.plain.genesis.bls_key
+        add_validator(self.plain, key, key, bls_key=bls, granted=1, power=1)
 
     def block(self, *txs: bytes, step: int = 0) -> BlockResult:
-        head = self.beacon()
+        head, accused = self.beacon(), self.accused
         result = super().block(*txs, step=step)
-        codes = run_block(self.plain, self.now, (head, *txs))
+        codes, powers = run_block(self.plain, self.now, (head, *txs), accused)
+        assert {each.consensus_key: each.power for each in result.validator_updates} == powers
         self.compare(result, codes)
         self.agreed += 1
         self.params = self.app.params
