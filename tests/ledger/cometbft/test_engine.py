@@ -70,6 +70,7 @@ async def test_info_reports_what_the_last_commit_wrote(setting: Setting) -> None
     ("version", "block", "abci", "reason"),
     [
         ("0.39.4", 11, "1.0.0", "speaks ABCI 1.0.0"),
+        ("0.39.3", 11, "2.0.0", "this cometbft is 0.39.3"),
         ("0.37.2", 11, "2.0.0", "this cometbft is 0.37.2"),
         ("1.0.1", 11, "2.0.0", "use CometBFT 0.39"),
         ("0.39.4", 12, "2.0.0", "blocks of version 12"),
@@ -83,6 +84,13 @@ async def test_a_cometbft_of_another_kind_is_refused(
         await setting.engine.info(
             messages.RequestInfo(version=version, block_version=block, abci_version=abci)
         )
+
+
+@pytest.mark.parametrize("version", ["0.39.4", "0.40.1", "0.39.0"])
+async def test_the_releases_that_it_works_with_are_answered(setting: Setting, version: str) -> None:
+    """0.40.0 says 0.39.0 of itself."""
+    asked = messages.RequestInfo(version=version, block_version=11, p2p_version=9, abci_version="2.0.0")
+    assert (await setting.engine.info(asked)).app_version == 1
 
 
 async def test_tools_that_do_not_say_what_they_are_are_answered(setting: Setting) -> None:
