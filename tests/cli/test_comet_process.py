@@ -255,7 +255,7 @@ STAMP = "E[2026-11-21|20:18:45.129] "
     [
         (f'Error in validation      module=blocksync height=6 hash=6A6A err="{WRONG}"', WRONG),
         (
-            f'CONSENSUS FAILURE!!!   module=consensus err="+2/3 committed an invalid block: {WRONG}" stack="g"',
+            f'CONSENSUS FAILURE!!! module=consensus err="+2/3 committed an invalid block: {WRONG}" stack="g"',
             WRONG,
         ),
         (
