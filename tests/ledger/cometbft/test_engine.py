@@ -226,6 +226,16 @@ async def test_evidence_names_accounts_each_once(setting: Setting) -> None:
     assert found == (signer("validator-2").public_key, signer("validator-1").public_key)
 
 
+async def test_a_validator_that_voted_twice_is_out_by_the_block_with_the_evidence(setting: Setting) -> None:
+    result = await setting.node.block(misbehavior=[evidence(2), evidence(2)])
+    (update,) = result.validator_updates
+    assert (update.pub_key.ed25519, update.power) == (signer("consensus-2").public_key, 0)
+    left = {info.account for info in setting.engine.app.validators()}
+    assert left == {signer(name).public_key for name in ("operator", "validator-1", "validator-3")}
+    # The same evidence once more changes nothing
+    assert not (await setting.node.block(misbehavior=[evidence(2)])).validator_updates
+
+
 # -- what others see ---------------------------------------------------------------------------------------
 
 
