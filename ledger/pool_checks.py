@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from ledger import execute, limits, money
 from ledger.context import Context
 from ledger.mempool import Pending, Reader, ReadTx, check_envelope
-from ledger.proof_checker import RememberingChecker
+from ledger.proof_checker import Claim, RememberingChecker
 from ledger.records import ChainRecord
 from ledger.result import Code, TxResult
 from ledger.state import State
@@ -87,6 +89,17 @@ class PoolChecks(Queries):
     def is_verified(self, raw: bytes) -> bool:
         """Whether `verify_signature` has nothing left to do, wherever the transaction was met before."""
         return self._reader.is_verified(raw)
+
+    def unverified_proofs(self, raws: Iterable[bytes]) -> list[Claim]:
+        """Proofs among these transactions that take long to verify: `proof_checker.look` does it in a thread.
+
+        What it says goes to `note_proofs`; then no block that they come in has to wait for it.
+        """
+        return self._proofs.unknown(execute.claims(self._committed_context(), raws, self._reader))
+
+    def note_proofs(self, claims: Sequence[Claim], verdicts: Sequence[str | None]) -> None:
+        """What was found out about proofs."""
+        self._proofs.note(claims, verdicts)
 
     def sender(self, raw: bytes) -> bytes:
         """Whose transaction it is, b"" if the bytes are none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import islice
 
@@ -31,6 +31,11 @@ def points_of(kind: ProofKind, k: int, data_leaves: int, meta_k: int, meta_leave
 def cost_of(challenge: Challenge) -> int:
     """The points of a proof that answers this challenge."""
     return points_of(challenge.kind, challenge.k, challenge.data.sum, challenge.meta_k, challenge.meta.sum)
+
+
+def look(claims: Sequence[Claim]) -> list[str | None]:
+    """What is wrong with each KZG proof, None for a sound one; together, in any thread."""
+    return [None if error is None else str(error) for error in verify_many(claims)]
 
 
 class RememberingChecker:
@@ -76,11 +81,25 @@ class RememberingChecker:
         for _, claimed in sorted(rounds.items()):
             left = ((key, *each) for key, each in claimed.items() if each[0] not in refused)
             while batch := list(islice(left, limits.KZG_BATCH)):
-                verdicts = verify_many([claim for _, _, claim in batch])
-                for (key, sender, _), error in zip(batch, verdicts, strict=True):
-                    self._remember(key, None if error is None else str(error))
-                    if error is not None:
+                verdicts = look([claim for _, _, claim in batch])
+                for (key, sender, _), why in zip(batch, verdicts, strict=True):
+                    self._remember(key, why)
+                    if why is not None:
                         refused.add(sender)
+
+    def unknown(self, claims: Iterable[tuple[bytes, Claim]]) -> list[Claim]:
+        """The KZG proofs among these that nobody has looked at, one of each sender: `look` at them ahead."""
+        found = {
+            sender: claim
+            for sender, claim in claims
+            if claim[0].kind is ProofKind.KZG and _key(*claim) not in self._verdicts
+        }
+        return list(found.values())
+
+    def note(self, claims: Sequence[Claim], verdicts: Sequence[str | None]) -> None:
+        """What `look` said of them."""
+        for claim, why in zip(claims, verdicts, strict=True):
+            self._remember(_key(*claim), why)
 
     def _remember(self, key: _Key, why: str | None) -> None:
         self._verdicts[key] = why

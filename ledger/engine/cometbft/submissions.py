@@ -9,14 +9,17 @@ engine stops.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
+from ledger import limits
 from ledger.application import Application
 from ledger.engine.blocks import Receipt
 from ledger.engine.errors import EngineError, EngineUnavailable
-from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake
+from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, may_be_proof
+from ledger.proof_checker import look
 from ledger.result import Code, TxResult
 from ledger.transactions import decode
 from merkledag.cid import CID
@@ -25,8 +28,12 @@ from merkledag.cid import CID
 PATIENCE_S = 45.0
 # Of signatures in blocks, in the threads.
 BATCHES_AT_ONCE = 4
+# Proofs that wait to be looked at; of more a block has to.
+MAX_PROOFS_AHEAD = 4_096
 # Handed over together.
 MAX_BATCH = 512
+
+_log = logging.getLogger(__name__)
 
 
 class Verdict(Protocol):
@@ -74,12 +81,15 @@ class Submissions(Intake):
         self._pending: dict[bytes, tuple[bytes, int, int]] = {}
         # Of these, what CometBFT has not asked about yet: it will not ask again after a block.
         self._unasked: dict[bytes, None] = {}
+        # Proofs that passed every check but what they show: that is looked at before a block has them.
+        self._proofs: asyncio.Queue[bytes] = asyncio.Queue(MAX_PROOFS_AHEAD)
 
     async def run(self) -> None:
         """Verifies, checks and sends, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(super().run())
             tasks.create_task(self._send())
+            tasks.create_task(self._verify_proofs())
 
     # -- CometBFT's questions ------------------------------------------------------------------------------
 
@@ -146,7 +156,23 @@ class Submissions(Intake):
         for asked in self._asked.pop(raw, ()):
             if not asked.done():
                 asked.set_result(result)
+        if result.ok and may_be_proof(raw) and not self._proofs.full():
+            self._proofs.put_nowait(raw)
         super()._checked(raw, result)
+
+    async def _verify_proofs(self) -> None:
+        """Looks at waiting proofs in a thread: in the block that has them it would hold up everybody."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._proofs.get()]
+            while len(batch) < limits.KZG_BATCH and not self._proofs.empty():
+                batch.append(self._proofs.get_nowait())
+            try:
+                claims = self._app.unverified_proofs(batch)
+                verdicts = await loop.run_in_executor(self._verifiers, look, claims)
+                self._app.note_proofs(claims, verdicts)
+            except Exception:
+                _log.exception("proofs could not be looked at before a block has them")
 
     def _admitted(self, raw: bytes) -> None:
         tx = decode(raw)
