@@ -42,9 +42,7 @@ class Restoration:
     `manifest` states the app hash that is trusted. `senders` are who gave its chunks so far.
     """
 
-    def __init__(
-        self, folder: Path, manifest: SnapshotManifest, map_size_bytes: int = MAP_SIZE_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, manifest: SnapshotManifest) -> None:
         """Begins in `folder`, which is the ledger's."""
         clear(folder)
         self.manifest = manifest
@@ -52,7 +50,7 @@ class Restoration:
         self._path = folder / FOLDER
         self._reader = snapshot.Reader(manifest)
         with translated("beginning to restore a snapshot"):
-            self._environment: Any = open_environment(self._path, map_size_bytes, len(TABLES), sync=False)
+            self._environment: Any = open_environment(self._path, MAP_SIZE_BYTES, len(TABLES), sync=False)
             self._tables = {name: self._environment.open_db(name) for name in TABLES}
         self._reading = Reading(self._environment)
         self._filling = Filling(LmdbStore(self._reading, self._tables), self._write)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ledger.engine.cometbft import messages, restore
+from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
 from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
 from ledger.engine.cometbft.restore import Restoration
 from ledger.engine.cometbft.snapshots import FORMAT, SnapshotServer
+from ledger.engine.errors import StoreError
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidSnapshot
@@ -96,7 +99,8 @@ class StateSync:
                     _log.warning(
                         "the state of block %d is about to be replaced: CometBFT has no blocks", self._tip()
                     )
-                self._restoration = await asyncio.to_thread(Restoration, self._storage.folder, manifest)
+                with _told():
+                    self._restoration = await asyncio.to_thread(Restoration, self._storage.folder, manifest)
             _log.info("restoring the state of block %d: %d chunks", manifest.height, len(manifest.chunks))
         return messages.ResponseOfferSnapshot(result=result)
 
@@ -127,7 +131,8 @@ class StateSync:
         async with self._lock:
             if self._restoration is None:
                 return messages.ResponseApplySnapshotChunk(result=Applied.REJECT_SNAPSHOT)
-            return await self._applied(self._restoration, request)
+            with _told():
+                return await self._applied(self._restoration, request)
 
     async def _applied(self, restoration: Restoration, request: Any) -> Any:
         if request.index < restoration.following:
@@ -160,6 +165,15 @@ class StateSync:
         restore.clear(self._storage.folder)
         self._restored()
         _log.info("the state of block %d is restored", restoration.manifest.height)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the disk refuses ends the process with the reason; started again, it begins anew."""
+    try:
+        yield
+    except StoreError as error:
+        raise Disagreement(f"no snapshot could be restored: {error}") from error
 
 
 def _refused(offered: Any, why: str) -> tuple[Offered, None]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ledger import keys, snapshot
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.engine.assemble import load_application
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft import messages, restore
 from ledger.engine.cometbft.engine import CometEngine
 from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
@@ -431,6 +431,20 @@ async def test_killed_in_the_middle_it_starts_again_cleanly(
         done = point == "replace.done"
         assert again.app.height == again.storage.height() == (world.app.height if done else 0)
         # CometBFT, which was not told of the end, begins anew in either case.
+        await restored(again, server, world)
+        assert again.app.app_hash == world.app.app_hash
+
+
+async def test_a_full_disk_ends_the_process_with_the_reason_and_leaves_the_ledger(
+    server: Node, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path / "fresh") as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(restore, "MAP_SIZE_BYTES", 128 << 10)
+            with pytest.raises(Disagreement, match="full"):
+                await restored(node, server, world)
+        assert is_untouched(node)
+    with running(tmp_path / "fresh") as again:
         await restored(again, server, world)
         assert again.app.app_hash == world.app.app_hash
 
