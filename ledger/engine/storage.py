@@ -54,6 +54,7 @@ class Moment:
     height: int
     app_hash: bytes
     items: Iterator[tuple[bytes, bytes]]
+    store: LmdbStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ class LedgerStorage:
             meta = self._tables[b"meta"]
             height, app_hash = txn.get(b"height", db=meta), txn.get(b"app_hash", db=meta)
             with txn.cursor(self._tables[b"state"]) as cursor:
-                yield Moment(HEIGHT.unpack(height)[0], app_hash, cursor.iternext())
+                store = LmdbStore(Reading(self._environment, txn=txn), self._tables)
+                yield Moment(HEIGHT.unpack(height)[0], app_hash, cursor.iternext(), store)
 
     def block(self, height: int) -> bytes | None:
         """The signed block at `height`."""

@@ -23,6 +23,7 @@ from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.proposals import BeaconSigner
 from ledger.engine.cometbft.retention import Needs, Retention
 from ledger.engine.cometbft.server import AbciServer
+from ledger.engine.cometbft.state_query import StateQueries
 from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissions
 from ledger.engine.engine import STOPPING, EngineStatus
@@ -103,6 +104,7 @@ class CometEngine:
             app, self._verifiers, self._committed, broadcaster, max_waiting=max_waiting, patience_s=patience_s
         )
         self._sync = StateSync(storage, app.genesis, self.snapshots, lambda: self.app.height, self._restored)
+        self._queries = StateQueries(storage)
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._last_commit_s: float | None = None
         self._started_s = monotonic()
@@ -119,6 +121,8 @@ class CometEngine:
         if self.app.height != self._storage.height():
             raise CorruptStore("store and application are at different heights; load the application anew")
         await self.server.start()
+        if self.app.height:
+            self._queries.hold()
         self._started_s = self._monotonic()
         self._task = asyncio.create_task(self._run(), name="ledger-engine")
 
@@ -162,6 +166,7 @@ class CometEngine:
             self._fanout.close()
             await self.server.stop()
             self._sync.close()
+            self._queries.close()
             for pool in (self._verifiers, self._writer, self._copier):
                 pool.shutdown(wait=True)
 
@@ -227,10 +232,8 @@ class CometEngine:
         return handshake.init_chain(self.app, request)
 
     async def query(self, request: Any) -> Any:
-        """Answers come over the ledger's own interface."""
-        return messages.ResponseQuery(
-            code=1, log=f"no such path: {request.path!r}", codespace=convert.CODESPACE
-        )
+        """See `state_query`; all else is asked over the ledger's own interface."""
+        return self._queries.answer(request)
 
     # -- ABCI: the mempool ---------------------------------------------------------------------------------
 
@@ -271,6 +274,7 @@ class CometEngine:
         """Writes the block and all that it changes, tells whoever waits; however long the disk refuses it."""
         await self._write()
         done = self._blocks.confirm()
+        self._queries.hold()
         self._last_commit_s = self._monotonic()
         self._tell(done)
         retained = self._retention.step(self.app.height, self.app.block_time_s)

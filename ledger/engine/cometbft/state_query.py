@@ -1,0 +1,91 @@
+"""ABCI queries: what the state has at a key, with the proof that CometBFT's light client checks.
+
+The app hash after block H is in header H + 1. So a proof is of the state after the block before the last one,
+unless another height is asked for: the header that it leads to is there already (`light/rpc/client.go`
+verifies against the height of the answer + 1). Without a proof the answer is of the last block.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ledger import state_proof
+from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.convert import CODESPACE
+from ledger.engine.storage import LedgerStorage, Moment
+from ledger.limits import MAX_KEY_BYTES
+from ledger.state_tree import BUCKET_KEY, StateTree
+
+# The proxy takes the first part of the path of the proof out of the middle of the first of these.
+PATHS: Final = (f"/store/{BUCKET_KEY.decode()}/key", f"/{BUCKET_KEY.decode()}/key")
+HELD: Final = 2
+UNKNOWN_PATH, BAD_KEY, NO_HEIGHT, ABSENT = 1, 2, 3, 4
+
+
+@dataclass(slots=True)
+class _Held:
+    """A block's state, which can be read as long as `reading` is open."""
+
+    reading: ExitStack
+    moment: Moment
+    tree: StateTree | None = None
+
+
+class StateQueries:
+    """Answers from the states after the last block and the one before, and holds no older one.
+
+    A held state keeps pages of the database from being used again: two blocks' worth. Used in one thread.
+    """
+
+    def __init__(self, storage: LedgerStorage) -> None:
+        self._storage = storage
+        self._held: list[_Held] = []
+
+    def hold(self) -> None:
+        """After each block that was written, and once before the first. Raises StoreError."""
+        with ExitStack() as opening:
+            moment = opening.enter_context(self._storage.moment())
+            self._held.append(_Held(opening.pop_all(), moment))
+        while len(self._held) > HELD:
+            self._held.pop(0).reading.close()
+
+    def close(self) -> None:
+        """Lets go of what is held; harmless twice."""
+        while self._held:
+            self._held.pop().reading.close()
+
+    def answer(self, request: Any) -> Any:
+        """ResponseQuery. Raises StoreError."""
+        if request.path not in PATHS:
+            return _refused(UNKNOWN_PATH, f"no path {request.path[:100]!r}; there are {' and '.join(PATHS)}")
+        if not 0 < len(request.data) <= MAX_KEY_BYTES:
+            return _refused(BAD_KEY, f"data is a key of the state, 1 to {MAX_KEY_BYTES} bytes")
+        held = self._at(request.height, prove=request.prove)
+        if held is None:
+            heights = " and ".join(str(each.moment.height) for each in self._held) or "none"
+            return _refused(NO_HEIGHT, f"that state is not kept; the heights that are: {heights}")
+        value = held.moment.store.state.get(request.data)
+        answer = messages.ResponseQuery(key=request.data, height=held.moment.height)
+        if value is None:
+            answer.code, answer.codespace = ABSENT, CODESPACE
+            answer.log = "the state has nothing there; /v1/prove of the ledger's own interface proves that"
+            return answer
+        answer.value = value
+        if request.prove:
+            held.tree = held.tree or StateTree(held.moment.store.tree)
+            proof = held.tree.prove(request.data, held.moment.store.state.get)
+            answer.proof_ops.ParseFromString(state_proof.cometbft_ops(proof))
+        return answer
+
+    def _at(self, height: int, *, prove: bool) -> _Held | None:
+        if height == 0 and self._held:
+            if not prove:
+                return self._held[-1]
+            height = self._held[-1].moment.height - 1
+        return next((each for each in self._held if each.moment.height == height), None)
+
+
+def _refused(code: int, why: str) -> Any:
+    return messages.ResponseQuery(code=code, log=why, codespace=CODESPACE)

@@ -1,0 +1,356 @@
+"""A real validator and whoever asks it: clients with a pinned header, CometBFT's light proxy, and liars."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from ledger import keys, state_proof
+from ledger.engine.chain_check import TrustPin
+from ledger.engine.client import LedgerClient
+from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.errors import InvalidLightBlock, TrustExpired
+from ledger.engine.cometbft.light.node_source import NodeSource
+from ledger.engine.cometbft.light.proof_file import LightProofFile, is_light, require_from
+from ledger.engine.cometbft.light.verify import Rules
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.errors import ChainMismatch, InvalidProofFile, LedgerNotFound, LedgerProtocolError
+from ledger.engine.render import CBOR_TYPE
+from ledger.engine.rpc import build_rpc
+from ledger.genesis import HOLD
+from ledger.records import AccountRecord
+from merkledag import dag_cbor
+from tests.ledger.cometbft.application import CHAIN, make_engine, signer, transfer
+from tests.ledger.cometbft.one import Validator
+from tests.ledger.cometbft.processes import end, find_cometbft, free_ports
+
+pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
+
+ALICE = keys.account(signer("alice").public_key)
+NOBODY = keys.account(signer("nobody").public_key)
+PROXY_S = 20.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A chain that makes blocks: its HTTP, CometBFT's RPC, and the first header."""
+
+    url: str
+    rpc: CometRpc
+    pin: TrustPin
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    validator = Validator.create(tmp_path_factory.mktemp("light") / "v")
+    storage = validator.storage()
+    async with CometRpc(validator.url) as rpc:
+        engine = make_engine(validator.folder, storage, validator.genesis, rpc)
+        await engine.start()
+        try:
+            async with validator.cometbft(), TestServer(build_rpc(engine, light=NodeSource(rpc))) as server:
+                url = str(server.make_url("")).rstrip("/")
+                async with LedgerClient(url) as client:
+                    await anext(client.events(1))
+                    await client.submit(transfer(0))
+                    first = (await client.light_block(1)).header
+                yield Running(url, rpc, TrustPin(1, first.hash()))
+        finally:
+            await engine.stop()
+            storage.close()
+
+
+def client_of(url: str, pin: TrustPin) -> LedgerClient:
+    return LedgerClient(url, expect_chain=CHAIN, expect_trust=pin)
+
+
+async def test_what_a_server_says_follows_from_the_pinned_header(chain: Running) -> None:
+    async with client_of(chain.url, chain.pin) as client:
+        assert (await client.genesis()).chain_id == CHAIN
+        sent = transfer(1)
+        receipt = await client.submit(sent, check_block=True)
+        block = await client.block(receipt.height)
+        assert (block.sig, block.prev, len(block.txs)) == (b"", None, 2)
+        proven = await client.prove(ALICE)
+        moved = client.trusted
+    assert isinstance(proven, LightProofFile)
+    assert AccountRecord.decode(proven.proof.value or b"").balance == 2 * HOLD
+    assert moved is not None
+    newest = LightBlock.decode(moved.stored)
+    assert newest.height > receipt.height
+    assert moved[:2] == chain.pin[:2]
+    # What was verified is begun with the next time, without the pinned header.
+    async with client_of(chain.url, moved._replace(height=10**9, hash=bytes(32))) as client:
+        with pytest.raises(LedgerNotFound, match="does not have header 1000000000"):
+            await client.genesis()  # a stored one that is older than the pin is not used
+    async with client_of(chain.url, moved._replace(hash=bytes(32))) as client:
+        assert (await client.light_block(newest.height)).hash == newest.hash
+    async with LedgerClient(
+        chain.url, expect_chain=CHAIN, expect_operator=signer("operator").public_key
+    ) as client:
+        with pytest.raises(ChainMismatch, match="its validators sign"):
+            await client.genesis()
+
+
+async def test_a_proof_is_a_file_that_needs_no_ledger(chain: Running) -> None:
+    async with client_of(chain.url, chain.pin) as client:
+        found = await client.prove(ALICE)
+        absent = await client.prove(NOBODY)
+        assert client.trusted is not None
+        trusted = LightBlock.decode(client.trusted.stored)
+    assert isinstance(found, LightProofFile)
+    assert isinstance(absent, LightProofFile)
+    raw = found.encode()
+    assert is_light(raw)
+    blocks = LightProofFile.decode(raw).verified()
+    assert (blocks[0].height, blocks[0].hash) == chain.pin[:2]
+    now_ns = trusted.header.time_ns
+    require_from(blocks[0], blocks, now_ns, Rules())
+    require_from(blocks[-1], blocks, now_ns + 10**20, Rules())
+    with pytest.raises(TrustExpired):
+        require_from(blocks[0], blocks, now_ns + 10**18, Rules())
+    with pytest.raises(InvalidLightBlock, match="not later"):
+        require_from(trusted, blocks[:1], now_ns, Rules())
+    assert absent.verified()
+    assert absent.proof.value is None
+    other = replace(found, lights=absent.lights[:1])
+    with pytest.raises(InvalidProofFile, match="does not lead"):
+        other.verified()
+    with pytest.raises(InvalidProofFile):
+        replace(found, lights=()).verified()
+    forged = blocks[-1].header.app_hash
+    for at in range(0, len(raw), 97):
+        changed = bytearray(raw)
+        changed[at] ^= 1
+        try:
+            last = LightProofFile.decode(bytes(changed)).verified()[-1]
+        except InvalidProofFile:
+            continue
+        assert last.header.app_hash == forged, "what nobody signed may differ, the proven state not"
+
+
+Change = Callable[[str, Any], Any]
+
+
+@asynccontextmanager
+async def liar(chain: Running, change: Change) -> AsyncIterator[str]:
+    """A server in between that changes answers: `change(path, answer)` gives what it says instead."""
+
+    async def pass_on(request: web.Request) -> web.Response:
+        async with (
+            aiohttp.ClientSession(headers={"Accept": CBOR_TYPE}) as session,
+            session.request(
+                request.method,
+                chain.url + request.path_qs,
+                data=await request.read(),
+                headers={"Accept": CBOR_TYPE},
+            ) as answer,
+        ):
+            body = await answer.read()
+            if answer.status == 200:
+                body = dag_cbor.encode(change(request.path, dag_cbor.decode(body)))
+            return web.Response(body=body, status=answer.status, content_type=answer.content_type)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", pass_on)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+def forge_light(answer: Any, **fields: Any) -> Any:
+    block = LightBlock.decode(answer["light_block"])
+    header = replace(block.header, **fields)
+    commit = replace(block.commit, block_id=replace(block.commit.block_id, hash=header.hash()))
+    return answer | {"light_block": replace(block, header=header, commit=commit).encode()}
+
+
+def changes(prefix: str, change: Callable[[Any], Any]) -> Change:
+    return lambda path, answer: change(answer) if path.startswith(prefix) else answer
+
+
+def rich(answer: Any) -> Any:
+    """The state's proof with another value: a thousand times as much money."""
+    proof = state_proof.decode(answer["compact"])
+    record = replace(AccountRecord.decode(proof.value or b""), balance=1_000 * HOLD)
+    return answer | {"compact": state_proof.encode(replace(proof, value=record.encode()))}
+
+
+LIES: dict[str, Change] = {
+    "the app hash of a block": changes(
+        "/v1/block/", lambda found: found | {"block": found["block"] | {"app_hash": bytes(32)}}
+    ),
+    "the transactions of a block": changes(
+        "/v1/block/", lambda found: found | {"block": found["block"] | {"txs": []}}
+    ),
+    "the time of a block": changes(
+        "/v1/block/", lambda found: found | {"block": found["block"] | {"block_time_s": 1}}
+    ),
+    "the app hash of a header": changes("/v1/light/", lambda found: forge_light(found, app_hash=bytes(32))),
+    "the validators of a header": changes(
+        "/v1/light/", lambda found: forge_light(found, next_validators_hash=bytes(32))
+    ),
+    "a genesis with another issue": changes(
+        "/v1/genesis", lambda found: found | {"params": found["params"] | {"base_fee": 999}}
+    ),
+    "a proven value": changes("/v1/prove/" + ALICE.hex(), rich),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lie_is_refused(chain: Running, lie: str) -> None:
+    async with client_of(chain.url, chain.pin) as client:
+        height = (await client.status())["height"]
+    async with liar(chain, LIES[lie]) as url, client_of(url, chain.pin) as client:
+        with pytest.raises((ChainMismatch, LedgerProtocolError)):
+            await asks_all(client, height)
+    async with liar(chain, lambda _path, answer: answer) as url, client_of(url, chain.pin) as client:
+        await asks_all(client, height)
+
+
+async def asks_all(client: LedgerClient, height: int) -> None:
+    await client.block(height - 1)
+    await client.prove(ALICE)
+
+
+async def query(url: str, key: bytes, path: str = "/store/state/key", **more: str) -> Any:
+    """`abci_query` as anybody's tool asks it."""
+    params = {"path": json.dumps(path), "data": "0x" + key.hex(), "prove": "true", **more}
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/abci_query", params=params) as answer:
+        return await answer.json()
+
+
+async def test_abci_queries_are_of_the_block_before_the_last(chain: Running) -> None:
+    for path in ("/store/state/key", "/state/key"):
+        found = (await query(chain.rpc.url, ALICE, path))["result"]["response"]
+        height = int(found["height"])
+        after = (await chain.rpc.commit(height + 1))["signed_header"]["header"]  # it is there already
+        proof = found["proofOps"]["ops"]
+        assert [op["type"] for op in proof] == ["simple:v", "simple:v"]
+        assert AccountRecord.decode(base64.b64decode(found["value"])).balance >= HOLD
+        assert after["app_hash"]
+    absent = (await query(chain.rpc.url, NOBODY))["result"]["response"]
+    assert absent["code"] != 0
+    assert "nothing there" in absent["log"]
+    for wrong in ({"path": "/else"}, {"height": "1"}, {"key": b""}):
+        asked: dict[str, Any] = {"key": ALICE} | wrong
+        refused = (await query(chain.rpc.url, **asked))["result"]["response"]
+        assert (refused["code"] != 0, refused["value"]) == (True, None)
+
+
+@asynccontextmanager
+async def light_proxy(home: Path, chain: Running, primary: str) -> AsyncIterator[str]:
+    """CometBFT's own light client, which serves what it verified."""
+    (port,) = free_ports(1)
+    process = await asyncio.create_subprocess_exec(
+        *(str(find_cometbft()), "light", CHAIN, "--primary", primary, "--witnesses", chain.rpc.url),
+        *("--height", str(chain.pin.height), "--hash", chain.pin.hash.hex()),
+        *("--laddr", f"tcp://127.0.0.1:{port}", "--home-dir", str(home)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        async with asyncio.timeout(PROXY_S), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"{url}/health"):
+                        break
+                except aiohttp.ClientError:
+                    assert process.returncode is None, "the proxy ended"
+                    await asyncio.sleep(0.02)
+        yield url
+    finally:
+        await end(process)
+
+
+@asynccontextmanager
+async def lying_rpc(chain: Running, change: Callable[[Any], Any]) -> AsyncIterator[str]:
+    """CometBFT's RPC with changed results; `change` gets each and may change it in place."""
+
+    async def pass_on(request: web.Request) -> web.Response:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(
+                request.method, chain.rpc.url + request.path_qs, data=await request.read()
+            ) as answer,
+        ):
+            found = await answer.json()
+            if "result" in found:
+                change(found["result"])
+            return web.json_response(found)
+
+    async def events(request: web.Request) -> web.WebSocketResponse:
+        """The proxy does not begin without; nobody subscribes."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            pass
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/websocket", events)
+    app.router.add_route("*", "/{path:.*}", pass_on)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+def forged_value(result: Any) -> None:
+    if "response" in result and result["response"].get("value"):
+        record = replace(
+            AccountRecord.decode(base64.b64decode(result["response"]["value"])), balance=HOLD * 999
+        )
+        result["response"]["value"] = base64.b64encode(record.encode()).decode()
+
+
+def forged_proof(result: Any) -> None:
+    if "response" in result and result["response"].get("proofOps"):
+        op = result["response"]["proofOps"]["ops"][1]
+        data = bytearray(base64.b64decode(op["data"]))
+        data[-1] ^= 1
+        op["data"] = base64.b64encode(data).decode()
+
+
+def forged_header(result: Any) -> None:
+    if "signed_header" in result and result["signed_header"]["header"]["height"] != "1":
+        result["signed_header"]["header"]["app_hash"] = "AB" * 32
+
+
+async def test_the_proxy_of_cometbft_takes_the_truth(chain: Running, tmp_path: Path) -> None:
+    async with (
+        lying_rpc(chain, lambda result: None) as primary,
+        light_proxy(tmp_path, chain, primary) as url,
+    ):
+        found = await query(url, ALICE)
+        assert "error" not in found, found
+        value = base64.b64decode(found["result"]["response"]["value"])
+        assert AccountRecord.decode(value).balance >= HOLD
+        assert "error" in await query(url, NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("forge", "why"),
+    [
+        (forged_value, "leaf hash mismatch"),
+        (forged_proof, "calculated root hash is invalid"),
+        (forged_header, "failed to update light client"),
+    ],
+)
+async def test_the_proxy_of_cometbft_refuses_a_forgery(
+    chain: Running, tmp_path: Path, forge: Callable[[Any], Any], why: str
+) -> None:
+    async with lying_rpc(chain, forge) as primary, light_proxy(tmp_path, chain, primary) as url:
+        found = await query(url, ALICE)
+        assert why in found["error"]["data"]
