@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cli.compose import stop_when_ended
 from cli.ledger_files import read_genesis
+from cli.output import CommandError, note
 from cli.serve import listening
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIt
     from ledger.engine.storage import LedgerStorage
 
     genesis = read_genesis(home)
-    signers = beacon_signers(home)
+    signers = BeaconKeys(home)
     storage = LedgerStorage(home.ledger)
     storage.open()
     rpc = CometRpc(CometHome(home.ledger / COMET_FOLDER).rpc_url())
@@ -83,13 +84,38 @@ async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIt
         storage.close()
 
 
-def beacon_signers(home: Home) -> dict[bytes, BlsSigner]:
-    """All BLS keys of this home by public key: a validator that rotates has the old one and the new one."""
-    from cli.keystore import BLS12_381
+class BeaconKeys(Mapping[bytes, "BlsSigner"]):
+    """All BLS keys of a home by public key: a validator that rotates has the old one and the new one.
 
-    keys = home.keystore()
-    found = (home.bls_signer(name) for name in keys.names() if keys.info(name).kind == BLS12_381)
-    return {signer.public_key: signer for signer in found}
+    A key that comes while the ledger runs is found when it is asked for; CommandError at the start, and a
+    message later, for one that cannot be opened.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._opened = {key: home.bls_signer(name) for key, name in self._names().items()}
+
+    def _names(self) -> dict[bytes, str]:
+        from cli.keystore import BLS12_381
+
+        keys = self._home.keystore()
+        found = (keys.info(name) for name in keys.names())
+        return {bytes.fromhex(info.public): info.name for info in found if info.kind == BLS12_381}
+
+    def __getitem__(self, key: bytes) -> BlsSigner:
+        if key not in self._opened:
+            try:
+                self._opened[key] = self._home.bls_signer(self._names()[key])
+            except CommandError as error:
+                note(f"a BLS key of this home cannot be used: {error}")
+                raise KeyError(key) from error
+        return self._opened[key]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
 
 
 def abci_address(home: Home) -> str:
