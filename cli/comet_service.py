@@ -17,7 +17,7 @@ from cli.output import CommandError, not_found, note
 from cli.serve import running
 from ledger.engine.cometbft.genesis_file import install_genesis
 from ledger.engine.cometbft.home import CometFilesError, CometHome
-from ledger.engine.cometbft.keys import node_signer, validator_signer
+from ledger.engine.cometbft.keys import node_id, node_signer, validator_signer
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometRpcError
 from ledger.engine.cometbft.signing import CHECKED_BLOCKS, accept_place, check_memory, remember_signed
@@ -31,6 +31,14 @@ START_POLL_S: Final = 0.1
 def comet_home(home: Home) -> CometHome:
     """CometBFT's folder in a home."""
     return CometHome(home.ledger / COMET_FOLDER)
+
+
+def own_peer(home: Home) -> str:
+    """ID@HOST:PORT by which others reach this home's cometbft, as its configuration says; "" without one."""
+    comet = comet_home(home)
+    if not comet.config_file.is_file():
+        return ""
+    return f"{node_id(node_signer(comet).public_key)}@{comet.p2p_address()}"
 
 
 @asynccontextmanager

@@ -13,10 +13,12 @@ from cli.commands_ledger_light import light
 from cli.commands_ledger_proof import prove, verify
 from cli.commands_ledger_run import founder, init, start
 from cli.groups import new_app
+from cli.home import Home
 from cli.money import amount_text
 from cli.options import JsonFlag
 from cli.output import emit, text, usage
 from cli.servers import ask_found_ledger
+from cli.settings import COMETBFT
 
 if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
@@ -45,6 +47,8 @@ def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
 
     found = ask_found_ledger(ledger, lambda client: client.status())
     found["operator"] = AccountKey(found["operator"])
+    if not ledger and (peer := _own_peer()):
+        found["peer"] = peer
     if json_output:
         first = {name: found[name] for name in (*STATUS_FIELDS, *MONEY_FIELDS)}
         emit(to_json({**first, **found}))
@@ -54,8 +58,20 @@ def status(ledger: LedgerFlag = "", json_output: JsonFlag = False) -> None:
         text(f"{name:11} {shown}")
     for name in MONEY_FIELDS:
         text(f"{name:11} {amount_text(found[name])}")
+    if found.get("peer"):
+        text(f"peer        {found['peer']}")
     if found.get("trouble"):
         text(f"trouble     {found['trouble']}")
+
+
+def _own_peer() -> str:
+    """How peers reach the cometbft of this home, if its ledger runs on one."""
+    home = Home.locate()
+    if home.config.text("ledger.engine") != COMETBFT:
+        return ""
+    from cli.comet_service import own_peer
+
+    return own_peer(home)
 
 
 def _clocks(found: Mapping[str, Any]) -> str:

@@ -113,6 +113,7 @@ def founder(
     p2p_listen: P2pFlag = "",
     rpc_listen: RpcFlag = "",
     output: Annotated[str, typer.Option("-o", "--output", help="Where to write it; by default stdout.")] = "",
+    json_output: JsonFlag = False,
 ) -> None:
     """Make this home's validator keys, and the file that whoever founds the chain collects."""
     import json
@@ -122,11 +123,13 @@ def founder(
     from ledger.engine.cometbft.home import replace
 
     places = places_of(profile, p2p_listen, rpc_listen, external_address, None)
-    document = json.dumps(own_founder(Home.locate(), chain, places).to_json(), indent=2)
-    if is_stdout(output):
-        text(document)
-    else:
-        replace(Path(output), document.encode() + b"\n")
+    document = own_founder(Home.locate(), chain, places).to_json()
+    if json_output:
+        emit(document)
+    elif is_stdout(output):
+        text(json.dumps(document, indent=2))
+    if not is_stdout(output):
+        replace(Path(output), json.dumps(document, indent=2).encode() + b"\n")
         note(f"wrote {output}: give it to whoever collects the founders of {chain}; nothing in it is secret")
 
 

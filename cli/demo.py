@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.compose import Wire, connected
-from cli.demo_ledger import ANY_PORT, start_ledger
+from cli.demo_ledger import ANY_PORT, pin_all, start_ledger
 from cli.demo_readback import read_back, regular_files
 from cli.demo_story import Story, rate_text
 from cli.demo_watch import Watch
 from cli.home import NODE_KEY, OPERATOR_KEY, Home
-from cli.ledger_pin import pin_to
 from cli.money import HOLD, amount_text
 from cli.output import CommandError, ExitCode, size_text
 from cli.processes import Child, Network
 from ledger.genesis import DEMO_PARAMS
-from merkledag.peer import peer_text
 
 if TYPE_CHECKING:
     from merkledag.cid import CID
@@ -169,8 +167,7 @@ async def _start(
         home.keystore().create(NODE_KEY, "ed25519")
     operator = Home(folder / "ledger", nobodys)
     ledger, genesis = await start_ledger(network, operator, engine)
-    for home in (client, *homes.values()):
-        pin_to(home, ledger.url, genesis.chain_id, peer_text(genesis.operator))
+    await pin_all((client, *homes.values()), ledger.url, genesis)
     told = f"ledger     {ledger.url}  chain {genesis.chain_id}, pid {ledger.pid}"
     story.say(told, event="ledger", url=ledger.url, pid=ledger.pid)
     command = ["gateway", *ANY_PORT, "--ledger", ledger.url]

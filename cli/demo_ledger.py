@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from cli.compose import init_ledger
 from cli.home import NODE_KEY, OPERATOR_KEY, Home
+from cli.ledger_pin import pin_to
 from cli.settings import COMETBFT
 from ledger.genesis import DEMO_PARAMS
+from merkledag.peer import peer_text
 
 if TYPE_CHECKING:
     from cli.processes import Child, Network
@@ -37,6 +40,18 @@ async def start_ledger(network: Network, operator: Home, engine: str) -> tuple[C
         genesis = await asyncio.to_thread(init_ledger, operator, DEMO_PARAMS)
     ledger = await network.start("ledger", "ledger", ["ledger", "start", *ANY_PORT], environ)
     return await network.ready(ledger), genesis
+
+
+async def pin_all(homes: Iterable[Home], url: str, genesis: Genesis) -> None:
+    """Makes homes belong to the ledger: by its operator's key, or by a header of its validators."""
+    operator, trust = peer_text(genesis.operator), ""
+    if genesis.validators:
+        from cli.ledger_light import shown_header, trust_text
+
+        shown = await shown_header([url], genesis.chain_id)
+        operator, trust = "", trust_text(*shown[:2])
+    for home in homes:
+        pin_to(home, url, genesis.chain_id, operator, trust)
 
 
 def _init_comet(operator: Home) -> Genesis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -82,6 +83,7 @@ def test_a_validator_on_one_machine(validator: Validator) -> None:
     validator.start()
     status = holdfast("ledger", "status", "--json").json
     assert (status["engine"], status["chain_id"]) == ("cometbft", "harbour")
+    assert re.fullmatch(r"[0-9a-f]{40}@127\.0\.0\.1:\d+", status["peer"])
     assert "ledger ok" in holdfast("healthcheck").text
     found = validator.metrics()
     assert found["holdfast_ledger_height"] >= status["height"]
@@ -117,7 +119,7 @@ def test_a_validators_copy_does_not_start_by_itself(validator: Validator) -> Non
     kept = holdfast.home.with_name("kept")
     holdfast.home.rename(kept)
     shutil.copytree(kept, holdfast.home)
-    said = holdfast.fails(1, "ledger", "start")
+    said = holdfast.fails(4, "ledger", "start")
     assert "--moved" in said
     assert f"height {signed['height']}" in said
     assert json.loads((data / "priv_validator_state.json").read_text()) == signed
@@ -129,4 +131,4 @@ def test_a_validators_copy_does_not_start_by_itself(validator: Validator) -> Non
     assert "it runs somewhere else, or did until just now" in said
 
     (data / "priv_validator_state.json").unlink()
-    assert "is missing" in holdfast.fails(1, "ledger", "start")
+    assert "is missing" in holdfast.fails(4, "ledger", "start")

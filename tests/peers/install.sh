@@ -55,9 +55,16 @@ if command -v go >/dev/null; then
         echo "$wanted" > "$folder/bin/.boxo-peer.stamp"
     fi
 else
-    echo "make peers: without Go 1.25 or newer, the tests against boxo (the library inside kubo) are skipped" >&2
+    echo "make peers: without Go 1.25 or newer, the tests against boxo (the library inside kubo) and with cometbft are skipped" >&2
     [ -z "$missing" ] || exit 1
     missing=go
+fi
+
+# The release that `holdfast ledger` builds, named in one place.
+cometbft=$(sed -n 's/^VERSION: Final = "\(.*\)"$/\1/p' "$here/../../ledger/engine/cometbft/release.py")
+if [ "$("$folder/bin/cometbft" version 2>/dev/null)" != "$cometbft" ] && command -v go >/dev/null; then
+    GOBIN="$folder/bin" GOWORK=off GOFLAGS="-trimpath -buildvcs=false" CGO_ENABLED=0 \
+        go install -ldflags "-s -w" "github.com/cometbft/cometbft/cmd/cometbft@v$cometbft"
 fi
 
 [ -n "$missing" ] || echo "all peers are in $folder"

@@ -91,6 +91,11 @@ class CometHome:
         host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
         return f"http://{host}:{port}"
 
+    def p2p_address(self) -> str:
+        """Where peers are told to find it, HOST:PORT."""
+        listen = self._text("p2p", "laddr").partition("://")[2]
+        return self._text("p2p", "external_address") or listen
+
     def peers(self) -> tuple[str, ...]:
         """The persistent peers, ID@HOST:PORT."""
         return tuple(filter(None, self._text("p2p", "persistent_peers").split(",")))
