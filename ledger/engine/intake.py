@@ -41,8 +41,8 @@ def may_be_proof(raw: bytes) -> bool:
 class Intake:
     """Takes transactions in while `run` runs; at most `max_waiting`, a quarter of the places for proofs.
 
-    `committed` finds the receipt of a transaction that a block already has. Who waits for longer than
-    `patience_s` (None: for ever) is told so.
+    `committed` finds the receipt of a transaction that a block already has. What is not decided
+    after `patience_s` (None: however long it takes) is given up.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Intake:
         self._max_waiting = max_waiting
         self._patience_s = patience_s
         self._outcomes: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._deadlines: dict[bytes, asyncio.TimerHandle] = {}
         self._size_bytes = 0
         self._arrived: asyncio.Queue[bytes] = asyncio.Queue()
         self._verifying: asyncio.Queue[tuple[list[bytes], asyncio.Future[list[TxResult]]]] = asyncio.Queue(
@@ -93,9 +94,7 @@ class Intake:
         The same bytes sent twice share one outcome; cancelling the call does not take the transaction back.
         Raises MempoolFull, EngineStopped, EngineUnavailable, StoreError.
         """
-        entered = self._enter(raw)
-        await self._wait({raw: entered})
-        result = entered.result()
+        result = await asyncio.shield(self._enter(raw))
         if isinstance(result, EngineError):
             raise result
         return result
@@ -112,12 +111,11 @@ class Intake:
                 entered.append(self._enter(raw))
             except MempoolFull as error:
                 entered.append(error)
-        waiting = {
-            raw: each for raw, each in zip(raws, entered, strict=True) if not isinstance(each, MempoolFull)
-        }
+        waiting = {each for each in entered if not isinstance(each, MempoolFull)}
         if not waiting and entered:
             raise MempoolFull("no room for any of them; send again later")
-        await self._wait(waiting)
+        if waiting:
+            await asyncio.wait(waiting)
         receipts = []
         for raw, each in zip(raws, entered, strict=True):
             outcome = each if isinstance(each, MempoolFull) else each.result()
@@ -127,16 +125,6 @@ class Intake:
                 raise outcome
             receipts.append(outcome)
         return receipts
-
-    async def _wait(self, waiting: dict[bytes, asyncio.Future[Outcome]]) -> None:
-        """Until all are decided; those that are not in time are told that nothing is known of them yet."""
-        if not waiting:
-            return
-        _, late = await asyncio.wait(set(waiting.values()), timeout=self._patience_s)
-        for raw, outcome in waiting.items():
-            if outcome in late:
-                why = f"no block has taken the transaction in {self._patience_s:g} s, and one still may"
-                self.resolve(raw, EngineUnavailable(f"{why}: send it again to learn what became of it"))
 
     def _enter(self, raw: bytes) -> asyncio.Future[Outcome]:
         """What will be known of a transaction; one that is new is sent to be verified."""
@@ -149,14 +137,25 @@ class Intake:
         is_full = len(self._outcomes) >= share * self._max_waiting
         if is_full or self._size_bytes + len(raw) > share * MAX_WAITING_BYTES:
             raise MempoolFull(f"{len(self._outcomes)} transactions are waiting already; send again later")
-        outcome = self._outcomes[raw] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome = self._outcomes[raw] = loop.create_future()
+        if self._patience_s is not None:
+            self._deadlines[raw] = loop.call_later(self._patience_s, self._give_up, raw)
         self._size_bytes += len(raw)
         self._arrived.put_nowait(raw)
         return outcome
 
+    def _give_up(self, raw: bytes) -> None:
+        """Also where nobody waits any more, so that nothing keeps its place for ever."""
+        why = f"no block has taken the transaction in {self._patience_s:g} s, and one still may"
+        self.resolve(raw, EngineUnavailable(f"{why}: send it again to learn what became of it"))
+
     def resolve(self, raw: bytes, outcome: Outcome) -> None:
         """Ends the waiting of a transaction."""
         self._resolved(raw)
+        deadline = self._deadlines.pop(raw, None)
+        if deadline is not None:
+            deadline.cancel()
         future = self._outcomes.pop(raw, None)
         if future is not None:
             self._size_bytes -= len(raw)

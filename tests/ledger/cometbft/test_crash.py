@@ -83,3 +83,29 @@ async def test_killed_at_each_step_of_a_block_it_comes_back_with_the_same_app_ha
         assert len(sent) > nonce
     finally:
         storage.close()
+
+
+async def test_cometbft_killed_again_and_again_is_served_by_the_same_application(tmp_path: Path) -> None:
+    validator = Validator.create(tmp_path / "one")
+    async with (
+        asyncio.timeout(LIMIT_S),
+        CometRpc(validator.url) as rpc,
+        validator.application() as application,
+    ):
+        sending = asyncio.create_task(keep_sending(rpc, 0))
+        for _ in range(4):
+            async with validator.cometbft() as cometbft:
+                await until_answers(rpc, cometbft, validator.log)
+                async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
+                    await anext(blocks)
+                cometbft.kill()
+                await cometbft.wait()
+        sending.cancel()
+        await asyncio.wait({sending})
+        application.terminate()
+        assert await application.wait() == 0
+    storage = validator.storage()
+    again = rerun(storage, validator.genesis)
+    assert (again.height, again.app_hash) == (storage.height(), storage.app_hash())
+    assert again.height >= 4
+    storage.close()

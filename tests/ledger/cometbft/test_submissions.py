@@ -168,6 +168,10 @@ async def test_not_in_a_block_in_time(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match=r"no block has taken the transaction in 0\.05 s"):
         await setting.engine.submit(transfer(0))
     assert setting.engine.status.waiting == 0
+    # nor does it keep its place when its sender has gone
+    gone = await waiting(setting, transfer(1))
+    gone.cancel()
+    await until(lambda: setting.engine.status.waiting == 0)
     # Sent again after a block took it, it is told so
     await setting.node.block()
     assert told(await setting.engine.submit(transfer(0))) == (1, 0)
