@@ -76,7 +76,7 @@ class Bench:
         self.storage = LedgerStorage(folder)
         self.storage.open()
         app = load_application(self.storage, genesis)
-        self.engine = EmbeddedEngine(app, self.storage, self.operator, bls, time.time)
+        self.engine = EmbeddedEngine(app, self.storage, self.operator, {bls.public_key: bls}, time.time)
 
     async def start(self) -> None:
         await self.engine.start()

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from cli.beacon_keys import BeaconKeys
 from cli.home import BEACON_KEY, NODE_KEY, OPERATOR_KEY, Home
 from cli.ledger_files import genesis_file, read_genesis, require_no_ledger, write_genesis
 from cli.money import amount_text
@@ -79,21 +80,22 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
             f"{home.keys} lacks the operator's keys ({', '.join(missing)}): put them there; if they are lost "
             "for good, `holdfast ledger import FILE --as-chain ID` makes a chain that goes on from this one"
         )
-    operator, beacon = home.signer(OPERATOR_KEY), home.bls_signer()
-    if operator.public_key != genesis.operator or beacon.public_key != genesis.bls_key:
-        raise invalid(
-            f"the keys in {home.keys} are not those of {genesis_file(home)}: restore the right ones"
-        )
+    operator, beacons = home.signer(OPERATOR_KEY), BeaconKeys(home)
+    wrong = f"the keys in {home.keys} are not those of {genesis_file(home)}: restore the right ones"
+    if operator.public_key != genesis.operator:
+        raise invalid(wrong)
     storage = LedgerStorage(home.ledger)
     storage.open()
     try:
         app = await asyncio.to_thread(load_application, storage, genesis)
+        if app.bls_key(genesis.operator) not in beacons:
+            raise invalid(wrong)
         keep = Keep.days(
             proofs=home.config.number("ledger.keep_proofs_days"),
             blocks=home.config.number("ledger.keep_days"),
         )
         blocks = home.config.number("ledger.snapshot_blocks")
-        engine = EmbeddedEngine(app, storage, operator, beacon, time.time, keep=keep, snapshot_blocks=blocks)
+        engine = EmbeddedEngine(app, storage, operator, beacons, time.time, keep=keep, snapshot_blocks=blocks)
         await engine.start()
         watch = asyncio.create_task(stop_when_ended(engine, stop))
         try:

@@ -6,20 +6,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cli.beacon_keys import BeaconKeys
 from cli.compose import stop_when_ended
 from cli.ledger_files import read_genesis
-from cli.output import CommandError, note
 from cli.serve import listening
 
 if TYPE_CHECKING:
     from cli.home import Home
     from ledger.engine.cometbft.engine import CometEngine
-    from proofs.bls.signatures import BlsSigner
 
 COMET_FOLDER: Final = "cometbft"
 SOCKET: Final = "abci.sock"
@@ -82,40 +81,6 @@ async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIt
     finally:
         await rpc.close()
         storage.close()
-
-
-class BeaconKeys(Mapping[bytes, "BlsSigner"]):
-    """All BLS keys of a home by public key: a validator that rotates has the old one and the new one.
-
-    A key that comes while the ledger runs is found when it is asked for; CommandError at the start, and a
-    message later, for one that cannot be opened.
-    """
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-        self._opened = {key: home.bls_signer(name) for key, name in self._names().items()}
-
-    def _names(self) -> dict[bytes, str]:
-        from cli.keystore import BLS12_381
-
-        keys = self._home.keystore()
-        found = (keys.info(name) for name in keys.names())
-        return {bytes.fromhex(info.public): info.name for info in found if info.kind == BLS12_381}
-
-    def __getitem__(self, key: bytes) -> BlsSigner:
-        if key not in self._opened:
-            try:
-                self._opened[key] = self._home.bls_signer(self._names()[key])
-            except CommandError as error:
-                note(f"a BLS key of this home cannot be used: {error}")
-                raise KeyError(key) from error
-        return self._opened[key]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._names())
-
-    def __len__(self) -> int:
-        return len(self._names())
 
 
 def abci_address(home: Home) -> str:

@@ -36,6 +36,7 @@ from ledger.engine.views import (
     ProposalView,
     SlotView,
     SpotView,
+    ValidatorView,
 )
 from ledger.errors import InvalidTransaction
 from ledger.genesis import Genesis, Params
@@ -277,6 +278,14 @@ class LedgerClient:
     async def provider(self, account: bytes) -> ProviderRecord:
         """One provider; raises LedgerNotFound."""
         return typed(ProviderRecord, await self._get(f"/v1/provider/{peer_text(account)}"))
+
+    async def validators(self) -> list[ValidatorView]:
+        """Everybody who registered keys to validate with, whether it has power or not."""
+        return [typed(ValidatorView, item) async for item in self._pages("/v1/validators", {})]
+
+    async def validator(self, account: bytes) -> ValidatorView:
+        """One of them; raises LedgerNotFound."""
+        return typed(ValidatorView, await self._get(f"/v1/validator/{peer_text(account)}"))
 
     # -- deals and datasets --------------------------------------------------------------------------------
 

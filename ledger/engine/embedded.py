@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
@@ -58,6 +58,7 @@ class BeaconSigner(Protocol):
 class EmbeddedEngine:
     """Drives one application over one open store (see `assemble.load_application`).
 
+    `beacons` are BLS keys by public key: the one that the application says counts signs the next beacon.
     `clock` gives seconds since 1970 and may jump; `monotonic` never does, and `sleep` waits for that many of
     its seconds (see `BlockClock`). What is older than `keep` leaves bit by bit, with the blocks made.
     After every `snapshot_blocks` blocks (0: never) the state is written into a file.
@@ -70,7 +71,7 @@ class EmbeddedEngine:
         app: Application,
         storage: LedgerStorage,
         operator: Signer,
-        beacon: BeaconSigner,
+        beacons: Mapping[bytes, BeaconSigner],
         clock: Callable[[], float],
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -85,7 +86,7 @@ class EmbeddedEngine:
         self.snapshots = Snapshots(storage, app.chain_id, snapshot_blocks, monotonic)
         self._pruner = Pruner(storage, keep or Keep())
         self._operator = operator
-        self._beacon = beacon
+        self._beacons = beacons
         self._clock = BlockClock(clock, monotonic, app.block_time_s)
         self._sleep = sleep
         self._verifiers = ThreadPoolExecutor(VERIFY_THREADS, "ledger-verify")
@@ -271,9 +272,12 @@ class EmbeddedEngine:
         if self._next_beacon is None:
             message = self.app.beacon_transaction_message(self.app.height + 1)
             check = self.app.beacon_check(self._operator.public_key)
+            key = self.app.bls_key(self._operator.public_key) or b""
 
             def work() -> bytes:
-                signature = self._beacon.sign(message)
+                if key not in self._beacons:
+                    raise EngineError(f"the BLS key {key.hex()} that beacons are signed with is not here")
+                signature = self._beacons[key].sign(message)
                 check(signature)
                 return signature
 

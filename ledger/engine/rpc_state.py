@@ -29,6 +29,7 @@ from ledger.engine.views import (
     ProposalView,
     SlotView,
     SpotView,
+    ValidatorView,
 )
 from ledger.limits import MAX_KEY_BYTES, MAX_UINT
 from ledger.paging import Page
@@ -50,6 +51,8 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/v1/account/{account}/history", _history)
     router.add_get("/v1/providers", _providers)
     router.add_get("/v1/provider/{account}", _provider)
+    router.add_get("/v1/validators", _validators)
+    router.add_get("/v1/validator/{account}", _validator)
     router.add_get("/v1/deals", _deals)
     router.add_get("/v1/deal/{cid}", _deal)
     router.add_get("/v1/datasets", _datasets)
@@ -152,6 +155,19 @@ async def _provider(request: web.Request) -> web.StreamResponse:
     if found is None:
         raise web.HTTPNotFound(text="no such provider is registered")
     return reply(request, found)
+
+
+async def _validators(request: web.Request) -> web.StreamResponse:
+    return _list(
+        request, _app(request).validators_page(_cursor(request), parse_limit(request)), ValidatorView.of
+    )
+
+
+async def _validator(request: web.Request) -> web.StreamResponse:
+    found = _app(request).validator(parse_account(request.match_info["account"]))
+    if found is None:
+        raise web.HTTPNotFound(text="this account registered no keys to validate with")
+    return reply(request, ValidatorView.of(found))
 
 
 async def _deals(request: web.Request) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from ledger.engine.views import (
     ProposalView,
     SlotView,
     SpotView,
+    ValidatorView,
 )
 from ledger.fields import ACCOUNT_SCHEMA, Wire, hex_schema, object_schema, or_null, specs, uint_schema
 from ledger.fields import CID_SCHEMA as CID
@@ -103,6 +104,8 @@ def _routes(made: _Definitions) -> dict[str, type[Wire] | Schema]:
         "GET /v1/account/{account}/history": _page(made.ref(ChangeView)),
         "GET /v1/providers": _page(made.ref(ProviderRecord)),
         "GET /v1/provider/{account}": ProviderRecord,
+        "GET /v1/validators": _page(made.ref(ValidatorView)),
+        "GET /v1/validator/{account}": ValidatorView,
         "GET /v1/deals": _page(made.ref(DealView)),
         "GET /v1/deal/{cid}": DealView,
         "GET /v1/datasets": _page(made.ref(DatasetView)),

@@ -5,12 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from ledger import limits
-from ledger.fields import Account, AccountOrNone, Digest, Link, LinkOrNone, Uint, Wire, nested, sequence, text
+from ledger import keys, limits
+from ledger.fields import (
+    Account,
+    AccountOrNone,
+    Digest,
+    Link,
+    LinkOrNone,
+    Uint,
+    Wire,
+    blob,
+    nested,
+    sequence,
+    text,
+)
 from ledger.journal import CHANGE, MAX_WHY_CHARS
 from ledger.records import AccountRecord, DatasetRecord, DealRecord, ShardRecord, SpotRecord
 from ledger.records_governance import ProposalRecord
+from ledger.records_validators import ValidatorRecord
 from ledger.views import DealInfo
+from ledger.views_validators import ValidatorInfo
 
 if TYPE_CHECKING:
     from ledger.engine.history import Change
@@ -64,6 +78,20 @@ class ProposalView(Wire):
 
     id: Link
     proposal: Annotated[ProposalRecord, nested(ProposalRecord)]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorView(Wire):
+    """Who registered keys to validate with. `address` is how CometBFT names its consensus key."""
+
+    account: Account
+    address: Annotated[bytes, blob(keys.ADDRESS_BYTES, keys.ADDRESS_BYTES)]
+    validator: Annotated[ValidatorRecord, nested(ValidatorRecord)]
+
+    @classmethod
+    def of(cls, info: ValidatorInfo) -> ValidatorView:
+        """From a query's answer."""
+        return cls(info.account, keys.address(info.record.consensus_key), info.record)
 
 
 @dataclass(frozen=True, slots=True)

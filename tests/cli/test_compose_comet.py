@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.compose_comet import BeaconKeys, abci_address
+from cli.beacon_keys import BeaconKeys
+from cli.compose_comet import abci_address
 from cli.home import Home
 from cli.keystore import BLS12_381, ED25519
 

@@ -385,7 +385,7 @@ class Ledger:
             load_application(self._storage, self._genesis),
             self._storage,
             self._operator,
-            self._bls,
+            {self._bls.public_key: self._bls},
             self._clock,
             sleep=self._clock.sleep,
         )

@@ -91,6 +91,7 @@ class Chain:
         self.clock = clock
         self.operator = signer("operator")
         self.bls = BlsSigner.from_seed(seed("beacon"))
+        self.beacons = {self.bls.public_key: self.bls}
         self.genesis = Genesis.make(
             chain_id=CHAIN,
             time_s=START_S,
@@ -122,7 +123,7 @@ class Chain:
             app,
             self.storage,
             self.operator,
-            self.bls,
+            self.beacons,
             self.clock,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,

@@ -153,7 +153,7 @@ async def test_the_interface_says_what_is_gone(chain: Chain, clock: ManualClock)
         app,
         chain.storage,
         chain.operator,
-        chain.bls,
+        chain.beacons,
         clock,
         monotonic=clock.monotonic,
         sleep=clock.sleep,

@@ -95,6 +95,8 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
         ],
         "GET /v1/providers": ["/v1/providers"],
         "GET /v1/provider/{account}": [f"/v1/provider/{holder}"],
+        "GET /v1/validators": ["/v1/validators"],
+        "GET /v1/validator/{account}": [f"/v1/validator/{peer_text(chain.operator.public_key)}"],
         "GET /v1/deals": ["/v1/deals"],
         "GET /v1/deal/{cid}": [f"/v1/deal/{deal['id']}"],
         "GET /v1/datasets": ["/v1/datasets"],

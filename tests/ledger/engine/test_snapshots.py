@@ -38,7 +38,7 @@ async def engine(chain: Chain, clock: ManualClock) -> AsyncIterator[EmbeddedEngi
         app,
         chain.storage,
         chain.operator,
-        chain.bls,
+        chain.beacons,
         clock,
         monotonic=clock.monotonic,
         sleep=clock.sleep,
@@ -136,7 +136,7 @@ async def test_a_snapshot_is_of_its_height_however_late_it_is_written(chain: Cha
     assert write is not None
     assert snapshots.begin() is None  # one at a time
     running = EmbeddedEngine(
-        app, chain.storage, chain.operator, chain.bls, chain.clock, sleep=chain.clock.sleep
+        app, chain.storage, chain.operator, chain.beacons, chain.clock, sleep=chain.clock.sleep
     )
     await running.start()
     await running.submit(chain.transfer(0))
