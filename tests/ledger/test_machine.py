@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -69,9 +69,11 @@ SHARE = st.integers(0, 120)
 class Ledger(RuleBasedStateMachine):
     """Three people who transfer, keep, prove or neglect each other's pieces."""
 
+    world_of: ClassVar[type[TwinWorld]] = TwinWorld
+
     @initialize()
     def begin(self) -> None:
-        self.world = TwinWorld(PARAMS)
+        self.world = self.world_of(PARAMS)
         self.world.fund(*PEOPLE, amount=500 * HOLD)
         self.world.provider(*PEOPLE[:2])
         deal, _ = self.world.active("cy", "ann", periods=6, price=10**6)

@@ -160,7 +160,7 @@ def answer(challenge: Challenge, pieces: Mapping[int, Piece]) -> bytes:
 
 @dataclass
 class World:
-    """An application and everyone on it. `now` is the wall clock; every block is audited."""
+    """An application and everyone on it. `now` is the wall clock; every block is `proposer`'s, and audited."""
 
     params: Params = PARAMS
     app: Application = field(init=False)
@@ -175,17 +175,22 @@ class World:
     held: Counter[tuple[bytes, str]] = field(default_factory=Counter)
     beacon_signers: dict[bytes, BlsSigner] = field(default_factory=dict)
     accused: tuple[bytes, ...] = ()
+    proposer: str = "operator"
 
     def __post_init__(self) -> None:
-        self.app = Application(genesis(self.params))
+        self.app = Application(self.first_genesis())
         self.stored = dict(self.app.items())
+
+    def first_genesis(self) -> Genesis:
+        """What the chain begins with."""
+        return genesis(self.params)
 
     # Blocks.
 
     def beacon(self) -> bytes:
         """The head of the next block."""
         height = self.app.height + 1
-        signer = self.beacon_signers.get(self.app.bls_key(key("operator")) or b"", beacon_signer())
+        signer = self.beacon_signers.get(self.app.bls_key(key(self.proposer)) or b"", beacon_signer())
         return Beacon(CHAIN, height, signer.sign(self.app.beacon_transaction_message(height))).encode()
 
     def block(self, *txs: bytes, step: int = 0) -> BlockResult:
@@ -195,7 +200,7 @@ class World:
         before = powers_by_key(self.app)
         txs = (self.beacon(), *txs)
         result = self.app.finalize_block(
-            BlockInput(self.app.height + 1, self.now, key("operator"), txs, accused)
+            BlockInput(self.app.height + 1, self.now, key(self.proposer), txs, accused)
         )
         self.app.commit()
         self.check_validators(before, result)
@@ -215,7 +220,7 @@ class World:
     def propose(self, txs: Sequence[bytes], *, max_bytes: int = 10**6, max_txs: int = 10**5) -> list[bytes]:
         """What of these the next block would have beside its beacon, proposed now."""
         height = self.app.height + 1
-        block = BlockInput(height, self.now, key("operator"), (self.beacon(), *txs))
+        block = BlockInput(height, self.now, key(self.proposer), (self.beacon(), *txs))
         return self.app.prepare_proposal(block, max_bytes=max_bytes, max_txs=max_txs)
 
     def check_validators(self, before: Mapping[bytes, int], result: BlockResult) -> None:
