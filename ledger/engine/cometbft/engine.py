@@ -327,6 +327,7 @@ class CometEngine:
 
     async def offer_snapshot(self, request: Any) -> Any:
         """Whether this node begins with what another one serves."""
+        self._queries.close()  # nobody may read a database that another takes the place of
         return await self._sync.offer_snapshot(request)
 
     async def apply_snapshot_chunk(self, request: Any) -> Any:
