@@ -172,7 +172,7 @@ class Mirror:
         assert (info.last_block_height, info.last_block_app_hash) == (len(self.decided), last)
 
     def move(self) -> bool:
-        """A new node takes the old one's place: by state sync, then block by block; False without a snapshot."""
+        """A new node takes the old one's place: by state sync, then block by block; False if it cannot yet."""
         self.node.restart()  # so the last snapshot is written
         self.node.engine._sync._tip = lambda: len(self.decided) + SNAPSHOT_BLOCKS
         offered = list(self.node.ask("list_snapshots", messages.RequestListSnapshots()).snapshots)
