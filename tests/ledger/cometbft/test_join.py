@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ledger import snapshot
+from ledger.engine.cometbft import messages
 from ledger.engine.cometbft.config import PROFILES, CometConfig, StateSync
 from ledger.engine.cometbft.engine import CometEngine
 from ledger.engine.cometbft.genesis_file import install_genesis
@@ -27,11 +28,10 @@ from ledger.genesis import Genesis
 from tests.ledger.cometbft.application import genesis, make_engine, open_storage, seed, signer, transfer
 from tests.ledger.cometbft.one import Validator
 from tests.ledger.cometbft.processes import free_ports, last_lines, until_answers
-from tests.ledger.engine.conftest import until
 
 pytestmark = pytest.mark.peers
 
-LIMIT_S = 60
+LIMIT_S = 120
 COMMIT_MS = 80
 SNAPSHOT_BLOCKS = 6
 # As little as a chain can keep so that somebody who joins within some seconds is served.
@@ -94,10 +94,17 @@ class Node:
             self.cometbft = await ends.enter_async_context(self.place.cometbft())
             yield
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Returns once something holds, which is looked at after each block."""
+        told = self.engine.subscribe()
+        while not condition():
+            assert await told.next() is not None, last_lines(self.place.log)
+        told.close()
+
     async def blocks(self, count: int) -> None:
         """Returns when so many more are committed."""
         goal = self.engine.app.height + count
-        await until(lambda: self.engine.app.height >= goal)
+        await self.until(lambda: self.engine.app.height >= goal)
 
 
 async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
@@ -124,7 +131,7 @@ async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
         async with fresh.running():
             _be_slow(fresh, validator)
             await until_answers(fresh.rpc, fresh.cometbft, fresh.place.log)
-            await until(lambda: fresh.storage.pruned().blocks > restored)
+            await fresh.until(lambda: fresh.storage.pruned().blocks > restored)
             began = fresh.storage.pruned().blocks
             await validator.engine.submit(transfer(1))
             await fresh.blocks(SNAPSHOT_BLOCKS)
@@ -139,11 +146,15 @@ async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
             assert (await fresh.rpc.status()).earliest_height == began + 1
             # and what it was served with is still there for others, with all blocks after it.
             assert (await validator.rpc.status()).earliest_height <= began
-            await until(lambda: bool(fresh.engine.snapshots.heights()))
+            await fresh.until(lambda: bool(fresh.engine.snapshots.heights()))
 
 
 async def _trust(fresh: Node, other: Node) -> None:
-    """Has a node that starts next begin with the newest block of another one."""
+    """Has a node that starts next begin with the newest block of another one, having seen its snapshots.
+
+    So these are held, and that block with them, however long a busy machine takes to start the node.
+    """
+    assert (await other.engine.list_snapshots(messages.RequestListSnapshots())).snapshots
     trusted = await other.rpc.status()
     sync = StateSync((other.place.url,), trusted.height, trusted.block_hash.hex(), 3_600)
     fresh.configure((other.peer,), sync)
@@ -177,7 +188,7 @@ def _be_slow(node: Node, other: Node) -> None:
     async def slow(request: Any) -> Any:
         if request.index == 1:
             newest = other.engine.snapshots.newest()
-            await until(lambda: other.engine.snapshots.newest() >= newest + 2 * SNAPSHOT_BLOCKS)
+            await other.until(lambda: other.engine.snapshots.newest() >= newest + 2 * SNAPSHOT_BLOCKS)
         return await quick(request)
 
     node.engine.apply_snapshot_chunk = slow  # type: ignore[method-assign]
