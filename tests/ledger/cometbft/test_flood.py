@@ -1,0 +1,62 @@
+"""A real `cometbft` under what strangers send: it makes blocks all the while, and nothing stays for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.genesis import HOLD
+from tests.ledger.cometbft.application import transfer
+from tests.ledger.cometbft.one import Validator
+from tests.ledger.cometbft.processes import until_answers
+
+pytestmark = pytest.mark.peers
+
+LIMIT_S = 60
+NOISE = (b"", b"\xff", b"\x00" * 500, b"\xa1ckind", transfer(0)[:-1], transfer(0) + b"\x00")
+
+
+async def mempool_size(validator: Validator) -> int:
+    """How many transactions CometBFT holds."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{validator.url}/num_unconfirmed_txs") as response,
+    ):
+        return int((await response.json())["result"]["n_txs"])
+
+
+async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_path: Path) -> None:
+    validator = Validator.create(tmp_path / "one")
+    async with (
+        asyncio.timeout(LIMIT_S),
+        CometRpc(validator.url) as rpc,
+        validator.application() as application,
+        validator.cometbft() as cometbft,
+    ):
+        await until_answers(rpc, cometbft, validator.log)
+        # Given noise, on the ABCI socket too, and payments of more than there is and what follows them
+        assert all(verdict.code for verdict in await rpc.broadcast([raw for raw in NOISE if raw]))
+        _, stranger = await asyncio.open_unix_connection(str(validator.folder / "abci.sock"))
+        stranger.write(b"GET / HTTP/1.1\r\n\r\n" * 50)
+        await rpc.broadcast([transfer(0, 10**9 * HOLD), *map(transfer, range(1, 6))])
+        # when blocks come, then CometBFT holds none of it any more
+        async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
+            async for _ in blocks:
+                if await mempool_size(validator) == 0:
+                    break
+            # and the account's business goes on where it was
+            sent = list(map(transfer, range(4)))
+            assert [verdict.code for verdict in await rpc.broadcast(sent)] == [0] * len(sent)
+            taken = 0
+            async for block in blocks:
+                taken += len(block.value["block"]["data"]["txs"]) - 1
+                if taken == len(sent):
+                    break
+        stranger.close()
+        application.terminate()
+        assert await application.wait() == 0
