@@ -220,6 +220,7 @@ def _held_against(
 ) -> str | None:
     """What the file was held against of all that is trusted; exit 4 where it is of another chain."""
     from cli.ledger_light import check_trust
+    from ledger.engine.cometbft.light.errors import NotLater
     from ledger.engine.proof_file import ProofFile
 
     if isinstance(found, ProofFile):
@@ -228,7 +229,12 @@ def _held_against(
         return _check_operator(home, found.block, operator)
     if operator:
         raise usage("validators signed this proof's header: --trust checks which chain it is, not --operator")
-    return check_trust(home, found.verified(), trust, is_asked=bool(ledger))
+    try:
+        return None if check_trust(home, found.verified(), trust or None) is None else "trust"
+    except NotLater as error:
+        if ledger:
+            return None
+        raise invalid(f"whether the proof is of the trusted chain cannot be told: {error}") from error
 
 
 def _unanchored(document: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from cli.proof_files import (
     FileArgument,
     OperatorFlag,
     SeedFlag,
+    TrustFlag,
     Wanted,
     about_document,
     check,
@@ -53,6 +54,7 @@ LeavesOption = Annotated[
 def verify(
     file: FileArgument,
     operator: OperatorFlag = None,
+    trust: TrustFlag = None,
     chain: ChainFlag = None,
     app_hash: AppHashFlag = None,
     ledger: AgainstLedgerFlag = None,
@@ -63,13 +65,13 @@ def verify(
 ) -> int:
     """Check a proof and print each link of it: exit 4 where one does not hold, 2 if it hangs on nothing.
 
-    Out of a ledger: against the operator and chain that this home has pinned, --operator (and --chain),
-    --app-hash or --ledger.
+    Out of a ledger: against the operator (or, on CometBFT, the header) and chain that this home has pinned,
+    --operator (and --chain), --trust, --app-hash or --ledger.
     Between two people: against the --commitment (or the CID of content that you have) and --seed.
     """
     home = Home.locate()
     checked = check(
-        home, read_file(file), Wanted(operator, chain, app_hash, ledger, commitment, seed, leaves)
+        home, read_file(file), Wanted(operator, chain, app_hash, ledger, commitment, seed, leaves, trust)
     )
     if json_output:
         emit(_document(checked))
@@ -153,6 +155,7 @@ def explain(
         typer.Option("--content", metavar="CID", help="Content to look for the leaves in; repeatable."),
     ] = None,
     operator: OperatorFlag = None,
+    trust: TrustFlag = None,
     chain: ChainFlag = None,
     app_hash: AppHashFlag = None,
     ledger: AgainstLedgerFlag = None,
@@ -171,7 +174,7 @@ def explain(
     home = Home.locate()
     roots = [cid_argument(cid) for cid in content or ()]
     checked = check(
-        home, read_file(file), Wanted(operator, chain, app_hash, ledger, commitment, seed, leaves)
+        home, read_file(file), Wanted(operator, chain, app_hash, ledger, commitment, seed, leaves, trust)
     )
     if not checked.holds:
         if json_output:

@@ -37,37 +37,36 @@ def trust_text(height: int, hash_: bytes) -> str:
     return f"{height}:{hash_.hex()}"
 
 
-def check_trust(home: Home, blocks: list[LightBlock], flag: str, *, is_asked: bool) -> str | None:
-    """Exit 4 unless the last of a file's light blocks is of the chain that is trusted; how, if at all.
+def check_trust(home: Home, blocks: Sequence[LightBlock], flag: str | None) -> str | None:
+    """Says by which trusted header the last of a file's light blocks is trusted; None where none is known.
 
-    Trusted are --trust and what this home has pinned. A header that is not later than those can only be held
-    against a ledger, which the caller does where it `is_asked`.
+    Known are --trust and what this home has pinned. Raises InvalidLightBlock, of that NotLater where only a
+    ledger could tell, and TrustExpired; exit 2 for a flag that is no header.
     """
     from cli.ledger_pin import pin_of
     from ledger.engine.cometbft.light.block import LightBlock
-    from ledger.engine.cometbft.light.errors import InvalidLightBlock, TrustLost
+    from ledger.engine.cometbft.light.errors import InvalidLightBlock, NotLater
     from ledger.engine.cometbft.light.proof_file import has_header, require_from
     from ledger.engine.cometbft.light.verify import Rules
 
     pin = pin_of(home)
-    trust = trust_argument(flag) if flag else pin.trust
+    trust = pin.trust if flag is None else trust_argument(flag)
     if trust is None:
         return None
-    if not flag and pin.chain not in (None, blocks[-1].header.chain):
-        raise invalid(f"the header is of chain {blocks[-1].header.chain}, not of {pin.chain}")
+    last = blocks[-1]
+    if flag is None and pin.chain not in (None, last.header.chain):
+        raise InvalidLightBlock(f"the header is of chain {last.header.chain}, not of {pin.chain}")
     at = has_header(blocks, trust.height, trust.hash)
-    try:
-        if at is not None:
-            require_from(blocks[at], blocks[at:], time.time_ns(), Rules())
-        elif trust.stored:
-            require_from(LightBlock.decode(trust.stored), blocks, time.time_ns(), Rules())
-        else:
-            raise InvalidLightBlock(f"the file does not have the header {trust_text(*trust[:2])}")
-    except (InvalidLightBlock, TrustLost) as error:
-        if is_asked:
-            return None
-        raise invalid(f"the proof does not follow from the header that is trusted: {error}") from error
-    return "trust"
+    if at is not None:
+        require_from(blocks[at], blocks[at:], time.time_ns(), Rules())
+        return trust_text(trust.height, trust.hash)
+    if trust.stored:
+        stored = LightBlock.decode(trust.stored)
+        require_from(stored, blocks, time.time_ns(), Rules())
+        return trust_text(stored.height, stored.hash)
+    if last.height != trust.height:
+        raise NotLater(f"the file has no header {trust.height} as is trusted (--ledger URL asks a ledger)")
+    raise InvalidLightBlock(f"header {last.height} is {last.hash.hex()}, not the trusted {trust.hash.hex()}")
 
 
 async def shown_header(urls: Sequence[str], chain: str) -> TrustPin:

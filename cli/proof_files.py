@@ -10,12 +10,12 @@ from cli.arguments import account_argument, cid_argument
 from cli.home import Home
 from cli.output import blobs_text, invalid, meter, not_found, size_text, text, usage
 from cli.streams import read_input
-from ledger.engine.verdict import Anchor, Link, Verdict
+from ledger.engine.verdict import Anchor, Broken, Link, NotChecked, Verdict
 from proofs.challenge import DEFAULT_CHALLENGES, MAX_DRAWN
 from proofs.commitment import HASH_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ledger.engine.blocks import Block
     from ledger.engine.evidence import Evidence
@@ -34,6 +34,12 @@ OperatorFlag = Annotated[
 ChainFlag = Annotated[
     str | None,
     typer.Option("--chain", help="The chain that the blocks must be of, by its ID.", show_default=False),
+]
+TrustFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--trust", metavar="HEIGHT:HASH", help="A header that those must follow from.", show_default=False
+    ),
 ]
 AppHashFlag = Annotated[
     str | None, typer.Option("--app-hash", help="The app hash that the state must have.", show_default=False)
@@ -68,6 +74,7 @@ class Wanted(NamedTuple):
     commitment: str | None = None
     seed: str | None = None
     k: int | None = None
+    trust: str | None = None
 
 
 class Checked(NamedTuple):
@@ -125,7 +132,7 @@ def read_file(name: str) -> Evidence | AuditFile:
     match value:
         case {"kind": audit.KIND}:
             return audit.AuditFile.of(value)
-        case {"kind": evidence.KIND}:
+        case {"kind": evidence.KIND | evidence.LIGHT_KIND}:
             return evidence.Evidence.decode(raw)
     raise invalid(f"{name}: this is no file of a proof that this release knows")
 
@@ -135,7 +142,7 @@ def check(home: Home, file: Evidence | AuditFile, wanted: Wanted) -> Checked:
     from proofs.audit import AuditFile
 
     if isinstance(file, AuditFile):
-        if (wanted.operator, wanted.chain, wanted.app_hash, wanted.ledger) != (None, None, None, None):
+        if {wanted.operator, wanted.chain, wanted.app_hash, wanted.ledger, wanted.trust} != {None}:
             raise usage(
                 "this is a proof between two people, without a ledger: it is held against --commitment"
             )
@@ -155,15 +162,55 @@ def _check_evidence(home: Home, file: Evidence, wanted: Wanted) -> Checked:
 
     app_hash = None if wanted.app_hash is None else hexadecimal(wanted.app_hash, "--app-hash")
     pin = Pin(None, None if wanted.operator is None else account_argument(wanted.operator))
-    if wanted.operator is None and wanted.app_hash is None:
+    if file.lights and wanted.operator is not None:
+        raise usage("validators signed this proof's header: --trust checks which chain it is, not --operator")
+    if not file.lights and wanted.trust is not None:
+        raise usage("the operator signed this proof's block: --operator checks whose it is, not --trust")
+    if wanted.operator is None and wanted.app_hash is None and wanted.trust is None:
         pin = pin_of(home, known_ledger(home, wanted.ledger or "") or "")
     if wanted.chain is not None:
         pin = pin._replace(chain=wanted.chain)
+    if file.lights:
+        pin = pin._replace(operator=None)  # who signed nothing of it
     url = None if wanted.ledger is None else ledger_url(home, wanted.ledger)
-    anchor = Anchor(pin.operator, pin.chain, app_hash, None if url is None else _asking(home, url))
+    followed: list[str] = []
+    anchor = Anchor(
+        pin.operator,
+        pin.chain,
+        app_hash,
+        None if url is None else _asking(home, url),
+        None if (wanted.trust, pin.trust) == (None, None) else _following(home, wanted.trust, followed),
+    )
     verdict = check_evidence(file, anchor)
-    against = {"operator": pin.operator, "chain": pin.chain, "app-hash": app_hash, "ledger": url}
+    against = {
+        "operator": pin.operator,
+        "trust": next(iter(followed), None),
+        "chain": pin.chain,
+        "app-hash": app_hash,
+        "ledger": url,
+    }
     return Checked(file, verdict, [name for name, value in against.items() if value is not None])
+
+
+def _following(home: Home, flag: str | None, followed: list[str]) -> Callable[[Sequence[bytes]], str]:
+    """Holds light blocks against the trusted header, and notes in `followed` which it was."""
+
+    def follows(lights: Sequence[bytes]) -> str:
+        from cli.ledger_light import check_trust
+        from ledger.engine.cometbft.light.block import LightBlock
+        from ledger.engine.cometbft.light.errors import InvalidLightBlock, NotLater, TrustLost
+
+        try:
+            trusted = check_trust(home, [LightBlock.decode(raw) for raw in lights], flag)
+        except NotLater as error:
+            raise NotChecked(str(error)) from error
+        except (InvalidLightBlock, TrustLost) as error:
+            raise Broken(str(error)) from error
+        assert trusted is not None, "one is pinned or given"
+        followed.append(trusted)
+        return f"that follows from header {trusted}, which you trust"
+
+    return follows
 
 
 def _asking(home: Home, url: str) -> Callable[[int], Block]:

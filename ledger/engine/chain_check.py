@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ledger.engine.answers import field, state_proof_of, typed
 from ledger.engine.blocks import Block
-from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError
+from ledger.engine.errors import ChainMismatch, InvalidProofFile, LedgerNotFound, LedgerProtocolError
+from ledger.engine.evidence import Evidence
 from ledger.engine.proof_file import KIND, ProofFile
 from ledger.engine.transport import Transport
 from ledger.fields import FieldError
@@ -144,6 +145,13 @@ class ChainCheck:
         """What the state has at a key, proven from the last block; LedgerNotFound where there is none yet."""
         height, proof = await self._shown_proof(key)
         return ProofFile(await self.block(height), KIND, proof)
+
+    async def evidence(self, path: str) -> Evidence:
+        """The file of a proof of storage at a path; it is still to be checked."""
+        try:
+            return Evidence.decode(await self._http.get_bytes(path))
+        except InvalidProofFile as error:
+            raise LedgerProtocolError(f"{self._http.url} gave no file of a proof: {error}") from error
 
     async def _shown_proof(self, key: bytes) -> tuple[int, StateProof]:
         """What the server gives as a proof, and of which height."""

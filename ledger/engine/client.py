@@ -19,7 +19,7 @@ from ledger.engine.answers import (
 )
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
 from ledger.engine.chain_check import ChainCheck, Tip, TrustPin
-from ledger.engine.errors import InvalidProofFile, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.errors import LedgerProtocolError, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.evidence import Evidence
 from ledger.engine.following import follow
@@ -369,10 +369,7 @@ class LedgerClient:
     # -- inside --------------------------------------------------------------------------------------------
 
     async def _evidence(self, path: str) -> Evidence:
-        try:
-            return Evidence.decode(await self._servers.get_bytes(path))
-        except InvalidProofFile as error:
-            raise LedgerProtocolError(f"{self.url} gave no file of a proof: {error}") from error
+        return await self._servers.ask(lambda server: server.chain.evidence(path))
 
     async def _get(self, path: str, query: dict[str, str] | None = None) -> Any:
         return await self._servers.get(path, query)

@@ -20,6 +20,9 @@ from merkledag import dag_cbor
 from merkledag.errors import MerkledagError
 
 KIND: Final = "holdfast/storage-proof/1"
+LIGHT_KIND: Final = "holdfast/storage-proof/2"  # the only one with `lights`
+MAX_LIGHTS: Final = 2
+MAX_LIGHT_BYTES: Final = 1 << 20
 MAX_STATE_PROOFS: Final = 5
 
 
@@ -54,6 +57,9 @@ class Evidence(Wire):
     `tx` is the signed transaction with the proof, in `block`. `state` are proofs of what the state had, those
     of `witness` in its order: after `block` for a period's proof, after `before`, the block before it, for
     the answer to a spot challenge. `beacon` is what the challenge's seed was drawn from.
+
+    On CometBFT nobody signs blocks: `lights` are the light blocks of the headers that vouch for them, that of
+    `block` and, for a period's proof, the one after it. Elsewhere the field is not there.
     """
 
     beacon: Annotated[BeaconStep, nested(BeaconStep)]
@@ -62,6 +68,14 @@ class Evidence(Wire):
     kind: Annotated[str, text(64)]
     state: Annotated[tuple[StateProof, ...], sequence(STATE, MAX_STATE_PROOFS)]
     tx: Annotated[bytes, blob(1, limits.MAX_TX_BYTES)]
+    lights: Annotated[tuple[bytes, ...], sequence(blob(1, MAX_LIGHT_BYTES), MAX_LIGHTS)] = ()
+
+    def to_map(self) -> dict[str, Any]:
+        """See `Wire`."""
+        made = Wire.to_map(self)
+        if not self.lights:
+            del made["lights"]
+        return made
 
     @property
     def state_block(self) -> Block:
@@ -96,10 +110,11 @@ class Evidence(Wire):
     @classmethod
     def of(cls, value: Any) -> Evidence:
         """From a decoded map; raises InvalidProofFile."""
+        is_signed = isinstance(value, dict) and "lights" not in value
         try:
-            found = cls.from_map(value)
+            found = cls.from_map(value | {"lights": []} if is_signed else value)
         except FieldError as error:
             raise InvalidProofFile(f"this is no file of a proof: {error}") from error
-        if found.kind != KIND:
+        if found.kind != (LIGHT_KIND if found.lights else KIND) or not (is_signed or found.lights):
             raise InvalidProofFile(f"a file of kind {found.kind!r}: use the release that made it")
         return found

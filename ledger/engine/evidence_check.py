@@ -36,10 +36,15 @@ _NOT_REACHED = "not looked at, because one before it does not hold"
 def check_evidence(evidence: Evidence, anchor: Anchor) -> Verdict:
     """Every link with its outcome. Raises InvalidProofFile where the transaction in it is no proof at all."""
     tx = evidence.transaction()
-    if isinstance(tx.body, Prove):
-        found: _Check = _PeriodCheck(evidence, tx, anchor)
+    found: Check
+    if evidence.lights:
+        from ledger.engine.cometbft.light.evidence_check import check_of
+
+        found = check_of(evidence, tx, anchor)
+    elif isinstance(tx.body, Prove):
+        found = PeriodCheck(evidence, tx, anchor)
     else:
-        found = _SpotCheck(evidence, tx, anchor)
+        found = SpotCheck(evidence, tx, anchor)
     verdict = Verdict()
     for name, step in found.steps():
         if not verdict.holds:
@@ -57,7 +62,7 @@ def check_evidence(evidence: Evidence, anchor: Anchor) -> Verdict:
     return verdict
 
 
-class _Check:
+class Check:
     """What both kinds of file share. Each link relies on those before it."""
 
     def __init__(self, evidence: Evidence, tx: Transaction, anchor: Anchor) -> None:
@@ -229,7 +234,7 @@ class _Check:
         return keys.validator(self.block.account)
 
 
-class _PeriodCheck(_Check):
+class PeriodCheck(Check):
     """The proof of a dataset's period, against the state after its block."""
 
     @property
@@ -298,7 +303,7 @@ class _PeriodCheck(_Check):
         return rules_proofs.challenge_of(self._record, self._terms)
 
 
-class _SpotCheck(_Check):
+class SpotCheck(Check):
     """The answer to a spot challenge of one shard, against the state before its block, which it changed."""
 
     @property

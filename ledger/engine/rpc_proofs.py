@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
 from ledger import limits
 from ledger.engine.errors import LedgerNotFound
-from ledger.engine.evidence import Evidence
+from ledger.engine.evidence import LIGHT_KIND, Evidence
 from ledger.engine.evidence_maker import EvidenceMaker
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc_common import ENGINE, parse_cid, parse_hex, parse_uint
+from ledger.engine.rpc_light import LIGHT
 
 DATASET_ID_BYTES = 32
 LATEST = "latest"
@@ -50,7 +52,11 @@ async def _file(request: web.Request, make: Callable[[EvidenceMaker], Evidence])
     engine = request.app[ENGINE]
     maker = EvidenceMaker(engine.history, engine.app.genesis)
     try:
-        found = await asyncio.to_thread(lambda: make(maker).encode())
+        found = await asyncio.to_thread(lambda: make(maker))
+        if LIGHT in request.app:
+            heights = sorted({found.block.height, found.state_block.height + 1})
+            lights = [(await request.app[LIGHT].light_block(height))[1] for height in heights]
+            found = replace(found, kind=LIGHT_KIND, lights=tuple(lights))
     except LedgerNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from error
-    return web.Response(body=found, content_type=CBOR_TYPE)
+    return web.Response(body=found.encode(), content_type=CBOR_TYPE)

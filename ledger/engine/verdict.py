@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ledger.engine.blocks import Block
@@ -13,12 +13,17 @@ from proofs.walk import ShownUnit
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """What a file is held against, each None where nobody gave one; `ledger_block` gives a ledger's block."""
+    """What a file is held against, each None where nobody gave one; `ledger_block` gives a ledger's block.
+
+    `follows` says in words that the last of a file's light blocks is of the trusted chain, or raises Broken
+    or NotChecked.
+    """
 
     operator: bytes | None = None
     chain: str | None = None
     app_hash: bytes | None = None
     ledger_block: Callable[[int], Block] | None = None
+    follows: Callable[[Sequence[bytes]], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ledger.engine.cometbft.light.header import HASH_BYTES, Header, data_hash
 from ledger.engine.cometbft.light.proof_file import LightProofFile
 from ledger.engine.cometbft.light.verify import Rules, verify_alone
 from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.evidence import Evidence
 from ledger.engine.transport import Transport
 from merkledag.cid import CID
 
@@ -165,6 +166,16 @@ class LightChain(ChainCheck):
         """See `ChainCheck`; one header is enough for it."""
         return cid in (await self._included(height)).txs
 
+    async def evidence(self, path: str) -> Evidence:
+        """See `ChainCheck`; its last header is the chain's."""
+        found = await super().evidence(path)
+        if not found.lights:
+            raise LedgerProtocolError(f"{self._http.url} gave the file of a proof without headers")
+        last = LightBlock.decode(found.lights[-1]).header
+        if last.height != found.state_block.height + 1 or await self._header(last.height) != last:
+            raise ChainMismatch(f"{self._http.url} gave a proof under a header that is not the chain's")
+        return found
+
     async def app_hash_header(self, height: int) -> Header:
         """The header that has the app hash after a block: that of the next height, waited for."""
         for step in range(SETTLE_STEPS):
@@ -182,8 +193,11 @@ class LightChain(ChainCheck):
         light = await self._trust.light(self._source)
         if height is None:
             return await light.follow(self._source, self._trust.sources)
-        await self._header(height)
-        return light.kept(height) or await self._source.light_block(height)
+        header = await self._header(height)
+        found = light.kept(height) or await self._source.light_block(height)
+        if found.header != header:
+            raise ChainMismatch(f"{self._http.url} shows two headers of height {height}")
+        return found
 
     async def prove(self, key: bytes) -> LightProofFile:
         """See `ChainCheck`: with the light blocks from the first trusted one to that of the app hash."""

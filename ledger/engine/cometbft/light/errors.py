@@ -14,6 +14,10 @@ class NotEnoughTrust(InvalidLightBlock):
     """Too little of the trusted validators' power signed it: headers in between have to be verified first."""
 
 
+class NotLater(InvalidLightBlock):
+    """It is not after the trusted header, so that one cannot show that both are of one chain."""
+
+
 class TrustLost(LedgerError):
     """No server can help: what is trusted does not lead on. Base of the two below."""
 

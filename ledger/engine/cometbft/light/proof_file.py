@@ -8,12 +8,13 @@ first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 from ledger import state_proof, state_tree
 from ledger.engine.cometbft.light.block import MAX_LIGHT_BLOCK_BYTES, LightBlock
-from ledger.engine.cometbft.light.errors import InvalidLightBlock
+from ledger.engine.cometbft.light.errors import InvalidLightBlock, NotLater
 from ledger.engine.cometbft.light.verify import Rules, verify, verify_alone
 from ledger.engine.errors import InvalidProofFile
 from ledger.engine.proof_file import check_state_proof, decode_map
@@ -75,7 +76,7 @@ def is_light(raw: bytes) -> bool:
     return isinstance(value, dict) and "lights" in value
 
 
-def has_header(blocks: list[LightBlock], height: int, hash_: bytes) -> int | None:
+def has_header(blocks: Sequence[LightBlock], height: int, hash_: bytes) -> int | None:
     """Where among light blocks a trusted header stands; None if nowhere."""
     found = (
         index for index, each in enumerate(blocks) if each.height == height and each.header.hash() == hash_
@@ -83,15 +84,15 @@ def has_header(blocks: list[LightBlock], height: int, hash_: bytes) -> int | Non
     return next(found, None)
 
 
-def require_from(trusted: LightBlock, blocks: list[LightBlock], now_ns: int, rules: Rules) -> None:
+def require_from(trusted: LightBlock, blocks: Sequence[LightBlock], now_ns: int, rules: Rules) -> None:
     """That the last of these is trusted because `trusted`, an earlier or the same one, is.
 
-    Raises InvalidLightBlock, TrustExpired.
+    Raises InvalidLightBlock, of that NotLater, and TrustExpired.
     """
     if has_header(blocks[-1:], trusted.height, trusted.header.hash()) is not None:
         return
     if blocks[-1].height <= trusted.height:
-        raise InvalidLightBlock(
+        raise NotLater(
             f"header {blocks[-1].height} of the proof is not later than the trusted one, {trusted.height}: "
             "only a ledger shows whether they are of one chain (--ledger URL)"
         )
