@@ -49,6 +49,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from merkledag.cid import CID
 from merkledag.peer import peer_text
@@ -56,6 +57,10 @@ from merkledag.peer import peer_text
 Attribute = int | str | bytes | CID
 
 ACCOUNT_ATTRIBUTES = frozenset({"provider", "client", "from", "to", "payout", "validator"})
+
+
+# An account's text takes longer than most of what else is done for a transaction.
+account_text = lru_cache(4_096)(peer_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +81,5 @@ class Event:
 
 def _json(name: str, value: Attribute) -> int | str:
     if isinstance(value, bytes):
-        return peer_text(value) if value and name in ACCOUNT_ATTRIBUTES else value.hex()
+        return account_text(value) if value and name in ACCOUNT_ATTRIBUTES else value.hex()
     return str(value) if isinstance(value, CID) else value

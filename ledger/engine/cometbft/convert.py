@@ -9,9 +9,8 @@ from ledger.application import Application
 from ledger.block_forms import BlockInput, ValidatorUpdate
 from ledger.engine.blocks import MAX_LOG_CHARS
 from ledger.engine.cometbft import messages
-from ledger.events import Event
+from ledger.events import Event, account_text
 from ledger.result import TxResult
-from merkledag.peer import peer_text
 
 CODESPACE: Final = "holdfast"
 
@@ -38,7 +37,7 @@ def tx_result(result: TxResult, account: bytes) -> Any:
     if result.tx_id is not None and account:
         named = made.events.add(type="transaction")
         named.attributes.add(key="id", value=str(result.tx_id), index=True)
-        named.attributes.add(key="account", value=peer_text(account), index=True)
+        named.attributes.add(key="account", value=account_text(account), index=True)
     return made
 
 
