@@ -1,4 +1,4 @@
-"""`holdfast gov`: what providers vote on, parameters and rules of the ledger."""
+"""`holdfast gov`: what providers vote on, parameters, rules and validators of the ledger."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.arguments import cid_argument
+from cli.arguments import account_argument, cid_argument
 from cli.groups import new_app
 from cli.home import NODE_KEY, Home
 from cli.money import amount_text
@@ -89,6 +89,8 @@ def show(
         text(f"changes   {line}")
     if found.rules:
         text(f"rules     version {found.rules}")
+    for line in _grants(found.validators):
+        text(f"validator {line}")
     text(f"votes     {amount_text(found.yes)} for, {amount_text(found.no)} against it")
     text(f"stake     {amount_text(found.total)} could vote")
     text("needs     a third of all stake to vote, and two thirds of what votes for it")
@@ -119,6 +121,15 @@ def propose(
     rules: Annotated[
         int, typer.Option("--rules", min=0, help="A version of the rules to go over to.", show_default=False)
     ] = 0,
+    validators: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--validator",
+            metavar="ACCOUNT=POWER",
+            help="Power for who registered keys, 0 to end it.",
+            show_default=False,
+        ),
+    ] = None,
     note_: Annotated[str, typer.Option("--note", help="Why, in one line.")] = "",
     key: KeyFlag = NODE_KEY,
     ledger: LedgerFlag = "",
@@ -127,13 +138,16 @@ def propose(
     unsigned: UnsignedOption = "",
     json_output: JsonFlag = False,
 ) -> None:
-    """Put new values of parameters, or new rules, to the vote of the providers."""
+    """Put new values of parameters, new rules, or who validates, to the vote of the providers."""
     from cli.ledger_params import parse_params
     from ledger import limits
     from ledger.genesis import Params
 
-    if not changes and not rules:
-        raise usage("say what to change: NAME=VALUE, as `holdfast ledger params` lists them, or --rules N")
+    powers = _powers(validators or [])
+    if not changes and not rules and not powers:
+        raise usage(
+            "say what to change: NAME=VALUE, as `holdfast ledger params` lists them, --rules N or --validator"
+        )
     if len(note_) > limits.MAX_NOTE_CHARS:
         raise usage(f"--note has {len(note_)} characters: at most {limits.MAX_NOTE_CHARS}")
     values = parse_params(changes or [], Params().to_map())
@@ -152,12 +166,13 @@ def propose(
         effect = [f"propose  {line}" for line in _changes(values, desk.params)]
         if rules:
             effect.append(f"propose  rules of version {rules}")
+        effect += [f"propose  {line}" for line in _grants(powers)]
         effect.append(
             f"vote     for {duration_text(desk.params.vote_s)}; what passes comes into force "
             f"{duration_text(desk.params.timelock_s)} later, deals keep their terms"
         )
         effect.append(f"deposit  {amount_text(deposit)}; burned if less than a third of all stake votes")
-        return Intent(Propose(values, rules, note_), tuple(effect), deposit)
+        return Intent(Propose(values, rules, note_, powers), tuple(effect), deposit)
 
     manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
     send(manner, prepare, lambda receipt: f"proposed in block {receipt.height}: {receipt.tx_id}")
@@ -188,6 +203,7 @@ def vote(
         lines += [f"changes  {line}" for line in _changes(found.changes, desk.params)]
         if found.rules:
             lines.append(f"changes  rules to version {found.rules}")
+        lines += [f"changes  {line}" for line in _grants(found.validators)]
         return Intent(Vote(wanted, answer == "yes"), tuple(lines))
 
     manner = Manner(key, ledger, yes, dry_run, unsigned, json_output)
@@ -217,13 +233,41 @@ def _changes(changes: Mapping[str, int], params: Params) -> list[str]:
     ]
 
 
+def _powers(words: list[str]) -> dict[bytes, int]:
+    """ACCOUNT=POWER as the ledger takes it; exit 2 for anything else."""
+    from ledger.limits import MAX_POWER
+
+    found: dict[bytes, int] = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if not (number.isascii() and number.isdigit() and len(number) < 20 and int(number) <= MAX_POWER):
+            raise usage(f"--validator {word}: write ACCOUNT=POWER, a whole number from 0 to {MAX_POWER}")
+        account = account_argument(name)
+        if account in found:
+            raise usage(f"--validator {name} is named twice")
+        found[account] = int(number)
+    return found
+
+
+def _grants(powers: Mapping[bytes, int]) -> list[str]:
+    """One line a validator: what it is to have."""
+    from merkledag.peer import peer_text
+
+    return [
+        f"{peer_text(account)} validates with power {power}" if power else f"{peer_text(account)} goes"
+        for account, power in powers.items()
+    ]
+
+
 def _short(found: ProposalRecord) -> str:
     from cli.ledger_params import param_text
 
     words = [
         f"{name}={param_text(name, value).removesuffix(' HOLD')}" for name, value in found.changes.items()
     ]
-    return ", ".join([*words, f"rules {found.rules}"] if found.rules else words)
+    words += [f"rules {found.rules}"] if found.rules else []
+    words += [f"{len(found.validators)} of the validators"] if found.validators else []
+    return ", ".join(words)
 
 
 def _next(found: ProposalRecord) -> str:

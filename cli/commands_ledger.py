@@ -12,6 +12,7 @@ from cli.commands_ledger_join import join, leave
 from cli.commands_ledger_light import light
 from cli.commands_ledger_proof import prove, verify
 from cli.commands_ledger_run import founder, init, start
+from cli.commands_ledger_validator import app as validator_app
 from cli.groups import new_app
 from cli.home import Home
 from cli.money import amount_text
@@ -35,6 +36,7 @@ app.command("verify")(verify)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("verify-history")(verify_history)
+app.add_typer(validator_app, name="validator")
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 STATUS_FIELDS = ("chain_id", "operator", "engine", "height", "time", "app_hash")
 MONEY_FIELDS = ("issued", "balances", "escrow", "collateral", "burned")

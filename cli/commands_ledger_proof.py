@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 WORDS = (
-    "account KEY, provider KEY, deal CID, shard CID N, spot CID N, dataset ID, proposal CID, params N, "
-    "chain, totals"
+    "account KEY, provider KEY, validator KEY, deal CID, shard CID N, spot CID N, dataset ID, proposal CID, "
+    "params N, chain, totals"
 )
 HOW = f"write a key in hexadecimal, or {WORDS}"
 HASH_BYTES = 32
@@ -151,6 +151,8 @@ def state_key(words: list[str]) -> bytes:
             return keys.account(account_argument(name))
         case ["provider", name]:
             return keys.provider(account_argument(name))
+        case ["validator", name]:
+            return keys.validator(account_argument(name))
         case ["deal", cid]:
             return keys.deal(cid_argument(cid))
         case ["shard", cid, number] if _is_number(number, MAX_SHARD):
