@@ -35,7 +35,7 @@ from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.wal import Fault, no_fault
-from ledger.errors import UnknownRules
+from ledger.errors import CorruptState, UnknownRules
 from merkledag.cid import CID
 
 VERIFY_THREADS = 2
@@ -50,12 +50,14 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def _known_rules() -> Iterator[None]:
-    """Rules that this program lacks end it with the reason, as any other disagreement does."""
+def _told() -> Iterator[None]:
+    """Rules that this program lacks, and a damaged state, end it with the reason."""
     try:
         yield
     except UnknownRules as error:
         raise Disagreement(str(error)) from error
+    except CorruptState as error:
+        raise Disagreement(f"the ledger's state is damaged ({error}); restore it from a backup") from error
 
 
 class CometEngine:
@@ -99,7 +101,7 @@ class CometEngine:
         self._copier = ThreadPoolExecutor(1, "ledger-snapshot")
         keep = keep or Keep()
         self._blocks = Blocks(app, storage, Pruner(storage, keep), fault)
-        self._retention = Retention(storage, self.snapshots, keep, needs)
+        self._retention = Retention(storage, self.snapshots, needs)
         self._submissions = Submissions(
             app, self._verifiers, self._committed, broadcaster, max_waiting=max_waiting, patience_s=patience_s
         )
@@ -252,13 +254,13 @@ class CometEngine:
             return messages.ResponsePrepareProposal()
         await self._submissions.verify_ahead(request.txs)
         beacon = await asyncio.get_running_loop().run_in_executor(self._verifiers, work)
-        with _known_rules():
+        with _told():
             return proposals.prepare(self.app, request, beacon)
 
     async def process_proposal(self, request: Any) -> Any:
         """Whether another proposer's block may be decided."""
         await self._submissions.verify_ahead(request.txs[1:])
-        with _known_rules():
+        with _told():
             result = proposals.process(self.app, request)
         if not result.ok:
             _log.warning("block %d as proposed is refused: %s", request.height, result.log)
@@ -267,7 +269,7 @@ class CometEngine:
     async def finalize_block(self, request: Any) -> Any:
         """Runs a decided block; nothing is written."""
         await self._submissions.verify_ahead(request.txs[1:])
-        with _known_rules():
+        with _told():
             return self._blocks.finalize(request)
 
     async def commit(self, _request: Any) -> Any:

@@ -20,6 +20,7 @@ from merkledag.peer import peer_text
 from tests.ledger.cometbft.application import (
     CHAIN,
     genesis,
+    open_storage,
     rerun,
     signer,
     transfer,
@@ -192,6 +193,24 @@ async def test_a_disagreement_over_the_socket_ends_the_engine_with_its_reason(se
         await waiting
     assert b"a Commit without a block" in await reader.read()
     writer.close()
+
+
+async def test_a_damaged_state_ends_with_the_reason(setting: Setting) -> None:
+    await setting.node.block()
+    await setting.close()
+    storage = open_storage(setting.folder)
+    with storage._begin(write=True) as txn, txn.cursor(storage._tables[b"state"]) as cursor:
+        assert cursor.set_range(b"account/")
+        key, value = cursor.item()
+        txn.put(key, value[:-1], db=storage._tables[b"state"])
+    storage.close()
+    setting.open()
+    await setting.engine.start()
+    setting.node.pool = [transfer(0)]
+    setting.node.time_s += 1
+    beacon = (await setting.node.propose())[0]
+    with pytest.raises(Disagreement, match="state is damaged"):
+        await setting.node.finalize([beacon, transfer(0)])
 
 
 async def test_a_full_disk_holds_the_commit_up_and_loses_nothing(setting: Setting) -> None:
