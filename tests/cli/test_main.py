@@ -12,6 +12,7 @@ import sys
 import threading
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,11 +60,19 @@ def test_every_command_of_the_table_loads_and_has_help() -> None:
             assert (sub.help or "").strip(), f"{name} {sub.name}"
 
 
+def leaves(loaded: Any, name: str = "") -> dict[str, Any]:
+    """The commands of a group and of the groups in it, by what is written after the first one's name."""
+    found = {}
+    for sub, each in getattr(loaded, "commands", {"": loaded}).items():
+        below = f"{name} {sub}".strip()
+        found |= leaves(each, below) if hasattr(each, "commands") else {below: each}
+    return found
+
+
 def test_every_command_takes_json() -> None:
     command = groups.root_command(COMMANDS)
     for name in COMMANDS:
-        loaded = command.get_command(None, name)
-        for each in getattr(loaded, "commands", {"": loaded}).values():
+        for each in leaves(command.get_command(None, name)).values():
             options = {option for param in each.params for option in param.opts}
             assert "--json" in options, f"{name} {each.name}"
 
@@ -75,7 +84,7 @@ def test_the_page_of_the_command_line_names_what_there_is() -> None:
     options = {"--help", "--version"}
     for name in COMMANDS:
         loaded = command.get_command(None, name)
-        for sub, each in getattr(loaded, "commands", {"": loaded}).items():
+        for sub, each in leaves(loaded).items():
             options |= {option for param in each.params for option in (*param.opts, *param.secondary_opts)}
             if name not in {"deal", "node", "wallet", "ledger"} and not each.hidden:  # pages of their own
                 alone, after = rf"({name} )?{sub or name}\b", rf"{name} [^`]*\b{sub}\b"  # `ls`, `pin add/ls`
