@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import limits, transactions
-from ledger.application import Application, BlockInput
+from ledger.application import Application, BlockInput, BlockResult
 from ledger.context import Context
 from ledger.errors import InvalidBlock
 from ledger.genesis import HOLD
 from ledger.result import Code, TxResult
 from ledger.transactions import Beacon, Transfer
 from proofs.bls.signatures import BlsSigner
-from tests.ledger.world import CHAIN, START_S, World, key, signer
+from tests.ledger.world import CHAIN, START_S, World, key, kinds, signer
 
 SEED = 20_261
 
@@ -90,6 +90,38 @@ def test_what_was_chosen_is_what_a_fresh_application_makes_of_the_block() -> Non
         assert world.restored().finalize_block(block) == world.app.finalize_block(block)
         decide(world, block)
     assert chosen_in_all > 25
+
+
+class ProposingWorld(World):
+    """Has every block proposed before it is made, with what does not pass among it."""
+
+    proposals = 0
+
+    def block(self, *txs: bytes, step: int = 0) -> BlockResult:
+        offered = (self.tx("client", Transfer(key("bob"), 10**9 * HOLD)), *txs, b"noise")
+        chosen = self.app.prepare_proposal(block_of(self, *offered, step=step), max_bytes=10**6, max_txs=99)
+        block = block_of(self, *chosen, step=step)
+        assert self.restored().process_proposal(block).ok
+        assert self.restored().finalize_block(block) == self.app.finalize_block(block)
+        self.app.abort()
+        self.proposals += 1
+        return super().block(*txs, step=step)
+
+
+def test_proposals_of_a_life_of_deals_and_proofs_are_what_a_fresh_application_makes_of_them() -> None:
+    world = ProposingWorld()
+    world.fund("client")
+    world.provider("node", "other")
+    _, proven = world.active("client", "node", periods=6, blocks=4)
+    world.active("client", "other", periods=3, blocks=4)  # which proves nothing
+    for _ in range(3):
+        window = world.open_window(proven)
+        world.do("node", world.proof(proven))
+        world.pass_until(window.closes_at + 1)
+    world.pass_time(200)
+    found = kinds(world.events)
+    assert {"proof_accepted", "fault", "deal_ended"} <= set(found), sorted(set(found))
+    assert world.proposals > 20
 
 
 def test_a_proposal_is_run_once_and_another_block_is_run_anew(monkeypatch: pytest.MonkeyPatch) -> None:
