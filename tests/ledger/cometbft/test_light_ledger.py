@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,16 @@ from ledger.engine.chain_check import TrustPin
 from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.errors import InvalidLightBlock, TrustExpired
-from ledger.engine.cometbft.light.node_source import NodeSource
 from ledger.engine.cometbft.light.proof_file import LightProofFile, is_light, require_from
 from ledger.engine.cometbft.light.verify import Rules
-from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.errors import ChainMismatch, InvalidProofFile, LedgerNotFound, LedgerProtocolError
 from ledger.engine.render import CBOR_TYPE
-from ledger.engine.rpc import build_rpc
 from ledger.genesis import HOLD
 from ledger.records import AccountRecord
 from merkledag import dag_cbor
-from tests.ledger.cometbft.application import CHAIN, make_engine, signer, transfer
-from tests.ledger.cometbft.one import Validator
+from tests.ledger.cometbft.application import CHAIN, signer, transfer
 from tests.ledger.cometbft.processes import end, find_cometbft, free_ports
+from tests.ledger.cometbft.served import Running, served
 
 pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
 
@@ -43,33 +40,10 @@ NOBODY = keys.account(signer("nobody").public_key)
 PROXY_S = 20.0
 
 
-@dataclass(frozen=True)
-class Running:
-    """A chain that makes blocks: its HTTP, CometBFT's RPC, and the first header."""
-
-    url: str
-    rpc: CometRpc
-    pin: TrustPin
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    validator = Validator.create(tmp_path_factory.mktemp("light") / "v")
-    storage = validator.storage()
-    async with CometRpc(validator.url) as rpc:
-        engine = make_engine(validator.folder, storage, validator.genesis, rpc)
-        await engine.start()
-        try:
-            async with validator.cometbft(), TestServer(build_rpc(engine, light=NodeSource(rpc))) as server:
-                url = str(server.make_url("")).rstrip("/")
-                async with LedgerClient(url) as client:
-                    await anext(client.events(1))
-                    await client.submit(transfer(0))
-                    first = (await client.light_block(1)).header
-                yield Running(url, rpc, TrustPin(1, first.hash()))
-        finally:
-            await engine.stop()
-            storage.close()
+    async with served(tmp_path_factory.mktemp("light") / "v") as running:
+        yield running
 
 
 def client_of(url: str, pin: TrustPin) -> LedgerClient:
