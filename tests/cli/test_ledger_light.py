@@ -105,7 +105,5 @@ def test_a_proof_is_checked_without_the_ledger(holdfast: Holdfast, chain: Runnin
     for at in range(0, len(file.read_bytes()), 211):
         changed = bytearray(file.read_bytes())
         changed[at] ^= 1
-        result = holdfast(
-            "ledger", "verify", "-", "--trust", first, "--json", stdin=bytes(changed), code=None
-        )
+        told = holdfast("ledger", "verify", "-", "--trust", first, "--json", stdin=bytes(changed), code=None)
         assert told.code == 4 or told.json["record"] == shown["record"]
