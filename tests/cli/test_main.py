@@ -62,7 +62,7 @@ def test_every_command_of_the_table_loads_and_has_help() -> None:
 
 def leaves(loaded: Any, name: str = "") -> dict[str, Any]:
     """The commands of a group and of the groups in it, by what is written after the first one's name."""
-    found = {}
+    found: dict[str, Any] = {}
     for sub, each in getattr(loaded, "commands", {"": loaded}).items():
         below = f"{name} {sub}".strip()
         found |= leaves(each, below) if hasattr(each, "commands") else {below: each}
