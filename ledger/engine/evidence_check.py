@@ -179,14 +179,8 @@ class Check:
         return f"{len(self.values)} values of the state lead to app hash {app_hash.hex()}"
 
     def beacon(self) -> str:
-        step, chain = self.evidence.beacon, self.block.chain
-        proposer = self.record(keys.validator(self.block.account), ValidatorRecord)
-        try:
-            self.beacon_value = beacon.verify_step(
-                proposer.bls_key, chain, step.height, step.previous, step.signature
-            )
-        except (InvalidBeacon, ValueError) as error:
-            raise Broken(str(error)) from error
+        step = self.evidence.beacon
+        self.beacon_value = self._beacon_value()
         at = self.evidence.state_block
         if step.height > at.height:
             raise Broken(f"block {step.height} comes after the state that has the seed")
@@ -196,6 +190,22 @@ class Check:
             f"the beacon of block {step.height} follows from the one before it by the BLS signature of the "
             "key in the state"
         )
+
+    def _beacon_value(self) -> bytes:
+        """By the key that counts in the state, or the one before it: it may have changed since the seed."""
+        step, chain = self.evidence.beacon, self.block.chain
+        proposer = self.record(keys.validator(self.block.account), ValidatorRecord)
+        try:
+            return beacon.verify_step(proposer.bls_key, chain, step.height, step.previous, step.signature)
+        except (InvalidBeacon, ValueError) as error:
+            if not proposer.last_bls_key:
+                raise Broken(str(error)) from error
+        try:
+            return beacon.verify_step(
+                proposer.last_bls_key, chain, step.height, step.previous, step.signature
+            )
+        except (InvalidBeacon, ValueError) as error:
+            raise Broken(str(error)) from error
 
     def time(self) -> str:
         about = self.about()

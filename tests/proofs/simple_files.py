@@ -91,6 +91,12 @@ def next_beacon(key: bytes, chain: str, height: int, previous: bytes, signature:
     return sha(b"holdfast/beacon-value/1\0", previous, signature)
 
 
+def either_beacon(keys: tuple[bytes, bytes], chain: str, height: int, previous: bytes, sig: bytes) -> bytes:
+    """R(height) by the operator's key that counts, or the one that did before it (empty: none)."""
+    message = b"holdfast/beacon-message/1\0" + counted(chain.encode()) + u64(height) + previous
+    return next_beacon(keys[not signed_by(keys[0], message, sig, SIGNATURES)], chain, height, previous, sig)
+
+
 @cache
 def signed_by(key: bytes, message: bytes, signature: bytes, tag: bytes) -> bool:
     """e(P, H(message)) = e(G, S); infinity in any spelling is neither a key nor a signature."""
@@ -244,7 +250,8 @@ def _ledger_file(raw: bytes, operator: bytes, chain: str) -> bool:
     *_, params, proposer = records
     beacon = fields(file["beacon"], height=int, previous=bytes, signature=bytes)
     need(0 < beacon["height"] <= at["height"] and len(beacon["previous"]) == 32)
-    value = next_beacon(proposer["bls_key"], chain, *(beacon[name] for name in sorted(beacon)))
+    step = [beacon[name] for name in sorted(beacon)]
+    value = either_beacon((proposer["bls_key"], proposer["last_bls_key"]), chain, *step)
     need(beacon["height"] < at["height"] or value == at["beacon"])
     record = records[0]
     if file["before"] is None:

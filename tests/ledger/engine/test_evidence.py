@@ -23,6 +23,7 @@ from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.verdict import Anchor
 from ledger.errors import CorruptState, InvalidStateProof
+from ledger.forms_validators import register_validator
 from ledger.ingest import memory_store
 from ledger.records import DatasetRecord
 from ledger.state_tree import LeafProof, StateProof, StateTree
@@ -31,10 +32,11 @@ from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.ed25519 import Ed25519Signer
 from proofs.audit import AuditFile
+from proofs.bls.signatures import BlsSigner
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
 from tests.ledger.test_spot import ask, proof_of
-from tests.ledger.world import PARAMS, World, genesis, key, seed, signer
+from tests.ledger.world import PARAMS, World, beacon_signer, genesis, key, seed, signer
 from tests.proofs import simple_files
 
 OPERATOR = Anchor(operator=key("operator"), chain="test-chain")
@@ -101,6 +103,29 @@ def broken_at(evidence: Evidence, anchor: Anchor = OPERATOR) -> str:
     if anchor == OPERATOR:
         assert simple_files.ledger_file(evidence.encode(), key("operator"), "test-chain") is not bool(broken)
     return broken
+
+
+def test_a_proof_holds_whose_seed_was_signed_with_the_key_before(world: StoredWorld) -> None:
+    """The operator's next BLS key began to count between the seed and the proof."""
+    _, dataset = world.active("client", "node", periods=6)
+    new = BlsSigner.from_seed(seed("the next beacon"))
+    world.beacon_signers[new.public_key] = new
+    world.open_window(dataset)
+    world.block(step=4)
+    rotation = register_validator("test-chain", key("operator"), signer("operator"), new)
+    world.do("operator", rotation)  # counts in the window after the next one
+    world.do("node", world.proof(dataset))
+    world.prove("node", dataset)
+    world.open_window(dataset)
+    seeded, old = world.app.height, world.app.bls_key(key("operator"))
+    world.pass_time(5)
+    assert (old, world.app.bls_key(key("operator"))) == (beacon_signer().public_key, new.public_key)
+    world.do("node", world.proof(dataset))
+    evidence = world.maker.of_period(dataset, None)
+    assert evidence.beacon.height <= seeded < evidence.block.height
+    assert not broken_at(evidence)
+    wrong = replace(evidence.beacon, signature=new.sign(b"something else"))
+    assert broken_at(replace(evidence, beacon=wrong)) == "beacon"
 
 
 def test_a_proof_is_taken_out_and_every_link_holds(made: Made) -> None:
