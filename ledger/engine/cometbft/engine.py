@@ -259,7 +259,8 @@ class CometEngine:
 
     async def process_proposal(self, request: Any) -> Any:
         """Whether another proposer's block may be decided."""
-        await self._submissions.verify_ahead(request.txs[1:])
+        if proposals.is_small_enough(request):
+            await self._submissions.verify_ahead(request.txs[1:])
         with _told():
             result = proposals.process(self.app, request)
         if not result.ok:

@@ -18,6 +18,9 @@ from ledger.transactions import Beacon
 TX_OVERHEAD_BYTES: Final = 4
 # More would keep the event loop busy for longer than about a tenth of a second.
 MAX_TXS: Final = 1_024
+# Of another's block, the beacon counted: verifying as many signatures as the rules allow would take all
+# validators seconds, whatever the proposer has to pay for. Room for releases that propose more.
+MAX_TXS_TAKEN: Final = 4 * MAX_TXS
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +76,15 @@ def prepare(app: Application, request: Any, beacon: bytes) -> Any:
     return messages.ResponsePrepareProposal(txs=[beacon, *chosen])
 
 
+def is_small_enough(request: Any) -> bool:
+    """Whether looking at a proposed block takes a bounded time."""
+    return len(request.txs) <= MAX_TXS_TAKEN
+
+
 def process(app: Application, request: Any) -> TxResult:
     """Whether a proposed block keeps the rules; what a mistake in them comes of is refused as well."""
+    if not is_small_enough(request):
+        return TxResult(Code.TOO_LARGE, f"{len(request.txs)} transactions; at most {MAX_TXS_TAKEN} are taken")
     given = block_input(app, request, tuple(request.txs))
     if given is None:
         return TxResult(Code.MISPLACED, f"{request.proposer_address.hex()} is no validator's")

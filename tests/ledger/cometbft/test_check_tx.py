@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ledger import execute, proof_checker, transactions
-from ledger.engine.cometbft import messages, submissions
+from ledger.engine.cometbft import messages, proposals, submissions
 from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.cometbft.submissions import Submissions
 from ledger.engine.intake import VERIFY_BATCH
@@ -104,6 +104,16 @@ async def test_a_block_with_a_bad_signature_is_refused_before_all_others_are_ver
     txs = [await head(setting), forged(0), *(transfer(number) for number in range(1, 3 * part))]
     assert await status_of(setting, txs) == REJECT
     assert len(verified) <= part + 1
+
+
+async def test_a_block_of_more_than_is_taken_is_refused_before_anything_is_verified(
+    setting: Setting, verified: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "MAX_TXS_TAKEN", 4)
+    txs = [await head(setting), *map(transfer, range(4))]
+    assert await status_of(setting, txs) == REJECT
+    assert verified == []
+    assert await status_of(setting, txs[:4]) == ACCEPT
 
 
 @pytest.mark.parametrize("txs", [[], [b""], [b"\xff" * 99], [b"", b""], [b"\xa1" * 300_000]])
