@@ -10,7 +10,7 @@ from ledger.engine.cometbft.light.errors import InvalidLightBlock
 HASH_BYTES = 32
 ADDRESS_BYTES = 20
 BLOCK_PROTOCOL = 11
-MAX_CHAIN_ID_CHARS = 50
+MAX_CHAIN_ID_BYTES = 50
 MAX_APP_HASH_BYTES = 1_024  # CometBFT sets no bound
 
 
@@ -89,8 +89,8 @@ class Header:
         """Raises InvalidLightBlock where a field has no possible value (Header.ValidateBasic)."""
         if self.block_version != BLOCK_PROTOCOL:
             raise InvalidLightBlock(f"a header of block protocol {self.block_version}, not {BLOCK_PROTOCOL}")
-        if len(self.chain) > MAX_CHAIN_ID_CHARS:
-            raise InvalidLightBlock(f"a header's chain ID has more than {MAX_CHAIN_ID_CHARS} characters")
+        if len(self.chain.encode()) > MAX_CHAIN_ID_BYTES:
+            raise InvalidLightBlock(f"a header's chain ID has more than {MAX_CHAIN_ID_BYTES} bytes")
         if self.height < 1:
             raise InvalidLightBlock(f"a header of height {self.height}")
         if not canonical.ZERO_TIME_NS <= self.time_ns <= canonical.LAST_TIME_NS:
