@@ -11,7 +11,7 @@ from cli.comet_binary import find_cometbft
 from cli.comet_metrics import metrics_service
 from cli.comet_monitor import Monitor
 from cli.comet_process import CometProcess
-from cli.compose_comet import COMET_FOLDER, comet_service
+from cli.compose_comet import COMET_FOLDER, comet_application, comet_http
 from cli.ledger_files import read_genesis
 from cli.output import CommandError, not_found, note
 from cli.serve import running
@@ -57,10 +57,12 @@ async def comet_ledger_service(
     process = CometProcess(program, comet)
     failures: list[str] = []
     async with AsyncExitStack() as services:
-        application = await services.enter_async_context(comet_service(home, listen, stop))
-        rpc = await services.enter_async_context(CometRpc(comet.rpc_url()))
+        application = await services.enter_async_context(comet_application(home, stop))
         monitor = Monitor(
-            rpc, comet, lambda: application.engine.app.height, home.config.number("ledger.halted_s")
+            application.rpc,
+            comet,
+            lambda: application.engine.app.height,
+            home.config.number("ledger.halted_s"),
         )
         application.engine.watcher = lambda: monitor.sight.halted
         if at := home.config.text("ledger.metrics_listen"):
@@ -69,8 +71,8 @@ async def comet_ledger_service(
         services.push_async_callback(_stop, process, comet)
         await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
         await services.enter_async_context(running(monitor.run()))
-        await _answering(rpc, stop)
-        yield application.url
+        await _answering(application.rpc, stop)
+        yield await services.enter_async_context(comet_http(home, application, listen))
     await application.engine.wait_ended()  # raises what it failed with: the reason behind the other's end
     if failures:
         raise CommandError(failures[0])

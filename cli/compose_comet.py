@@ -1,6 +1,7 @@
 """The application's half of a ledger on CometBFT, wired together: ABCI server, engine and the ledger's HTTP.
 
-`cometbft` is started by whoever runs this, once `comet_service` has begun to listen for it.
+`cometbft` is started by whoever runs this, once `comet_application` has begun to listen for it. `comet_http`
+comes last: it asks `cometbft` for headers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cli.serve import listening
 if TYPE_CHECKING:
     from cli.home import Home
     from ledger.engine.cometbft.engine import CometEngine
+    from ledger.engine.cometbft.rpc_client import CometRpc
 
 COMET_FOLDER: Final = "cometbft"
 SOCKET: Final = "abci.sock"
@@ -27,26 +29,24 @@ MAX_SOCKET_PATH: Final = 100  # of sun_path, 104 bytes where it is shortest
 
 @dataclass(frozen=True, slots=True)
 class RunningComet:
-    """An application that listens: `url` of its HTTP interface, `abci` is what `--proxy_app` is given."""
+    """An application that listens for `cometbft`: `abci` is what `--proxy_app` is given, `rpc` asks it."""
 
-    url: str
     abci: str
     engine: CometEngine
+    rpc: CometRpc
 
 
 @asynccontextmanager
-async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIterator[RunningComet]:
-    """The application of this home's CometBFT ledger and its HTTP; sets `stop` when it ends by itself.
+async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[RunningComet]:
+    """The application of this home's CometBFT ledger; sets `stop` when it ends by itself.
 
     Then `engine.wait_ended()` raises EngineStopped with the reason: the process is to end with exit 1.
     """
     from ledger.engine.assemble import load_application
     from ledger.engine.cometbft.engine import CometEngine
     from ledger.engine.cometbft.home import CometHome
-    from ledger.engine.cometbft.light.node_source import NodeSource
     from ledger.engine.cometbft.rpc_client import CometRpc
     from ledger.engine.pruning import Keep
-    from ledger.engine.rpc import build_rpc
     from ledger.engine.storage import LedgerStorage
 
     genesis = read_genesis(home)
@@ -71,16 +71,25 @@ async def comet_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncIt
         await engine.start()
         watch = asyncio.create_task(stop_when_ended(engine, stop))
         try:
-            details = {"chain_id": genesis.chain_id}  # no operator signs blocks here
-            served = build_rpc(engine, light=NodeSource(rpc))
-            async with listening(served, home, "ledger", listen, details) as url:
-                yield RunningComet(url, engine.server.address, engine)
+            yield RunningComet(engine.server.address, engine, rpc)
         finally:
             await engine.stop()
             await watch
     finally:
         await rpc.close()
         storage.close()
+
+
+@asynccontextmanager
+async def comet_http(home: Home, application: RunningComet, listen: str) -> AsyncIterator[str]:
+    """The ledger's HTTP of an application, announced in run/; yields the URL."""
+    from ledger.engine.cometbft.light.node_source import NodeSource
+    from ledger.engine.rpc import build_rpc
+
+    details = {"chain_id": application.engine.app.chain_id}  # no operator signs blocks here
+    served = build_rpc(application.engine, light=NodeSource(application.rpc))
+    async with listening(served, home, "ledger", listen, details) as url:
+        yield url
 
 
 def abci_address(home: Home) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cli.compose import init_ledger
 from cli.home import NODE_KEY, OPERATOR_KEY, Home
 from cli.ledger_pin import pin_to
+from cli.processes import POLL_S, START_TIMEOUT_S
 from cli.settings import COMETBFT
 from ledger.genesis import DEMO_PARAMS
 from merkledag.peer import peer_text
@@ -48,10 +49,22 @@ async def pin_all(homes: Iterable[Home], url: str, genesis: Genesis) -> None:
     if genesis.validators:
         from cli.ledger_light import shown_header, trust_text
 
+        await _first_block(url)
         shown = await shown_header([url], genesis.chain_id)
         operator, trust = "", trust_text(*shown[:2])
     for home in homes:
         pin_to(home, url, genesis.chain_id, operator, trust)
+
+
+async def _first_block(url: str) -> None:
+    """Before it there is no header to trust."""
+    from ledger.engine.client import LedgerClient
+
+    async with asyncio.timeout(START_TIMEOUT_S), LedgerClient(url) as client:
+        while True:
+            if (await client.status())["height"]:
+                return
+            await asyncio.sleep(POLL_S)
 
 
 def _init_comet(operator: Home) -> Genesis:

@@ -15,6 +15,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cli.comet_service import comet_home
+from cli.demo_ledger import pin_all, start_ledger
+from cli.home import Home
+from cli.ledger_files import genesis_file, read_genesis
+from cli.ledger_pin import pinned_client
+from cli.processes import Network
+from ledger.engine.cometbft.genesis_file import genesis_bytes, genesis_hash
 from tests.cli.conftest import Holdfast
 from tests.cli.processes import Process, environment
 from tests.ledger.cometbft.processes import find_cometbft, free_ports
@@ -80,7 +87,7 @@ def validator(holdfast: Holdfast) -> Iterator[Validator]:
 def test_a_validator_on_one_machine(validator: Validator) -> None:
     """Runs, is watched, is ended in order, goes on, and says why when its other half is gone."""
     holdfast = validator.holdfast
-    validator.start()
+    url = validator.start()
     status = holdfast("ledger", "status", "--json").json
     assert (status["engine"], status["chain_id"]) == ("cometbft", "harbour")
     assert re.fullmatch(r"[0-9a-f]{40}@127\.0\.0\.1:\d+", status["peer"])
@@ -88,6 +95,8 @@ def test_a_validator_on_one_machine(validator: Validator) -> None:
     found = validator.metrics()
     assert found["holdfast_ledger_height"] >= status["height"]
     assert found["holdfast_ledger_halted"] == 0
+
+    followers_join(holdfast, url, status["peer"])
 
     engine = validator.engine_pid()
     code, said = validator.end(signal.SIGINT)
@@ -104,6 +113,43 @@ def test_a_validator_on_one_machine(validator: Validator) -> None:
     assert code == 1
     assert "cometbft ended (exit code -9)" in said
     assert str(validator.comet / "cometbft.log") in said
+
+
+def followers_join(holdfast: Holdfast, url: str, peer: str) -> None:
+    """What makes a follower's home, and what is refused before there is one."""
+    runs = genesis_hash(read_genesis(Home(holdfast.home)))
+    follower = Home(holdfast.home.with_name("follower"), {})
+    join = ("ledger", "join", url, "--engine", "cometbft", "--profile", "laptop", "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLDFAST_HOME", str(follower.path))
+        assert runs in holdfast.fails(4, *join, "--peer", peer, "--genesis", "0" * 64)
+        assert "--peer ID@HOST:PORT is needed" in holdfast.fails(2, *join, "--genesis", runs)
+        assert "--genesis HASH" in holdfast.fails(2, *join, "--peer", peer)
+        assert "both" in holdfast.fails(2, *join, "--peer", peer, "--yes", "--trust", f"5:{'AB' * 32}")
+        assert "HEIGHT:HASH" in holdfast.fails(
+            2, *join, "--peer", peer, "--yes", "--trust", "5", "--sync-from", "http://127.0.0.1:1"
+        )
+        assert not genesis_file(follower).exists()
+        sync = ("--trust", f"5:{'AB' * 32}", "--sync-from", "http://127.0.0.1:1")
+        assert holdfast(*join, "--peer", peer, "--genesis", runs, *sync).json["genesis"] == runs
+    comet = comet_home(follower)
+    assert comet.peers() == (peer,)
+    assert comet.config()["statesync"]["rpc_servers"] == "http://127.0.0.1:1,http://127.0.0.1:1"
+    assert comet.genesis_file.read_bytes() == genesis_bytes(read_genesis(follower))
+
+
+async def test_the_demos_ledger_on_cometbft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_LEDGER_COMETBFT", str(find_cometbft()))
+    monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / "mine"))
+    client = Home(tmp_path / "client", {})
+    client.create()
+    async with Network(tmp_path) as network:
+        ledger, genesis = await start_ledger(network, Home(tmp_path / "ledger", {}), "cometbft")
+        await pin_all([client], ledger.url, genesis)
+        async with pinned_client(client, ledger.url) as asked:
+            assert (await asked.account(genesis.operator)).balance == genesis.issued
+    assert not ledger.is_running
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_validators_copy_does_not_start_by_itself(validator: Validator) -> None:
