@@ -198,6 +198,26 @@ async def asks_all(client: LedgerClient, height: int) -> None:
     await client.prove(ALICE)
 
 
+async def test_another_server_takes_over_from_a_liar(chain: Running) -> None:
+    """Whoever lies is left for good, and the truth is told by the other, whichever comes first."""
+    for lie in ("the app hash of a block", "the app hash of a header", "a genesis with another issue"):
+        async with liar(chain, LIES[lie]) as url:
+            for urls in (f"{url},{chain.url}", f"{chain.url},{url}"):
+                async with client_of(urls, chain.pin) as client:
+                    assert (await client.block(2)).height == 2
+                    assert isinstance(await client.prove(ALICE), LightProofFile)
+            async with client_of(f"{url},{url}/", chain.pin) as client:
+                with pytest.raises(ChainMismatch):
+                    await client.block(2)
+
+
+async def test_without_a_pin_a_proof_still_names_its_headers(chain: Running) -> None:
+    async with LedgerClient(chain.url) as client:
+        found = await client.prove(ALICE)
+    assert isinstance(found, LightProofFile)
+    assert len(found.verified()) == 1
+
+
 async def query(url: str, key: bytes, path: str = "/store/state/key", **more: str) -> Any:
     """`abci_query` as anybody's tool asks it."""
     params = {"path": json.dumps(path), "data": "0x" + key.hex(), "prove": "true", **more}

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
+from typing import TypeVar
 
 from ledger import keys, state_tree
 from ledger.engine.answers import field, typed
@@ -28,6 +29,25 @@ from merkledag.cid import CID
 # The header after a block comes with the next block: within seconds, or the chain stands still.
 SETTLE_S = 0.1
 SETTLE_STEPS = 9  # doubled each time: 51 s in all
+T = TypeVar("T")
+
+
+async def settled(
+    asked: Callable[[], Awaitable[T]],
+    url: str,
+    height: int,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> T:
+    """What is asked of the header after block `height`, once that is there; raises LedgerUnreachable."""
+    for step in range(SETTLE_STEPS):
+        try:
+            return await asked()
+        except LedgerNotFound:
+            await sleep(SETTLE_S * 2**step)
+    raise LedgerUnreachable(
+        f"{url} has block {height}, but no header after it that would vouch for its state: does the chain "
+        "stand still?"
+    )
 
 
 class ServerSource:
@@ -178,15 +198,7 @@ class LightChain(ChainCheck):
 
     async def app_hash_header(self, height: int) -> Header:
         """The header that has the app hash after a block: that of the next height, waited for."""
-        for step in range(SETTLE_STEPS):
-            try:
-                return await self._header(height + 1)
-            except LedgerNotFound:
-                await self._trust.sleep(SETTLE_S * 2**step)
-        raise LedgerUnreachable(
-            f"{self._http.url} has block {height}, but no header after it that would vouch for its state: "
-            "does the chain stand still?"
-        )
+        return await settled(lambda: self._header(height + 1), self._http.url, height, self._trust.sleep)
 
     async def light_block(self, height: int | None) -> LightBlock:
         """See `ChainCheck`; this one is held against all others, and trusted."""
