@@ -17,11 +17,13 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from cli.ledger_light import shown_header
+from cli.output import CommandError, ExitCode
 from ledger import keys, state_proof
 from ledger.engine.chain_check import TrustPin
 from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.light.block import LightBlock
-from ledger.engine.cometbft.light.errors import InvalidLightBlock, TrustExpired
+from ledger.engine.cometbft.light.errors import Divergence, InvalidLightBlock, TrustExpired
 from ledger.engine.cometbft.light.proof_file import LightProofFile, is_light, require_from
 from ledger.engine.cometbft.light.verify import Rules
 from ledger.engine.errors import ChainMismatch, InvalidProofFile, LedgerNotFound, LedgerProtocolError
@@ -209,6 +211,35 @@ async def test_another_server_takes_over_from_a_liar(chain: Running) -> None:
             async with client_of(f"{url},{url}/", chain.pin) as client:
                 with pytest.raises(ChainMismatch):
                     await client.block(2)
+
+
+def second_history(answer: Any) -> Any:
+    """Other headers from block 2 on, signed with the validator's own key: what only it can do."""
+    block = LightBlock.decode(answer["light_block"])
+    if block.height == 1:
+        return answer
+    header = replace(block.header, app_hash=bytes(32))
+    commit = replace(block.commit, block_id=replace(block.commit.block_id, hash=header.hash()))
+    (vote,) = commit.signatures
+    vote = replace(vote, signature=signer("consensus-0").sign(commit.sign_bytes(CHAIN, vote)))
+    forged = replace(block, header=header, commit=replace(commit, signatures=(vote,)))
+    return answer | {"light_block": forged.encode()}
+
+
+async def test_two_signed_histories_are_told_and_refused(chain: Running) -> None:
+    async with liar(chain, changes("/v1/light/", second_history)) as url:
+        for urls in (f"{url},{chain.url}", f"{chain.url},{url}"):
+            async with client_of(urls, chain.pin) as client:
+                with pytest.raises(Divergence, match="two headers of height") as caught:
+                    await client.block(2)
+                assert client.trusted is not None
+                assert LightBlock.decode(client.trusted.stored).height == 1
+            assert url in str(caught.value)
+            assert chain.url in str(caught.value)
+        with pytest.raises(CommandError, match="do not show the same header") as refused:
+            await shown_header([chain.url, url], CHAIN)
+        assert refused.value.code == ExitCode.INVALID
+        assert (await shown_header([chain.url, chain.url], CHAIN)).height >= 1
 
 
 async def test_without_a_pin_a_proof_still_names_its_headers(chain: Running) -> None:
