@@ -147,9 +147,8 @@ def init_comet_ledger(
     require_no_ledger(home)
     places = places or Places()
     places.config("")
-    found = tuple(_read(path, MAX_FOUNDER_BYTES, read_founder) for path in founders)
+    found = read_founders(founders, chain_id)
     chain = chain_id or (found[0].chain_id if found else f"holdfast-{secrets.token_hex(4)}")
-    require_chain(found, chain)
     comet = make_keys(home)
     beacon = home.bls_signer()
     own = own_validator(home, comet, POWER)
@@ -166,15 +165,33 @@ def init_comet_ledger(
     genesis_document(genesis)  # refuses what CometBFT would
     founding = Founding(genesis, found)
     peers = founding.peers_of(own.consensus_key) if found else ()
-    _settle(home, comet, genesis, places, peers)
+    settle(home, comet, genesis, places, peers)
     if found:
-        replace(home.ledger / FOUNDING_FILE, founding.dumps())
+        keep_founding(home, founding)
     return genesis
+
+
+def keep_founding(home: Home, founding: Founding) -> None:
+    """Writes the file that each of the other founders needs."""
+    replace(home.ledger / FOUNDING_FILE, founding.dumps())
 
 
 def take_founding(home: Home, path: Path, places: Places) -> Genesis:
     """Makes this founder's home one of the chain in a founding file; exit 4 where it is not as it signed."""
     require_no_ledger(home)
+    founding = read_founding(home, path)
+    if founding.genesis.origin is not None:
+        raise invalid(
+            f"chain {founding.genesis.chain_id} goes on from {founding.genesis.origin.chain_id}: "
+            "`holdfast ledger import ARCHIVE --as-chain ID --engine cometbft --founding FILE`"
+        )
+    own = validator_signer(comet_home(home)).public_key
+    settle(home, comet_home(home), founding.genesis, places, founding.peers_of(own))
+    return founding.genesis
+
+
+def read_founding(home: Home, path: Path) -> Founding:
+    """A founding file that has this home's validator as this home signed it; exit 4 for any other."""
     founding = _read(path, MAX_FOUNDING_BYTES, Founding.loads)
     genesis_document(founding.genesis)
     comet = comet_home(home)
@@ -186,8 +203,14 @@ def take_founding(home: Home, path: Path, places: Places) -> Genesis:
         raise invalid(f"{path} has this home's consensus key under another account")
     if mine is not None and mine.bls_key != home.bls_signer().public_key:
         raise invalid(f"{path} has another beacon key than this home's")
-    _settle(home, comet, founding.genesis, places, founding.peers_of(own))
-    return founding.genesis
+    return founding
+
+
+def read_founders(paths: Sequence[Path], chain: str | None) -> tuple[Founder, ...]:
+    """Founders' files, all of one chain; exit 4 for what is none."""
+    found = tuple(_read(path, MAX_FOUNDER_BYTES, read_founder) for path in paths)
+    require_chain(found, chain or (found[0].chain_id if found else ""))
+    return found
 
 
 def follow(home: Home, genesis: Genesis, places: Places, sync: StateSync | None) -> None:
@@ -197,10 +220,10 @@ def follow(home: Home, genesis: Genesis, places: Places, sync: StateSync | None)
         raise usage("--peer ID@HOST:PORT is needed: from whom are blocks to come?")
     genesis_document(genesis)
     places.config("", sync=sync)
-    _settle(home, make_keys(home), genesis, places, (), sync)
+    settle(home, make_keys(home), genesis, places, (), sync)
 
 
-def _settle(
+def settle(
     home: Home,
     comet: CometHome,
     genesis: Genesis,

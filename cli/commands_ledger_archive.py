@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.commands_ledger_run import (
+    EngineFlag,
+    ExternalFlag,
+    FoundersFlag,
+    FoundingFlag,
+    P2pFlag,
+    PeersFlag,
+    ProfileFlag,
+    RpcFlag,
+    chosen_engine,
+    engine_of,
+    places_of,
+    say_validators,
+)
 from cli.home import Home
 from cli.options import JsonFlag, ProgressFlag
-from cli.output import emit, note, text
+from cli.output import emit, note, text, usage
+from cli.settings import COMETBFT
+
+if TYPE_CHECKING:
+    from cli.comet_init import Places
+    from ledger.genesis import Genesis
 
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 
@@ -64,31 +85,41 @@ def import_(
             show_default=False,
         ),
     ] = "",
+    engine: EngineFlag = "",
+    founder: FoundersFlag = None,
+    founding: FoundingFlag = None,
+    profile: ProfileFlag = "laptop",
+    p2p_listen: P2pFlag = "",
+    rpc_listen: RpcFlag = "",
+    external_address: ExternalFlag = "",
+    peer: PeersFlag = None,
     progress: ProgressFlag = True,
     json_output: JsonFlag = False,
 ) -> None:
     """Make this home's ledger from an archive: runs every block again and compares every app hash.
 
-    What an interrupted import had done is gone on with by the same command.
+    What an interrupted import had done is gone on with by the same command. With --as-chain and --engine
+    cometbft the new chain has validators: this home's, those of the --founder files, or, for all founders but
+    the one who collected those, what --founding says.
     """
     from cli.ledger_files import require_no_ledger
-    from cli.ledger_import import carry_on, import_history
+    from cli.ledger_import import import_history
     from cli.serve import run_once
 
     home = Home.locate()
+    is_on_comet = bool(engine or founding) and chosen_engine(home, engine) == COMETBFT
+    if not (as_chain and is_on_comet) and (
+        is_on_comet or profile != "laptop"
+        or any((founder, founding, p2p_listen, rpc_listen, external_address, peer))
+    ):  # fmt: skip
+        raise usage("--founder, --founding and addresses of cometbft need --as-chain and --engine cometbft")
+    if founder and founding:
+        raise usage("--founding brings all founders with it: leave --founder out")
     require_no_ledger(home)
     if as_chain:
-        made = run_once(carry_on(home, file, as_chain, progress=progress))
-        if json_output:
-            return emit(made)
-        origin = made["origin"]
-        text(
-            f"made chain {made['chain_id']}: it goes on from block {origin['height']} of {origin['chain_id']}"
-        )
-        text("`holdfast ledger start` runs it; everybody joins it anew:")
-        return text(
-            f"holdfast ledger join URL --chain {made['chain_id']} --operator {made['operator']} --replace"
-        )
+        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
+        made = _carried(home, file, as_chain, places if is_on_comet else None, founder, founding, progress)
+        return emit(made.to_json()) if json_output else _say_carried(home, made)
     found = run_once(import_history(home, file, snapshot=snapshot, progress=progress))
     if json_output:
         return emit(found)
@@ -100,6 +131,37 @@ def import_(
         )
     note(f"to run it, put its operator's keys (operator, beacon) into {home.keys}")
     return None
+
+
+def _carried(
+    home: Home,
+    file: str,
+    chain: str,
+    places: Places | None,
+    founders: Sequence[Path] | None,
+    founding: Path | None,
+    progress: bool,
+) -> Genesis:
+    """The new chain's genesis; with `places` it is one on CometBFT."""
+    from cli.ledger_carry import OnComet, carry_on
+    from cli.serve import run_once
+
+    comet = None if places is None else OnComet(places, tuple(founders or ()), founding)
+    return run_once(carry_on(home, file, chain, progress=progress, comet=comet))
+
+
+def _say_carried(home: Home, made: Genesis) -> None:
+    from merkledag.peer import peer_text
+
+    assert made.origin is not None, "it goes on from another chain"
+    text(f"made chain {made.chain_id}: it goes on from block {made.origin.height} of {made.origin.chain_id}")
+    if engine_of(made) == COMETBFT:
+        say_validators(home, made)
+        known_by = "--trust HEIGHT:HASH"
+    else:
+        known_by = f"--operator {peer_text(made.operator)}"
+    text("`holdfast ledger start` runs it; everybody joins it anew:")
+    text(f"holdfast ledger join URL --chain {made.chain_id} {known_by} --replace")
 
 
 def verify_history(

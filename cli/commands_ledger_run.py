@@ -48,6 +48,11 @@ FoundersFlag = Annotated[
     typer.Option("--founder", help="A founder's file (repeatable): their chain is made.", show_default=False),
 ]
 
+FoundingFlag = Annotated[
+    Path | None,
+    typer.Option("--founding", help="The founding file, for the other founders.", show_default=False),
+]
+
 
 def chosen_engine(home: Home, flag: str) -> str:
     """The engine that a flag or the configuration names; exit 2 for one that there is not."""
@@ -74,10 +79,7 @@ def init(
     ] = None,
     engine: EngineFlag = "",
     founder: FoundersFlag = None,
-    founding: Annotated[
-        Path | None,
-        typer.Option("--founding", help="The founding file, for the other founders.", show_default=False),
-    ] = None,
+    founding: FoundingFlag = None,
     profile: ProfileFlag = "laptop",
     p2p_listen: P2pFlag = "",
     rpc_listen: RpcFlag = "",
@@ -270,13 +272,21 @@ def _say(home: Home, genesis: Genesis) -> None:
     from merkledag.peer import peer_text
 
     text(f"made chain {genesis.chain_id} in {genesis_file(home)}; `holdfast ledger start` runs it")
-    text(f"others join with --chain {genesis.chain_id} --operator {peer_text(genesis.operator)}")
     if engine_of(genesis) == COMETBFT:
-        from cli.comet_init import FOUNDING_FILE
-        from ledger.engine.cometbft.genesis_file import genesis_hash
+        say_validators(home, genesis)
+        text("once it runs, `holdfast ledger light` says with which --trust others join")
+    else:
+        text(f"others join with --chain {genesis.chain_id} --operator {peer_text(genesis.operator)}")
 
-        for each in genesis.validators:
-            text(f"validator {peer_text(each.account)}, power {each.power}")
-        text(f"genesis {genesis_hash(genesis)}")
-        if (home.ledger / FOUNDING_FILE).exists():
-            text(f"give {home.ledger / FOUNDING_FILE} to every founder, and compare that hash with each")
+
+def say_validators(home: Home, genesis: Genesis) -> None:
+    """Who validates a chain that was made for CometBFT, and what its founders compare."""
+    from cli.comet_init import FOUNDING_FILE
+    from ledger.engine.cometbft.genesis_file import genesis_hash
+    from merkledag.peer import peer_text
+
+    for each in genesis.validators:
+        text(f"validator {peer_text(each.account)}, power {each.power}")
+    text(f"genesis {genesis_hash(genesis)}")
+    if (home.ledger / FOUNDING_FILE).exists():
+        text(f"give {home.ledger / FOUNDING_FILE} to every founder, and compare that hash with each")

@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from ledger import due, keys
 from ledger.errors import CorruptState
-from ledger.genesis import Genesis, Origin, Params
+from ledger.genesis import Genesis, GenesisValidator, Origin, Params
 from ledger.genesis_state import validator_items
 from ledger.records import AccountRecord, ChainRecord, DatasetRecord, Phase, SpotRecord, TotalsRecord
 from ledger.records_validators import ValidatorRecord
@@ -26,11 +26,19 @@ _DUE_OF_VALIDATORS = (due.What.VALIDATOR, due.What.CONSENSUS_KEY)
 
 
 def successor(
-    chain_id: str, block: CID, rows: Rows, app_hash: bytes, operator: bytes, bls_key: bytes, possession: bytes
+    chain_id: str,
+    block: CID,
+    rows: Rows,
+    app_hash: bytes,
+    operator: bytes,
+    bls_key: bytes,
+    possession: bytes,
+    validators: tuple[GenesisValidator, ...] = (),
 ) -> Genesis:
     """The genesis of a chain that goes on from the state in `rows`, which `block` led to.
 
-    Raises InvalidGenesis, or CorruptState where the state is not whole.
+    With `validators` it is one for CometBFT, whatever engine the old one was on. Raises InvalidGenesis, or
+    CorruptState where the state is not whole.
     """
     chain = ChainRecord.decode(_need(rows, keys.CHAIN))
     old = Genesis.decode(_need(rows, keys.GENESIS))
@@ -44,6 +52,7 @@ def successor(
         issued=totals.issued,
         beacon=chain.beacon,
         params=Params.decode(_need(rows, keys.params(chain.params_version))),
+        validators=validators,
         origin=Origin(old.chain_id, chain.height, block, app_hash),
     ).validated()
 
@@ -55,7 +64,9 @@ def carried_items(genesis: Genesis, rows: Rows) -> Iterator[tuple[bytes, bytes]]
     """
     chain = ChainRecord.decode(_need(rows, keys.CHAIN))
     yield keys.GENESIS, genesis.encode()
-    yield keys.CHAIN, replace(chain, height=0).encode()
+    # CometBFT gives its first block the genesis' time, and the clock's only to those after it.
+    block_time_s = genesis.time_s if genesis.validators else chain.block_time_s
+    yield keys.CHAIN, replace(chain, height=0, block_time_s=block_time_s).encode()
     yield from validator_items(genesis)
     backs = _deposits_back(rows)
     for key in rows.scan(b""):
@@ -117,7 +128,14 @@ def check_origin(genesis: Genesis, rows: Rows, app_hash: bytes, block: CID) -> N
     if origin is None or (origin.block, origin.app_hash) != (block, app_hash):
         raise CorruptState(f"chain {genesis.chain_id} does not go on from this state")
     expected = successor(
-        genesis.chain_id, block, rows, app_hash, genesis.operator, genesis.bls_key, genesis.bls_possession
+        genesis.chain_id,
+        block,
+        rows,
+        app_hash,
+        genesis.operator,
+        genesis.bls_key,
+        genesis.bls_possession,
+        genesis.validators,
     )
     if expected != genesis:
         raise CorruptState(

@@ -10,7 +10,7 @@ from ledger import money
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.carry import carried_items, check_origin, successor
 from ledger.errors import CorruptState, InvalidGenesis
-from ledger.genesis import HOLD, Genesis
+from ledger.genesis import HOLD, Genesis, GenesisValidator
 from ledger.genesis_state import genesis_items
 from ledger.ingest import memory_store
 from ledger.records import Phase, ShardStatus
@@ -37,20 +37,18 @@ def ended(world: World) -> MemoryStore:
     return memory_store(world.app.items())
 
 
-def next_genesis(world: World) -> Genesis:
+def next_genesis(world: World, validators: tuple[GenesisValidator, ...] = ()) -> Genesis:
     made = bls()
-    store = ended(world)
-    return successor(
-        NEW, TIP, store.state, world.app.app_hash, key("steward"), made.public_key, made.prove_possession()
-    )
+    keys = key("steward"), made.public_key, made.prove_possession()
+    return successor(NEW, TIP, ended(world).state, world.app.app_hash, *keys, validators)
 
 
 class Moved(World):
     """A world that goes on from another one, on a new chain of another operator."""
 
-    def __init__(self, before: World) -> None:
+    def __init__(self, before: World, validators: tuple[GenesisValidator, ...] = ()) -> None:
         super().__init__(before.params)
-        self.genesis = next_genesis(before)
+        self.genesis = next_genesis(before, validators)
         rows = ended(before).state
         check_origin(self.genesis, rows, before.app.app_hash, TIP)
         self.app = Application(self.genesis, memory_store(carried_items(self.genesis, rows)))

@@ -160,7 +160,7 @@ def answer(challenge: Challenge, pieces: Mapping[int, Piece]) -> bytes:
 
 @dataclass
 class World:
-    """An application and everyone on it. `now` is the wall clock; every block is `proposer`'s, and audited."""
+    """An application and everyone on it. `now` is the wall clock; `proposer` makes every block, audited."""
 
     params: Params = PARAMS
     app: Application = field(init=False)

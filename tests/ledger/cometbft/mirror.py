@@ -40,17 +40,28 @@ class NoMempool:
 class Node:
     """An engine over a store in a folder of its own; two connections, as for consensus and mempool."""
 
-    def __init__(self, genesis: Genesis, signers: Mapping[bytes, BlsSigner]) -> None:
+    def __init__(
+        self, genesis: Genesis, signers: Mapping[bytes, BlsSigner], items: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """`items` is the state of a chain that goes on from another one's end."""
         self._folder = TemporaryDirectory(prefix="holdfast-mirror-")
         self._genesis, self._signers = genesis, signers
         self._loop = asyncio.new_event_loop()
+        if items is not None:
+            storage = self._storage()
+            storage.create(genesis.encode(), items.items())
+            storage.close()
         self.open()
+
+    def _storage(self) -> LedgerStorage:
+        storage = LedgerStorage(Path(self._folder.name) / "ledger")
+        storage.open()
+        return storage
 
     def open(self) -> None:
         """Begins, or goes on, with what is stored."""
         path = Path(self._folder.name)
-        self.storage = LedgerStorage(path / "ledger")
-        self.storage.open()
+        self.storage = self._storage()
         app = load_application(self.storage, self._genesis)
         self.engine = CometEngine(
             app,
@@ -102,13 +113,16 @@ class Node:
 class Mirror:
     """A node that is told each block that a world makes, and must say the same of it."""
 
-    def __init__(self, genesis: Genesis, signers: Mapping[bytes, BlsSigner]) -> None:
+    def __init__(self, app: Application, signers: Mapping[bytes, BlsSigner]) -> None:
+        """`app` is at height 0."""
+        genesis = app.genesis
         self._genesis, self._signers = genesis, signers
-        self.node = Node(genesis, signers)
+        self._items = dict(app.items()) if genesis.origin else None
+        self.node = Node(genesis, signers, self._items)
         self.decided: list[tuple[Any, bytes]] = []
         self.restored = 0
         first = self.node.ask("init_chain", init_chain(genesis))
-        assert first.app_hash == Application(genesis).app_hash
+        assert first.app_hash == app.app_hash
 
     def request(self, kind: Any, app: Application, block: BlockInput, **more: Any) -> Any:
         """A request about the next block."""
@@ -172,14 +186,14 @@ class Mirror:
         assert (info.last_block_height, info.last_block_app_hash) == (len(self.decided), last)
 
     def move(self) -> bool:
-        """A new node takes the old one's place: by state sync, then block by block; False if it cannot yet."""
+        """A new node takes the old one's place, by state sync and block by block; False if it cannot."""
         self.node.restart()  # so the last snapshot is written
         self.node.engine._sync._tip = lambda: len(self.decided) + SNAPSHOT_BLOCKS
         offered = list(self.node.ask("list_snapshots", messages.RequestListSnapshots()).snapshots)
         if not offered:
             return False
         snapshot = max(offered, key=lambda each: each.height)
-        fresh = Node(self._genesis, self._signers)
+        fresh = Node(self._genesis, self._signers, self._items)
         offer = messages.RequestOfferSnapshot(
             snapshot=snapshot, app_hash=self.decided[snapshot.height - 1][1]
         )
@@ -208,7 +222,7 @@ class Mirrored(World):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.beacon_signers[beacon_signer().public_key] = beacon_signer()
-        self.mirror = Mirror(self.app.genesis, self.beacon_signers)
+        self.mirror = Mirror(self.app, self.beacon_signers)
 
     def first_genesis(self) -> Genesis:
         """The same chain, whose one validator is named, as CometBFT's genesis has it."""

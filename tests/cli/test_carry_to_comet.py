@@ -1,0 +1,161 @@
+"""`holdfast ledger import --as-chain ID --engine cometbft`: an embedded ledger goes on with validators."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cli.home import Home
+from ledger.engine.storage import LedgerStorage
+from tests.cli.conftest import Holdfast, Result
+from tests.cli.ledgers import a_ledger
+from tests.cli.processes import Process, environment
+from tests.ledger.cometbft.processes import find_cometbft, free_ports
+
+AS_CITY = ("--as-chain", "city", "--engine", "cometbft")
+
+
+@pytest.fixture
+def town(holdfast: Holdfast, tmp_path: Path) -> tuple[Path, str]:
+    """An archive of a ledger on which this home's key "me" has money, and that key; no ledger runs."""
+    file = tmp_path / "town.car"
+    with a_ledger(tmp_path / "town") as ledger:
+        holdfast("ledger", "join", ledger.url, "--yes")
+        ledger.lend_operator(holdfast.home)
+        me = holdfast("wallet", "new", "me").text
+        holdfast("wallet", "send", me, "25", "--key", "operator", "--yes")
+        holdfast("ledger", "export", file, "--ledger", ledger.url)
+    holdfast("ledger", "leave")
+    (holdfast.home / "keys" / "operator.key").unlink()
+    return file, me
+
+
+class At:
+    """The same command line in another home."""
+
+    def __init__(self, holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        self._holdfast, self._here, self.home = holdfast, partial(monkeypatch.setenv, "HOLDFAST_HOME"), home
+
+    def __call__(self, *arguments: object) -> Result:
+        self._here(str(self.home))
+        return self._holdfast(*arguments)
+
+    def fails(self, code: int, *arguments: object) -> str:
+        self._here(str(self.home))
+        return self._holdfast.fails(code, *arguments)
+
+
+@pytest.fixture
+def at(holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], At]:
+    """Other homes by name."""
+    return lambda name: At(holdfast, monkeypatch, tmp_path / name)
+
+
+def app_hash(home: Path) -> bytes | None:
+    storage = LedgerStorage(home / "ledger")
+    storage.open()
+    try:
+        return storage.app_hash()
+    finally:
+        storage.close()
+
+
+@pytest.mark.peers
+def test_one_validator_goes_on_with_everybodys_money(
+    holdfast: Holdfast, town: tuple[Path, str], at: Callable[[str], At]
+) -> None:
+    file, me = town
+    p2p, rpc = free_ports(2)
+    holdfast("config", "set", "ledger.cometbft", find_cometbft())
+    said = holdfast(
+        "ledger", "import", file, *AS_CITY,
+        "--p2p-listen", f"127.0.0.1:{p2p}", "--rpc-listen", f"127.0.0.1:{rpc}",
+    ).text  # fmt: skip
+    assert "goes on from block" in said
+    assert "ledger join URL --chain city --trust HEIGHT:HASH --replace" in said
+    process = Process(environment(holdfast.home), "ledger", "start", "--json", "--listen", "127.0.0.1:0")
+    try:
+        first = next(process.lines(), None)
+        assert first is not None, process.stderr()
+        url = str(first["ledger"])
+        status = holdfast("ledger", "status", "--ledger", url, "--json").json
+        assert (status["chain_id"], status["engine"]) == ("city", "cometbft")
+        # a wallet elsewhere, which knew the old chain, goes on with its key
+        other = at("wallet")
+        (other.home / "keys").mkdir(mode=0o700, parents=True)
+        shutil.copy(holdfast.home / "keys" / "me.key", other.home / "keys")
+        other("ledger", "join", url, "--chain", "city", "--yes", "--replace")
+        assert other("wallet", "balance", "--key", "me", "--json").json["balance"] == 25 * 10**9
+        to = other("wallet", "new", "b").text
+        other("wallet", "send", to, "1", "--key", "me", "--yes")
+        assert other("wallet", "balance", "--key", "b", "--json").json["balance"] == 10**9
+        assert me
+    finally:
+        code, messages = process.end(signal.SIGINT)
+    assert code == 0, messages
+
+
+def test_founders_make_the_same_chain_of_the_same_archive(
+    town: tuple[Path, str], at: Callable[[str], At], tmp_path: Path
+) -> None:
+    file, _ = town
+    homes = [at(f"founder-{number}") for number in range(2)]
+    files = []
+    for number, founder in enumerate(homes):
+        files.append(tmp_path / f"founder-{number}.json")
+        founder(
+            "ledger", "founder", "--chain-id", "city", "--external-address", f"10.0.0.{number}:26656",
+            "-o", files[-1],
+        )  # fmt: skip
+    named = [each for file in files for each in ("--founder", file)]
+    addresses = ("--external-address", "10.0.0.0:26656")
+    homes[0]("ledger", "import", file, *AS_CITY, *named, *addresses)
+    founding = homes[0].home / "ledger" / "founding.json"
+    homes[1]("ledger", "import", file, *AS_CITY, "--founding", founding)
+    # who is no founder has the same chain, and follows
+    follower = at("follower")
+    said = follower("ledger", "import", file, *AS_CITY, "--founding", founding)
+    assert "it follows the chain" in said.stderr
+    every = [*homes, follower]
+    assert len({app_hash(each.home) for each in every}) == 1
+    assert len({(each.home / "ledger" / "genesis.json").read_bytes() for each in every}) == 1
+    assert len({(each.home / "ledger/cometbft/config/genesis.json").read_bytes() for each in every}) == 1
+    configs = [(each.home / "ledger/cometbft/config/config.toml").read_text() for each in every]
+    assert ["@10.0.0.0:26656" in text for text in configs] == [False, True, True]
+    assert ["@10.0.0.1:26656" in text for text in configs] == [True, False, True]
+    assert Home(homes[1].home, {}).config.text("ledger.engine") == "cometbft"
+    # and nothing of another state passes for it
+    document = json.loads(founding.read_text())
+    document["genesis"]["issued"] += 1
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(document))
+    stranger = at("stranger")
+    assert "same archive" in stranger.fails(4, "ledger", "import", file, *AS_CITY, "--founding", forged)
+    assert not (stranger.home / "ledger" / "genesis.json").exists()
+    late = at("late")
+    late("ledger", "founder", "--chain-id", "city", "--external-address", "10.0.0.9:1", "-o", forged)
+    why = late.fails(4, "ledger", "init", "--engine", "cometbft", "--founding", founding)
+    assert "ledger import ARCHIVE --as-chain" in why
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--engine", "cometbft"),
+        ("--as-chain", "city", "--peer", f"{'a' * 40}@10.0.0.1:26656"),
+        (*AS_CITY, "--profile", "moon"),
+        ("--as-chain", "city", "--engine", "paper"),
+        ("--founding", "x.json", "--founder", "y.json", *AS_CITY),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    holdfast: Holdfast, town: tuple[Path, str], wrong: tuple[str, ...]
+) -> None:
+    holdfast.fails(2, "ledger", "import", town[0], *wrong)
+    assert not (holdfast.home / "ledger" / "genesis.json").exists()
