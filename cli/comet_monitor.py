@@ -13,7 +13,7 @@ from cli.output import note
 from ledger.engine.cometbft.home import CometFilesError, CometHome
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometRpcError
-from ledger.engine.cometbft.signing import remember_signed
+from ledger.engine.cometbft.signing import Memory
 
 EVERY_S: Final = 5.0
 # `4E1A… prevote 3/4 = 0.75`: "BA{4:x__x} 20/40 = 0.50" in CometBFT's round state.
@@ -41,6 +41,7 @@ class Monitor:
         self,
         rpc: CometRpc,
         home: CometHome,
+        memory: Memory,
         height: Callable[[], int],
         halted_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -48,6 +49,7 @@ class Monitor:
         self.sight = Sight()
         self._rpc = rpc
         self._home = home
+        self._memory = memory
         self._height = height
         self._halted_s = halted_s
         self._clock = clock
@@ -97,7 +99,7 @@ class Monitor:
 
     def _signed(self) -> int:
         try:
-            return remember_signed(self._home).height
+            return self._memory.note().height
         except (CometFilesError, OSError):
             return self.sight.signed_height  # a full disk; what is damaged is refused at the next start
 

@@ -20,7 +20,7 @@ from ledger.engine.cometbft.home import CometFilesError, CometHome
 from ledger.engine.cometbft.keys import node_id, node_signer, validator_signer
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometRpcError
-from ledger.engine.cometbft.signing import CHECKED_BLOCKS, accept_place, check_memory, remember_signed
+from ledger.engine.cometbft.signing import CHECKED_BLOCKS, Memory
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -53,7 +53,7 @@ async def comet_ledger_service(
     """
     comet = comet_home(home)
     program = await asyncio.to_thread(find_cometbft, home)
-    options = check_files(home, comet, moved=moved)
+    memory, options = check_files(home, comet, moved=moved)
     process = CometProcess(program, comet)
     failures: list[str] = []
     async with AsyncExitStack() as services:
@@ -61,6 +61,7 @@ async def comet_ledger_service(
         monitor = Monitor(
             application.rpc,
             comet,
+            memory,
             lambda: application.engine.app.height,
             home.config.number("ledger.halted_s"),
         )
@@ -68,7 +69,7 @@ async def comet_ledger_service(
         if at := home.config.text("ledger.metrics_listen"):
             await services.enter_async_context(metrics_service(at, application.engine, monitor))
         await process.start(application.abci, options)
-        services.push_async_callback(_stop, process, comet)
+        services.push_async_callback(_stop, process, memory)
         await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
         await services.enter_async_context(running(monitor.run()))
         await _answering(application.rpc, stop)
@@ -78,8 +79,8 @@ async def comet_ledger_service(
         raise CommandError(failures[0])
 
 
-def check_files(home: Home, comet: CometHome, *, moved: bool) -> list[str]:
-    """What CometBFT is to be told besides; CommandError or CometFilesError where its files do not do."""
+def check_files(home: Home, comet: CometHome, *, moved: bool) -> tuple[Memory, list[str]]:
+    """The key's memory, and what CometBFT is told besides; raises where its files do not do (exit 3, 4)."""
     if not comet.config_file.is_file():
         raise not_found(
             f"{comet.config_file} is missing: restore {comet.path} from a backup, or begin in another home "
@@ -88,19 +89,17 @@ def check_files(home: Home, comet: CometHome, *, moved: bool) -> list[str]:
     install_genesis(comet, read_genesis(home))
     node_signer(comet)
     validator_signer(comet)
-    if not moved:
-        check_memory(comet)
-        remember_signed(comet)
-        return []
-    accept_place(comet)
+    memory = Memory(comet, moved=moved)
+    if not memory.is_foreign:
+        return memory, []
     note(f"the validator was moved here: it ends if its key signed one of the last {CHECKED_BLOCKS} blocks")
-    return [f"--consensus.double_sign_check_height={CHECKED_BLOCKS}"]
+    return memory, [f"--consensus.double_sign_check_height={CHECKED_BLOCKS}"]
 
 
-async def _stop(process: CometProcess, comet: CometHome) -> None:
+async def _stop(process: CometProcess, memory: Memory) -> None:
     await process.stop()
     try:
-        remember_signed(comet)
+        memory.note()
     except (CometFilesError, OSError) as error:
         note(f"what the key signed last could not be noted: {error}")
 

@@ -175,6 +175,7 @@ def test_a_validators_copy_does_not_start_by_itself(validator: Validator) -> Non
     code, said = validator.end()
     assert code == 1
     assert "it runs somewhere else, or did until just now" in said
+    assert "--moved" in holdfast.fails(4, "ledger", "start")
 
     (data / "priv_validator_state.json").unlink()
     assert "is missing" in holdfast.fails(4, "ledger", "start")

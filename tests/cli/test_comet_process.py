@@ -18,7 +18,7 @@ from cli.comet_process import CometProcess, LogFile, clean_environment, failure_
 from ledger.engine.cometbft.home import CometHome
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometUnreachable
-from ledger.engine.cometbft.signing import MayHaveSigned, accept_place, check_memory, last_signed
+from ledger.engine.cometbft.signing import MayHaveSigned, Memory, last_signed
 from tests.ledger.cometbft.processes import configure, find_cometbft, free_ports, init_home
 
 KVSTORE = "kvstore"
@@ -125,9 +125,8 @@ async def test_a_validator_that_was_moved_ends_where_its_key_signed_just_now(tmp
     async with running(home) as (_, rpc):
         await reach(rpc, 3)
     with pytest.raises(MayHaveSigned, match="--moved"):
-        check_memory(home)
-    accept_place(home)
-    check_memory(home)
+        Memory(home)
+    assert Memory(home, moved=True).is_foreign
     async with running(home, "--consensus.double_sign_check_height=20") as (process, _):
         reason = await asyncio.wait_for(process.wait_ended(), SOON_S)
     assert "it runs somewhere else, or did until just now" in reason
@@ -139,9 +138,9 @@ async def test_the_monitor_tells_a_chain_that_goes_on_from_one_that_stands_still
 ) -> None:
     """A second validator with most of the power never comes: CometBFT is healthy, and there is no block."""
     home = comet_home(tmp_path)
-    now, height = [100.0], [0]
+    now, height, memory = [100.0], [0], Memory(home)
     async with running(home) as (_, rpc):
-        monitor = Monitor(rpc, home, lambda: height[0], 60, lambda: now[0])
+        monitor = Monitor(rpc, home, memory, lambda: height[0], 60, lambda: now[0])
         await reach(rpc, 2)
         height[0] = 2
         await monitor.look()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ledger.engine.cometbft.home import FILE_MODE, CometFilesError, CometHome, read_object
@@ -48,57 +47,55 @@ def last_signed(home: CometHome) -> Signed:
     return _signed(read_object(home.validator_state_file), home)
 
 
-def check_memory(home: CometHome) -> None:
-    """Raises MayHaveSigned where the state is older than what was signed here, or came from elsewhere.
+class Memory:
+    """What a validator's key signed, from its start on: refuses to begin with an older or a foreign memory.
 
-    Nothing is said of a key that never ran here and signed nothing. A state that is missing is refused: an
-    empty one in its place would let the key sign everything again.
+    Raises MayHaveSigned where the state is missing, or older than what was signed here: an empty one in its
+    place would let the key sign everything again. And where its files came from elsewhere, unless the
+    operator says that they were `moved` here: the place counts as theirs once the key has signed in it, as
+    CometBFT then found none of its signatures in the last blocks. Nothing is said of a key that never signed.
     """
-    if not home.validator_state_file.exists():
-        raise MayHaveSigned(
-            f"{home.validator_state_file} is missing: it says what the key signed last, and without it "
-            "the key would sign twice. Restore it; only for a key that never ran, write "
-            '{"height": "0", "round": 0, "step": 0} into it'
-        )
-    signed = last_signed(home)
-    if not home.watermark_file.exists():
-        if signed > NOTHING:
-            raise MayHaveSigned(_moved(home, signed))
-        return
-    document = read_object(home.watermark_file)
-    before = _signed(document, home)
-    if signed < before:
-        raise MayHaveSigned(
-            f"{home.validator_state_file} ends at height {signed.height}, round {signed.round}, and this key "
-            f"signed at height {before.height}, round {before.round} since: it is an older copy. Put the "
-            'newest one back; see "Restore" in operating-validators.md'
-        )
-    if document.get("place") != _place(home):
-        raise MayHaveSigned(_moved(home, signed))
 
+    def __init__(self, home: CometHome, *, moved: bool = False) -> None:
+        self._home = home
+        if not home.validator_state_file.exists():
+            raise MayHaveSigned(
+                f"{home.validator_state_file} is missing: it says what the key signed last, and without it "
+                "the key would sign twice. Restore it; only for a key that never ran, write "
+                '{"height": "0", "round": 0, "step": 0} into it'
+            )
+        self._begun = last_signed(home)
+        document = read_object(home.watermark_file) if home.watermark_file.exists() else {}
+        before = _signed(document, home) if document else NOTHING
+        if self._begun < before:
+            raise MayHaveSigned(
+                f"{home.validator_state_file} ends at height {self._begun.height}, round "
+                f"{self._begun.round}, and this key signed at height {before.height}, round {before.round} since: it is an older "
+                'copy. Put the newest one back; see "Restore" in operating-validators.md'
+            )
+        at_home = bool(document) and document.get("place") == _place(home)
+        if self._begun > NOTHING and not at_home and not moved:
+            raise MayHaveSigned(_moved(home, self._begun))
+        self.is_foreign = self._begun > NOTHING and not at_home
+        self.note()
 
-def remember_signed(home: CometHome) -> Signed:
-    """Raises the watermark to what the state says by now and returns it; makes it where there is none."""
-    signed = last_signed(home)
-    path = home.watermark_file
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-    try:
-        document = {**signed._asdict(), "place": _place(home)}
-        record = json.dumps(document).encode().ljust(RECORD_BYTES)
-        if os.pread(handle, RECORD_BYTES + 1, 0) != record:
-            os.pwrite(handle, record, 0)  # in place: a new file would be another place
-            os.ftruncate(handle, len(record))
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-    return signed
-
-
-def accept_place(home: CometHome) -> None:
-    """Takes the state as it is, where it is, on the operator's word."""
-    with suppress(FileNotFoundError):
-        home.watermark_file.unlink()
-    remember_signed(home)
+    def note(self) -> Signed:
+        """Raises the watermark to what the state says by now and returns it; makes it where there is none."""
+        signed = last_signed(self._home)
+        if self.is_foreign and signed <= self._begun:
+            return signed
+        self.is_foreign = False
+        handle = os.open(self._home.watermark_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            document = {**signed._asdict(), "place": _place(self._home)}
+            record = json.dumps(document).encode().ljust(RECORD_BYTES)
+            if os.pread(handle, RECORD_BYTES + 1, 0) != record:
+                os.pwrite(handle, record, 0)  # in place: a new file would be another place
+                os.ftruncate(handle, len(record))
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+        return signed
 
 
 def _place(home: CometHome) -> list[int]:

@@ -23,14 +23,7 @@ from ledger.engine.cometbft.keys import (
     read_public,
     validator_signer,
 )
-from ledger.engine.cometbft.signing import (
-    MayHaveSigned,
-    Signed,
-    accept_place,
-    check_memory,
-    last_signed,
-    remember_signed,
-)
+from ledger.engine.cometbft.signing import MayHaveSigned, Memory, Signed, last_signed
 from ledger.errors import InvalidGenesis
 from ledger.genesis import HOLD, Genesis, GenesisValidator, Params
 from merkledag.ed25519 import Ed25519Signer
@@ -171,68 +164,86 @@ def test_halves_of_two_keys_are_no_key(tmp_path: Path) -> None:
         validator_signer(home)
 
 
+def ran(home: CometHome, *signed: int) -> Memory:
+    """A validator that signed here, the last time so."""
+    memory = Memory(home)
+    sign(home, *signed)
+    memory.note()
+    return memory
+
+
 def test_a_validator_that_ran_here_goes_on(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
-    check_memory(home)
-    remember_signed(home)
-    sign(home, 5)
-    remember_signed(home)
+    ran(home, 5)
     sign(home, 6)  # and then its machine lost power
-    check_memory(home)
-    assert remember_signed(home) == Signed(6, 0, 3)
+    assert Memory(home).note() == Signed(6, 0, 3)
 
 
+@pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("older", [(5, 0, 3), (9, 1, 3), (9, 2, 2)])
-def test_an_older_memory_is_refused(tmp_path: Path, older: tuple[int, int, int]) -> None:
+def test_an_older_memory_is_refused_whatever_the_operator_says(
+    tmp_path: Path, older: tuple[int, int, int], moved: bool
+) -> None:
     home = comet_home(tmp_path)
-    sign(home, 9, 2, 3)
-    accept_place(home)
+    ran(home, 9, 2, 3)
     sign(home, *older)
     with pytest.raises(MayHaveSigned, match="older copy"):
-        check_memory(home)
+        Memory(home, moved=moved)
 
 
-def test_a_copy_of_a_validator_is_refused_until_the_operator_says_that_it_moved(tmp_path: Path) -> None:
+def test_a_copy_is_refused_until_it_signs_where_the_operator_says_that_it_moved(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
-    sign(home, 9)
-    accept_place(home)
+    ran(home, 9)
     copy = CometHome(tmp_path / "copy")
     subprocess.run(["cp", "-a", str(home.path), str(copy.path)], check=True)
 
     with pytest.raises(MayHaveSigned, match=r"copied or restored.*height 9"):
-        check_memory(copy)
-    check_memory(home)
-    accept_place(copy)
-    check_memory(copy)
+        Memory(copy)
+    Memory(home)
+    moved = Memory(copy, moved=True)
+    assert moved.is_foreign
+    moved.note()  # cometbft found signatures of the key in the last blocks, and ended: nothing was signed
+    with pytest.raises(MayHaveSigned, match="copied or restored"):
+        Memory(copy)
+    sign(copy, 30)
+    moved.note()
+    assert not Memory(copy).is_foreign
 
 
 def test_files_put_back_over_themselves_are_a_copy(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
-    sign(home, 9)
-    accept_place(home)
+    memory = ran(home, 9)
     subprocess.run(["cp", "-a", str(home.path), str(tmp_path / "backup")], check=True)
     sign(home, 50)
-    remember_signed(home)
+    memory.note()
     for path in home.data.iterdir():
-        kept = path.with_suffix(".old")
-        path.rename(kept)
+        path.rename(path.with_suffix(".old"))
         subprocess.run(["cp", "-a", str(tmp_path / "backup/data" / path.name), str(path)], check=True)
     with pytest.raises(MayHaveSigned, match="copied or restored"):
-        check_memory(home)
+        Memory(home)
 
 
 def test_a_key_that_ran_under_another_program_is_asked_about(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
     sign(home, 3)
     with pytest.raises(MayHaveSigned, match="--moved"):
-        check_memory(home)
+        Memory(home)
+
+
+def test_a_follower_that_never_signed_may_be_copied(tmp_path: Path) -> None:
+    home = comet_home(tmp_path)
+    Memory(home)
+    home.path.rename(tmp_path / "kept")
+    subprocess.run(["cp", "-a", str(tmp_path / "kept"), str(home.path)], check=True)
+    assert not Memory(home).is_foreign
 
 
 def test_a_memory_that_is_gone_is_refused(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
     home.validator_state_file.unlink()
-    with pytest.raises(MayHaveSigned, match="is missing"):
-        check_memory(home)
+    for moved in (False, True):
+        with pytest.raises(MayHaveSigned, match="is missing"):
+            Memory(home, moved=moved)
 
 
 @pytest.mark.parametrize("damage", ["", "{}", '{"height": "-1", "round": 0, "step": 0}', '{"height": "x"}'])
@@ -240,7 +251,7 @@ def test_a_memory_that_is_damaged_is_refused(tmp_path: Path, damage: str) -> Non
     home = comet_home(tmp_path)
     home.validator_state_file.write_text(damage)
     with pytest.raises(CometFilesError, match="damaged"):
-        check_memory(home)
+        Memory(home)
 
 
 def test_every_validator_has_the_same_genesis_file(tmp_path: Path) -> None:
