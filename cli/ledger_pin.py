@@ -45,7 +45,11 @@ def pin_of(home: Home, url: str = "") -> Pin:
 
     chain, operator = home.config.text(CHAIN_KEY), home.config.text(OPERATOR_KEY)
     if home.config.text(TRUST_KEY):
-        return Pin(chain or None, None, _trusted(home))
+        if not chain:
+            raise usage(
+                f"{TRUST_KEY} is a header of which chain? `holdfast ledger join URL --trust` sets both"
+            )
+        return Pin(chain, None, _trusted(home))
     if not chain and not operator:
         own = home.server("ledger")
         if own is not None and own["url"] == url:

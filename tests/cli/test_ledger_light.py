@@ -71,8 +71,13 @@ def test_a_home_pins_a_header_and_its_trust_moves_on(holdfast: Holdfast, chain: 
     assert holdfast("ledger", "status", "--json").json["chain_id"] == CHAIN
     (holdfast.home / SEEN_FILE).write_text("{")  # damaged: begins with the pinned header again
     assert holdfast("ledger", "status", "--json").json["engine"] == "cometbft"
+    seen = json.loads((holdfast.home / SEEN_FILE).read_text()) | {"light_block": "AAAA"}
+    (holdfast.home / SEEN_FILE).write_text(json.dumps(seen))
+    assert holdfast("ledger", "status", "--json").json["engine"] == "cometbft"
     holdfast("ledger", "leave")
     assert holdfast("config", "get", "ledger.trust").text == ""
+    holdfast("config", "set", "ledger.trust", first)
+    assert "which chain" in holdfast.fails(2, "ledger", "status", "--ledger", chain.url)
 
 
 def test_a_proof_is_checked_without_the_ledger(holdfast: Holdfast, chain: Running, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from hashlib import sha256
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from ledger.engine.chain_check import ChainCheck, TrustPin
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.canonical import SECOND_NS
 from ledger.engine.cometbft.light.client import LightClient, Source
+from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.cometbft.light.header import HASH_BYTES, Header, data_hash
 from ledger.engine.cometbft.light.proof_file import LightProofFile
 from ledger.engine.cometbft.light.verify import Rules, verify_alone
@@ -95,10 +97,11 @@ class LightTrust:
         self._light: LightClient | None = None
         self._starting = asyncio.Lock()
         if pin.stored:
-            stored = LightBlock.decode(pin.stored)
-            stored.check(chain)
-            if stored.height >= pin.height:
-                self._light = LightClient(stored, rules, now_ns)
+            with suppress(InvalidLightBlock):  # damaged: the pinned header is where it begins anew
+                stored = LightBlock.decode(pin.stored)
+                stored.check(chain)
+                if stored.height >= pin.height:
+                    self._light = LightClient(stored, rules, now_ns)
 
     @property
     def newest(self) -> LightBlock | None:
