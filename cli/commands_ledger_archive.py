@@ -147,7 +147,8 @@ def _carried(
     from cli.serve import run_once
 
     comet = None if places is None else OnComet(places, tuple(founders or ()), founding)
-    return run_once(carry_on(home, file, chain, progress=progress, comet=comet))
+    made: Genesis = run_once(carry_on(home, file, chain, progress=progress, comet=comet))
+    return made
 
 
 def _say_carried(home: Home, made: Genesis) -> None:
