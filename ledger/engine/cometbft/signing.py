@@ -70,8 +70,9 @@ class Memory:
         if self._begun < before:
             raise MayHaveSigned(
                 f"{home.validator_state_file} ends at height {self._begun.height}, round "
-                f"{self._begun.round}, and this key signed at height {before.height}, round {before.round} since: it is an older "
-                'copy. Put the newest one back; see "Restore" in operating-validators.md'
+                f"{self._begun.round}, and this key signed at height {before.height}, round {before.round} "
+                'since: it is an older copy. Put the newest one back; see "Restore" in '
+                "operating-validators.md"
             )
         at_home = bool(document) and document.get("place") == _place(home)
         if self._begun > NOTHING and not at_home and not moved:
