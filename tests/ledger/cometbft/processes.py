@@ -30,7 +30,9 @@ def find_cometbft() -> Path:
     found = find_peer("cometbft")
     if found is None:
         reason = "cometbft is neither in the peers' folder nor on PATH: make peers puts it there"
-        pytest.fail(reason) if REQUIRED else pytest.skip(reason)
+        if REQUIRED:
+            pytest.fail(reason)
+        pytest.skip(reason)
     return found
 
 
