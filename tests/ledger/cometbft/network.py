@@ -19,6 +19,7 @@ from typing import Any
 from cli.comet_init import Places, init_comet_ledger, own_founder, take_founding
 from cli.comet_service import comet_home
 from cli.home import OPERATOR_KEY, Home
+from cli.serve import LIFELINE
 from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.home import CometHome
 from ledger.engine.cometbft.rpc_client import CometRpc
@@ -29,6 +30,8 @@ from tests.conftest import ROOT
 from tests.ledger.cometbft.processes import START_S, end, find_cometbft, free_ports, last_lines
 
 CHAIN = "network"
+# Validators watch the first end and stop when the other one closes: when this process ends, however it does.
+_LIFELINE, _HELD = os.pipe()
 WAIT_S = 60.0
 
 
@@ -80,7 +83,10 @@ class Validator:
                 "ledger",
                 "start",
                 cwd=ROOT,
-                env=kept | self.environment | {"HOLDFAST_HOME": str(self.home.path), "PYTHONPATH": str(ROOT)},
+                env=kept
+                | self.environment
+                | {"HOLDFAST_HOME": str(self.home.path), LIFELINE: str(_LIFELINE)},
+                pass_fds=(_LIFELINE,),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -90,7 +96,7 @@ class Validator:
     async def kill(self) -> None:
         """Both processes end at once, as where the power fails."""
         assert self.process is not None
-        for pid in (*_children(self.process.pid), self.process.pid):
+        for pid in (*child_pids(self.process.pid), self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         await self.process.wait()
@@ -218,5 +224,6 @@ def _votes(votes: Sequence[str]) -> int:
     return sum(vote != "nil-Vote" for vote in votes)
 
 
-def _children(pid: int) -> list[int]:
+def child_pids(pid: int) -> list[int]:
+    """The processes that a process has started."""
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
