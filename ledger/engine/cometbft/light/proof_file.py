@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Final
 
 from ledger import state_proof, state_tree
@@ -55,13 +56,18 @@ class LightProofFile(Wire):
     def verified(self) -> list[LightBlock]:
         """The light blocks; raises InvalidProofFile unless the proof leads to the last one's app hash.
 
-        More than two thirds of its own validators have signed that one. Whether those are the chain's is what
-        `require_from` compares.
+        They are of one chain and of rising height, each has the validators that its header names, and more
+        than two thirds of its own have signed the last. Whether those are the chain's is what `require_from`
+        compares.
         """
         try:
             blocks = [LightBlock.decode(raw) for raw in self.lights]
             if not blocks:
                 raise InvalidLightBlock("the file has no light block")
+            if any(newer.height <= older.height for older, newer in pairwise(blocks)):
+                raise InvalidLightBlock("the file's light blocks are not of rising height")
+            for each in blocks[:-1]:
+                each.check(blocks[-1].header.chain)
             verify_alone(blocks[-1], blocks[-1].header.chain)
         except InvalidLightBlock as error:
             raise InvalidProofFile(str(error)) from error
@@ -87,7 +93,8 @@ def has_header(blocks: Sequence[LightBlock], height: int, hash_: bytes) -> int |
 def require_from(trusted: LightBlock, blocks: Sequence[LightBlock], now_ns: int, rules: Rules) -> None:
     """That the last of these is trusted because `trusted`, an earlier or the same one, is.
 
-    Raises InvalidLightBlock, of that NotLater, and TrustExpired.
+    Only the header of `trusted` need be: its validators are held against it here, and those of the others
+    before they count. Raises InvalidLightBlock, of that NotLater, and TrustExpired.
     """
     if has_header(blocks[-1:], trusted.height, trusted.header.hash()) is not None:
         return
@@ -96,8 +103,9 @@ def require_from(trusted: LightBlock, blocks: Sequence[LightBlock], now_ns: int,
             f"header {blocks[-1].height} of the proof is not later than the trusted one, {trusted.height}: "
             "only a ledger shows whether they are of one chain (--ledger URL)"
         )
+    trusted.check(trusted.header.chain)
     at = trusted
     for each in blocks:
-        if each.height > at.height:
+        if each.height > trusted.height:  # what is not later than the one before it, `verify` refuses
             verify(at, each, now_ns, rules)
             at = each
