@@ -205,7 +205,13 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
             return TxResult(Code.MALFORMED, "the block's time is before the last one's")
         if len(block.txs) > limits.MAX_BLOCK_TXS or sum(map(len, block.txs)) > limits.MAX_BLOCK_BYTES:
             return TxResult(Code.TOO_LARGE, f"at most {limits.MAX_BLOCK_TXS} transactions belong in a block")
-        others = [len(raw) for raw in block.txs[1:] if not self.is_proof(raw)]
+        others = []
+        for raw in block.txs[1:]:
+            found = self._reader.read(raw)
+            if isinstance(found, TxResult):
+                return found  # one is enough: of a block full of such each would cost time
+            if not transactions.is_proof(found.tx.body):
+                others.append(len(raw))
         if sum(others) > limits.MAX_BLOCK_BYTES // 2 or len(others) > limits.MAX_BLOCK_TXS // 2:
             return TxResult(Code.TOO_LARGE, "half of a block's bytes and places are kept for proofs")
         return None
