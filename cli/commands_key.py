@@ -134,10 +134,12 @@ def rm(
     json_output: JsonFlag = False,
 ) -> None:
     """Delete keys for good: without a copy (`key export`), names and money of theirs are lost."""
-    store = Home.locate().keystore()
+    home = Home.locate()
+    store = home.keystore()
     infos = [store.info(name) for name in dict.fromkeys(names)]
     for info in infos:
         _not_needed(info.name, "deleted")
+    _not_registered(home, [info for info in infos if info.kind == BLS12_381])
     if not yes:
         _confirm(infos)
     for info in infos:
@@ -154,6 +156,26 @@ def _not_needed(name: str, done: str) -> None:
     """The keys that this program looks for by their name stay; exit 4."""
     if name in (NODE_KEY, BEACON_KEY, OPERATOR_KEY):
         raise invalid(f"key {name} is what this home is: it cannot be {done}")
+
+
+def _not_registered(home: Home, infos: list[KeyInfo]) -> None:
+    """A validator's BLS key that counts, or will, stays: without it its blocks would have no beacon.
+
+    Exit 4; 5 where a home belongs to a ledger that does not answer, for then nobody knows.
+    """
+    from cli.ledger_files import genesis_file
+    from cli.servers import ask_found_ledger, known_ledger
+
+    if not infos or not (known_ledger(home) or genesis_file(home).exists()):
+        return
+    note(f"asking the ledger whether a validator signs with {', '.join(info.name for info in infos)}")
+    views = ask_found_ledger("", lambda client: client.validators())
+    for info in infos:
+        key = bytes.fromhex(info.public)
+        for each in (view.validator for view in views):
+            if key in (each.bls_key, each.next_bls_key):
+                when = "signs" if key == each.bls_key else "will sign"
+                raise invalid(f"a validator {when} its beacons with key {info.name}: it cannot be deleted")
 
 
 def _confirm(infos: list[KeyInfo]) -> None:

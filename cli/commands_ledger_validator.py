@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from cli.groups import new_app
 from cli.home import OPERATOR_KEY, Home
-from cli.money import amount_text
+from cli.money import amount_text, parse_amount
 from cli.options import JsonFlag
 from cli.output import emit, invalid, text, usage
 from cli.servers import ask_found_ledger
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ledger.engine.client import LedgerClient
     from ledger.engine.views import ValidatorView
+    from ledger.records import ProviderRecord
     from ledger.records_validators import ValidatorRecord
     from merkledag.ed25519 import Signer
     from proofs.bls.signatures import BlsSigner
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Choose = Callable[[Home, ValidatorRecord | None], tuple[Signer, BlsSigner]]
 
 app = new_app("Who makes a ledger's blocks, and by which keys.")
+NO_NODE: Final = "https://no-storage-node.invalid"  # where somebody is found who keeps nothing for others
 ConsensusOption = Annotated[
     str,
     typer.Option(
@@ -123,6 +125,45 @@ def rotate(
     _send(Manner(key, ledger, yes, dry_run, "", json_output), choose, "rotated")
 
 
+@app.command()
+def stake(
+    amount: Annotated[str, typer.Argument(help="HOLD to add, such as 1000.")],
+    key: KeyFlag = OPERATOR_KEY,
+    ledger: LedgerFlag = "",
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Add to the account's stake: it votes with that, and loses a share of it for misbehaviour.
+
+    `holdfast node withdraw --key` takes it out again once it is not bound any more.
+    """
+    units = parse_amount(amount)
+    if not units:
+        raise usage("an amount of 0 adds nothing")
+
+    async def prepare(desk: Desk) -> Intent:
+        from ledger.transactions import Register
+
+        known = await _provider(desk.ledger, desk.account)
+        if known is None:
+            body = Register(NO_NODE, 0, desk.account, units)
+            lines = [
+                f"stake    {amount_text(units)}",
+                f"deposit  {amount_text(desk.params.deposit)}, held for good",
+            ]
+            return Intent(body, tuple(lines), units + desk.params.deposit)
+        body = Register(known.endpoint, known.capacity_bytes, known.payout, units)
+        return Intent(
+            body,
+            (f"stake    {amount_text(known.stake)}, {amount_text(known.stake + units)} after it",),
+            units,
+        )
+
+    manner = Manner(key, ledger, yes, dry_run, "", json_output)
+    send(manner, prepare, lambda receipt: f"staked in block {receipt.height}: {receipt.tx_id}")
+
+
 def _send(manner: Manner, choose: Choose, done: str) -> None:
     async def prepare(desk: Desk) -> Intent:
         from ledger.forms_validators import register_validator
@@ -152,6 +193,15 @@ async def _registered(ledger: LedgerClient, account: bytes) -> ValidatorRecord |
     except LedgerNotFound:
         return None
     return found.validator
+
+
+async def _provider(ledger: LedgerClient, account: bytes) -> ProviderRecord | None:
+    from ledger.engine.errors import LedgerNotFound
+
+    try:
+        return await ledger.provider(account)
+    except LedgerNotFound:
+        return None
 
 
 def _consensus(home: Home, file: str, key: str) -> Signer:

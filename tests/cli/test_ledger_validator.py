@@ -55,9 +55,48 @@ def test_the_operator_rotates_its_bls_key(
     holdfast("ledger", "validator", "rotate", "--yes", "--json")
     last = holdfast("ledger", "validator", "ls", "--json").json["validator"]
     assert last["next_bls_key"] == operator.bls_signer("beacon-next-2").public_key.hex()
+    # Neither the key that counts nor the one that will is deleted; one that nobody waits for is.
+    assert "will sign" in holdfast.fails(4, "key", "rm", "beacon-next", "beacon-next-2", "--yes")
+    assert operator.keystore().has("beacon-next")
+    holdfast("key", "rm", "beacon-next", "--yes")
+    operator.keystore().rename("beacon", "mine")
+    assert "signs" in holdfast.fails(4, "key", "rm", "mine", "--yes")
+    operator.keystore().rename("mine", "beacon")
     file = operator.path / "proof"
     shown = holdfast("ledger", "prove", "validator", name_of(operator), "-o", file, "--json").json
     assert shown["record"]["next_bls_key"] == last["next_bls_key"]
+
+
+def test_a_beacon_key_is_kept_while_no_ledger_says_that_it_may_go(
+    holdfast: Holdfast, operator: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_HOME", str(operator.path))
+    holdfast("key", "gen", "old", "--type", "bls12-381")
+    assert "does not run" in holdfast.fails(5, "key", "rm", "old", "--yes")
+    assert operator.keystore().has("old")
+    holdfast("key", "gen", "account")
+    holdfast("key", "rm", "account", "--yes")
+
+
+def test_stake_is_added_to_a_validators_account(
+    holdfast: Holdfast, operator: Home, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_HOME", str(operator.path))
+    holdfast.fails(2, "ledger", "validator", "stake", "0", "--yes")
+    for amount in ("20", "30.5"):
+        assert holdfast("ledger", "validator", "stake", amount, "--yes", "--json").json["code"] == 0
+    found = holdfast(
+        "ledger", "prove", "provider", name_of(operator), "-o", operator.path / "p", "--json"
+    ).json
+    assert (found["record"]["stake"], found["record"]["open"]) == (50_500_000_000, False)
+    # By it the account votes on who validates.
+    proposal = holdfast(
+        "gov", "propose", "--validator", f"{name_of(operator)}=7", "--key", "operator", "--yes", "--json"
+    ).json
+    assert (
+        holdfast("gov", "vote", proposal["tx_id"], "yes", "--key", "operator", "--yes", "--json").json["code"]
+        == 0
+    )
 
 
 def test_a_candidate_registers_and_is_proposed(
