@@ -78,10 +78,11 @@ def is_checked_early(body: Body) -> bool:
     return isinstance(body, Prove | Answer | RegisterValidator)
 
 
-def check_early(ctx: Context, found: ReadTx) -> TxResult | None:
+def check_early(ctx: Context, found: ReadTx, *, is_new: bool = True) -> TxResult | None:
     """Refuses what would cost a block time: a proof that nothing waits for, keys that are not the sender's.
 
-    What a proof shows is not looked at. None for all else.
+    What a proof shows is not looked at; what keys have signed is if `is_new`: it shows the same ever after.
+    None for all else.
     """
     sender = found.tx.account
     try:
@@ -91,7 +92,7 @@ def check_early(ctx: Context, found: ReadTx) -> TxResult | None:
             case Answer() as body:
                 rules_spot.find_answerable(ctx, sender, body)
             case RegisterValidator() as body:
-                rules_validators.check_registration(ctx, sender, body)
+                rules_validators.check_registration(ctx, sender, body, is_new=is_new)
     except Refusal as refusal:
         return TxResult(refusal.code, refusal.log, found.tx_id)
     return None

@@ -62,6 +62,7 @@ MAX_REMEMBERED_TXS = 20_000
 MAX_REMEMBERED_BYTES = 64 << 20
 MAX_AHEAD_TXS = 2_048
 MAX_REMEMBERED_PROOFS = 4_096
+MAX_PENDING_REGISTRATIONS = 64  # of validators, one an account: a block takes few
 MAX_INVALID_PROOFS = 3  # in a row; then the account's proofs wait, for each costs a verification
 INVALID_PROOF_WAIT_BLOCKS = 16
 MAX_REMEMBERED_ACCOUNTS = 20_000

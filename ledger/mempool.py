@@ -10,10 +10,11 @@ from typing import NamedTuple
 from ledger import limits, transactions
 from ledger.errors import InvalidTransaction
 from ledger.fees import least_fee
+from ledger.forms_validators import RegisterValidator
 from ledger.genesis import Params
 from ledger.records import AccountRecord
 from ledger.result import Code, TxResult
-from ledger.transactions import Answer, Prove, Transaction, is_proof
+from ledger.transactions import Answer, Body, Prove, Transaction, is_proof
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 
@@ -126,6 +127,11 @@ def _proven_by(tx: Transaction) -> Hashable:
     return None
 
 
+def _takes_long(body: Body) -> bool:
+    """Whether looking at it takes as long as at dozens of signatures."""
+    return is_proof(body) or isinstance(body, RegisterValidator)
+
+
 class _Waiting(NamedTuple):
     """One that waits. A key can sign a transaction in many ways: only one of them has the place.
 
@@ -150,14 +156,16 @@ class Pending:
     Half of the places are kept for proofs, so that no flood of others makes a provider miss its window. Of
     the proofs for one window or spot challenge one waits at a time: each costs a verification, and one that
     fails costs its sender nothing. Whose proofs were invalid several times in a row waits for some blocks, so
-    that few accounts do not take the time that a block has for verifying others'. Of other transactions as
-    many bytes wait as a block has for them, so that proofs behind all of them still come into that block.
+    that few accounts do not take the time that a block has for verifying others'. Validators' keys, which
+    show that their holder has them, wait in the same way. Of other transactions as many bytes wait as a block
+    has for them, so that proofs behind all of them still come into that block.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, OrderedDict[int, _Waiting]] = {}
         self._proofs: dict[CID, Hashable] = {}
         self._proven: set[Hashable] = set()
+        self._registering: dict[bytes, CID] = {}
         self._count = 0
         self._other_bytes = 0
         self._invalid: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # how many in a row, last height
@@ -184,7 +192,7 @@ class Pending:
             return TxResult(Code.POOL_FULL, "too many transactions are pending; send it again", found.tx_id)
         invalid, last = self._invalid.get(tx.account, (0, 0))
         until = last + limits.INVALID_PROOF_WAIT_BLOCKS
-        if is_proof(tx.body) and invalid >= limits.MAX_INVALID_PROOFS and height < until:
+        if _takes_long(tx.body) and invalid >= limits.MAX_INVALID_PROOFS and height < until:
             why = f"{invalid} invalid proofs in a row; the next one is taken after block {until}"
             return TxResult(Code.POOL_FULL, why, found.tx_id)
         if sum(each.fee for each in waiting.values()) + tx.fee > record.balance:
@@ -236,6 +244,8 @@ class Pending:
             self._proven.add(proven)
         else:
             self._other_bytes += found.size_bytes
+        if isinstance(tx.body, RegisterValidator):
+            self._registering[tx.account] = found.tx_id
         noted = _Waiting(found.tx_id, tx.sig, tx.fee, found.size_bytes, since=height, seen=height)
         self._waiting.setdefault(tx.account, OrderedDict())[tx.nonce] = noted
         self._count += 1
@@ -243,6 +253,11 @@ class Pending:
     def _has_place(self, found: ReadTx) -> bool:
         others = self._count - len(self._proofs)
         if self._count >= limits.MAX_PENDING or _proven_by(found.tx) in self._proven:
+            return False
+        if isinstance(found.tx.body, RegisterValidator) and (
+            found.tx.account in self._registering
+            or len(self._registering) >= limits.MAX_PENDING_REGISTRATIONS
+        ):
             return False
         size_bytes = self._other_bytes + found.size_bytes
         is_room = others < limits.MAX_PENDING // 2 and size_bytes <= limits.MAX_PENDING_OTHER_BYTES
@@ -252,12 +267,12 @@ class Pending:
         """What became of a transaction in a block or in a proposal; if it failed it waits no more."""
         if code is not Code.OK:
             self.forget(found)
-        if code is Code.INVALID_PROOF:
+        if code in (Code.INVALID_PROOF, Code.INVALID_POSSESSION):
             count, _ = self._invalid.pop(found.tx.account, (0, 0))
             self._invalid[found.tx.account] = count + 1, height
             if len(self._invalid) > limits.MAX_REMEMBERED_ACCOUNTS:
                 self._invalid.popitem(last=False)
-        elif code is Code.OK and is_proof(found.tx.body):
+        elif code is Code.OK and _takes_long(found.tx.body):
             self._invalid.pop(found.tx.account, None)
 
     def forget(self, found: ReadTx) -> None:
@@ -281,6 +296,8 @@ class Pending:
             self._proven.discard(self._proofs.pop(dropped.tx_id))
         else:
             self._other_bytes -= dropped.size_bytes
+        if self._registering.get(account) == dropped.tx_id:
+            del self._registering[account]
         self._count -= 1
         if not waiting:
             del self._waiting[account]

@@ -44,6 +44,8 @@ class PoolChecks(Queries):
             refused = execute.check_early(self._committed_context(), found)
         if refused is None:
             self._pending.add(found, self.height)
+        elif refused.code is Code.INVALID_POSSESSION:
+            self._pending.note_result(found, refused.code, self.height)
         return refused or TxResult(Code.OK, "", found.tx_id)
 
     def recheck_tx(self, raw: bytes) -> TxResult:
@@ -59,7 +61,8 @@ class PoolChecks(Queries):
         refused = self._dropped.pop(raw, None) or check_envelope(found, self.params, self.time)
         refused = refused or self._pending.recheck(found, self.account(found.tx.account), self.height)
         if refused is None:
-            refused = execute.check_early(self._committed_context(), found) or self._try(found, raw)
+            ctx = self._committed_context()
+            refused = execute.check_early(ctx, found, is_new=False) or self._try(found, raw)
         if refused is not None:
             self._pending.forget(found)
         return refused or TxResult(Code.OK, "pending", found.tx_id)

@@ -58,8 +58,11 @@ def register(ctx: Context, sender: bytes, body: RegisterValidator) -> None:
     )
 
 
-def check_registration(ctx: Context, sender: bytes, body: RegisterValidator) -> None:
-    """Refuses keys that are not the sender's to bind; cheap checks first, for two signatures are verified."""
+def check_registration(ctx: Context, sender: bytes, body: RegisterValidator, *, is_new: bool = True) -> None:
+    """Refuses keys that are not the sender's to bind; cheap checks first, for two signatures are verified.
+
+    These not of one that is not new: they were, and depend on nothing that changes.
+    """
     record = find(ctx.state, sender)
     if not ed25519.is_usable_key(body.consensus_key):
         raise Refusal(Code.INVALID_TERMS, "consensus_key: not a key that anyone can sign with")
@@ -69,7 +72,7 @@ def check_registration(ctx: Context, sender: bytes, body: RegisterValidator) -> 
     known = record is not None and body.bls_key in (record.bls_key, record.next_bls_key)
     if not known and ctx.state.get(keys.beacon_key(body.bls_key)) is not None:
         raise Refusal(Code.KEY_TAKEN, "bls_key: another account's, or one that was used before")
-    if not possesses(ctx.chain_id, sender, body):
+    if is_new and not possesses(ctx.chain_id, sender, body):
         raise Refusal(Code.INVALID_POSSESSION, "a key did not sign that this account may use it")
     if record is None:
         return

@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from ledger import limits, rules_validators
+from ledger.forms_validators import RegisterValidator
 from ledger.genesis import HOLD
 from ledger.result import Code
 from ledger.transactions import SIGN_TAG, Body, Transfer, decode, verify
 from tests.ledger.test_forms import BODY_EXAMPLES
-from tests.ledger.world import World, key, seed
+from tests.ledger.test_validators import bodies
+from tests.ledger.world import FAR_S, World, key, seed
 
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
@@ -95,3 +98,44 @@ def test_13_14_no_byte_of_any_kind_can_be_changed(world: World, body: Body) -> N
     for cut in range(0, len(raw), 7):
         assert world.app.check_tx(raw[:cut]).code is Code.MALFORMED
         assert world.app.check_tx(raw + raw[:cut] + b"\x00").code is Code.MALFORMED
+
+
+def test_few_registrations_of_validators_wait_and_each_shows_its_keys_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two long verifications each: a mempool full of them, checked again after a block, took 18 s of it."""
+    monkeypatch.setattr(limits, "MAX_PENDING_REGISTRATIONS", 3)
+    world.fund("b", "c", "d")
+    looked_at: list[bytes] = []
+    plain = rules_validators.possesses
+
+    def possesses(chain_id: str, account: bytes, body: RegisterValidator) -> bool:
+        looked_at.append(account)
+        return plain(chain_id, account, body)
+
+    monkeypatch.setattr(rules_validators, "possesses", possesses)
+    names = ("client", "b", "c", "d")
+    txs = [world.tx(name, bodies(name, f"{name}'s", name)) for name in names]
+    first = world.app.account(key("client")).nonce
+    again = world.tx("client", bodies("client", "another", "client"), nonce=first + 1)
+    codes = [world.app.check_tx(raw).code for raw in (txs[0], again, *txs[1:])]
+    assert codes == [Code.OK, Code.POOL_FULL, Code.OK, Code.OK, Code.POOL_FULL]
+    assert looked_at == [key(name) for name in names[:3]]
+    world.block()
+    assert all(world.app.recheck_tx(raw).ok for raw in txs[:3])
+    assert len(looked_at) == 3
+    world.block(txs[0])
+    assert world.app.check_tx(txs[3]).ok
+    assert world.app.check_tx(again).code is Code.POOL_FULL
+    world.app.forget(txs[1])
+    assert world.app.check_tx(again).ok
+
+
+def test_whose_keys_are_not_its_own_again_and_again_waits(world: World) -> None:
+    stolen = bodies("another", "another's", "another")
+    txs = [world.tx("client", stolen, expiry=FAR_S + number) for number in range(5)]
+    codes = [world.app.check_tx(raw).code for raw in txs]
+    assert codes == [Code.INVALID_POSSESSION] * 3 + [Code.POOL_FULL] * 2
+    for _ in range(limits.INVALID_PROOF_WAIT_BLOCKS):
+        world.block()
+    assert world.app.check_tx(world.tx("client", bodies("client", "client's", "client"))).ok

@@ -283,7 +283,7 @@ def test_nobody_binds_a_key_that_is_anothers() -> None:
         bodies("b", "b's", "b", chain="other-chain"),
     ):
         world.refuses("b", stolen, Code.INVALID_POSSESSION)
-        assert world.app.check_tx(world.tx("b", stolen)).code is Code.INVALID_POSSESSION
+        assert world.restored().check_tx(world.tx("b", stolen)).code is Code.INVALID_POSSESSION
     world.do("a", victim)
     for clash in (bodies("b", "a's", "b"), bodies("b", "b's", "a")):
         world.refuses("b", clash, Code.KEY_TAKEN)
