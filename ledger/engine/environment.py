@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import lmdb
 
-from ledger.engine.errors import CorruptStore, StoreError
+from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
 from ledger.engine.wal import sync_folder
 
 MAP_SIZE_BYTES = 64 << 30
@@ -44,6 +45,35 @@ def translated(what: str) -> Iterator[None]:
         yield
     except (lmdb.Error, OSError) as error:
         raise explain(what, error) from error
+
+
+class Users:
+    """Whoever is in a transaction of one environment, in any thread: closing it under them may crash."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around a transaction; raises EngineStopped once `leave` was called."""
+        with self._changed:
+            if self._is_closed:
+                raise EngineStopped("the ledger's store is closed, or about to be replaced; ask again")
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def leave(self, timeout_s: float) -> bool:
+        """Lets nobody begin any more, and waits for who has; whether all have ended in time."""
+        with self._changed:
+            self._is_closed = True
+            return self._changed.wait_for(lambda: not self._count, timeout_s)
 
 
 def open_environment(path: Path, map_size_bytes: int, tables: int, *, sync: bool = True) -> Any:

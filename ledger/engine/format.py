@@ -6,12 +6,27 @@ from functools import cache
 from hashlib import sha256
 
 from ledger import records, records_governance, records_validators
+from ledger.engine.proof_rows import PROOFS
+from ledger.engine.state_store import LISTS, STATE, TREE
 from ledger.fields import Wire
 from ledger.fields import specs as fields_of
 from ledger.genesis import Genesis, Params
 from ledger.transactions import BODIES
 from merkledag import dag_cbor
 
+TABLES = (
+    b"meta",
+    STATE,
+    TREE,
+    LISTS,
+    b"blocks",
+    b"txs",
+    b"receipts",
+    b"events",
+    b"index",
+    b"journal",
+    PROOFS,
+)
 FORMAT = 2  # of the tables; the forms below tell for themselves
 FORMS: tuple[type[Wire], ...] = (
     Genesis,

@@ -21,30 +21,19 @@ from typing import Any
 
 from ledger.engine import format as ledger_format
 from ledger.engine.block_rows import put_block, put_tip
-from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
+from ledger.engine.environment import MAP_SIZE_BYTES, Users, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
+from ledger.engine.format import TABLES
 from ledger.engine.new_store import new_state
-from ledger.engine.proof_rows import PROOFS, read_proofs, read_witness
+from ledger.engine.proof_rows import read_proofs, read_witness
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, put_pruned, read_pruned
 from ledger.engine.row_keys import HEIGHT, MAX_HEIGHT, PLACE, journal_key, place_key
-from ledger.engine.state_store import LISTS, STATE, TREE, LmdbStore, Reading, check_rows, put_writes
+from ledger.engine.state_store import LmdbStore, Reading, check_rows, put_writes
 from ledger.engine.stored import StoredBlock
 from ledger.engine.wal import SEGMENT_BYTES, Fault, WalRecord, WriteAheadLog, no_fault, sync_folder
 
-TABLES = (
-    b"meta",
-    STATE,
-    TREE,
-    LISTS,
-    b"blocks",
-    b"txs",
-    b"receipts",
-    b"events",
-    b"index",
-    b"journal",
-    PROOFS,
-)
 LOCK_FILE = "ledger.lock"
+CLOSE_S = 5.0  # for reads under way to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +76,7 @@ class LedgerStorage:
         self._log = WriteAheadLog(folder / "wal", fault, segment_bytes)
         self._lock: int | None = None
         self._environment: Any = None
+        self._users = Users()
         self._reading: Reading | None = None
         self._tables: dict[bytes, Any] = {}
 
@@ -122,12 +112,10 @@ class LedgerStorage:
         """Makes everything durable and releases the folder; harmless twice."""
         self._end_reads()
         if self._environment is not None:
-            environment, self._environment = self._environment, None
             try:
-                with translated("syncing"):
-                    environment.sync(True)
+                self._sync()
             finally:
-                environment.close()
+                self._close_environment()
         self._log.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -136,9 +124,7 @@ class LedgerStorage:
     def abandon(self) -> None:
         """Closes without syncing, as a crash would; for tests of recovery and after a failed write."""
         self._end_reads()
-        environment, self._environment = self._environment, None
-        if environment is not None:
-            environment.close()
+        self._close_environment()
         self.close()
 
     def _end_reads(self) -> None:
@@ -268,8 +254,7 @@ class LedgerStorage:
         with self._new_state(genesis, items) as (txn, app_hash):
             put_tip(txn, self._tables, 0, app_hash)
             self._fault("create.commit")
-        with translated("syncing"):
-            self._environment.sync(True)
+        self._sync()
         return app_hash
 
     def restore(
@@ -295,8 +280,7 @@ class LedgerStorage:
             put_pruned(txn, self._tables, Pruned(height, height))
             put_tip(txn, self._tables, height, app_hash)
             self._fault("create.commit")
-        with translated("syncing"):
-            self._environment.sync(True)
+        self._sync()
 
     @contextmanager
     def _new_state(self, genesis: bytes, items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[Any, bytes]]:
@@ -309,15 +293,20 @@ class LedgerStorage:
         ):
             yield made
 
+    def end_transactions(self, timeout_s: float) -> None:
+        """Before `replace`: lets only the application read, and waits for who does. Raises StoreError."""
+        if not self._users.leave(timeout_s):
+            raise StoreError(f"somebody still reads the ledger's database after {timeout_s:g} s")
+
     def replace(self, database: Path) -> None:
         """Puts another database file in the place of this one, all or nothing, and goes on with it.
 
-        That file is durable and leaves where it was; nobody reads meanwhile. Raises StoreError.
+        That file is durable and leaves where it was. After `end_transactions`; the application's reading
+        ends here. Raises StoreError.
         """
         self._end_reads()
-        environment, self._environment = self._environment, None
         with translated("putting a state in place"):
-            environment.close()
+            self._close_environment()
             self._fault("replace.closed")
             database.replace(self._folder / "db" / "data.mdb")
             sync_folder(self._folder / "db")
@@ -346,8 +335,7 @@ class LedgerStorage:
             self._fault("db.commit")
         self._fault("db.committed")
         if self._log.full:
-            with translated("syncing"):
-                self._environment.sync(True)
+            self._sync()
             self._log.rotate(block.height + 1)
 
     # -- inside --------------------------------------------------------------------------------------------
@@ -363,6 +351,17 @@ class LedgerStorage:
     def _open_environment(self) -> None:
         self._environment = open_environment(self._folder / "db", self._map_size_bytes, len(TABLES))
         self._tables = {name: self._environment.open_db(name) for name in TABLES}
+        self._users = Users()
+
+    def _close_environment(self) -> None:
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            self._users.leave(CLOSE_S)
+            environment.close()
+
+    def _sync(self) -> None:
+        with translated("syncing"):
+            self._environment.sync(True)
 
     def _check_format(self) -> None:
         value = self._get(b"meta", b"format")
@@ -385,10 +384,13 @@ class LedgerStorage:
                 f"block {height} is missing from the database; restore the ledger from a backup"
             )
 
-    def _begin(self, *, write: bool = False) -> Any:
-        if self._environment is None:
-            raise EngineStopped("the ledger's store is closed")
-        return self._environment.begin(write=write)
+    @contextmanager
+    def _begin(self, *, write: bool = False) -> Iterator[Any]:
+        with self._users.counted():
+            if self._environment is None:
+                raise EngineStopped("the ledger's store is closed")
+            with self._environment.begin(write=write) as txn:
+                yield txn
 
     def _get(self, table: bytes, key: bytes) -> bytes | None:
         with translated("reading"), self._begin() as txn:

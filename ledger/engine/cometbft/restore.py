@@ -18,10 +18,10 @@ from ledger.application import Application
 from ledger.engine.block_rows import put_tip
 from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.environment import MAP_SIZE_BYTES, open_environment, translated
+from ledger.engine.format import TABLES
 from ledger.engine.new_store import put_genesis
 from ledger.engine.pruned_rows import Pruned, put_pruned
 from ledger.engine.state_store import LmdbStore, Reading, put_writes
-from ledger.engine.storage import TABLES
 from ledger.errors import CorruptState, InvalidSnapshot
 from ledger.genesis import Genesis
 from ledger.ingest import Filling

@@ -27,6 +27,9 @@ from ledger.errors import InvalidSnapshot
 from ledger.genesis import Genesis
 from ledger.snapshot import MAX_MANIFEST_BYTES, SnapshotManifest
 
+# For who reads the state that is replaced: a snapshot of it may be under way.
+READERS_S = 300.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -160,7 +163,8 @@ class StateSync:
     async def _finish(self, restoration: Restoration) -> None:
         database = await asyncio.to_thread(restoration.finish, self._genesis)
         self._restoration = None
-        # Without a thread: so nobody reads while there is no database.
+        await asyncio.to_thread(self._storage.end_transactions, READERS_S)
+        # Without a thread: so the application does not read while there is no database.
         self._storage.replace(database)
         restore.clear(self._storage.folder)
         self._restored()

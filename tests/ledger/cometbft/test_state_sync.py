@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from ledger.engine.cometbft.restore import FOLDER
 from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.cometbft.snapshots import FORMAT, SHOWN_AFTER_BLOCKS
 from ledger.engine.cometbft.state_sync import StateSync
-from ledger.engine.errors import PrunedHistory
+from ledger.engine.errors import EngineStopped, PrunedHistory
 from ledger.engine.history import History
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
@@ -401,6 +403,41 @@ async def test_a_state_of_another_height_or_genesis_is_no_state_of_this_chain(
         with pytest.raises(Disagreement, match="genesis"):
             await fresh.apply(good.chunks - 1, chunks[-1])
         assert is_untouched(fresh)
+
+
+async def test_whoever_reads_the_state_that_is_replaced_is_waited_for(
+    server: Node, world: World, tmp_path: Path
+) -> None:
+    reads, may_end = threading.Event(), threading.Event()
+
+    def read(storage: LedgerStorage) -> dict[bytes, bytes]:
+        with storage.moment() as now:
+            reads.set()
+            assert may_end.wait(30)
+            return dict(now.items)
+
+    def until_refused(storage: LedgerStorage) -> None:
+        with suppress(EngineStopped):
+            while storage.height() == 0:
+                pass
+
+    with running(tmp_path / "fresh") as fresh:
+        before = dict(fresh.app.items())
+        [offered] = await server.offers()
+        assert await fresh.offer(offered, world.app.app_hash) == Offered.ACCEPT
+        chunks = [await server.chunk(offered.height, index) for index in range(offered.chunks)]
+        for index, raw in enumerate(chunks[:-1]):
+            await fresh.apply(index, raw)
+        reader = asyncio.create_task(asyncio.to_thread(read, fresh.storage))
+        await asyncio.to_thread(reads.wait)
+        applied = asyncio.create_task(fresh.apply(offered.chunks - 1, chunks[-1]))
+        await asyncio.to_thread(until_refused, fresh.storage)
+        assert not applied.done()
+        assert dict(fresh.app.items()) == before
+        may_end.set()
+        assert await reader == before
+        assert (await applied).result == Applied.ACCEPT
+        assert fresh.storage.app_hash() == fresh.app.app_hash == world.app.app_hash
 
 
 class KilledError(Exception):
