@@ -136,12 +136,15 @@ def _seen(home: Home) -> dict[str, Any]:
 def _trusted(home: Home) -> TrustPin:
     """The pinned header, and what it has led to as far as this home remembers."""
     from cli.ledger_light import parse_trust
+    from ledger.engine.cometbft.light.block import LightBlock
+    from ledger.engine.cometbft.light.errors import InvalidLightBlock
 
     pin, seen = parse_trust(home.config.text(TRUST_KEY)), _seen(home)
     try:
-        stored, genesis = base64.b64decode(seen["light_block"]), bytes.fromhex(seen["genesis"])
-    except (ValueError, KeyError, TypeError):
-        return pin
+        stored, genesis = base64.b64decode(seen["light_block"], validate=True), bytes.fromhex(seen["genesis"])
+        LightBlock.decode(stored).check(home.config.text(CHAIN_KEY))
+    except (ValueError, KeyError, TypeError, InvalidLightBlock):
+        return pin  # what is damaged is not gone on from: the pinned header leads on, or says that it cannot
     return pin._replace(stored=stored, genesis=genesis)
 
 
@@ -151,7 +154,8 @@ def _remember_trust(home: Home, pin: TrustPin) -> None:
 
     owner, now = _belongs(home), _trusted(home)
     height = LightBlock.decode(pin.stored).height if pin.stored else 0
-    if not owner or not height or int(_seen(home).get("height", 0)) > height or now == pin:
+    before = LightBlock.decode(now.stored).height if now.stored else 0
+    if not owner or not height or before > height or now == pin:
         return
     _write_seen(
         home,

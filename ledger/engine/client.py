@@ -106,6 +106,8 @@ class LedgerClient:
                 raise ValueError("a trusted header is of a chain: give its ID too")
             self._trust = trust = LightTrust(expect_trust, expect_chain, sleep=sleep)
             self._servers = Servers(transports, lambda http: LightChain(http, trust), sleep)
+            if trust.newest is not None:
+                self._servers.saw(trust.newest.height - 1)
         else:
             self._servers = Servers(
                 transports, lambda http: ChainCheck(http, expect_chain, expect_operator, expect_tip), sleep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,9 +72,20 @@ def test_a_home_pins_a_header_and_its_trust_moves_on(holdfast: Holdfast, chain: 
     assert holdfast("ledger", "status", "--json").json["chain_id"] == CHAIN
     (holdfast.home / SEEN_FILE).write_text("{")  # damaged: begins with the pinned header again
     assert holdfast("ledger", "status", "--json").json["engine"] == "cometbft"
-    seen = json.loads((holdfast.home / SEEN_FILE).read_text()) | {"light_block": "AAAA"}
-    (holdfast.home / SEEN_FILE).write_text(json.dumps(seen))
-    assert holdfast("ledger", "status", "--json").json["engine"] == "cometbft"
+    seen = json.loads((holdfast.home / SEEN_FILE).read_text())
+    cut = seen["light_block"][: len(seen["light_block"]) // 8 * 4]
+    damages = (
+        {"light_block": "AAAA"},
+        {"light_block": cut},
+        {"light_block": 7},
+        {"height": "x"},
+        {"genesis": "x"},
+    )
+    for damage in damages:
+        (holdfast.home / SEEN_FILE).write_text(json.dumps(seen | damage))
+        assert holdfast("ledger", "status", "--json").json["engine"] == "cometbft"
+        healed = json.loads((holdfast.home / SEEN_FILE).read_text())
+        assert LightBlock.decode(base64.b64decode(healed["light_block"])).height == healed["height"] >= 2
     holdfast("ledger", "leave")
     assert holdfast("config", "get", "ledger.trust").text == ""
     holdfast("config", "set", "ledger.trust", first)

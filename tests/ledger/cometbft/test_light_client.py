@@ -13,7 +13,7 @@ from ledger.engine.cometbft.light.canonical import SECOND_NS
 from ledger.engine.cometbft.light.client import LightClient
 from ledger.engine.cometbft.light.errors import Divergence, InvalidLightBlock, TrustExpired
 from ledger.engine.cometbft.light.verify import Rules
-from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerRefused, LedgerUnreachable
 from tests.ledger.cometbft.light_chain import START_NS, block_of, chain_of
 
 FOUR = {"a": 10, "b": 10, "c": 10, "d": 10}
@@ -28,11 +28,12 @@ class Shown:
         self.url = url
         self.asked: list[int | None] = []
         self.down = False
+        self.says: Exception = LedgerUnreachable("gone")
 
     async def light_block(self, height: int | None) -> LightBlock:
         self.asked.append(height)
         if self.down:
-            raise LedgerUnreachable("gone")
+            raise self.says
         if height is not None and height > len(self.blocks):
             raise LedgerNotFound("no such block yet")
         return self.blocks[-1 if height is None else height - 1]
@@ -145,8 +146,10 @@ async def test_a_witness_that_cannot_show_a_signed_header_hinders_nobody(
     )
     late, gone = Shown(honest.blocks[:3], "http://three"), Shown(honest.blocks, "http://four")
     gone.down = True
+    rude = Shown(honest.blocks, "http://five")
+    rude.down, rude.says = True, LedgerRefused(1, "the height is not one I like")
     client = following(honest.blocks)
-    assert await client.follow(honest, [honest, forged, late, gone]) == honest.blocks[-1]
+    assert await client.follow(honest, [honest, forged, late, gone, rude]) == honest.blocks[-1]
     assert "http://two shows a header 9 that does not hold" in caplog.text
 
 
@@ -156,3 +159,18 @@ async def test_a_server_that_falls_back_takes_nothing_away() -> None:
     await client.follow(Shown(blocks))
     assert await client.follow(Shown(blocks[:6])) == blocks[5]
     assert client.newest == blocks[8]
+
+
+async def test_a_server_that_is_behind_all_that_is_trusted_is_late_and_no_liar() -> None:
+    blocks = chain_of([FOUR] * 9)
+    with pytest.raises(LedgerUnreachable, match="is behind, or hides blocks"):
+        await following(blocks, at=9).follow(Shown(blocks[:8]))
+    # Also where what leads there has expired meanwhile, though the newest has not.
+    now_s = 100
+    client = LightClient(blocks[0], RULES, lambda: START_NS + now_s * SECOND_NS)
+    await client.follow(Shown(blocks))
+    now_s = 1_005
+    with pytest.raises(LedgerUnreachable, match="is behind, or hides blocks"):
+        await client.follow(Shown(blocks[:5]))
+    with pytest.raises(InvalidLightBlock, match="no older trusted one"):
+        await following(blocks, at=9).follow(Shown(chain_of([FOUR] * 9, fork=b"fork")))

@@ -25,8 +25,16 @@ from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.errors import Divergence, InvalidLightBlock, TrustExpired
 from ledger.engine.cometbft.light.proof_file import LightProofFile, is_light, require_from
+from ledger.engine.cometbft.light.validators import ValidatorSet
 from ledger.engine.cometbft.light.verify import Rules
-from ledger.engine.errors import ChainMismatch, InvalidProofFile, LedgerNotFound, LedgerProtocolError
+from ledger.engine.errors import (
+    ChainMismatch,
+    InvalidProofFile,
+    LedgerNotFound,
+    LedgerProtocolError,
+    LedgerPruned,
+    LedgerUnreachable,
+)
 from ledger.engine.render import CBOR_TYPE
 from ledger.genesis import HOLD
 from ledger.records import AccountRecord
@@ -121,8 +129,11 @@ Change = Callable[[str, Any], Any]
 
 
 @asynccontextmanager
-async def liar(chain: Running, change: Change) -> AsyncIterator[str]:
-    """A server in between that changes answers: `change(path, answer)` gives what it says instead."""
+async def liar(chain: Running, change: Change, *, pruned: bool = False) -> AsyncIterator[str]:
+    """A server in between that changes answers: `change(path, answer)` gives what it says instead.
+
+    None is a 404, or a 410 with `pruned`.
+    """
 
     async def pass_on(request: web.Request) -> web.Response:
         async with (
@@ -136,7 +147,12 @@ async def liar(chain: Running, change: Change) -> AsyncIterator[str]:
         ):
             body = await answer.read()
             if answer.status == 200:
-                body = dag_cbor.encode(change(request.path, dag_cbor.decode(body)))
+                said = change(request.path, dag_cbor.decode(body))
+                if said is None:
+                    return web.json_response(
+                        {"error": "nothing there", "code": 0}, status=410 if pruned else 404
+                    )
+                body = dag_cbor.encode(said)
             return web.Response(body=body, status=answer.status, content_type=answer.content_type)
 
     app = web.Application()
@@ -211,6 +227,91 @@ async def test_another_server_takes_over_from_a_liar(chain: Running) -> None:
             async with client_of(f"{url},{url}/", chain.pin) as client:
                 with pytest.raises(ChainMismatch):
                     await client.block(2)
+
+
+async def test_a_false_genesis_is_refused_also_by_whoever_denies_the_proof_of_it(chain: Running) -> None:
+    """Its chain ID is what a wallet signs for."""
+
+    def lie(path: str, answer: Any) -> Any:
+        if path.startswith("/v1/prove/") and "genesis" in made:
+            return None if made["genesis"] == "404" else answer | {"height": 0}
+        return answer | {"issued": answer["issued"] + 1} if path == "/v1/genesis" else answer
+
+    made = {"genesis": "404"}
+    async with liar(chain, lie) as url:
+        for made["genesis"] in ("404", "none yet"):
+            async with client_of(url, chain.pin) as client:
+                with pytest.raises((ChainMismatch, LedgerUnreachable)):
+                    await client.genesis()
+            async with client_of(f"{url},{chain.url}", chain.pin) as client:
+                assert (await client.genesis()).chain_id == CHAIN
+    other_chain = changes("/v1/genesis", lambda found: found | {"chain_id": "another-chain"})
+    async with liar(chain, other_chain) as url, client_of(url, chain.pin) as client:
+        with pytest.raises(ChainMismatch):
+            await client.chain_id()
+
+
+async def test_another_server_takes_over_from_one_that_has_no_headers_or_not_the_pinned_one(
+    chain: Running,
+) -> None:
+    for hidden, pruned in (("/v1/light/latest", False), ("/v1/light/1", True), ("/v1/light/1", False)):
+        without = changes(hidden, lambda _: None)
+        async with liar(chain, without, pruned=pruned) as url:
+            async with client_of(f"{url},{chain.url}", chain.pin) as client:
+                assert (await client.genesis()).chain_id == CHAIN
+                assert (await client.block(2)).height == 2
+            async with client_of(url, chain.pin) as client:
+                with pytest.raises((LedgerUnreachable, LedgerPruned)):
+                    await client.genesis()
+
+
+async def test_a_server_that_lags_is_waited_for_and_not_dropped(chain: Running) -> None:
+    """Its last header is one that came before the newest trusted one, once."""
+    async with client_of(chain.url, chain.pin) as client:
+        trusted = await client.light_block()
+    assert client.trusted is not None
+    before = base64.b64encode((await older_of(chain, trusted.height - 1)).encode())
+    lags = [True]
+
+    def late(path: str, answer: Any) -> Any:
+        if path == "/v1/light/latest" and lags:
+            lags.pop()
+            return {"height": trusted.height - 1, "light_block": base64.b64decode(before)}
+        return answer
+
+    async with liar(chain, late) as url:
+        async with client_of(url, client.trusted) as one:
+            with pytest.raises(LedgerUnreachable, match="is behind"):
+                await one.genesis()
+            assert (await one.genesis()).chain_id == CHAIN
+        lags.append(True)
+        async with client_of(f"{url},http://127.0.0.1:1", client.trusted) as one:
+            assert (await one.genesis()).chain_id == CHAIN
+
+
+async def older_of(chain: Running, height: int) -> LightBlock:
+    async with client_of(chain.url, chain.pin) as client:
+        return await client.light_block(height)
+
+
+async def test_what_is_trusted_by_its_hash_alone_is_shown_with_its_votes(chain: Running) -> None:
+    async with client_of(chain.url, chain.pin) as client:
+        await client.light_block()
+        moved = client.trusted
+    assert moved is not None
+
+    def unsigned(path: str, answer: Any) -> Any:
+        if path != "/v1/light/2":
+            return answer
+        block = LightBlock.decode(answer["light_block"])
+        power = replace(block.validators.validators[0], power=10**9)
+        return answer | {"light_block": replace(block, validators=ValidatorSet((power,))).encode()}
+
+    async with liar(chain, unsigned) as url, client_of(url, moved) as client:
+        with pytest.raises(ChainMismatch):
+            await client.light_block(2)
+    async with client_of(chain.url, moved) as client:
+        assert (await client.light_block(2)).validators.total_power < 10**9
 
 
 def second_history(answer: Any) -> Any:

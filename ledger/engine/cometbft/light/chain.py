@@ -18,12 +18,19 @@ from ledger.engine.blocks import Block
 from ledger.engine.chain_check import ChainCheck, TrustPin
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.canonical import SECOND_NS
-from ledger.engine.cometbft.light.client import LightClient, Source
+from ledger.engine.cometbft.light.client import LightClient, Source, behind
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.cometbft.light.header import HASH_BYTES, Header, data_hash
 from ledger.engine.cometbft.light.proof_file import LightProofFile
 from ledger.engine.cometbft.light.verify import Rules, verify_alone
-from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.errors import (
+    ChainMismatch,
+    LedgerNotFound,
+    LedgerProtocolError,
+    LedgerPruned,
+    LedgerRefused,
+    LedgerUnreachable,
+)
 from ledger.engine.evidence import Evidence
 from ledger.engine.transport import Transport
 from merkledag.cid import CID
@@ -125,7 +132,7 @@ class LightTrust:
         try:
             found = await source.light_block(self.pin.height)
         except LedgerNotFound as error:
-            raise LedgerNotFound(
+            raise LedgerPruned(
                 f"{source.url} does not have header {self.pin.height}, which is pinned ({error}): name "
                 "another URL, or pin a newer header: holdfast ledger join URL --trust HEIGHT:HASH --replace"
             ) from error
@@ -154,15 +161,18 @@ class LightChain(ChainCheck):
                 return
             light = await self._trust.light(self._source)
             before = light.newest.height
-            last = await light.follow(self._source, self._trust.sources)
-            if last.height < before:
+            try:
+                last = await light.follow(self._source, self._trust.sources)
+                if last.height < before:
+                    raise LedgerUnreachable(behind(self._http.url, last.height, before))
+                self._genesis = None
+                self._checked = await self._require_genesis(last.header)
+            except LedgerPruned:
+                raise
+            except (LedgerNotFound, LedgerRefused) as error:  # of what the pinned chain has, no answer
                 raise LedgerUnreachable(
-                    f"{self._http.url} shows header {last.height} as its last, but there is a header "
-                    f"{before}: it is behind, or hides blocks"
-                )
-            self._genesis = None
-            await self._require_genesis()
-            self._checked = True
+                    f"{self._http.url} does not show that it runs the pinned chain: {error}"
+                ) from error
 
     def require_height(self, height: int) -> None:
         """See `ChainCheck`: blocks up to the newest trusted header's are there."""
@@ -209,9 +219,13 @@ class LightChain(ChainCheck):
         if height is None:
             return await light.follow(self._source, self._trust.sources)
         header = await self._header(height)
-        found = light.kept(height) or await self._source.light_block(height)
+        kept = light.kept(height)
+        if kept is not None:
+            return kept
+        found = await self._source.light_block(height)  # trusted by its hash alone: not yet its votes
         if found.header != header:
             raise ChainMismatch(f"{self._http.url} shows two headers of height {height}")
+        verify_alone(found, self._trust.chain)
         return found
 
     async def prove(self, key: bytes) -> LightProofFile:
@@ -221,7 +235,8 @@ class LightChain(ChainCheck):
         if not state_tree.verify(proof, after.app_hash):
             raise ChainMismatch(f"{self._http.url} gave a proof that does not lead to the signed app hash")
         light = await self._trust.light(self._source)
-        return LightProofFile.of(tuple(each.encode() for each in light.trace(height + 1)), proof)
+        way = light.trace(height + 1) if light.kept(height + 1) else [await self.light_block(height + 1)]
+        return LightProofFile.of(tuple(each.encode() for each in way), proof)
 
     async def _header(self, height: int) -> Header:
         light = await self._trust.light(self._source)
@@ -240,19 +255,25 @@ class LightChain(ChainCheck):
             raise self._other(block, "the transactions")
         return block
 
-    async def _require_genesis(self) -> None:
-        """A genesis is public: the state, which signed headers vouch for, must have this very one."""
-        raw = (await self.genesis()).encode()
+    async def _require_genesis(self, last: Header) -> bool:
+        """A genesis is public: the state, which signed headers vouch for, must have this very one.
+
+        Not before the second block is there a header of a state, and until then this is not decided.
+        """
+        genesis = await self.genesis()
+        raw = genesis.encode()
         if sha256(raw).digest() == self._trust.genesis:
-            return
-        try:
-            height, proof = await self._shown_proof(keys.GENESIS)
-        except LedgerNotFound:
-            return  # before the first block there is no state that a header could vouch for
+            return True
+        if genesis.chain_id != self._trust.chain:
+            raise ChainMismatch(f"{self._http.url} runs chain {genesis.chain_id}, not {self._trust.chain}")
+        if last.last_block_id.is_nil:
+            return False
+        height, proof = await self._shown_proof(keys.GENESIS)
         after = await self.app_hash_header(height)
         if proof.value != raw or not state_tree.verify(proof, after.app_hash):
             raise ChainMismatch(f"{self._http.url} shows a genesis that is not the chain's")
         self._trust.genesis = sha256(raw).digest()
+        return True
 
     def _other(self, block: Block, what: str) -> ChainMismatch:
         return ChainMismatch(

@@ -26,6 +26,7 @@ from ledger.engine.cometbft.light.errors import (
 from ledger.engine.cometbft.light.header import Header
 from ledger.engine.cometbft.light.verify import Rules, verify, verify_backwards
 from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.errors import LedgerError
 from merkledag import rfc3339
 
 _log = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ class LightClient:
             if kept is not None and kept.header.hash() == shown.header.hash():
                 return kept
             root = self._nearest(shown.height - 1)
+            if shown.height < self.newest.height and (root is None or self._is_expired(root)):
+                raise LedgerUnreachable(behind(source.url, shown.height, self.newest.height))
             if root is None:
                 raise InvalidLightBlock(
                     f"{source.url} shows a header {shown.height} that no older trusted one leads to"
@@ -187,11 +190,11 @@ class LightClient:
                 if found.header.hash() == shown.header.hash():
                     return None
                 await self._way(root, found, witness)
-        except (LedgerNotFound, LedgerUnreachable, TimeoutError) as error:
-            _log.debug("%s does not tell of header %d: %s", witness.url, shown.height, error)
-            return None
         except (InvalidLightBlock, LedgerProtocolError) as error:
             _log.warning("%s shows a header %d that does not hold: %s", witness.url, shown.height, error)
+            return None
+        except (LedgerError, TimeoutError) as error:  # whatever it says instead: it must hinder nobody
+            _log.debug("%s does not tell of header %d: %s", witness.url, shown.height, error)
             return None
         return witness, found
 
@@ -209,6 +212,11 @@ class LightClient:
             verify_backwards(older.header, block.header)
             block = older
         return block.header
+
+
+def behind(url: str, shown: int, newest: int) -> str:
+    """What is said of a server whose last header is older than one that is trusted."""
+    return f"{url} ends at header {shown}, but there is a header {newest}: it is behind, or hides blocks"
 
 
 def _differ(height: int, one: str, block: LightBlock, other: str, other_block: LightBlock) -> str:
