@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from ledger.application import Application
@@ -44,6 +45,7 @@ RETRY_S = 1.0
 HALT_S = 30.0
 # A last block older than this, by the clock, is not the newest one there is.
 LAG_S = 30.0
+Handler = Callable[["CometEngine", Any], Coroutine[Any, Any, Any]]
 ACCEPT, REJECT = messages.ProposalStatus.ACCEPT, messages.ProposalStatus.REJECT
 
 _log = logging.getLogger(__name__)
@@ -58,6 +60,17 @@ def _told() -> Iterator[None]:
         raise Disagreement(str(error)) from error
     except CorruptState as error:
         raise Disagreement(f"the ledger's state is damaged ({error}); restore it from a backup") from error
+
+
+def _in_turn(handler: Handler) -> Handler:
+    """One at a time: a `cometbft` that comes back waits for what it had in work when its connection broke."""
+
+    @wraps(handler)
+    async def waiting(self: CometEngine, request: Any) -> Any:
+        async with self._turn:
+            return await handler(self, request)
+
+    return waiting
 
 
 class CometEngine:
@@ -107,6 +120,7 @@ class CometEngine:
         )
         self._sync = StateSync(storage, app.genesis, self.snapshots, lambda: self.app.height, self._restored)
         self._queries = StateQueries(storage)
+        self._turn = asyncio.Lock()
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._last_commit_s: float | None = None
         self._started_s = monotonic()
@@ -225,10 +239,12 @@ class CometEngine:
 
     # -- ABCI: who we are ----------------------------------------------------------------------------------
 
+    @_in_turn
     async def info(self, request: Any) -> Any:
         """Height and app hash of the last Commit."""
         return handshake.info(self.app, request)
 
+    @_in_turn
     async def init_chain(self, request: Any) -> Any:
         """Compares CometBFT's genesis with ours; nothing is written."""
         return handshake.init_chain(self.app, request)
@@ -247,6 +263,7 @@ class CometEngine:
 
     # -- ABCI: blocks --------------------------------------------------------------------------------------
 
+    @_in_turn
     async def prepare_proposal(self, request: Any) -> Any:
         """A block of this validator: without its BLS key an empty one, which nobody accepts."""
         work = proposals.beacon_work(self.app, request, self._signers)
@@ -257,6 +274,7 @@ class CometEngine:
         with _told():
             return proposals.prepare(self.app, request, beacon)
 
+    @_in_turn
     async def process_proposal(self, request: Any) -> Any:
         """Whether another proposer's block may be decided."""
         if proposals.is_small_enough(request):
@@ -267,12 +285,14 @@ class CometEngine:
             _log.warning("block %d as proposed is refused: %s", request.height, result.log)
         return messages.ResponseProcessProposal(status=ACCEPT if result.ok else REJECT)
 
+    @_in_turn
     async def finalize_block(self, request: Any) -> Any:
         """Runs a decided block; nothing is written."""
         await self._submissions.verify_ahead(request.txs[1:])
         with _told():
             return self._blocks.finalize(request)
 
+    @_in_turn
     async def commit(self, _request: Any) -> Any:
         """Writes the block and all that it changes, tells whoever waits; however long the disk refuses it."""
         await self._write()

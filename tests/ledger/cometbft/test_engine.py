@@ -17,6 +17,7 @@ from ledger.events import Event
 from ledger.keys import address
 from merkledag.cid import CID
 from merkledag.peer import peer_text
+from tests.ledger.cometbft.abci import connection
 from tests.ledger.cometbft.application import (
     CHAIN,
     genesis,
@@ -220,6 +221,36 @@ async def test_a_full_disk_holds_the_commit_up_and_loses_nothing(setting: Settin
     assert setting.now_s == pytest.approx(3.0)
     assert setting.engine.status.trouble == ""
     assert setting.storage.app_hash() == result.app_hash
+
+
+async def test_a_cometbft_that_comes_back_in_the_middle_of_a_commit_waits_for_it(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told of a block that was not there yet, gave it again, and ended the node with its Commit."""
+    full, is_empty = asyncio.Event(), asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        full.set()
+        await is_empty.wait()
+
+    monkeypatch.setattr(setting.engine, "_sleep", sleep)
+    setting.left = 1
+    setting.node.time_s += 1
+    txs = await setting.node.propose()
+    async with connection(setting.engine.server) as first:
+        decided = setting.node.request(messages.RequestFinalizeBlock, txs)
+        await first.ask("finalize_block", decided)
+        first.send(("commit", messages.RequestCommit()))
+        await full.wait()
+    async with connection(setting.engine.server) as second:
+        second.send(("echo", messages.RequestEcho(message="here")), ("info", messages.RequestInfo()))
+        assert await second.receive() == ("echo", messages.ResponseEcho(message="here"))
+        is_empty.set()
+        found = await second.receive()
+        assert found is not None
+        info = found[1]
+        assert info.last_block_height == setting.engine.app.height == setting.storage.height() == 1
+    await setting.node.block()
 
 
 async def test_blocks_are_the_same_on_every_validator(setting: Setting, tmp_path: Path) -> None:
