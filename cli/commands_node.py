@@ -167,18 +167,23 @@ def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
 
 def _seen_from_here(home: Home, own: dict[str, Any]) -> dict[str, Any]:
     """What the disk and the network say of the node of this home, beside what it says itself."""
-    from urllib.error import URLError
-    from urllib.request import urlopen
-
     from cli.repo_report import damaged_blocks
 
     ledger = str(own["ledger"])
+    answers = any(_answers(url) for url in ledger.split(","))
+    return {"ledger": ledger, "ledger_answers": answers, "damaged_blocks": damaged_blocks(home)}
+
+
+def _answers(ledger: str) -> bool:
+    """Whether one server of the ledger answers."""
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
     try:
         with urlopen(f"{ledger}/v1/status", timeout=LEDGER_TIMEOUT_S) as answer:  # noqa: S310 (of our settings)
-            answers = answer.status == 200
+            return int(answer.status) == 200
     except (URLError, OSError, ValueError):
-        answers = False
-    return {"ledger": ledger, "ledger_answers": answers, "damaged_blocks": damaged_blocks(home)}
+        return False
 
 
 app.command("ask")(ask)
