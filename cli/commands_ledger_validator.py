@@ -65,6 +65,8 @@ def list_validators(
 def _standing(found: ValidatorRecord) -> str:
     """What governance says of it, and what is still to come."""
     words = [f"granted {found.granted}" if found.granted else "not admitted"]
+    if found.resigned:
+        words = ["has resigned"]
     if found.jailed:
         words = ["misbehaved: out until it is granted power again"]
     if found.next_bls_key:
@@ -164,6 +166,38 @@ def stake(
     send(manner, prepare, lambda receipt: f"staked in block {receipt.height}: {receipt.tx_id}")
 
 
+@app.command()
+def resign(
+    key: KeyFlag = OPERATOR_KEY,
+    ledger: LedgerFlag = "",
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Validate no more. Keep the validator running until `ls` does not list it any more.
+
+    The stake stays bound for the unbonding time; then the keys are forgotten and their deposit comes back.
+    """
+
+    async def prepare(desk: Desk) -> Intent:
+        from cli.durations import duration_text
+        from ledger.transactions import Resign
+
+        known = await _registered(desk.ledger, desk.account)
+        if known is None:
+            raise usage("this account has registered no keys")
+        bound = duration_text(desk.params.unbonding_s)
+        lines = (
+            f"power    {known.power}, which goes within some blocks; nobody can grant it any again before",
+            f"         {bound} later: until then the stake stays bound, and the keys are this account's",
+            f"deposit  {amount_text(known.deposit)}, back after that",
+        )
+        return Intent(Resign(), lines)
+
+    manner = Manner(key, ledger, yes, dry_run, "", json_output)
+    send(manner, prepare, lambda receipt: f"resigned in block {receipt.height}: {receipt.tx_id}")
+
+
 def _send(manner: Manner, choose: Choose, done: str) -> None:
     async def prepare(desk: Desk) -> Intent:
         from ledger.forms_validators import register_validator
@@ -179,7 +213,7 @@ def _send(manner: Manner, choose: Choose, done: str) -> None:
             lines.append(f"BLS key  {bls.public_key.hex()}, which counts from {counts}")
         spends = desk.params.deposit if known is None else 0
         if spends:
-            lines.append(f"deposit  {amount_text(spends)}, held for good")
+            lines.append(f"deposit  {amount_text(spends)}, back some time after the account has resigned")
         return Intent(register_validator(desk.chain, desk.account, consensus, bls), tuple(lines), spends)
 
     send(manner, prepare, lambda receipt: f"{done} in block {receipt.height}: {receipt.tx_id}")

@@ -19,6 +19,7 @@ from ledger import (
     rules_offers,
     rules_periods,
     rules_powers,
+    rules_resigning,
     rules_settlement,
     rules_spot,
     rules_validators,
@@ -59,6 +60,7 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.SPOT: rules_spot.on_due,
         due.What.VALIDATOR: rules_validators.on_bls_due,
         due.What.CONSENSUS_KEY: rules_validators.on_key_due,
+        due.What.RESIGNED: rules_resigning.on_due,
     }
 )
 

@@ -22,7 +22,7 @@ from merkledag.cid import CID
 
 # Each chain has validators of its own, which its genesis names.
 _OF_VALIDATORS = (keys.BLS, keys.CONSENSUS, keys.MOVING, keys.SEATED, keys.VALIDATOR)
-_DUE_OF_VALIDATORS = (due.What.VALIDATOR, due.What.CONSENSUS_KEY)
+_DUE_OF_VALIDATORS = (due.What.VALIDATOR, due.What.CONSENSUS_KEY, due.What.RESIGNED)
 
 
 def successor(

@@ -32,7 +32,8 @@ class Context:
 
     `budget` is what due work of the kind that is being done may still do in this block. `params` are those in
     force (version `params_version`) for all of the block: what governance changes in it holds from the next
-    block on, and shows in `chain` alone. `kzg_points` and `validators_registered` stand for time that
+    block on, and shows in `chain` alone. `operator` makes all blocks of an embedded ledger; b"" where
+    validators do. `kzg_points` and `validators_registered` stand for time that
     verifying has taken, so they stay counted where a transaction fails.
     """
 
@@ -43,6 +44,7 @@ class Context:
     chain_id: str
     chain: ChainRecord
     params_version: int
+    operator: bytes = b""
     budget: int = 0
     shards_changed: int = 0
     events: list[Event] = field(default_factory=list)

@@ -26,6 +26,7 @@ class What(IntEnum):
     SPOT = 4  # the seed of a spot challenge is drawn, or its time is over; subject: deal ‖ u16 shard
     VALIDATOR = 6  # a validator's next BLS key begins to count; subject: its account
     CONSENSUS_KEY = 7  # a consensus key that was rotated away names nobody any more; subject: its address
+    RESIGNED = 9  # a validator that resigned need not answer for anything any more; subject: its account
 
 
 Handler = Callable[[Context, bytes], None]

@@ -42,6 +42,8 @@ Kinds and attributes (accounts as k51… text, deals as CID text, datasets and s
     validator_granted    validator, power            (by governance; 0: it is to go)
     validator_power      validator, power            (what the engine is told)
     validator_jailed     validator, forfeited
+    validator_resigned   validator
+    validator_forgotten  validator, deposit          (of one that resigned, long ago by now)
     work_stuck           work, why                   (a mistake in the rules; the key of what was set aside)
 """
 

@@ -17,6 +17,7 @@ from ledger import (
     rules_handover,
     rules_proofs,
     rules_providers,
+    rules_resigning,
     rules_settlement,
     rules_spot,
     rules_transfers,
@@ -42,6 +43,7 @@ from ledger.transactions import (
     Register,
     RegisterValidator,
     Renew,
+    Resign,
     Settle,
     Spot,
     Stay,
@@ -183,3 +185,5 @@ def _dispatch(ctx: Context, found: ReadTx) -> None:
             rules_spot.answer(ctx, sender, body)
         case RegisterValidator() as body:
             rules_validators.register(ctx, sender, body)
+        case Resign() as body:
+            rules_resigning.resign(ctx, sender, body)

@@ -1,4 +1,4 @@
-"""The form of the transaction by which an account registers the keys that it validates with."""
+"""The forms of the transactions by which an account registers keys that it validates with, and resigns."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ class RegisterValidator(Wire):
     consensus_possession: Annotated[bytes, blob(64, 64)]
     bls_key: Annotated[bytes, blob(48, 48)]
     bls_possession: Annotated[bytes, blob(96, 96)]
+
+
+@dataclass(frozen=True, slots=True)
+class Resign(Wire):
+    """The sender validates no more; what it registered is forgotten when it need not answer for anything."""
+
+    kind: ClassVar[str] = "resign"
 
 
 class KeySigner(Protocol):

@@ -133,4 +133,5 @@ class PoolChecks(Queries):
             chain_id=self.chain_id,
             chain=chain,
             params_version=self._chain.params_version,
+            operator=b"" if self.genesis.validators else self.genesis.operator,
         )

@@ -21,7 +21,8 @@ class ValidatorRecord(Record):
     key counts), `last_bls_key` is the one that did before; `next_bls_key` will from ledger time `next_from`
     on (b"": none waits). `granted` is the power that governance granted (0: it does not validate), `power`
     what the engine was told last. `jailed`: it misbehaved and waits for governance to grant it power anew.
-    `left_at` is the ledger time at which it last had no power left (0: never).
+    `left_at` is the ledger time at which it last had no power left (0: never). `resigned`: it wants no power
+    any more, and is forgotten when there can be no evidence against it.
     """
 
     consensus_key: Digest
@@ -35,6 +36,7 @@ class ValidatorRecord(Record):
     power: Uint = 0
     jailed: Flag = False
     left_at: Uint = 0
+    resigned: Flag = False
     deposit: Uint = 0
 
 

@@ -43,6 +43,7 @@ class Code(IntEnum):
     KEY_TAKEN = 36
     INVALID_POSSESSION = 37
     TOO_MANY_KEYS = 38
+    RESIGNED = 39
     UNKNOWN_DEAL = 40
     UNKNOWN_SHARD = 41
     NOT_YOURS = 42
@@ -66,6 +67,7 @@ class Code(IntEnum):
     VOTE_CLOSED = 63
     ALREADY_VOTED = 64
     NO_STAKE = 65
+    LAST_VALIDATOR = 66
     STAKE_LOCKED = 70
     INSUFFICIENT_STAKE = 71
     INSUFFICIENT_FUNDS = 72
@@ -96,6 +98,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.KEY_TAKEN: "the key names another account, or was used before",
     Code.INVALID_POSSESSION: "a validator's key did not sign that the account may use it",
     Code.TOO_MANY_KEYS: "as many consensus keys as may be name the account; those rotated away go in time",
+    Code.RESIGNED: "the account has resigned as a validator, and is not forgotten yet",
     Code.UNKNOWN_DEAL: "no such deal, or it is long over",
     Code.UNKNOWN_SHARD: "the deal has no shard of this number",
     Code.NOT_YOURS: "the shard or dataset belongs to another provider",
@@ -119,6 +122,7 @@ EXPLANATIONS: dict[Code, str] = {
     Code.VOTE_CLOSED: "the vote on the proposal is over",
     Code.ALREADY_VOTED: "the provider has voted on the proposal",
     Code.NO_STAKE: "the provider's stake is too small to propose, or was 0 at some time since the vote began",
+    Code.LAST_VALIDATOR: "nobody else would be left to make blocks",
     Code.STAKE_LOCKED: "the stake asked for is locked as collateral, or bound by a vote or for a validator",
     Code.INSUFFICIENT_STAKE: "the unlocked stake does not cover what is asked of it",
     Code.INSUFFICIENT_FUNDS: "the balance does not cover the amount",

@@ -149,9 +149,10 @@ def _close(ctx: Context, proposal: CID, record: ProposalRecord) -> None:
 def _activate(ctx: Context, proposal: CID, record: ProposalRecord) -> None:
     """From the next block on it is in force; deals keep the terms they have, power moves step by step."""
     version = ctx.chain.params_version
+    powers = rules_validators.without_resigned(ctx.state, record.validators)
     try:
         changed = merged(ctx.terms(version), record.changes)
-        rules_validators.check_powers(ctx.state, record.validators)
+        rules_validators.check_powers(ctx.state, powers)
         fits = not record.rules or record.rules > ctx.chain.rules
     except FieldError:  # with what other proposals changed meanwhile
         fits = False
@@ -168,7 +169,7 @@ def _activate(ctx: Context, proposal: CID, record: ProposalRecord) -> None:
     if record.rules:
         ctx.chain = replace(ctx.chain, rules=record.rules)
         ctx.emit("rules_changed", proposal=proposal, rules=record.rules)
-    rules_validators.grant(ctx, record.validators)
+    rules_validators.grant(ctx, powers)
 
 
 def _tell_closed(ctx: Context, proposal: CID, status: ProposalStatus) -> None:

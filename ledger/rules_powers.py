@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ledger import keys, limits, seats
+from ledger import keys, limits, rules_resigning, seats
 from ledger.block_forms import ValidatorUpdate
 from ledger.context import Context
 from ledger.genesis import HOLD
@@ -104,7 +104,10 @@ def _leaves(ctx: Context, account: bytes, record: ValidatorRecord) -> ValidatorR
     if provider is not None:
         until = max(provider.bound_until, ctx.time + ctx.params.unbonding_s)
         ctx.put_provider(replace(provider, bound_until=until))
-    return replace(record, left_at=ctx.time)
+    record = replace(record, left_at=ctx.time)
+    if record.resigned:
+        rules_resigning.answer(ctx, account, record)
+    return record
 
 
 def _keep(ctx: Context, account: bytes, record: ValidatorRecord, target: int) -> None:

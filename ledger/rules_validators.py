@@ -79,6 +79,8 @@ def check_registration(ctx: Context, sender: bytes, body: RegisterValidator, *, 
     rotates = body.consensus_key != wanted_key(record)
     if rotates and not record.next_consensus_key and record.keys >= limits.MAX_CONSENSUS_KEYS:
         raise Refusal(Code.TOO_MANY_KEYS, f"{record.keys} consensus keys name the account; wait")
+    if record.resigned:
+        raise Refusal(Code.RESIGNED, "the account has resigned: it registers keys again once it is forgotten")
     if not rotates and body.bls_key == wanted_bls(record):
         raise Refusal(Code.NOTHING_TO_DO, "both keys are registered")
 
@@ -142,9 +144,23 @@ def on_key_due(ctx: Context, address: bytes) -> None:
         due.add(ctx.state, ctx.time + 1, due.What.CONSENSUS_KEY, address)
         return
     record = find(ctx.state, bound.account)
-    assert record is not None, "what an account registered is kept"
+    assert record is not None, "what an account registered is kept while a key names it"
     ctx.state.delete(keys.consensus(address))
-    ctx.state.put(keys.validator(bound.account), replace(record, keys=record.keys - 1))
+    record = replace(record, keys=record.keys - 1)
+    ctx.state.put(keys.validator(bound.account), record)
+    if not record.keys:
+        _forget(ctx, bound.account, record)
+
+
+def _forget(ctx: Context, account: bytes, record: ValidatorRecord) -> None:
+    """Who resigned is no validator any more: its BLS keys are anybody's, its deposit comes back."""
+    if record.next_bls_key:
+        due.remove(ctx.state, record.next_from, due.What.VALIDATOR, account)
+    for key in filter(None, (record.bls_key, record.last_bls_key, record.next_bls_key)):
+        ctx.state.delete(keys.beacon_key(key))
+    ctx.move(money.validator_deposit(account), money.balance(account), record.deposit)
+    ctx.state.delete(keys.validator(account))
+    ctx.emit("validator_forgotten", validator=account, deposit=record.deposit)
 
 
 def _rotate_bls(ctx: Context, sender: bytes, record: ValidatorRecord, key: bytes) -> ValidatorRecord:
@@ -178,14 +194,24 @@ def check_powers(state: State, powers: Mapping[bytes, int]) -> None:
     """Raises FieldError unless governance may grant these powers: to whom is registered, and to somebody."""
     after = {account: 1 for account in seats.seated(state) if _granted(state, account)}
     for account, power in powers.items():
-        if find(state, account) is None:
+        record = find(state, account)
+        if record is None:
             raise FieldError("an account that registered no keys")
+        if record.resigned and power:
+            raise FieldError("an account that has resigned")
         after[account] = power
     count = sum(power > 0 for power in after.values())
     if count > limits.MAX_VALIDATORS:
         raise FieldError(f"{count} would validate; at most {limits.MAX_VALIDATORS}")
     if powers and not count:
         raise FieldError("nobody would be left to validate")
+
+
+def without_resigned(state: State, powers: Mapping[bytes, int]) -> dict[bytes, int]:
+    """What is left of a decision once some of those that it names have resigned."""
+    found = {account: find(state, account) for account in powers}
+    gone = {account for account, record in found.items() if record is None or record.resigned}
+    return {account: power for account, power in powers.items() if account not in gone}
 
 
 def _granted(state: State, account: bytes) -> int:

@@ -40,6 +40,7 @@ from ledger.forms_changes import TopUp as TopUp
 from ledger.forms_deals import CreateDeal as CreateDeal
 from ledger.forms_deals import PieceCommitment as PieceCommitment
 from ledger.forms_validators import RegisterValidator as RegisterValidator
+from ledger.forms_validators import Resign as Resign
 from merkledag import dag_cbor, ed25519
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
@@ -186,6 +187,7 @@ Body = (
     | Spot
     | Answer
     | RegisterValidator
+    | Resign
 )
 BODIES: dict[str, type[Body]] = {cls.kind: cls for cls in get_args(Body)}
 

@@ -123,8 +123,15 @@ def test_a_candidate_registers_and_is_proposed(
     assert holdfast(*swap, *there).json["code"] == 0
     assert mine()["validator"]["consensus_key"] == validator_signer(other).public_key.hex()
     assert mine()["validator"]["next_bls_key"] == home.bls_signer().public_key.hex()
+    assert mine()["validator"]["resigned"] is False
     for wrong in ("x=1", f"{name_of(home)}=-1", f"{name_of(home)}=1.5", name_of(home)):
         holdfast.fails(2, "gov", "propose", "--validator", wrong, "--key", "operator", *there)
     right = f"{name_of(home)}=10"
     said = holdfast.fails(7, "gov", "propose", "--validator", right, "--key", "operator", "--yes", *there)
     assert "no provider" in said
+    # Who never had power is forgotten as soon as it resigns.
+    assert holdfast("ledger", "validator", "resign", "--yes", "--json", *there).json["code"] == 0
+    found = holdfast("ledger", "validator", "ls", "--all", *there).text
+    assert name_of(home) not in found or "has resigned" in found
+    monkeypatch.setenv("HOLDFAST_HOME", str(operator.path))
+    assert "nobody else" in holdfast.fails(7, "ledger", "validator", "resign", "--yes")

@@ -23,6 +23,7 @@ from ledger import (
     rules_handover,
     rules_proofs,
     rules_providers,
+    rules_resigning,
     rules_settlement,
     rules_spot,
     rules_transfers,
@@ -81,6 +82,7 @@ REFUSERS: dict[str, list[Callable[..., Any]]] = {
         rules_validators.check_registration,
         money._change,
     ],
+    "resign": [rules_resigning.resign],
 }
 
 

@@ -41,6 +41,7 @@ from ledger.transactions import (
     Register,
     RegisterValidator,
     Renew,
+    Resign,
     Settle,
     Spot,
     Stay,
@@ -93,6 +94,7 @@ BODY_EXAMPLES: list[Body] = [
     Spot(MANIFEST, 1),
     Answer(MANIFEST, 1, b"proof"),
     RegisterValidator(b"\x04" * 32, b"\x05" * 64, b"\x06" * 48, b"\x07" * 96),
+    Resign(),
 ]
 
 

@@ -42,6 +42,7 @@ def run_block(
         offers.SPOT,
         validators.BLS,
         validators.CONSENSUS,
+        validators.RESIGNED,
     ):
         s.budget = limits.MAX_DUE_PER_BLOCK
         due_work(s, what)
@@ -87,6 +88,8 @@ def due_work(s: Plain, kind: int) -> None:
                 validators.bls_counts(s, whose)
             elif what == validators.CONSENSUS:
                 validators.forget_key(s, whose)
+            elif what == validators.RESIGNED:
+                validators.free(s, whose)
             elif what == offers.FORGET:
                 forget(s, CID.decode(whose))
             else:

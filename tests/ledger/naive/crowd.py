@@ -23,6 +23,7 @@ from ledger.transactions import (
     Prove,
     Register,
     Renew,
+    Resign,
     Settle,
     Spot,
     Stay,
@@ -284,6 +285,9 @@ class Crowd:
         who = self.rng.choice([name, name, "operator"])
         self.send(who, candidates.registration(self.rng, self.world, who))
 
+    def resign(self, name: str) -> None:
+        self.send(self.rng.choice([name, name, "operator"]), Resign())
+
     def vote(self, name: str) -> None:
         proposal = self.rng.choice([*self.proposals[-3:], CID.of(b"none")])
         self.send(name, Vote(proposal, self.rng.random() < 0.8))
@@ -334,7 +338,7 @@ class Crowd:
         """One block."""
         rng, app = self.rng, self.world.app
         often = [*[self.change] * 8, *[self.deal] * 4, *[self.propose] * 3, *[self.spot] * 4]
-        often += [*[self.declare] * 2, *[self.validate] * 3]
+        often += [*[self.declare] * 2, *[self.validate] * 3, self.resign]
         acts = [*often, self.transfer, self.envelope, self.register, self.ask, self.withdraw, self.settle]
         acts += [self.wrong_accept, self.wrong_prove, self.vote, self.answer]
         self.duties()

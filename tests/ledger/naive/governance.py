@@ -143,7 +143,8 @@ def finish(s: Plain, proposal: CID, status: str) -> None:
 
 def activate(s: Plain, proposal: CID, record: Map) -> None:
     params = changed(s.versions[s.next_version], record["changes"])
-    fits = validators.may_grant(s, record["validators"])
+    powers = validators.still(s, record["validators"])
+    fits = validators.may_grant(s, powers)
     if params is None or 0 < record["rules"] <= s.rules or not fits:
         finish(s, proposal, "void")
         return
@@ -155,7 +156,7 @@ def activate(s: Plain, proposal: CID, record: Map) -> None:
     if record["rules"]:
         s.rules = record["rules"]
         s.emit("rules_changed", proposal=proposal, rules=s.rules)
-    validators.grant(s, record["validators"])
+    validators.grant(s, powers)
 
 
 def forget_proposal(s: Plain, proposal: CID) -> None:

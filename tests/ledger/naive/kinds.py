@@ -16,7 +16,7 @@ from tests.ledger.naive.governance import propose, vote
 from tests.ledger.naive.proofs import is_full, points, shows
 from tests.ledger.naive.spots import answer, spot
 from tests.ledger.naive.state import LOOKING, NOBODY, Plain, dataset_id
-from tests.ledger.naive.validators import register_validator
+from tests.ledger.naive.validators import register_validator, resign
 
 Does = Callable[[], None]
 
@@ -308,6 +308,7 @@ KINDS: dict[str, Callable[[Plain, bytes, Any, CID], Iterator[Code | Does]]] = {
     "ask": ask,
     "withdraw": withdraw,
     "register_validator": register_validator,
+    "resign": resign,
     "create_deal": create_deal,
     "accept": accept,
     "prove": prove,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 from ledger import limits
 from ledger.result import Code
-from ledger.transactions import RegisterValidator
+from ledger.transactions import RegisterValidator, Resign
 from merkledag import ed25519
 from merkledag.cid import CID
 from proofs.bls import signatures as bls
 from tests.ledger.naive.state import Map, Plain
 
-BLS, CONSENSUS = 6, 7
+BLS, CONSENSUS, RESIGNED = 6, 7, 9
 BLS_KEYS = ("bls_key", "next_bls_key", "last_bls_key")
 HOLD = 10**9
 
@@ -52,6 +52,8 @@ def register_validator(s: Plain, sender: bytes, body: RegisterValidator, _: CID)
     is_full = names(s, sender) == limits.MAX_CONSENSUS_KEYS
     if known and rotates and not known["next_consensus_key"] and is_full:
         yield Code.TOO_MANY_KEYS
+    if known and known["resigned"]:
+        yield Code.RESIGNED
     if not rotates and body.bls_key == last_bls:
         yield Code.NOTHING_TO_DO
     deposit = 0 if known else s.params.deposit
@@ -86,6 +88,7 @@ def add_validator(s: Plain, account: bytes, consensus_key: bytes, **fields: obje
         **dict.fromkeys(("next_from", "granted", "power", "left_at", "deposit"), 0),
         "keys": 1,
         "jailed": False,
+        "resigned": False,
     }
     s.validators[account] = {**blank, **fields}
     s.consensus[address(consensus_key)] = bound(account, consensus_key)
@@ -124,7 +127,50 @@ def forget_key(s: Plain, address: bytes) -> None:
         s.alarms.add((s.time + 1, CONSENSUS, address))
         return
     account = s.consensus.pop(address)["account"]
-    s.validators[account]["keys"] = names(s, account)
+    record = s.validators[account]
+    record["keys"] = names(s, account)
+    if record["keys"] == 0:
+        s.alarms.discard((record["next_from"], BLS, account))
+        del s.validators[account]
+        s.give(account, record["deposit"])
+        s.emit("validator_forgotten", validator=account, deposit=record["deposit"])
+
+
+def resign(s: Plain, sender: bytes, _: Resign, __: CID) -> Iterator[Code | Does]:
+    record = s.validators.get(sender)
+    if record is None or record["resigned"]:
+        yield Code.NOTHING_TO_DO
+        return
+    others = [each for account, each in s.validators.items() if account != sender]
+    is_last = record["granted"] and not any(each["granted"] and each["bls_key"] for each in others)
+    if is_last or (sender == s.genesis.operator and not s.genesis.validators):
+        yield Code.LAST_VALIDATOR
+
+    def do() -> None:
+        record.update(granted=0, resigned=True)
+        if record["power"] == 0:
+            is_free_at(s, sender, record)
+        s.emit("validator_resigned", validator=sender)
+
+    yield do
+
+
+def is_free_at(s: Plain, account: bytes, record: Map) -> None:
+    """When nothing can be held against who resigned and has no power."""
+    until = record["left_at"] + s.params.unbonding_s if record["left_at"] else 0
+    s.alarms.add((max(s.time, until), RESIGNED, account))
+
+
+def free(s: Plain, account: bytes) -> None:
+    record = s.validators[account]
+    if record["left_at"] and s.time < record["left_at"] + s.params.unbonding_s:
+        is_free_at(s, account, record)
+        return
+    s.consensus.pop(address(record["next_consensus_key"]), None)
+    record.update(next_consensus_key=b"", keys=names(s, account))
+    key = s.consensus[address(record["consensus_key"])]
+    key.update(left=s.height if record["left_at"] else key["left"], forget_at=s.time)
+    s.alarms.add((s.time, CONSENSUS, address(record["consensus_key"])))
 
 
 def rotate_bls(s: Plain, account: bytes, record: Map, key: bytes) -> None:
@@ -146,7 +192,16 @@ def bls_counts(s: Plain, account: bytes) -> None:
 def may_grant(s: Plain, powers: dict[bytes, int]) -> bool:
     after = {account: record["granted"] for account, record in s.validators.items()} | powers
     count = sum(power > 0 for power in after.values())
-    return not powers or (powers.keys() <= s.validators.keys() and 1 <= count <= limits.MAX_VALIDATORS)
+    if not powers.keys() <= s.validators.keys():
+        return False
+    if any(power and s.validators[each]["resigned"] for each, power in powers.items()):
+        return False
+    return not powers or 1 <= count <= limits.MAX_VALIDATORS
+
+
+def still(s: Plain, powers: dict[bytes, int]) -> dict[bytes, int]:
+    stay = {account for account, record in s.validators.items() if not record["resigned"]}
+    return {account: power for account, power in powers.items() if account in stay}
 
 
 def grant(s: Plain, powers: dict[bytes, int]) -> None:
@@ -207,6 +262,8 @@ def settle(s: Plain) -> dict[bytes, int]:
             if moved:
                 if record["power"] == 0:
                     record["left_at"] = s.time
+                    if record["resigned"]:
+                        is_free_at(s, account, record)
                     if account in s.providers:
                         until = s.time + s.params.unbonding_s
                         s.providers[account]["bound_until"] = max(s.providers[account]["bound_until"], until)
