@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 ONE_PERCENT = 100
 OUTCOMES = ("same", "differs", "absent")
 UNANCHORED = (
-    "nothing was given that the file could not have made up: name the --operator or the --app-hash that you "
-    "trust, or join the ledger"
+    "nothing was given that the file could not have made up: ask the ledger (--ledger URL), or name the "
+    "--operator, the header (--trust HEIGHT:HASH) or the --app-hash that you trust"
 )
 UNANCHORED_AUDIT = (
     "nothing was given that the file could not have made up: give the --commitment that you keep, or the CID "
