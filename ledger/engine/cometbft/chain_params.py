@@ -10,9 +10,11 @@ from ledger import limits
 APP_VERSION: Final = 1
 # A whole block, evidence and commit included. Half as much as the rules allow: it has to reach everybody.
 BLOCK_BYTES: Final = limits.MAX_BLOCK_BYTES // 2
-# Evidence counts until it is older than both: for shorter than a stake stays bound after its validator left.
+# Evidence counts until it is older than both. In time: for longer than a light client trusts a header
+# (`verify.Rules`, 7 days; three more to notice and tell of it), or whoever leads it astray goes free; and for
+# shorter than a stake stays bound after its validator left (`unbonding_s`, 21 days).
 EVIDENCE_BLOCKS: Final = 100_000
-EVIDENCE_S: Final = 2 * 86_400
+EVIDENCE_S: Final = 10 * 86_400
 EVIDENCE_BYTES: Final = 1 << 20
 
 

@@ -12,12 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.engine.blocks import Block
+from ledger.engine.cometbft.chain_params import consensus_params
+from ledger.engine.cometbft.light.verify import Rules
 from ledger.engine.cometbft.retention import Needs, Retention
 from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import FOLDER, Snapshots
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.stored import StoredBlock
 from ledger.engine.witness import Witness
+from ledger.genesis import Params
 from ledger.store import Writes
 
 CHAIN = "retention"
@@ -52,6 +55,15 @@ class Chain:
 
     def snapshot(self, height: int) -> None:
         self.snapshots.path(height).touch()
+
+
+def test_who_lies_to_light_clients_is_accused_in_time_and_has_a_stake_to_lose() -> None:
+    """The order that CometBFT's light clients rely on; a stake stays bound longer than evidence counts."""
+    needs = Needs()
+    assert Rules().trusting_period_s == needs.trusting_s
+    assert needs.trusting_s + 2 * 86_400 < needs.evidence_s < Params().unbonding_s
+    age = consensus_params()["evidence"]["max_age_duration"]
+    assert int(age) == needs.evidence_s * 10**9
 
 
 @pytest.fixture

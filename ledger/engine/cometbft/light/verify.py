@@ -29,8 +29,8 @@ DAY_S = 86_400
 class Rules:
     """How long a trusted header is trusted, how far a server's clock may be ahead, and what skipping needs.
 
-    The trusting period has to be shorter than the time that a validator's stake stays bound: only then does
-    somebody lose by signing two chains.
+    The trusting period has to be shorter than evidence counts (`chain_params.EVIDENCE_S`), and that shorter
+    than a validator's stake stays bound: only then does somebody lose by signing two chains.
     """
 
     trusting_period_s: int = 7 * DAY_S
