@@ -13,8 +13,9 @@ import pytest
 from cli.comet_init import make_keys
 from cli.compose import init_ledger, ledger_service
 from cli.home import OPERATOR_KEY, Home
-from ledger.engine.cometbft.keys import address_of, validator_signer
+from ledger.engine.cometbft.keys import validator_signer
 from ledger.genesis import DEMO_PARAMS
+from ledger.keys import address
 from merkledag.peer import peer_text
 from tests.cli.background import serving
 from tests.cli.conftest import Holdfast
@@ -116,7 +117,7 @@ def test_a_candidate_registers_and_is_proposed(
         found = holdfast("ledger", "validator", "ls", "--all", "--json", *there).json_lines
         return next(each for each in found if each["account"] == name_of(home))
 
-    assert mine()["address"] == address_of(validator_signer(comet).public_key).hex()
+    assert mine()["address"] == address(validator_signer(comet).public_key).hex()
     assert mine()["validator"]["consensus_key"] == validator_signer(comet).public_key.hex()
     other = make_keys(Home(tmp_path / "other", {}))
     swap = ("ledger", "validator", "rotate", "--consensus-key", other.validator_key_file, "--yes", "--json")

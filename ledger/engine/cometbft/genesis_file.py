@@ -9,19 +9,20 @@ from typing import Any, Final
 
 from ledger.engine.cometbft.chain_params import consensus_params
 from ledger.engine.cometbft.home import CometFilesError, CometHome, read_object, write_new
-from ledger.engine.cometbft.keys import address_of, public_json
+from ledger.engine.cometbft.keys import public_json
+from ledger.engine.cometbft.light.header import MAX_CHAIN_ID_BYTES
 from ledger.errors import InvalidGenesis
 from ledger.genesis import Genesis
+from ledger.keys import address
 
-MAX_CHAIN_ID_CHARS: Final = 50  # types.MaxChainIDLen
 INITIAL_HEIGHT: Final = 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def genesis_document(genesis: Genesis) -> dict[str, Any]:
     """CometBFT's genesis, the ledger's own being its `app_state`; InvalidGenesis for one it cannot run."""
-    if len(genesis.chain_id) > MAX_CHAIN_ID_CHARS:
-        raise InvalidGenesis(f"chain_id: on CometBFT it has at most {MAX_CHAIN_ID_CHARS} characters")
+    if len(genesis.chain_id) > MAX_CHAIN_ID_BYTES:
+        raise InvalidGenesis(f"chain_id: on CometBFT it has at most {MAX_CHAIN_ID_BYTES} bytes")
     if not genesis.validators:
         raise InvalidGenesis("validators: this genesis is of an embedded ledger, whose operator is alone")
     return {
@@ -31,7 +32,7 @@ def genesis_document(genesis: Genesis) -> dict[str, Any]:
         "consensus_params": consensus_params(),
         "validators": [
             {
-                "address": address_of(each.consensus_key).hex().upper(),
+                "address": address(each.consensus_key).hex().upper(),
                 "pub_key": public_json(each.consensus_key),
                 "power": str(each.power),
                 "name": "",

@@ -13,11 +13,11 @@ from ledger.application import Application
 from ledger.engine.cometbft import chain_params, messages
 from ledger.engine.cometbft.convert import validator_update
 from ledger.engine.cometbft.errors import Disagreement
+from ledger.engine.cometbft.light.header import BLOCK_PROTOCOL
 from ledger.engine.cometbft.release import is_known, known_text, parse_version
 from ledger.genesis import Genesis
 
 ABCI_MAJOR: Final = "2"
-BLOCK_PROTOCOL: Final = 11
 RESET: Final = "state and blocks are backed up, restored and removed together (docs/operating-validators.md)"
 
 

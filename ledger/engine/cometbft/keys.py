@@ -7,30 +7,24 @@ sealed with a passphrase. Source: privval/file.go and p2p/key.go of CometBFT 0.3
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import stat
 from pathlib import Path
 from typing import Any, Final
 
 from ledger.engine.cometbft.home import CometFilesError, CometHome, read_object, write_new
+from ledger.keys import address
 from merkledag.ed25519 import Ed25519Signer
 
 PRIVATE_TYPE: Final = "tendermint/PrivKeyEd25519"
 PUBLIC_TYPE: Final = "tendermint/PubKeyEd25519"
-ADDRESS_BYTES: Final = 20
 SEED_BYTES: Final = 32
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
-def address_of(public_key: bytes) -> bytes:
-    """The 20 bytes that blocks and votes name a consensus key by, and peers a node's key."""
-    return hashlib.sha256(public_key).digest()[:ADDRESS_BYTES]
-
-
 def node_id(public_key: bytes) -> str:
     """A node's ID, as in ID@HOST:PORT."""
-    return address_of(public_key).hex()
+    return address(public_key).hex()
 
 
 def create_node_key(home: CometHome, seed: bytes) -> None:
@@ -57,7 +51,7 @@ def create_validator_key(home: CometHome, seed: bytes) -> None:
         )
     signer = Ed25519Signer.from_seed(seed)
     document = {
-        "address": address_of(signer.public_key).hex().upper(),
+        "address": address(signer.public_key).hex().upper(),
         "pub_key": public_json(signer.public_key),
         "priv_key": _private(signer, seed),
     }
@@ -77,7 +71,7 @@ def validator_signer(home: CometHome) -> Ed25519Signer:
     named = read_object(home.validator_key_file)
     if named.get("pub_key") != public_json(signer.public_key):
         raise CometFilesError(f"{home.validator_key_file} is damaged: its two halves do not belong together")
-    if str(named.get("address", "")).lower() != address_of(signer.public_key).hex():
+    if str(named.get("address", "")).lower() != address(signer.public_key).hex():
         raise CometFilesError(f"{home.validator_key_file} is damaged: its address is another key's")
     return signer
 

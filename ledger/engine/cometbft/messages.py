@@ -152,24 +152,6 @@ Snapshot height=1:uint64 format=2:uint32 chunks=3:uint32 hash=4:bytes metadata=5
 """
 
 
-class SignedMsgType(IntEnum):
-    """What a signature of a validator is for."""
-
-    UNKNOWN = 0
-    PREVOTE = 1
-    PRECOMMIT = 2
-    PROPOSAL = 32
-
-
-class BlockIDFlag(IntEnum):
-    """What a validator did when a block was decided."""
-
-    UNKNOWN = 0
-    ABSENT = 1
-    COMMIT = 2
-    NIL = 3
-
-
 class CheckTxType(IntEnum):
     """Whether the engine's mempool has had the transaction already."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from ledger.engine.cometbft.keys import read_public
 
 EVENT_PREFIX = "tendermint/event/"
 
@@ -19,15 +20,11 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CometStatus:
-    """What a node says of itself; times as CometBFT writes them (RFC 3339)."""
+    """What a node says of itself; key and power are its validator's."""
 
     network: str
-    node_id: str
-    version: str
     height: int
     block_hash: bytes
-    app_hash: bytes  # of the last block's header: the state before that block
-    time: str
     earliest_height: int
     catching_up: bool
     address: bytes
@@ -47,19 +44,15 @@ class CometEvent:
 
 def status_of(found: Any) -> CometStatus:
     """Of `status`."""
-    node, sync, own = found["node_info"], found["sync_info"], found["validator_info"]
+    sync, own = found["sync_info"], found["validator_info"]
     return CometStatus(
-        network=str(node["network"]),
-        node_id=str(node["id"]),
-        version=str(node["version"]),
+        network=str(found["node_info"]["network"]),
         height=int(sync["latest_block_height"]),
         block_hash=bytes.fromhex(sync["latest_block_hash"]),
-        app_hash=bytes.fromhex(sync["latest_app_hash"]),
-        time=str(sync["latest_block_time"]),
         earliest_height=int(sync["earliest_block_height"]),
         catching_up=bool(sync["catching_up"]),
         address=bytes.fromhex(own["address"]),
-        public_key=base64.b64decode(own["pub_key"]["value"], validate=True),
+        public_key=read_public(own["pub_key"]),
         power=int(own["voting_power"]),
     )
 

@@ -264,7 +264,7 @@ def test_every_validator_has_the_same_genesis_file(tmp_path: Path) -> None:
 
     with pytest.raises(CometFilesError, match="not of the chain"):
         install_genesis(home, genesis_of(home, "another"))
-    with pytest.raises(InvalidGenesis, match="50 characters"):
+    with pytest.raises(InvalidGenesis, match="50 bytes"):
         genesis_bytes(genesis_of(home, "x" * 51))
 
 

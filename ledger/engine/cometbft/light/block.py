@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.keys import read_public
 from ledger.engine.cometbft.light import canonical
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.cometbft.light.header import BlockId, Header
@@ -21,7 +22,6 @@ from merkledag.errors import MerkledagError
 
 # A validator takes at most 132 bytes, its vote 156: this is the largest set and a header.
 MAX_LIGHT_BLOCK_BYTES = 300 * MAX_VALIDATORS + 4_096
-_KEY_TYPE = "tendermint/PubKeyEd25519"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +231,7 @@ def _vote_of_json(value: Mapping[str, Any]) -> CommitSig:
 
 
 def _validator_of_json(value: Mapping[str, Any]) -> Validator:
-    key = value["pub_key"]
-    if key["type"] != _KEY_TYPE:
-        raise InvalidLightBlock(f"a validator's key is of type {key['type']!r}, not {_KEY_TYPE}")
-    return Validator(base64.b64decode(key["value"], validate=True), int(value["voting_power"]))
+    return Validator(read_public(value["pub_key"]), int(value["voting_power"]))
 
 
 def _header_of_json(value: Mapping[str, Any]) -> Header:

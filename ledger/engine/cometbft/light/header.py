@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from ledger.engine.cometbft.light import canonical
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
+from ledger.keys import ADDRESS_BYTES
 
 HASH_BYTES = 32
-ADDRESS_BYTES = 20
 BLOCK_PROTOCOL = 11
-MAX_CHAIN_ID_BYTES = 50
+MAX_CHAIN_ID_BYTES = 50  # types.MaxChainIDLen
 MAX_APP_HASH_BYTES = 1_024  # CometBFT sets no bound
 
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 
+from ledger import keys
 from ledger.engine.cometbft.light import canonical
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
-from ledger.engine.cometbft.light.header import ADDRESS_BYTES
 from merkledag.ed25519 import PUBLIC_KEY_BYTES
 
 MAX_VALIDATORS = 10_000  # CometBFT's MaxVotesCount
 MAX_TOTAL_POWER = (2**63 - 1) // 8
-
-
-def address_of(public_key: bytes) -> bytes:
-    """The 20 bytes by which CometBFT names an Ed25519 key."""
-    return sha256(public_key).digest()[:ADDRESS_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +23,7 @@ class Validator:
     @property
     def address(self) -> bytes:
         """20 bytes."""
-        return address_of(self.public_key)
+        return keys.address(self.public_key)
 
     def encode(self) -> bytes:
         """The message SimpleValidator, a leaf of the set's hash (types/validator.go, Validator.Bytes)."""

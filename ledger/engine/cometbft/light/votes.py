@@ -7,7 +7,8 @@ from enum import IntEnum
 
 from ledger.engine.cometbft.light import canonical
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
-from ledger.engine.cometbft.light.header import ADDRESS_BYTES, BlockId
+from ledger.engine.cometbft.light.header import BlockId
+from ledger.keys import ADDRESS_BYTES
 from merkledag import protobuf
 
 MAX_SIGNATURE_BYTES = 96
