@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ledger.engine.errors import EngineError
+from ledger.engine.wal import sync_folder
 
 MAX_FILE_BYTES: Final = 64 << 20  # of a genesis with a carried state; all others are small
 FOLDER_MODE: Final = 0o700
@@ -131,39 +133,24 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def write_new(path: Path, data: bytes) -> None:
     """Writes a 0600 file that did not exist, durably and in one step; FileExistsError if it does."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        _write(temporary, data)
-        os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _write(path, data, os.link)
 
 
 def replace(path: Path, data: bytes) -> None:
     """Writes a 0600 file in the place of one that may exist, durably and in one step."""
+    _write(path, data, os.replace)
+
+
+def _write(path: Path, data: bytes, put: Callable[[Path, Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        _write(temporary, data)
-        temporary.replace(path)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        put(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
