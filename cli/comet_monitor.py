@@ -93,6 +93,11 @@ class Monitor:
             return (
                 f"{told}: no peer is connected: look at the network, and at p2p in {self._home.config_file}"
             )
+        if not seen.height and self._home.begins_by_state_sync():
+            return (
+                f"{told}: no snapshot was taken over yet from {seen.peers} peers; those that keep any make one "
+                "every ledger.snapshot_blocks blocks"
+            )
         if seen.catching_up:
             return f"{told}: catching up, and none of {seen.peers} peers gives the next block"
         return f"{told}: {why}" if why else told

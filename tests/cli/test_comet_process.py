@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -203,6 +204,31 @@ def test_what_a_round_lacks(state: dict[str, Any], said: str) -> None:
     found = why_halted(state)
     assert found.startswith(said)
     assert bool(found) == bool(said)
+
+
+async def test_a_node_that_waits_for_a_snapshot_says_so(tmp_path: Path) -> None:
+    class Waiting:
+        async def status(self) -> Any:
+            return SimpleNamespace(catching_up=True, power=0)
+
+        async def net_info(self) -> dict[str, Any]:
+            return {"n_peers": "3"}
+
+    home, now = CometHome(tmp_path), [0.0]
+    home.create()
+    home.config_file.write_text("[statesync]\nenable = true\n")
+    memory: Any = SimpleNamespace(note=lambda: SimpleNamespace(height=0))
+    rpc: Any = Waiting()
+    height = [0]
+    monitor = Monitor(rpc, home, memory, lambda: height[0], 30, lambda: now[0])
+    now[0] = 31
+    await monitor.look()
+    assert "no snapshot was taken over yet from 3 peers" in monitor.sight.halted
+    height[0], now[0] = 5, 32
+    await monitor.look()
+    now[0] = 63
+    await monitor.look()
+    assert "none of 3 peers gives the next block" in monitor.sight.halted
 
 
 def test_a_log_is_bounded(tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ class CometHome:
         """The persistent peers, ID@HOST:PORT."""
         return tuple(filter(None, self._text("p2p", "persistent_peers").split(",")))
 
+    def begins_by_state_sync(self) -> bool:
+        """Whether an empty home begins with others' snapshot, and not with the first block."""
+        table = self.config().get("statesync")
+        return isinstance(table, dict) and table.get("enable") is True
+
     def _text(self, section: str, name: str) -> str:
         table = self.config().get(section)
         value = table.get(name, "") if isinstance(table, dict) else ""
