@@ -138,10 +138,14 @@ class Validator:
 
 
 class Network:
-    """Some validators of one chain; the first one's operator account has all the money."""
+    """Some validators of one chain; the first one's operator account has all the money.
+
+    `newcomers` are homes that joined it later, and end with the others.
+    """
 
     def __init__(self, validators: Sequence[Validator], genesis: Genesis) -> None:
         self.validators = validators
+        self.newcomers: list[Validator] = []
         self.genesis = genesis
 
     def __getitem__(self, number: int) -> Validator:
@@ -165,7 +169,7 @@ class Network:
         """Returns once all validators have block `height`."""
         await asyncio.gather(*(each.reach(height) for each in self.validators))
 
-    async def agree(self, height: int) -> bool:
+    async def agree(self, height: int, *newcomers: Validator) -> bool:
         """Whether all validators, once they have block `height`, say that the state is the same after it."""
 
         async def of(validator: Validator) -> bytes:
@@ -174,7 +178,7 @@ class Network:
                 found: bytes = (await http.get(f"/v1/block/{height}"))["block"]["app_hash"]
                 return found
 
-        return len(set(await asyncio.gather(*map(of, self.validators)))) == 1
+        return len(set(await asyncio.gather(*map(of, (*self.validators, *newcomers))))) == 1
 
 
 def make_network(
@@ -213,7 +217,7 @@ async def running_network(
             raise AssertionError("\n".join(told)) from None
         yield network
     finally:
-        await asyncio.gather(*(validator.stop() for validator in network.validators))
+        await asyncio.gather(*(each.stop() for each in (*network.validators, *network.newcomers)))
 
 
 async def _soon(_seconds: float) -> None:

@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
 import pytest
 
+from cli.comet_init import follow
+from cli.comet_service import own_peer
+from cli.home import OPERATOR_KEY
 from ledger import keys
 from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.config import StateSync
+from ledger.engine.cometbft.keys import validator_signer
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.errors import LedgerUnreachable
-from ledger.genesis import HOLD
+from ledger.engine.sender import Sender
+from ledger.forms_validators import register_validator
+from ledger.genesis import DEMO_PARAMS, HOLD
 from ledger.records import AccountRecord
 from ledger.result import Code
-from ledger.transactions import Transfer
+from ledger.transactions import Propose, Register, Transfer, Vote
 from merkledag.ed25519 import Ed25519Signer
-from tests.ledger.cometbft.network import Network, Validator, running_network
+from tests.ledger.cometbft.double_signing import accuse
+from tests.ledger.cometbft.network import CHAIN, WAIT_S, Network, Validator, running_network
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(150)]
 
 SNAPSHOT_BLOCKS = 30
+PARAMS = replace(DEMO_PARAMS, vote_s=4, timelock_s=1)
+LITTLE_POWER = 400  # founders have 1,000 each: three of them decide without it
 TO, OTHER = (Ed25519Signer.from_seed(bytes([number] * 32)).public_key for number in (1, 2))
 DAY_S = 86_400
 
@@ -74,20 +84,69 @@ class Load:
 
 async def test_clients_go_on_while_validators_fail_and_come_back(tmp_path: Path) -> None:
     settings = {"HOLDFAST_LEDGER_SNAPSHOT_BLOCKS": str(SNAPSHOT_BLOCKS)}
-    async with running_network(tmp_path, 4, settings) as network, network.client(3) as client:
+    async with running_network(tmp_path, 4, settings, PARAMS) as network, network.client(3) as client:
+        newcomer = await one_more_is_voted_in(network, client, tmp_path / "v4", settings)
         load = Load(network, client)
         async with asyncio.TaskGroup() as tasks:
             paying, following = tasks.create_task(load.pay()), tasks.create_task(load.follow())
             await load.more(1)
             await one_is_killed_and_comes_back(network, load)
             await two_are_killed_and_one_comes_back(network, load)
+            await newcomer.start()
             await one_is_wiped_and_comes_back_by_state_sync(network, load)
+            await the_newcomer_proposes_signs_twice_and_is_out(network, newcomer)
             await one_with_a_corrupted_state_stops_itself(network, load)
             load.stop()
             await asyncio.gather(paying, following)
         assert load.heights == list(range(1, len(load.heights) + 1))
         for account, paid in load.paid.items():
             assert (await client.account(account)).balance == paid * HOLD
+
+
+async def one_more_is_voted_in(
+    network: Network, client: LedgerClient, folder: Path, settings: dict[str, str]
+) -> Validator:
+    """It will have so little power that the others decide without it: it does not run yet."""
+    newcomer, founder = Validator(4, folder, settings), network[1]
+    network.newcomers.append(newcomer)
+    peers = tuple(own_peer(validator.home) for validator in network.validators)
+    follow(newcomer.home, network.genesis, replace(newcomer.places, peers=peers), None)
+    account = newcomer.home.signer(OPERATOR_KEY)
+    rich = network.sender(client)
+    senders = Sender(client, account), Sender(client, founder.home.signer(OPERATOR_KEY))
+    for sender in senders:
+        await rich.send(Transfer(sender.account, 200 * HOLD))
+        await sender.send(Register("https://nowhere.invalid", 0, sender.account, 100 * HOLD))
+    consensus, bls = validator_signer(newcomer.comet), newcomer.home.bls_signer()
+    await senders[0].send(register_validator(CHAIN, account.public_key, consensus, bls))
+    proposed = await senders[1].send(Propose({}, 0, "", {account.public_key: LITTLE_POWER}))
+    await senders[1].send(Vote(proposed.tx_id, True))
+    return newcomer
+
+
+async def the_newcomer_proposes_signs_twice_and_is_out(network: Network, newcomer: Validator) -> None:
+    signer, account = validator_signer(newcomer.comet), newcomer.home.signer(OPERATOR_KEY).public_key
+    address = keys.address(signer.public_key).hex().upper()
+    async with CometRpc(network[0].rpc_url) as rpc, LedgerClient(newcomer.url, sleep=no_sleep) as client:
+        async with asyncio.timeout(WAIT_S), aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
+            async for block in blocks:
+                header = block.value["block"]["header"]
+                if header["proposer_address"] == address:
+                    break
+            # With its own beacon key: the others have taken that block.
+            height = int(header["height"])
+            assert (await client.validator(account)).validator.power == LITTLE_POWER
+            await accuse(rpc, CHAIN, signer, height)
+            async for block in blocks:
+                if block.value["block"]["evidence"]["evidence"]:
+                    break
+        height = int(block.value["block"]["header"]["height"])
+        assert await network.agree(height + 2, newcomer)
+        found, stake = (await client.validator(account)).validator, (await client.provider(account)).stake
+        assert (found.jailed, found.granted, found.power) == (True, 0, 0)
+        assert stake == 100 * HOLD * (100 - PARAMS.misbehaviour_percent) // 100
+        assert address not in {each["address"] for each in (await rpc.validators(height + 2))[1]}
+    await newcomer.stop()
 
 
 async def one_is_killed_and_comes_back(network: Network, load: Load) -> None:
