@@ -114,7 +114,8 @@ def rotate(
     """Put a new BLS key, or the consensus key of another cometbft, in the place of the one in use.
 
     A new BLS key is made in this home and signs once it counts, two periods later; keep the old one until
-    then. The old consensus key signs no more as soon as the new one has the power.
+    then. The old consensus key is asked for one block more after `ls` shows the new one: only then may its
+    cometbft stop.
     """
 
     def choose(home: Home, known: ValidatorRecord | None) -> tuple[Signer, BlsSigner]:
