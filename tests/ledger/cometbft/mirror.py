@@ -72,7 +72,7 @@ class Node:
             snapshot_blocks=SNAPSHOT_BLOCKS,
         )
         self.run(self.engine.start())
-        self._connections = [self.run(self._connect(f"{path}/abci.sock")) for _ in range(2)]
+        self.connections = [self.run(self._connect(f"{path}/abci.sock")) for _ in range(2)]
 
     @staticmethod
     async def _connect(path: str) -> Connection:
@@ -84,16 +84,16 @@ class Node:
 
     def ask(self, kind: str, request: Any) -> Any:
         """What it answers to consensus."""
-        return self.run(self._connections[0].ask(kind, request))
+        return self.run(self.connections[0].ask(kind, request))
 
     def check(self, *txs: bytes) -> None:
         """Gives it transactions as the mempool does; what it says of them changes no block."""
         for raw in txs:
-            self.run(self._connections[1].ask("check_tx", messages.RequestCheckTx(tx=raw)))
+            self.run(self.connections[1].ask("check_tx", messages.RequestCheckTx(tx=raw)))
 
     def stop(self) -> None:
         """All of it but the store's files ends."""
-        for connection in self._connections:
+        for connection in self.connections:
             connection.writer.close()
         self.run(self.engine.stop())
         self.storage.close()
