@@ -6,14 +6,16 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ledger import keys
 from ledger.engine.answers import field, state_proof_of, typed
 from ledger.engine.blocks import Block
 from ledger.engine.errors import ChainMismatch, InvalidProofFile, LedgerNotFound, LedgerProtocolError
 from ledger.engine.evidence import Evidence
-from ledger.engine.proof_file import KIND, ProofFile
+from ledger.engine.proof_file import KIND, ProofFile, record_of
 from ledger.engine.transport import Transport
 from ledger.fields import FieldError
 from ledger.genesis import Genesis
+from ledger.records import AccountRecord
 from ledger.state_tree import StateProof
 from merkledag.cid import CID
 from merkledag.peer import peer_text
@@ -70,6 +72,13 @@ class ChainCheck:
     def chain(self) -> str | None:
         """The ID of the chain that was pinned."""
         return self._chain
+
+    @property
+    def known_height(self) -> int | None:
+        """The last block that is known to be there, whoever is asked; None where nothing is pinned."""
+        if self._operator is None:
+            return None
+        return 0 if self.tip is None else self.tip.height
 
     def go_on_from(self, tip: Tip) -> None:
         """Another server showed this block of the same chain: before anything else this one must have it."""
@@ -151,6 +160,20 @@ class ChainCheck:
             after = await settled(lambda: self.light_block(height + 1), self._http.url, height)
             return LightProofFile.of((after.encode(),), proof)
         return ProofFile(await self.block(height), KIND, proof)
+
+    async def next_nonce(self, account: bytes) -> tuple[int, int]:
+        """The height of a block, and which nonce the account has to use next after it: proven."""
+        found = await self.prove(keys.account(account))
+        try:
+            if isinstance(found, ProofFile):
+                found.verify()
+                height = found.block.height
+            else:
+                height = found.verified()[-1].height - 1
+            record = record_of(found.proof)
+        except InvalidProofFile as error:
+            raise ChainMismatch(f"{self._http.url} gave a proof that does not hold: {error}") from error
+        return height, record.nonce if isinstance(record, AccountRecord) else 0
 
     async def evidence(self, path: str) -> Evidence:
         """The file of a proof of storage at a path; it is still to be checked."""

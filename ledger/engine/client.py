@@ -10,13 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ledger import transactions
-from ledger.engine.answers import (
-    field,
-    page_of,
-    receipt,
-    status_of,
-    typed,
-)
+from ledger.engine.answers import field, page_of, receipt, status_of, typed
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
 from ledger.engine.chain_check import ChainCheck, Tip, TrustPin
 from ledger.engine.errors import LedgerProtocolError, LedgerUnreachable
@@ -130,6 +124,11 @@ class LedgerClient:
         """What `expect_trust` has led to by now."""
         return None if self._trust is None else self._trust.moved
 
+    @property
+    def known_height(self) -> int | None:
+        """The last block that is known to be there, whoever is asked; None where nothing is pinned."""
+        return self._servers.known_height
+
     async def close(self) -> None:
         """Closes the connections; harmless twice."""
         await self._outbox.close()
@@ -229,15 +228,21 @@ class LedgerClient:
         self._servers.saw(found.height)
         if found.tx_id != transactions.decode(raw).id:
             raise LedgerProtocolError(f"{self.url} told of {found.tx_id}, another transaction than was sent")
-        cid = node_cid(raw)
-        if check_block and not await self._servers.ask(
-            lambda server: server.chain.has_transaction(found.height, cid)
-        ):
+        if check_block and not await self.has_transaction(found.height, raw):
             raise LedgerProtocolError(
                 f"{self.url} says that transaction {found.tx_id} is in block {found.height}, but that block, "
                 "as it is signed, is without it: do not take it as done"
             )
         return found
+
+    async def next_nonce(self, account: bytes) -> tuple[int, int]:
+        """The height of a block, and which nonce the account has to use next after it: proven."""
+        return await self._servers.ask(lambda server: server.chain.next_nonce(account))
+
+    async def has_transaction(self, height: int, raw: bytes) -> bool:
+        """Whether the block, as the operator or validators signed it, has this signed transaction."""
+        cid = node_cid(raw)
+        return await self._servers.ask(lambda server: server.chain.has_transaction(height, cid))
 
     async def submit_all(self, raws: Sequence[bytes]) -> list[Receipt]:
         """Sends signed transactions together (at most 1,000 and 256 KiB); returns once all are decided.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ledger.engine.blocks import Receipt
 from ledger.engine.client import LedgerClient
@@ -22,6 +22,7 @@ from merkledag.ed25519 import Signer
 MAX_IN_FLIGHT = 32
 MAX_ATTEMPTS = 6
 LIFETIME_S = 3_600
+MAX_LOOKED_AT = 1_000
 T = TypeVar("T")
 RETRY = frozenset({Code.NONCE_USED, Code.NONCE_GAP, Code.EXPIRED, Code.POOL_FULL})
 
@@ -36,12 +37,21 @@ class _Place:
     expiry: int
 
 
+class _Sent(NamedTuple):
+    """What was signed and refused, and the last block that was known then, None where nothing is pinned."""
+
+    raw: bytes
+    tx: Transaction
+    known_height: int | None
+
+
 class Sender:
     """Sends for one key. Safe for many concurrent `send`s; use one Sender a key.
 
     Nonces are handed out without asking the ledger. When one was refused the order is lost: the sender lets
     everything in flight end, asks the ledger where it stands, and signs what was refused anew. With
-    `check_blocks` it takes a receipt for true only if the block with the operator's signature bears it out.
+    `check_blocks` it takes a receipt for true only if the block, as it is signed, bears it out; and so, where
+    the chain is pinned, a refusal before it signs anew: no server makes anybody pay twice.
     """
 
     def __init__(
@@ -74,11 +84,19 @@ class Sender:
         Raises LedgerRefused, LedgerUnreachable (then it is not known whether the transaction arrived) and
         what else the client raises.
         """
+        refusals: list[_Sent] = []
         for attempt in range(MAX_ATTEMPTS):
             async with self._place() as place:
+                if refusals and self._check_blocks:
+                    done = await self._patient(partial(self._done, refusals, place))
+                    if done is not None:
+                        self._next = None
+                        return done
                 tx = Transaction(place.chain, self.account, place.nonce, fee or 0, place.expiry, body)
                 tx = with_least_fee(tx, place.params) if fee is None else tx
-                raw = sign(tx, self._signer).encode()
+                tx = sign(tx, self._signer)
+                raw = tx.encode()
+                refusals.append(_Sent(raw, tx, self._client.known_height))
                 try:
                     receipt = await self._patient(
                         partial(self._client.submit, raw, check_block=self._check_blocks)
@@ -95,6 +113,30 @@ class Sender:
             if refused.code == Code.POOL_FULL or attempt:
                 await backoff(attempt, self._client.sleep)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _done(self, refusals: Sequence[_Sent], place: _Place) -> Receipt | None:
+        """The receipt of one of these that is done after all, as signed blocks show.
+
+        None if none ever will be, other than instead of what is signed for `place`, whose nonce this sets.
+        """
+        if any(each.known_height is None for each in refusals):
+            return None
+        height, nonce = await self._client.next_nonce(self.account)
+        for raw, tx, known in refusals:
+            if tx.nonce > nonce:
+                raise LedgerRefused(
+                    Code.NONCE_GAP,
+                    f"{tx.id} of nonce {tx.nonce} was refused, but can still be done, for the next nonce is "
+                    f"{nonce}: look at `holdfast wallet history` before you send it again",
+                )
+            first = (known or 0) + 1
+            if height - first >= MAX_LOOKED_AT:
+                raise LedgerUnreachable(f"whether {tx.id} is done cannot be told: it was sent too long ago")
+            for at in range(first, height + 1) if tx.nonce < nonce else ():
+                if await self._client.has_transaction(at, raw):
+                    return Receipt(tx.id, at, Code.OK, "")
+        place.nonce = nonce
+        return None
 
     async def _patient(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Asks until there is an answer; the same bytes sent twice are one transaction."""

@@ -116,6 +116,12 @@ class Servers:
         """The last block known of a chain whose operator is pinned."""
         return max((each.chain.tip for each in self._all if each.chain.tip is not None), default=None)
 
+    @property
+    def known_height(self) -> int | None:
+        """The last block that is known to be there, whoever is asked; None where nothing is pinned."""
+        known = [each.chain.known_height for each in self._all]
+        return max((each for each in known if each is not None), default=None)
+
     async def close(self) -> None:
         """Closes the connections; harmless twice."""
         if self._survey is not None:

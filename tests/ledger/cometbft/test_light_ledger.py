@@ -68,6 +68,11 @@ async def test_what_a_server_says_follows_from_the_pinned_header(chain: Running)
         block = await client.block(receipt.height)
         assert (block.sig, block.prev, len(block.txs)) == (b"", None, 2)
         proven = await client.prove(ALICE)
+        assert await client.has_transaction(receipt.height, sent)
+        assert not await client.has_transaction(receipt.height, transfer(2))
+        height, nonce = await client.next_nonce(signer("operator").public_key)
+        assert (height >= receipt.height, nonce) == (True, 2)
+        assert (client.known_height or 0) >= receipt.height
         moved = client.trusted
     assert isinstance(proven, LightProofFile)
     assert AccountRecord.decode(proven.proof.value or b"").balance == 2 * HOLD

@@ -14,11 +14,12 @@ from aiohttp import web
 
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
-from ledger.engine.errors import ChainMismatch, LedgerProtocolError
+from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerRefused
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc import build_rpc
-from ledger.engine.sender import Sender
+from ledger.engine.sender import RETRY, Sender
 from ledger.genesis import HOLD
+from ledger.result import Code
 from ledger.transactions import Transfer, decode
 from merkledag import dag_cbor
 from merkledag.cid import CID
@@ -35,10 +36,12 @@ class Liar:
     upstream: str
     lie: Lie = lambda path, answer: answer
     swallows: bool = False
+    denies: int = 0
     url: str = ""
 
     def __post_init__(self) -> None:
         self.sent: list[bytes] = []
+        self.code = Code.NONCE_USED
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -53,6 +56,9 @@ class Liar:
                 request.method, self.upstream + request.path_qs, data=body, headers={"Accept": CBOR_TYPE}
             ) as response,
         ):
+            if request.method == "POST" and self.denies:  # it is done, and said not to be
+                self.denies -= 1
+                return web.json_response({"error": "used", "code": int(self.code)}, status=400)
             if response.status != 200:
                 return web.Response(status=response.status, body=await response.read())
             answer = dag_cbor.decode(await response.read())
@@ -135,6 +141,46 @@ async def test_an_honest_receipt_is_borne_out_by_its_block(
     receipt = await Sender(client, chain.operator, check_blocks=True).send(Transfer(BOB, HOLD))
     assert receipt.height == 1
     assert (await client.account(BOB)).balance == HOLD
+
+
+@pytest.mark.parametrize("code", sorted(RETRY))
+async def test_nobody_pays_twice_for_what_a_server_denies(
+    liar: Liar, client: LedgerClient, chain: Chain, code: Code
+) -> None:
+    """It says that the nonce was used, or so, and that another one is next."""
+    await client.submit(chain.transfer(0, "bob"))
+    liar.code, liar.denies = code, 2
+    receipt = await Sender(client, chain.operator, check_blocks=True).send(Transfer(BOB, HOLD))
+    assert receipt.tx_id == decode(liar.sent[-1]).id
+    assert (await client.account(BOB)).balance == 2 * HOLD
+
+
+async def test_another_nonce_is_taken_where_somebody_else_used_it(
+    liar: Liar, client: LedgerClient, chain: Chain
+) -> None:
+    sender = Sender(client, chain.operator, check_blocks=True)
+    await sender.send(Transfer(BOB, HOLD))
+    async with LedgerClient(liar.url) as other:
+        await Sender(other, chain.operator).send(Transfer(BOB, 2 * HOLD))
+    await sender.send(Transfer(BOB, HOLD))
+    assert [decode(raw).nonce for raw in liar.sent] == [0, 1, 1, 2]
+    assert (await client.account(BOB)).balance == 4 * HOLD
+
+
+async def test_what_could_still_be_done_later_is_not_sent_again(
+    liar: Liar, client: LedgerClient, chain: Chain
+) -> None:
+    """A nonce that is too high: it would be kept until its turn comes."""
+
+    def lie(path: str, answer: Any) -> Any:
+        if not path.startswith("/v1/account/"):
+            return answer
+        return {**answer, "record": {**answer["record"], "nonce": answer["record"]["nonce"] + 1}}
+
+    await client.submit(chain.transfer(0, "bob"))
+    liar.lie = lie
+    with pytest.raises(LedgerRefused, match="can still be done"):
+        await Sender(client, chain.operator, check_blocks=True).send(Transfer(BOB, HOLD))
 
 
 async def test_an_error_code_that_is_no_number_is_a_lie_like_others(liar: Liar) -> None:
