@@ -18,11 +18,15 @@ from merkledag import dag_cbor
 from proofs.bls.signatures import BlsSigner
 from tests.ledger.cometbft.application import CHAIN, genesis, seed, signer, transfer
 from tests.ledger.cometbft.lone import init_chain
-from tests.ledger.cometbft.mirror import Node
+from tests.ledger.cometbft.mirror import Mirrored, Node
+from tests.ledger.test_validators import Electorate, bodies
+from tests.ledger.test_validators import bls as validator_bls
+from tests.ledger.world import signer as world_signer
 
 START_S = 1_700_000_000
 VALIDATORS = 3
 SEED = 20_262
+ACCEPT = messages.ProposalStatus.ACCEPT
 
 
 def bls(number: int) -> BlsSigner:
@@ -71,7 +75,7 @@ class Network:
         request = self.request(messages.RequestProcessProposal, txs, proposer)
         answers = {node.ask("process_proposal", request).status for node in self.nodes}
         assert len(answers) == 1, "they disagree"
-        return answers == {messages.ProposalStatus.ACCEPT}
+        return answers == {ACCEPT}
 
     def decide(self, txs: Sequence[bytes], proposer: int = 0) -> Any:
         """A block that all run and commit, alike."""
@@ -190,3 +194,32 @@ def test_a_block_full_of_what_is_no_transaction_costs_no_more_than_one(
     deep = dag_cbor.encode([[]] * 1_000)
     assert not network.judge([network.head(), *[deep] * (proposals.MAX_TXS_TAKEN - 1)])
     assert len(decoded) <= len(network.nodes) * (submissions.BATCHES_AT_ONCE + 1)
+
+
+class MirroredElectorate(Mirrored, Electorate):
+    """People who decide who validates, on both engines."""
+
+
+def test_at_a_rotation_one_beacon_key_counts_in_each_block_and_either_consensus_key_proposes() -> None:
+    world = MirroredElectorate("a")
+    world.grant({"a": 3, "operator": 0})
+    world.move()
+    world.proposer = "a"
+    old, new = validator_bls("a"), validator_bls("a's next")
+    world.beacon_signers[new.public_key] = new
+    addresses = [address(world_signer(name).public_key) for name in ("a's", "a's second")]
+    world.block(world.tx("a", bodies("a", "a's second", "a's next")))
+    world.pass_until(world.record("a").next_from - 2)
+    taken = []
+    for _ in range(3):
+        given = world.next_block(step=1)
+        message = world.app.beacon_transaction_message(given.height)
+        heads = [Beacon(world.app.chain_id, given.height, each.sign(message)).encode() for each in (old, new)]
+        taken.append([world.mirror.judge(world.app, given, (head,)) for head in heads])
+        for proposer in addresses:  # CometBFT goes on with the old one for a block
+            request = world.mirror.request(messages.RequestProcessProposal, world.app, given, txs=given.txs)
+            request.proposer_address = proposer
+            assert world.mirror.node.ask("process_proposal", request).status == ACCEPT
+        world.block(step=1)
+    assert taken == [[True, False], [True, False], [False, True]]
+    world.mirror.node.close()
