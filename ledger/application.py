@@ -57,6 +57,7 @@ HANDLERS: Mapping[due.What, due.Handler] = MappingProxyType(
         due.What.OFFER: rules_offers.on_offer_due,
         due.What.FORGET: rules_settlement.forget,
         due.What.PROPOSAL: rules_governance.on_due,
+        due.What.SPOT_SEED: rules_spot.on_seed_due,
         due.What.SPOT: rules_spot.on_due,
         due.What.VALIDATOR: rules_validators.on_bls_due,
         due.What.CONSENSUS_KEY: rules_validators.on_key_due,
@@ -296,9 +297,10 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         """Whether a block `step_s` after the last one ought to have come a second earlier or more.
 
         Blocks are made at every due instant, and every `max_step_s` while a deal is open; that one which
-        follows within a second, to go on with a backlog, is not late.
+        follows within a second, to go on with a backlog, is not late. What waits for a height has no such
+        instant.
         """
-        due_at = self.next_due()
+        due_at = due.next_time(self._state)
         if due_at is None:
             return False
         return step_s > max(1, min(due_at - self.time, self.params.max_step_s))

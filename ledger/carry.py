@@ -98,20 +98,21 @@ def _carried(rows: Rows, key: bytes, value: bytes) -> tuple[bytes, bytes]:
         return keys.draw(0, deal, shard), value
     if key.startswith(keys.DATASET):
         record = DatasetRecord.decode(value)
-        if record.phase is Phase.OPEN and not record.proven:
-            return key, replace(record, phase=Phase.VOID).encode()
-        if record.phase is Phase.OPENING:
-            return key, replace(record, phase=Phase.WAITING).encode()
+        phase = record.phase
+        if phase is Phase.OPEN and not record.proven:
+            phase = Phase.VOID
+        elif phase is Phase.OPENING:
+            phase = Phase.WAITING
+        return key, replace(record, phase=phase, seed_height=0).encode()
     if key.startswith(keys.SPOT):
         # As if it had just been asked for: the beacon of block 1 draws its seed, and a whole window follows.
         spot = SpotRecord.decode(value)
-        return key, replace(spot, height=0, seed=b"", closes_at=0, stalled_s=0).encode()
+        return key, replace(spot, height=0, seed=b"", closes_at=0, stalled_s=0, seed_height=1).encode()
     if key.startswith(keys.DUE) and due.what_of(key) is due.What.SEED:
         # Its window is opened anew, by block 1.
-        return due.key(due.time_of(key), due.What.DATASET, due.subject_of(key)), value
-    if key.startswith(keys.DUE) and due.what_of(key) is due.What.SPOT:
-        spot = SpotRecord.decode(_need(rows, keys.SPOT + due.subject_of(key)))
-        return due.key(spot.opened_at, due.What.SPOT, due.subject_of(key)), value
+        return due.key(0, due.What.DATASET, due.subject_of(key)), value
+    if key.startswith(keys.DUE) and due.what_of(key) in (due.What.SPOT_SEED, due.What.SPOT):
+        return due.key(1, due.What.SPOT_SEED, due.subject_of(key)), value
     return key, value
 
 

@@ -16,6 +16,7 @@ from ledger.records import AccountRecord, ChainRecord, DatasetRecord, DealRecord
 from ledger.result import Code
 from ledger.state import State
 from merkledag.cid import CID
+from proofs.beacon.seeds import blocks_until_drawn
 from proofs.challenge import Challenge
 
 
@@ -53,6 +54,7 @@ class Context:
     validators_registered: int = 0
     moves: list[Move] = field(default_factory=list)
     tx_id: CID | None = None
+    _validators: int = 0
 
     @property
     def height(self) -> int:
@@ -68,6 +70,12 @@ class Context:
     def beacon(self) -> bytes:
         """The beacon value that the block adds, 32 bytes."""
         return self.chain.beacon
+
+    def drawn_height(self, within_s: int) -> int:
+        """The later block whose beacon draws what this one asks for, and that has its place in `within_s`."""
+        if not self._validators:  # powers move at a block's end alone
+            self._validators = seats.count_powers(self.state)
+        return self.height + blocks_until_drawn(self.beacon, self._validators, within_s)
 
     @property
     def stalled_s(self) -> int:

@@ -1,4 +1,4 @@
-"""Work that falls due at a ledger time: queues in the state, of each of which a block does a bounded part.
+"""Work that falls due at a ledger time, or height: queues in the state; of each a block does a bounded part.
 
 Each kind of work has a queue of its own, so that none waits for what others have to do.
 """
@@ -18,25 +18,27 @@ from merkledag.cid import CID
 class What(IntEnum):
     """The kinds of due work, in the order in which a block does them; one kind by time, then by subject."""
 
-    SEED = 5  # the seed of a window that the last block opened is drawn; subject: the dataset
+    SEED = 5  # by height: the seed of an opened window is drawn; subject: the dataset
     DATASET = 0  # a dataset's window opens, or its period turns; subject: the dataset
     OFFER = 1  # an offered shard was not accepted; subject: deal ‖ u16 shard
     FORGET = 2  # a finished deal leaves the state; subject: deal
     PROPOSAL = 3  # a vote ends, what was agreed comes into force, or it is forgotten; subject: proposal
-    SPOT = 4  # the seed of a spot challenge is drawn, or its time is over; subject: deal ‖ u16 shard
+    SPOT_SEED = 8  # by height: the seed of a spot challenge is drawn; subject: deal ‖ u16 shard
+    SPOT = 4  # the time of a spot challenge is over; subject: deal ‖ u16 shard
     VALIDATOR = 6  # a validator's next BLS key begins to count; subject: its account
     CONSENSUS_KEY = 7  # a consensus key that was rotated away names nobody any more; subject: its address
     RESIGNED = 9  # a validator that resigned need not answer for anything any more; subject: its account
 
 
+BY_HEIGHT = (What.SEED, What.SPOT_SEED)
 Handler = Callable[[Context, bytes], None]
 
 _HEAD = len(keys.DUE)
 
 
-def key(time: int, what: What, subject: bytes) -> bytes:
-    """Where the state has a piece of work."""
-    return _queue(what) + keys.u64(time) + subject
+def key(at: int, what: What, subject: bytes) -> bytes:
+    """Where the state has a piece of work that falls due at a time, or height."""
+    return _queue(what) + keys.u64(at) + subject
 
 
 def _queue(what: What) -> bytes:
@@ -53,25 +55,30 @@ def subject_of(key: bytes) -> bytes:
     return key[_HEAD + 9 :]
 
 
-def add(state: State, time: int, what: What, subject: bytes) -> None:
-    """Puts work in the queue, to be done in the first block whose ledger time is at least `time`."""
-    state.put(key(time, what, subject), b"")
+def add(state: State, at: int, what: What, subject: bytes) -> None:
+    """Puts work in the queue, to be done in the first block whose ledger time (or height) is `at` or more."""
+    state.put(key(at, what, subject), b"")
 
 
-def remove(state: State, time: int, what: What, subject: bytes) -> None:
+def remove(state: State, at: int, what: What, subject: bytes) -> None:
     """Takes work out of the queue that `add` put there."""
-    state.delete(key(time, what, subject))
+    state.delete(key(at, what, subject))
 
 
-def time_of(key: bytes) -> int:
+def _at(key: bytes) -> int:
     """When the work of a key falls due."""
     return int.from_bytes(key[_HEAD + 1 : _HEAD + 9], "big")
 
 
 def next_time(state: State) -> int | None:
-    """When the earliest committed work falls due; None if there is none."""
-    firsts = (next(state.committed_scan(_queue(what)), None) for what in What)
-    return min((time_of(key) for key in firsts if key is not None), default=None)
+    """When the earliest committed work falls due that waits for a time; None if there is none."""
+    firsts = (next(state.committed_scan(_queue(what)), None) for what in What if what not in BY_HEIGHT)
+    return min((_at(key) for key in firsts if key is not None), default=None)
+
+
+def waits_for_blocks(state: State) -> bool:
+    """Whether there is committed work that waits for a height."""
+    return any(next(state.committed_scan(_queue(what)), None) is not None for what in BY_HEIGHT)
 
 
 def shard_subject(deal: CID, index: int) -> bytes:
@@ -99,8 +106,9 @@ def run(ctx: Context, handlers: Mapping[What, Handler]) -> None:
 
 def _run_queue(ctx: Context, what: What, handler: Handler) -> None:
     """Does what is due of one kind, earliest first."""
+    now = ctx.height if what in BY_HEIGHT else ctx.time
     while ctx.budget > 0:
-        queue = takewhile(lambda key: time_of(key) <= ctx.time, ctx.state.scan(_queue(what)))
+        queue = takewhile(lambda key: _at(key) <= now, ctx.state.scan(_queue(what)))
         ready = list(islice(queue, ctx.budget))
         if not ready:
             return

@@ -7,7 +7,8 @@
     deal/ deal                               DealRecord
     dataset/ dataset                         DatasetRecord
     draw/ u64 height, deal, u16 shard        empty: a shard waits for a beacon later than `height`
-    due/ u8 what, u64 time, subject          empty: the subject (see `due`) is looked at from `time` on
+    due/ u8 what, u64 time, subject          empty: the subject (see `due`) is looked at from this time, or
+                                             height, on
     end/ dataset, u64 period, u32 slot       empty: the slot's piece leaves after `period`
     free/ dataset, u32 slot                  empty: the slot was used and is free again
     genesis                                  Genesis

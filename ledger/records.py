@@ -218,8 +218,8 @@ class ShardRecord(Record):
 class SpotRecord(Record):
     """A spot challenge of one shard: `challenger` asked for it in block `height` and prepaid `fee`.
 
-    `seed` is b"" until a later block's beacon draws it; then the answer is due up to `closes_at`, and
-    `stalled_s` is the chain's at that time.
+    `seed` is b"" until the beacon of block `seed_height` draws it; then the answer is due up to `closes_at`,
+    and `stalled_s` is the chain's at that time.
     """
 
     challenger: Account
@@ -230,6 +230,7 @@ class SpotRecord(Record):
     closes_at: Uint
     fee: Uint
     stalled_s: Uint
+    seed_height: Uint
 
 
 class Phase(Enum):
@@ -238,7 +239,7 @@ class Phase(Enum):
     IDLE = "idle"  # just made: the piece it is made for comes at once
     RESTING = "resting"  # nothing to prove in this period; pieces join at its end
     WAITING = "waiting"  # for its window to open
-    OPENING = "opening"  # its window's time has come: the next block draws the seed
+    OPENING = "opening"  # its window's time has come: one of the next blocks draws the seed
     OPEN = "open"  # the seed is out: a proof is due
     DECLARED = "declared"  # its provider declared a fault: no window; waits for the period's end
     VOID = "void"  # the window could not be opened in time; waits for the period's end
@@ -250,7 +251,8 @@ class DatasetRecord(Record):
     """All pieces of one client on one provider under one kind of proof, proven together once a period.
 
     `period` is the one that the trees stand for; `seed` (b"" unless a window was opened), `seed_time` and
-    `stalled_s` (the chain's at that time) belong to it, as does `proven`. `in_a_row` counts faults since
+    `stalled_s` (the chain's at that time) belong to it, as do `proven` and `seed_height`: that of the block
+    which draws, or drew, the seed (0: none of this chain). `in_a_row` counts faults since
     the last proof, `clean` proofs since the last fault; `history` has bit i set if the period 1 + i before
     `period` was proven, `faults` if it was a fault; `faulted` is that of `period`. `slots` is how many slots
     were ever used, `pieces` how many hold a piece, `price_total` their price a period. `data_*` and `meta_*`
@@ -270,6 +272,7 @@ class DatasetRecord(Record):
     period: Uint = 0
     seed: DigestOrNone = b""
     seed_time: Uint = 0
+    seed_height: Uint = 0
     stalled_s: Uint = 0
     proven: Flag = False
     proven_total: Uint = 0

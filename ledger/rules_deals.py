@@ -43,7 +43,7 @@ def create_deal(ctx: Context, sender: bytes, body: CreateDeal, deal: CID) -> Non
         if body.providers:
             rules_offers.offer(ctx, deal, index, body.providers[index])
         else:
-            rules_offers.enqueue(ctx, deal, index)
+            rules_offers.enqueue_new(ctx, deal, index)
 
 
 def _check_terms(ctx: Context, body: CreateDeal) -> None:

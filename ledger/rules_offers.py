@@ -16,7 +16,16 @@ from merkledag.cid import CID
 
 
 def enqueue(ctx: Context, deal: CID, index: int) -> None:
-    """Puts a shard up for a draw with the beacon of a later block."""
+    """Puts a shard up for a draw with the beacon of a later block, which this one's beacon draws."""
+    drawn_height = ctx.drawn_height(ctx.terms(ctx.get_deal(deal).terms).accept_timeout_s)
+    ctx.state.put(keys.draw(drawn_height - 1, deal, index), b"")
+
+
+def enqueue_new(ctx: Context, deal: CID, index: int) -> None:
+    """Puts a shard of a new deal up for a draw with the next block's beacon.
+
+    Its client, who chose the moment, may as well name providers: there is nothing to steer.
+    """
     ctx.state.put(keys.draw(ctx.height, deal, index), b"")
 
 

@@ -2,14 +2,14 @@
 
 A dataset has at most one entry in the queue of due work, for what its phase waits for:
 
-    RESTING, VOID, OPEN ── period's end ──► TURNING ──► WAITING ── opens_at ──► OPENING ── next block ──► OPEN
-      ▲         DECLARED ────┘               │  │                      └── late ──┴── late ──► VOID
+    RESTING, VOID, OPEN ─ period's end ─► TURNING ──► WAITING ── opens_at ──► OPENING ── seed_height ──► OPEN
+      ▲         DECLARED ───┘                │  │                      └── late ──┴── late ──► VOID
       │                                      │  └──────► dropped (nothing left)
       └── pieces are expected alone ─────────┘
 
 The block that opens a window does not draw its seed, for whoever proposes it can be late, or hurry, and so
-choose whether it is the one; the block after it does (docs/proofs.md, "What a proposer gains by
-withholding").
+choose whether it is the one. Its beacon draws which later block does, so that nobody can steer whose turn
+that is (docs/beacon.md).
 
 The first piece that is accepted makes the dataset, IDLE for that moment. A fault declared while WAITING makes
 it DECLARED.
@@ -55,12 +55,13 @@ def on_due(ctx: Context, dataset: bytes) -> None:
 
 
 def _open_window(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
-    """Leaves the seed to the next block, unless it is too late for one already."""
+    """Leaves the seed to a later block, unless it is too late for one already."""
     if _is_late(ctx, record, clock):
         _make_void(ctx, dataset, record, clock)
         return
-    ctx.put_dataset(dataset, replace(record, phase=Phase.OPENING))
-    due.add(ctx.state, ctx.time, due.What.SEED, dataset)  # seeds come before datasets: so in the next block
+    seed_height = ctx.drawn_height(clock.window_s)
+    ctx.put_dataset(dataset, replace(record, phase=Phase.OPENING, seed_height=seed_height))
+    due.add(ctx.state, seed_height, due.What.SEED, dataset)
 
 
 def on_seed_due(ctx: Context, dataset: bytes) -> None:
@@ -73,7 +74,14 @@ def on_seed_due(ctx: Context, dataset: bytes) -> None:
     period = record.period
     due.add(ctx.state, clock.closes_at(period) + 1, due.What.DATASET, dataset)
     seed = period_seed(ctx.chain_id, dataset, record.provider, period, ctx.beacon)
-    record = replace(record, phase=Phase.OPEN, seed=seed, seed_time=ctx.time, stalled_s=ctx.stalled_s)
+    record = replace(
+        record,
+        phase=Phase.OPEN,
+        seed=seed,
+        seed_time=ctx.time,
+        seed_height=ctx.height,  # a later one than was drawn, where too many waited
+        stalled_s=ctx.stalled_s,
+    )
     ctx.put_dataset(dataset, record)
     ctx.emit(
         "window_opened",
@@ -93,7 +101,7 @@ def _is_late(ctx: Context, record: DatasetRecord, clock: Clock) -> bool:
 def _make_void(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Clock) -> None:
     """The window got no seed in time: nobody's fault."""
     due.add(ctx.state, clock.closes_at(record.period) + 1, due.What.DATASET, dataset)
-    ctx.put_dataset(dataset, replace(record, phase=Phase.VOID))
+    ctx.put_dataset(dataset, replace(record, phase=Phase.VOID, seed_height=0))
     _emit_void(ctx, dataset, record)
 
 
@@ -152,6 +160,7 @@ def _begin_period(ctx: Context, dataset: bytes, record: DatasetRecord, clock: Cl
         period=current,
         seed=b"",
         seed_time=0,
+        seed_height=0,
         stalled_s=0,
         proven=False,
         faulted=False,

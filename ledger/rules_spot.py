@@ -41,7 +41,7 @@ def spot(ctx: Context, sender: bytes, body: Spot) -> None:
     """Opens a challenge of one shard; the sender prepays the fee of the answer."""
     if ctx.spots_opened >= limits.MAX_SPOTS_PER_BLOCK:
         raise Refusal(Code.BLOCK_FULL, f"a block takes {limits.MAX_SPOTS_PER_BLOCK} spots; send it again")
-    ctx.need_deal(body.deal)
+    deal = ctx.need_deal(body.deal)
     shard = ctx.need_shard(body.deal, body.shard)
     if shard.status is not ShardStatus.ACTIVE or shard.struck:
         raise Refusal(Code.NOT_ACTIVE, f"the shard is {shard.status.value}")
@@ -51,6 +51,7 @@ def spot(ctx: Context, sender: bytes, body: Spot) -> None:
         )
     if spots.find(ctx, body.deal, body.shard) is not None:
         raise Refusal(Code.SPOT_OPEN, "one spot challenge of a shard at a time")
+    seed_height = ctx.drawn_height(ctx.terms(deal.terms).window_s)
     record = SpotRecord(
         challenger=sender,
         provider=shard.provider,
@@ -60,11 +61,12 @@ def spot(ctx: Context, sender: bytes, body: Spot) -> None:
         closes_at=0,
         fee=0,
         stalled_s=0,
+        seed_height=seed_height,
     )
     ctx.state.put(keys.spot(body.deal, body.shard), record)
     fee = ctx.params.proof_fee
     ctx.move(money.balance(sender), money.spot_fee(body.deal, body.shard), fee)
-    due.add(ctx.state, ctx.time, due.What.SPOT, due.shard_subject(body.deal, body.shard))
+    due.add(ctx.state, seed_height, due.What.SPOT_SEED, due.shard_subject(body.deal, body.shard))
     ctx.spots_opened += 1
 
 
@@ -106,22 +108,25 @@ def answer(ctx: Context, sender: bytes, body: Answer) -> None:
 
 
 def on_due(ctx: Context, subject: bytes) -> None:
-    """Draws the seed of a spot challenge, or, when its time is over, judges that it was not answered."""
+    """Judges that a spot challenge was not answered in its time."""
     deal, index = due.read_shard_subject(subject)
+    _judge(ctx, deal, index, _find_due(ctx, deal, index))
+
+
+def _find_due(ctx: Context, deal: CID, index: int) -> SpotRecord:
     record = spots.find(ctx, deal, index)
     assert record is not None, "the due item of a spot challenge goes with it"
-    if record.seed:
-        _judge(ctx, deal, index, record)
-    else:
-        _draw(ctx, deal, index, record)
+    return record
 
 
-def _draw(ctx: Context, deal: CID, index: int, record: SpotRecord) -> None:
+def on_seed_due(ctx: Context, subject: bytes) -> None:
     """Takes the seed from this block's beacon, which nobody knew when the challenge was asked for."""
+    deal, index = due.read_shard_subject(subject)
+    record = _find_due(ctx, deal, index)
     terms = ctx.terms(ctx.get_deal(deal).terms)
     seed = spot_seed(ctx.chain_id, bytes(deal), index, record.provider, record.height, ctx.beacon)
     closes_at = ctx.time + terms.window_s
-    record = replace(record, seed=seed, closes_at=closes_at, stalled_s=ctx.stalled_s)
+    record = replace(record, seed=seed, closes_at=closes_at, stalled_s=ctx.stalled_s, seed_height=ctx.height)
     ctx.state.put(keys.spot(deal, index), record)
     due.add(ctx.state, closes_at + 1, due.What.SPOT, due.shard_subject(deal, index))
     ctx.emit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger import keys
+from ledger.records_validators import ValidatorRecord
 from ledger.state import State
 
 
@@ -14,6 +15,12 @@ def is_seated(state: State, account: bytes) -> bool:
 def seated(state: State) -> list[bytes]:
     """Every such account, in order."""
     return [key[len(keys.SEATED) :] for key in state.scan(keys.SEATED)]
+
+
+def count_powers(state: State) -> int:
+    """How many validators have power."""
+    records = (state.record(keys.validator(account), ValidatorRecord) for account in seated(state))
+    return sum(record is not None and record.power > 0 for record in records)
 
 
 def touch(state: State, account: bytes) -> None:

@@ -20,6 +20,9 @@ def end(ctx: Context, deal: CID, index: int, payee: bytes = b"") -> None:
         return
     why = "spot_answer" if payee else ""
     ctx.move(money.spot_fee(deal, index), money.balance(payee or record.challenger), record.fee, why)
-    at = record.closes_at + 1 if record.seed else record.opened_at
-    due.remove(ctx.state, at, due.What.SPOT, due.shard_subject(deal, index))
+    subject = due.shard_subject(deal, index)
+    if record.seed:
+        due.remove(ctx.state, record.closes_at + 1, due.What.SPOT, subject)
+    else:
+        due.remove(ctx.state, record.seed_height, due.What.SPOT_SEED, subject)
     ctx.state.delete(keys.spot(deal, index))

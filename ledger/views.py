@@ -84,8 +84,12 @@ class Queries(DatasetQueries):
         return self._chain.beacon
 
     def next_due(self) -> int | None:
-        """Ledger time of the next due item; the present time if work waits already; None if there is none."""
-        if next(self._state.committed_scan(keys.DRAW), None) is not None:
+        """Ledger time of the next due item; the present time if work waits already; None if there is none.
+
+        What waits for a height waits for blocks: the next one is due now.
+        """
+        draws = next(self._state.committed_scan(keys.DRAW), None) is not None
+        if draws or due.waits_for_blocks(self._state):
             return self.time
         at = due.next_time(self._state)
         return None if at is None else max(at, self.time)

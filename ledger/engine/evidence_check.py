@@ -284,7 +284,7 @@ class PeriodCheck(Check):
             )
         except ValueError as error:
             raise Broken(str(error)) from error
-        if found != record.seed:
+        if found != record.seed or self.evidence.beacon.height != record.seed_height:
             raise Broken("the seed in the state does not follow from that beacon")
         return f"seed {found.hex()} follows from it, the chain, dataset, node and period"
 
@@ -364,7 +364,7 @@ class SpotCheck(Check):
             )
         except ValueError as error:
             raise Broken(str(error)) from error
-        if found != record.seed or self.evidence.beacon.height <= record.height:
+        if found != record.seed or self.evidence.beacon.height != record.seed_height:
             raise Broken("the seed in the state does not follow from that beacon")
         return f"seed {found.hex()} follows from it, the chain, deal, shard, node and block {record.height}"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ledger import keys, transactions
 from ledger.engine.blocks import Block
 from ledger.engine.errors import CorruptStore, LedgerNotFound, PrunedHistory
@@ -11,12 +9,11 @@ from ledger.engine.evidence import KIND, BeaconStep, Evidence
 from ledger.engine.history import History
 from ledger.engine.witness import period_subject, spot_subject
 from ledger.errors import InvalidTransaction
-from ledger.genesis import Genesis, Params
+from ledger.genesis import Genesis
 from ledger.limits import MAX_UINT
 from ledger.records import DatasetRecord, DealRecord, SpotRecord
 from ledger.state_tree import StateProof
 from merkledag.cid import CID
-from proofs.challenge import period_seed, spot_seed
 
 NUMBER_BYTES = 8
 
@@ -34,13 +31,10 @@ class EvidenceMaker:
         _, state = self._history.witness(height)
         record = DatasetRecord.decode(_value(state, keys.dataset(dataset)))
 
-        def seed(block: Block) -> bytes:
-            return period_seed(block.chain, dataset, record.provider, record.period, block.beacon)
-
         block = self._block(height)
         needed = (keys.dataset(dataset), keys.params(record.terms), keys.validator(block.account))
         return Evidence(
-            beacon=self._step(record.seed_time, height, lambda each: seed(each) == record.seed),
+            beacon=self._step(record.seed_height),
             before=None,
             block=block,
             kind=KIND,
@@ -54,11 +48,6 @@ class EvidenceMaker:
         state, _ = self._history.witness(height)
         record = SpotRecord.decode(_value(state, keys.spot(deal, shard)))
         agreed = DealRecord.decode(_value(state, keys.deal(deal)))
-        terms = Params.decode(_value(state, keys.params(agreed.terms)))
-
-        def seed(block: Block) -> bytes:
-            return spot_seed(block.chain, bytes(deal), shard, record.provider, record.height, block.beacon)
-
         block = self._block(height)
         needed = (
             keys.spot(deal, shard),
@@ -67,9 +56,8 @@ class EvidenceMaker:
             keys.params(agreed.terms),
             keys.validator(block.account),
         )
-        drawn_at = record.closes_at - terms.window_s
         return Evidence(
-            beacon=self._step(drawn_at, height, lambda each: seed(each) == record.seed),
+            beacon=self._step(record.seed_height),
             before=self._block(height - 1),
             block=block,
             kind=KIND,
@@ -91,19 +79,8 @@ class EvidenceMaker:
             raise PrunedHistory(f"block {height} is not kept here: this ledger began with a later state")
         return found
 
-    def _step(self, time: int, last: int, has_drawn: Callable[[Block], bool]) -> BeaconStep:
-        """The beacon of the block at ledger time `time`, at most `last`, that a seed was drawn from."""
-        low, high = 1, last
-        while low < high:  # ledger time never falls from one block to the next
-            middle = (low + high) // 2
-            found = self._history.block(middle)
-            low, high = (low, middle) if found is not None and found.time >= time else (middle + 1, high)
-        block = self._block(low)
-        while not has_drawn(block):
-            if block.time != time or block.height >= last:
-                raise PrunedHistory("the block that the seed was drawn in is not kept here")
-            block = self._block(block.height + 1)
-        height = block.height
+    def _step(self, height: int) -> BeaconStep:
+        """The beacon of the block that a seed was drawn in."""
         before = self._genesis.beacon if height == 1 else self._block(height - 1).beacon
         try:
             head = transactions.decode_beacon(self._history.signed_tx(height, 0))

@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 
 from proofs.challenge import period_seed, spot_seed
 
+SECONDS_A_BLOCK = 8  # of a window, for each block that its seed may wait for: so it is there early in it
+
 
 class Header(Protocol):
     """What a block's header says: height, ledger time in seconds after the block, beacon value (32 bytes)."""
@@ -32,6 +34,16 @@ class Drawn(NamedTuple):
     seed: bytes
 
 
+def blocks_until_drawn(value: bytes, validators: int, within_s: int) -> int:
+    """How many blocks after the one with beacon `value` its beacon draws what that one has asked for.
+
+    One of the next `validators` − 1, so that nobody can tell whose turn will count before `value` is out, and
+    it is not the turn of whoever made that: docs/beacon.md, "Steering". Fewer where `within_s`, the time that
+    there is, is short. With one validator, or two, always the next one.
+    """
+    return 1 + int.from_bytes(value, "big") % max(1, min(validators - 1, within_s // SECONDS_A_BLOCK))
+
+
 def past_period(
     chain_id: str,
     dataset_id: bytes,
@@ -40,35 +52,53 @@ def past_period(
     opens_at: int,
     window_s: int,
     headers: Sequence[Header],
+    validators: int = 1,
 ) -> Drawn | None:
-    """The seed of a past period: that of the block after the first one at or after `opens_at`.
+    """The seed of a past period: that of the block which the first one at or after `opens_at` has drawn.
 
     None for a period that was void, one of the two being later than half of `window_s`. `headers` are of
-    consecutive blocks and begin before `opens_at`. Where more windows opened at once than one block may open
-    (`ledger.limits.MAX_DUE_PER_BLOCK`), the rest had their seeds from the next blocks. Raises LookupError
-    where the headers do not reach so far, ValueError as `period_seed`.
+    consecutive blocks and begin before `opens_at`; `validators` had power when the block before the first one
+    was made (CometBFT's set of the height after the first one). Where more windows opened at once, or were to
+    have their seeds, than one block may do (`ledger.limits.MAX_DUE_PER_BLOCK`), the next blocks did the rest.
+    Raises LookupError where the headers do not reach so far, ValueError as `period_seed`.
     """
     first = bisect_left(headers, opens_at, key=lambda header: header.time)
-    for index in (first, first + 1):
+    index, found = first, _at(headers, first)
+    if 2 * (found.time - opens_at) <= window_s:
+        index += blocks_until_drawn(found.beacon, validators, window_s)
         found = _at(headers, index)
-        if 2 * (found.time - opens_at) > window_s:
-            return None
+    if 2 * (found.time - opens_at) > window_s:
+        return None
     return Drawn(found.height, period_seed(chain_id, dataset_id, node, period, found.beacon))
 
 
 def past_spot(
-    chain_id: str, deal: bytes, shard: int, node: bytes, opened_in: int, headers: Sequence[Header]
+    chain_id: str,
+    deal: bytes,
+    shard: int,
+    node: bytes,
+    opened_in: int,
+    window_s: int,
+    headers: Sequence[Header],
+    validators: int = 1,
 ) -> Drawn:
-    """The seed of a past spot challenge: that of the block after `opened_in`, in which it was asked for.
+    """The seed of a past spot challenge: that of the block drawn by `opened_in`, in which it was asked for.
 
-    Raises as `past_period`.
+    `headers` hold both; `validators` and what it raises are as in `past_period`.
     """
-    found = _at(headers, bisect_left(headers, opened_in + 1, key=lambda header: header.height))
+    index = bisect_left(headers, opened_in, key=lambda header: header.height)
+    asked = _at(headers, index)
+    if asked.height != opened_in:
+        raise LookupError(_TOO_SHORT)
+    found = _at(headers, index + blocks_until_drawn(asked.beacon, validators, window_s))
     return Drawn(found.height, spot_seed(chain_id, deal, shard, node, opened_in, found.beacon))
+
+
+_TOO_SHORT = "the headers do not reach from before the draw to the block that it was made in"
 
 
 def _at(headers: Sequence[Header], index: int) -> Header:
     """That header; the first one of all may not be the first one after what was asked for."""
     if index >= len(headers) or (index == 0 and headers[0].height > 1):
-        raise LookupError("the headers do not reach from before the draw to the block that it was made in")
+        raise LookupError(_TOO_SHORT)
     return headers[index]

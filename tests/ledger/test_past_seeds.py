@@ -89,10 +89,11 @@ def test_the_seed_of_every_spot_challenge_is_found_again() -> None:
     world, deal = a_few_periods()
     [asked] = [height for height, event in world.told if event["kind"] == "spot_opened"]
     [(height, event)] = world.all_told("spot_opened")
-    found = past_spot(CHAIN, bytes(deal), 0, key("one"), asked - 1, world.headers)
+    found = past_spot(CHAIN, bytes(deal), 0, key("one"), asked - 1, PARAMS.window_s, world.headers)
     assert found == (height, event["seed"])
-    with pytest.raises(LookupError, match="do not reach"):
-        past_spot(CHAIN, bytes(deal), 0, key("one"), world.app.height, world.headers)
+    for reach in (world.headers[: asked - 1], world.headers[asked:]):
+        with pytest.raises(LookupError, match="do not reach"):
+            past_spot(CHAIN, bytes(deal), 0, key("one"), asked - 1, PARAMS.window_s, reach)
 
 
 def test_the_values_in_headers_are_found_again_from_the_signatures() -> None:

@@ -68,7 +68,8 @@ def test_a_spot_challenge_is_drawn_by_a_later_beacon_answered_and_paid(world: Wo
     world.do("eve", Spot(deal, 0))
     assert world.balance("eve") == eve - FEE - PARAMS.proof_fee
     asked = spot_of(world, deal)
-    assert asked == SpotRecord(key("eve"), key("node"), world.app.time, height, b"", 0, PARAMS.proof_fee, 0)
+    fee, at = PARAMS.proof_fee, world.app.time
+    assert asked == SpotRecord(key("eve"), key("node"), at, height, b"", 0, fee, 0, height + 1)
     assert world.app.next_due() == world.app.time  # the next block is made at once
     world.block(step=1)
     drawn = spot_of(world, deal)

@@ -14,7 +14,7 @@ from ledger.application import Application, BlockInput
 from ledger.carry import carried_items, successor
 from ledger.errors import InvalidBlock, InvalidGenesis
 from ledger.forms_validators import RegisterValidator, register_validator
-from ledger.genesis import HOLD, Genesis, GenesisValidator
+from ledger.genesis import HOLD, Genesis, GenesisValidator, Params
 from ledger.ingest import memory_store
 from ledger.records_validators import ConsensusKeyRecord, ValidatorRecord
 from ledger.result import Code
@@ -52,8 +52,8 @@ def bodies(name: str, consensus: str, beacons: str, chain: str = CHAIN) -> Regis
 class Electorate(TwinWorld):
     """Four people with equal stakes, who decide together; whoever is named registers keys of their own."""
 
-    def __init__(self, *names: str) -> None:
-        super().__init__(TERMS)
+    def __init__(self, *names: str, terms: Params = TERMS) -> None:
+        super().__init__(terms)
         for name in ("a", "b", "c", "d", *names):
             self.beacon_signers[bls(name).public_key] = bls(name)
         self.provider("a", "b", "c", "d", stake=100 * HOLD)
@@ -61,7 +61,7 @@ class Electorate(TwinWorld):
         for name in names:
             self.do(name, bodies(name, f"{name}'s", name))
         if names:
-            self.pass_time(TWO_PERIODS_S)
+            self.pass_time(2 * terms.period_s)
 
     def grant(self, powers: Mapping[str, int]) -> CID:
         """What all four vote for; it is in force when this returns."""

@@ -262,14 +262,14 @@ def _ledger_file(raw: bytes, operator: bytes, chain: str) -> bool:
         offset = int.from_bytes(sha(b"holdfast/period-offset/1\0", body["dataset"])[:8], "big")
         closes = (body["period"] + 1) * params["period_s"] - offset % params["period_s"] - 1
         drawn = record["seed_time"]
-        need(drawn >= closes - params["window_s"] + 1)
+        need(record["seed_height"] == beacon["height"] and drawn >= closes - params["window_s"] + 1)
     else:
         body = fields(body, deal=Link, kind=str, proof=bytes, shard=int)
         need(body["kind"] == "answer" and records[1]["provider"] == node)
         shard = body["deal"].cid + body["shard"].to_bytes(2, "big")
         first = [b"spot/" + shard, b"shard/" + shard, b"deal/" + body["deal"].cid]
         terms, trees, depth = records[2], records[1]["piece"], 0
-        need(record["height"] < beacon["height"])
+        need(record["seed_height"] == beacon["height"])
         seed = spot_seed(chain, body["deal"].cid, body["shard"], node, record["height"], value)
         closes = record["closes_at"]
         drawn = closes - params["window_s"]

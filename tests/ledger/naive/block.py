@@ -39,6 +39,7 @@ def run_block(
         offers.OFFER,
         offers.FORGET,
         governance.PROPOSAL,
+        spots.SEED,
         offers.SPOT,
         validators.BLS,
         validators.CONSENSUS,
@@ -54,27 +55,32 @@ def run_block(
 
 
 def next_due(s: Plain) -> int | None:
-    """The next due instant; now, if shards wait to be drawn."""
-    times = [time for time, _, _ in s.alarms] + [s.time] * bool(s.put_up)
-    return max(s.time, min(times)) if times else None
+    """The next due instant; now, if something waits to be drawn."""
+    due = next_alarm(s)
+    return s.time if s.put_up or s.seeds else None if due is None else max(s.time, due)
+
+
+def next_alarm(s: Plain) -> int | None:
+    return min((time for time, _, _ in s.alarms), default=None)
 
 
 def came_late(s: Plain, step: int) -> bool:
     """Whether a block came a second or more after it was due, and more than one after the block before."""
-    due = next_due(s)
+    due = next_alarm(s)
     return due is not None and step > 1 and step > min(due - s.time, s.params.max_step_s)
 
 
 def due_work(s: Plain, kind: int) -> None:
     """In rounds: all of a kind that is due now, earliest first; then what fell due by that; while it may."""
-    while ready := sorted(alarm for alarm in s.alarms if alarm[0] <= s.time and alarm[1] == kind):
+    waiting, now = (s.seeds, s.height) if kind in (periods.SEED, spots.SEED) else (s.alarms, s.time)
+    while ready := sorted(alarm for alarm in waiting if alarm[0] <= now and alarm[1] == kind):
         for alarm in ready:
             if s.budget <= 0:
                 return
-            if alarm not in s.alarms:
+            if alarm not in waiting:
                 continue  # one before it has put an end to what it was for
             s.budget -= 1
-            s.alarms.remove(alarm)
+            waiting.remove(alarm)
             _, what, whose = alarm
             if what == periods.SEED:
                 periods.draw_seed(s, whose)
@@ -82,6 +88,8 @@ def due_work(s: Plain, kind: int) -> None:
                 periods.wake(s, whose)
             elif what == offers.OFFER:
                 offers.round_over(s, place_of(whose))
+            elif what == spots.SEED:
+                spots.draw_seed(s, place_of(whose))
             elif what == offers.SPOT:
                 spots.spot_due(s, place_of(whose))
             elif what == validators.BLS:

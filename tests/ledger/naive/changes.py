@@ -160,7 +160,7 @@ def hand_over(s: Plain, sender: bytes, body: HandOver, _: CID) -> Iterator[Code 
 
     def do() -> None:
         s.shards[place].update(handing_over=True, round=0, expires_at=0, tried=[])
-        s.put_up.add((s.height, place))
+        offers.put_up(s, place)
         s.emit("handover_started", deal=body.deal, shard=body.shard, provider=sender)
 
     yield do

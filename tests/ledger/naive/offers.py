@@ -5,7 +5,16 @@ from __future__ import annotations
 import hashlib
 
 from ledger import limits
-from tests.ledger.naive.state import CLOSED, LOOKING, NOBODY, Place, Plain, dataset_id, place_bytes
+from tests.ledger.naive.state import (
+    CLOSED,
+    LOOKING,
+    NOBODY,
+    Place,
+    Plain,
+    blocks_ahead,
+    dataset_id,
+    place_bytes,
+)
 
 GIB = 1 << 30
 OFFER, FORGET, SPOT = 1, 2, 4
@@ -38,6 +47,11 @@ def may_be_drawn(s: Plain, provider: bytes, place: Place) -> bool:
         and provider not in s.deals[place[0]]["successors"]
         and provider != s.shards[place]["given_up_by"]
     )
+
+
+def put_up(s: Plain, place: Place) -> None:
+    """For the draw by a later block, which this one's beacon draws."""
+    s.put_up.add((s.height + blocks_ahead(s, s.terms(place).accept_timeout_s) - 1, place))
 
 
 def draw_all(s: Plain) -> None:
@@ -163,13 +177,13 @@ def round_over(s: Plain, place: Place) -> None:
         if shard["round"] >= s.terms(place).max_rounds:
             keep(s, place)
         else:
-            s.put_up.add((s.height, place))
+            put_up(s, place)
     elif not repair and s.deals[place[0]]["named"]:
         close(s, place, "refunded")
     elif shard["round"] >= s.terms(place).max_rounds:
         close(s, place, "terminated" if repair else "refunded")
     else:
-        s.put_up.add((s.height, place))
+        put_up(s, place)
 
 
 def unpaid(s: Plain, place: Place) -> int:
@@ -270,7 +284,7 @@ def lose(s: Plain, place: Place) -> None:
     if s.deals[place[0]]["ending"]:
         close(s, place, "terminated")
     else:
-        s.put_up.add((s.height, place))
+        put_up(s, place)
 
 
 def give_up(s: Plain, place: Place) -> None:
@@ -313,8 +327,8 @@ def end_spot(s: Plain, place: Place, payee: bytes) -> None:
     """An open spot challenge is forgotten, what waits for it too; somebody gets what was prepaid."""
     record = s.spots.pop(place)
     s.give(payee, record["fee"])
-    waits_for = record["closes_at"] + 1 if record["seed"] else record["opened_at"]
-    s.alarms.discard((waits_for, SPOT, place_bytes(place)))
+    s.alarms.discard((record["closes_at"] + 1, SPOT, place_bytes(place)))
+    s.seeds = {each for each in s.seeds if each[2] != place_bytes(place)}
 
 
 def close(s: Plain, place: Place, status: str) -> None:

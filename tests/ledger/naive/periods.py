@@ -9,7 +9,7 @@ from proofs.commitment import EMPTY, SumNode
 from proofs.kinds import ProofKind
 from proofs.slot_tree import MemoryNodes, root, set_slot
 from tests.ledger.naive.offers import close, cover, give_up, let_go, pass_on, pay, terminate
-from tests.ledger.naive.state import Map, Place, Plain, offset
+from tests.ledger.naive.state import Map, Place, Plain, blocks_ahead, offset
 
 DATASET, SEED = 0, 5
 KEPT_PERIODS = 32
@@ -70,6 +70,7 @@ def make(s: Plain, dataset: bytes, deal: Map, provider: bytes) -> None:
         "period": period,
         "seed": b"",
         "seed_time": 0,
+        "seed_height": 0,
         "stalled_s": 0,
         "proven": False,
         "proven_total": 0,
@@ -121,8 +122,9 @@ def wake(s: Plain, dataset: bytes) -> None:
         if is_late(s, dataset, record):
             no_seed(s, dataset, record)
         else:
-            record["phase"] = "opening"
-            s.alarms.add((s.time, SEED, dataset))
+            height = s.height + blocks_ahead(s, terms(s, dataset).window_s)
+            record.update(phase="opening", seed_height=height)
+            s.seeds.add((height, SEED, dataset))
         return
     if record["phase"] == "open" and not record["proven"]:
         if 2 * (s.stalled_s - record["stalled_s"]) >= terms(s, dataset).window_s:
@@ -148,13 +150,13 @@ def is_late(s: Plain, dataset: bytes, record: Map) -> bool:
 
 
 def no_seed(s: Plain, dataset: bytes, record: Map) -> None:
-    record["phase"] = "void"
+    record.update(phase="void", seed_height=0)
     s.alarms.add((ends_at(terms(s, dataset), dataset, record["period"]), DATASET, dataset))
     void(s, dataset, record["period"], record["period"])
 
 
 def draw_seed(s: Plain, dataset: bytes) -> None:
-    """The block after the one that opened the window: its beacon is the seed's."""
+    """A block after the one that opened the window, drawn by that one's beacon: its own is the seed's."""
     record = s.datasets[dataset]
     if is_late(s, dataset, record):
         no_seed(s, dataset, record)
@@ -162,7 +164,7 @@ def draw_seed(s: Plain, dataset: bytes) -> None:
     period = record["period"]
     s.alarms.add((ends_at(terms(s, dataset), dataset, period), DATASET, dataset))
     seed = period_seed(s.genesis.chain_id, dataset, record["provider"], period, s.beacon)
-    record.update(phase="open", seed=seed, seed_time=s.time, stalled_s=s.stalled_s)
+    record.update(phase="open", seed=seed, seed_time=s.time, seed_height=s.height, stalled_s=s.stalled_s)
     s.emit(
         "window_opened",
         dataset=dataset,
@@ -302,7 +304,7 @@ def begin(s: Plain, dataset: bytes, record: Map, current: int) -> None:
     if skipped:
         void(s, dataset, record["period"] + 1, current - 1)
     phase = "waiting" if record["pieces"] else "resting"
-    record.update(phase=phase, period=current, seed=b"", seed_time=0, stalled_s=0)
+    record.update(phase=phase, period=current, seed=b"", seed_time=0, seed_height=0, stalled_s=0)
     for of, row in (("proven", "history"), ("faulted", "faults")):
         bits = [record[of], *(record[row] >> i & 1 for i in range(KEPT_PERIODS))]
         bits = [*[0] * min(skipped, KEPT_PERIODS), *bits][:KEPT_PERIODS]

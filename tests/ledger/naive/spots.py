@@ -13,8 +13,9 @@ from proofs.commitment import SumNode
 from proofs.kinds import ProofKind
 from tests.ledger.naive import offers
 from tests.ledger.naive.proofs import is_full, points, shows
-from tests.ledger.naive.state import Place, Plain, place_bytes
+from tests.ledger.naive.state import Map, Place, Plain, blocks_ahead, place_bytes
 
+SEED = 8
 Does = Callable[[], None]
 
 
@@ -49,8 +50,9 @@ def spot(s: Plain, sender: bytes, body: Spot, _: CID) -> Iterator[Code | Does]:
             "closes_at": 0,
             "fee": fee,
             "stalled_s": 0,
+            "seed_height": s.height + blocks_ahead(s, s.terms(place).window_s),
         }
-        s.alarms.add((s.time, offers.SPOT, place_bytes(place)))
+        s.seeds.add((s.spots[place]["seed_height"], SEED, place_bytes(place)))
 
     yield do
 
@@ -98,26 +100,30 @@ def answer(s: Plain, sender: bytes, body: Answer, _: CID) -> Iterator[Code | Doe
     yield do
 
 
+def who(record: Map, place: Place) -> Map:
+    return {"deal": place[0], "shard": place[1], "provider": record["provider"]}
+
+
+def draw_seed(s: Plain, place: Place) -> None:
+    """A block after the one that asked, drawn by that one's beacon: its own is the seed's."""
+    record, chain = s.spots[place], s.genesis.chain_id
+    seed = spot_seed(chain, bytes(place[0]), place[1], record["provider"], record["height"], s.beacon)
+    closes_at = s.time + s.terms(place).window_s
+    record.update(seed=seed, closes_at=closes_at, stalled_s=s.stalled_s, seed_height=s.height)
+    s.alarms.add((closes_at + 1, offers.SPOT, place_bytes(place)))
+    asked = s.deals[place[0]]["challenges"]
+    s.emit("spot_opened", **who(record, place), seed=seed, closes_at=closes_at, challenges=asked)
+
+
 def spot_due(s: Plain, place: Place) -> None:
-    """A challenge's seed is to be drawn, or its time is over."""
-    record = s.spots[place]
-    p, deal = s.terms(place), s.deals[place[0]]
-    who = {"deal": place[0], "shard": place[1], "provider": record["provider"]}
-    if not record["seed"]:
-        seed = spot_seed(
-            s.genesis.chain_id, bytes(place[0]), place[1], record["provider"], record["height"], s.beacon
-        )
-        closes_at = s.time + p.window_s
-        record.update(seed=seed, closes_at=closes_at, stalled_s=s.stalled_s)
-        s.alarms.add((closes_at + 1, offers.SPOT, place_bytes(place)))
-        s.emit("spot_opened", **who, seed=seed, closes_at=closes_at, challenges=deal["challenges"])
+    """A challenge's time is over."""
+    record, p = s.spots[place], s.terms(place)
+    offers.end_spot(s, place, record["challenger"])
+    if 2 * (s.stalled_s - record["stalled_s"]) >= p.window_s:
+        s.emit("spot_void", **who(record, place))
     else:
-        offers.end_spot(s, place, record["challenger"])
-        if 2 * (s.stalled_s - record["stalled_s"]) >= p.window_s:
-            s.emit("spot_void", **who)
-        else:
-            miss(s, place)
-            s.shards[place]["spared_until"] = record["opened_at"] + p.period_s
+        miss(s, place)
+        s.shards[place]["spared_until"] = record["opened_at"] + p.period_s
 
 
 def miss(s: Plain, place: Place) -> None:

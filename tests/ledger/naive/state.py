@@ -56,6 +56,7 @@ class Plain:
     seats: list[bytes] = field(default_factory=list)  # those providers that weigh something
     weights: list[int] = field(default_factory=list)  # by seat, as of the last block's end
     alarms: set[tuple[int, int, bytes]] = field(default_factory=set)  # (time, what, whose)
+    seeds: set[tuple[int, int, bytes]] = field(default_factory=set)  # to be drawn: (height, what, whose)
     events: list[tuple[str, Map]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -155,3 +156,11 @@ def dataset_id(client: bytes, provider: bytes, proof: str, challenges: int, term
 
 def place_bytes(place: Place) -> bytes:
     return bytes(place[0]) + place[1].to_bytes(2, "big")
+
+
+def blocks_ahead(s: Plain, seconds: int) -> int:
+    """How far ahead the block is that this one's beacon draws: below the number of validators, or 1."""
+    most = sum(record["power"] > 0 for record in s.validators.values()) - 1
+    while most > 1 and most * 8 > seconds:
+        most -= 1
+    return 1 if most < 1 else 1 + int(s.beacon.hex(), 16) % most
