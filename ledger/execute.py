@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from ledger import (
     keys,
@@ -27,6 +26,7 @@ from ledger.context import Context
 from ledger.errors import MISTAKES, Refusal
 from ledger.mempool import Reader, ReadTx, check_envelope
 from ledger.proof_checker import Claim, cost_of
+from ledger.records import AccountRecord
 from ledger.result import Code, TxResult
 from ledger.transactions import (
     Accept,
@@ -138,7 +138,7 @@ def _charge(ctx: Context, found: ReadTx) -> None:
         raise Refusal(Code.NONCE_GAP, f"the next nonce is {record.nonce}")
     if tx.fee > record.balance:
         raise Refusal(Code.FEE_NOT_COVERED, f"the balance is {record.balance} units")
-    ctx.state.put(keys.account(tx.account), replace(record, nonce=record.nonce + 1))
+    ctx.state.put(keys.account(tx.account), AccountRecord(record.balance, record.nonce + 1))
     ctx.move(money.balance(tx.account), money.BURNED, tx.fee)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from ledger import keys, limits
 from ledger.fields import (
@@ -25,7 +25,6 @@ from ledger.records import AccountRecord, ProviderRecord
 from merkledag.cid import CID
 
 MAX_WHY_CHARS = 40
-_PLACES = {Place.BALANCE: keys.ACCOUNT, Place.STAKE: keys.PROVIDER}
 # Between an account and what is not one, unless whoever moves the money says it better.
 _WHY = {
     (Place.BALANCE, Place.BALANCE): "transfer",
@@ -65,8 +64,7 @@ class Entry(Wire):
     tx_id: LinkOrNone
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One movement of money, as `Context.move` notes it."""
 
     source: Purse
@@ -85,9 +83,9 @@ def entries(moves: Iterable[Move]) -> Iterator[Entry]:
         # Between a provider's own balance and stake there is nobody else.
         payer, payee = (b"", b"") if source == target else (source, target)
         if source:
-            yield Entry(source, _name(move.source), -move.amount, why, payee, deal, move.tx_id)
+            yield Entry(source, move.source.place.field, -move.amount, why, payee, deal, move.tx_id)
         if target:
-            yield Entry(target, _name(move.target), move.amount, why, payer, deal, move.tx_id)
+            yield Entry(target, move.target.place.field, move.amount, why, payer, deal, move.tx_id)
 
 
 def genesis_entries(items: Iterable[tuple[bytes, bytes]]) -> Iterator[Entry]:
@@ -98,9 +96,9 @@ def genesis_entries(items: Iterable[tuple[bytes, bytes]]) -> Iterator[Entry]:
             (keys.PROVIDER, ProviderRecord, Place.STAKE),
         ):
             if key.startswith(prefix):
-                amount = getattr(cls.decode(value), place.value[2])
+                amount = getattr(cls.decode(value), place.field)
                 if amount:
-                    yield Entry(key[len(prefix) :], place.value[2], amount, "genesis", b"", None, None)
+                    yield Entry(key[len(prefix) :], place.field, amount, "genesis", b"", None, None)
 
 
 def reason(source: Place, target: Place) -> str:
@@ -114,12 +112,9 @@ def reason(source: Place, target: Place) -> str:
 
 
 def _owner(purse: Purse) -> bytes:
-    prefix = _PLACES.get(purse.place)
-    return b"" if prefix is None else purse.key[len(prefix) :]
-
-
-def _name(purse: Purse) -> str:
-    return str(purse.place.value[2])
+    if purse.place is Place.BALANCE:
+        return purse.key[len(keys.ACCOUNT) :]
+    return purse.key[len(keys.PROVIDER) :] if purse.place is Place.STAKE else b""
 
 
 def _deal(purse: Purse) -> CID | None:

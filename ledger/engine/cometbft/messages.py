@@ -254,11 +254,9 @@ def _classes() -> dict[str, Any]:
     }
 
 
-_CLASSES = _classes()
+# As if each were written down here: a module's `__getattr__` alone would be asked at every use.
+globals().update(_classes())
 
 
 def __getattr__(name: str) -> Any:
-    try:
-        return _CLASSES[name]
-    except KeyError:
-        raise AttributeError(f"CometBFT has no message {name}") from None
+    raise AttributeError(f"CometBFT has no message {name}")
