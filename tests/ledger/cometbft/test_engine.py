@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,37 @@ async def test_a_cometbft_that_comes_back_in_the_middle_of_a_commit_waits_for_it
         info = found[1]
         assert info.last_block_height == setting.engine.app.height == setting.storage.height() == 1
     await setting.node.block()
+
+
+async def test_a_connection_that_breaks_in_the_middle_of_a_block_leaves_nothing_of_it(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
+    plain = setting.engine._submissions.verify_ahead
+
+    async def verify_ahead(raws: Sequence[bytes]) -> None:
+        begun.set()
+        await may_go_on.wait()
+        await plain(raws)
+
+    setting.node.pool = [transfer(0)]
+    setting.node.time_s += 1
+    txs = await setting.node.propose()
+    decided = setting.node.request(messages.RequestFinalizeBlock, txs)
+    other = setting.node.request(messages.RequestFinalizeBlock, txs[:1])
+    whole = frame(messages.Request(finalize_block=other).SerializeToString())
+    monkeypatch.setattr(setting.engine._submissions, "verify_ahead", verify_ahead)
+    async with connection(setting.engine.server) as first, connection(setting.engine.server) as half:
+        half.writer.write(whole[:-1])
+        first.send(("finalize_block", other))
+        await begun.wait()
+    may_go_on.set()
+    async with connection(setting.engine.server) as second:
+        assert (await second.ask("info", messages.RequestInfo())).last_block_height == 0
+        result = await second.ask("finalize_block", decided)
+        await second.ask("commit", messages.RequestCommit())
+    assert [each.code for each in result.tx_results] == [0, 0]
+    assert setting.storage.app_hash() == result.app_hash == rerun(setting.storage, setting.genesis).app_hash
 
 
 async def test_blocks_are_the_same_on_every_validator(setting: Setting, tmp_path: Path) -> None:
