@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ledger import snapshot
+from ledger.engine import snapshots
 from ledger.engine.cometbft import messages
 from ledger.engine.cometbft.config import PROFILES, CometConfig, StateSync
 from ledger.engine.cometbft.engine import CometEngine
@@ -32,6 +33,7 @@ from tests.ledger.cometbft.processes import free_ports, last_lines, until_answer
 pytestmark = pytest.mark.peers
 
 LIMIT_S = 120
+SLOW_S = 40
 COMMIT_MS = 80
 SNAPSHOT_BLOCKS = 6
 # As little as a chain can keep so that somebody who joins within some seconds is served.
@@ -111,6 +113,8 @@ async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "CHUNK_BYTES", 300)
+    # Each list of snapshots holds those in it: on a busy machine no new one would be made.
+    monkeypatch.setattr(snapshots, "MOST_KEPT", 1_000)
     chain = genesis(int(time.time()) - 1)
     validator, fresh = Node(tmp_path / "validator", chain, 0), Node(tmp_path / "fresh", chain, 1)
     validator.configure()
@@ -188,7 +192,8 @@ def _be_slow(node: Node, other: Node) -> None:
     async def slow(request: Any) -> Any:
         if request.index == 1:
             newest = other.engine.snapshots.newest()
-            await other.until(lambda: other.engine.snapshots.newest() >= newest + 2 * SNAPSHOT_BLOCKS)
+            async with asyncio.timeout(SLOW_S):  # else nobody could end this engine
+                await other.until(lambda: other.engine.snapshots.newest() >= newest + 2 * SNAPSHOT_BLOCKS)
         return await quick(request)
 
     node.engine.apply_snapshot_chunk = slow  # type: ignore[method-assign]
