@@ -38,7 +38,7 @@ from ledger.ingest import memory_store
 from ledger.mempool import Pending, Reader
 from ledger.pool_checks import PASSING as PASSING
 from ledger.pool_checks import PoolChecks
-from ledger.proof_checker import RememberingChecker
+from ledger.proof_checker import KnownProofs, RememberingChecker
 from ledger.proposal_room import Room
 from ledger.records import ChainRecord
 from ledger.result import Code, TxResult
@@ -139,8 +139,9 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         """Those of the candidates, in their order, that pass when this very block is run, and fit.
 
         `block` is the next one, with all candidates after its beacon transaction, which neither the result
-        nor `max_bytes` and `max_txs` count. Half of both is for proofs first. What was dropped for good is in
-        `dropped`; what is in neither may wait for a later block. Raises as `finalize_block` does.
+        nor `max_bytes` and `max_txs` count. Half of both is for proofs first; of KZG proofs that nobody has
+        looked at few are, the others wait. What was dropped for good is in `dropped`; what is in neither may
+        wait for a later block. Raises as `finalize_block` does.
         """
         self._forget_unfinished()
         self._check_rules()
@@ -150,7 +151,8 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         room = Room.for_candidates(candidates, self.is_proof, max_bytes, max_txs)
         self._state.begin()
         try:
-            ctx = self._begun(block)
+            ctx = self._begun(block, limits.MAX_NEW_KZG_POINTS)
+            ctx.proofs = KnownProofs(self._proofs)
             for raw in candidates:
                 is_kept_for = self.is_proof(raw)
                 if not room.has_for(raw, is_kept_for):
@@ -189,7 +191,7 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         if refused is not None:
             return refused
         try:
-            self._run(block, self._run_passing)
+            self._run(block, self._run_passing, ahead=0)  # the first invalid proof ends it
         except InvalidBlock as error:
             return TxResult(Code.MISPLACED, str(error))
         except Refusal as refusal:
@@ -237,22 +239,30 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
     def _run_tx(self, ctx: Context, raw: bytes) -> TxResult:
         return execute.run(ctx, raw, self._reader)
 
-    def _run(self, block: BlockInput, run: Callable[[Context, bytes], TxResult]) -> BlockResult:
+    def _run(
+        self,
+        block: BlockInput,
+        run: Callable[[Context, bytes], TxResult],
+        ahead: int = limits.MAX_KZG_POINTS_PER_BLOCK,
+    ) -> BlockResult:
         done = self._unfinished
         if done is not None and done.block == block:
             return done.result
         self._forget_unfinished()
         self._state.begin()
         try:
-            ctx = self._begun(block)
+            ctx = self._begun(block, ahead)
             results = (TxResult(Code.OK), *(run(ctx, raw) for raw in block.txs[1:]))
             return self._finish(ctx, block, results)
         except BaseException:
             self._state.drop()
             raise
 
-    def _begun(self, block: BlockInput) -> Context:
-        """What a block's transactions run on: its beacon is checked, and what is due is done."""
+    def _begun(self, block: BlockInput, ahead: int) -> Context:
+        """What a block's transactions run on: its beacon is checked, and what is due is done.
+
+        Of its KZG proofs that nobody has looked at those of `ahead` points are verified together.
+        """
         value = self._check_head(block)
         step_s = max(0, block.block_time_s - self.block_time_s)
         moved_s = min(step_s, self.params.max_step_s)
@@ -270,16 +280,16 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
                 rules_validators.punish(ctx, account)
         due.run(ctx, HANDLERS)
         rules_draw.run_draws(ctx)
-        self._proofs.verify_ahead(execute.claims(ctx, block.txs[1:], self._reader))
+        self._proofs.verify_ahead(execute.claims(ctx, block.txs[1:], self._reader), ahead)
         return ctx
 
     def _finish(self, ctx: Context, block: BlockInput, results: tuple[TxResult, ...]) -> BlockResult:
         """What a block whose transactions were run changes."""
-        chain = ctx.chain
         updates: tuple[ValidatorUpdate, ...] = ()
         with ctx.set_aside(keys.MOVING):
             updates = rules_powers.settle(ctx)
         weights.reweigh(self._state)
+        chain = ctx.chain
         self._state.put(keys.CHAIN, chain)
         self._state.put(keys.TOTALS, ctx.totals.record())
         changes = self._state.changes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ledger import execute, limits, money
 from ledger.context import Context
@@ -93,12 +93,13 @@ class PoolChecks(Queries):
         """Whether `verify_signature` has nothing left to do, wherever the transaction was met before."""
         return self._reader.is_verified(raw)
 
-    def unverified_proofs(self, raws: Iterable[bytes]) -> list[Claim]:
+    def unverified_proofs(self, raws: Iterable[bytes]) -> Iterator[list[Claim]]:
         """Proofs among these transactions that take long to verify: `proof_checker.look` does it in a thread.
 
-        What it says goes to `note_proofs`; then no block that they come in has to wait for it.
+        What it says of a batch goes to `note_proofs` before the next one is taken; then no block that they
+        come in has to wait for it.
         """
-        return self._proofs.unknown(execute.claims(self._committed_context(), raws, self._reader))
+        return self._proofs.batches(execute.claims(self._committed_context(), raws, self._reader))
 
     def note_proofs(self, claims: Sequence[Claim], verdicts: Sequence[str | None]) -> None:
         """What was found out about proofs."""

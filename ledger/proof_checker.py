@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
 
 from ledger import limits
+from ledger.errors import Refusal
+from ledger.result import Code
 from proofs.challenge import Challenge
 from proofs.errors import InvalidProof
 from proofs.kinds import ProofKind
@@ -60,41 +62,44 @@ class RememberingChecker:
         if why is not None:
             raise InvalidProof(why)
 
-    def verify_ahead(self, claims: Iterable[tuple[bytes, Claim]]) -> None:
-        """Verifies the KZG proofs among these, each with its sender, together: `verify` then knows them.
+    def verify_ahead(self, claims: Iterable[tuple[bytes, Claim]], most_points: int) -> None:
+        """Looks at the KZG proofs among these, each with its sender, together: `verify` then knows them."""
+        for batch in self.batches(claims, most_points):
+            self.note(batch, look(batch))
 
-        Nonces make a sender's proofs wait for one another, so those after an invalid one are left out. One of
-        each sender is verified first, then one, two, four, …: so nobody has many invalid ones verified.
+    def batches(
+        self, claims: Iterable[tuple[bytes, Claim]], most_points: int = limits.MAX_KZG_POINTS_PER_BLOCK
+    ) -> Iterator[list[Claim]]:
+        """The KZG proofs among these that nobody has looked at, of so many points at most, to be looked at.
+
+        What `look` says of a batch is to be noted before the next one is taken. Nonces make a sender's proofs
+        wait for one another, so those after an invalid one are left out. One of each sender comes first, then
+        one, two, four, …: so nobody has many invalid ones verified.
         """
         rounds: dict[int, dict[_Key, tuple[bytes, Claim]]] = {}
         sent: Counter[bytes] = Counter()
         refused: set[bytes] = set()
+        points = 0
         for sender, claim in claims:
             key = _key(*claim)
-            if claim[0].kind is not ProofKind.KZG:
+            if self.knows(*claim):
+                if self._verdicts.get(key) is not None:
+                    refused.add(sender)
                 continue
-            if key not in self._verdicts:
-                rounds.setdefault(sent[sender].bit_length(), {})[key] = sender, claim
-                sent[sender] += 1
-            elif self._verdicts[key] is not None:
-                refused.add(sender)
+            points += cost_of(claim[0])
+            if points > most_points:
+                break
+            rounds.setdefault(sent[sender].bit_length(), {})[key] = sender, claim
+            sent[sender] += 1
         for _, claimed in sorted(rounds.items()):
             left = ((key, *each) for key, each in claimed.items() if each[0] not in refused)
             while batch := list(islice(left, limits.KZG_BATCH)):
-                verdicts = look([claim for _, _, claim in batch])
-                for (key, sender, _), why in zip(batch, verdicts, strict=True):
-                    self._remember(key, why)
-                    if why is not None:
-                        refused.add(sender)
+                yield [claim for _, _, claim in batch]
+                refused |= {sender for key, sender, _ in batch if self._verdicts.get(key) is not None}
 
-    def unknown(self, claims: Iterable[tuple[bytes, Claim]]) -> list[Claim]:
-        """The KZG proofs among these that nobody has looked at, one of each sender: `look` at them ahead."""
-        found = {
-            sender: claim
-            for sender, claim in claims
-            if claim[0].kind is ProofKind.KZG and _key(*claim) not in self._verdicts
-        }
-        return list(found.values())
+    def knows(self, challenge: Challenge, proof: bytes) -> bool:
+        """Whether `verify` takes no longer than the proof's bytes allow for."""
+        return challenge.kind is not ProofKind.KZG or _key(challenge, proof) in self._verdicts
 
     def note(self, claims: Sequence[Claim], verdicts: Sequence[str | None]) -> None:
         """What `look` said of them."""
@@ -105,6 +110,19 @@ class RememberingChecker:
         self._verdicts[key] = why
         if len(self._verdicts) > limits.MAX_REMEMBERED_PROOFS:
             self._verdicts.popitem(last=False)
+
+
+class KnownProofs:
+    """What a checker knows, for who proposes a block: a proof that it would have to look at waits."""
+
+    def __init__(self, checker: RememberingChecker) -> None:
+        self._checker = checker
+
+    def verify(self, challenge: Challenge, proof: bytes) -> None:
+        """Raises InvalidProof, and refuses BLOCK_FULL."""
+        if not self._checker.knows(challenge, proof):
+            raise Refusal(Code.BLOCK_FULL, "nobody has looked at this proof yet; send it again")
+        self._checker.verify(challenge, proof)
 
 
 def _key(challenge: Challenge, proof: bytes) -> _Key:

@@ -12,7 +12,7 @@ import pytest
 from ledger import limits, proof_checker, rules_spot
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.genesis import Params
-from ledger.proof_checker import Claim, RememberingChecker, cost_of, points_of
+from ledger.proof_checker import Claim, RememberingChecker, cost_of, look, points_of
 from ledger.result import Code
 from ledger.rules_datasets import Clock, identify
 from ledger.transactions import Accept, Answer, Beacon, CreateDeal, PieceCommitment, Prove, Spot, Transfer
@@ -220,15 +220,29 @@ def test_what_one_account_sends_after_an_invalid_proof_is_not_verified(
     mixed = [(b"half", (replace(challenge, k=number + 1), good)) for number in range(3)]
     spoiled = [(b"half", (challenge, b"no" + bytes([number]))) for number in range(60)]
     right = [(b"good", (replace(challenge, k=number + 4), good)) for number in range(40)]
-    checker = RememberingChecker()
-    checker.verify_ahead([*flood, *mixed, *spoiled, *right])
+    checker, most = RememberingChecker(), limits.MAX_KZG_POINTS_PER_BLOCK
+    checker.verify_ahead([*flood, *mixed, *spoiled, *right], most)
     invalid = [proof for batch in looked_at for proof in batch if proof != good]
     assert (invalid.count(bytes(1)), len(invalid)) == (1, 1 + 1)
     assert sum(batch.count(good) for batch in looked_at) == 3 + 40
     assert len(looked_at) == 7  # 1, 1, 2, 4, 8, 16, 8 of who sends right ones, together with the others'
     looked_at.clear()
-    checker.verify_ahead([*flood, *mixed, *right])
+    checker.verify_ahead([*flood, *mixed, *right], most)
     assert looked_at == []  # nothing twice, and what was refused then is so still
+
+
+def test_a_proposer_looks_at_few_proofs_itself_and_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would let everybody wait for its proposal: proofs are looked at in a thread meanwhile."""
+    several = Several(3)
+    app, txs = several.world.app, several.txs()
+    [claims] = app.unverified_proofs(txs)
+    monkeypatch.setattr(limits, "MAX_NEW_KZG_POINTS", cost_of(claims[0][0]))
+    assert proposed(several, txs) == txs[:1]
+    assert not app.dropped
+    [left] = app.unverified_proofs(txs)
+    assert left == claims[1:]
+    app.note_proofs(left, look(left))
+    assert proposed(several, txs) == txs
 
 
 @pytest.mark.parametrize("spoiled", [[], [1], [0, 2]])

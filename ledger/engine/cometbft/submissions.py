@@ -106,10 +106,15 @@ class Submissions(Intake):
         return await asked
 
     async def verify_ahead(self, raws: Sequence[bytes]) -> None:
-        """Verifies a block's signatures in threads, where `Application` has not met them, until one is bad.
+        """Verifies a block's signatures in threads, then its proofs, where `Application` has not met them.
 
-        Running the block ends there, too. A part of them at a time: what is verified waits to be picked up.
+        Until one is bad: running the block ends there, too.
         """
+        if await self._verify_signatures(raws):
+            await self._look(raws)
+
+    async def _verify_signatures(self, raws: Sequence[bytes]) -> bool:
+        """Whether all are good. A part of them at a time: what is verified waits to be picked up."""
         loop = asyncio.get_running_loop()
         unseen = [raw for raw in raws if not self._app.is_verified(raw)]
         batches = [unseen[begin : begin + VERIFY_BATCH] for begin in range(0, len(unseen), VERIFY_BATCH)]
@@ -118,6 +123,15 @@ class Submissions(Intake):
             verify = (loop.run_in_executor(self._verifiers, self._verify_sound, batch) for batch in part)
             await asyncio.gather(*verify)
             if not all(self._app.is_verified(raw) for batch in part for raw in batch):
+                return False
+        return True
+
+    async def _look(self, raws: Sequence[bytes], *, is_block: bool = True) -> None:
+        """Looks in a thread at proofs that nobody has looked at; at those of a block until one is bad."""
+        for claims in self._app.unverified_proofs(raws):
+            verdicts = await asyncio.get_running_loop().run_in_executor(self._verifiers, look, claims)
+            self._app.note_proofs(claims, verdicts)
+            if is_block and any(verdicts):
                 return
 
     def _verify_sound(self, batch: list[bytes]) -> None:
@@ -168,15 +182,12 @@ class Submissions(Intake):
 
     async def _verify_proofs(self) -> None:
         """Looks at waiting proofs in a thread: in the block that has them it would hold up everybody."""
-        loop = asyncio.get_running_loop()
         while True:
             batch = [await self._proofs.get()]
             while len(batch) < limits.KZG_BATCH and not self._proofs.empty():
                 batch.append(self._proofs.get_nowait())
             try:
-                claims = self._app.unverified_proofs(batch)
-                verdicts = await loop.run_in_executor(self._verifiers, look, claims)
-                self._app.note_proofs(claims, verdicts)
+                await self._look(batch, is_block=False)
             except Exception:
                 _log.exception("proofs could not be looked at before a block has them")
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ledger import execute, proof_checker, transactions
+from ledger import execute, limits, proof_checker, transactions
+from ledger.application import Application, BlockInput
 from ledger.engine.cometbft import messages, proposals, submissions
 from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.cometbft.submissions import Submissions
 from ledger.engine.intake import VERIFY_BATCH
 from ledger.genesis import HOLD
+from ledger.proof_checker import Claim
 from ledger.result import Code
 from ledger.transactions import Transaction
 from proofs.kzg import proof as kzg_proof
@@ -26,6 +28,7 @@ from tests.ledger.cometbft.application import genesis, transfer
 from tests.ledger.cometbft.lone import Setting
 from tests.ledger.engine.conftest import until
 from tests.ledger.test_kinds import Several
+from tests.ledger.world import key
 
 START_S = 1_700_000_000
 ACCEPT, REJECT = messages.ProposalStatus.ACCEPT, messages.ProposalStatus.REJECT
@@ -171,31 +174,53 @@ async def test_a_mistake_in_the_rules_ends_no_validator_and_proposes_an_empty_bl
     assert setting.node.pool == []
 
 
+class Looking:
+    """Submissions of an application, and how many proofs were looked at, never in the event loop's thread."""
+
+    def __init__(self, app: Application, verifiers: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.submissions = Submissions(app, verifiers, lambda _tx: None, self)
+        self.looked = 0
+        plain = kzg_proof.verify_many
+
+        def verify_many(claims: Sequence[Claim]) -> Any:
+            assert threading.current_thread() is not threading.main_thread()
+            self.looked += len(claims)
+            return plain(claims)
+
+        monkeypatch.setattr(proof_checker, "verify_many", verify_many)
+
+    async def hand_over(self, raws: Sequence[bytes]) -> list[Verdict]:
+        return [Verdict(0, "") for _ in raws]
+
+
 async def test_proofs_are_looked_at_in_a_thread_before_a_block_has_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     several = Several(3)
     app, txs = several.world.app, several.txs(spoiled=[1])
-    threads: list[bool] = []
-    plain = kzg_proof.verify_many
-
-    def verify_many(claims: Any) -> Any:
-        threads.append(threading.current_thread() is threading.main_thread())
-        return plain(claims)
-
-    class Nobody:
-        async def hand_over(self, raws: Any) -> Any:
-            return [Verdict(0, "") for _ in raws]
-
-    monkeypatch.setattr(proof_checker, "verify_many", verify_many)
     with ThreadPoolExecutor(1) as verifiers:
-        intake = Submissions(app, verifiers, lambda _tx: None, Nobody())
-        running = asyncio.create_task(intake.run())
-        assert [(await intake.check(raw)).code for raw in txs] == [0] * 3
-        await until(lambda: not app.unverified_proofs(txs))
+        looking = Looking(app, verifiers, monkeypatch)
+        running = asyncio.create_task(looking.submissions.run())
+        assert [(await looking.submissions.check(raw)).code for raw in txs] == [0] * 3
+        await until(lambda: not any(app.unverified_proofs(txs)))
         running.cancel()
         await asyncio.wait({running})
+    assert looking.looked == 3
     assert several.world.propose(txs) == [txs[0], txs[2]]
     assert app.dropped[txs[1]].code is Code.INVALID_PROOF
-    assert threads
-    assert not any(threads)
+    assert looking.looked == 3
+
+
+async def test_those_of_anothers_block_too_and_none_after_the_first_bad_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    several = Several(3)
+    app, txs = several.world.app, several.txs(spoiled=[1])
+    monkeypatch.setattr(limits, "KZG_BATCH", 1)
+    with ThreadPoolExecutor(1) as verifiers:
+        looking = Looking(app, verifiers, monkeypatch)
+        await looking.submissions.verify_ahead(txs)
+    head = several.world.beacon()
+    given = BlockInput(app.height + 1, several.world.now, key("operator"), (head, *txs))
+    assert app.process_proposal(given).code is Code.INVALID_PROOF
+    assert looking.looked == 2
