@@ -11,7 +11,10 @@ EVENT_PREFIX = "tendermint/event/"
 
 
 class Verdict(NamedTuple):
-    """What a node's CheckTx said of a transaction: 0 passed into its mempool; `known`: it had these bytes."""
+    """What a node's mempool said of a transaction: code 0 if it takes it, else one of `ledger.result`.
+
+    `known`: it had these bytes already, or a block did.
+    """
 
     code: int
     log: str

@@ -17,6 +17,7 @@ from typing import Protocol
 from ledger import limits
 from ledger.application import Application
 from ledger.engine.blocks import Receipt
+from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.errors import EngineError, EngineUnavailable
 from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, may_be_proof
 from ledger.proof_checker import look
@@ -34,20 +35,6 @@ MAX_PROOFS_AHEAD = 4_096
 MAX_BATCH = 512
 
 _log = logging.getLogger(__name__)
-
-
-class Verdict(Protocol):
-    """What CometBFT's mempool says of a transaction: code 0 if it takes it, else one of `ledger.result`.
-
-    `known`: it had it already, or a block did.
-    """
-
-    @property
-    def code(self) -> int: ...
-    @property
-    def log(self) -> str: ...
-    @property
-    def known(self) -> bool: ...
 
 
 class Broadcaster(Protocol):

@@ -15,26 +15,17 @@ from ledger.engine.cometbft import convert, messages
 from ledger.engine.cometbft.engine import CometEngine
 from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
 from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
-from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.cometbft.snapshots import FORMAT
 from ledger.engine.storage import LedgerStorage
 from ledger.genesis import Genesis
 from ledger.keys import address
 from proofs.bls.signatures import BlsSigner
 from tests.ledger.cometbft.abci import Connection
-from tests.ledger.cometbft.lone import MAX_TX_BYTES, init_chain
+from tests.ledger.cometbft.lone import MAX_TX_BYTES, NoMempool, init_chain
 from tests.ledger.world import World, beacon_signer, key
 
 T = TypeVar("T")
 SNAPSHOT_BLOCKS = 4
-
-
-class NoMempool:
-    """There is no CometBFT's mempool to hand transactions over to."""
-
-    async def hand_over(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
-        """Takes all of them, and forgets them."""
-        return [Verdict(0, "") for _ in raws]
 
 
 class Node:

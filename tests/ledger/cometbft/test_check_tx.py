@@ -16,7 +16,6 @@ import pytest
 from ledger import execute, limits, proof_checker, transactions
 from ledger.application import Application, BlockInput
 from ledger.engine.cometbft import messages, proposals, submissions
-from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.cometbft.submissions import Submissions
 from ledger.engine.intake import VERIFY_BATCH
 from ledger.genesis import HOLD
@@ -25,7 +24,7 @@ from ledger.result import Code
 from ledger.transactions import Transaction
 from proofs.kzg import proof as kzg_proof
 from tests.ledger.cometbft.application import genesis, transfer
-from tests.ledger.cometbft.lone import Setting
+from tests.ledger.cometbft.lone import NoMempool, Setting
 from tests.ledger.engine.conftest import until
 from tests.ledger.test_kinds import Several
 from tests.ledger.world import key
@@ -178,7 +177,7 @@ class Looking:
     """Submissions of an application, and how many proofs were looked at, never in the event loop's thread."""
 
     def __init__(self, app: Application, verifiers: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.submissions = Submissions(app, verifiers, lambda _tx: None, self)
+        self.submissions = Submissions(app, verifiers, lambda _tx: None, NoMempool())
         self.looked = 0
         plain = kzg_proof.verify_many
 
@@ -188,9 +187,6 @@ class Looking:
             return plain(claims)
 
         monkeypatch.setattr(proof_checker, "verify_many", verify_many)
-
-    async def hand_over(self, raws: Sequence[bytes]) -> list[Verdict]:
-        return [Verdict(0, "") for _ in raws]
 
 
 async def test_proofs_are_looked_at_in_a_thread_before_a_block_has_them(

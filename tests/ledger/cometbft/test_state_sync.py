@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,6 @@ from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
 from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
 from ledger.engine.cometbft.restore import FOLDER
-from ledger.engine.cometbft.rpc_answers import Verdict
 from ledger.engine.cometbft.snapshots import FORMAT, SHOWN_AFTER_BLOCKS
 from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.errors import EngineStopped, PrunedHistory
@@ -41,6 +40,7 @@ from merkledag import dag_cbor
 from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 from tests.ledger.cometbft.abci import connection
+from tests.ledger.cometbft.lone import NoMempool
 from tests.ledger.engine.test_rpc import Http, served
 from tests.ledger.engine.test_state_store import stored
 from tests.ledger.world import CHAIN, World, genesis, key
@@ -527,13 +527,6 @@ async def test_nothing_is_served_that_is_not_there_or_not_whole(
         assert not path.exists()
 
 
-class _Nobody:
-    """There is no CometBFT's mempool."""
-
-    async def hand_over(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
-        return [Verdict(0, "") for _ in raws]
-
-
 async def test_over_the_socket_one_engine_begins_with_what_another_serves(
     world: World, tmp_path: Path
 ) -> None:
@@ -545,7 +538,7 @@ async def test_over_the_socket_one_engine_begins_with_what_another_serves(
                 load_application(storage, genesis()),
                 storage,
                 {},
-                _Nobody(),
+                NoMempool(),
                 f"unix://{tmp_path}/{name}.sock",
                 snapshot_blocks=1,
             )
