@@ -47,6 +47,12 @@ def join_as_node(
         raise CommandError(f"{url} runs a ledger that is not on CometBFT: {error}") from None
     if genesis_is and genesis_is.lower() != found:
         raise invalid(f"{url} has the genesis {found}, not {genesis_is}")
+    if genesis.origin is not None and sync is None:
+        raise usage(
+            f"chain {genesis.chain_id} goes on from {genesis.origin.chain_id}, whose end is not in its "
+            "genesis: begin with a snapshot (--trust, --sync-from), or import the archive of that end with "
+            "`holdfast ledger import ARCHIVE --as-chain ID --engine cometbft --founding FILE`"
+        )
     document = _document(url, genesis, found)
     if not genesis_is and not yes:
         _show(document, to_stderr=json_output)

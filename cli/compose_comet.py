@@ -42,10 +42,10 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
 
     Then `engine.wait_ended()` raises EngineStopped with the reason: the process is to end with exit 1.
     """
-    from ledger.engine.assemble import load_application
     from ledger.engine.cometbft.engine import CometEngine
     from ledger.engine.cometbft.home import CometHome
     from ledger.engine.cometbft.rpc_client import CometRpc
+    from ledger.engine.cometbft.waiting import load_or_wait
     from ledger.engine.pruning import Keep
     from ledger.engine.storage import LedgerStorage
 
@@ -55,7 +55,7 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
     storage.open()
     rpc = CometRpc(CometHome(home.ledger / COMET_FOLDER).rpc_url())
     try:
-        app = await asyncio.to_thread(load_application, storage, genesis)
+        app = await asyncio.to_thread(load_or_wait, storage, genesis)
         engine = CometEngine(
             app,
             storage,

@@ -17,11 +17,19 @@ def genesis_items(genesis: Genesis) -> dict[bytes, bytes]:
         raise InvalidGenesis(f"chain {genesis.chain_id} goes on from another one: import it from its archive")
     issued = genesis.issued
     return {
+        **blank_items(genesis),
+        keys.TOTALS: TotalsRecord(issued, balances=issued, escrow=0, collateral=0, burned=0).encode(),
+        keys.account(genesis.operator): AccountRecord(balance=issued).encode(),
+    }
+
+
+def blank_items(genesis: Genesis) -> dict[bytes, bytes]:
+    """What a genesis alone says of the state before the first block: of a carried one nobody's money."""
+    return {
         keys.GENESIS: genesis.encode(),
         keys.CHAIN: ChainRecord(0, genesis.time_s, genesis.time_s, genesis.beacon, 0).encode(),
         keys.params(1): genesis.params.encode(),
-        keys.TOTALS: TotalsRecord(issued, balances=issued, escrow=0, collateral=0, burned=0).encode(),
-        keys.account(genesis.operator): AccountRecord(balance=issued).encode(),
+        keys.TOTALS: TotalsRecord(genesis.issued, balances=0, escrow=0, collateral=0, burned=0).encode(),
         **dict(validator_items(genesis)),
     }
 

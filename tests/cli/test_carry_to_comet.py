@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.comet_service import own_peer
 from cli.home import Home
 from ledger.engine.storage import LedgerStorage
 from tests.cli.conftest import Holdfast, Result
@@ -86,6 +87,10 @@ def test_one_validator_goes_on_with_everybodys_money(
         url = str(first["ledger"])
         status = holdfast("ledger", "status", "--ledger", url, "--json").json
         assert (status["chain_id"], status["engine"]) == ("city", "cometbft")
+        # who joins it as a node needs the state that it began with, or a later one
+        peer = own_peer(Home(holdfast.home))
+        joins = ("ledger", "join", url, "--engine", "cometbft", "--peer", peer, "--yes")
+        assert "goes on from cli-test" in at("node").fails(2, *joins)
         # a wallet elsewhere, which knew the old chain, goes on with its key
         other = at("wallet")
         (other.home / "keys").mkdir(mode=0o700, parents=True)

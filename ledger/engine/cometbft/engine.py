@@ -27,6 +27,7 @@ from ledger.engine.cometbft.server import AbciServer
 from ledger.engine.cometbft.state_query import StateQueries
 from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissions
+from ledger.engine.cometbft.waiting import require_state
 from ledger.engine.engine import STOPPING, EngineStatus
 from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
@@ -247,6 +248,7 @@ class CometEngine:
     @_in_turn
     async def init_chain(self, request: Any) -> Any:
         """Compares CometBFT's genesis with ours; nothing is written."""
+        require_state(self._storage, self.app.genesis)
         return handshake.init_chain(self.app, request)
 
     async def query(self, request: Any) -> Any:
