@@ -95,7 +95,7 @@ class Monitor:
             )
         if not seen.height and self._home.begins_by_state_sync():
             return (
-                f"{told}: no snapshot was taken over yet from {seen.peers} peers; those that keep any make one "
+                f"{told}: no snapshot was taken over yet from {seen.peers} peers; one is made "
                 "every ledger.snapshot_blocks blocks"
             )
         if seen.catching_up:

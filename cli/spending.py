@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -36,6 +37,12 @@ UnsignedOption = Annotated[
 ]
 LIFETIME_S: Final = 3_600
 OFFLINE_LIFETIME_S: Final = 7 * 86_400
+QUIET_S: Final = 15.0
+WAITING: Final = "no block has taken it yet: waiting. `holdfast ledger status` says whether the chain goes on"
+UNSURE: Final = (
+    "it is not known whether this was done, and for an hour of ledger time it may still be: look at "
+    "`holdfast wallet history` before you do it again, or it is done twice"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +213,20 @@ def explain(desk: Desk, intent: Intent, fee: int) -> None:
 
 async def signed(home: Home, key: str, ledger: LedgerClient, tx: Transaction) -> Receipt:
     """Signs and sends a transaction whose effect was shown; another nonce is taken if its own was used."""
+    from ledger.engine.errors import LedgerUnreachable
     from ledger.engine.sender import Sender
 
-    return await Sender(ledger, home.signer(key), check_blocks=True).send(tx.body, fee=tx.fee)
+    sender = Sender(ledger, home.signer(key), check_blocks=True)
+    waiting = asyncio.get_running_loop().call_later(QUIET_S, note, WAITING)
+    try:
+        return await sender.send(tx.body, fee=tx.fee)
+    except LedgerUnreachable as error:
+        raise CommandError(f"{UNSURE} ({error})", ExitCode.UNREACHABLE) from None
+    except asyncio.CancelledError:
+        note(UNSURE)
+        raise
+    finally:
+        waiting.cancel()
 
 
 def _write(manner: Manner, tx: Transaction) -> None:

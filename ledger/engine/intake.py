@@ -148,7 +148,7 @@ class Intake:
     def _give_up(self, raw: bytes) -> None:
         """Also where nobody waits any more, so that nothing keeps its place for ever."""
         why = f"no block has taken the transaction in {self._patience_s:g} s, and one still may"
-        self.resolve(raw, EngineUnavailable(f"{why}: send it again to learn what became of it"))
+        self.resolve(raw, EngineUnavailable(f"{why}: the same bytes sent again are told what became of it"))
 
     def resolve(self, raw: bytes, outcome: Outcome) -> None:
         """Ends the waiting of a transaction."""

@@ -20,6 +20,7 @@ from cli.home import NODE_KEY, OPERATOR_KEY
 from cli.keystore import ED25519, Keystore
 from cli.money import HOLD, MAX_UNITS, amount_text, decimal_text, parse_amount
 from cli.output import CommandError
+from ledger.engine.errors import LedgerUnreachable
 from merkledag.peer import parse_peer
 from tests.cli.conftest import Holdfast
 from tests.cli.ledgers import Ledger, a_ledger
@@ -351,3 +352,14 @@ def test_a_backup_that_was_changed_is_refused() -> None:
     twice = {**document, "keys": document["keys"] * 2}
     with pytest.raises(CommandError, match="damaged"):
         key_backup.decode(json.dumps(twice).encode())
+
+
+def test_what_may_still_be_done_is_not_to_be_done_again(
+    wallet: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def waiting(*_: object, **__: object) -> None:
+        raise LedgerUnreachable("no block has taken it")
+
+    monkeypatch.setattr("ledger.engine.sender.Sender.send", waiting)
+    told = wallet.fails(5, "wallet", "send", account(wallet), "1", "--yes")
+    assert "`holdfast wallet history` before you do it again, or it is done twice (no block has" in told
