@@ -45,7 +45,7 @@ def check_trust(home: Home, blocks: Sequence[LightBlock], flag: str | None) -> s
     """
     from cli.ledger_pin import pin_of
     from ledger.engine.cometbft.light.block import LightBlock
-    from ledger.engine.cometbft.light.errors import InvalidLightBlock, NotLater
+    from ledger.engine.cometbft.light.errors import InvalidLightBlock, NotLater, TrustExpired
     from ledger.engine.cometbft.light.proof_file import has_header, require_from
     from ledger.engine.cometbft.light.verify import Rules
 
@@ -58,8 +58,12 @@ def check_trust(home: Home, blocks: Sequence[LightBlock], flag: str | None) -> s
         raise InvalidLightBlock(f"the header is of chain {last.header.chain}, not of {pin.chain}")
     at = has_header(blocks, trust.height, trust.hash)
     if at is not None:
-        require_from(blocks[at], blocks[at:], time.time_ns(), Rules())
-        return trust_text(trust.height, trust.hash)
+        try:
+            require_from(blocks[at], blocks[at:], time.time_ns(), Rules())
+            return trust_text(trust.height, trust.hash)
+        except TrustExpired:
+            if not trust.stored:
+                raise
     if trust.stored:
         stored = LightBlock.decode(trust.stored)
         require_from(stored, blocks, time.time_ns(), Rules())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cli import ledger_pin
+from cli.home import Home
+from cli.ledger_light import check_trust, trust_text
+from ledger.engine.chain_check import TrustPin
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.errors import InvalidLightBlock, NotEnoughTrust, NotLater, TrustExpired
 from ledger.engine.cometbft.light.proof_file import LightProofFile, has_header, require_from
@@ -13,7 +19,7 @@ from ledger.engine.cometbft.light.verify import Rules
 from ledger.engine.errors import InvalidProofFile
 from ledger.ingest import memory_store
 from ledger.state_tree import StateProof, StateTree
-from tests.ledger.cometbft.light_chain import START_NS, block_of, chain_of, set_of
+from tests.ledger.cometbft.light_chain import CHAIN, START_NS, block_of, chain_of, set_of
 
 FOUR = {"a": 10, "b": 10, "c": 10, "d": 10}
 MALLORY = {"mallory": 1}
@@ -58,6 +64,25 @@ def test_a_trusted_header_with_other_validators_leads_nowhere() -> None:
         require_from(replace(real[0], validators=set_of(padded)), [block_of(6, padded)], NOW_NS, RULES)
     with pytest.raises(NotEnoughTrust):
         require_from(real[0], [real[0], forged], NOW_NS, RULES)
+
+
+def test_a_home_goes_on_from_what_its_pin_led_to_where_the_pinned_header_has_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day_ns = 86_400 * 10**9
+    old, seen, last = (
+        block_of(height, FOUR, time_ns=time.time_ns() - days * day_ns)
+        for height, days in ((1, 9), (5, 3), (9, 1))
+    )
+    pinned = TrustPin(1, old.header.hash())
+    home = Home(tmp_path)
+    for pin, expected in ((pinned, None), (pinned._replace(stored=seen.encode()), 5)):
+        monkeypatch.setattr(ledger_pin, "pin_of", lambda _, pin=pin: ledger_pin.Pin(CHAIN, None, pin))
+        if expected is None:
+            with pytest.raises(TrustExpired):
+                check_trust(home, [old, last], None)
+        else:
+            assert check_trust(home, [old, last], None) == trust_text(5, seen.header.hash())
 
 
 def test_a_file_is_of_one_chain_of_rising_height_and_of_the_validators_that_headers_name() -> None:
