@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,35 @@ def rounds() -> list[dict[str, Any]]:
                 row[f"{name}, {rule.value}"] = against_best_play(order, timing, LOST / LEAVES, K, rule)
             rows.append(row)
     return rows
+
+
+def every_order(most: int) -> list[str]:
+    """All orders of 4 to `most` validators' turns: a coalition below a third of them, at most one absent."""
+    found = set()
+    for count in range(4, most + 1):
+        for kinds in product("CHA", repeat=count):
+            if 0 < 3 * kinds.count("C") < count and kinds.count("A") <= 1:
+                found.add(min("".join(kinds[index:] + kinds[:index]) for index in range(count)))
+    return sorted(found)
+
+
+def rules_compared(most: int = 8) -> dict[str, Any]:
+    """In how many of all orders a rule finds less than the one before it, and where it is at its worst."""
+    found: dict[str, Any] = {}
+    orders = every_order(most)
+    for (name, timing), (before, after) in product(NETWORKS.items(), pairwise(Rule)):
+        rates = {
+            order: [against_best_play(order, timing, LOST / LEAVES, K, rule) for rule in (before, after)]
+            for order in orders
+        }
+        worse = {order: pair for order, pair in rates.items() if pair[1] < pair[0] - 0.0005}
+        worst = min(worse, key=lambda order: worse[order][1] - worse[order][0], default="")
+        found[f"{name}, {after.value} after {before.value}"] = {
+            "orders": len(orders),
+            "worse": len(worse),
+            "worst": [worst, *worse.get(worst, [])],
+        }
+    return found
 
 
 def block_times(blocks: int, seed: int) -> dict[str, Any]:
@@ -273,6 +302,7 @@ def main() -> None:
         "withholding": withholding(options.windows, options.seed),
         "consequences": consequences(),
         "rounds": rounds(),
+        "rules compared": rules_compared(),
         "block times": block_times(options.windows, options.seed),
     }
     if not options.no_speed:

@@ -80,9 +80,10 @@ def turns(honest: int, coalition: int, absent: int = 0, *, together: bool = Fals
 
 
 class Rule(Enum):
-    """Whose R counts: that of the window's first block, of the next one, or of one of the n after it.
+    """Whose R counts: that of the window's first block, of the next one, or of one drawn after it.
 
-    Which one, R of the first block draws; n is the number of validators.
+    Which one, R of the first block draws: of the n − 1 after it (the ledger's rule; n is the number of
+    validators), or of so many as a game says.
     """
 
     FIRST = "first"
@@ -119,7 +120,7 @@ def _better(first: Best, second: Best) -> Best:
 
 @dataclass(frozen=True)
 class Game:
-    """One window, opening at tick 0.
+    """One window, opening at tick 0. The block that counts is drawn of `span`, 0 for n − 1.
 
     A state is the turn (the height's first proposer), how many rounds of the height have failed, when the
     precommits of the height before were given, and, once the window is open, in how many heights the one is
@@ -129,7 +130,8 @@ class Game:
     order: str
     timing: Timing
     q: float
-    rule: Rule = Rule.NEXT
+    rule: Rule = Rule.DRAWN
+    span: int = 0
     _known: dict[tuple[int, int, int, int], float] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -147,12 +149,14 @@ class Game:
 
     def _counts_after_first(self) -> Sequence[int]:
         """In how many heights after the first block's the one is that counts; each is as likely."""
-        return (0,) if self.rule is Rule.NEXT else range(len(self.order))
+        if self.rule is Rule.NEXT:
+            return (0,)
+        return range(self.span or max(1, len(self.order) - 1))
 
     def _chance(self, turn: int, failed: int, at: int, left: int) -> float:
         """The coalition's chance while nothing of what is to come is known to it."""
         turn %= len(self.order)
-        state = turn, failed, at, left
+        state = turn, failed, at if left == _UNOPENED else 0, left  # once it is open no time counts
         if state not in self._known:
             if self._kind(turn, failed) == HONEST:
                 self._known[state] = self._of_honest(*state)
@@ -186,7 +190,8 @@ class Game:
             case "A":
                 return self._best(turn, failed + 1, low, high, left)
             case "H":
-                return _sure(max(self._chance(turn, failed, at, left) for at in range(low, high + 1)))
+                times = range(low, high + 1) if left == _UNOPENED else (0,)
+                return _sure(max(self._chance(turn, failed, at, left) for at in times))
         found = self._best(turn, failed + 1, low, high, left)  # withheld
         value = ((0.0, 1 - self.q), (1.0, self.q))
         if left == 0:
@@ -251,6 +256,6 @@ def moved(honest: int, coalition: int, spread: float, blocks: int, seed: int) ->
     return Moved(*(total / blocks / 1_000 for total in sums))
 
 
-def detection(order: str, timing: Timing, lost: float, k: int, rule: Rule) -> float:
+def detection(order: str, timing: Timing, lost: float, k: int, rule: Rule, span: int = 0) -> float:
     """The chance that a loss of a share of the leaves is found in a period, against the best play."""
-    return 1 - Game(order, timing, (1 - lost) ** k, rule).success()
+    return 1 - Game(order, timing, (1 - lost) ** k, rule, span).success()
