@@ -20,7 +20,7 @@ from ledger.engine.cometbft.home import CometHome
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometUnreachable
 from ledger.engine.cometbft.signing import MayHaveSigned, Memory, last_signed
-from tests.ledger.cometbft.processes import configure, find_cometbft, free_ports, init_home
+from tests.ledger.cometbft.processes import find_cometbft, quick_home
 
 KVSTORE = "kvstore"
 SOON_S = 20
@@ -28,15 +28,7 @@ SOON_S = 20
 
 def comet_home(folder: Path, **settings: object) -> CometHome:
     """What `cometbft init` makes, at free ports, quick."""
-    init_home(folder)
-    p2p, rpc = free_ports(2)
-    chosen: dict[str, object] = {
-        "p2p.laddr": f"tcp://127.0.0.1:{p2p}",
-        "rpc.laddr": f"tcp://127.0.0.1:{rpc}",
-        "consensus.timeout_commit": "20ms",
-        **settings,
-    }
-    configure(folder, chosen)
+    quick_home(folder, settings)
     return CometHome(folder)
 
 

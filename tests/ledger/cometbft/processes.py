@@ -65,6 +65,15 @@ def configure(home: Path, settings: Mapping[str, object]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+def quick_home(home: Path, settings: Mapping[str, object] | None = None) -> int:
+    """A home of CometBFT's example application, which makes blocks quickly; the port of its RPC."""
+    init_home(home)
+    port, p2p = free_ports(2)
+    laddr = {"rpc.laddr": f"tcp://127.0.0.1:{port}", "p2p.laddr": f"tcp://127.0.0.1:{p2p}"}
+    configure(home, {**laddr, "consensus.timeout_commit": "20ms", **(settings or {})})
+    return port
+
+
 def change_genesis(home: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Lets `change` edit the genesis document."""
     path = home / "config" / "genesis.json"
@@ -85,19 +94,25 @@ async def end(process: asyncio.subprocess.Process) -> int:
 
 
 @contextlib.asynccontextmanager
+async def cometbft(home: Path, application: str, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`cometbft start` beside the application at an address; ended with the context."""
+    command = [str(find_cometbft()), "start", "--home", str(home), "--proxy_app", application]
+    with log.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(*command, stdout=file, stderr=file)
+    try:
+        yield process
+    finally:
+        await end(process)
+
+
+@contextlib.asynccontextmanager
 async def kvstore(home: Path, port: int) -> AsyncIterator[CometRpc]:
     """CometBFT with its own example application; yields once its RPC answers."""
     log = home / "log"
-    command = [str(find_cometbft()), "start", "--home", str(home), "--proxy_app", "kvstore"]
-    with log.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(*command, stdout=file, stderr=file)
-    try:
-        async with CometRpc(f"http://127.0.0.1:{port}") as rpc:
-            async with asyncio.timeout(START_S):
-                await until_answers(rpc, process, log)
-            yield rpc
-    finally:
-        await end(process)
+    async with cometbft(home, "kvstore", log) as process, CometRpc(f"http://127.0.0.1:{port}") as rpc:
+        async with asyncio.timeout(START_S):
+            await until_answers(rpc, process, log)
+        yield rpc
 
 
 def last_lines(log: Path) -> str:
@@ -114,3 +129,11 @@ async def until_answers(rpc: CometRpc, process: asyncio.subprocess.Process, log:
             if process.returncode is not None:
                 pytest.fail(f"cometbft ended with {process.returncode}: {last_lines(log)}")
             await asyncio.sleep(0.02)
+
+
+async def until_block(rpc: CometRpc, height: int) -> None:
+    """Returns once a block of that height, or a later one, has come."""
+    async with contextlib.aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
+        async for block in blocks:
+            if int(block.value["block"]["header"]["height"]) >= height:
+                return

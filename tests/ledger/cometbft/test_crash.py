@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from ledger.engine.cometbft.rpc_errors import CometRpcError
 from ledger.engine.history import History
 from tests.ledger.cometbft.application import EXIT_CRASH, rerun, transfer
 from tests.ledger.cometbft.one import Validator
-from tests.ledger.cometbft.processes import last_lines, until_answers
+from tests.ledger.cometbft.processes import last_lines, until_answers, until_block
 
 pytestmark = pytest.mark.peers
 
@@ -61,10 +60,7 @@ async def test_killed_at_each_step_of_a_block_it_comes_back_with_the_same_app_ha
             await rpc.broadcast([transfer(nonce)])
             # then the chain goes on
             goal = (await rpc.status()).height + 3
-            async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
-                async for block in blocks:
-                    if int(block.value["block"]["header"]["height"]) > goal:
-                        break
+            await until_block(rpc, goal + 1)
             headers = [(await rpc.commit(height + 1))["signed_header"]["header"] for height in range(1, goal)]
             application.terminate()
             assert await application.wait() == 0, last_lines(validator.log)
@@ -96,8 +92,7 @@ async def test_cometbft_killed_again_and_again_is_served_by_the_same_application
         for _ in range(4):
             async with validator.cometbft() as cometbft:
                 await until_answers(rpc, cometbft, validator.log)
-                async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
-                    await anext(blocks)
+                await until_block(rpc, 1)
                 cometbft.kill()
                 await cometbft.wait()
         sending.cancel()

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ import pytest
 from ledger import snapshot
 from ledger.engine import snapshots
 from ledger.engine.cometbft import messages
-from ledger.engine.cometbft.config import PROFILES, CometConfig, StateSync
+from ledger.engine.cometbft.config import StateSync
 from ledger.engine.cometbft.engine import CometEngine
-from ledger.engine.cometbft.genesis_file import install_genesis
-from ledger.engine.cometbft.keys import create_node_key, create_validator_key, node_id, node_signer
 from ledger.engine.cometbft.retention import Needs
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.errors import EngineStopped
@@ -26,9 +23,9 @@ from ledger.engine.pruning import Keep
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.wal import Fault, no_fault
 from ledger.genesis import Genesis
-from tests.ledger.cometbft.application import genesis, make_engine, open_storage, seed, signer, transfer
+from tests.ledger.cometbft.application import genesis, make_engine, open_storage, signer, transfer
 from tests.ledger.cometbft.one import Validator
-from tests.ledger.cometbft.processes import free_ports, last_lines, until_answers
+from tests.ledger.cometbft.processes import last_lines, until_answers
 
 pytestmark = pytest.mark.peers
 
@@ -45,35 +42,11 @@ class Node:
     """A node of the chain: `cometbft` as a process, its application in the test's own."""
 
     def __init__(self, folder: Path, genesis: Genesis, number: int) -> None:
-        folder.mkdir()
-        self.number = number
-        rpc_port, self.p2p_port = free_ports(2)
-        self.place = Validator(folder, f"http://127.0.0.1:{rpc_port}", genesis)
-        self.place.comet.create()
-        create_validator_key(self.place.comet, seed(f"consensus-{number}"))
-        create_node_key(self.place.comet, seed(f"node-{number}"))
-        install_genesis(self.place.comet, genesis)
+        self.place = Validator(folder, genesis, number)
         self.rpc = CometRpc(self.place.url)
         self.storage: LedgerStorage
         self.engine: CometEngine
         self.cometbft: asyncio.subprocess.Process
-
-    def configure(self, peers: tuple[str, ...] = (), sync: StateSync | None = None) -> None:
-        """Writes CometBFT's configuration."""
-        config = CometConfig(
-            f"node {self.number}",
-            replace(PROFILES["laptop"], timeout_commit_ms=COMMIT_MS),
-            p2p_listen=f"127.0.0.1:{self.p2p_port}",
-            rpc_listen=self.place.url.removeprefix("http://"),
-            peers=peers,
-            sync=sync,
-        )
-        self.place.comet.config_file.write_text(config.text())
-
-    @property
-    def peer(self) -> str:
-        """Where others find it."""
-        return f"{node_id(node_signer(self.place.comet).public_key)}@127.0.0.1:{self.p2p_port}"
 
     @asynccontextmanager
     async def running(self, fault: Fault = no_fault) -> AsyncIterator[None]:
@@ -117,7 +90,7 @@ async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
     monkeypatch.setattr(snapshots, "MOST_KEPT", 1_000)
     chain = genesis(int(time.time()) - 1)
     validator, fresh = Node(tmp_path / "validator", chain, 0), Node(tmp_path / "fresh", chain, 1)
-    validator.configure()
+    validator.place.configure(commit_ms=COMMIT_MS)
     async with asyncio.timeout(LIMIT_S), validator.running():
         # Given a chain of which the first blocks are gone already
         await until_answers(validator.rpc, validator.cometbft, validator.place.log)
@@ -161,7 +134,7 @@ async def _trust(fresh: Node, other: Node) -> None:
     assert (await other.engine.list_snapshots(messages.RequestListSnapshots())).snapshots
     trusted = await other.rpc.status()
     sync = StateSync((other.place.url,), trusted.height, trusted.block_hash.hex(), 3_600)
-    fresh.configure((other.peer,), sync)
+    fresh.place.configure(commit_ms=COMMIT_MS, peers=(other.place.peer,), sync=sync)
 
 
 async def _killed_when_restored(node: Node) -> int:

@@ -15,7 +15,7 @@ from ledger.engine.cometbft.light.header import data_hash
 from ledger.engine.cometbft.light.verify import Rules, verify, verify_alone, verify_backwards
 from ledger.engine.cometbft.light.votes import Flag
 from ledger.engine.cometbft.rpc_client import CometRpc
-from tests.ledger.cometbft.processes import configure, free_ports, init_home, kvstore
+from tests.ledger.cometbft.processes import kvstore, quick_home
 
 pytestmark = pytest.mark.peers
 
@@ -30,11 +30,8 @@ async def light_block(rpc: CometRpc, height: int) -> LightBlock:
 
 
 async def test_headers_commits_and_validators_of_a_real_chain(tmp_path: Path) -> None:
-    init_home(tmp_path)
-    port, p2p = free_ports(2)
-    laddr = {"rpc.laddr": f"tcp://127.0.0.1:{port}", "p2p.laddr": f"tcp://127.0.0.1:{p2p}"}
-    configure(tmp_path, laddr | {"consensus.timeout_commit": "20ms"})
     keys = [base64.b64encode(hashlib.sha256(bytes([number])).digest()) for number in range(JOINED)]
+    port = quick_home(tmp_path)
     async with kvstore(tmp_path, port) as rpc, aclosing(rpc.subscribe("tm.event='NewBlock'")) as events:
         sent = [b"val=ed25519!" + key + b"!1" for key in keys]
         await rpc.broadcast(sent)

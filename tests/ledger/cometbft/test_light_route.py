@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc import build_rpc
 from ledger.engine.schema import document
 from merkledag import dag_cbor
-from tests.ledger.cometbft.processes import configure, free_ports, init_home, kvstore
+from tests.ledger.cometbft.processes import kvstore, quick_home, until_block
 from tests.ledger.engine.conftest import Chain, ManualClock
 from tests.ledger.engine.json_schema import problems
 
@@ -38,14 +37,8 @@ async def test_an_embedded_ledger_says_that_it_has_none(engine: EmbeddedEngine) 
 
 @pytest.mark.peers
 async def test_a_nodes_headers_are_served(tmp_path: Path, engine: EmbeddedEngine) -> None:
-    init_home(tmp_path)
-    port, p2p = free_ports(2)
-    laddr = {"rpc.laddr": f"tcp://127.0.0.1:{port}", "p2p.laddr": f"tcp://127.0.0.1:{p2p}"}
-    configure(tmp_path, laddr | {"consensus.timeout_commit": "20ms"})
-    async with kvstore(tmp_path, port) as rpc:
-        async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as events:
-            await anext(events)
-            await anext(events)
+    async with kvstore(tmp_path, quick_home(tmp_path)) as rpc:
+        await until_block(rpc, 2)
         chain = (await rpc.status()).network
         async with TestClient(TestServer(build_rpc(engine, light=NodeSource(rpc)))) as http:
             for path, height in (("1", 1), ("1", 1), ("latest", 2)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from ledger.engine.cometbft.genesis_file import install_genesis
 from ledger.engine.cometbft.rpc_client import CometRpc
 from tests.ledger.cometbft.application import genesis, rerun, transfer
 from tests.ledger.cometbft.one import Validator
-from tests.ledger.cometbft.processes import last_lines, until_answers
+from tests.ledger.cometbft.processes import last_lines, until_answers, until_block
 
 pytestmark = pytest.mark.peers
 
@@ -28,10 +27,7 @@ async def run_for(validator: Validator, rpc: CometRpc, nonce: int) -> None:
         (verdict,) = await rpc.broadcast([transfer(nonce)])
         assert verdict.code == 0, verdict
         goal = (await rpc.status()).height + BLOCKS
-        async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
-            async for block in blocks:
-                if int(block.value["block"]["header"]["height"]) > goal:
-                    break
+        await until_block(rpc, goal + 1)
         cometbft.terminate()
         await cometbft.wait()
         application.terminate()

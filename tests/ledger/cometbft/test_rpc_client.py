@@ -30,7 +30,7 @@ from ledger.engine.cometbft.rpc_errors import (
     error_of,
 )
 from ledger.result import Code
-from tests.ledger.cometbft.processes import change_genesis, configure, free_ports, init_home, kvstore
+from tests.ledger.cometbft.processes import change_genesis, free_ports, kvstore, quick_home, until_block
 
 pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
 
@@ -56,18 +56,7 @@ def others(genesis: dict[str, Any], power: int) -> None:
 
 def small_node(home: Path, power: int) -> int:
     """A node whose own power is `power` beside the others' 1 each; the port of its RPC."""
-    init_home(home)
-    port, p2p = free_ports(2)
-    configure(
-        home,
-        {
-            "rpc.laddr": f"tcp://127.0.0.1:{port}",
-            "p2p.laddr": f"tcp://127.0.0.1:{p2p}",
-            "consensus.timeout_commit": "20ms",
-            "mempool.max_tx_bytes": MAX_TX_BYTES,
-            "mempool.max_txs_bytes": MAX_POOL_BYTES,
-        },
-    )
+    port = quick_home(home, {"mempool.max_tx_bytes": MAX_TX_BYTES, "mempool.max_txs_bytes": MAX_POOL_BYTES})
 
     def change(genesis: dict[str, Any]) -> None:
         genesis["initial_height"] = str(FIRST)
@@ -83,8 +72,7 @@ async def rpc(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CometRp
     """A node that makes blocks alone, from block 10 on."""
     home = tmp_path_factory.mktemp("comet")
     async with kvstore(home, small_node(home, 1_000_000)) as rpc:
-        async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as events:
-            await anext(events)
+        await until_block(rpc, FIRST)
         yield rpc
 
 

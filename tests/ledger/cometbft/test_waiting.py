@@ -20,8 +20,7 @@ from ledger.engine.cometbft.waiting import load_or_wait
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
 from ledger.errors import InvalidGenesis
-from tests.ledger.cometbft.lone import init_chain
-from tests.ledger.cometbft.mirror import NoMempool
+from tests.ledger.cometbft.lone import NoMempool, init_chain
 from tests.ledger.cometbft.test_carried import validator
 from tests.ledger.engine.test_rpc import Http, served
 from tests.ledger.test_carry import Moved
