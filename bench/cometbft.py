@@ -1,14 +1,17 @@
 """Signed transfers that a ledger on CometBFT commits a second, how soon, and what each costs its processes.
 
-Run from the repository's root: `python -m bench.cometbft [--validators 4,1] [--count N] [--rounds N]`. Prints
-one JSON document on stdout and a table on stderr. The validators are real processes on this machine, two for
-each, with the profile "laptop"; so are the clients, and the embedded engine is measured beside them in the
-same way. Transactions are signed before the clock starts; a figure counts only what came back with a receipt.
+Run from the repository's root: `python -m bench.cometbft [--validators 4,1] [--profile lan] [--count N]
+[--rounds N]`. Prints one JSON document on stdout and a table on stderr. The validators are real processes on
+this machine, two for each, configured as by `ledger init --profile`; so are the clients, and the embedded
+engine is measured beside them in the same way. Transactions are signed before the clock starts; a figure
+counts only what came back with a receipt.
 
 - `tx_per_s`: two client processes, each with a server of its own, send many transfers at a time.
 - `commit_ms`: from sending one transfer to its receipt, one after the other, while nothing else happens.
 - `loaded_commit_ms`: the same at `--rate` transfers a second from one client, each sent when its time comes.
-- `…_cpu_us_per_tx`: processor time of all applications, and of all `cometbft`, during `tx_per_s`.
+- `…_cpu_us_per_tx`: processor time of all applications, all `cometbft` and the clients during `tx_per_s`.
+- `cpu_tx_per_s`: as many as this machine's cores have time for at these costs. Where others work on the same
+  machine, `tx_per_s` says how much they left, and this what it would do alone.
 """
 
 from __future__ import annotations
@@ -62,9 +65,9 @@ class Ledger:
 
 
 @asynccontextmanager
-async def on_cometbft(folder: Path, validators: int) -> AsyncIterator[Ledger]:
+async def on_cometbft(folder: Path, validators: int, profile: str = "laptop") -> AsyncIterator[Ledger]:
     with redirect_stderr(open(os.devnull, "w")):  # noqa: ASYNC230, PTH123 (the keys that were made)
-        network = running_network(folder, validators, params=Params())
+        network = running_network(folder, validators, params=Params(), profile=profile)
         async with network as running:
             applications = [each.process.pid for each in running.validators if each.process is not None]
             yield Ledger(
@@ -112,15 +115,18 @@ async def throughput(ledger: Ledger, batch: Batch, seconds: float) -> dict[str, 
     ready = context.Barrier(CLIENTS + 1)
     with context.Pool(CLIENTS, ready.wait) as pool:
         await loop.run_in_executor(None, ready.wait)  # the processes are there before the clock starts
-        before = {kind: cpu_s(pids) for kind, pids in ledger.processes.items()}
+        clients = [each.pid for each in multiprocessing.active_children() if each.pid is not None]
+        processes = {**ledger.processes, "clients": clients}
+        before = {kind: cpu_s(pids) for kind, pids in processes.items()}
         start = time.perf_counter()
         arguments = [(url, part, seconds) for url, part in zip(urls, parts, strict=True)]
         work = pool.starmap_async(http_batch_client, arguments)
         done = sum(await loop.run_in_executor(None, work.get, seconds + 60))
         taken = time.perf_counter() - start
-    used = {kind: cpu_s(pids) - before[kind] for kind, pids in ledger.processes.items()}
+        used = {kind: cpu_s(pids) - before[kind] for kind, pids in processes.items()}
     return {
         "tx_per_s": done / taken,
+        "cpu_tx_per_s": len(os.sched_getaffinity(0)) * done / sum(used.values()),
         **{f"{kind}_cpu_us_per_tx": used_s / done * 1e6 for kind, used_s in used.items()},
     }
 
@@ -194,7 +200,7 @@ async def one_round(arguments: argparse.Namespace) -> dict[str, dict[str, float]
     for name, validators in [*((f"{size} on CometBFT", size) for size in sizes), ("embedded", 0)]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder)
-            running = on_cometbft(path, validators) if validators else embedded(path)
+            running = on_cometbft(path, validators, arguments.profile) if validators else embedded(path)
             async with running as ledger:
                 found[name] = await measured(ledger, arguments.count, arguments.seconds, arguments.rate)
     return found
@@ -203,6 +209,7 @@ async def one_round(arguments: argparse.Namespace) -> dict[str, dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--validators", default="4,1", help="sizes of the networks, separated by commas")
+    parser.add_argument("--profile", default="laptop", help="laptop, lan or wan")
     parser.add_argument("--count", type=int, default=8_192, help="transfers of tx_per_s")
     parser.add_argument("--rate", type=int, default=100, help="transfers a second of loaded_commit_ms")
     parser.add_argument("--rounds", type=int, default=1)

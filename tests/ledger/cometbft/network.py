@@ -38,8 +38,9 @@ WAIT_S = 60.0
 class Validator:
     """One validator: its home, and its processes while they run."""
 
-    def __init__(self, number: int, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(self, number: int, folder: Path, settings: dict[str, str], profile: str = "laptop") -> None:
         self.number = number
+        self._profile = profile
         self.rpc_port, self.p2p_port, self.port = free_ports(3)
         self.environment = {
             "HOLDFAST_LEDGER_LISTEN": f"127.0.0.1:{self.port}",
@@ -69,7 +70,8 @@ class Validator:
     def places(self) -> Places:
         """Where CometBFT listens."""
         p2p = f"127.0.0.1:{self.p2p_port}"
-        return Places(p2p_listen=p2p, rpc_listen=f"127.0.0.1:{self.rpc_port}", external=p2p)
+        rpc = f"127.0.0.1:{self.rpc_port}"
+        return Places(self._profile, p2p_listen=p2p, rpc_listen=rpc, external=p2p)
 
     async def start(self) -> None:
         """Starts both processes; returns at once."""
@@ -182,10 +184,15 @@ class Network:
 
 
 def make_network(
-    folder: Path, count: int, settings: dict[str, str] | None = None, params: Params = DEMO_PARAMS
+    folder: Path,
+    count: int,
+    settings: dict[str, str] | None = None,
+    params: Params = DEMO_PARAMS,
+    profile: str = "laptop",
 ) -> Network:
     """Homes of `count` founders of one chain, as the founders' ceremony makes them."""
-    validators = [Validator(number, folder / f"v{number}", settings or {}) for number in range(count)]
+    homes = [folder / f"v{number}" for number in range(count)]
+    validators = [Validator(number, home, settings or {}, profile) for number, home in enumerate(homes)]
     files = []
     for validator in validators:
         founder = own_founder(validator.home, CHAIN, validator.places)
@@ -202,10 +209,14 @@ def make_network(
 
 @asynccontextmanager
 async def running_network(
-    folder: Path, count: int, settings: dict[str, str] | None = None, params: Params = DEMO_PARAMS
+    folder: Path,
+    count: int,
+    settings: dict[str, str] | None = None,
+    params: Params = DEMO_PARAMS,
+    profile: str = "laptop",
 ) -> AsyncIterator[Network]:
     """A network that has made its first block; all of its processes end with the context."""
-    network = await asyncio.to_thread(make_network, folder, count, settings, params)
+    network = await asyncio.to_thread(make_network, folder, count, settings, params, profile)
     try:
         for validator in network.validators:
             await validator.start()
