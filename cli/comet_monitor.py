@@ -66,7 +66,8 @@ class Monitor:
         before, height, now_s = self.sight, self._height(), self._clock()
         if height != before.height:
             self._moved_s = now_s
-        seen = replace(before, height=height, signed_height=self._signed())
+        # Not in the event loop: the disk may take long over it.
+        seen = replace(before, height=height, signed_height=await asyncio.to_thread(self._signed))
         silent_s = now_s - self._moved_s
         is_halted = self._halted_s > 0 and silent_s > self._halted_s
         try:

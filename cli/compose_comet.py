@@ -51,9 +51,9 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
 
     genesis = read_genesis(home)
     signers = BeaconKeys(home)
+    rpc = CometRpc(CometHome(home.ledger / COMET_FOLDER).rpc_url())
     storage = LedgerStorage(home.ledger)
     storage.open()
-    rpc = CometRpc(CometHome(home.ledger / COMET_FOLDER).rpc_url())
     try:
         app = await asyncio.to_thread(load_or_wait, storage, genesis)
         engine = CometEngine(
