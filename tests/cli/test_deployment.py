@@ -114,7 +114,7 @@ def test_alerts_are_about_numbers_that_there_are() -> None:
     for rule in rules:
         names = re.findall(rf"{PREFIX}(\w+)", rule["expr"])
         assert names or "up{" in rule["expr"]
-        assert all(f'Sample("{name}"' in source for name in names), names
+        assert all(re.search(rf'Sample\(\s*"{name}"', source) for name in names), names
         assert rule["alert"] in page
 
 

@@ -27,6 +27,7 @@ from ledger.engine.cometbft.server import AbciServer
 from ledger.engine.cometbft.state_query import StateQueries
 from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissions
+from ledger.engine.cometbft.turns import Turns
 from ledger.engine.cometbft.waiting import require_state
 from ledger.engine.engine import STOPPING, EngineStatus
 from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory, StoreError
@@ -121,6 +122,7 @@ class CometEngine:
         )
         self._sync = StateSync(storage, app.genesis, self.snapshots, lambda: self.app.height, self._restored)
         self._queries = StateQueries(storage)
+        self.turns = Turns()
         self._turn = asyncio.Lock()
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._last_commit_s: float | None = None
@@ -292,7 +294,11 @@ class CometEngine:
         """Runs a decided block; nothing is written."""
         await self._submissions.verify_ahead(request.txs[1:])
         with _told():
-            return self._blocks.finalize(request)
+            answer = self._blocks.finalize(request)
+        time_ns = request.time.seconds * 10**9 + request.time.nanos
+        proposer = self._blocks.waiting.given.proposer
+        self.turns.note(request.height, proposer, time_ns, request.decided_last_commit.round)
+        return answer
 
     @_in_turn
     async def commit(self, _request: Any) -> Any:
