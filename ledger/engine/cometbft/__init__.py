@@ -1,5 +1,12 @@
-"""The ledger on CometBFT: ABCI 2.0 over a socket, light client, state sync; imported only where it is used.
+"""The ledger on CometBFT, where many validators decide the blocks; imported only where it is used.
 
-`messages`, `framing` and `server` speak ABCI; `engine` is the application side of it, with the same interface
-as the embedded engine; `rpc_client` asks the `cometbft` process next to it; `light` verifies headers.
+`engine` has the interface of the embedded engine and answers ABCI, which `server`, `framing` and `messages`
+speak. Its parts: `handshake` and `waiting` (how it begins), `proposals` and `commit` (blocks), `submissions`
+(transactions), `state_query` (proofs), `state_sync`, `restore`, `snapshots` and `retention` (nodes that
+join). `convert` and `chain_params` put the ledger's things in CometBFT's words.
+
+`rpc_client`, `rpc_answers` and `rpc_errors` ask the `cometbft` process beside it. `release` says which one
+that is; `home`, `config`, `keys`, `signing`, `genesis_file` and `founders` make and read its files.
+
+`light` verifies headers that validators signed, so that a client need not believe a server.
 """
