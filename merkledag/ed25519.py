@@ -13,15 +13,15 @@ PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 MAX_REMEMBERED_KEYS = 16_384
 
-_P = 2**255 - 19
-_L = 2**252 + 27742317777372353535851937790883648493
+FIELD = 2**255 - 19
+GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 _Y_MASK = 2**255 - 1
-_D = -121665 * pow(121666, -1, _P) % _P
+EDWARDS_D = -121665 * pow(121666, -1, FIELD) % FIELD
 # The y coordinates of all eight points whose order divides 8; no other point has one of them.
 _ORDER_8_Y = int.from_bytes(
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
 )
-_SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _ORDER_8_Y, _P - _ORDER_8_Y})
+_SMALL_ORDER_Y = frozenset({0, 1, FIELD - 1, _ORDER_8_Y, FIELD - _ORDER_8_Y})
 
 
 class Signer(Protocol):
@@ -62,7 +62,7 @@ class Ed25519Signer:
 def _is_usable_point(encoded: bytes) -> bool:
     """Canonical (y < p) and not of small order; whether it is on the curve is left to the library."""
     y = int.from_bytes(encoded, "little") & _Y_MASK
-    return y < _P and y not in _SMALL_ORDER_Y
+    return y < FIELD and y not in _SMALL_ORDER_Y
 
 
 @lru_cache(MAX_REMEMBERED_KEYS)
@@ -70,9 +70,9 @@ def is_usable_key(public_key: bytes) -> bool:
     """Whether `public_key` can ever verify a signature: canonical, on the curve, not of small order."""
     if len(public_key) != PUBLIC_KEY_BYTES or not _is_usable_point(public_key):
         return False
-    y2 = pow(int.from_bytes(public_key, "little") & _Y_MASK, 2, _P)
+    y2 = pow(int.from_bytes(public_key, "little") & _Y_MASK, 2, FIELD)
     # x² = (y² − 1) / (d·y² + 1), and a quotient is a square where the product is.
-    return pow((y2 - 1) * (_D * y2 + 1), (_P - 1) // 2, _P) == 1
+    return pow((y2 - 1) * (EDWARDS_D * y2 + 1), (FIELD - 1) // 2, FIELD) == 1
 
 
 def verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
@@ -85,7 +85,7 @@ def verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
         return False
     if not _is_usable_point(public_key) or not _is_usable_point(signature[:32]):
         return False
-    if int.from_bytes(signature[32:], "little") >= _L:
+    if int.from_bytes(signature[32:], "little") >= GROUP_ORDER:
         return False
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)

@@ -11,62 +11,9 @@ from merkledag.cid import CID
 from merkledag.codecs import LIBP2P_KEY, RAW
 from merkledag.ed25519 import Ed25519Signer
 from merkledag.errors import InvalidCID
+from tests.merkledag.edwards import BASE, TORSION, L, P, Point, encode, recover, times
 
-P = 2**255 - 19
-L = 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, -1, P) % P
-Point = tuple[int, int]
 SIGNER = Ed25519Signer.from_seed(bytes(range(32)))
-
-
-def add(a: Point, b: Point) -> Point:
-    """Addition on the twisted Edwards curve, straight from RFC 8032."""
-    (x1, y1), (x2, y2) = a, b
-    t = D * x1 * x2 * y1 * y2 % P
-    return (
-        (x1 * y2 + x2 * y1) * pow(1 + t, -1, P) % P,
-        (y1 * y2 + x1 * x2) * pow(1 - t, -1, P) % P,
-    )
-
-
-def times(n: int, point: Point) -> Point:
-    total = (0, 1)
-    while n:
-        if n & 1:
-            total = add(total, point)
-        point = add(point, point)
-        n >>= 1
-    return total
-
-
-def recover(y: int, sign: int) -> Point | None:
-    x2 = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
-    x = pow(x2, (P + 3) // 8, P)
-    if x * x % P != x2:
-        x = x * pow(2, (P - 1) // 4, P) % P
-    if x * x % P != x2:
-        return None
-    return (P - x if x & 1 != sign else x), y
-
-
-def encode(point: Point) -> bytes:
-    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
-
-
-def torsion() -> list[Point]:
-    """All eight points whose order divides 8, found from scratch."""
-    y = 2
-    while True:
-        point = recover(y, 0)
-        if point is not None:
-            generator = times(L, point)
-            points = [times(n, generator) for n in range(8)]
-            if len(set(points)) == 8:
-                return points
-        y += 1
-
-
-TORSION = torsion()
 
 
 class TestSignatures:
@@ -96,7 +43,7 @@ class TestSignatures:
     @pytest.mark.parametrize("point", TORSION)
     def test_small_order_keys_verify_nothing(self, point: Point) -> None:
         # With A of small order and R = S·B, many messages verify under libraries that do not look.
-        r = encode(times(5, (base_x(), base_y())))
+        r = encode(times(5, BASE))
         for flip in (0, 0x80):
             key = bytearray(encode(point))
             key[31] ^= flip
@@ -132,16 +79,6 @@ class TestSignatures:
     def test_seed_length(self) -> None:
         with pytest.raises(ValueError, match="32 bytes"):
             Ed25519Signer.from_seed(bytes(31))
-
-
-def base_y() -> int:
-    return 4 * pow(5, -1, P) % P
-
-
-def base_x() -> int:
-    point = recover(base_y(), 0)
-    assert point is not None
-    return point[0]
 
 
 class TestPeers:
