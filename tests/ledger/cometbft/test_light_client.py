@@ -174,3 +174,15 @@ async def test_a_server_that_is_behind_all_that_is_trusted_is_late_and_no_liar()
         await client.follow(Shown(blocks[:5]))
     with pytest.raises(InvalidLightBlock, match="no older trusted one"):
         await following(blocks, at=9).follow(Shown(chain_of([FOUR] * 9, fork=b"fork")))
+
+
+async def test_a_clock_that_is_slow_makes_no_server_a_liar() -> None:
+    blocks = chain_of([FOUR] * 40)
+    now_s = 20
+    client = LightClient(blocks[0], RULES, lambda: START_NS + now_s * SECOND_NS)
+    with pytest.raises(LedgerUnreachable, match="is the clock of this machine right"):
+        await client.follow(Shown(blocks))
+    assert client.newest == blocks[0]
+    assert await client.follow(Shown(blocks[:29])) == blocks[28]
+    now_s = 31
+    assert await client.follow(Shown(blocks)) == blocks[-1]

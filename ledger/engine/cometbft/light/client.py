@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.canonical import SECOND_NS
 from ledger.engine.cometbft.light.errors import (
     Divergence,
     InvalidLightBlock,
@@ -112,7 +113,7 @@ class LightClient:
         return self._kept[heights[at - 1]] if at else None
 
     def _is_expired(self, block: LightBlock) -> bool:
-        until_ns = block.header.time_ns + self.rules.trusting_period_s * 10**9
+        until_ns = block.header.time_ns + self.rules.trusting_period_s * SECOND_NS
         return until_ns <= self._now_ns()
 
     async def _trust(self, shown: LightBlock, source: Source, witnesses: Sequence[Source]) -> LightBlock:
@@ -126,6 +127,12 @@ class LightClient:
             if root is None:
                 raise InvalidLightBlock(
                     f"{source.url} shows a header {shown.height} that no older trusted one leads to"
+                )
+            if shown.header.time_ns >= self._now_ns() + self.rules.clock_drift_s * SECOND_NS:
+                # Of one or of all servers: most likely it is our clock, and nobody is dropped for that.
+                raise LedgerUnreachable(
+                    f"{source.url} shows header {shown.height} of a time in the future: is the clock of this "
+                    "machine right?"
                 )
             try:
                 way = await self._way(root, shown, source)
