@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ledger import transactions
 from ledger.engine.answers import field, page_of, receipt, status_of, typed
@@ -20,7 +19,7 @@ from ledger.engine.following import follow
 from ledger.engine.outbox import Outbox
 from ledger.engine.proof_file import ProofFile
 from ledger.engine.servers import PROBE_S, Servers
-from ledger.engine.transport import TIMEOUT_S, Transport
+from ledger.engine.transport import TIMEOUT_S, Closing, Transport
 from ledger.engine.urls import urls_of
 from ledger.engine.views import (
     AccountView,
@@ -62,7 +61,7 @@ class TxView:
     receipt: Receipt
 
 
-class LedgerClient:
+class LedgerClient(Closing):
     """One ledger; `expect_chain`, and `expect_operator` (32 bytes) or `expect_trust`, pin which it must be.
 
     `url` is its server's, or those of several, separated by commas: see `ledger.engine.servers`.
@@ -133,17 +132,6 @@ class LedgerClient:
         """Closes the connections; harmless twice."""
         await self._outbox.close()
         await self._servers.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # -- the chain -----------------------------------------------------------------------------------------
 

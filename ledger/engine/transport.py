@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -34,7 +33,21 @@ STREAM_SILENCE_S = 60.0
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
-class Transport:
+class Closing:
+    """`async with` for what is to be closed."""
+
+    async def close(self) -> None:
+        """Harmless twice."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+
+class Transport(Closing):
     """HTTP to one ledger server. It closes the session that it made itself, not one that it was given."""
 
     def __init__(
@@ -58,17 +71,6 @@ class Transport:
         if self._owns_session and self._session is not None:
             session, self._session = self._session, None
             await session.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """The decoded answer. Raises what `LedgerClient` says of all its methods."""

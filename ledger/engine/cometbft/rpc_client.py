@@ -14,8 +14,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ledger.engine.cometbft.rpc_answers import CometEvent, CometStatus, Verdict, event_of, status_of
@@ -31,7 +30,7 @@ from ledger.engine.cometbft.rpc_errors import (
     TxTooLarge,
     error_of,
 )
-from ledger.engine.transport import backoff
+from ledger.engine.transport import Closing, backoff
 from ledger.result import Code
 
 if TYPE_CHECKING:
@@ -51,16 +50,12 @@ TX_OVERHEAD_BYTES = 100  # of one request around a transaction's base64
 HEARTBEAT_S = 10.0
 
 
-class CometRpc:
-    """One node's RPC. It closes the session that it made itself, not one that it was given.
-
-    Methods raise errors of `rpc_errors`. Use it in `async with`, or call `close`.
-    """
+class CometRpc(Closing):
+    """One node's RPC. Methods raise errors of `rpc_errors`. Use it in `async with`, or call `close`."""
 
     def __init__(
         self,
         url: str,
-        session: aiohttp.ClientSession | None = None,
         *,
         timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -70,28 +65,16 @@ class CometRpc:
             raise ValueError(f"not a URL of CometBFT's RPC: {url[:200]!r}; try http://127.0.0.1:26657")
         scheme = "http" if parts.scheme == "tcp" else parts.scheme
         self.url = f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-        self._session = session
-        self._owns_session = session is None
+        self._session: aiohttp.ClientSession | None = None
         self._timeout_s = timeout_s
         self._sleep = sleep
         self._batch = MAX_BATCH
 
     async def close(self) -> None:
         """Closes the session; harmless twice."""
-        if self._owns_session and self._session is not None:
+        if self._session is not None:
             session, self._session = self._session, None
             await session.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # -- the node --------------------------------------------------------------------------------------------
 
@@ -131,10 +114,6 @@ class CometRpc:
             raise HeightPruned(f"{self.url}: block {height} is not kept")
         return found
 
-    async def block_results(self, height: int | None = None) -> dict[str, Any]:
-        """What the application answered to a block: `txs_results`, `validator_updates`, `app_hash`, …"""
-        return await self._map("block_results", _at(height))
-
     async def validators(self, height: int | None = None) -> tuple[int, list[dict[str, Any]]]:
         """The height, and all validators that sign it, of all pages, in CometBFT's order."""
         found: list[dict[str, Any]] = []
@@ -155,17 +134,7 @@ class CometRpc:
                 return height, found
             page += 1
 
-    # -- the application -------------------------------------------------------------------------------------
-
-    async def abci_query(
-        self, path: str, data: bytes, height: int = 0, *, prove: bool = False
-    ) -> dict[str, Any]:
-        """The application's `response`: code, log, key, value, height, proofOps. Height 0 is its default."""
-        given = {"path": path, "data": data.hex(), "height": str(height), "prove": prove}
-        answer = await self._map("abci_query", given)
-        if not isinstance(response := answer.get("response"), dict):
-            raise self._strange("abci_query", "no response")
-        return response
+    # -- transactions ---------------------------------------------------------------------------------------
 
     async def broadcast(self, raws: Sequence[bytes]) -> list[Verdict]:
         """Offers transactions to the node's mempool, in this order; what its CheckTx said of each.
