@@ -209,6 +209,8 @@ def _send(manner: Manner, choose: Choose, done: str) -> None:
         lines = []
         if known is None or consensus.public_key not in (known.consensus_key, known.next_consensus_key):
             lines.append(f"consensus key {consensus.public_key.hex()}")
+            if known is not None:
+                lines.append("         its home needs the BLS keys of this one, or it proposes no block")
         if known is None or bls.public_key not in (known.bls_key, known.next_bls_key):
             counts = time_text(desk.time + KEY_PERIODS * desk.params.period_s)
             lines.append(f"BLS key  {bls.public_key.hex()}, which counts from {counts}")
