@@ -92,10 +92,11 @@ class Validator:
             point,
             str(count),
         ]
-        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE)
+        with self.said.open("ab") as said:
+            process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=said)
         try:
             assert process.stdout is not None
-            assert await process.stdout.readline() == b"listening\n"
+            assert await process.stdout.readline() == b"listening\n", last_lines(self.said)
             yield process
         finally:
             await end(process)
@@ -104,3 +105,8 @@ class Validator:
     def log(self) -> Path:
         """What `cometbft` said."""
         return self.folder / "cometbft.log"
+
+    @property
+    def said(self) -> Path:
+        """What the application said, where it is a process."""
+        return self.folder / "application.log"

@@ -80,7 +80,7 @@ async def test_an_application_behind_is_given_the_blocks_again_and_one_ahead_is_
         assert check(validator, 4) == before
 
 
-async def test_a_genesis_of_another_chain_ends_both_processes_with_the_reason(tmp_path: Path) -> None:
+async def test_a_genesis_of_another_chain_ends_both_processes_and_ours_says_why(tmp_path: Path) -> None:
     validator = Validator.create(tmp_path / "one")
     validator.comet.genesis_file.unlink()
     install_genesis(validator.comet, genesis(validator.genesis.time_s, validators=2))
@@ -88,7 +88,7 @@ async def test_a_genesis_of_another_chain_ends_both_processes_with_the_reason(tm
         async with validator.cometbft() as cometbft:
             assert await cometbft.wait() != 0
         assert await application.wait() == 1
-    assert "app_state in CometBFT's genesis is another genesis" in last_lines(validator.log)
+    assert "app_state in CometBFT's genesis is another genesis" in last_lines(validator.said)
     storage = validator.storage()
     assert storage.height() == 0
     storage.close()
