@@ -7,8 +7,9 @@ comes last: it asks `cometbft` for headers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -54,14 +55,16 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
     rpc = CometRpc(CometHome(home.ledger / COMET_FOLDER).rpc_url())
     storage = LedgerStorage(home.ledger)
     storage.open()
-    try:
+    async with AsyncExitStack() as ends:
+        ends.callback(storage.close)
+        ends.push_async_callback(rpc.close)
         app = await asyncio.to_thread(load_or_wait, storage, genesis)
         engine = CometEngine(
             app,
             storage,
             signers,
             rpc,
-            abci_address(home),
+            ends.enter_context(abci_address(home)),
             keep=Keep.days(
                 proofs=home.config.number("ledger.keep_proofs_days"),
                 blocks=home.config.number("ledger.keep_days"),
@@ -75,9 +78,6 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
         finally:
             await engine.stop()
             await watch
-    finally:
-        await rpc.close()
-        storage.close()
 
 
 @asynccontextmanager
@@ -92,10 +92,16 @@ async def comet_http(home: Home, application: RunningComet, listen: str) -> Asyn
         yield url
 
 
-def abci_address(home: Home) -> str:
+@contextmanager
+def abci_address(home: Home) -> Iterator[str]:
     """Where the application listens for `cometbft`: a socket that its owner alone can open.
 
-    Where the path of one would be too long, a free port of this machine.
+    Where its path would be too long it is in a folder for temporary files, and never a port: whoever has an
+    account on this machine could make blocks there.
     """
     path = home.run / SOCKET
-    return f"unix://{path}" if len(bytes(path)) <= MAX_SOCKET_PATH else "tcp://127.0.0.1:0"
+    if len(bytes(path)) <= MAX_SOCKET_PATH:
+        yield f"unix://{path}"
+        return
+    with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
+        yield f"unix://{folder}/{SOCKET}"

@@ -33,5 +33,10 @@ def test_a_beacon_key_that_comes_while_the_ledger_runs_is_found(
 
 
 def test_the_socket_is_in_the_home_unless_its_path_is_too_long(tmp_path: Path) -> None:
-    assert abci_address(Home(tmp_path)) == f"unix://{tmp_path}/run/abci.sock"
-    assert abci_address(Home(tmp_path / ("x" * 100))) == "tcp://127.0.0.1:0"
+    with abci_address(Home(tmp_path)) as address:
+        assert address == f"unix://{tmp_path}/run/abci.sock"
+    with abci_address(Home(tmp_path / ("x" * 100))) as address:
+        folder = Path(address.removeprefix("unix://")).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert len(address) < 100
+    assert not folder.exists()
