@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cli.output import invalid, usage
+from cli.output import invalid, note, usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
     from ledger.genesis import Genesis
 
+_log = logging.getLogger(__name__)
+
+KEEP_UP_S = 3_600.0
 SEEN_FILE = "ledger-seen.json"
 MAX_SEEN_BYTES = 4 << 20
 URL_KEY = "ledger.url"
@@ -84,8 +88,11 @@ async def pinned_client(home: Home, url: str) -> AsyncIterator[LedgerClient]:
     """A client without a key, of no other chain or operator than what is pinned.
 
     A home that was joined remembers the last block that it saw: the chain may not go back behind it. One that
-    trusts a header of validators remembers the newest that it led to.
+    trusts a header of validators remembers the newest that it led to, and goes on from there every hour that
+    this client is open: what runs for longer than a header is trusted must not end with an old one.
     """
+    import asyncio
+
     from ledger.engine.client import LedgerClient
 
     pin = pin_of(home, url)
@@ -97,13 +104,37 @@ async def pinned_client(home: Home, url: str) -> AsyncIterator[LedgerClient]:
         expect_tip=before,
         expect_trust=pin.trust,
     ) as client:
+        keeping_up = asyncio.create_task(_keep_up(home, client)) if pin.trust is not None else None
         try:
             yield client
         finally:
+            if keeping_up is not None:
+                keeping_up.cancel()
+                await asyncio.gather(keeping_up, return_exceptions=True)
             if client.tip is not None and client.tip != before:
                 _remember(home, client.tip)
             if client.trusted not in (None, pin.trust):
                 _remember_trust(home, client.trusted)
+
+
+async def _keep_up(home: Home, client: LedgerClient) -> None:
+    """Follows the chain's headers, whatever else is asked of it."""
+    import asyncio
+
+    from ledger.engine.cometbft.light.errors import TrustLost
+    from ledger.errors import LedgerError
+
+    while True:
+        await asyncio.sleep(KEEP_UP_S)
+        try:
+            await client.light_block()
+        except TrustLost as error:
+            note(f"the ledger's headers lead no further: {error}")
+        except LedgerError as error:
+            _log.info("the ledger shows no new header now: %s", error)
+        else:
+            assert client.trusted is not None, "it is what was followed from"
+            _remember_trust(home, client.trusted)
 
 
 def forget_seen(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.ledger_pin import SEEN_FILE
+from cli import ledger_pin
+from cli.home import Home
+from cli.ledger_pin import SEEN_FILE, pinned_client
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.proof_file import LightProofFile
 from ledger.genesis import HOLD
@@ -90,6 +93,32 @@ def test_a_home_pins_a_header_and_its_trust_moves_on(holdfast: Holdfast, chain: 
     assert holdfast("config", "get", "ledger.trust").text == ""
     holdfast("config", "set", "ledger.trust", first)
     assert "which chain" in holdfast.fails(2, "ledger", "status", "--ledger", chain.url)
+
+
+def test_what_runs_for_long_keeps_up_with_the_headers(
+    holdfast: Holdfast, chain: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the one that it began with would expire while it runs, and it could not start again."""
+    holdfast("ledger", "join", chain.url, "--trust", header_of(chain))
+    home = Home(holdfast.home)
+
+    def seen() -> int:
+        file = holdfast.home / SEEN_FILE
+        return int(json.loads(file.read_text())["height"]) if file.exists() else 0
+
+    async def runs() -> int:
+        async with asyncio.timeout(20), pinned_client(home, chain.url) as client:
+            await client.status()
+            began = seen()
+            blocks = client.events(1)
+            async for _ in blocks:  # nothing that looks at headers
+                if seen() > began:
+                    break
+            await blocks.aclose()
+            return seen() - began
+
+    monkeypatch.setattr(ledger_pin, "KEEP_UP_S", 0)
+    assert asyncio.run(runs()) > 0
 
 
 def test_a_proof_is_checked_without_the_ledger(holdfast: Holdfast, chain: Running, tmp_path: Path) -> None:
