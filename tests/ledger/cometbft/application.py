@@ -102,7 +102,10 @@ def rerun(storage: LedgerStorage, genesis: Genesis) -> Application:
 
 
 async def main(folder: Path, url: str, point: str, count: int) -> None:
-    """An application that serves `cometbft` until it is asked to end, or dies on the way."""
+    """An application that serves `cometbft` until it is asked to end, or dies on the way.
+
+    It does not outlive who holds the other end of its stdin; nor does `cometbft` outlive it.
+    """
     left = count
 
     def fault(at: str) -> None:
@@ -116,9 +119,9 @@ async def main(folder: Path, url: str, point: str, count: int) -> None:
     async with CometRpc(url) as rpc:
         engine = make_engine(folder, storage, chain, rpc, fault=fault)
         await engine.start()
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGTERM, lambda: tasks.append(asyncio.ensure_future(engine.stop()))
-        )
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sys.stdin.fileno(), os._exit, EXIT_CRASH)
+        loop.add_signal_handler(signal.SIGTERM, lambda: tasks.append(asyncio.ensure_future(engine.stop())))
         tasks: list[asyncio.Future[None]] = []
         sys.stdout.write("listening\n")
         sys.stdout.flush()

@@ -20,7 +20,7 @@ from ledger.engine.wal import Fault, no_fault
 from ledger.genesis import Genesis
 from tests.conftest import ROOT
 from tests.ledger.cometbft.application import abci_address, genesis, open_storage, seed
-from tests.ledger.cometbft.processes import cometbft, end, free_ports
+from tests.ledger.cometbft.processes import cometbft, end, free_ports, last_lines
 
 
 class Validator:
@@ -93,7 +93,9 @@ class Validator:
             str(count),
         ]
         with self.said.open("ab") as said:
-            process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=said)
+            process = await asyncio.create_subprocess_exec(
+                *command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=said
+            )
         try:
             assert process.stdout is not None
             assert await process.stdout.readline() == b"listening\n", last_lines(self.said)

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from cli.comet_process import CometProcess
+from ledger.engine.cometbft.home import CometHome
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometUnreachable
 from tests.conftest import find_peer
@@ -107,12 +109,18 @@ async def cometbft(home: Path, application: str, log: Path) -> AsyncIterator[asy
 
 @contextlib.asynccontextmanager
 async def kvstore(home: Path, port: int) -> AsyncIterator[CometRpc]:
-    """CometBFT with its own example application; yields once its RPC answers."""
-    log = home / "log"
-    async with cometbft(home, "kvstore", log) as process, CometRpc(f"http://127.0.0.1:{port}") as rpc:
-        async with asyncio.timeout(START_S):
-            await until_answers(rpc, process, log)
-        yield rpc
+    """CometBFT with its own example application; yields once its RPC answers. It does not outlive us."""
+    process = CometProcess(find_cometbft(), CometHome(home))
+    await process.start("kvstore")
+    ended = asyncio.create_task(process.wait_ended())
+    try:
+        async with CometRpc(f"http://127.0.0.1:{port}") as rpc:
+            async with asyncio.timeout(START_S):
+                await _until_answers(rpc, lambda: ended.result() if ended.done() else "")
+            yield rpc
+    finally:
+        await process.stop()
+        await ended
 
 
 def last_lines(log: Path) -> str:
@@ -122,12 +130,21 @@ def last_lines(log: Path) -> str:
 
 async def until_answers(rpc: CometRpc, process: asyncio.subprocess.Process, log: Path) -> None:
     """Asks until the RPC answers; fails with the log's end if the process ends before."""
+
+    def why_ended() -> str:
+        code = process.returncode
+        return "" if code is None else f"cometbft ended with {code}: {last_lines(log)}"
+
+    await _until_answers(rpc, why_ended)
+
+
+async def _until_answers(rpc: CometRpc, why_ended: Callable[[], str]) -> None:
     while True:
         try:
             return await rpc.health()
         except CometUnreachable:
-            if process.returncode is not None:
-                pytest.fail(f"cometbft ended with {process.returncode}: {last_lines(log)}")
+            if why := why_ended():
+                pytest.fail(why)
             await asyncio.sleep(0.02)
 
 
