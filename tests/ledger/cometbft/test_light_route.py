@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from ledger.engine.cometbft.light.block import LightBlock
-from ledger.engine.cometbft.light.node_source import NodeSource
+from ledger.engine.cometbft.light.node_source import MAX_AT_ONCE, NodeSource
 from ledger.engine.cometbft.light.verify import verify_alone
+from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc_errors import HeightAhead
 from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.errors import LedgerNotFound
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc import build_rpc
 from ledger.engine.schema import document
@@ -33,6 +38,27 @@ async def test_an_embedded_ledger_says_that_it_has_none(engine: EmbeddedEngine) 
     async with TestClient(TestServer(build_rpc(engine))) as http, http.get("/v1/light/latest") as answer:
         assert answer.status == 404
         assert "signed by its operator" in (await answer.json())["error"]
+
+
+async def test_few_headers_are_asked_for_at_once() -> None:
+    """Transactions go to CometBFT over the same connections."""
+
+    class Slow(CometRpc):
+        asked = 0
+
+        async def commit(self, height: int | None = None) -> dict[str, Any]:
+            self.asked += 1
+            await may_answer.wait()
+            raise HeightAhead(f"no header {height}")
+
+    may_answer, rpc = asyncio.Event(), Slow("http://127.0.0.1:1")
+    source = NodeSource(rpc)
+    strangers = [asyncio.create_task(source.light_block(height)) for height in range(1, 4 * MAX_AT_ONCE)]
+    await asyncio.sleep(0)
+    assert rpc.asked == MAX_AT_ONCE
+    may_answer.set()
+    told = await asyncio.gather(*strangers, return_exceptions=True)
+    assert {type(each) for each in told} == {LedgerNotFound}
 
 
 @pytest.mark.peers

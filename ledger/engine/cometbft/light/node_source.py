@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 
 from ledger.engine.cometbft.light.block import LightBlock, from_rpc
@@ -11,6 +12,7 @@ from ledger.engine.cometbft.rpc_errors import BadHeight, CometRpcError, HeightAh
 from ledger.engine.errors import EngineUnavailable, LedgerNotFound, PrunedHistory
 
 MAX_REMEMBERED = 256
+MAX_AT_ONCE = 8  # so that transactions need not wait for the answers to strangers
 
 
 class NodeSource:
@@ -19,17 +21,19 @@ class NodeSource:
     def __init__(self, rpc: CometRpc) -> None:
         self._rpc = rpc
         self._remembered: OrderedDict[int, bytes] = OrderedDict()
+        self._asking = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def light_block(self, height: int | None) -> tuple[int, bytes]:
         """Height and LightBlock message of a height, or of the last one.
 
         Raises LedgerNotFound, PrunedHistory, EngineUnavailable.
         """
-        found = self._remembered.get(height or 0)
-        if height is not None and found is not None:
-            return height, found
         try:
-            block = await self._asked(height)
+            async with self._asking:
+                found = self._remembered.get(height or 0)
+                if height is not None and found is not None:
+                    return height, found
+                block = await self._asked(height)
         except (HeightAhead, BadHeight) as error:
             raise LedgerNotFound(f"there is no header {height} yet") from error
         except HeightPruned as error:
