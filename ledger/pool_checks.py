@@ -60,9 +60,9 @@ class PoolChecks(Queries):
             return found
         refused = self._dropped.pop(raw, None) or check_envelope(found, self.params, self.time)
         refused = refused or self._pending.recheck(found, self.account(found.tx.account), self.height)
-        if refused is None:
-            ctx = self._committed_context()
-            refused = execute.check_early(ctx, found, is_new=False) or self._try(found, raw)
+        if refused is None and execute.is_checked_early(found.tx.body):
+            refused = execute.check_early(self._committed_context(), found, is_new=False)
+        refused = refused or self._try(found, raw)
         if refused is not None:
             self._pending.forget(found)
         return refused or TxResult(Code.OK, "pending", found.tx_id)

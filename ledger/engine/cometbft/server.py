@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 # A message class is made at run time (`messages`): there is nothing narrower to call it.
 Message = Any
+_Answer = Callable[[Sequence[tuple[str, Message]], asyncio.StreamWriter], Awaitable[None]]
 
 
 class Handlers(Protocol):
@@ -160,8 +161,7 @@ class AbciServer:
         try:
             while data := await reader.read(READ_BYTES):
                 requests = [_request(each) for each in frames.feed(data)]
-                for is_check, run in groupby(requests, lambda request: request[0] == "check_tx"):
-                    answer = self._check if is_check else self._answer
+                for answer, run in groupby(requests, self._way):
                     await answer(list(run), writer)
                     await writer.drain()
         except AbciProtocolError as error:
@@ -174,6 +174,13 @@ class AbciServer:
                 _log.exception("a mistake in the application")
             await self._last_word(writer, error)
             self._end(error)
+
+    def _way(self, request: tuple[str, Message]) -> _Answer:
+        """How a request is answered, with those before and after it that are answered in the same way."""
+        kind, message = request
+        if kind != "check_tx":
+            return self._answer
+        return self._recheck if message.type == messages.CheckTxType.RECHECK else self._check
 
     async def _answer(self, requests: Sequence[tuple[str, Message]], writer: asyncio.StreamWriter) -> None:
         for kind, request in requests:
@@ -196,6 +203,11 @@ class AbciServer:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         writer.write(b"".join(_framed("check_tx", task.result()) for task in tasks))
+
+    async def _recheck(self, requests: Sequence[tuple[str, Message]], writer: asyncio.StreamWriter) -> None:
+        """After a block, all that is left in the mempool: nothing of it is verified, so nobody waits."""
+        answers = [await self._handlers.check_tx(request) for _, request in requests]
+        writer.write(b"".join(_framed("check_tx", answer) for answer in answers))
 
     async def _last_word(self, writer: asyncio.StreamWriter, error: Exception) -> None:
         """Tells the other side why there is no answer, if it still listens."""

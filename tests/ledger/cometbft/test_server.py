@@ -77,6 +77,24 @@ async def test_transactions_that_came_together_are_checked_together_and_answered
 FLUSH_DONE = ("flush", messages.ResponseFlush())
 
 
+async def test_rechecks_wait_for_the_checks_before_them_and_are_asked_one_after_the_other() -> None:
+    handlers = Checks()
+    txs = [bytes([number]) for number in range(5)]
+    handlers.let_go = {tx: asyncio.Event() for tx in txs}
+    again = messages.CheckTxType.RECHECK
+    rechecks = [("check_tx", messages.RequestCheckTx(tx=tx, type=again)) for tx in txs[:2]]
+    async with serving(handlers) as server, connection(server) as peer:
+        peer.send(*map(check, txs), *rechecks, FLUSH)
+        await handlers.all_begun.wait()
+        assert handlers.begun == txs  # none of the second kind
+        for tx in txs:
+            handlers.let_go[tx].set()
+        found = [await peer.receive() for _ in range(8)]
+    assert handlers.begun == txs + txs[:2]
+    assert [each[1].data for each in found[:7] if each is not None] == txs + txs[:2]
+    assert found[7] == FLUSH_DONE
+
+
 async def test_a_connection_that_waits_holds_up_no_other() -> None:
     handlers = Checks()
     handlers.let_go = {b"slow": asyncio.Event()}
