@@ -16,6 +16,7 @@ from ledger.genesis import Genesis
 from ledger.keys import address
 
 INITIAL_HEIGHT: Final = 1
+PARAMS: Final = "consensus_params"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -29,7 +30,7 @@ def genesis_document(genesis: Genesis) -> dict[str, Any]:
         "genesis_time": (_EPOCH + timedelta(seconds=genesis.time_s)).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "chain_id": genesis.chain_id,
         "initial_height": str(INITIAL_HEIGHT),
-        "consensus_params": consensus_params(),
+        PARAMS: consensus_params(),
         "validators": [
             {
                 "address": address(each.consensus_key).hex().upper(),
@@ -60,7 +61,13 @@ def install_genesis(home: CometHome, genesis: Genesis) -> None:
     try:
         write_new(home.genesis_file, raw)
     except FileExistsError:
-        if read_object(home.genesis_file) != json.loads(raw):
+        found, ought = read_object(home.genesis_file), json.loads(raw)
+        if found != ought:
+            if found | {PARAMS: ought[PARAMS]} == ought:
+                raise CometFilesError(
+                    f"{home.genesis_file} has consensus parameters that this release does not know: run the "
+                    "release that the chain was made with, or a later one that says it can. Change no file"
+                ) from None
             raise CometFilesError(
                 f"{home.genesis_file} is not of the chain in the ledger's genesis.json: put the right "
                 "one back, or move it away and it is written anew"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ledger.engine.cometbft.chain_params import consensus_params
 from ledger.engine.cometbft.config import PROFILES, CometConfig, StateSync, is_peer, parse_trust
 from ledger.engine.cometbft.genesis_file import genesis_bytes, install_genesis
 from ledger.engine.cometbft.home import CometFilesError, CometHome
@@ -266,6 +267,33 @@ def test_every_validator_has_the_same_genesis_file(tmp_path: Path) -> None:
         install_genesis(home, genesis_of(home, "another"))
     with pytest.raises(InvalidGenesis, match="50 bytes"):
         genesis_bytes(genesis_of(home, "x" * 51))
+
+
+def test_a_chain_of_other_consensus_parameters_is_left_as_it_is(tmp_path: Path) -> None:
+    """To write its file anew would make it another chain's."""
+    home = comet_home(tmp_path)
+    genesis = genesis_of(home)
+    install_genesis(home, genesis)
+    document = json.loads(home.genesis_file.read_text())
+    document["consensus_params"]["evidence"]["max_age_num_blocks"] = "7"
+    home.genesis_file.write_text(json.dumps(document))
+    with pytest.raises(CometFilesError, match="run the release that the chain was made with"):
+        install_genesis(home, genesis)
+
+
+def test_the_consensus_parameters_of_all_chains_stay_as_they_are() -> None:
+    """They are in the consensus hash of each header, and follow from the program alone: see chain_params."""
+    assert consensus_params() == {
+        "block": {"max_bytes": "4194304", "max_gas": "-1"},
+        "evidence": {
+            "max_age_num_blocks": "100000",
+            "max_age_duration": "864000000000000",
+            "max_bytes": "1048576",
+        },
+        "validator": {"pub_key_types": ["ed25519"]},
+        "version": {"app": "1"},
+        "abci": {"vote_extensions_enable_height": "0"},
+    }
 
 
 @pytest.mark.parametrize(
