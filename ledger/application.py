@@ -304,16 +304,17 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         return result
 
     def _is_late(self, step_s: int) -> bool:
-        """Whether a block `step_s` after the last one ought to have come a second earlier or more.
+        """Whether a block `step_s` after the last one ought to have come earlier, by more than is usual.
 
-        Blocks are made at every due instant, and every `max_step_s` while a deal is open; that one which
-        follows within a second, to go on with a backlog, is not late. What waits for a height has no such
-        instant.
+        Blocks are made at every due instant, and every `max_step_s` while a deal is open. A second is usual,
+        and where windows are long as many as consensus takes over a block or some failed rounds: else a busy
+        chain would always seem to stall, and fault nobody. What waits for a height has no such instant.
         """
         due_at = due.next_time(self._state)
         if due_at is None:
             return False
-        return step_s > max(1, min(due_at - self.time, self.params.max_step_s))
+        usual_s = max(1, min(limits.MAX_USUAL_BLOCK_S, self.params.window_s // 16))
+        return step_s >= usual_s + max(1, min(due_at - self.time, self.params.max_step_s))
 
     def commit(self) -> None:
         """Keeps what `finalize_block` did; a store on disk has been given its writes by now."""

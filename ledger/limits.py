@@ -5,6 +5,8 @@ from __future__ import annotations
 MAX_UINT = 2**63 - 1
 MAX_TIME_S = 1 << 40  # so that no time that follows from it leaves 63 bits
 
+MAX_USUAL_BLOCK_S = 10  # a block that comes so long after it was due is not late, with long windows
+
 MAX_TX_BYTES = 256 << 10
 MAX_TX_ITEMS = 1_024  # values and keys: more than a deal of MAX_SHARDS has
 MAX_BLOCK_BYTES = 8 << 20

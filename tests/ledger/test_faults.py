@@ -294,6 +294,26 @@ def test_a_ledger_that_stalls_from_the_seed_on_faults_nobody(pause_s: int) -> No
     world.check_restores()
 
 
+def test_blocks_that_take_seconds_excuse_nobody_on_a_busy_chain() -> None:
+    """Something is due in every second, and a block comes every other: validators far apart do no better."""
+    world = World(replace(PARAMS, period_s=64, window_s=32, accept_timeout_s=31))
+    world.fund("client", "other")
+    world.provider("node", "third")
+    _, dataset = world.active("client", "node", periods=9)
+    world.pass_until(world.dataset(dataset).opens_at - 32)
+    for _ in range(32):  # offers that nobody takes: one runs out in each second of the window
+        world.deal("other", providers=("third",), blocks=1)
+        world.block(step=1)
+    world.block()
+    assert world.dataset(dataset).record.phase is Phase.OPEN
+    closes_at = world.dataset(dataset).closes_at
+    while world.app.time <= closes_at:
+        world.block(step=2)
+    assert kinds(world.events).count("offer_expired") > 25
+    assert last(world.events, "fault")["dataset"] == dataset
+    assert not [each for each in all_of(world.events, "period_void") if each["dataset"] == dataset]
+
+
 def test_a_backlog_of_judgements_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine datasets have four instants to be judged at: at one of them, three are, in several blocks."""
     world = World(SHORT)

@@ -65,9 +65,16 @@ def next_alarm(s: Plain) -> int | None:
 
 
 def came_late(s: Plain, step: int) -> bool:
-    """Whether a block came a second or more after it was due, and more than one after the block before."""
+    """Whether a block came a second or more after it was due, and more than one after the block before.
+
+    With windows of 32 seconds and more it is a sixteenth of them, up to ten seconds.
+    """
     due = next_alarm(s)
-    return due is not None and step > 1 and step > min(due - s.time, s.params.max_step_s)
+    if due is None:
+        return False
+    over = step - min(due - s.time, s.params.max_step_s)
+    least = sorted((1, s.params.window_s // 16, 10))[1]
+    return over >= least and step > least
 
 
 def due_work(s: Plain, kind: int) -> None:
