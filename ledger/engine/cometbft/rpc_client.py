@@ -136,7 +136,7 @@ class CometRpc(Closing):
 
     # -- transactions ---------------------------------------------------------------------------------------
 
-    async def broadcast(self, raws: Sequence[bytes]) -> list[Verdict]:
+    async def broadcast_tx_sync(self, raws: Sequence[bytes]) -> list[Verdict]:
         """Offers transactions to the node's mempool, in this order; what its CheckTx said of each.
 
         What it knows already counts as passed. Raises only where nothing is known of the rest: then send all
@@ -144,7 +144,7 @@ class CometRpc(Closing):
         """
         return await self._broadcast("broadcast_tx_sync", raws)
 
-    async def hand_over(self, raws: Sequence[bytes]) -> list[Verdict]:
+    async def broadcast_tx_async(self, raws: Sequence[bytes]) -> list[Verdict]:
         """The same by the node's own application, which has checked them: CheckTx is not waited for.
 
         CometBFT asks of each transaction on its own, and keeps what it asks back for up to 20 ms.

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Broadcaster(Protocol):
     """Whoever gives transactions to CometBFT's mempool (`rpc_client.CometRpc`)."""
 
-    async def hand_over(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
+    async def broadcast_tx_async(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
         """Of each, in this order, what its mempool says, without waiting for CheckTx, which asks us.
 
         Raises EngineError where nothing is known.
@@ -200,7 +200,7 @@ class Submissions(Intake):
 
     async def _send_batch(self, batch: list[bytes]) -> None:
         try:
-            verdicts = await self._broadcaster.hand_over(batch)
+            verdicts = await self._broadcaster.broadcast_tx_async(batch)
         except EngineError as error:
             unavailable = EngineUnavailable(str(error))
             for raw in batch:

@@ -52,7 +52,7 @@ def init_chain(genesis: Genesis) -> Any:
 class NoMempool:
     """There is no CometBFT's mempool to hand transactions over to."""
 
-    async def hand_over(self, raws: Sequence[bytes]) -> list[Verdict]:
+    async def broadcast_tx_async(self, raws: Sequence[bytes]) -> list[Verdict]:
         """Takes all of them, and forgets them."""
         return [Verdict(0, "") for _ in raws]
 
@@ -81,7 +81,7 @@ class LoneNode:
         """Asks this one from now on."""
         self._engine = engine
 
-    async def hand_over(self, raws: Sequence[bytes]) -> list[Verdict]:
+    async def broadcast_tx_async(self, raws: Sequence[bytes]) -> list[Verdict]:
         """As `CometRpc`; the answers of CheckTx come at once."""
         if self.failure is not None:
             raise self.failure

@@ -26,7 +26,7 @@ async def keep_sending(rpc: CometRpc, nonce: int) -> None:
     """Sends one transfer after the other from `nonce` on, for as long as there is somebody who takes them."""
     while True:
         try:
-            verdicts = await rpc.broadcast([transfer(nonce + number) for number in range(IN_FLIGHT)])
+            verdicts = await rpc.broadcast_tx_sync([transfer(nonce + number) for number in range(IN_FLIGHT)])
         except CometRpcError:
             await asyncio.sleep(RETRY_S)  # it starts or ends
             continue
@@ -57,7 +57,7 @@ async def test_killed_at_each_step_of_a_block_it_comes_back_with_the_same_app_ha
         nonce = next_nonce(validator)
         async with validator.application() as application, validator.cometbft() as cometbft:
             await until_answers(rpc, cometbft, validator.log)
-            await rpc.broadcast([transfer(nonce)])
+            await rpc.broadcast_tx_sync([transfer(nonce)])
             # then the chain goes on
             goal = (await rpc.status()).height + 3
             await until_block(rpc, goal + 1)

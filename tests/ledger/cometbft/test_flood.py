@@ -40,10 +40,10 @@ async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_pa
     ):
         await until_answers(rpc, cometbft, validator.log)
         # Given noise, on the ABCI socket too, and payments of more than there is and what follows them
-        assert all(verdict.code for verdict in await rpc.broadcast([raw for raw in NOISE if raw]))
+        assert all(verdict.code for verdict in await rpc.broadcast_tx_sync([raw for raw in NOISE if raw]))
         _, stranger = await asyncio.open_unix_connection(str(validator.folder / "abci.sock"))
         stranger.write(b"GET / HTTP/1.1\r\n\r\n" * 50)
-        await rpc.broadcast([transfer(0, 10**9 * HOLD), *map(transfer, range(1, 6))])
+        await rpc.broadcast_tx_sync([transfer(0, 10**9 * HOLD), *map(transfer, range(1, 6))])
         # when blocks come, then CometBFT holds none of it any more
         async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
             async for _ in blocks:
@@ -51,7 +51,7 @@ async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_pa
                     break
             # and the account's business goes on where it was
             sent = list(map(transfer, range(4)))
-            assert [verdict.code for verdict in await rpc.broadcast(sent)] == [0] * len(sent)
+            assert [verdict.code for verdict in await rpc.broadcast_tx_sync(sent)] == [0] * len(sent)
             taken = 0
             async for block in blocks:
                 taken += len(block.value["block"]["data"]["txs"]) - 1

@@ -34,7 +34,7 @@ async def test_headers_commits_and_validators_of_a_real_chain(tmp_path: Path) ->
     port = quick_home(tmp_path)
     async with kvstore(tmp_path, port) as rpc, aclosing(rpc.subscribe("tm.event='NewBlock'")) as events:
         sent = [b"val=ed25519!" + key + b"!1" for key in keys]
-        await rpc.broadcast(sent)
+        await rpc.broadcast_tx_sync(sent)
         last = 0
         async for _ in events:
             last += 1

@@ -24,7 +24,7 @@ async def run_for(validator: Validator, rpc: CometRpc, nonce: int) -> None:
     """Both processes, until one more transfer and some blocks are made; both end well."""
     async with validator.application() as application, validator.cometbft() as cometbft:
         await until_answers(rpc, cometbft, validator.log)
-        (verdict,) = await rpc.broadcast([transfer(nonce)])
+        (verdict,) = await rpc.broadcast_tx_sync([transfer(nonce)])
         assert verdict.code == 0, verdict
         goal = (await rpc.status()).height + BLOCKS
         await until_block(rpc, goal + 1)

@@ -123,7 +123,7 @@ async def test_transactions_are_judged_one_by_one_in_order(rpc: CometRpc) -> Non
     good = [f"key{number}=value".encode() for number in range(23)]
     large = [b"x" * (MAX_TX_BYTES + 1), b"x" * (MAX_POOL_BYTES + 1)]
     raws = [*good[:11], b"refused", good[0], *large, *good[11:]]
-    verdicts = await rpc.broadcast(raws)
+    verdicts = await rpc.broadcast_tx_sync(raws)
     assert [verdict.code for verdict in verdicts[:11]] == [Code.OK] * 11
     assert verdicts[11].code == 2  # as the example application says it
     assert verdicts[12].known
@@ -131,9 +131,9 @@ async def test_transactions_are_judged_one_by_one_in_order(rpc: CometRpc) -> Non
     assert verdicts[13].code == Code.TOO_LARGE
     assert verdicts[14].code == Code.POOL_FULL
     assert [verdict.code for verdict in verdicts[15:]] == [Code.OK] * 12
-    again = await rpc.broadcast(good)
+    again = await rpc.broadcast_tx_sync(good)
     assert all(verdict.known and verdict.code == Code.OK for verdict in again)
-    assert await rpc.broadcast([]) == []
+    assert await rpc.broadcast_tx_sync([]) == []
 
 
 async def test_a_subscription_tells_of_what_it_asks_for(rpc: CometRpc) -> None:
@@ -142,7 +142,7 @@ async def test_a_subscription_tells_of_what_it_asks_for(rpc: CometRpc) -> None:
         sent = 0
         while not waiting.done():
             sent += 1
-            await rpc.broadcast([b"asked=%d" % sent])
+            await rpc.broadcast_tx_sync([b"asked=%d" % sent])
             await asyncio.wait([waiting], timeout=0.1)
         event = await waiting
     assert event.kind == "Tx"
@@ -219,7 +219,7 @@ async def test_a_node_that_is_behind_takes_nothing(tmp_path: Path) -> None:
     async with kvstore(tmp_path, small_node(tmp_path, 1)) as behind:
         assert (await behind.status()).catching_up
         with pytest.raises(CometCatchingUp):
-            await behind.broadcast([b"a=b", b"c=d"])
+            await behind.broadcast_tx_sync([b"a=b", b"c=d"])
         with pytest.raises(HeightPruned):
             await behind.commit()
 

@@ -192,15 +192,15 @@ async def test_what_cometbft_has_not_asked_about_yet_keeps_its_place(setting: Se
     setting.node.verdict = Verdict(Code.POOL_FULL, "")
     handed = asyncio.Event()
     release = asyncio.Event()
-    hand_over = setting.node.hand_over
+    broadcast_tx_async = setting.node.broadcast_tx_async
 
     async def slow(raws: list[bytes]) -> list[Verdict]:
         handed.set()
         await release.wait()
         setting.node.verdict = Verdict(0, "")
-        return await hand_over(raws)
+        return await broadcast_tx_async(raws)
 
-    setting.node.hand_over = slow  # type: ignore[assignment, method-assign]
+    setting.node.broadcast_tx_async = slow  # type: ignore[assignment, method-assign]
     first = asyncio.create_task(setting.engine.submit(transfer(0)))
     await handed.wait()
     for _ in range(4):
