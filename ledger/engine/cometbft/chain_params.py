@@ -1,8 +1,8 @@
 """What a chain of Holdfast asks of CometBFT's consensus: fixed at its genesis, the same on every node.
 
-These are in the first header of every chain that was ever made (its consensus hash) and follow from no genesis of
-the ledger's: a release with other ones can run none of those chains, nor join them. So they stay; a chain changes its
-own by `consensus_param_updates`, under a version of the rules.
+They are in every chain's headers (their consensus hash) and follow from no genesis of the ledger's: a release with
+other ones could neither run nor join the chains that there are. So they stay; a chain changes its own by
+`consensus_param_updates`, under a version of the rules.
 """
 
 from __future__ import annotations
