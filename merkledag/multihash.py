@@ -152,6 +152,8 @@ def read(buf: bytes | memoryview, offset: int = 0) -> tuple[int, int, int]:
 
 def split(multihash: bytes) -> tuple[int, bytes]:
     """(hash function code, digest) of a whole multihash; raises DecodeError or LimitExceeded."""
+    if multihash[:2] == _SHA2_256_PREFIX and len(multihash) == 34:
+        return SHA2_256, multihash[2:]  # nearly all there are
     code, start, end = read(multihash)
     if end != len(multihash):
         raise DecodeError(f"{len(multihash) - end} bytes after the multihash")

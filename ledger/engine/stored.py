@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ledger.engine.witness import Witness
 from ledger.store import Writes
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTx:
+class StoredTx(NamedTuple):
     """One transaction of a block: signed bytes, digests of its signed and unsigned CIDs, receipt bytes."""
 
     raw: bytes
