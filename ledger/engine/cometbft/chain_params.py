@@ -1,7 +1,7 @@
 """What a chain of Holdfast asks of CometBFT's consensus: fixed at its genesis, the same on every node.
 
-They are in every chain's headers (their consensus hash) and follow from no genesis of the ledger's: a release with
-other ones could neither run nor join the chains that there are. So they stay; a chain changes its own by
+They are in every chain's headers (their consensus hash) and follow from no genesis of the ledger's: a release
+with other ones could neither run nor join the chains that there are. So they stay; a chain changes its own by
 `consensus_param_updates`, under a version of the rules.
 """
 
