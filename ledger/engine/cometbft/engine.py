@@ -273,7 +273,7 @@ class CometEngine:
         work = proposals.beacon_work(self.app, request, self._signers)
         if work is None:
             return messages.ResponsePrepareProposal()
-        await self._submissions.verify_ahead(request.txs)
+        await self._submissions.verify_signatures(request.txs)  # proofs wait, not the others for them
         beacon = await asyncio.get_running_loop().run_in_executor(self._verifiers, work)
         with _told():
             return proposals.prepare(self.app, request, beacon)

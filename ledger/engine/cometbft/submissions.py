@@ -93,15 +93,18 @@ class Submissions(Intake):
         return await asked
 
     async def verify_ahead(self, raws: Sequence[bytes]) -> None:
-        """Verifies a block's signatures in threads, then its proofs, where `Application` has not met them.
+        """Verifies another's block in threads: its signatures, then its proofs, until one is bad.
 
-        Until one is bad: running the block ends there, too.
+        Running the block ends there, too.
         """
-        if await self._verify_signatures(raws):
+        if await self.verify_signatures(raws):
             await self._look(raws)
 
-    async def _verify_signatures(self, raws: Sequence[bytes]) -> bool:
-        """Whether all are good. A part of them at a time: what is verified waits to be picked up."""
+    async def verify_signatures(self, raws: Sequence[bytes]) -> bool:
+        """Verifies in threads those that `Application` has not met, until one is bad; whether all are good.
+
+        A part of them at a time: what is verified waits to be picked up.
+        """
         loop = asyncio.get_running_loop()
         unseen = [raw for raw in raws if not self._app.is_verified(raw)]
         batches = [unseen[begin : begin + VERIFY_BATCH] for begin in range(0, len(unseen), VERIFY_BATCH)]

@@ -207,6 +207,17 @@ async def test_proofs_are_looked_at_in_a_thread_before_a_block_has_them(
     assert looking.looked == 3
 
 
+async def test_a_proposer_waits_for_no_proofs(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait would take longer than the others wait for its proposal."""
+
+    def never(_app: Application, _raws: Sequence[bytes]) -> Any:
+        raise AssertionError("it looks at proofs")
+
+    setting.node.pool = [transfer(0)]
+    monkeypatch.setattr(Application, "unverified_proofs", never)
+    assert (await setting.node.propose())[1:] == [transfer(0)]
+
+
 async def test_those_of_anothers_block_too_and_none_after_the_first_bad_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
