@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from ledger.genesis import HOLD
-from ledger.transactions import Body, Propose, Transfer, Vote
+from ledger.transactions import Accept, Body, Propose, Spot, Transfer, Vote
 from tests.ledger.cometbft.mirror import Mirrored
 from tests.ledger.naive.twin import TwinWorld
 from tests.ledger.test_machine import Ledger
@@ -59,6 +59,9 @@ class Both(Ledger):
         assert answer.app_hash == world.app.finalize_block(given).app_hash
         world.app.abort()
 
+    def restores(self) -> None:
+        """What `restart` and `move` show of the stored state is enough here."""
+
     def teardown(self) -> None:
         if hasattr(self, "world"):
             self.world.mirror.check_height()
@@ -67,8 +70,8 @@ class Both(Ledger):
 
 TestBoth = Both.TestCase
 TestBoth.settings = settings(
-    max_examples=4,
-    stateful_step_count=20,
+    max_examples=2,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
@@ -99,31 +102,44 @@ def test_validators_come_rotate_misbehave_and_go_on_both(electorate: MirroredEle
     world.grant({name: 5 + number for number, name in enumerate(VALIDATORS)})
     world.move()
     assert set(world.powers()) == {"operator", *VALIDATORS}
-    for number in range(60):
+    world.fund("client")
+    deal, _ = world.active("client", "d", periods=9)
+    for name in "abc":
+        world.do(name, Accept(world.deal("client", providers=(name,), periods=9, blocks=1), 0))
+    waits: set[int] = set()  # for how many blocks a seed was waited for
+    for number in range(42):
         # any of those who validate proposes
         world.proposer = rng.choice(sorted(world.powers()))
         txs: list[tuple[str, Body]] = []
-        if number % 20 == 3:
+        if number % 14 == 3:
             name = rng.choice(VALIDATORS)
             txs.append((name, bodies(name, f"{name}'s {number}", name)))
-        if number % 10 == 5:
+        if number % 7 == 5:
             powers = {key(name): rng.choice((0, 3, 40)) for name in rng.sample(VALIDATORS, 2)}
             txs.append(("d", Propose({}, 0, "", powers)))
         open_now = [info.id for info in world.app.proposals()]
-        txs += [(name, Vote(proposal, True)) for proposal in open_now for name in PEOPLE]
-        if number == 31:
+        if number in (1, 16):
+            txs.append(("client", Spot(deal, 0)))
+        if number % 2:
+            txs += [(name, Vote(proposal, True)) for proposal in open_now for name in PEOPLE]
+        if number == 24:
             world.accused = tuple(
                 key(name) for name in ("b", "c") if name != world.proposer and name in world.powers()
             )
             assert world.accused
         world.block(*signed(world, txs), step=rng.choice((0, 1, 3, 11)))
-        if number in (20, 45):
+        waits |= {info.record.seed_height - world.app.height for info in world.app.datasets()}
+        if number in (15, 34):
             world.mirror.node.restart()
-        if number == 40:
+        if number == 29:
             assert world.mirror.move()
         world.mirror.check_height()
     happened = set(kinds(world.events))
+    assert max(waits) > 1
     assert {
+        "window_opened",
+        "spot_opened",
+        "shard_assigned",
         "validator_jailed",
         "consensus_key_changed",
         "validator_power",
