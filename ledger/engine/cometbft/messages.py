@@ -6,6 +6,9 @@ called Validator: ABCI's is `AbciValidator`. Enumerations are int32 on the wire 
 
 `SerializeToString` gives what CometBFT's own code gives if sub-messages that it never leaves out
 (`nullable = false` there) are set even where they are empty: `message.field.SetInParent()`.
+
+A query's `path` is bytes here: anybody may ask CometBFT's RPC for `path=0xff`, which it hands on as the
+string that it is to be, and what could not be decoded would end the connection, and `cometbft` with it.
 """
 
 from __future__ import annotations
@@ -84,7 +87,7 @@ RequestFlush
 RequestInfo version=1:string block_version=2:uint64 p2p_version=3:uint64 abci_version=4:string
 RequestInitChain time=1:Timestamp chain_id=2:string consensus_params=3:ConsensusParams
   validators=4:ValidatorUpdate[] app_state_bytes=5:bytes initial_height=6:int64
-RequestQuery data=1:bytes path=2:string height=3:int64 prove=4:bool
+RequestQuery data=1:bytes path=2:bytes height=3:int64 prove=4:bool
 RequestCheckTx tx=1:bytes type=2:int32
 RequestCommit
 RequestListSnapshots

@@ -19,7 +19,8 @@ from ledger.limits import MAX_KEY_BYTES
 from ledger.state_tree import BUCKET_KEY, StateTree
 
 # The proxy takes the first part of the path of the proof out of the middle of the first of these.
-PATHS: Final = (f"/store/{BUCKET_KEY.decode()}/key", f"/{BUCKET_KEY.decode()}/key")
+PATHS: Final = (b"/store/" + BUCKET_KEY + b"/key", b"/" + BUCKET_KEY + b"/key")
+MAX_SHOWN_BYTES: Final = 100
 HELD: Final = 2
 UNKNOWN_PATH, BAD_KEY, NO_HEIGHT, ABSENT = 1, 2, 3, 4
 
@@ -59,7 +60,9 @@ class StateQueries:
     def answer(self, request: Any) -> Any:
         """ResponseQuery. Raises StoreError."""
         if request.path not in PATHS:
-            return _refused(UNKNOWN_PATH, f"no path {request.path[:100]!r}; there are {' and '.join(PATHS)}")
+            asked = request.path[:MAX_SHOWN_BYTES].decode(errors="replace")
+            known = " and ".join(map(bytes.decode, PATHS))
+            return _refused(UNKNOWN_PATH, f"no path {asked!r}; there are {known}")
         if not 0 < len(request.data) <= MAX_KEY_BYTES:
             return _refused(BAD_KEY, f"data is a key of the state, 1 to {MAX_KEY_BYTES} bytes")
         held = self._at(request.height, prove=request.prove)

@@ -40,7 +40,8 @@ async def served(folder: Path) -> AsyncIterator[Running]:
                 url = str(server.make_url("")).rstrip("/")
                 async with LedgerClient(url) as client:
                     await anext(client.events(1))
-                    await client.submit(transfer(0))
+                    sent = await client.submit(transfer(0))
+                    await anext(client.events(sent.height + 1))  # proofs are of the block before the last
                     first = (await client.light_block(1)).header
                 yield Running(url, rpc, TrustPin(1, first.hash()))
         finally:

@@ -378,6 +378,12 @@ async def test_abci_queries_are_of_the_block_before_the_last(chain: Running) -> 
         asked: dict[str, Any] = {"key": ALICE} | wrong
         refused = (await query(chain.rpc.url, **asked))["result"]["response"]
         assert (refused["code"] != 0, refused["value"]) == (True, None)
+    # CometBFT hands a path on as it comes, and ends where the application does not answer.
+    async with aiohttp.ClientSession() as session:
+        for odd in ("0xff", "0xc328", "0xeda080"):
+            async with session.get(f"{chain.rpc.url}/abci_query", params={"path": odd}) as answer:
+                response = (await answer.json())["result"]["response"]
+                assert response["log"].startswith("no path")
 
 
 @asynccontextmanager
