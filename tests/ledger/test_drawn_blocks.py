@@ -43,8 +43,9 @@ class Parliament(Electorate):
         return 1 + int.from_bytes(self.headers[height - 1].beacon, "big") % OTHERS
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world() -> Parliament:
+    """One for all tests: each has a dataset of its own."""
     return Parliament()
 
 
@@ -95,7 +96,7 @@ def test_a_windows_first_block_draws_whose_beacon_is_the_seeds(world: Parliament
 
 
 def test_blocks_that_are_too_slow_for_a_seed_are_nobodys_fault(world: Parliament) -> None:
-    deal, dataset = world.active("client", "a", periods=12)
+    deal, dataset = world.active("client", "b", periods=12)
     world.pass_until(world.dataset(dataset).opens_at - 1)
     world.block(step=1)
     while world.wait(world.app.height) < 2:  # a window that waits for more than one block
@@ -110,12 +111,12 @@ def test_blocks_that_are_too_slow_for_a_seed_are_nobodys_fault(world: Parliament
     assert before.period in [each["until"] for each in all_of(world.events, "period_void")]
     world.pass_until(until + 1)
     assert world.dataset(dataset).record.fault_total == before.fault_total
-    world.prove("a", dataset)
-    world.do("a", Settle(deal, 0))
+    world.prove("b", dataset)
+    world.do("b", Settle(deal, 0))
 
 
 def test_spot_challenges_and_shards_that_are_put_up_again_wait_for_a_drawn_block(world: Parliament) -> None:
-    deal, _ = world.active("client", "a", periods=12)
+    deal, _ = world.active("client", "c", periods=12)
     waits = set()
     for _ in range(2):
         world.do("eve", Spot(deal, 0))
@@ -130,7 +131,7 @@ def test_spot_challenges_and_shards_that_are_put_up_again_wait_for_a_drawn_block
         found = world.app.spot(deal, 0)
         assert found is not None
         assert past_spot(
-            CHAIN, bytes(deal), 0, key("a"), asked, ROOMY.window_s, world.headers, OTHERS + 1
+            CHAIN, bytes(deal), 0, key("c"), asked, ROOMY.window_s, world.headers, OTHERS + 1
         ) == (record.seed_height, found.seed)
         waits.add(record.seed_height - asked)
         world.pass_until(found.closes_at + 1)
