@@ -18,11 +18,11 @@ from ledger.engine.cometbft.config import StateSync
 from ledger.engine.cometbft.engine import CometEngine
 from ledger.engine.cometbft.retention import Needs
 from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.errors import EngineStopped
 from ledger.engine.pruning import Keep
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.wal import Fault, no_fault
 from ledger.genesis import Genesis
+from ledger.snapshot import SnapshotManifest
 from tests.ledger.cometbft.application import genesis, make_engine, open_storage, signer, transfer
 from tests.ledger.cometbft.one import Validator
 from tests.ledger.cometbft.processes import last_lines, until_answers
@@ -49,8 +49,14 @@ class Node:
         self.cometbft: asyncio.subprocess.Process
 
     @asynccontextmanager
-    async def running(self, fault: Fault = no_fault) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Both halves, ended with the context."""
+        async with self.application(), self.place.cometbft() as self.cometbft:
+            yield
+
+    @asynccontextmanager
+    async def application(self, fault: Fault = no_fault) -> AsyncIterator[None]:
+        """Our half alone."""
         self.storage = open_storage(self.place.folder, fault)
         async with AsyncExitStack() as ends:
             ends.callback(self.storage.abandon if fault is not no_fault else self.storage.close)
@@ -66,7 +72,6 @@ class Node:
             )
             ends.push_async_callback(self.engine.stop)
             await self.engine.start()
-            self.cometbft = await ends.enter_async_context(self.place.cometbft())
             yield
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -95,15 +100,14 @@ async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
         # Given a chain of which the first blocks are gone already
         await until_answers(validator.rpc, validator.cometbft, validator.place.log)
         await validator.engine.submit(transfer(0))
-        while (await validator.rpc.status()).earliest_height == 1:
+        while (await validator.rpc.status()).earliest_height == 1 or len(
+            validator.engine.snapshots.heights()
+        ) < 2:
             await validator.blocks(1)
-        assert len(validator.engine.snapshots.heights()) == 2
-        # when another node begins with one trusted block,
-        await _trust(fresh, validator)
-        restored = await _killed_when_restored(fresh)
-        # is killed when its state is in place and CometBFT knows nothing of it, begins again (with a newer
-        # block: that one is older than the trusting period), and takes so long over a chunk that two newer
-        # snapshots are made,
+        # when another node begins with one of its snapshots,
+        restored = await _killed_when_restored(fresh, validator)
+        # is killed when its state is in place and CometBFT knows nothing of it, begins again with a trusted
+        # block, and takes so long over a chunk that two newer snapshots are made,
         await _trust(fresh, validator)
         async with fresh.running():
             _be_slow(fresh, validator)
@@ -137,8 +141,8 @@ async def _trust(fresh: Node, other: Node) -> None:
     fresh.place.configure(commit_ms=COMMIT_MS, peers=(other.place.peer,), sync=sync)
 
 
-async def _killed_when_restored(node: Node) -> int:
-    """Runs a node until its state is put in place, where its application dies; the state's height."""
+async def _killed_when_restored(node: Node, other: Node) -> int:
+    """Gives a node another one's state as CometBFT does, until its application dies; the state's height."""
 
     class KilledError(Exception):
         pass
@@ -147,15 +151,29 @@ async def _killed_when_restored(node: Node) -> int:
         if at == "replace.done":
             raise KilledError
 
-    async with node.running(fault):
-        with pytest.raises(EngineStopped, match="KilledError"):
-            await node.engine.wait_ended()
-        await node.cometbft.wait()
+    while not (shown := (await other.engine.list_snapshots(messages.RequestListSnapshots())).snapshots):
+        await other.blocks(1)
+    offered = shown[0]
+
+    async def bring(index: int) -> None:
+        asked = messages.RequestLoadSnapshotChunk(height=offered.height, format=offered.format, chunk=index)
+        chunk = (await other.engine.load_snapshot_chunk(asked)).chunk
+        given = messages.RequestApplySnapshotChunk(index=index, chunk=chunk, sender="peer")
+        await node.engine.apply_snapshot_chunk(given)
+
+    async with node.application(fault):
+        app_hash = SnapshotManifest.decode(offered.metadata).app_hash
+        await node.engine.offer_snapshot(messages.RequestOfferSnapshot(snapshot=offered, app_hash=app_hash))
+        for index in range(offered.chunks - 1):
+            await bring(index)
+        with pytest.raises(KilledError):
+            await bring(offered.chunks - 1)
     storage = node.place.storage()
-    height = storage.height()
-    storage.close()
-    assert height > 1, last_lines(node.place.log)
-    return height
+    try:
+        assert storage.height() == offered.height > 1
+    finally:
+        storage.close()
+    return int(offered.height)
 
 
 def _be_slow(node: Node, other: Node) -> None:
