@@ -144,7 +144,9 @@ def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
     tally = f"{found['proofs']} accepted, {found['faults']} faults, {found['repairs']} repairs"
     text(f"account   {found['account']}")
     text(f"endpoint  {found['endpoint']}")
-    if found.get("ledger_answers", True):
+    if trouble := found.get("ledger_trouble"):
+        state = f"the ledger at {found['ledger']} is in trouble: {trouble}"
+    elif found.get("ledger_answers", True):
         state = "following the ledger" if found["following"] else "catching up with the ledger"
     else:
         state = f"the ledger at {found['ledger']} does not answer: nothing can be proven"
@@ -170,20 +172,27 @@ def _seen_from_here(home: Home, own: dict[str, Any]) -> dict[str, Any]:
     from cli.repo_report import damaged_blocks
 
     ledger = str(own["ledger"])
-    answers = any(_answers(url) for url in ledger.split(","))
-    return {"ledger": ledger, "ledger_answers": answers, "damaged_blocks": damaged_blocks(home)}
+    told = [status for url in ledger.split(",") if (status := _status_of(url)) is not None]
+    troubles = [str(status.get("trouble", "")) for status in told]
+    return {
+        "ledger": ledger,
+        "ledger_answers": bool(told),
+        "ledger_trouble": troubles[0] if troubles and all(troubles) else "",
+        "damaged_blocks": damaged_blocks(home),
+    }
 
 
-def _answers(ledger: str) -> bool:
-    """Whether one server of the ledger answers."""
+def _status_of(ledger: str) -> dict[str, Any] | None:
+    """What one server of the ledger says of itself; None where it does not answer."""
     from urllib.error import URLError
     from urllib.request import urlopen
 
     try:
         with urlopen(f"{ledger}/v1/status", timeout=LEDGER_TIMEOUT_S) as answer:  # noqa: S310 (of our settings)
-            return int(answer.status) == 200
+            status = json.loads(answer.read(MAX_ANSWER_BYTES))
     except (URLError, OSError, ValueError):
-        return False
+        return None
+    return status if isinstance(status, dict) else None
 
 
 app.command("ask")(ask)

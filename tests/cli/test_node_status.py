@@ -1,6 +1,9 @@
 """What `node status` adds to what the node says of itself."""
 
+import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -11,20 +14,37 @@ CLOSED = "http://127.0.0.1:1"
 
 
 class Answering(BaseHTTPRequestHandler):
+    trouble = ""
+
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(json.dumps({"trouble": self.trouble}).encode())
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_the_ledger_answers_where_one_of_its_servers_does(tmp_path: Path) -> None:
-    home = Home.locate({"HOLDFAST_HOME": str(tmp_path / "home")})
-    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+class Halted(Answering):
+    trouble = "no block for 31 s"
+
+
+@contextmanager
+def a_server(kind: type[Answering]) -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), kind) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        assert _seen_from_here(home, {"ledger": url})["ledger_answers"]
-        assert _seen_from_here(home, {"ledger": f"{CLOSED},{url}"})["ledger_answers"]
-        assert not _seen_from_here(home, {"ledger": f"{CLOSED},{CLOSED}"})["ledger_answers"]
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_the_ledger_is_as_the_best_of_its_servers_says(tmp_path: Path) -> None:
+    home = Home.locate({"HOLDFAST_HOME": str(tmp_path / "home")})
+
+    def seen(*urls: str) -> tuple[bool, str]:
+        found = _seen_from_here(home, {"ledger": ",".join(urls)})
+        return found["ledger_answers"], found["ledger_trouble"]
+
+    with a_server(Answering) as well, a_server(Halted) as halted:
+        assert seen(well) == seen(CLOSED, well) == seen(halted, well) == (True, "")
+        assert seen(halted) == seen(CLOSED, halted) == (True, "no block for 31 s")
+        assert seen(CLOSED, CLOSED) == (False, "")
