@@ -69,7 +69,7 @@ def _in_turn(handler: Handler) -> Handler:
 
     @wraps(handler)
     async def waiting(self: CometEngine, request: Any) -> Any:
-        async with self._turn:
+        async with self._at_work:
             return await handler(self, request)
 
     return waiting
@@ -123,7 +123,7 @@ class CometEngine:
         self._sync = StateSync(storage, app.genesis, self.snapshots, lambda: self.app.height, self._restored)
         self._queries = StateQueries(storage)
         self.turns = Turns()
-        self._turn = asyncio.Lock()
+        self._at_work = asyncio.Lock()
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._last_commit_s: float | None = None
         self._started_s = monotonic()
