@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ledger.engine.cometbft.home import CometFilesError, CometHome, read_object, write_new
+from ledger.engine.cometbft.signing import begin
 from ledger.keys import address
 from merkledag.ed25519 import Ed25519Signer
 
@@ -58,6 +59,7 @@ def create_validator_key(home: CometHome, seed: bytes) -> None:
     state = {"height": "0", "round": 0, "step": 0}
     write_new(home.validator_state_file, json.dumps(state, indent=2).encode())
     write_new(home.validator_key_file, json.dumps(document, indent=2).encode())
+    begin(home)
 
 
 def node_signer(home: CometHome) -> Ed25519Signer:

@@ -5,7 +5,8 @@ below that. The file is the only thing between a validator and the loss of its s
 the same key votes again where it voted before. Two traces show that this happened. The *watermark* is the
 highest that was seen in the state while the validator ran, so a state below it is an older one. And the
 watermark's file says which file of which folder it is (inode numbers): files that were copied, restored or
-unpacked are others, and then nobody can tell from here what was signed elsewhere since.
+unpacked are others, and then nobody can tell from here what was signed elsewhere since. It also says whose
+memory it is: a key that was put in the place of another one does not begin with that one's.
 
 A machine that is set back as a whole (a virtual machine's snapshot) shows neither trace.
 """
@@ -17,14 +18,14 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from ledger.engine.cometbft.home import FILE_MODE, CometFilesError, CometHome, read_object
+from ledger.engine.cometbft.home import FILE_MODE, CometFilesError, CometHome, read_object, replace
 from ledger.limits import MAX_UINT
 
 # With a state that may be old: CometBFT ends where its own signature is in one of so many last blocks.
 CHECKED_BLOCKS: Final = 20
 MAX_ROUND: Final = 2**31 - 1
 MAX_STEP: Final = 3
-RECORD_BYTES: Final = 160  # so that a record takes the place of the one before without a gap
+RECORD_BYTES: Final = 256  # so that a record takes the place of the one before without a gap
 
 
 class Signed(NamedTuple):
@@ -42,6 +43,12 @@ class MayHaveSigned(CometFilesError):
     """The key's memory of what it signed may lack something: starting could sign twice."""
 
 
+def begin(home: CometHome) -> None:
+    """Notes that the key which was made in this home signed nothing yet; its place is where it first runs."""
+    document = {**NOTHING._asdict(), "key": _key(home)}
+    replace(home.watermark_file, json.dumps(document).encode().ljust(RECORD_BYTES))
+
+
 def last_signed(home: CometHome) -> Signed:
     """What priv_validator_state.json says; CometFilesError where it is missing or damaged."""
     return _signed(read_object(home.validator_state_file), home)
@@ -53,7 +60,8 @@ class Memory:
     Raises MayHaveSigned where the state is missing, or older than what was signed here: an empty one in its
     place would let the key sign everything again. And where its files came from elsewhere, unless the
     operator says that they were `moved` here: the place counts as theirs once the key has signed in it, as
-    CometBFT then found none of its signatures in the last blocks. Nothing is said of a key that never signed.
+    CometBFT then found none of its signatures in the last blocks. Nothing is said of a key that never signed,
+    unless it is another one than was made here: it came from somewhere.
     """
 
     def __init__(self, home: CometHome, *, moved: bool = False) -> None:
@@ -66,7 +74,10 @@ class Memory:
             )
         self._begun = last_signed(home)
         document = read_object(home.watermark_file) if home.watermark_file.exists() else {}
-        before = _signed(document, home) if document else NOTHING
+        is_another = document.get("key", _key(home)) != _key(home)
+        if is_another and self._begun == NOTHING:
+            raise MayHaveSigned(_exchanged(home))
+        before = _signed(document, home) if document and not is_another else NOTHING
         if self._begun < before:
             raise MayHaveSigned(
                 f"{home.validator_state_file} ends at height {self._begun.height}, round "
@@ -74,7 +85,7 @@ class Memory:
                 'since: it is an older copy. Put the newest one back; see "Restore" in '
                 "operating-validators.md"
             )
-        at_home = bool(document) and document.get("place") == _place(home)
+        at_home = bool(document) and not is_another and document.get("place") == _place(home)
         if self._begun > NOTHING and not at_home and not moved:
             raise MayHaveSigned(_moved(home, self._begun))
         self.is_foreign = self._begun > NOTHING and not at_home
@@ -88,7 +99,7 @@ class Memory:
         self.is_foreign = False
         handle = os.open(self._home.watermark_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
-            document = {**signed._asdict(), "place": _place(self._home)}
+            document = {**signed._asdict(), "key": _key(self._home), "place": _place(self._home)}
             record = json.dumps(document).encode().ljust(RECORD_BYTES)
             if os.pread(handle, RECORD_BYTES + 1, 0) != record:
                 os.pwrite(handle, record, 0)  # in place: a new file would be another place
@@ -104,6 +115,10 @@ def _place(home: CometHome) -> list[int]:
     return [home.data.stat().st_ino, home.watermark_file.stat().st_ino]
 
 
+def _key(home: CometHome) -> str:
+    return str(read_object(home.validator_key_file).get("address", "")).lower()
+
+
 def _signed(document: Mapping[str, Any], home: CometHome) -> Signed:
     try:
         found = Signed(int(document["height"]), int(document["round"]), int(document["step"]))
@@ -114,6 +129,16 @@ def _signed(document: Mapping[str, Any], home: CometHome) -> Signed:
             f"{home.validator_state_file}, or the watermark beside it, is damaged: restore both"
         )
     return found
+
+
+def _exchanged(home: CometHome) -> str:
+    return (
+        f"the key in {home.validator_key_file} was put in the place of the one that was made here, and "
+        f"{home.validator_state_file} says that it never signed: where it did, it would sign twice and lose "
+        'stake. Make sure that it runs nowhere else, write as "height" the height of the chain and 100 more '
+        'into that file (1 for a key that never ran), then start with --moved; see "Restore" in '
+        "operating-validators.md"
+    )
 
 
 def _moved(home: CometHome, signed: Signed) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 import subprocess
 import tomllib
@@ -36,11 +37,11 @@ PEER = f"{'0a' * 20}@validator.example:26656"
 ODD_NAME = 'ein "Knoten" \\ in Köln\x7f'
 
 
-def comet_home(folder: Path) -> CometHome:
+def comet_home(folder: Path, seed: bytes = bytes([1]) * 32) -> CometHome:
     home = CometHome(folder / "cometbft")
     home.create()
     create_node_key(home, bytes(32))
-    create_validator_key(home, bytes([1]) * 32)
+    create_validator_key(home, seed)
     return home
 
 
@@ -229,6 +230,26 @@ def test_a_key_that_ran_under_another_program_is_asked_about(tmp_path: Path) -> 
     sign(home, 3)
     with pytest.raises(MayHaveSigned, match="--moved"):
         Memory(home)
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_key_in_the_place_of_another_needs_a_memory_of_its_own(tmp_path: Path, has_run: bool) -> None:
+    """A follower that was joined to take a lost validator's key: its empty memory would sign all again."""
+    home, lost = comet_home(tmp_path / "new"), comet_home(tmp_path / "lost", seed=bytes(range(32)))
+    if has_run:
+        Memory(home)
+    shutil.copy(lost.validator_key_file, home.validator_key_file)
+    for moved in (False, True):
+        with pytest.raises(MayHaveSigned, match="in the place of the one that was made here"):
+            Memory(home, moved=moved)
+    sign(home, 130)
+    with pytest.raises(MayHaveSigned, match="--moved"):
+        Memory(home)
+    memory = Memory(home, moved=True)
+    assert memory.is_foreign
+    sign(home, 131)
+    memory.note()
+    assert not Memory(home).is_foreign
 
 
 def test_a_follower_that_never_signed_may_be_copied(tmp_path: Path) -> None:
