@@ -32,7 +32,7 @@ from tests.ledger.cometbft.network import CHAIN, WAIT_S, Network, Validator, run
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(150)]
 
-SNAPSHOT_BLOCKS = 30
+SNAPSHOT_BLOCKS = 15
 PARAMS = replace(DEMO_PARAMS, vote_s=4, timelock_s=1)
 LITTLE_POWER = 400  # founders have 1,000 each: three of them decide without it
 TO, OTHER = (Ed25519Signer.from_seed(bytes([number] * 32)).public_key for number in (1, 2))
@@ -91,9 +91,8 @@ async def test_clients_go_on_while_validators_fail_and_come_back(tmp_path: Path)
             paying, following = tasks.create_task(load.pay()), tasks.create_task(load.follow())
             await load.more(1)
             await one_is_killed_and_comes_back(network, load)
-            await two_are_killed_and_one_comes_back(network, load)
+            await two_are_killed_and_come_back(network, load)
             await newcomer.start()
-            await one_is_wiped_and_comes_back_by_state_sync(network, load)
             await the_newcomer_proposes_signs_twice_and_is_out(network, newcomer)
             await one_with_a_corrupted_state_stops_itself(network, load)
             load.stop()
@@ -157,7 +156,9 @@ async def one_is_killed_and_comes_back(network: Network, load: Load) -> None:
     assert await network.agree(load.heights[-1] + 1)
 
 
-async def two_are_killed_and_one_comes_back(network: Network, load: Load) -> None:
+async def two_are_killed_and_come_back(network: Network, load: Load) -> None:
+    """One as it was, and the other one by state sync."""
+    await network[0].reach(SNAPSHOT_BLOCKS + 3)
     await asyncio.gather(network[2].kill(), network[3].kill())
     height = await halted(network[0], network[1])
     async with LedgerClient(f"{network[0].url},{network[1].url}", sleep=no_sleep) as client:
@@ -166,28 +167,26 @@ async def two_are_killed_and_one_comes_back(network: Network, load: Load) -> Non
         async with LedgerClient(f"{network[2].url},{network[3].url}", sleep=no_sleep) as client:
             await client.status()
     assert await halted(network[0], network[1]) == height
-    await network[2].start()
-    await load.more()
-
-
-async def one_is_wiped_and_comes_back_by_state_sync(network: Network, load: Load) -> None:
-    """The one that is still away: of it, keys, configuration and the memory of what it signed are left."""
-    await network[0].reach(SNAPSHOT_BLOCKS + 3)
     lost = network[3]
+    await wipe(lost, network)
+    await asyncio.gather(network[2].start(), lost.start())
+    await load.more()
+    await lost.reach(load.heights[-1])
+    async with LedgerClient(lost.url) as client:
+        assert (await client.status())["pruned_height"] >= SNAPSHOT_BLOCKS - 1
+    assert await network.agree(load.heights[-1] + 1)
+
+
+async def wipe(lost: Validator, network: Network) -> None:
+    """Leaves of it keys, configuration and the memory of what it signed; it will begin with a snapshot."""
     shutil.rmtree(lost.home.ledger / "db")
     for path in lost.comet.data.iterdir():
         if path not in (lost.comet.validator_state_file, lost.comet.watermark_file):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     async with CometRpc(network[0].rpc_url) as rpc:
         trusted = (await rpc.commit(2))["signed_header"]["commit"]["block_id"]["hash"]
-    servers = tuple(validator.rpc_url for validator in network.validators[:3])
-    sync = StateSync(servers, 2, trusted, DAY_S)
+    sync = StateSync((network[0].rpc_url, network[1].rpc_url), 2, trusted, DAY_S)
     lost.comet.config_file.write_text(lost.places.config("wiped", lost.comet.peers(), sync).text())
-    await lost.start()
-    await lost.reach(load.heights[-1])
-    async with LedgerClient(lost.url) as client:
-        assert (await client.status())["pruned_height"] >= SNAPSHOT_BLOCKS - 1
-    assert await network.agree(load.heights[-1] + 1)
 
 
 async def one_with_a_corrupted_state_stops_itself(network: Network, load: Load) -> None:
