@@ -30,7 +30,10 @@ _DAMAGE = (
 def explain(what: str, error: lmdb.Error | OSError) -> StoreError:
     """The error to raise instead; `what` says what was being done."""
     if isinstance(error, _DAMAGE):
-        return CorruptStore(f"the ledger's database is damaged ({what}: {error}); restore it from a backup")
+        return CorruptStore(
+            f"the ledger's database is damaged ({what}: {error}); restore it from a backup or, on CometBFT, "
+            "begin again by state sync"
+        )
     if isinstance(error, lmdb.MapFullError):
         return StoreError(
             f"the ledger's database is full ({what}); it holds {MAP_SIZE_BYTES >> 30} GiB at most"
