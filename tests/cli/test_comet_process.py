@@ -19,7 +19,7 @@ from cli.comet_process import CometProcess, LogFile, clean_environment, failure_
 from ledger.engine.cometbft.home import CometHome
 from ledger.engine.cometbft.rpc_client import CometRpc
 from ledger.engine.cometbft.rpc_errors import CometUnreachable
-from ledger.engine.cometbft.signing import MayHaveSigned, Memory, last_signed
+from ledger.engine.cometbft.signing import MayHaveSigned, Memory, begin, last_signed
 from tests.ledger.cometbft.processes import find_cometbft, quick_home
 
 KVSTORE = "kvstore"
@@ -27,9 +27,11 @@ SOON_S = 20
 
 
 def comet_home(folder: Path, **settings: object) -> CometHome:
-    """What `cometbft init` makes, at free ports, quick."""
+    """What `cometbft init` makes, at free ports, quick; with the note that its key signed nothing yet."""
     quick_home(folder, settings)
-    return CometHome(folder)
+    home = CometHome(folder)
+    begin(home)
+    return home
 
 
 @asynccontextmanager

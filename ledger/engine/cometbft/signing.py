@@ -61,7 +61,8 @@ class Memory:
     place would let the key sign everything again. And where its files came from elsewhere, unless the
     operator says that they were `moved` here: the place counts as theirs once the key has signed in it, as
     CometBFT then found none of its signatures in the last blocks. Nothing is said of a key that never signed,
-    unless it is another one than was made here: it came from somewhere.
+    unless it is another one than was made here, for it came from somewhere, or the watermark that its making
+    left is gone: `cometbft unsafe-reset-all` removes that and empties the state.
     """
 
     def __init__(self, home: CometHome, *, moved: bool = False) -> None:
@@ -77,6 +78,8 @@ class Memory:
         is_another = document.get("key", _key(home)) != _key(home)
         if is_another and self._begun == NOTHING:
             raise MayHaveSigned(_exchanged(home))
+        if not document and self._begun == NOTHING:
+            raise MayHaveSigned(_emptied(home))
         before = _signed(document, home) if document and not is_another else NOTHING
         if self._begun < before:
             raise MayHaveSigned(
@@ -138,6 +141,15 @@ def _exchanged(home: CometHome) -> str:
         'stake. Make sure that it runs nowhere else, write as "height" the height of the chain and 100 more '
         'into that file (1 for a key that never ran), then start with --moved; see "Restore" in '
         "operating-validators.md"
+    )
+
+
+def _emptied(home: CometHome) -> str:
+    return (
+        f"{home.data} was emptied, as `cometbft unsafe-reset-all` does it, and with it went what this key "
+        "signed: it would sign all again and lose stake. Put the newest priv_validator_state.json back, or "
+        'write the height of the chain and 100 more into it as "height", then start with --moved; see '
+        '"Restore" in operating-validators.md. A node that never validated is joined anew, in a new home'
     )
 
 

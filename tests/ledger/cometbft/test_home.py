@@ -260,6 +260,22 @@ def test_a_follower_that_never_signed_may_be_copied(tmp_path: Path) -> None:
     assert not Memory(home).is_foreign
 
 
+def test_a_home_that_was_reset_does_not_sign_all_again(tmp_path: Path) -> None:
+    home = comet_home(tmp_path)
+    ran(home, 9)
+    shutil.rmtree(home.data)  # this is `cometbft unsafe-reset-all`
+    home.data.mkdir()
+    sign(home, 0, step=0)
+    for moved in (False, True):
+        with pytest.raises(MayHaveSigned, match="unsafe-reset-all"):
+            Memory(home, moved=moved)
+    sign(home, 109)
+    memory = Memory(home, moved=True)
+    sign(home, 110)
+    memory.note()
+    assert not Memory(home).is_foreign
+
+
 def test_a_memory_that_is_gone_is_refused(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
     home.validator_state_file.unlink()
