@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -116,6 +117,11 @@ class CometProcess:
         code = await self._process.wait()
         if self._failure:
             return f"{self._failure}; its log is {self._home.log_file}"
+        if code < 0:
+            return (
+                f"cometbft was killed ({signal.Signals(-code).name}): by somebody, or by the system where "
+                f"memory is short; its log is {self._home.log_file}"
+            )
         reason = self._log.reason()
         if _OWN_SIGNATURE in reason:
             reason = (

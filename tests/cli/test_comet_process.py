@@ -225,6 +225,19 @@ async def test_a_node_that_waits_for_a_snapshot_says_so(tmp_path: Path) -> None:
     assert "none of 3 peers gives the next block" in monitor.sight.halted
 
 
+async def test_one_that_was_killed_is_not_told_by_what_it_said_long_ago(tmp_path: Path) -> None:
+    program, home = tmp_path / "cometbft", CometHome(tmp_path / "home")
+    home.create()
+    program.write_text("#!/bin/sh\necho 'E[2026-11-21|21:02:08] Failed to reconnect to peer'\nkill -9 $$\n")
+    program.chmod(0o700)
+    process = CometProcess(program, home)
+    await process.start("tcp://127.0.0.1:0")
+    assert (await process.wait_ended()).startswith(
+        "cometbft was killed (SIGKILL): by somebody, or by the system"
+    )
+    await process.stop()
+
+
 def test_a_log_is_bounded(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "log", 1000)
     for number in range(100):
