@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -42,7 +43,8 @@ async def carry_on(
 ) -> Genesis:
     """Makes a chain that goes on from the archive's end this home's own; `comet`: one on CometBFT.
 
-    Of several founders one names the others; each of the others makes the same from the same archive.
+    Of several founders one names the others; each of the others makes the same from the same archive. A chain
+    of validators has no archive, for nobody's signature is on its blocks: each goes on from its own folder.
     """
     from ledger.carry import carried_items
     from ledger.engine.history import ORIGIN_FILE
@@ -50,14 +52,18 @@ async def carry_on(
     path = named(file, "--as-chain")
     maker: _Embedded | _OnComet = _Embedded(home) if comet is None else _OnComet(home, chain, comet)
     async with open_history(home, file) as history:
-        if history.archive is None:
+        own = history.storage if history.genesis.validators and comet is not None else None
+        if history.archive is None and own is None:
             raise invalid(f"{file} is no archive: `holdfast ledger export` makes one")
         if not history.last:
             raise invalid(f"{file} has no block to go on from")
         home.ensure()
         scratch = scratch_folder(home, history.genesis)
-        tip = await _end_of(history, path, scratch, progress=progress)
-        with open_storage(scratch) as ended:
+        if own is not None:
+            tip = await _checked_end(history, own)
+        else:
+            tip = await _end_of(history, path, scratch, progress=progress)
+        with nullcontext(own) if own is not None else open_storage(scratch) as ended:
             rows = ended.committed().state
             genesis = maker.genesis(chain, tip, rows)
             clear_unfinished(home, None)
@@ -168,6 +174,13 @@ def _checked(make: Callable[[], T], chain: str) -> T:
         return make()
     except InvalidGenesis as error:
         raise usage(f"--as-chain {chain}: {error}") from None
+
+
+async def _checked_end(history: History, storage: LedgerStorage) -> GivenBlock:
+    """The last block of a ledger's folder, whose state is whole."""
+    storage.check_state()
+    async with aclosing(history.blocks(history.last)) as blocks:
+        return await anext(blocks)
 
 
 async def _end_of(history: History, path: Path, scratch: Path, *, progress: bool) -> GivenBlock:

@@ -87,6 +87,11 @@ def check_link(given: GivenBlock, genesis: Genesis, prev: CID | None) -> None:
 
 def check_operator(block: Block, genesis: Genesis) -> None:
     """Raises InvalidArchive for a block that is not of this chain, signed by its operator."""
+    if genesis.validators:
+        raise InvalidArchive(
+            f"chain {genesis.chain_id} is one of validators, whose blocks no operator signs: there is no "
+            "archive of it; a node that joins without a snapshot runs its whole history"
+        )
     if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
         raise InvalidArchive(
             f"block {block.height} is not of chain {genesis.chain_id}, signed by its operator"

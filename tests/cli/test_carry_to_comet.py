@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -17,6 +18,8 @@ from ledger.engine.storage import LedgerStorage
 from tests.cli.conftest import Holdfast, Result
 from tests.cli.ledgers import a_ledger
 from tests.cli.processes import Process, environment
+from tests.ledger.cometbft.application import genesis, transfer
+from tests.ledger.cometbft.lone import Setting
 from tests.ledger.cometbft.processes import find_cometbft, free_ports
 
 AS_CITY = ("--as-chain", "city", "--engine", "cometbft")
@@ -114,6 +117,38 @@ def test_one_validator_goes_on_with_everybodys_money(
     finally:
         code, messages = process.end(signal.SIGINT)
     assert code == 0, messages
+
+
+async def halted(folder: Path, blocks: int) -> None:
+    """What a chain of validators leaves at one of them, whose account has paid something in each block."""
+    chain = Setting(folder, genesis(1_800_000_000, validators=4))
+    await chain.engine.start()
+    for nonce in range(blocks):
+        chain.node.pool = [transfer(nonce)]
+        await chain.node.block()
+    await chain.close()
+
+
+def test_a_chain_of_validators_that_is_lost_goes_on_from_its_nodes_own_folders(
+    at: Callable[[str], At], tmp_path: Path
+) -> None:
+    for name, blocks in (("one", 2), ("two", 2), ("three", 1)):
+        asyncio.run(halted(tmp_path / name, blocks))
+    founder, other, file = at("founder"), at("other"), tmp_path / "founder.json"
+    address = ("--external-address", "10.0.0.0:26656")
+    founder("ledger", "founder", "--chain-id", "city", *address, "-o", file)
+    said = founder("ledger", "import", tmp_path / "one", *AS_CITY, "--founder", file, *address).text
+    assert "goes on from block 2 of one-validator" in said
+    founding = founder.home / "ledger" / "founding.json"
+    other("ledger", "import", tmp_path / "two", *AS_CITY, "--founding", founding)
+    assert app_hash(founder.home) == app_hash(other.home)
+    refused = at("behind").fails(4, "ledger", "import", tmp_path / "three", *AS_CITY, "--founding", founding)
+    assert "all founders go on from the same archive" in refused
+    # nobody's signature is on its blocks: they are no archive, and the operator of an embedded chain has none
+    assert "no operator signs" in founder.fails(
+        4, "ledger", "export", tmp_path / "x", "--from", tmp_path / "one"
+    )
+    assert "is no archive" in at("embedded").fails(4, "ledger", "import", tmp_path / "one", "--as-chain", "c")
 
 
 def test_founders_make_the_same_chain_of_the_same_archive(
