@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from ledger.application import Application
 from ledger.engine.cometbft import messages
 from ledger.engine.cometbft.convert import block_input
+from ledger.engine.cometbft.errors import Disagreement
 from ledger.errors import UnknownRules
 from ledger.result import Code, TxResult
 from ledger.transactions import Beacon
@@ -37,8 +38,14 @@ def beacon_work(
 ) -> Callable[[], bytes] | None:
     """What makes the beacon transaction of a block that this validator proposes, in any thread.
 
-    None, with a message, where the BLS key that it takes is not here.
+    None, with a message, where the BLS key that it takes is not here. Raises Disagreement for another block
+    than the next one.
     """
+    if request.height != app.height + 1:
+        raise Disagreement(
+            f"CometBFT asks for a proposal of block {request.height}, and the ledger's next is "
+            f"{app.height + 1}"
+        )
     account = app.proposer_of(request.proposer_address)
     key = None if account is None else app.bls_key(account)
     signer = None if key is None else signers.get(key)

@@ -180,6 +180,10 @@ async def test_what_cannot_follow_the_state_ends_with_the_reason(setting: Settin
         setattr(changed, name, value)
         with pytest.raises(Disagreement, match=reason):
             await setting.engine.finalize_block(changed)
+    for height in (0, 2):
+        proposal = messages.RequestPrepareProposal(height=height, proposer_address=node.proposer)
+        with pytest.raises(Disagreement, match=f"block {height}, and the ledger's next is 1"):
+            await setting.engine.prepare_proposal(proposal)
     assert (await setting.engine.finalize_block(request)).app_hash
 
 
