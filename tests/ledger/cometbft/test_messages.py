@@ -21,12 +21,17 @@ FOUND: dict[str, dict[str, Any]] = {
 # A mempool inside the application, which 0.38 does not have and no configuration of ours asks for.
 NOT_SPOKEN = {"insert_tx", "reap_txs"}
 WELL_KNOWN = {"Timestamp", "Duration"}
+# The same on the wire. CometBFT hands on as the path what anybody asked for, text or not.
+READ_AS_BYTES = {"RequestQuery": {"path=2:string": "path=2:bytes"}}
 UNKNOWN_TO_0_38 = {"authority=6:AuthorityParams", "bls12381=3:bytes@sum"}
 
 
 def spoken(name: str) -> list[str]:
-    """A message's fields as CometBFT has them, but for what is not spoken."""
-    return [field for field in FOUND[name]["fields"] if field.split("=")[0] not in NOT_SPOKEN]
+    """A message's fields as CometBFT has them, but for what is not spoken or read as bytes."""
+    changed = READ_AS_BYTES.get(name, {})
+    return [
+        changed.get(field, field) for field in FOUND[name]["fields"] if field.split("=")[0] not in NOT_SPOKEN
+    ]
 
 
 def test_every_message_has_the_names_numbers_and_types_that_cometbft_has() -> None:
