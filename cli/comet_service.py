@@ -24,6 +24,7 @@ from ledger.engine.cometbft.signing import CHECKED_BLOCKS, Memory
 
 if TYPE_CHECKING:
     from cli.home import Home
+    from ledger.application import Application
 
 START_POLL_S: Final = 0.1
 
@@ -53,7 +54,7 @@ async def comet_ledger_service(
     """
     comet = comet_home(home)
     program = await asyncio.to_thread(find_cometbft, home)
-    memory, options = check_files(home, comet, moved=moved)
+    memory = check_files(home, comet, moved=moved)
     process = CometProcess(program, comet)
     failures: list[str] = []
     async with AsyncExitStack() as services:
@@ -68,7 +69,7 @@ async def comet_ledger_service(
         application.engine.watcher = lambda: monitor.sight.halted
         if at := home.config.text("ledger.metrics_listen"):
             await services.enter_async_context(metrics_service(at, application.engine, monitor))
-        await process.start(application.abci, options)
+        await process.start(application.abci, moved_options(comet, memory, application.engine.app))
         services.push_async_callback(_stop, process, memory)
         await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
         await services.enter_async_context(running(monitor.run()))
@@ -79,8 +80,8 @@ async def comet_ledger_service(
         raise CommandError(failures[0])
 
 
-def check_files(home: Home, comet: CometHome, *, moved: bool) -> tuple[Memory, list[str]]:
-    """The key's memory, and what CometBFT is told besides; raises where its files do not do (exit 3, 4)."""
+def check_files(home: Home, comet: CometHome, *, moved: bool) -> Memory:
+    """The key's memory; raises where CometBFT's files do not do (exit 3, 4)."""
     if not comet.config_file.is_file():
         raise not_found(
             f"{comet.config_file} is missing: restore {comet.path} from a backup, or begin in another home "
@@ -89,11 +90,20 @@ def check_files(home: Home, comet: CometHome, *, moved: bool) -> tuple[Memory, l
     install_genesis(comet, read_genesis(home))
     node_signer(comet)
     validator_signer(comet)
-    memory = Memory(comet, moved=moved)
+    return Memory(comet, moved=moved)
+
+
+def moved_options(comet: CometHome, memory: Memory, app: Application) -> list[str]:
+    """What CometBFT is told of a validator that was moved here."""
     if not memory.is_foreign:
-        return memory, []
+        return []
+    own = validator_signer(comet).public_key
+    if not any(each.record.power for each in app.validators() if each.record.consensus_key != own):
+        # All blocks carry its signatures, the last ones too, and without it there are no further ones.
+        note("the validator was moved here. It is alone: no block can tell whether its key runs elsewhere")
+        return []
     note(f"the validator was moved here: it ends if its key signed one of the last {CHECKED_BLOCKS} blocks")
-    return memory, [f"--consensus.double_sign_check_height={CHECKED_BLOCKS}"]
+    return [f"--consensus.double_sign_check_height={CHECKED_BLOCKS}"]
 
 
 async def _stop(process: CometProcess, memory: Memory) -> None:
