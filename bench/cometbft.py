@@ -12,6 +12,7 @@ counts only what came back with a receipt.
 - `…_cpu_us_per_tx`: processor time of all applications, all `cometbft` and the clients during `tx_per_s`.
 - `cpu_tx_per_s`: as many as this machine's cores have time for at these costs. Where others work on the same
   machine, `tx_per_s` says how much they left, and this what it would do alone.
+- `ed25519_verify_cpu_us`: of one verification, right after that: how fast the machine was just then.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from ledger.engine.client import LedgerClient
 from ledger.engine.rpc import build_rpc
 from ledger.genesis import HOLD, Params
 from ledger.transactions import Transaction, Transfer, sign
+from merkledag import ed25519
 from merkledag.ed25519 import Ed25519Signer
 from tests.ledger.cometbft.network import child_pids, running_network
 
@@ -47,6 +49,7 @@ SINGLE = 40  # transfers one after the other
 LOADED_S = 4.0
 STEP_S = 0.05
 FUNDS = 1_000_000 * HOLD
+VERIFICATIONS = 2_000
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -131,6 +134,15 @@ async def throughput(ledger: Ledger, batch: Batch, seconds: float) -> dict[str, 
     }
 
 
+def verify_cpu_us() -> float:
+    """Processor time of one Ed25519 verification, which each validator does once for a transfer."""
+    key, message = signer("limit"), b"x" * 200
+    signature = key.sign(message)
+    start = time.thread_time()
+    assert all(ed25519.verify(key.public_key, signature, message) for _ in range(VERIFICATIONS))
+    return (time.thread_time() - start) / VERIFICATIONS * 1e6
+
+
 async def one_after_the_other(client: LedgerClient, raws: Sequence[bytes]) -> list[float]:
     """How long each took, in milliseconds."""
     took = []
@@ -187,6 +199,7 @@ async def measured(ledger: Ledger, count: int, seconds: float, rate: int) -> dic
         ]
         return {
             **await throughput(ledger, batch, seconds),
+            "ed25519_verify_cpu_us": verify_cpu_us(),
             **spread("commit_ms", idle),
             **spread("loaded_commit_ms", loaded),
             "blocks": float((await client.status())["height"]),
