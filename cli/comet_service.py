@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +13,7 @@ from cli.comet_monitor import Monitor
 from cli.comet_process import CometProcess
 from cli.compose_comet import COMET_FOLDER, comet_application, comet_http
 from cli.ledger_files import read_genesis
-from cli.output import CommandError, not_found, note
+from cli.output import CommandError, count_text, meter, not_found, note
 from cli.serve import running
 from ledger.engine.cometbft.genesis_file import install_genesis
 from ledger.engine.cometbft.home import CometFilesError, CometHome
@@ -73,7 +73,7 @@ async def comet_ledger_service(
         services.push_async_callback(_stop, process, memory)
         await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
         await services.enter_async_context(running(monitor.run()))
-        await _answering(application.rpc, stop)
+        await _answering(application.rpc, stop, lambda: application.engine.app.height)
         yield await services.enter_async_context(comet_http(home, application, listen))
     await application.engine.wait_ended()  # raises what it failed with: the reason behind the other's end
     if failures:
@@ -121,11 +121,19 @@ async def _stop_when_ended(process: CometProcess, failures: list[str], stop: asy
         stop.set()
 
 
-async def _answering(rpc: CometRpc, stop: asyncio.Event) -> None:
+async def _answering(rpc: CometRpc, stop: asyncio.Event, height: Callable[[], int]) -> None:
     """Returns when CometBFT answers, which it does after it has replayed, or when all is to stop."""
-    while not stop.is_set():
-        try:
-            return await rpc.health()
-        except CometRpcError:
-            await asyncio.sleep(START_POLL_S)
+    reached = height()
+    replay = meter("running blocks again:", None, as_text=lambda count: count_text(round(count), "block"))
+    try:
+        while not stop.is_set():
+            try:
+                return await rpc.health()
+            except CometRpcError:
+                await asyncio.sleep(START_POLL_S)
+            before, reached = reached, height()
+            if reached > before:
+                replay.advance(reached - before)
+    finally:
+        replay.finish()
     return None
