@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -54,7 +54,8 @@ class ProofRows:
         self._store = store
         self._commitments = commitments
         self._workers = workers
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._finished: deque[_Batch] = deque()  # batches that are at work no more, and still to be noted
         self._gathered = _Batch()  # begun, but too little so far
         self._queue: deque[_Batch] = deque()
         self._batch_of: dict[bytes, _Batch] = {}  # of blocks that are queued or at work
@@ -102,7 +103,7 @@ class ProofRows:
             return
         ended = self._ended
         new = self._without_row(lengths)
-        with self._lock:
+        with self._locked():
             self._gather(new if ended == self._ended else self._without_row(new))
             if self._gathered.work >= WORKERS_FROM or (self._at_work and self._gathered.work >= BATCH_WORK):
                 self._send_gathered()
@@ -122,7 +123,7 @@ class ProofRows:
             else:
                 lengths[multihash] = self._length(multihash)
         all_bytes = sum(lengths.values())
-        with self._lock:
+        with self._locked():
             if ended != self._ended:
                 lengths = self._without_row(lengths)
             work = sum(lengths.values()) + BLOCK_WORK * len(lengths)
@@ -210,10 +211,31 @@ class ProofRows:
         except (StorageNodeError, BrokenExecutor, CancelledError, OSError):
             pass
         finally:
+            self._finished.append(batch)
+            self._settle()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Holds the lock, then notes what finished meanwhile."""
+        try:
             with self._lock:
-                self._at_work -= 1
-                self._end(batch)
+                yield
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Note batches that finished, and feed the workers; whoever holds the lock does it afterwards.
+
+        Never waits for the lock: a pool whose process was killed tells so while `submit` waits for it.
+        """
+        while self._finished and self._lock.acquire(blocking=False):
+            try:
+                while self._finished:
+                    self._at_work -= 1
+                    self._end(self._finished.popleft())
                 self._feed()
+            finally:
+                self._lock.release()
 
     def _end(self, batch: _Batch) -> None:
         for multihash in batch.lengths:
@@ -224,7 +246,7 @@ class ProofRows:
     def _drop(self, batches: Iterable[_Batch]) -> None:
         """Drop those that no worker has yet; called without the lock."""
         unwanted = set(batches)
-        with self._lock:
+        with self._locked():
             dropped = [batch for batch in self._queue if batch in unwanted]
             self._queue = deque(batch for batch in self._queue if batch not in unwanted)
             for batch in dropped:

@@ -38,6 +38,8 @@ def start_python(code: str, *arguments: str) -> subprocess.Popen[str]:
 def wait_for_end(process: int, patience_s: float = 30) -> bool:
     """Whether the process of a pidfd ends in time."""
     try:
-        return bool(select.select([process], [], [], patience_s)[0])
+        ended = select.poll()  # `select` takes no number above 1,023
+        ended.register(process, select.POLLIN)
+        return bool(ended.poll(patience_s * 1_000))
     finally:
         os.close(process)

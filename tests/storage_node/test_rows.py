@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,38 @@ def test_where_workers_are_killed_the_rest_is_made_here(
     again = pool.run(os.getpid).result()  # and the next work has new ones
     assert again not in (pid, os.getpid())
     pool.close()
+
+
+class Dying(RowWorkers):
+    """Workers whose process dies after the first batch; who waits hears it before `submit` ends, as on 3.13."""
+
+    first: Future[list[bytes | None]] | None = None
+    was_heard = True
+
+    def submit(self, multihashes: list[bytes]) -> Future[list[bytes | None]]:  # type: ignore[override]
+        if self.first is None:
+            self.first = Future()
+            return self.first
+        if not self.first.done():
+            teller = threading.Thread(
+                target=self.first.set_exception, args=(BrokenProcessPool(),), daemon=True
+            )
+            teller.start()
+            teller.join(5)
+            self.was_heard = not teller.is_alive()
+        raise BrokenProcessPool
+
+
+def test_a_death_is_heard_while_work_is_given(
+    store: Store, commitments: Commitments, pool: WorkerPool, tmp_path: Path, here: list[int]
+) -> None:
+    blocks = some(60)
+    store.put_many(blocks.items())
+    workers = Dying(pool, tmp_path / "blocks")
+    rows = ProofRows(store, commitments, workers)
+    rows.ensure(blocks, no_progress)
+    assert workers.was_heard
+    assert all(rows.find(each) == commit_block(data) for each, data in blocks.items())
 
 
 def test_a_block_that_is_gone_is_told(
