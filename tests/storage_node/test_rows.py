@@ -171,7 +171,7 @@ def test_where_workers_are_killed_the_rest_is_made_here(
 
 
 class Dying(RowWorkers):
-    """Workers whose process dies after the first batch; who waits hears it before `submit` ends, as on 3.13."""
+    """Workers whose process dies after the first batch; it is told before `submit` ends, as on 3.13."""
 
     first: Future[list[bytes | None]] | None = None
     was_heard = True
