@@ -40,7 +40,7 @@ class ProcessWorker:
         self._channel: Channel | None = None
         self._listening: asyncio.Task[None] | None = None
         self._serving: asyncio.Future[None] | None = None
-        self._asked: dict[str, asyncio.Future[Document]] = {}
+        self._asked: dict[str, asyncio.Future[Document | None]] = {}
         self.last: Snapshot = {}
 
     @property
@@ -134,7 +134,7 @@ class ProcessWorker:
             await asyncio.shield(self._listening)
 
     async def _ask(self, what: str) -> Document | None:
-        """Its answer, or None."""
+        """Its answer; None if it is gone or does not answer in time."""
         if self._channel is None or self._listening is None or self._listening.done():
             return None
         waiting = self._asked.get(what)
@@ -158,7 +158,7 @@ class ProcessWorker:
             elif (waiting := self._asked.pop(str(said.get("answer")), None)) is not None:
                 waiting.set_result(said)
         for waiting in self._asked.values():
-            waiting.cancel()
+            waiting.set_result(None)  # cancelled, it would cancel whoever awaits it
         self._asked.clear()
         if not serving.done():
             serving.set_exception(CommandError(f"{self.name} ended before it served"))
