@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.ledger_scale import CHAIN, Scale, anonymous_mb
-from ledger.engine.cometbft.restore import Restoration
-from ledger.engine.cometbft.snapshots import SHOWN_AFTER_BLOCKS, SnapshotServer
+from ledger.engine.cometbft.sync.restore import Restoration
+from ledger.engine.cometbft.sync.snapshots import SHOWN_AFTER_BLOCKS, SnapshotServer
 from ledger.engine.snapshots import Snapshots
 from ledger.snapshot import SnapshotManifest
 from ledger.transactions import Transfer

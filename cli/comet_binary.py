@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, ExitCode, invalid, meter, not_found, note, usage
-from ledger.engine.cometbft.release import MODULE, MODULE_SUM, VERSION, is_known, known_text, parse_version
+from ledger.engine.cometbft.home.release import (
+    MODULE,
+    MODULE_SUM,
+    VERSION,
+    is_known,
+    known_text,
+    parse_version,
+)
 
 if TYPE_CHECKING:
     from cli.home import Home

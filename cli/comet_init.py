@@ -15,8 +15,8 @@ from cli.home import OPERATOR_KEY, Home
 from cli.ledger_files import require_no_ledger, write_genesis
 from cli.output import invalid, note, usage
 from cli.settings import COMETBFT
-from ledger.engine.cometbft.config import P2P_PORT, PROFILES, RPC_PORT, CometConfig, StateSync, is_peer
-from ledger.engine.cometbft.founders import (
+from ledger.engine.cometbft.home.config import P2P_PORT, PROFILES, RPC_PORT, CometConfig, StateSync, is_peer
+from ledger.engine.cometbft.home.founders import (
     MAX_FOUNDER_BYTES,
     MAX_FOUNDING_BYTES,
     Founder,
@@ -24,15 +24,15 @@ from ledger.engine.cometbft.founders import (
     read_founder,
     require_chain,
 )
-from ledger.engine.cometbft.genesis_file import genesis_document, install_genesis
-from ledger.engine.cometbft.home import CometHome, replace
-from ledger.engine.cometbft.keys import (
+from ledger.engine.cometbft.home.genesis_file import genesis_document, install_genesis
+from ledger.engine.cometbft.home.keys import (
     create_node_key,
     create_validator_key,
     node_id,
     node_signer,
     validator_signer,
 )
+from ledger.engine.cometbft.home.layout import CometHome, replace
 from ledger.errors import InvalidGenesis
 from ledger.genesis import Genesis, GenesisValidator, Params
 

@@ -9,8 +9,8 @@ from cli.comet_init import Places, follow
 from cli.output import CommandError, emit, invalid, note, text, usage
 from cli.streams import require_yes
 from cli.urls import is_web_url
-from ledger.engine.cometbft.config import StateSync, parse_trust
-from ledger.engine.cometbft.genesis_file import genesis_hash
+from ledger.engine.cometbft.home.config import StateSync, parse_trust
+from ledger.engine.cometbft.home.genesis_file import genesis_hash
 from ledger.engine.cometbft.light.verify import Rules
 from ledger.errors import InvalidGenesis
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cli.output import note
-from ledger.engine.cometbft.home import CometFilesError, CometHome
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import CometRpcError
-from ledger.engine.cometbft.signing import Memory
+from ledger.engine.cometbft.home.layout import CometFilesError, CometHome
+from ledger.engine.cometbft.home.signing import Memory
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import CometRpcError
 
 EVERY_S: Final = 5.0
 # `4E1A… prevote 3/4 = 0.75`: "BA{4:x__x} 20/40 = 0.50" in CometBFT's round state.

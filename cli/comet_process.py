@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from cli.processes import end
-from ledger.engine.cometbft.home import CometHome
+from ledger.engine.cometbft.home.layout import CometHome
 
 STOP_TIMEOUT_S: Final = 30.0
 LOG_BYTES: Final = 16 << 20  # of the file and of the one before it

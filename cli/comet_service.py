@@ -15,12 +15,12 @@ from cli.compose_comet import COMET_FOLDER, comet_application, comet_http
 from cli.ledger_files import read_genesis
 from cli.output import CommandError, count_text, meter, not_found, note
 from cli.serve import running
-from ledger.engine.cometbft.genesis_file import install_genesis
-from ledger.engine.cometbft.home import CometFilesError, CometHome
-from ledger.engine.cometbft.keys import node_id, node_signer, validator_signer
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import CometRpcError
-from ledger.engine.cometbft.signing import CHECKED_BLOCKS, Memory
+from ledger.engine.cometbft.home.genesis_file import install_genesis
+from ledger.engine.cometbft.home.keys import node_id, node_signer, validator_signer
+from ledger.engine.cometbft.home.layout import CometFilesError, CometHome
+from ledger.engine.cometbft.home.signing import CHECKED_BLOCKS, Memory
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import CometRpcError
 
 if TYPE_CHECKING:
     from cli.home import Home

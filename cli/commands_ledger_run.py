@@ -125,7 +125,7 @@ def founder(
 
     from cli.comet_init import own_founder
     from cli.streams import is_stdout
-    from ledger.engine.cometbft.home import replace
+    from ledger.engine.cometbft.home.layout import replace
 
     places = places_of(profile, p2p_listen, rpc_listen, external_address, None)
     document = own_founder(Home.locate(), chain, places).to_json()
@@ -296,7 +296,7 @@ def _say(home: Home, genesis: Genesis) -> None:
 def say_validators(home: Home, genesis: Genesis) -> None:
     """Who validates a chain that was made for CometBFT, and what its founders compare."""
     from cli.comet_init import FOUNDING_FILE
-    from ledger.engine.cometbft.genesis_file import genesis_hash
+    from ledger.engine.cometbft.home.genesis_file import genesis_hash
     from merkledag.peer import peer_text
 
     for each in genesis.validators:

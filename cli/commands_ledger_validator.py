@@ -244,8 +244,8 @@ async def _provider(ledger: LedgerClient, account: bytes) -> ProviderRecord | No
 def _consensus(home: Home, file: str, key: str) -> Signer:
     """The key in a cometbft's file, in this home's; without a cometbft the account's own, as on embedded."""
     from cli.comet_service import comet_home
-    from ledger.engine.cometbft.home import CometFilesError, CometHome
-    from ledger.engine.cometbft.keys import validator_signer
+    from ledger.engine.cometbft.home.keys import validator_signer
+    from ledger.engine.cometbft.home.layout import CometFilesError, CometHome
 
     comet = comet_home(home)
     if file:

@@ -21,7 +21,7 @@ from cli.serve import listening
 if TYPE_CHECKING:
     from cli.home import Home
     from ledger.engine.cometbft.engine import CometEngine
-    from ledger.engine.cometbft.rpc_client import CometRpc
+    from ledger.engine.cometbft.rpc.client import CometRpc
 
 COMET_FOLDER: Final = "cometbft"
 SOCKET: Final = "abci.sock"
@@ -44,8 +44,8 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
     Then `engine.wait_ended()` raises EngineStopped with the reason: the process is to end with exit 1.
     """
     from ledger.engine.cometbft.engine import CometEngine
-    from ledger.engine.cometbft.home import CometHome
-    from ledger.engine.cometbft.rpc_client import CometRpc
+    from ledger.engine.cometbft.home.layout import CometHome
+    from ledger.engine.cometbft.rpc.client import CometRpc
     from ledger.engine.cometbft.waiting import load_or_wait
     from ledger.engine.pruning import Keep
     from ledger.engine.storage import LedgerStorage

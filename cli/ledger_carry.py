@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cli.comet_init import Places
     from cli.ledger_sources import History
     from ledger.engine.archive import GivenBlock
-    from ledger.engine.cometbft.founders import Founder, Founding
+    from ledger.engine.cometbft.home.founders import Founder, Founding
     from ledger.engine.storage import LedgerStorage
     from ledger.genesis import Genesis
     from ledger.store import Rows
@@ -127,7 +127,7 @@ class _OnComet:
         """The new chain's; exit 4 where the founders go on from something else."""
         from cli.comet_init import POWER, make_keys, own_validator
         from ledger.carry import check_origin, successor
-        from ledger.engine.cometbft.genesis_file import genesis_document
+        from ledger.engine.cometbft.home.genesis_file import genesis_document
         from ledger.errors import CorruptState
 
         if self._founding is not None:
@@ -154,8 +154,8 @@ class _OnComet:
         """CometBFT's files, the founding file for the others, and with the genesis the home has a ledger."""
         from cli.comet_init import keep_founding, settle
         from cli.comet_service import comet_home
-        from ledger.engine.cometbft.founders import Founding
-        from ledger.engine.cometbft.keys import validator_signer
+        from ledger.engine.cometbft.home.founders import Founding
+        from ledger.engine.cometbft.home.keys import validator_signer
 
         comet = comet_home(self._home)
         founding = self._founding or Founding(genesis, self._founders)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def parse_trust(words: str) -> TrustPin:
     """The header that HEIGHT:HASH names (64 hexadecimal digits); raises ValueError."""
     from ledger.engine.chain_check import TrustPin
-    from ledger.engine.cometbft import config
+    from ledger.engine.cometbft.home import config
 
     height, digits = config.parse_trust(words)
     return TrustPin(height, bytes.fromhex(digits))

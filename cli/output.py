@@ -96,7 +96,7 @@ _CODES: dict[str, ExitCode] = {
     "ledger.engine.errors.InvalidProofFile": ExitCode.INVALID,
     "ledger.engine.errors.PrunedHistory": ExitCode.NOT_FOUND,
     "ledger.engine.cometbft.light.errors.TrustLost": ExitCode.INVALID,
-    "ledger.engine.cometbft.home.CometFilesError": ExitCode.INVALID,
+    "ledger.engine.cometbft.home.layout.CometFilesError": ExitCode.INVALID,
     "ledger.engine.errors.EngineError": ExitCode.FAILED,
     "ledger.errors.CorruptState": ExitCode.INVALID,
     "ledger.errors.InvalidGenesis": ExitCode.INVALID,

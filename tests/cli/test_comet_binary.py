@@ -9,7 +9,7 @@ import pytest
 from cli.comet_binary import cache_folder, find_cometbft
 from cli.home import Home
 from cli.output import CommandError, ExitCode
-from ledger.engine.cometbft.release import LINES, MODULE_SUM, VERSION, is_known, parse_version
+from ledger.engine.cometbft.home.release import LINES, MODULE_SUM, VERSION, is_known, parse_version
 from tests.ledger.cometbft.processes import find_cometbft as installed_cometbft
 
 GOOD_SUM = f"""case "$1" in

@@ -22,10 +22,10 @@ from cli.ledger_files import genesis_file, read_genesis
 from cli.ledger_pin import pinned_client
 from cli.processes import Network
 from ledger.application import Application
-from ledger.engine.cometbft.genesis_file import genesis_bytes, genesis_hash
-from ledger.engine.cometbft.home import CometHome
-from ledger.engine.cometbft.keys import create_validator_key
-from ledger.engine.cometbft.signing import Memory
+from ledger.engine.cometbft.home.genesis_file import genesis_bytes, genesis_hash
+from ledger.engine.cometbft.home.keys import create_validator_key
+from ledger.engine.cometbft.home.layout import CometHome
+from ledger.engine.cometbft.home.signing import Memory
 from tests.cli.conftest import Holdfast
 from tests.cli.processes import Process, environment
 from tests.ledger.cometbft.application import genesis, seed

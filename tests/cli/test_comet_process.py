@@ -16,10 +16,10 @@ import pytest
 
 from cli.comet_monitor import Monitor, why_halted
 from cli.comet_process import CometProcess, LogFile, clean_environment, failure_in
-from ledger.engine.cometbft.home import CometHome
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import CometUnreachable
-from ledger.engine.cometbft.signing import MayHaveSigned, Memory, begin, last_signed
+from ledger.engine.cometbft.home.layout import CometHome
+from ledger.engine.cometbft.home.signing import MayHaveSigned, Memory, begin, last_signed
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import CometUnreachable
 from tests.ledger.cometbft.processes import find_cometbft, quick_home
 
 KVSTORE = "kvstore"
@@ -83,7 +83,7 @@ async def test_it_does_not_outlive_us(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
     script = (
         "import asyncio, sys; from pathlib import Path; from cli.comet_process import CometProcess\n"
-        "from ledger.engine.cometbft.home import CometHome\n"
+        "from ledger.engine.cometbft.home.layout import CometHome\n"
         "async def main():\n"
         "    process = CometProcess(Path(sys.argv[1]), CometHome(Path(sys.argv[2])))\n"
         "    await process.start('kvstore', ['--log_level', 'info'])\n"

@@ -17,7 +17,7 @@ from cli.comet_service import comet_home
 from cli.home import Home
 from cli.ledger_files import read_genesis
 from cli.settings import all_settings
-from ledger.engine.cometbft.release import VERSION
+from ledger.engine.cometbft.home.release import VERSION
 from tests.cli.conftest import ROOT, Holdfast
 
 yaml: Any = importlib.import_module("yaml")  # it has no types
@@ -94,7 +94,7 @@ def test_four_validators_found_a_chain_by_the_script_of_the_compose_file(tmp_pat
 @pytest.mark.parametrize("path", ["docker/Dockerfile", "tests/peers/install.sh"])
 def test_what_builds_cometbft_takes_the_release_that_is_pinned(path: str) -> None:
     (command,) = re.findall(r"sed -n '(.*?)' ", (ROOT / path).read_text())
-    release = ROOT / "ledger/engine/cometbft/release.py"
+    release = ROOT / "ledger/engine/cometbft/home/release.py"
     told = subprocess.run(["sed", "-n", command, release], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == VERSION
 

@@ -13,7 +13,7 @@ import pytest
 from cli.comet_init import make_keys
 from cli.compose import init_ledger, ledger_service
 from cli.home import OPERATOR_KEY, Home
-from ledger.engine.cometbft.keys import validator_signer
+from ledger.engine.cometbft.home.keys import validator_signer
 from ledger.genesis import DEMO_PARAMS
 from ledger.keys import address
 from merkledag.peer import peer_text

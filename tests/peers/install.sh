@@ -61,7 +61,7 @@ else
 fi
 
 # The release that `holdfast ledger` builds, named in one place.
-cometbft=$(sed -n 's/^VERSION: Final = "\(.*\)"$/\1/p' "$here/../../ledger/engine/cometbft/release.py")
+cometbft=$(sed -n 's/^VERSION: Final = "\(.*\)"$/\1/p' "$here/../../ledger/engine/cometbft/home/release.py")
 if [ "$("$folder/bin/cometbft" version 2>/dev/null)" != "$cometbft" ] && command -v go >/dev/null; then
     GOBIN="$folder/bin" GOWORK=off GOFLAGS="-trimpath -buildvcs=false" CGO_ENABLED=0 \
         go install -ldflags "-s -w" "github.com/cometbft/cometbft/cmd/cometbft@v$cometbft"

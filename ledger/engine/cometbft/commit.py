@@ -8,7 +8,7 @@ from typing import Any
 from ledger.application import Application
 from ledger.block_forms import BlockInput
 from ledger.engine.assemble import Assembled, assemble_decided
-from ledger.engine.cometbft import convert, messages
+from ledger.engine.cometbft.abci import convert, messages
 from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.handshake import RESET
 from ledger.engine.engine import report_mistakes

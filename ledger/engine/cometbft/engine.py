@@ -18,15 +18,16 @@ from typing import Any
 from ledger.application import Application
 from ledger.engine.assemble import load_application
 from ledger.engine.blocks import BlockEvents, Receipt
-from ledger.engine.cometbft import convert, handshake, messages, proposals
+from ledger.engine.cometbft import handshake, proposals
+from ledger.engine.cometbft.abci import convert, messages
+from ledger.engine.cometbft.abci.server import AbciServer
 from ledger.engine.cometbft.commit import Blocks, Finalized
 from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.cometbft.proposals import BeaconSigner
 from ledger.engine.cometbft.retention import Needs, Retention
-from ledger.engine.cometbft.server import AbciServer
 from ledger.engine.cometbft.state_query import StateQueries
-from ledger.engine.cometbft.state_sync import StateSync
 from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissions
+from ledger.engine.cometbft.sync.state_sync import StateSync
 from ledger.engine.cometbft.turns import Turns
 from ledger.engine.cometbft.waiting import require_state
 from ledger.engine.engine import STOPPING, EngineStatus

@@ -10,11 +10,12 @@ import json
 from typing import Any, Final
 
 from ledger.application import Application
-from ledger.engine.cometbft import chain_params, messages
-from ledger.engine.cometbft.convert import validator_update
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.convert import validator_update
 from ledger.engine.cometbft.errors import Disagreement
+from ledger.engine.cometbft.home import chain_params
+from ledger.engine.cometbft.home.release import is_known, known_text, parse_version
 from ledger.engine.cometbft.light.header import BLOCK_PROTOCOL
-from ledger.engine.cometbft.release import is_known, known_text, parse_version
 from ledger.genesis import Genesis
 
 ABCI_MAJOR: Final = "2"

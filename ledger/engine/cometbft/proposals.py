@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from ledger.application import Application
-from ledger.engine.cometbft import messages
-from ledger.engine.cometbft.convert import block_input
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.convert import block_input
 from ledger.engine.cometbft.errors import Disagreement
 from ledger.errors import UnknownRules
 from ledger.result import Code, TxResult

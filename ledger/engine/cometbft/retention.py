@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass
 
 from ledger.engine.blocks import Block
-from ledger.engine.cometbft import chain_params
+from ledger.engine.cometbft.home import chain_params
 from ledger.engine.cometbft.light.verify import Rules
 from ledger.engine.errors import StoreError
 from ledger.engine.snapshots import Snapshots

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ledger import state_proof
-from ledger.engine.cometbft import messages
-from ledger.engine.cometbft.convert import CODESPACE
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.convert import CODESPACE
 from ledger.engine.storage import LedgerStorage, Moment
 from ledger.limits import MAX_KEY_BYTES
 from ledger.state_tree import BUCKET_KEY, StateTree

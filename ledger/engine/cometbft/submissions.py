@@ -17,7 +17,7 @@ from typing import Protocol
 from ledger import limits
 from ledger.application import Application
 from ledger.engine.blocks import Receipt
-from ledger.engine.cometbft.rpc_answers import Verdict
+from ledger.engine.cometbft.rpc.answers import Verdict
 from ledger.engine.errors import EngineError, EngineUnavailable
 from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, may_be_proof
 from ledger.proof_checker import look
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Broadcaster(Protocol):
-    """Whoever gives transactions to CometBFT's mempool (`rpc_client.CometRpc`)."""
+    """Whoever gives transactions to CometBFT's mempool (`rpc.client.CometRpc`)."""
 
     async def broadcast_tx_async(self, raws: Sequence[bytes]) -> Sequence[Verdict]:
         """Of each, in this order, what its mempool says, without waiting for CheckTx, which asks us.

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ledger.engine.cometbft import messages
-from ledger.engine.cometbft.framing import FrameReader, frame
-from ledger.engine.cometbft.server import AbciServer, Handlers
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.framing import FrameReader, frame
+from ledger.engine.cometbft.abci.server import AbciServer, Handlers
 
 
 class AnswersAnything:

@@ -16,7 +16,7 @@ from typing import Any
 from ledger.application import Application, BlockInput
 from ledger.engine.assemble import load_application
 from ledger.engine.cometbft.engine import CometEngine
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.engine.cometbft.submissions import Broadcaster
 from ledger.engine.history import History
 from ledger.engine.storage import LedgerStorage

@@ -10,7 +10,7 @@ from typing import Any
 from ledger import keys
 from ledger.engine.cometbft.light.header import BlockId
 from ledger.engine.cometbft.light.votes import PRECOMMIT, Commit, CommitSig, Flag
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc.client import CometRpc
 from merkledag import rfc3339
 from merkledag.ed25519 import Ed25519Signer
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.engine import CometEngine
-from ledger.engine.cometbft.genesis_file import genesis_document
-from ledger.engine.cometbft.rpc_answers import Verdict
+from ledger.engine.cometbft.home.genesis_file import genesis_document
+from ledger.engine.cometbft.rpc.answers import Verdict
 from ledger.engine.errors import EngineError
 from ledger.engine.storage import LedgerStorage
 from ledger.genesis import Genesis

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.engine.assemble import load_application
-from ledger.engine.cometbft import convert, messages
+from ledger.engine.cometbft.abci import convert, messages
+from ledger.engine.cometbft.abci.messages import ApplySnapshotChunkResult as Applied
+from ledger.engine.cometbft.abci.messages import OfferSnapshotResult as Offered
 from ledger.engine.cometbft.engine import CometEngine
-from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
-from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
-from ledger.engine.cometbft.snapshots import FORMAT
+from ledger.engine.cometbft.sync.snapshots import FORMAT
 from ledger.engine.storage import LedgerStorage
 from ledger.genesis import Genesis
 from ledger.keys import address

@@ -21,8 +21,8 @@ from cli.comet_service import comet_home
 from cli.home import OPERATOR_KEY, Home
 from cli.serve import LIFELINE
 from ledger.engine.client import LedgerClient
-from ledger.engine.cometbft.home import CometHome
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.home.layout import CometHome
+from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.engine.sender import Sender
 from ledger.engine.transport import Transport
 from ledger.genesis import DEMO_PARAMS, Genesis, Params

@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ledger.engine.cometbft.config import PROFILES, CometConfig, StateSync
-from ledger.engine.cometbft.genesis_file import install_genesis
-from ledger.engine.cometbft.home import CometHome
-from ledger.engine.cometbft.keys import create_node_key, create_validator_key, node_id, node_signer
+from ledger.engine.cometbft.home.config import PROFILES, CometConfig, StateSync
+from ledger.engine.cometbft.home.genesis_file import install_genesis
+from ledger.engine.cometbft.home.keys import create_node_key, create_validator_key, node_id, node_signer
+from ledger.engine.cometbft.home.layout import CometHome
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.wal import Fault, no_fault
 from ledger.genesis import Genesis

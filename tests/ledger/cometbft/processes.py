@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from cli.comet_process import CometProcess
-from ledger.engine.cometbft.home import CometHome
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import CometUnreachable
+from ledger.engine.cometbft.home.layout import CometHome
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import CometUnreachable
 from tests.conftest import find_peer
 
 REQUIRED = os.environ.get("HOLDFAST_REQUIRE_PEERS") == "1"

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from ledger.engine.chain_check import TrustPin
 from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.light.node_source import NodeSource
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.engine.rpc import build_rpc
 from tests.ledger.cometbft.application import make_engine, transfer
 from tests.ledger.cometbft.one import Validator

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ledger import limits, transactions
-from ledger.engine.cometbft import messages, proposals, submissions
+from ledger.engine.cometbft import proposals, submissions
+from ledger.engine.cometbft.abci import messages
 from ledger.genesis import HOLD, Genesis
 from ledger.keys import address
 from ledger.transactions import Beacon

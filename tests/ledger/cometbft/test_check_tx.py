@@ -15,7 +15,8 @@ import pytest
 
 from ledger import execute, limits, proof_checker, transactions
 from ledger.application import Application, BlockInput
-from ledger.engine.cometbft import messages, proposals, submissions
+from ledger.engine.cometbft import proposals, submissions
+from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.submissions import Submissions
 from ledger.engine.intake import VERIFY_BATCH
 from ledger.genesis import HOLD

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import CometRpcError
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import CometRpcError
 from ledger.engine.history import History
 from tests.ledger.cometbft.application import EXIT_CRASH, rerun, transfer
 from tests.ledger.cometbft.one import Validator

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ledger.engine.cometbft import convert, messages
+from ledger.engine.cometbft.abci import convert, messages
+from ledger.engine.cometbft.abci.framing import frame
 from ledger.engine.cometbft.errors import Disagreement
-from ledger.engine.cometbft.framing import frame
 from ledger.engine.errors import EngineStopped
 from ledger.events import Event
 from ledger.keys import address

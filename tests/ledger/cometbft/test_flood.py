@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.genesis import HOLD
 from tests.ledger.cometbft.application import transfer
 from tests.ledger.cometbft.one import Validator

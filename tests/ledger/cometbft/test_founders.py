@@ -16,9 +16,9 @@ from cli.comet_service import comet_home
 from cli.home import Home
 from cli.ledger_files import genesis_file, read_genesis
 from cli.output import CommandError, ExitCode
-from ledger.engine.cometbft.founders import Founder, Founding, read_founder
-from ledger.engine.cometbft.genesis_file import genesis_bytes
-from ledger.engine.cometbft.keys import validator_signer
+from ledger.engine.cometbft.home.founders import Founder, Founding, read_founder
+from ledger.engine.cometbft.home.genesis_file import genesis_bytes
+from ledger.engine.cometbft.home.keys import validator_signer
 from ledger.errors import InvalidGenesis
 from ledger.genesis import DEMO_PARAMS
 from merkledag.ed25519 import Ed25519Signer

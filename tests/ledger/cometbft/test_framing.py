@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.engine.cometbft.abci.framing import FrameReader, frame
 from ledger.engine.cometbft.errors import AbciProtocolError
-from ledger.engine.cometbft.framing import FrameReader, frame
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(1, 40), min_size=1, max_size=60))

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from ledger.engine.cometbft.chain_params import consensus_params
-from ledger.engine.cometbft.config import PROFILES, CometConfig, StateSync, is_peer, parse_trust
-from ledger.engine.cometbft.genesis_file import genesis_bytes, install_genesis
-from ledger.engine.cometbft.home import CometFilesError, CometHome
-from ledger.engine.cometbft.keys import (
+from ledger.engine.cometbft.home.chain_params import consensus_params
+from ledger.engine.cometbft.home.config import PROFILES, CometConfig, StateSync, is_peer, parse_trust
+from ledger.engine.cometbft.home.genesis_file import genesis_bytes, install_genesis
+from ledger.engine.cometbft.home.keys import (
     create_node_key,
     create_validator_key,
     node_id,
@@ -25,7 +24,8 @@ from ledger.engine.cometbft.keys import (
     read_public,
     validator_signer,
 )
-from ledger.engine.cometbft.signing import MayHaveSigned, Memory, Signed, last_signed
+from ledger.engine.cometbft.home.layout import CometFilesError, CometHome
+from ledger.engine.cometbft.home.signing import MayHaveSigned, Memory, Signed, last_signed
 from ledger.errors import InvalidGenesis
 from ledger.genesis import HOLD, Genesis, GenesisValidator, Params
 from merkledag.ed25519 import Ed25519Signer

@@ -13,11 +13,11 @@ import pytest
 
 from ledger import snapshot
 from ledger.engine import snapshots
-from ledger.engine.cometbft import messages
-from ledger.engine.cometbft.config import StateSync
+from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.engine import CometEngine
+from ledger.engine.cometbft.home.config import StateSync
 from ledger.engine.cometbft.retention import Needs
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.engine.pruning import Keep
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.wal import Fault, no_fault

@@ -14,7 +14,7 @@ from ledger.engine.cometbft.light.block import LightBlock, from_rpc
 from ledger.engine.cometbft.light.header import data_hash
 from ledger.engine.cometbft.light.verify import Rules, verify, verify_alone, verify_backwards
 from ledger.engine.cometbft.light.votes import Flag
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.rpc.client import CometRpc
 from tests.ledger.cometbft.processes import kvstore, quick_home
 
 pytestmark = pytest.mark.peers

@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.node_source import MAX_AT_ONCE, NodeSource
 from ledger.engine.cometbft.light.verify import verify_alone
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import HeightAhead
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import HeightAhead
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import LedgerNotFound
 from ledger.engine.render import CBOR_TYPE

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.abci import messages
 from tests.conftest import ROOT
 
 TABLE = dict(messages.lines(messages.TABLE))

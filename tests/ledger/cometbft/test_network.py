@@ -16,9 +16,9 @@ from cli.comet_service import own_peer
 from cli.home import OPERATOR_KEY
 from ledger import keys
 from ledger.engine.client import LedgerClient
-from ledger.engine.cometbft.config import StateSync
-from ledger.engine.cometbft.keys import validator_signer
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.home.config import StateSync
+from ledger.engine.cometbft.home.keys import validator_signer
+from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.engine.errors import LedgerUnreachable
 from ledger.engine.sender import Sender
 from ledger.forms_validators import register_validator

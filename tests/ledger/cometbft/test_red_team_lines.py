@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ledger import limits, transactions
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.abci import messages
 from ledger.genesis import HOLD
 from ledger.result import Code
 from ledger.transactions import Beacon, Spot, Transfer

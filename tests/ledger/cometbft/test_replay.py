@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.engine.cometbft.genesis_file import install_genesis
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.home.genesis_file import install_genesis
+from ledger.engine.cometbft.rpc.client import CometRpc
 from tests.ledger.cometbft.application import genesis, rerun, transfer
 from tests.ledger.cometbft.one import Validator
 from tests.ledger.cometbft.processes import last_lines, until_answers, until_block

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.engine.blocks import Block
-from ledger.engine.cometbft.chain_params import consensus_params
+from ledger.engine.cometbft.home.chain_params import consensus_params
 from ledger.engine.cometbft.light.verify import Rules
 from ledger.engine.cometbft.retention import Needs, Retention
 from ledger.engine.pruning import Keep, Pruner

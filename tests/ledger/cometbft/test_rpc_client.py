@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import (
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import (
     BadHeight,
     BatchTooLarge,
     CometBusy,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.framing import frame
+from ledger.engine.cometbft.abci.server import MAX_CONNECTIONS, AbciServer
 from ledger.engine.cometbft.errors import Disagreement
-from ledger.engine.cometbft.framing import frame
-from ledger.engine.cometbft.server import MAX_CONNECTIONS, AbciServer
 from ledger.engine.errors import EngineError
 from tests.ledger.cometbft.abci import AnswersAnything, connection, serving
 

@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 from ledger import keys, snapshot
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.engine.assemble import load_application
-from ledger.engine.cometbft import messages, restore
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.messages import ApplySnapshotChunkResult as Applied
+from ledger.engine.cometbft.abci.messages import OfferSnapshotResult as Offered
 from ledger.engine.cometbft.engine import CometEngine
 from ledger.engine.cometbft.errors import Disagreement
-from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
-from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
-from ledger.engine.cometbft.restore import FOLDER
-from ledger.engine.cometbft.snapshots import FORMAT, SHOWN_AFTER_BLOCKS
-from ledger.engine.cometbft.state_sync import StateSync
+from ledger.engine.cometbft.sync import restore
+from ledger.engine.cometbft.sync.restore import FOLDER
+from ledger.engine.cometbft.sync.snapshots import FORMAT, SHOWN_AFTER_BLOCKS
+from ledger.engine.cometbft.sync.state_sync import StateSync
 from ledger.engine.errors import EngineStopped, PrunedHistory
 from ledger.engine.history import History
 from ledger.engine.snapshots import Snapshots

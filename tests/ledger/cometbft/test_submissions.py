@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ledger.engine.blocks import Receipt
-from ledger.engine.cometbft import messages
-from ledger.engine.cometbft.rpc_answers import Verdict
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import CometCatchingUp
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.rpc.answers import Verdict
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import CometCatchingUp
 from ledger.engine.errors import EngineStopped, EngineUnavailable
 from ledger.genesis import HOLD
 from ledger.result import Code

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ledger import keys
-from ledger.engine.cometbft.keys import create_validator_key
-from ledger.engine.cometbft.rpc_client import CometRpc
+from ledger.engine.cometbft.home.keys import create_validator_key
+from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.forms_validators import register_validator
 from ledger.genesis import DEMO_PARAMS
 from ledger.transactions import Transaction, sign

@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from ledger.engine.assemble import load_application
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.messages import ApplySnapshotChunkResult as Applied
+from ledger.engine.cometbft.abci.messages import OfferSnapshotResult as Offered
 from ledger.engine.cometbft.engine import CometEngine
 from ledger.engine.cometbft.errors import Disagreement
-from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
-from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
-from ledger.engine.cometbft.snapshots import FORMAT, SHOWN_AFTER_BLOCKS, SnapshotServer
+from ledger.engine.cometbft.sync.snapshots import FORMAT, SHOWN_AFTER_BLOCKS, SnapshotServer
 from ledger.engine.cometbft.waiting import load_or_wait
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage

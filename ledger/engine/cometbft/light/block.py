@@ -10,8 +10,8 @@ from typing import Any
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
-from ledger.engine.cometbft import messages
-from ledger.engine.cometbft.keys import read_public
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.home.keys import read_public
 from ledger.engine.cometbft.light import canonical
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.cometbft.light.header import BlockId, Header

@@ -7,8 +7,8 @@ from collections import OrderedDict
 
 from ledger.engine.cometbft.light.block import LightBlock, from_rpc
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
-from ledger.engine.cometbft.rpc_client import CometRpc
-from ledger.engine.cometbft.rpc_errors import BadHeight, CometRpcError, HeightAhead, HeightPruned
+from ledger.engine.cometbft.rpc.client import CometRpc
+from ledger.engine.cometbft.rpc.errors import BadHeight, CometRpcError, HeightAhead, HeightPruned
 from ledger.engine.errors import EngineUnavailable, LedgerNotFound, PrunedHistory
 
 MAX_REMEMBERED = 256

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.framing import MAX_FRAME_BYTES, FrameReader, frame
 from ledger.engine.cometbft.errors import AbciProtocolError, Disagreement
-from ledger.engine.cometbft.framing import MAX_FRAME_BYTES, FrameReader, frame
 from ledger.engine.errors import EngineError
 
 MAX_PORT = 65_535

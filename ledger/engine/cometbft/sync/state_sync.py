@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ledger.engine.cometbft import messages, restore
+from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci.messages import ApplySnapshotChunkResult as Applied
+from ledger.engine.cometbft.abci.messages import OfferSnapshotResult as Offered
 from ledger.engine.cometbft.errors import Disagreement
-from ledger.engine.cometbft.messages import ApplySnapshotChunkResult as Applied
-from ledger.engine.cometbft.messages import OfferSnapshotResult as Offered
-from ledger.engine.cometbft.restore import Restoration
-from ledger.engine.cometbft.snapshots import FORMAT, SnapshotServer
+from ledger.engine.cometbft.sync import restore
+from ledger.engine.cometbft.sync.restore import Restoration
+from ledger.engine.cometbft.sync.snapshots import FORMAT, SnapshotServer
 from ledger.engine.errors import StoreError
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage

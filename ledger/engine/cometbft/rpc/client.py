@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ledger.engine.cometbft.rpc_answers import CometEvent, CometStatus, Verdict, event_of, status_of
-from ledger.engine.cometbft.rpc_errors import (
+from ledger.engine.cometbft.rpc.answers import CometEvent, CometStatus, Verdict, event_of, status_of
+from ledger.engine.cometbft.rpc.errors import (
     BatchTooLarge,
     CometBusy,
     CometProtocolError,
@@ -51,7 +51,7 @@ HEARTBEAT_S = 10.0
 
 
 class CometRpc(Closing):
-    """One node's RPC. Methods raise errors of `rpc_errors`. Use it in `async with`, or call `close`."""
+    """One node's RPC. Methods raise `rpc.errors`. Use it in `async with`, or call `close`."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from ledger.engine.cometbft.home import FILE_MODE, CometFilesError, CometHome, read_object, replace
+from ledger.engine.cometbft.home.layout import FILE_MODE, CometFilesError, CometHome, read_object, replace
 from ledger.limits import MAX_UINT
 
 # With a state that may be old: CometBFT ends where its own signature is in one of so many last blocks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ledger.engine.cometbft.keys import read_public
+from ledger.engine.cometbft.home.keys import read_public
 
 EVENT_PREFIX = "tendermint/event/"
 

@@ -7,9 +7,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from ledger.engine.cometbft.chain_params import consensus_params
-from ledger.engine.cometbft.home import CometFilesError, CometHome, read_object, write_new
-from ledger.engine.cometbft.keys import public_json
+from ledger.engine.cometbft.home.chain_params import consensus_params
+from ledger.engine.cometbft.home.keys import public_json
+from ledger.engine.cometbft.home.layout import CometFilesError, CometHome, read_object, write_new
 from ledger.engine.cometbft.light.header import MAX_CHAIN_ID_BYTES
 from ledger.errors import InvalidGenesis
 from ledger.genesis import Genesis

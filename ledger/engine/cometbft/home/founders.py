@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ledger.engine.cometbft.config import is_peer
+from ledger.engine.cometbft.home.config import is_peer
 from ledger.errors import InvalidGenesis
 from ledger.genesis import Genesis, GenesisValidator
 from merkledag import dag_cbor

@@ -12,8 +12,8 @@ import stat
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.engine.cometbft.home import CometFilesError, CometHome, read_object, write_new
-from ledger.engine.cometbft.signing import begin
+from ledger.engine.cometbft.home.layout import CometFilesError, CometHome, read_object, write_new
+from ledger.engine.cometbft.home.signing import begin
 from ledger.keys import address
 from merkledag.ed25519 import Ed25519Signer
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ledger.application import Application
 from ledger.block_forms import BlockInput, ValidatorUpdate
 from ledger.engine.blocks import MAX_LOG_CHARS
-from ledger.engine.cometbft import messages
+from ledger.engine.cometbft.abci import messages
 from ledger.events import Event, account_text
 from ledger.result import TxResult
 

@@ -1,0 +1,1 @@
+"""The folder of a `cometbft` process: its configuration, keys, genesis and release."""

@@ -1,0 +1,1 @@
+"""The JSON-RPC of the `cometbft` process beside this one."""
