@@ -170,8 +170,8 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
             self._state.drop()
             raise
         for raw, result in self._dropped.items():
-            found = self._reader.read(raw)
-            if not isinstance(found, TxResult):
+            found = self.find(raw)
+            if found is not None:
                 self._pending.note_result(found, result.code, self.height)
         return chosen[1:]
 
@@ -329,8 +329,8 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         self._chain = done.chain
         self._params = self._params_in_force()
         for raw, result in zip(done.block.txs[1:], done.result.tx_results[1:], strict=True):
-            found = self._reader.read(raw)
-            if not isinstance(found, TxResult):
+            found = self.find(raw)
+            if found is not None:
                 self._pending.note_result(found, result.code, self.height)
                 self._pending.forget_below(found.tx.account, self.account(found.tx.account).nonce)
 

@@ -105,20 +105,25 @@ class PoolChecks(Queries):
         """What was found out about proofs."""
         self._proofs.note(claims, verdicts)
 
+    def find(self, raw: bytes) -> ReadTx | None:
+        """The transaction that the bytes are, decoded once wherever it is met; None if they are none."""
+        found = self._reader.read(raw)
+        return None if isinstance(found, TxResult) else found
+
     def sender(self, raw: bytes) -> bytes:
         """Whose transaction it is, b"" if the bytes are none."""
-        found = self._reader.read(raw)
-        return b"" if isinstance(found, TxResult) else found.tx.account
+        found = self.find(raw)
+        return b"" if found is None else found.tx.account
 
     def is_proof(self, raw: bytes) -> bool:
         """Whether it is a transaction, and one for which places and bytes are kept."""
-        found = self._reader.read(raw)
-        return not isinstance(found, TxResult) and is_proof(found.tx.body)
+        found = self.find(raw)
+        return found is not None and is_proof(found.tx.body)
 
     def forget(self, raw: bytes) -> None:
         """The engine no longer holds this pending transaction (evicted): its nonce is free again."""
-        found = self._reader.read(raw)
-        if not isinstance(found, TxResult):
+        found = self.find(raw)
+        if found is not None:
             self._pending.forget(found)
 
     def _committed_context(self) -> Context:

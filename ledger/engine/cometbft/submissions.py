@@ -20,9 +20,9 @@ from ledger.engine.blocks import Receipt
 from ledger.engine.cometbft.rpc.answers import Verdict
 from ledger.engine.errors import EngineError, EngineUnavailable
 from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, may_be_proof
+from ledger.mempool import ReadTx
 from ledger.proof_checker import look
 from ledger.result import Code, TxResult
-from ledger.transactions import decode
 from merkledag.cid import CID
 
 # Less than clients wait for an answer; a block comes every second or sooner.
@@ -64,8 +64,8 @@ class Submissions(Intake):
         self._broadcaster = broadcaster
         self._admitted_ones: asyncio.Queue[bytes] = asyncio.Queue()
         self._asked: dict[bytes, list[asyncio.Future[TxResult]]] = {}
-        # What somebody waits for and every check passed: who sent it, its number among theirs, until when.
-        self._pending: dict[bytes, tuple[bytes, int, int]] = {}
+        # What somebody waits for and every check passed.
+        self._pending: dict[bytes, ReadTx] = {}
         # Of these, what CometBFT has not asked about yet: it will not ask again after a block.
         self._unasked: dict[bytes, None] = {}
         # Proofs that passed every check but what they show: that is looked at before a block has them.
@@ -144,10 +144,11 @@ class Submissions(Intake):
         for raw, receipt in zip(raws, receipts, strict=True):
             self.resolve(raw, receipt)
         nonces: dict[bytes, int] = {}
-        for raw, (account, nonce, expiry) in list(self._pending.items()):
-            if account not in nonces:
-                nonces[account] = self._app.account(account).nonce
-            if nonce < nonces[account] or expiry < self._app.time or raw in self._unasked:
+        for raw, found in list(self._pending.items()):
+            tx = found.tx
+            if tx.account not in nonces:
+                nonces[tx.account] = self._app.account(tx.account).nonce
+            if tx.nonce < nonces[tx.account] or tx.expiry < self._app.time or raw in self._unasked:
                 self.recheck(raw)
         self._app.forget_unseen()
 
@@ -182,8 +183,9 @@ class Submissions(Intake):
                 _log.exception("proofs could not be looked at before a block has them")
 
     def _admitted(self, raw: bytes) -> None:
-        tx = decode(raw)
-        self._pending[raw] = (tx.account, tx.nonce, tx.expiry)
+        found = self._app.find(raw)
+        assert found is not None, "what was admitted is a transaction"
+        self._pending[raw] = found
         self._unasked[raw] = None
         self._admitted_ones.put_nowait(raw)
 
@@ -213,12 +215,10 @@ class Submissions(Intake):
         for raw, verdict in zip(batch, verdicts, strict=True):
             if verdict.known:
                 self._unasked.pop(raw, None)
-            if verdict.code and raw in self._pending:
+            found = self._pending.get(raw)
+            if verdict.code and found is not None:
                 self._app.forget(raw)
-                self.refuse(raw, TxResult(_code(verdict.code), verdict.log, self._id(raw)))
-
-    def _id(self, raw: bytes) -> CID:
-        return decode(raw).id
+                self.refuse(raw, TxResult(_code(verdict.code), verdict.log, found.tx_id))
 
 
 def _code(number: int) -> Code:
