@@ -73,6 +73,7 @@ MAX_REMEMBERED_RECORDS = 50_000
 
 # Answers.
 MAX_PAGE = 1_000
+MAX_PROVEN_KEYS = 128  # together: a deal with all its shards, and more
 MAX_ROWS_PER_PAGE = 4_000
 
 HISTORY_PERIODS = 32

@@ -21,7 +21,7 @@ from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
 from ledger.engine.block_clock import BlockClock, Moment
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
-from ledger.engine.engine import STOPPING, EngineStatus, report_mistakes
+from ledger.engine.engine import STOPPING, EngineStatus, Provable, report_mistakes
 from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
@@ -164,6 +164,10 @@ class EmbeddedEngine:
     def subscribe(self) -> Subscription[BlockEvents]:
         """The events of every block confirmed from now on. Raises TooManySubscribers."""
         return self._fanout.subscribe()
+
+    def provable(self, least: int) -> Provable:
+        """See `Engine`: a block is signed with the app hash after it."""
+        return Provable(self.app.height, self.app.prove)
 
     def get_node(self, cid: CID) -> bytes | None:
         """The block or transaction that `cid` names, as DAG-CBOR, or None."""

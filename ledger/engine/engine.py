@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from ledger.engine.blocks import BlockEvents, Receipt
 from ledger.engine.fanout import Subscription
 from ledger.engine.history import History
 from ledger.engine.snapshots import Snapshots
+from ledger.state_tree import StateProof
 from merkledag.cid import CID
 
 STOPPING = "the ledger is stopping; send again when it is back"
@@ -30,6 +31,14 @@ class EngineStatus:
     subscribers: int
     trouble: str
     retain_height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provable:
+    """The state after a block, of which `prove` shows what it has at a key; until the next block comes."""
+
+    height: int
+    prove: Callable[[bytes], StateProof]
 
 
 class Engine(Protocol):
@@ -75,6 +84,12 @@ class Engine(Protocol):
 
     def subscribe(self) -> Subscription[BlockEvents]:
         """The events of every block committed from now on. Raises TooManySubscribers."""
+
+    def provable(self, least: int) -> Provable:
+        """The last state whose app hash is signed already, if it is not before block `least`; else the last.
+
+        Raises StoreError.
+        """
 
     def get_node(self, cid: CID) -> bytes | None:
         """The block or transaction that `cid` names, as DAG-CBOR, or None."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from ledger import limits
-from ledger.engine import rpc_events, rpc_export, rpc_light, rpc_proofs, rpc_state
+from ledger.engine import rpc_events, rpc_export, rpc_light, rpc_proofs, rpc_prove, rpc_state
 from ledger.engine.blocks import Block, Receipt
 from ledger.engine.engine import Engine
 from ledger.engine.errors import (
@@ -25,6 +24,7 @@ from ledger.engine.errors import (
 from ledger.engine.render import CBOR_TYPE
 from ledger.engine.rpc_common import (
     ENGINE,
+    NO_ENCODING,
     SETTINGS,
     STREAMS,
     Settings,
@@ -32,6 +32,7 @@ from ledger.engine.rpc_common import (
     fail,
     parse_cid,
     parse_uint,
+    read_body,
     reply,
 )
 from ledger.engine.rpc_light import LightBlocks
@@ -42,7 +43,6 @@ from merkledag.errors import DecodeError
 MAX_BATCH_TXS = 1_000
 # Of all requests that are being read: each may have less than its own limit, but not all at once.
 MAX_BODIES_BYTES = 64 << 20
-NO_ENCODING = "send the transaction's own bytes, without a Content-Encoding"
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def build_rpc(
     app.router.add_get("/v1/node/{cid}", _node)
     app.router.add_get("/v1/events", rpc_events.events)
     rpc_state.add_routes(app)
+    rpc_prove.add_routes(app)
     rpc_export.add_routes(app)
     rpc_proofs.add_routes(app)
     rpc_light.add_routes(app, light)
@@ -148,17 +149,6 @@ def _http_reason(error: web.HTTPException) -> str:
     return error.text or error.reason
 
 
-async def _read_body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(request.app[SETTINGS].body_timeout_s):
-            raw = await request.read()
-    except TimeoutError as error:
-        raise web.HTTPRequestTimeout(text="the body did not arrive in time") from error
-    if "Content-Encoding" in request.headers:
-        raise web.HTTPUnsupportedMediaType(text=NO_ENCODING)
-    return raw
-
-
 async def _refuse_and_close(request: web.Request, status: int, message: str) -> web.Response:
     """Answers a request whose body cannot be read to its end: aiohttp would try to, and fail on it again."""
     response = fail(status, message)
@@ -172,14 +162,14 @@ async def _refuse_and_close(request: web.Request, status: int, message: str) -> 
 async def _submit(request: web.Request) -> web.StreamResponse:
     if request.query.get("wait", "commit") != "commit":
         raise web.HTTPBadRequest(text="wait: only 'commit' is known")
-    raw = await _read_body(request)
+    raw = await read_body(request)
     receipt = await request.app[ENGINE].submit(raw)
     status = 200 if receipt.height else 429 if receipt.code == Code.POOL_FULL else 400
     return reply(request, _answer(receipt), status=status)
 
 
 async def _submit_all(request: web.Request) -> web.StreamResponse:
-    raws = _parse_batch(await _read_body(request))
+    raws = _parse_batch(await read_body(request))
     receipts = await request.app[ENGINE].submit_all(raws)
     return reply(request, {"receipts": [_answer(receipt) for receipt in receipts]})
 

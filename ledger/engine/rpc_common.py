@@ -22,6 +22,7 @@ from merkledag.peer import parse_peer
 
 DEFAULT_LIMIT = 100
 RETRY_AFTER_S = 1
+NO_ENCODING = "send the bytes themselves, without a Content-Encoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,18 @@ def _network(address: str) -> str:
 ENGINE = web.AppKey("engine", Engine)
 SETTINGS = web.AppKey("settings", Settings)
 STREAMS = web.AppKey("streams", Streams)
+
+
+async def read_body(request: web.Request) -> bytes:
+    """All of a body, as it was sent; raises what the guard answers with."""
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].body_timeout_s):
+            raw = await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text="the body did not arrive in time") from error
+    if "Content-Encoding" in request.headers:
+        raise web.HTTPUnsupportedMediaType(text=NO_ENCODING)
+    return raw
 
 
 def reply(request: web.Request, value: Any, *, status: int = 200) -> web.Response:

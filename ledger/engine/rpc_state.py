@@ -1,4 +1,4 @@
-"""Handlers that answer from the last committed state: accounts, providers, deals, datasets, proofs."""
+"""Handlers that answer from the last committed state: accounts, providers, deals, datasets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from ledger import state_proof
 from ledger.application import Application
 from ledger.engine.render import AccountKey, dump_json
 from ledger.engine.row_keys import PLACE_BYTES, place_key, read_place
@@ -62,7 +61,6 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/v1/proposals", _proposals)
     router.add_get("/v1/proposal/{cid}", _proposal)
     router.add_get("/v1/proposal/{cid}/vote/{account}", _vote)
-    router.add_get("/v1/prove/{key}", _prove)
 
 
 def _app(request: web.Request) -> Application:
@@ -258,13 +256,3 @@ async def _slots(request: web.Request) -> web.StreamResponse:
 def _slot_view(info: SlotInfo) -> SlotView:
     assert info.slot is not None, "a page of slots has none that wait"
     return SlotView(info.slot, info.deal, info.shard)
-
-
-async def _prove(request: web.Request) -> web.StreamResponse:
-    app = _app(request)
-    proof = app.prove(parse_hex("key", request.match_info["key"], MAX_KEY_BYTES))
-    forms = {
-        "compact": state_proof.encode(proof),
-        "cometbft": None if proof.value is None else state_proof.cometbft_ops(proof),
-    }
-    return reply(request, {"height": app.height, "app_hash": app.app_hash, "proof": proof, **forms})

@@ -30,7 +30,7 @@ from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissi
 from ledger.engine.cometbft.sync.state_sync import StateSync
 from ledger.engine.cometbft.turns import Turns
 from ledger.engine.cometbft.waiting import require_state
-from ledger.engine.engine import STOPPING, EngineStatus
+from ledger.engine.engine import STOPPING, EngineStatus, Provable
 from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
@@ -229,6 +229,10 @@ class CometEngine:
     def subscribe(self) -> Subscription[BlockEvents]:
         """See `Engine`."""
         return self._fanout.subscribe()
+
+    def provable(self, least: int) -> Provable:
+        """See `Engine`: the app hash after a block is in the header of the next one."""
+        return self._queries.signed(least) or Provable(self.app.height, self.app.prove)
 
     def get_node(self, cid: CID) -> bytes | None:
         """See `Engine`."""

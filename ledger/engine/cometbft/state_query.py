@@ -14,9 +14,10 @@ from typing import Any, Final
 from ledger import state_proof
 from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.abci.convert import CODESPACE
+from ledger.engine.engine import Provable
 from ledger.engine.storage import LedgerStorage, Moment
 from ledger.limits import MAX_KEY_BYTES
-from ledger.state_tree import BUCKET_KEY, StateTree
+from ledger.state_tree import BUCKET_KEY, StateProof, StateTree
 
 # The proxy takes the first part of the path of the proof out of the middle of the first of these.
 PATHS: Final = (b"/store/" + BUCKET_KEY + b"/key", b"/" + BUCKET_KEY + b"/key")
@@ -32,6 +33,12 @@ class _Held:
     reading: ExitStack
     moment: Moment
     tree: StateTree | None = None
+
+    def prove(self, key: bytes) -> StateProof:
+        """See `StateTree.prove`."""
+        store = self.moment.store
+        self.tree = self.tree or StateTree(store.tree)
+        return self.tree.prove(key, store.state.get)
 
 
 class StateQueries:
@@ -77,10 +84,14 @@ class StateQueries:
             return answer
         answer.value = value
         if request.prove:
-            held.tree = held.tree or StateTree(held.moment.store.tree)
-            proof = held.tree.prove(request.data, held.moment.store.state.get)
-            answer.proof_ops.ParseFromString(state_proof.cometbft_ops(proof))
+            answer.proof_ops.ParseFromString(state_proof.cometbft_ops(held.prove(request.data)))
         return answer
+
+    def signed(self, least: int) -> Provable | None:
+        """The state after the block before the last, if it is held and not before block `least`."""
+        if len(self._held) < HELD or self._held[0].moment.height < least:
+            return None
+        return Provable(self._held[0].moment.height, self._held[0].prove)
 
     def _at(self, height: int, *, prove: bool) -> _Held | None:
         if height == 0 and self._held:

@@ -117,6 +117,8 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
                 assert response.status == 200, path
                 check(schema, route, await response.json())
     sent = [chain.transfer(engine.app.account(chain.operator.public_key).nonce), b"garbage"]
+    wanted = dag_cbor.encode([bytes.fromhex(state_key), b"nothing"])
+    check(schema, "POST /v1/prove", await http.post(wanted, path="/v1/prove"))
     check(schema, "POST /v1/txs", await http.post(dag_cbor.encode(sent), path="/v1/txs"))
     check(schema, "POST /v1/tx", await http.post(sent[0]))
     check(schema, "POST /v1/tx", await http.post(sent[1], 400))
@@ -129,7 +131,7 @@ async def test_answers_of_a_ledger_with_a_deal_are_as_the_schema_says(
             if "heartbeat" in item:
                 break
     assert told > engine.app.height - 1
-    answered = set(seen) | {"POST /v1/tx", "POST /v1/txs", "GET /v1/events"} | set(OTHER)
+    answered = set(seen) | {"POST /v1/prove", "POST /v1/tx", "POST /v1/txs", "GET /v1/events"} | set(OTHER)
     answered.add("GET /v1/light/{height}")  # of another engine: tests/ledger/cometbft/test_light_route.py
     assert answered == set(schema["routes"]), "a new route wants an answer here"
 
