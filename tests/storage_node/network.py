@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
+from aiohttp import web, web_app
 
 from gateway.app import add_trustless_routes
 from ledger.application import Application
@@ -404,7 +404,7 @@ class Ledger:
 async def a_network(folder: Path, params: Params = PARAMS) -> AsyncIterator[Network]:
     """A running ledger without nodes."""
     clock = ManualClock()
-    gc.collect()  # LMDB gives its address space back when the last reference goes
+    let_go()
     async with AsyncExitStack() as stack:
         ledger = Ledger(folder / "ledger", clock, params)
         await ledger.start()
@@ -415,6 +415,15 @@ async def a_network(folder: Path, params: Params = PARAMS) -> AsyncIterator[Netw
         watcher = asyncio.create_task(network._watch(client))
         stack.push_async_callback(_end, watcher)
         yield network
+
+
+def let_go() -> None:
+    """Close the files of networks that ended: LMDB does with the last reference to each.
+
+    aiohttp, which remembers 1,024 handlers between middlewares, would keep their nodes and stores.
+    """
+    web_app._cached_build_middleware.cache_clear()
+    gc.collect()
 
 
 async def _end(task: asyncio.Task[None]) -> None:

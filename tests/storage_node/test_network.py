@@ -19,6 +19,7 @@ from merkledag.traverse import walk_dag
 from storage_node import commitments as commitments_module
 from storage_node import piece_file
 from storage_node.blockstore import lmdb_file
+from storage_node.blockstore.environment import is_open_here
 from storage_node.blockstore.interface import BlockClass
 from storage_node.duties import ShardKey
 from storage_node.errors import BlockNotFound, PlacementFailed, UploadRefused
@@ -30,7 +31,7 @@ from storage_node.pins import Pins
 from storage_node.storing import LEDGER_PATIENCE_S, PROBE_S
 from storage_node.wire import ShardPhase
 from tests.storage_node.content import add_files, some_bytes
-from tests.storage_node.network import PARAMS, Home, Network, Provider, a_network
+from tests.storage_node.network import PARAMS, Home, Network, Provider, a_network, let_go
 
 FILES = {"a": some_bytes(150_000), "b": some_bytes(20_000, 2), "c": b"tiny", "d": b""}
 
@@ -439,3 +440,25 @@ async def test_too_few_nodes_are_told_before_anything_is_paid(network: Network) 
         await network.plan(client, content, code=(2, 3))
     with pytest.raises(PlacementFailed, match="too low"):
         await network.plan(client, content, code=(1, 1), max_price=1)
+
+
+async def test_a_network_that_ended_keeps_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmdb_file, "MAP_BYTES", 1 << 28)
+
+    def open_here() -> list[str]:
+        files = {file.with_name(file.name.split(".")[0]) for file in tmp_path.glob("node*/**/*.mdb")}
+        assert files
+        return [str(file) for file in files if is_open_here(file)]
+
+    async def serve_once() -> None:
+        async with a_network(tmp_path) as network:
+            (provider,) = await network.add_providers(1)
+            async with network.session.get(f"{provider.node.settings.endpoint}/v1/status") as answer:
+                assert answer.status == 200
+            assert open_here()
+
+    await serve_once()
+    let_go()
+    assert not open_here()
