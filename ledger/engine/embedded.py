@@ -15,12 +15,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from ledger.application import PASSING, Application, BlockInput
 from ledger.engine.assemble import Assembled, assemble
 from ledger.engine.block_clock import BlockClock, Moment
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
+from ledger.engine.disk import RETRY_S, Disk
 from ledger.engine.engine import STOPPING, EngineStatus, Provable, report_mistakes
 from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, PrunedHistory, StoreError
 from ledger.engine.fanout import Fanout, Subscription
@@ -43,7 +45,6 @@ MAX_TX_BYTES_PER_BLOCK = 2 << 20
 VERIFY_THREADS = 2
 # Under load, blocks wait so long for what is being verified: each costs some milliseconds whatever it holds.
 GATHER_S = 0.05
-RETRY_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -91,13 +92,12 @@ class EmbeddedEngine:
         self._sleep = sleep
         self._verifiers = ThreadPoolExecutor(VERIFY_THREADS, "ledger-verify")
         self._writer = ThreadPoolExecutor(1, "ledger-write")
-        self._copier = ThreadPoolExecutor(1, "ledger-snapshot")
+        self._disk = Disk(self._writer, self._rest, lambda: self._stopping)
         self._mempool = Mempool(app, self._verifiers, self._committed, self._admitted, max_waiting)
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._wake = asyncio.Event()
         self._stalled = False
         self._stopping = False
-        self._trouble = ""
         self._prev: CID | None = None
         self._next_beacon: asyncio.Future[bytes] | None = None
         self._intake: asyncio.Task[None] | None = None
@@ -142,7 +142,7 @@ class EmbeddedEngine:
     @property
     def status(self) -> EngineStatus:
         """How the engine is right now."""
-        return EngineStatus(len(self._mempool), len(self._fanout), self._trouble)
+        return EngineStatus(len(self._mempool), len(self._fanout), self._disk.trouble)
 
     # -- what others ask of it -----------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class EmbeddedEngine:
             self._next_beacon.cancel()
         self._verifiers.shutdown(wait=False)
         self._writer.shutdown(wait=True)
-        self._copier.shutdown(wait=True)
+        self.snapshots.close()
 
     def _admitted(self) -> None:
         self._stalled = False
@@ -311,7 +311,7 @@ class EmbeddedEngine:
             result = self.app.finalize_block(given)
         made = assemble(self.app, given, result, self._prev, self._operator)
         if await self._log_block(made.stored, given.txs[1:]):
-            await self._apply_block(made.stored, given.block_time_s)
+            await self._disk.write(partial(self._write, made.stored, given.block_time_s))
             self._confirm(made, given, moment)
 
     def _sort_out(self, chosen: list[bytes], results: Sequence[TxResult]) -> list[bytes]:
@@ -334,10 +334,9 @@ class EmbeddedEngine:
     async def _log_block(self, stored: StoredBlock, chosen: Sequence[bytes]) -> bool:
         """Decides the block. When the disk refuses, its transactions are given back to their senders."""
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._storage.log_block, stored)
+            await self._disk.try_once(partial(self._storage.log_block, stored))
         except StoreError as error:
             self.app.abort()
-            self._report(error)
             for raw in chosen:
                 self.app.forget(raw)
                 self._mempool.resolve(raw, error)
@@ -348,38 +347,13 @@ class EmbeddedEngine:
     def _write(self, stored: StoredBlock, block_time_s: int) -> None:
         self._storage.apply(stored, self._pruner.step(block_time_s))
 
-    async def _apply_block(self, stored: StoredBlock, block_time_s: int) -> None:
-        """Writes a decided block into the database, however long the disk refuses it."""
-        while True:
-            try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._writer, self._write, stored, block_time_s
-                )
-            except CorruptStore:
-                raise
-            except StoreError as error:
-                self._report(error)
-                if self._stopping:
-                    raise
-                await self._rest(RETRY_S)
-            else:
-                self._trouble = ""
-                return
-
-    def _report(self, error: StoreError) -> None:
-        if self._trouble != str(error):
-            _log.error("the ledger cannot write: %s", error)
-        self._trouble = str(error)
-
     def _confirm(self, made: Assembled, given: BlockInput, moment: Moment) -> None:
         self.app.commit()
         self._clock.made(moment)
         self._prev = made.block.cid
         self._next_beacon = None
         self._beacon_signature()
-        write = self.snapshots.begin() if self.snapshots.is_due(self.app.height) else None
-        if write is not None:
-            self._copier.submit(write)
+        self.snapshots.note_block(self.app.height)
         report_mistakes(made.events)
         self._fanout.publish(made.events)
         for raw, receipt in zip(given.txs[1:], made.receipts[1:], strict=True):

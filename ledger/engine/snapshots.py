@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 from ledger import snapshot
 from ledger.engine.archive import section
@@ -26,18 +27,27 @@ from merkledag import car
 
 FOLDER = "snapshots"
 KEPT = 2
-# Whoever reads an older one goes on: it stays for as long after the last read, though not for ever, and while
-# so many stay no new one is made.
+# An older one stays while somebody goes on fetching it: for so long after the last read, and only as one of
+# so many that were due last. So nobody makes a node keep many, or one for ever.
 HELD_S = 600.0
-MOST_HELD_S = 6 * 3_600.0
-MOST_KEPT = 8
+MOST_KEPT = 4
+# All nodes of a chain make one after the same block: each leaves most of the time to the blocks that follow,
+# by pauses between the chunks that are so many times as long as it works on one.
+PAUSES = 3
 COPY_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
 
+class _Stopped(Exception):
+    """The ledger stops: what is begun is not finished."""
+
+
 class Snapshots:
-    """The snapshots of one open store; `every_blocks` 0 makes none."""
+    """The snapshots of one open store; `every_blocks` 0 makes none.
+
+    They are written in a thread of their own, until `close`.
+    """
 
     def __init__(
         self,
@@ -51,12 +61,21 @@ class Snapshots:
         self.every_blocks = every_blocks
         self._monotonic = monotonic
         self._folder = storage.folder / FOLDER
-        self._reads: dict[int, tuple[float, float]] = {}  # height: the first read and the last
+        self._reads: dict[int, float] = {}  # height: when it was read last
         self._is_busy = False
+        self._writer = ThreadPoolExecutor(1, "ledger-snapshot")
+        self._closing = threading.Event()
 
-    def is_due(self, height: int) -> bool:
-        """Whether the block of this height is one to make a snapshot after."""
-        return self.every_blocks > 0 and height % self.every_blocks == 0
+    def note_block(self, height: int) -> None:
+        """The store's last block is of this height: if a snapshot is due after it, it is begun."""
+        write = self.begin() if self.every_blocks and height % self.every_blocks == 0 else None
+        if write is not None:
+            self._writer.submit(write)
+
+    def close(self) -> None:
+        """Gives up what is being written; harmless twice."""
+        self._closing.set()
+        self._writer.shutdown(wait=True)
 
     def heights(self) -> list[int]:
         """Of which heights there are snapshots, the newest last."""
@@ -71,10 +90,8 @@ class Snapshots:
         return self._folder / f"{height:020d}.car"
 
     def note_read(self, height: int) -> None:
-        """Somebody reads this one, or was told of it, and is likely to go on: it is not dropped soon."""
-        now = self._monotonic()
-        first, _last = self._reads.get(height, (now, now))
-        self._reads[height] = (first, now)
+        """Somebody reads this one, and is likely to go on: it is not dropped soon."""
+        self._reads[height] = self._monotonic()
 
     def drop(self, height: int) -> None:
         """Deletes one; harmless if it is not there. Raises OSError."""
@@ -110,12 +127,11 @@ class Snapshots:
                 for unfinished in self._folder.glob("*.tmp"):
                     unfinished.unlink()
                 self._drop_old()
-                if len(self.heights()) >= MOST_KEPT:
-                    _log.warning("no snapshot is made of block %d: %d are being read", now.height, MOST_KEPT)
-                    return None
                 manifest = self._write_chunks(now)
             self._put_together(manifest)
             self._drop_old()
+        except _Stopped:
+            return None
         except (OSError, StoreError, InvalidSnapshot) as error:
             _log.error("no snapshot could be made: %s", error)
             return None
@@ -129,16 +145,23 @@ class Snapshots:
                 self.drop(height)
 
     def _is_held(self, height: int) -> bool:
-        first, last = self._reads.get(height, (-MOST_HELD_S, -MOST_HELD_S))
-        now = self._monotonic()
-        return now < last + HELD_S and now < first + MOST_HELD_S
+        last = self._reads.get(height)
+        is_read = last is not None and self._monotonic() < last + HELD_S
+        return is_read and height > self.newest() - MOST_KEPT * self.every_blocks
 
     def _write_chunks(self, now: Moment) -> snapshot.SnapshotManifest:
+        began = self._monotonic()
         with (self._folder / "chunks.tmp").open("wb") as file:
+
+            def keep(chunk: bytes) -> None:
+                nonlocal began
+                file.write(section(chunk))
+                if self._closing.wait(PAUSES * (self._monotonic() - began)):
+                    raise _Stopped
+                began = self._monotonic()
+
             # The state is read once.
-            return snapshot.take(
-                now.items, self._chain, now.height, now.app_hash, lambda chunk: _append(file, chunk)
-            )
+            return snapshot.take(now.items, self._chain, now.height, now.app_hash, keep)
 
     def _put_together(self, manifest: snapshot.SnapshotManifest) -> None:
         chunks, made = self._folder / "chunks.tmp", self._folder / "made.tmp"
@@ -150,7 +173,3 @@ class Snapshots:
         chunks.unlink()
         made.rename(self.path(manifest.height))
         sync_folder(self._folder)
-
-
-def _append(file: BinaryIO, chunk: bytes) -> None:
-    file.write(section(chunk))

@@ -30,8 +30,9 @@ from ledger.engine.cometbft.submissions import PATIENCE_S, Broadcaster, Submissi
 from ledger.engine.cometbft.sync.state_sync import StateSync
 from ledger.engine.cometbft.turns import Turns
 from ledger.engine.cometbft.waiting import require_state
+from ledger.engine.disk import Disk
 from ledger.engine.engine import STOPPING, EngineStatus, Provable
-from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory, StoreError
+from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
 from ledger.engine.intake import MAX_WAITING
@@ -43,7 +44,6 @@ from ledger.errors import CorruptState, UnknownRules
 from merkledag.cid import CID
 
 VERIFY_THREADS = 2
-RETRY_S = 1.0
 # Blocks come every second or sooner, idle or not. Without one for so long the chain stands still.
 HALT_S = 30.0
 # A last block older than this, by the clock, is not the newest one there is.
@@ -111,10 +111,9 @@ class CometEngine:
         self._signers = beacon_signers
         self._clock = clock
         self._monotonic = monotonic
-        self._sleep = sleep
         self._verifiers = ThreadPoolExecutor(VERIFY_THREADS, "ledger-verify")
         self._writer = ThreadPoolExecutor(1, "ledger-write")
-        self._copier = ThreadPoolExecutor(1, "ledger-snapshot")
+        self._disk = Disk(self._writer, sleep, lambda: self._stopping)
         keep = keep or Keep()
         self._blocks = Blocks(app, storage, Pruner(storage, keep), fault)
         self._retention = Retention(storage, self.snapshots, needs)
@@ -128,7 +127,6 @@ class CometEngine:
         self._fanout: Fanout[BlockEvents] = Fanout()
         self._last_commit_s: float | None = None
         self._started_s = monotonic()
-        self._trouble = ""
         # Whoever watches `cometbft` knows more of why there is no block than what is known here.
         self.watcher: Callable[[], str] = lambda: ""
         self._stopping = False
@@ -187,7 +185,8 @@ class CometEngine:
             await self.server.stop()
             self._sync.close()
             self._queries.close()
-            for pool in (self._verifiers, self._writer, self._copier):
+            self.snapshots.close()
+            for pool in (self._verifiers, self._writer):
                 pool.shutdown(wait=True)
 
     # -- what others ask of it -----------------------------------------------------------------------------
@@ -198,7 +197,7 @@ class CometEngine:
         return EngineStatus(
             len(self._submissions),
             len(self._fanout),
-            self._trouble or self._standstill(),
+            self._disk.trouble or self._standstill(),
             self._retention.height,
         )
 
@@ -308,7 +307,10 @@ class CometEngine:
     @_in_turn
     async def commit(self, _request: Any) -> Any:
         """Writes the block and all that it changes, tells whoever waits; however long the disk refuses it."""
-        await self._write()
+        try:
+            await self._disk.write(self._blocks.write)
+        except CorruptStore as error:
+            raise Disagreement(str(error)) from error
         done = self._blocks.confirm()
         self._queries.hold()
         self._last_commit_s = self._monotonic()
@@ -316,27 +318,8 @@ class CometEngine:
         retained = self._retention.step(self.app.height, self.app.block_time_s)
         return messages.ResponseCommit(retain_height=retained)
 
-    async def _write(self) -> None:
-        while True:
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._writer, self._blocks.write)
-            except CorruptStore as error:
-                raise Disagreement(str(error)) from error
-            except StoreError as error:
-                if self._trouble != str(error):
-                    _log.error("the ledger cannot write: %s", error)
-                self._trouble = str(error)
-                if self._stopping:
-                    raise
-                await self._sleep(RETRY_S)
-            else:
-                self._trouble = ""
-                return
-
     def _tell(self, done: Finalized) -> None:
-        write = self.snapshots.begin() if self.snapshots.is_due(self.app.height) else None
-        if write is not None:
-            self._copier.submit(write)
+        self.snapshots.note_block(self.app.height)
         self._fanout.publish(done.made.events)
         self._submissions.committed(done.given.txs[1:], done.made.receipts[1:])
 

@@ -237,7 +237,7 @@ async def test_a_cometbft_that_comes_back_in_the_middle_of_a_commit_waits_for_it
         full.set()
         await is_empty.wait()
 
-    monkeypatch.setattr(setting.engine, "_sleep", sleep)
+    monkeypatch.setattr(setting.engine._disk, "_rest", sleep)
     setting.left = 1
     setting.node.time_s += 1
     txs = await setting.node.propose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import LedgerUnreachable
 from ledger.engine.export import fetch_snapshot
 from ledger.engine.rpc_common import Settings
-from ledger.engine.snapshots import FOLDER, HELD_S, KEPT, MOST_HELD_S, MOST_KEPT, Snapshots
+from ledger.engine.snapshots import FOLDER, HELD_S, KEPT, MOST_KEPT, PAUSES, Snapshots
 from ledger.ingest import memory_store
 from ledger.snapshot import SnapshotManifest
 from ledger.state_tree import StateTree
@@ -172,16 +173,51 @@ def test_what_is_read_stays_until_its_readers_are_through(chain: Chain) -> None:
     now += HELD_S
     another()
     assert snapshots.heights() == [5, 6]
-    # Neither does the disk fill, nor does somebody who reads on and on keep all new ones away.
-    started, refused = now, 0
-    while now < started + MOST_HELD_S:
-        for height in snapshots.heights():
-            snapshots.note_read(height)
-        refused += another() is None
-        assert len(snapshots.heights()) <= MOST_KEPT
-        now += HELD_S - 1
-    assert refused
-    assert another() is not None
+    # Whoever reads on and on keeps neither new ones away nor one for ever
+    for height in range(7, 20):
+        for known in snapshots.heights():
+            snapshots.note_read(known)
+        assert another() == height
+        assert snapshots.heights() == list(range(max(5, height - MOST_KEPT + 1), height + 1))
+    chain.close()
+
+
+def test_a_snapshot_leaves_most_of_the_time_to_others(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All validators make one after the same block."""
+    monkeypatch.setattr(snapshot, "CHUNK_BYTES", 1)
+    chain.load()
+    assert chain.storage is not None
+    now = 0.0
+
+    def working() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    snapshots = Snapshots(chain.storage, CHAIN, 1, working)
+    paused: list[float | None] = []
+    monkeypatch.setattr(snapshots._closing, "wait", paused.append)
+    assert made(snapshots) == 0
+    manifest, _ = read(snapshots.path(0).read_bytes())
+    assert paused == pytest.approx([PAUSES * 0.001] * len(manifest.chunks))
+    assert len(paused) > 3
+    chain.close()
+
+
+def test_a_ledger_that_stops_does_not_wait_for_a_snapshot(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "CHUNK_BYTES", 1)
+    chain.load()
+    assert chain.storage is not None
+    hours = itertools.count(0, 3_600)
+    snapshots = Snapshots(chain.storage, CHAIN, 1, lambda: next(hours))
+    snapshots.note_block(0)
+    snapshots.close()
+    assert snapshots.heights() == []
+    # What it left is cleared by the next one
+    assert made(Snapshots(chain.storage, CHAIN, 1)) == 0
+    assert [path.name for path in (chain.folder / FOLDER).iterdir()] == [f"{0:020d}.car"]
     chain.close()
 
 

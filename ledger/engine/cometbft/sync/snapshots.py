@@ -62,12 +62,11 @@ class SnapshotServer:
 
     def offers(self, tip: int) -> list[Offer]:
         """Those that a node can restore when the chain is at `tip`."""
-        found = []
-        for height in self._snapshots.heights():
-            if 0 < height <= tip - SHOWN_AFTER_BLOCKS and (opened := self._open(height)) is not None:
-                self._snapshots.note_read(height)
-                found.append(Offer(height, len(opened.chunks), opened.manifest.cid.digest, opened.raw))
-        return found
+        return [
+            Offer(height, len(opened.chunks), opened.manifest.cid.digest, opened.raw)
+            for height in self._snapshots.heights()
+            if 0 < height <= tip - SHOWN_AFTER_BLOCKS and (opened := self._open(height)) is not None
+        ]
 
     def chunk(self, height: int, index: int) -> bytes:
         """The bytes of a chunk; b"" for what is not here."""
