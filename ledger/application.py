@@ -286,6 +286,8 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
     def _finish(self, ctx: Context, block: BlockInput, results: tuple[TxResult, ...]) -> BlockResult:
         """What a block whose transactions were run changes."""
         updates: tuple[ValidatorUpdate, ...] = ()
+        last = len(ctx.events)  # of what its transactions did: they were run one after the other
+        first = last - sum(len(each.events) for each in results)
         with ctx.set_aside(keys.MOVING):
             updates = rules_powers.settle(ctx)
         weights.reweigh(self._state)
@@ -298,8 +300,10 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         entries = tuple(journal.entries(ctx.moves))
         if self.height == 0:
             entries = (*journal.genesis_entries(self.items()), *entries)
-        events = tuple(ctx.events)
-        result = BlockResult(block.height, chain.time, results, events, entries, tree.root, writes, updates)
+        events, own = tuple(ctx.events), (*ctx.events[:first], *ctx.events[last:])
+        result = BlockResult(
+            block.height, chain.time, results, events, own, entries, tree.root, writes, updates
+        )
         self._unfinished = _Unfinished(block, result, chain, tree)
         return result
 

@@ -36,6 +36,7 @@ class ValidatorUpdate:
 class BlockResult:
     """What a block did. `time` is ledger time; `tx_results` is one per transaction, the beacon's included.
 
+    `events` are all in order, `own_events` those of them that no transaction did.
     `writes` is what the block changes in the store, for the engine to persist with the height. `entries` are
     the journal's, those of the first block with what the accounts had from genesis. `validator_updates` name
     no key twice.
@@ -45,6 +46,7 @@ class BlockResult:
     time: int
     tx_results: tuple[TxResult, ...]
     events: tuple[Event, ...]
+    own_events: tuple[Event, ...]
     entries: tuple[Entry, ...]
     app_hash: bytes
     writes: Writes

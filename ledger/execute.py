@@ -64,6 +64,7 @@ def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
     if refused is not None:
         return refused
     ctx.tx_id = found.tx_id
+    before = len(ctx.events)
     try:
         with ctx.attempt():
             _charge(ctx, found)
@@ -72,7 +73,7 @@ def run(ctx: Context, raw: bytes, reader: Reader) -> TxResult:
         return TxResult(refusal.code, refusal.log, found.tx_id)
     except MISTAKES as error:
         return TxResult(Code.NOT_POSSIBLE, f"{type(error).__name__}: {error}", found.tx_id)
-    return TxResult(Code.OK, "", found.tx_id)
+    return TxResult(Code.OK, "", found.tx_id, tuple(ctx.events[before:]))
 
 
 def is_checked_early(body: Body) -> bool:

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ledger.events import Event
     from merkledag.cid import CID
 
 
@@ -139,11 +140,15 @@ def explain(code: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TxResult:
-    """What became of a transaction: stable code, a line for people, its ID (None if it does not decode)."""
+    """What became of a transaction: stable code, a line for people, its ID (None if it does not decode).
+
+    `events` are what it did, where it was run in a block; nothing if it failed.
+    """
 
     code: Code
     log: str = ""
     tx_id: CID | None = None
+    events: tuple[Event, ...] = ()
 
     @property
     def ok(self) -> bool:

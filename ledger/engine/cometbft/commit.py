@@ -72,7 +72,7 @@ class Blocks:
         self._fault("finalize.run")
         senders = (b"", *(app.sender(raw) for raw in given.txs[1:]))
         return messages.ResponseFinalizeBlock(
-            events=[convert.event(each) for each in result.events],
+            events=[convert.event(each) for each in result.own_events],
             tx_results=list(map(convert.tx_result, result.tx_results, senders)),
             validator_updates=convert.validator_updates(result.validator_updates),
             app_hash=result.app_hash,

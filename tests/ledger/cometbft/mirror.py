@@ -165,7 +165,12 @@ class Mirror:
         assert answer.app_hash == result.app_hash
         assert [each.code for each in answer.tx_results] == [int(each.code) for each in result.tx_results]
         assert not any(each.data or each.gas_wanted or each.gas_used for each in answer.tx_results)
-        assert list(answer.events) == list(map(convert.event, result.events))
+        # Of each transaction, after the event that names it, what it did; the block's own; no other ones
+        of_txs = [each for told in answer.tx_results for each in told.events[1:]]
+        assert of_txs == [convert.event(each) for ran in result.tx_results for each in ran.events]
+        assert list(answer.events) == list(map(convert.event, result.own_events))
+        told = [convert.event(each) for each in result.events]
+        assert sorted(map(repr, [*of_txs, *answer.events])) == sorted(map(repr, told))
         assert list(answer.validator_updates) == convert.validator_updates(result.validator_updates)
         self.node.ask("commit", messages.RequestCommit())
         self.decided.append((request, result.app_hash))

@@ -18,13 +18,12 @@ CODESPACE: Final = "holdfast"
 def event(found: Event) -> Any:
     """An event under its own kind, its attributes as its JSON has them, and in their order.
 
-    What names something (accounts, deals, datasets, texts) may be searched by; numbers are not indexed.
+    All may be searched by: an indexer of CometBFT's that keeps rows leaves out what is not indexed.
     """
     made = messages.Event(type=found.kind)
     for name, value in found.shown().items():
-        is_number = isinstance(value, int) and not isinstance(value, bool)
         text = value if isinstance(value, str) else str(value).lower()
-        made.attributes.add(key=name, value=text, index=not is_number)
+        made.attributes.add(key=name, value=text, index=True)
     return made
 
 
@@ -38,6 +37,7 @@ def tx_result(result: TxResult, account: bytes) -> Any:
         named = made.events.add(type="transaction")
         named.attributes.add(key="id", value=str(result.tx_id), index=True)
         named.attributes.add(key="account", value=account_text(account), index=True)
+    made.events.extend(map(event, result.events))
     return made
 
 
