@@ -20,6 +20,7 @@ from ledger.engine.assemble import load_application
 from ledger.engine.blocks import BlockEvents, Receipt
 from ledger.engine.cometbft import handshake, proposals
 from ledger.engine.cometbft.abci import convert, messages
+from ledger.engine.cometbft.abci.listening import Network
 from ledger.engine.cometbft.abci.server import AbciServer
 from ledger.engine.cometbft.commit import Blocks, Finalized
 from ledger.engine.cometbft.errors import Disagreement
@@ -77,7 +78,7 @@ def _in_turn(handler: Handler) -> Handler:
 
 
 class CometEngine:
-    """An `Engine`, and the `Handlers` of the ABCI server that it runs at `address`.
+    """An `Engine`, and the `Handlers` of the ABCI server that it runs at `address` (see `AbciServer`).
 
     `beacon_signers` are the BLS keys that this node holds, by public key: none for one that only follows.
     `clock` gives seconds since 1970, `monotonic` never jumps.
@@ -93,6 +94,7 @@ class CometEngine:
         broadcaster: Broadcaster,
         address: str,
         *,
+        allowed: Sequence[Network] = (),
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -106,7 +108,7 @@ class CometEngine:
         self.app = app
         self.history = History(storage)
         self.snapshots = Snapshots(storage, app.chain_id, snapshot_blocks, monotonic)
-        self.server = AbciServer(self, address)
+        self.server = AbciServer(self, address, allowed=allowed)
         self._storage = storage
         self._signers = beacon_signers
         self._clock = clock

@@ -78,7 +78,7 @@ async def connection(server: AbciServer) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def serving(
-    handlers: Handlers, address: str = "tcp://127.0.0.1:0", **options: int
+    handlers: Handlers, address: str = "tcp://127.0.0.1:0", **options: Any
 ) -> AsyncIterator[AbciServer]:
     """A server that is stopped at the end."""
     server = AbciServer(handlers, address, **options)

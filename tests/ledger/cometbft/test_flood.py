@@ -13,7 +13,8 @@ from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.genesis import HOLD
 from tests.ledger.cometbft.application import transfer
 from tests.ledger.cometbft.one import Validator
-from tests.ledger.cometbft.processes import until_answers
+from tests.ledger.cometbft.processes import cometbft as cometbft_process
+from tests.ledger.cometbft.processes import last_lines, until_answers, until_block
 
 pytestmark = pytest.mark.peers
 
@@ -58,5 +59,12 @@ async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_pa
                 if taken == len(sent):
                     break
         stranger.close()
+        # A second engine, of the very same chain, ends with the reason, and the first one goes on
+        second = Validator(tmp_path / "two", validator.genesis, 1)
+        second.configure(commit_ms=1)
+        async with cometbft_process(second.comet.path, validator.address, second.log) as other:
+            assert await other.wait()
+        assert "one application serves one cometbft; stop the other one first" in last_lines(second.log)
+        await until_block(rpc, (await rpc.status()).height + 2)
         application.terminate()
         assert await application.wait() == 0

@@ -225,7 +225,20 @@ async def test_a_unix_socket_is_its_owners_alone_and_one_left_behind_is_replaced
 
 
 @pytest.mark.parametrize(
-    "address", ["unix:///nowhere/abci.sock", "tcp://127.0.0.1", "http://127.0.0.1:1", "tcp://127.0.0.1:70000"]
+    "address",
+    [
+        "unix:///nowhere/abci.sock",
+        "tcp://127.0.0.1",
+        "http://127.0.0.1:1",
+        "tcp://127.0.0.1:70000",
+        "tcp://:26658",
+        "tcp://127.0.0.1:1/",
+        "tcp://me@127.0.0.1:1",
+        "tcp://[::1:1",
+        "tcp://::1:1",
+        "127.0.0.1:1",
+        "",
+    ],
 )
 async def test_an_address_that_cannot_be_used_is_told(address: str) -> None:
     with pytest.raises(EngineError, match="cannot listen for CometBFT at"):

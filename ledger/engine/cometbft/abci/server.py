@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import stat
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 
-from ledger.engine.cometbft.abci import messages
+from ledger.engine.cometbft.abci import listening, messages
+from ledger.engine.cometbft.abci.believed import Believed, Peer
 from ledger.engine.cometbft.abci.framing import MAX_FRAME_BYTES, FrameReader, frame
 from ledger.engine.cometbft.errors import AbciProtocolError, Disagreement
 from ledger.engine.errors import EngineError
 
-MAX_PORT = 65_535
 MAX_CONNECTIONS = 16  # CometBFT opens four
 READ_BYTES = 256 << 10  # taken from a connection at once, and so what bounds the requests in work
 LAST_WORD_S = 5.0  # for the other side to take an exception
@@ -27,7 +27,9 @@ _log = logging.getLogger(__name__)
 
 # A message class is made at run time (`messages`): there is nothing narrower to call it.
 Message = Any
-_Answer = Callable[[Sequence[tuple[str, Message]], asyncio.StreamWriter], Awaitable[None]]
+_Requests = Sequence[tuple[str, Message]]
+_Answer = Callable[[_Requests, "_Peer"], Awaitable[None]]
+_Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Handlers(Protocol):
@@ -53,41 +55,51 @@ class Handlers(Protocol):
     async def apply_snapshot_chunk(self, request: Message) -> Message: ...
 
 
-def _listen(address: str) -> socket.socket:
-    """A socket bound to `unix://PATH` or `tcp://HOST:PORT`; a unix socket is its owner's alone."""
-    scheme, _, place = address.partition("://")
-    if scheme == "unix":
-        path = Path(place)
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()  # a process that was killed left it; the ledger's folder has a lock of its own
-        bound = socket.socket(socket.AF_UNIX)
-        try:
-            bound.bind(place)
-            path.chmod(0o600)  # nobody can have connected: it does not listen yet
-        except BaseException:
-            bound.close()
-            raise
-        return bound
-    host, _, port = place.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdecimal() or int(port) > MAX_PORT:
-        raise ValueError(f"{address} is neither unix://PATH nor tcp://HOST:PORT")
-    return socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+@dataclass(slots=True, eq=False)
+class _Peer(Peer):
+    """One connection of the server's."""
+
+    writer: asyncio.StreamWriter
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Notices the end of a connection while its last request is still in work."""
+
+    def __init__(self, accept: _Accept) -> None:
+        reader = asyncio.StreamReader(READ_BYTES)
+        super().__init__(reader, accept)
+        self.on_end: Callable[[], object] = lambda: None
+
+    def eof_received(self) -> bool | None:
+        self.on_end()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.on_end()
+        super().connection_lost(exc)
 
 
 class AbciServer:
     """Serves `handlers` at an address (`unix://PATH`, `tcp://HOST:PORT`) until stopped or at its end.
 
     Requests of one connection are answered in order; connections do not wait for each other, except that
-    handlers share one event loop. What is no ABCI ends its connection only.
+    handlers share one event loop. What is no ABCI ends its connection only, and so does a second engine
+    (`believed`). Over TCP whoever connects from elsewhere than the networks `allowed`, if there are such, is
+    turned away.
     """
 
-    def __init__(self, handlers: Handlers, address: str, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        address: str,
+        *,
+        allowed: Sequence[listening.Network] = (),
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+    ) -> None:
         self._handlers = handlers
         self.address = address  # with the port that the kernel chose for port 0, once it listens
+        self._allowed = allowed
+        self._believed = Believed()
         self._max_frame_bytes = max_frame_bytes
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -96,15 +108,14 @@ class AbciServer:
     async def start(self) -> None:
         """Listens. Raises EngineError with the reason if the address cannot be used."""
         try:
-            bound = _listen(self.address)
+            bound = listening.listen(self.address)
         except (OSError, ValueError) as error:
             raise EngineError(f"cannot listen for CometBFT at {self.address}: {error}") from None
-        self._ended = asyncio.get_running_loop().create_future()
-        # One function serves both: the socket is bound already.
-        self._server = await asyncio.start_server(self._accept, sock=bound, limit=READ_BYTES)
-        if bound.family is not socket.AF_UNIX:
-            place, _, _ = self.address.rpartition(":")
-            self.address = f"{place}:{bound.getsockname()[1]}"
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        self._server = await loop.create_server(lambda: _Protocol(self._accept), sock=bound)
+        self.address = listening.address_of(bound, self.address)
+        listening.warn_if_open(bound, self._allowed)
 
     async def wait_ended(self) -> None:
         """Returns when it was stopped; raises what a handler raised: `Disagreement`, or our own mistake."""
@@ -140,6 +151,10 @@ class AbciServer:
         self._ended.exception()  # whoever waits is told; nobody has to
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not listening.is_allowed(writer, self._allowed):
+            _log.warning("an ABCI connection from %s was refused", listening.origin(writer))
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         if len(self._connections) >= MAX_CONNECTIONS or (self._ended is not None and self._ended.done()):
@@ -147,32 +162,39 @@ class AbciServer:
             writer.close()
             return
         self._connections[task] = writer
+        peer = _Peer(listening.origin(writer), writer)
+        protocol = writer.transport.get_protocol()
+        assert isinstance(protocol, _Protocol)
+        protocol.on_end = partial(self._believed.forget, peer)
         try:
-            await self._serve(reader, writer)
+            await self._serve(reader, peer)
         except ConnectionError:
             _log.info("an ABCI connection broke off")
         finally:
+            self._believed.forget(peer)
             del self._connections[task]
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, peer: _Peer) -> None:
         """Answers one connection until its end, or until something that cannot be answered."""
         frames = FrameReader(self._max_frame_bytes)
         try:
             while data := await reader.read(READ_BYTES):
                 requests = [_request(each) for each in frames.feed(data)]
                 for answer, run in groupby(requests, self._way):
-                    await answer(list(run), writer)
-                    await writer.drain()
+                    await answer(list(run), peer)
+                    await peer.writer.drain()
         except AbciProtocolError as error:
             _log.warning("an ABCI connection is closed: %s", error)
-            await self._last_word(writer, error)
+            await self._last_word(peer.writer, error)
         except ConnectionError:
             raise
         except Exception as error:
+            if error is reader.exception():  # TCP's time-out is no ConnectionError
+                raise ConnectionError(str(error)) from error
             if not isinstance(error, Disagreement):
                 _log.exception("a mistake in the application")
-            await self._last_word(writer, error)
+            await self._last_word(peer.writer, error)
             self._end(error)
 
     def _way(self, request: tuple[str, Message]) -> _Answer:
@@ -182,32 +204,33 @@ class AbciServer:
             return self._answer
         return self._recheck if message.type == messages.CheckTxType.RECHECK else self._check
 
-    async def _answer(self, requests: Sequence[tuple[str, Message]], writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, requests: _Requests, peer: _Peer) -> None:
         for kind, request in requests:
+            self._believed.check(peer, kind, request)
             if kind == "echo":
                 response = messages.ResponseEcho(message=request.message)
             elif kind == "flush":
                 response = messages.ResponseFlush()
             else:
                 response = await getattr(self._handlers, kind)(request)
-            writer.write(_framed(kind, response))
+            peer.writer.write(_framed(kind, response))
 
-    async def _check(self, requests: Sequence[tuple[str, Message]], writer: asyncio.StreamWriter) -> None:
+    async def _check(self, requests: _Requests, peer: _Peer) -> None:
         """Transactions that came together are checked together: their signatures are verified in threads."""
         if len(requests) == 1:
-            await self._answer(requests, writer)
+            await self._answer(requests, peer)
             return
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._handlers.check_tx(request)) for _, request in requests]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        writer.write(b"".join(_framed("check_tx", task.result()) for task in tasks))
+        peer.writer.write(b"".join(_framed("check_tx", task.result()) for task in tasks))
 
-    async def _recheck(self, requests: Sequence[tuple[str, Message]], writer: asyncio.StreamWriter) -> None:
+    async def _recheck(self, requests: _Requests, peer: _Peer) -> None:
         """After a block, all that is left in the mempool: nothing of it is verified, so nobody waits."""
         answers = [await self._handlers.check_tx(request) for _, request in requests]
-        writer.write(b"".join(_framed("check_tx", answer) for answer in answers))
+        peer.writer.write(b"".join(_framed("check_tx", answer) for answer in answers))
 
     async def _last_word(self, writer: asyncio.StreamWriter, error: Exception) -> None:
         """Tells the other side why there is no answer, if it still listens."""
