@@ -90,10 +90,10 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         """Raises InvalidGenesis, and CorruptState if the store does not hold a state of this genesis."""
         self.genesis = genesis if store is not None else genesis.validated()
         self._store = memory_store(genesis_items(genesis).items()) if store is None else store
-        self._state = State(self._store.state)
+        self._tree = StateTree(self._store.tree)
+        self._state = State(self._store.state, self._tree.check_value)
         self._chain = self._restored_chain()
         self._params = self._params_in_force()
-        self._tree = StateTree(self._store.tree)
         self._index = self._store.index
         self._reader = Reader(genesis.chain_id)
         self._pending = Pending()

@@ -6,7 +6,7 @@ Records stay objects in the overlays and become bytes once a block. What is drop
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import merge
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from ledger.store import Changes, Rows
 
 R = TypeVar("R", bound=Record)
 Value = bytes | Record
+Check = Callable[[bytes, bytes | None], object]
 # Sorting so few late keys in one by one is cheaper than sorting all anew.
 FEW_LATE_KEYS = 16
 
@@ -62,14 +63,16 @@ class State:
     the topmost into what is below it, `drop` forgets it; the block's is ended by `commit` or `drop`.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, check: Check = lambda key, value: None) -> None:
+        """`check` is told what was read at a key (None: nothing); it raises CorruptState if that is wrong."""
         self._rows = rows
+        self._check = check
         self._layers: list[_Layer] = []
         self._records: RecentCache[bytes, Record] = RecentCache(limits.MAX_REMEMBERED_RECORDS // 2)
 
     def as_committed(self) -> State:
         """The rows of the last committed block, to read records from while a block is being made on them."""
-        below = State(self._rows)
+        below = State(self._rows, self._check)
         below._records = self._records
         return below
 
@@ -131,7 +134,7 @@ class State:
             if key in layer.values:
                 value = layer.values[key]
                 return value.encode() if isinstance(value, Record) else value
-        return self._rows.get(key)
+        return self.committed_bytes(key)
 
     def record(self, key: bytes, cls: type[R]) -> R | None:
         """The record at a key, None if there is none."""
@@ -149,7 +152,7 @@ class State:
         known = self._records.get(key)
         if isinstance(known, cls):
             return known
-        raw = self._rows.get(key)
+        raw = self.committed_bytes(key)
         if raw is None:
             return None
         found = cls.decode(raw)
@@ -157,8 +160,10 @@ class State:
         return found
 
     def committed_bytes(self, key: bytes) -> bytes | None:
-        """The bytes at a key as of the last committed block."""
-        return self._rows.get(key)
+        """The bytes at a key as of the last committed block; raises CorruptState where they are not."""
+        found = self._rows.get(key)
+        self._check(key, found)
+        return found
 
     def committed_scan(self, prefix: bytes, start: bytes = b"") -> Iterator[bytes]:
         """The keys with a prefix, from `start` on, as of the last committed block, in order."""

@@ -255,7 +255,7 @@ class StateTree:
         leaves = {}
         for number, changed in touched.items():
             row = _row_key(b"b", number)
-            bucket = _read_bucket(self._rows.get(row) or b"")
+            bucket = self._bucket(number)
             for key in changed:
                 value = changes[key]
                 if value is None:
@@ -298,41 +298,41 @@ class StateTree:
             first = number * REGION_TILES
             tiles = [self._rows.get(_row_key(b"t", first + each)) for each in range(REGION_TILES)]
             found = _Nodes(0, b"".join([tile or EMPTY_NODES[0] * TILE for tile in tiles]))
+            if found.levels[-1] != self._node(REGION_BITS, number):
+                raise CorruptState(f"region {number} of the state's tree has another root than its tiles")
             self._regions[number] = found
         return found
 
     def check(self, state: Rows) -> None:
         """Raises CorruptState unless the tree is that of all of this state; takes as long as it is large."""
-        leaves: dict[int, bytes] = {}
-        count = 0
+        count = buckets = 0
         for row in self._rows.scan(b"b"):
             if not row.startswith(b"b"):
                 break
-            number, bucket = int.from_bytes(row[1:], "big"), _read_bucket(self._rows.get(row) or b"")
-            for key, leaf in bucket.items():
-                value = state.get(key)
-                if (
-                    value is None
-                    or leaf != leaf_hash(key, sha256(value).digest())
-                    or bucket_of(key) != number
-                ):
-                    raise CorruptState(f"the state's value at key {key.hex()} is not what its tree says")
-            leaves[number] = bucket_leaf(simple_root(list(bucket.values())))
-            count += len(bucket)
+            number = int.from_bytes(row[1:], "big")
+            keys = self._bucket(number)
+            if any(bucket_of(key) != number for key in keys):
+                raise CorruptState(f"bucket {number} of the state's tree has keys of another one")
+            for key in keys:
+                self.check_value(key, state.get(key))
+            count, buckets = count + len(keys), buckets + 1
         if count != sum(1 for _ in state.scan(b"")):
             raise CorruptState("the state has keys that its tree does not have")
-        nodes = leaves
-        for level in range(BUCKET_BITS):
-            nodes = {
-                index: inner_hash(
-                    nodes.get(2 * index, EMPTY_NODES[level]), nodes.get(2 * index + 1, EMPTY_NODES[level])
-                )
-                for index in {each >> 1 for each in nodes}
-            }
-            if any(self._node(level + 1, index) != node for index, node in nodes.items()):
-                raise CorruptState("the upper levels of the state's tree do not follow from its buckets")
-        if nodes.get(0, EMPTY_NODES[BUCKET_BITS]) != self.root:
-            raise CorruptState("the state's tree has another root than its buckets")
+        if buckets != sum(self._node(0, number) != EMPTY_NODES[0] for number in range(BUCKETS)):
+            raise CorruptState("the state's tree lacks some of its buckets")
+
+    def check_value(self, key: bytes, value: bytes | None) -> None:
+        """Raises CorruptState unless the tree says that the key has this value, or none at all (None)."""
+        leaf = self._bucket(bucket_of(key)).get(key)
+        if leaf != (None if value is None else leaf_hash(key, sha256(value).digest())):
+            raise CorruptState(f"the state's value at key {key.hex()} is not what its tree says")
+
+    def _bucket(self, number: int) -> dict[bytes, bytes]:
+        """A bucket's leaves by key. Raises CorruptState unless they lead to the root."""
+        bucket = _read_bucket(self._rows.get(_row_key(b"b", number)) or b"")
+        if bucket_leaf(simple_root(list(bucket.values()))) != self._node(0, number):
+            raise CorruptState(f"bucket {number} of the state's tree is not what the levels above it say")
+        return bucket
 
     def prove(
         self, key: bytes, read: Callable[[bytes], bytes | None], staged: Staged = UNCHANGED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger.errors import LedgerError
+from ledger.errors import CorruptState, LedgerError
 
 
 class EngineError(LedgerError):
@@ -15,6 +15,14 @@ class StoreError(EngineError):
 
 class CorruptStore(StoreError):
     """Bytes on disk are not what was written; restore the folder from a backup or export."""
+
+
+def damaged_state(error: CorruptState) -> CorruptStore:
+    """What to raise instead, which says what to do."""
+    return CorruptStore(
+        f"the ledger's state is damaged ({error}); restore it from a backup or, on CometBFT, begin again by "
+        "state sync"
+    )
 
 
 class ReplayMismatch(CorruptStore):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 from ledger.application import Application
 from ledger.engine.blocks import Receipt, node_cid
-from ledger.engine.errors import EngineError, EngineUnavailable, MempoolFull
+from ledger.engine.errors import EngineError, EngineUnavailable, MempoolFull, damaged_state
+from ledger.errors import CorruptState
 from ledger.result import Code, TxResult
 from ledger.transactions import Answer, Prove
 from merkledag.cid import CID
@@ -36,6 +38,16 @@ Outcome = Receipt | EngineError
 def may_be_proof(raw: bytes) -> bool:
     """Whether bytes may be a transaction that is a proof: a cheap guess that misses none."""
     return any(mark in raw for mark in PROOF_MARKS)
+
+
+async def run_together(*works: Coroutine[Any, Any, None]) -> None:
+    """Runs all of them until one fails, and raises what that one raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for work in works:
+                tasks.create_task(work)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 class Intake:
@@ -178,10 +190,8 @@ class Intake:
     # -- checking ------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Verifies and checks, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._verify())
-            tasks.create_task(self._check())
+        """Verifies and checks, until cancelled. Raises CorruptStore."""
+        await run_together(self._verify(), self._check())
 
     async def _verify(self) -> None:
         loop = asyncio.get_running_loop()
@@ -197,9 +207,11 @@ class Intake:
         return [self._guarded(self._app.verify_signature, raw) for raw in batch]
 
     def _guarded(self, check: Callable[[bytes], TxResult], raw: bytes) -> TxResult:
-        """A stranger's bytes never stop the engine, whatever they set off."""
+        """A stranger's bytes never stop the engine, whatever they set off; damage of its own does."""
         try:
             return check(raw)
+        except CorruptState as error:
+            raise damaged_state(error) from error
         except Exception:
             _log.exception("a transaction of %d bytes could not be checked", len(raw))
             return TxResult(Code.MALFORMED, "the ledger could not check it (an error of its own)")

@@ -36,6 +36,7 @@ from ledger.engine.rpc_common import (
     reply,
 )
 from ledger.engine.rpc_light import LightBlocks
+from ledger.errors import CorruptState
 from ledger.result import Code, explain
 from merkledag import dag_cbor
 from merkledag.errors import DecodeError
@@ -123,7 +124,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return fail(429, str(error), code=Code.POOL_FULL, retry=True)
     except PrunedHistory as error:
         return fail(410, str(error))
-    except (EngineStopped, EngineUnavailable, TooManySubscribers, StoreError) as error:
+    except (EngineStopped, EngineUnavailable, TooManySubscribers, StoreError, CorruptState) as error:
         return fail(503, str(error), retry=True)
     except Exception:
         _log.exception("%s %s failed", request.method, request.path)

@@ -9,7 +9,7 @@ from typing import Any
 import lmdb
 
 from ledger.engine.environment import explain, translated
-from ledger.engine.errors import CorruptStore, EngineStopped
+from ledger.engine.errors import EngineStopped, damaged_state
 from ledger.errors import CorruptState
 from ledger.limits import MAX_KEY_BYTES
 from ledger.state_tree import StateTree
@@ -106,7 +106,7 @@ def check_rows(store: LmdbStore) -> bytes:
     try:
         tree.check(store.state)
     except CorruptState as error:
-        raise CorruptStore(f"the ledger's state is damaged ({error}); restore it from a backup") from error
+        raise damaged_state(error) from error
     return tree.root
 
 

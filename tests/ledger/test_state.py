@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ledger import state_tree
 from ledger.cache import RecentCache
+from ledger.errors import CorruptState
 from ledger.records import AccountRecord, SlotRecord
 from ledger.sorted_keys import SortedKeys
 from ledger.state import State
@@ -193,6 +194,7 @@ class Tree:
 
 
 NEIGHBOURS = [0, 150755, 343389, 517722, 935290, 1451845, 1807137]
+NEIGHBOUR = b"0"
 
 
 def crowded(count: int) -> dict[bytes, bytes]:
@@ -283,3 +285,43 @@ def test_absence_is_proven_at_a_buckets_ends_and_in_an_empty_one() -> None:
 def test_a_slot_record_is_a_canonical_map() -> None:
     record = SlotRecord(CID.of(b"x", codec=0x71), 3)
     assert SlotRecord.decode(record.encode()) == record
+
+
+ITEMS = {**crowded(3), b"a": AccountRecord(5, 1).encode(), b"gone": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(b"a", AccountRecord(6, 1).encode()), (b"gone", None), (b"came", b"x"), (NEIGHBOUR, b"value of 1")],
+)
+def test_what_the_tree_does_not_say_is_not_read(key: bytes, value: bytes | None) -> None:
+    tree, rows = Tree(ITEMS), MemoryRows()
+    rows.apply(ITEMS)
+    tree.tree.check(rows)
+    rows.apply({key: value})
+    state = State(rows, tree.tree.check_value)
+    for read in (state.get, state.committed_bytes, lambda key: state.committed(key, AccountRecord)):
+        with pytest.raises(CorruptState, match=key.hex()):
+            read(key)
+    assert state.get(b"never") is None
+    with pytest.raises(CorruptState):
+        tree.tree.check(rows)
+
+
+@pytest.mark.parametrize("kind", [b"b", b"t"])
+def test_a_damaged_row_of_the_tree_is_no_ground_to_build_on(kind: bytes) -> None:
+    tree, rows = Tree(ITEMS), MemoryRows()
+    rows.apply(ITEMS)
+    number = bucket_of(NEIGHBOUR) // (1 if kind == b"b" else state_tree.TILE)
+    at = kind + number.to_bytes(4, "big")
+    row = tree.rows.get(at)
+    assert row is not None
+    for damaged in (row[:-1] + bytes([row[-1] ^ 1]), None):
+        tree.rows.apply({at: damaged})
+        opened = StateTree(tree.rows)
+        with pytest.raises(CorruptState):
+            opened.stage({NEIGHBOUR: b"new"})
+        with pytest.raises(CorruptState):
+            opened.check_value(NEIGHBOUR, ITEMS[NEIGHBOUR])
+        with pytest.raises(CorruptState):
+            opened.check(rows)

@@ -19,7 +19,7 @@ from ledger.application import Application
 from ledger.engine.blocks import Receipt
 from ledger.engine.cometbft.rpc.answers import Verdict
 from ledger.engine.errors import EngineError, EngineUnavailable
-from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, may_be_proof
+from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, may_be_proof, run_together
 from ledger.mempool import ReadTx
 from ledger.proof_checker import look
 from ledger.result import Code, TxResult
@@ -73,10 +73,7 @@ class Submissions(Intake):
 
     async def run(self) -> None:
         """Verifies, checks and sends, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(super().run())
-            tasks.create_task(self._send())
-            tasks.create_task(self._verify_proofs())
+        await run_together(super().run(), self._send(), self._verify_proofs())
 
     # -- CometBFT's questions ------------------------------------------------------------------------------
 
