@@ -20,7 +20,8 @@ from tests.cli.ledgers import a_ledger
 from tests.cli.processes import Process, environment
 from tests.ledger.cometbft.application import genesis, transfer
 from tests.ledger.cometbft.lone import Setting
-from tests.ledger.cometbft.processes import find_cometbft, free_ports
+from tests.ledger.cometbft.processes import find_cometbft
+from tests.ports import free_ports
 
 AS_CITY = ("--as-chain", "city", "--engine", "cometbft")
 

@@ -29,7 +29,8 @@ from ledger.engine.cometbft.home.signing import Memory
 from tests.cli.conftest import Holdfast
 from tests.cli.processes import Process, environment
 from tests.ledger.cometbft.application import genesis, seed
-from tests.ledger.cometbft.processes import find_cometbft, free_ports
+from tests.ledger.cometbft.processes import find_cometbft
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
 

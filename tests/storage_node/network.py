@@ -45,6 +45,7 @@ from storage_node.rows import ProofRows
 from storage_node.source import LocalSource
 from storage_node.storing import StoreResult, Trouble, execute_store
 from tests.ledger.engine.conftest import START_S, ManualClock, seed, signer
+from tests.ports import free_port
 from tests.storage_node.content import a_store
 from tests.storage_node.kzg_workers import committer
 
@@ -105,7 +106,7 @@ class Provider:
         self.network = network
         self.home = home
         self.changes = settings
-        self.port = 0
+        self.port = free_port()
         self.node: StorageNode
         self.runner: web.AppRunner | None = None
 
@@ -114,7 +115,7 @@ class Provider:
         network, home = self.network, self.home
         settings = NodeSettings(
             **{
-                "endpoint": f"http://127.0.0.1:{self.port or 1}",
+                "endpoint": f"http://127.0.0.1:{self.port}",
                 "capacity_bytes": 10**9,
                 "stake": 10 * HOLD,
                 "price_per_gib_period": 1_000_000,
@@ -125,9 +126,7 @@ class Provider:
         )
         self.node = self._node(settings)
         add_trustless_routes(self.node.app, LocalSource(home.store))
-        self.runner, url = await serve(self.node.app, self.port)
-        self.port = int(url.rpartition(":")[2])
-        self.node.settings = replace(settings, endpoint=url)
+        self.runner, _ = await serve(self.node.app, self.port)
         await self.node.register()
         await self.node.start()
         await self.node.runner.caught_up.wait()
@@ -373,7 +372,7 @@ class Ledger:
             issued=1_000_000 * HOLD,
             params=params,
         )
-        self._port = 0
+        self._port = free_port()
         self.engine: EmbeddedEngine
         self.url = ""
 
@@ -391,7 +390,6 @@ class Ledger:
         )
         await self.engine.start()
         self._runner, self.url = await serve(build_rpc(self.engine), self._port)
-        self._port = int(self.url.rpartition(":")[2])
 
     async def stop(self) -> None:
         """End the server, the engine, and close the store."""

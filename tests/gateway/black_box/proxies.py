@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.ports import free_ports
 
 SAMPLES = Path(__file__).parents[3] / "docs" / "deploy"
 GATEWAY = "gateway.example.net"
@@ -27,13 +28,6 @@ TIMEOUT_S = 30
 def installed(program: str) -> str | None:
     """Its path; Debian keeps servers where only root looks."""
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin:/sbin")
-
-
-def free_port() -> int:
-    """A port that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_certificates(folder: Path) -> Path:
@@ -124,7 +118,7 @@ COMMANDS = {"nginx": nginx_command, "caddy": caddy_command}
 def proxy(program: str, folder: Path, certificates: Path, gateway: int) -> Iterator[tuple[int, int]]:
     """Runs it before the gateway at a port; yields its own ports for TLS and for plain HTTP."""
     folder.mkdir()
-    tls, plain = free_port(), free_port()
+    tls, plain = free_ports(2)
     command = COMMANDS[program](folder, certificates, gateway, tls, plain)
     places = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     with (folder / "said").open("wb") as said:

@@ -24,12 +24,12 @@ from tests.gateway.black_box.proxies import (
     PROGRAMS,
     SAMPLES,
     SITE,
-    free_port,
     installed,
     proxy,
     write_certificates,
 )
 from tests.gateway.black_box.running import GatewayHome
+from tests.ports import free_port
 
 BIG = os.urandom(3_000_017)
 CUT = {18, 92}  # exit codes of curl: less than was promised, HTTP/2 stream not closed cleanly

@@ -27,7 +27,8 @@ from ledger.engine.sender import Sender
 from ledger.engine.transport import Transport
 from ledger.genesis import DEMO_PARAMS, Genesis, Params
 from tests.conftest import ROOT
-from tests.ledger.cometbft.processes import START_S, end, find_cometbft, free_ports, last_lines
+from tests.ledger.cometbft.processes import START_S, end, find_cometbft, last_lines
+from tests.ports import free_ports
 
 CHAIN = "network"
 # Validators watch the first end and stop when the other one closes: when this process ends, however it does.

@@ -20,7 +20,8 @@ from ledger.engine.wal import Fault, no_fault
 from ledger.genesis import Genesis
 from tests.conftest import ROOT
 from tests.ledger.cometbft.application import abci_address, genesis, open_storage, seed
-from tests.ledger.cometbft.processes import cometbft, end, free_ports, last_lines
+from tests.ledger.cometbft.processes import cometbft, end, last_lines
+from tests.ports import free_ports
 
 
 class Validator:

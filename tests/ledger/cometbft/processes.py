@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from ledger.engine.cometbft.home.layout import CometHome
 from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.engine.cometbft.rpc.errors import CometUnreachable
 from tests.conftest import find_peer
+from tests.ports import free_ports
 
 REQUIRED = os.environ.get("HOLDFAST_REQUIRE_PEERS") == "1"
 START_S = 30.0
@@ -38,15 +38,6 @@ def find_cometbft() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on, as the kernel gives them."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def init_home(home: Path) -> None:

@@ -40,8 +40,9 @@ from ledger.genesis import HOLD
 from ledger.records import AccountRecord
 from merkledag import dag_cbor
 from tests.ledger.cometbft.application import CHAIN, signer, transfer
-from tests.ledger.cometbft.processes import end, find_cometbft, free_ports
+from tests.ledger.cometbft.processes import end, find_cometbft
 from tests.ledger.cometbft.served import Running, served
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
 
@@ -389,7 +390,7 @@ async def test_abci_queries_are_of_the_block_before_the_last(chain: Running) -> 
 @asynccontextmanager
 async def light_proxy(home: Path, chain: Running, primary: str) -> AsyncIterator[str]:
     """CometBFT's own light client, which serves what it verified."""
-    (port,) = free_ports(1)
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(str(find_cometbft()), "light", CHAIN, "--primary", primary, "--witnesses", chain.rpc.url),
         *("--height", str(chain.pin.height), "--hash", chain.pin.hash.hex()),

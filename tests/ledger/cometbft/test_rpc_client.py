@@ -30,7 +30,8 @@ from ledger.engine.cometbft.rpc.errors import (
     error_of,
 )
 from ledger.result import Code
-from tests.ledger.cometbft.processes import change_genesis, free_ports, kvstore, quick_home, until_block
+from tests.ledger.cometbft.processes import change_genesis, kvstore, quick_home, until_block
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
 
@@ -225,7 +226,7 @@ async def test_a_node_that_is_behind_takes_nothing(tmp_path: Path) -> None:
 
 
 async def test_who_does_not_answer_or_is_no_cometbft_is_named(rpc: CometRpc) -> None:
-    (nobody,) = free_ports(1)
+    nobody = free_port()
     async with CometRpc(f"http://127.0.0.1:{nobody}") as gone:
         with pytest.raises(CometUnreachable, match=rf":{nobody} .*is it running"):
             await gone.status()

@@ -19,8 +19,8 @@ from ledger.result import Code
 from ledger.transactions import Transaction, Transfer, sign
 from tests.ledger.cometbft.application import CHAIN, FAR_S, genesis, make_engine, signer, transfer
 from tests.ledger.cometbft.lone import Setting
-from tests.ledger.cometbft.processes import free_ports
 from tests.ledger.engine.conftest import until
+from tests.ports import free_port
 
 START_S = 1_700_000_000
 
@@ -94,8 +94,7 @@ async def test_a_node_that_catches_up_takes_nothing(setting: Setting) -> None:
 
 async def test_a_cometbft_that_is_gone_takes_nothing(setting: Setting, tmp_path: Path) -> None:
     await setting.engine.stop()
-    (port,) = free_ports(1)
-    async with CometRpc(f"http://127.0.0.1:{port}") as rpc:
+    async with CometRpc(f"http://127.0.0.1:{free_port()}") as rpc:
         engine = make_engine(setting.folder, setting.storage, setting.genesis, rpc)
         await engine.start()
         with pytest.raises(EngineUnavailable, match="is it running"):

@@ -36,6 +36,7 @@ from merkledag import varint
 from merkledag.cid import CID
 from tests.conftest import ROOT
 from tests.ledger.engine.conftest import CHAIN, Chain, ManualClock, signer, until
+from tests.ports import free_port
 
 
 @dataclass
@@ -43,14 +44,13 @@ class Server:
     """A server that can be stopped and started again on the same port."""
 
     engine: EmbeddedEngine
-    port: int = 0
+    port: int = field(default_factory=free_port)
     runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         self.runner = web.AppRunner(build_rpc(self.engine), access_log=None, shutdown_timeout=1)
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
-        self.port = self.runner.addresses[0][1]
 
     async def stop(self) -> None:
         if self.runner is not None:
