@@ -31,6 +31,8 @@ _OTHER_STATE: Final = re.compile(
     rb"^E\[[^\]]*\] Error in validation +module=blocksync .*? err=\"(wrong Block\.Header\.\w+Hash\b.*?)\"",
     re.MULTILINE,
 )
+# What two thirds voted for is from the future by the clock here.
+_TOO_EARLY: Final = re.compile(r"block time .* is too far in the future")
 MAX_LINE_BYTES: Final = 16 << 10  # of which the stack of a failure is most
 # Variables by which its configuration could be changed unseen.
 _OTHERS: Final = ("CMT", "TM")
@@ -157,6 +159,11 @@ def failure_in(said: bytes) -> str:
             return (
                 f"the state here is not the one that the validators agreed on ({why}): it is damaged, or "
                 "made by another program than theirs. Wipe it and join again by state sync"
+            )
+        if _TOO_EARLY.search(why):
+            return (
+                f"this machine's clock is behind the validators' ({why}): set it right, and start again. "
+                "Nothing was lost"
             )
         return f"cometbft's consensus has failed: {why}"
     return ""

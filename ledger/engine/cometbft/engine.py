@@ -49,6 +49,8 @@ VERIFY_THREADS = 2
 HALT_S = 30.0
 # A last block older than this, by the clock, is not the newest one there is.
 LAG_S = 30.0
+# CometBFT takes no block from further ahead of its own clock (block_time_tolerance in config/config.go).
+AHEAD_S = 60.0
 Handler = Callable[["CometEngine", Any], Coroutine[Any, Any, Any]]
 ACCEPT, REJECT = messages.ProposalStatus.ACCEPT, messages.ProposalStatus.REJECT
 
@@ -205,6 +207,13 @@ class CometEngine:
 
     def _standstill(self) -> str:
         """Why this node is not where its chain is."""
+        ahead_s = self.app.block_time_s - self._clock()
+        if ahead_s > AHEAD_S:
+            return (
+                f"this machine's clock is {ahead_s:.0f} s behind the time of block {self.app.height}, and "
+                "`cometbft` takes no block from so far ahead: set the clock right, or raise "
+                "block_time_tolerance in its config.toml where it was the chain's time that ran ahead"
+            )
         if told := self.watcher():
             return told
         last_s = self._started_s if self._last_commit_s is None else self._last_commit_s

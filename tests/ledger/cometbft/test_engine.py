@@ -367,6 +367,9 @@ async def test_the_status_says_when_the_chain_stands_still_or_is_ahead(setting: 
     # Blocks come, but the last one is old
     setting.node.time_s += 100
     assert engine.status.trouble == "catching up: the last block here, 2, is 100 s old"
+    # or is not to come for a while: a clock that was an hour ahead was put right, or is an hour behind
+    setting.node.time_s -= 3_700
+    assert engine.status.trouble.startswith("this machine's clock is 3600 s behind the time of block 2")
 
 
 async def test_a_validator_without_its_bls_key_proposes_nothing(setting: Setting) -> None:
