@@ -67,6 +67,8 @@ async def comet_ledger_service(
             home.config.number("ledger.halted_s"),
         )
         application.engine.watcher = lambda: monitor.sight.halted
+        if trouble := application.engine.status.trouble:
+            note(trouble)
         if at := home.config.text("ledger.metrics_listen"):
             await services.enter_async_context(metrics_service(at, application.engine, monitor))
         await process.start(application.abci, moved_options(comet, memory, application.engine.app))
