@@ -16,14 +16,18 @@ from cli.comet_metrics import PREFIX
 from cli.comet_service import comet_home
 from cli.home import Home
 from cli.ledger_files import read_genesis
+from cli.servers import ask_ledger
 from cli.settings import all_settings
 from ledger.engine.cometbft.home.release import VERSION
+from ledger.genesis import HOLD
 from tests.cli.conftest import ROOT, Holdfast
+from tests.cli.ledgers import a_ledger
 
 yaml: Any = importlib.import_module("yaml")  # it has no types
 COMPOSE = ("compose.yaml", "compose.bft.yaml", "gateway.yaml")
 UNITS = ("holdfast-gateway.service", "holdfast-ledger.service")
 NAMES = ("v1", "v2", "v3", "v4")
+PATIENCE_S = 150  # of a busy machine
 
 
 def services(name: str) -> dict[str, Any]:
@@ -36,6 +40,15 @@ def script(service: Any) -> str:
     if service.get("entrypoint", [""])[0] != "sh":
         return ""
     return "\n".join(service["command"] or []).replace("$$", "$")
+
+
+def with_holdfast(folder: Path) -> dict[str, str]:
+    """The variables by which a shell finds this tree's program."""
+    folder.mkdir()
+    holdfast = folder / "holdfast"
+    holdfast.write_text(f'#!/bin/sh\nexec {sys.executable} -P -c "from cli.main import main; main()" "$@"\n')
+    holdfast.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -64,24 +77,22 @@ def test_commands_and_options_exist(holdfast: Holdfast, name: str) -> None:
 
 def test_four_validators_found_a_chain_by_the_script_of_the_compose_file(tmp_path: Path) -> None:
     """All at once, in homes of their own; only the last line, which runs the ledger, is left out."""
-    founding, programs = tmp_path / "founding", tmp_path / "bin"
+    founding, path = tmp_path / "founding", with_holdfast(tmp_path / "bin")
     founding.mkdir()
-    programs.mkdir()
-    holdfast = programs / "holdfast"
-    holdfast.write_text(f'#!/bin/sh\nexec {sys.executable} -P -c "from cli.main import main; main()" "$@"\n')
-    holdfast.chmod(0o755)
     running = []
     for name in NAMES:
         text = script(services("compose.bft.yaml")[name])
         assert text.rstrip().endswith("exec holdfast ledger start --listen 0.0.0.0:4181")
         text = text.replace("/founding/", f"{founding}/").replace("cd /founding", f"cd {founding}")
         text = text.replace("sleep 1", "sleep 0.02").replace("exec holdfast ledger start", "exit 0 #")
-        environ = {
-            "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "NAME": name,
-            "HOLDFAST_HOME": str(tmp_path / name),
-        }  # fmt: skip
+        environ = {**path, "NAME": name, "HOLDFAST_HOME": str(tmp_path / name)}
         running.append(subprocess.Popen(["sh", "-ec", text], env=environ, stdout=subprocess.DEVNULL))
-    assert [process.wait(60) for process in running] == [0, 0, 0, 0]
+    try:
+        assert [process.wait(PATIENCE_S) for process in running] == [0, 0, 0, 0]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
     homes = {name: Home(tmp_path / name, {}) for name in NAMES}
     (genesis,) = {read_genesis(home) for home in homes.values()}
@@ -89,6 +100,27 @@ def test_four_validators_found_a_chain_by_the_script_of_the_compose_file(tmp_pat
     for name, home in homes.items():
         peers = sorted(peer.partition("@")[2] for peer in comet_home(home).peers())
         assert peers == [f"{other}:26656" for other in NAMES if other != name]
+
+
+def test_a_service_is_sent_money_once_and_no_secret_is_said(tmp_path: Path) -> None:
+    """With a real key and a real ledger; a second run of the script sends nothing more."""
+    text = script(services("compose.yaml")["fund"]).replace("/homes/", f"{tmp_path}/")
+    text = text.replace("in node1 node2 node3 node4 client", "in client")
+    account = Home(tmp_path / "client", {}).signer().public_key
+    with a_ledger(tmp_path / "ledger") as ledger:
+        environ = {**with_holdfast(tmp_path / "bin"), "HOLDFAST_LEDGER_URL": ledger.url}
+        for _ in range(2):
+            ran = subprocess.run(
+                ["sh", "-ec", text],
+                env=environ,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+            )
+            assert "seed" not in ran.stdout + ran.stderr
+        record = ask_ledger(Home(tmp_path, {}), ledger.url, lambda client: client.account(account))
+    assert record.balance == 10_000 * HOLD
 
 
 @pytest.mark.parametrize("path", ["docker/Dockerfile", "tests/peers/install.sh"])
