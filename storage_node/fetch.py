@@ -67,7 +67,7 @@ class NetworkFetcher:
         self._timeout_s = timeout_s
         self._shelf = ManifestShelf()
         self._roots: OrderedDict[CID, None] = OrderedDict()
-        self._running: dict[bytes, asyncio.Future[bytes]] = {}
+        self._running: dict[bytes, asyncio.Future[bytes | None]] = {}
         self._trails = Trails(pool.clock)
         self._slots = asyncio.Semaphore(MAX_FETCHES)
 
@@ -81,19 +81,16 @@ class NetworkFetcher:
         if data is not None:
             return data
         while (running := self._running.get(cid.multihash)) is not None:
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                # Either we are cancelled, or the caller that did the work was: then we do it.
-                if not running.cancelled() or _is_cancelled():
-                    raise
-        mine = asyncio.get_running_loop().create_future()
+            shared = await asyncio.shield(running)
+            if shared is not None:
+                return shared
+        mine: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._running[cid.multihash] = mine
         try:
             async with self._slots, asyncio.timeout(self._timeout_s):
                 data = await self._fetch(cid)
         except asyncio.CancelledError:
-            mine.cancel()
+            mine.set_result(None)  # whoever else waits does it
             raise
         except BaseException as error:
             mine.set_exception(error)
@@ -347,8 +344,3 @@ class NetworkFetcher:
             except UndecodableGroup:
                 continue
         return None
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

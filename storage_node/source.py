@@ -160,7 +160,10 @@ class NetworkSource:
         return self._asked(cid)
 
     async def aclose(self) -> None:
-        """Cancel the fetches under way and wait until they and the cache writes have ended."""
+        """Cancel the fetches under way and wait until they and the cache writes have ended.
+
+        Who waits for one is given a TimeoutError.
+        """
         tasks = [fetch.task for fetch in self._fetches.values()]
         for fetch in list(self._fetches.values()):
             if not fetch.answer.done():
@@ -179,7 +182,9 @@ class NetworkSource:
         if self._fetches.get(multihash) is fetch:
             del self._fetches[multihash]
         if not fetch.answer.done():
-            fetch.answer.cancel()
+            # Cancelled, it would cancel whoever waits: their requests hung up, and nobody was told why.
+            fetch.answer.set_exception(TimeoutError("the fetch was given up: this process stops"))
+            fetch.answer.exception()  # seen: nobody need be waiting
 
     async def _run(self, cid: CID, answer: asyncio.Future[bytes]) -> None:
         async with self._slots:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -300,11 +301,21 @@ async def test_a_cancelled_caller_does_not_take_the_others_with_it(network: Netw
     fetcher = network.fetcher()
     first = asyncio.create_task(fetcher.fetch(network.source.content))
     await reached.wait()
+
+    async def cancelled_before() -> bytes:
+        """As whoever ends a task and waits for it, and is cancelled meanwhile."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await fetcher.fetch(network.source.content)
+
     second = asyncio.create_task(fetcher.fetch(network.source.content))
+    third = asyncio.create_task(cancelled_before())
+    await asyncio.sleep(0)
+    third.cancel()
     await asyncio.sleep(0)
     first.cancel()
     release.set()
-    assert await second == data
+    assert [await second, await third] == [data, data]
     with pytest.raises(asyncio.CancelledError):
         await first
 

@@ -343,13 +343,14 @@ async def test_fetching_waits_while_too_much_is_to_be_written(monkeypatch: pytes
     assert store.stat().cache_blocks == len(texts)
 
 
-async def test_closing_ends_what_is_under_way() -> None:
+async def test_closing_ends_what_is_under_way_and_tells_whoever_waits() -> None:
+    """Who is not cancelled must not look so: a request hangs up then, and a task ends without a word."""
     network = Network("there")
     network.gate.clear()
     source = NetworkSource(LocalSource(MemoryStore()), network)
-    waiting = asyncio.create_task(source.get(leaf("there").cid))
+    waiting = [asyncio.create_task(source.get(leaf("there").cid)) for _ in range(3)]
     await settle()
     await source.aclose()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [TimeoutError] * 3
     assert network.cancelled == 1
