@@ -76,6 +76,7 @@ async def comet_ledger_service(
         await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
         await services.enter_async_context(running(monitor.run()))
         await _answering(application.rpc, stop, lambda: application.engine.app.height)
+        await services.enter_async_context(running(application.lights.run()))
         yield await services.enter_async_context(comet_http(home, application, listen))
     await application.engine.wait_ended()  # raises what it failed with: the reason behind the other's end
     if failures:

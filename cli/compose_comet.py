@@ -21,6 +21,7 @@ from cli.serve import listening
 if TYPE_CHECKING:
     from cli.home import Home
     from ledger.engine.cometbft.engine import CometEngine
+    from ledger.engine.cometbft.light.keeper import LightKeeper
     from ledger.engine.cometbft.rpc.client import CometRpc
 
 COMET_FOLDER: Final = "cometbft"
@@ -30,11 +31,15 @@ MAX_SOCKET_PATH: Final = 100  # of sun_path, 104 bytes where it is shortest
 
 @dataclass(frozen=True, slots=True)
 class RunningComet:
-    """An application that listens for `cometbft`: `abci` is what `--proxy_app` is given, `rpc` asks it."""
+    """An application that listens for `cometbft`: `abci` is what `--proxy_app` is given, `rpc` asks it.
+
+    `lights` keeps its headers, once it answers.
+    """
 
     abci: str
     engine: CometEngine
     rpc: CometRpc
+    lights: LightKeeper
 
 
 @asynccontextmanager
@@ -45,6 +50,7 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
     """
     from ledger.engine.cometbft.engine import CometEngine
     from ledger.engine.cometbft.home.layout import CometHome
+    from ledger.engine.cometbft.light.keeper import LightKeeper
     from ledger.engine.cometbft.rpc.client import CometRpc
     from ledger.engine.cometbft.waiting import load_or_wait
     from ledger.engine.pruning import Keep
@@ -74,7 +80,7 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
         await engine.start()
         watch = asyncio.create_task(stop_when_ended(engine, stop))
         try:
-            yield RunningComet(engine.server.address, engine, rpc)
+            yield RunningComet(engine.server.address, engine, rpc, LightKeeper(storage, rpc))
         finally:
             await engine.stop()
             await watch

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from cli.home import Home
     from cli.ledger_sources import History
     from ledger.engine.archive import Manifest
+    from ledger.engine.archive_links import Links
+    from ledger.engine.archive_reader import ArchiveReader
     from ledger.engine.blocks import Block
+    from ledger.engine.cometbft.light.block import LightBlock
+    from ledger.genesis import Genesis
     from ledger.snapshot import SnapshotManifest
-    from merkledag.cid import CID
 
 COPY_BYTES = 256 << 10
 
@@ -70,7 +73,7 @@ async def _write(history: History, target: Path | None, *, state: bool, progress
     if target is None:
         sink = _Stdout()
         manifest = await _begin(sink, history, state=state)
-        await _write_blocks(sink, history, manifest, 0, None, progress)
+        await _write_blocks(sink, history, manifest, 0, _links(history.genesis, history.light), progress)
         return _told(manifest)
     try:
         return await _write_file(history, target, state=state, progress=progress)
@@ -93,8 +96,8 @@ async def _write_file(history: History, target: Path, *, state: bool, progress: 
     try:
         handle = os.open(part.content, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with os.fdopen(handle, "r+b") as file:
-            manifest, last, prev = await _resume(file, history, state=state)
-            await _write_blocks(file, history, manifest, last, prev, progress)
+            manifest, last, links = await _resume(file, history, state=state)
+            await _write_blocks(file, history, manifest, last, links, progress)
             file.flush()
             os.fsync(file.fileno())
         give_name(part.content, target)
@@ -105,31 +108,53 @@ async def _write_file(history: History, target: Path, *, state: bool, progress: 
     return _told(manifest)
 
 
-async def _resume(file: BinaryIO, history: History, *, state: bool) -> tuple[Manifest, int, CID | None]:
+async def _resume(file: BinaryIO, history: History, *, state: bool) -> tuple[Manifest, int, Links]:
     """What was written before, cut behind its last whole block; a new beginning where that is of no use."""
-    from ledger.engine.archive import check_link
     from ledger.engine.archive_reader import ArchiveReader
     from ledger.engine.errors import InvalidArchive
     from merkledag.errors import MerkledagError
 
-    last, prev = 0, None
-    reader = None
     try:
         reader = ArchiveReader(file)
         if reader.contents.genesis != history.genesis or reader.contents.manifest.last > history.last:
             raise InvalidArchive("of another chain")
-        for given in reader.blocks():
-            check_link(given, history.genesis, prev)
-            last, prev = given.block.height, node_cid(given.raw)
+        links = _links(history.genesis, reader.contents.light)
+        last = _read_on(reader, links)
     except (InvalidArchive, MerkledagError):
-        if reader is None or not reader.contents.begun:
-            file.seek(0)
-            file.truncate()
-            return await _begin(file, history, state=state), 0, None
+        file.seek(0)
+        file.truncate()
+        return await _begin(file, history, state=state), 0, _links(history.genesis, history.light)
+    if last < reader.contents.manifest.last:
         note(f"going on after block {last}")
     file.seek(reader.offset)
     file.truncate()
-    return reader.contents.manifest, last, prev
+    return reader.contents.manifest, last, links
+
+
+def _read_on(reader: ArchiveReader, links: Links) -> int:
+    """The last whole block of an unfinished archive. Raises InvalidArchive for one that does not follow."""
+    from ledger.engine.errors import InvalidArchive
+    from merkledag.errors import MerkledagError
+
+    last = 0
+    blocks = reader.blocks()
+    while True:
+        try:
+            given = next(blocks, None)
+        except (InvalidArchive, MerkledagError):
+            if not reader.contents.begun:
+                raise
+            return last
+        if given is None:
+            return last
+        links.add(given)
+        last = given.block.height
+
+
+def _links(genesis: Genesis, light: LightBlock | None) -> Links:
+    from ledger.engine.archive_links import Links
+
+    return Links(genesis, light)
 
 
 async def _begin(sink: _Sink, history: History, *, state: bool) -> Manifest:
@@ -153,6 +178,8 @@ class _State(NamedTuple):
 def _stored_state(history: History) -> _State:
     from ledger.engine.archive import state_manifest, write_state
 
+    if history.light is not None and history.light.height <= history.last:
+        raise invalid(f"nothing signed vouches for the state after block {history.last}: leave --state out")
     storage = history.storage
     assert storage is not None, "a state comes out of a store"
     found = state_manifest(storage.state_items(), history.genesis.chain_id, history.last, history.app_hash)
@@ -160,7 +187,7 @@ def _stored_state(history: History) -> _State:
 
 
 async def _fetched_state(history: History, fetch: Callable[[Path], Awaitable[Block]], folder: Path) -> _State:
-    """A running ledger's newest snapshot, compared with the app hash that the operator signed."""
+    """The newest snapshot, compared with the app hash of its block."""
     from ledger.engine.archive_reader import SnapshotReader
     from ledger.engine.archive_replay import restore_state
 
@@ -169,15 +196,15 @@ async def _fetched_state(history: History, fetch: Callable[[Path], Awaitable[Blo
     with path.open("rb") as file, open_storage(folder / "checked") as storage:
         reader = SnapshotReader(file)
         restore_state(storage, history.genesis, block, reader.state())
-    note(f"the state is that after block {block.height}, as the operator signed it")
+    note(f"the state is that after block {block.height}, with the app hash that it states")
     return _State(reader.manifest, lambda sink: _copy(path, reader.head_bytes, sink))
 
 
 def _write_head(sink: _Sink, history: History, state: _State | None) -> Manifest:
-    from ledger.engine.archive import KIND, Manifest, head
+    from ledger.engine.archive import KIND, Manifest, head, light_node
     from ledger.engine.archive_reader import ArchiveReader
 
-    origin = None
+    origin, light = None, None if history.light is None else history.light.encode()
     if history.origin is not None:
         with history.origin.open("rb") as file:
             origin = ArchiveReader(file).root
@@ -191,8 +218,9 @@ def _write_head(sink: _Sink, history: History, state: _State | None) -> Manifest
         app_hash=history.app_hash,
         state=None if state is None else state.manifest.cid,
         origin=origin,
+        light=None if light is None else node_cid(light_node(light)),
     )
-    sink.write(head(manifest, history.genesis))
+    sink.write(head(manifest, history.genesis, light or b""))
     if history.origin is not None and origin is not None:
         _copy(history.origin, len(car.header([origin])), sink)
     if state is not None:
@@ -208,26 +236,26 @@ def _copy(path: Path, begin: int, sink: _Sink) -> None:
 
 
 async def _write_blocks(
-    sink: _Sink, history: History, manifest: Manifest, done: int, prev: CID | None, progress: bool
+    sink: _Sink, history: History, manifest: Manifest, done: int, links: Links, progress: bool
 ) -> None:
     """Writes the blocks after `done` up to the manifest's last, each checked against the one before."""
-    from ledger.engine.archive import check_link, sections
+    from ledger.engine.archive import sections
 
     counted = meter("exporting", manifest.last - done, wanted=progress, as_text=blocks_text)
     try:
         if done < manifest.last:
             async with aclosing(history.blocks(done + 1)) as blocks:
                 async for given in blocks:
-                    check_link(given, history.genesis, prev)
-                    prev = node_cid(given.raw)
+                    links.add(given)
                     sink.write(sections(given))
                     counted.advance(1)
                     if given.block.height == manifest.last:
                         break
     finally:
         counted.finish()
-    if prev != manifest.tip:
+    if links.tip != manifest.tip:
         raise invalid(f"{history.name} gave another block {manifest.last} than when the export began")
+    links.finish()
 
 
 def _told(manifest: Manifest) -> dict[str, Any]:

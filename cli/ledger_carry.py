@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -41,10 +41,11 @@ class OnComet:
 async def carry_on(
     home: Home, file: str, chain: str, *, progress: bool, comet: OnComet | None = None
 ) -> Genesis:
-    """Makes a chain that goes on from the archive's end this home's own; `comet`: one on CometBFT.
+    """Makes a chain that goes on from an archive's end this home's own; `comet`: one on CometBFT.
 
-    Of several founders one names the others; each of the others makes the same from the same archive. A chain
-    of validators has no archive, for nobody's signature is on its blocks: each goes on from its own folder.
+    Of several founders one names the others; each of the others makes the same from the same end. The folder
+    of a chain of validators does as well as an archive, and ends with the last block that was decided, of
+    which nobody may have seen yet who signed it: its `cometbft` need not run any more.
     """
     from ledger.carry import carried_items
     from ledger.engine.history import ORIGIN_FILE
@@ -52,15 +53,15 @@ async def carry_on(
     path = named(file, "--as-chain")
     maker: _Embedded | _OnComet = _Embedded(home) if comet is None else _OnComet(home, chain, comet)
     async with open_history(home, file) as history:
-        own = history.storage if history.genesis.validators and comet is not None else None
+        own = history.storage if history.genesis.validators else None
         if history.archive is None and own is None:
             raise invalid(f"{file} is no archive: `holdfast ledger export` makes one")
-        if not history.last:
+        if not (history.last if own is None else own.height()):
             raise invalid(f"{file} has no block to go on from")
         home.ensure()
         scratch = scratch_folder(home, history.genesis)
         if own is not None:
-            tip = await _checked_end(history, own)
+            tip = _checked_end(own)
         else:
             tip = await _end_of(history, path, scratch, progress=progress)
         with nullcontext(own) if own is not None else open_storage(scratch) as ended:
@@ -176,16 +177,16 @@ def _checked(make: Callable[[], T], chain: str) -> T:
         raise usage(f"--as-chain {chain}: {error}") from None
 
 
-async def _checked_end(history: History, storage: LedgerStorage) -> GivenBlock:
+def _checked_end(storage: LedgerStorage) -> GivenBlock:
     """The last block of a ledger's folder, whose state is whole."""
+    from ledger.engine.history import History as Stored
+
     storage.check_state()
-    async with aclosing(history.blocks(history.last)) as blocks:
-        return await anext(blocks)
+    return Stored(storage).given(storage.height())
 
 
 async def _end_of(history: History, path: Path, scratch: Path, *, progress: bool) -> GivenBlock:
     """Has the state that the archive ends with in `scratch`; returns the last block."""
-    from ledger.engine.archive import check_link
     from ledger.engine.archive_replay import restore_archived
 
     assert history.archive is not None, "an archive was asked for"
@@ -196,9 +197,7 @@ async def _end_of(history: History, path: Path, scratch: Path, *, progress: bool
             return restore_archived(storage, lambda: contents_of(path))
     await replayed(history, scratch, "running", progress=progress, keep_history=False)
     with contents_of(path) as contents:
-        tip = next(given for given in contents.blocks() if given.block.height == history.last)
-    check_link(tip, history.genesis, tip.block.prev)
-    return tip
+        return next(given for given in contents.blocks() if given.block.height == history.last)
 
 
 def _write_origin(path: Path, genesis: Genesis, tip: GivenBlock, ended: LedgerStorage) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cli.home import Home
     from cli.ledger_sources import History
     from ledger.engine.archive_replay import Replay
+    from ledger.engine.chain_check import TrustPin
     from ledger.engine.storage import LedgerStorage
     from ledger.genesis import Genesis
 
@@ -42,15 +43,24 @@ def open_storage(folder: Path) -> Iterator[LedgerStorage]:
 
 
 async def replayed(
-    history: History, folder: Path, label: str, *, progress: bool, keep_history: bool
+    history: History,
+    folder: Path,
+    label: str,
+    pin: TrustPin | None = None,
+    *,
+    progress: bool,
+    keep_history: bool,
 ) -> dict[str, Any]:
-    """Runs a history again in `folder`, from where that is; compares the end; what is to be told of it."""
+    """Runs a history again in `folder`, from where that is; compares the end; what is to be told of it.
+
+    `pin` is a header that it must have, if it is of validators and reaches it.
+    """
     from ledger.engine.archive_replay import Replay, in_batches
     from merkledag.peer import peer_text
 
     with open_storage(folder) as storage:
         _begin(history, storage, folder)
-        replay = Replay(storage, history.genesis, keep_history=keep_history)
+        replay = Replay(storage, history.genesis, history.light, pin, keep_history=keep_history)
         begun = replay.height
         if begun > history.last:
             raise CommandError(f"{folder} is at block {begun}, {history.name} at {history.last}: remove it")
@@ -70,10 +80,12 @@ async def replayed(
                         done.advance(1)
         finally:
             done.finish()
+        replay.finish()
         _compare(history, replay, storage)
         return {
             "chain_id": history.genesis.chain_id,
             "operator": peer_text(history.genesis.operator),
+            "signed_height": replay.height if history.light is None else history.light.height,
             "height": replay.height,
             "app_hash": replay.app.app_hash.hex(),
             "tip": None if replay.tip is None else str(replay.tip),
@@ -105,7 +117,7 @@ def _compare(history: History, replay: Replay, storage: LedgerStorage) -> None:
             f"{history.name} says app hash {history.app_hash.hex()}, its history leads to "
             f"{replay.app.app_hash.hex()}"
         )
-    if history.storage is not None:
+    if history.storage is not None and history.storage.height() == history.last:
         history.storage.check_state()
         for kept, led_to in zip(history.storage.state_items(), storage.state_items(), strict=False):
             if kept != led_to:

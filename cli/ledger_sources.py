@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cli.output import invalid, not_found, note, unreachable
 from cli.streams import STDIO
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ledger.engine.archive_reader import ArchiveReader, Contents, Readable
     from ledger.engine.blocks import Block
     from ledger.engine.client import LedgerClient
+    from ledger.engine.cometbft.light.block import LightBlock
+    from ledger.engine.history import History as Stored
     from ledger.engine.storage import LedgerStorage
     from ledger.genesis import Genesis
     from merkledag.cid import CID
@@ -30,9 +34,10 @@ if TYPE_CHECKING:
 class History:
     """A history that is open: `blocks(first)` gives its blocks from `first` to `last`, each node checked.
 
-    `tip` is the CID of the last block (None before the first) and `app_hash` the state's after it. `storage`
-    is the ledger's store where that is open, `archive` the archive that it is from. `fetch_snapshot` writes a
-    running ledger's newest snapshot, if it has one, into a file, and tells which block signs its app hash.
+    `tip` is the CID of the last block (None before the first) and `app_hash` the state's after it. `light` is
+    the light block of `last`, or of the block after it, where validators sign: no history has more.
+    `storage` is the ledger's store where that is open, `archive` the archive that it is from.
+    `fetch_snapshot` writes the newest snapshot, if there is one, into a file, and tells which block it is of.
     `origin` is an archive of the end of the chain that this one goes on from, if it does.
     """
 
@@ -42,6 +47,7 @@ class History:
     tip: CID | None
     app_hash: bytes
     blocks: Callable[[int], AsyncGenerator[GivenBlock, None]]
+    light: LightBlock | None = None
     storage: LedgerStorage | None = None
     archive: ArchiveReader | None = None
     fetch_snapshot: Callable[[Path], Awaitable[Block]] | None = None
@@ -92,9 +98,13 @@ async def _remote(home: Home, url: str) -> AsyncIterator[History]:
         genesis, status = await client.genesis(), await client.status()
         last, app_hash = int(status["height"]), bytes(status["app_hash"])
         snapshot = int(status["snapshot_height"])
-        tip = None
+        light, tip = None, None
+        if last and genesis.validators:
+            light = await _fetch_light(client, status)
+            # A header vouches for the state after the block before it: none is to come where blocks do not.
+            last = min(last, light.height if status["trouble"] or light.height == 1 else light.height - 1)
         if last:
-            block = await client.block(last)
+            block = await _fetch_last(client, last, has_headers=light is not None)
             tip, app_hash = block.cid, block.app_hash
         with TemporaryDirectory(prefix="holdfast-") as folder:
             origin = None if genesis.origin is None else await _fetch_origin(client, Path(folder))
@@ -104,12 +114,31 @@ async def _remote(home: Home, url: str) -> AsyncIterator[History]:
                 last,
                 tip,
                 app_hash,
-                lambda first: fetched_blocks(client, first, last, lost),
+                lambda first: fetched_blocks(client, first, last, lost, has_headers=light is not None),
+                light,
                 fetch_snapshot=(
                     (lambda path: fetch_snapshot(client, snapshot, path, lost)) if snapshot else None
                 ),
                 origin=origin,
             )
+
+
+async def _fetch_light(client: LedgerClient, status: Mapping[str, Any]) -> LightBlock:
+    """The newest light block up to which the server knows who signed."""
+    signed = int(status["signed_height"])
+    if not signed:
+        raise unreachable(f"{client.url} does not know yet who signed its blocks: try again in some seconds")
+    return await client.light_block(signed)
+
+
+async def _fetch_last(client: LedgerClient, height: int, *, has_headers: bool) -> Block:
+    """A block which is signed, or to which a light block will have to lead."""
+    from ledger.engine.export import fetched_blocks
+
+    if not has_headers:
+        return await client.block(height)
+    async with aclosing(fetched_blocks(client, height, height, has_headers=True)) as blocks:
+        return (await anext(blocks)).block
 
 
 async def _fetch_origin(client: LedgerClient, folder: Path) -> Path:
@@ -124,7 +153,6 @@ async def _fetch_origin(client: LedgerClient, folder: Path) -> Path:
 @contextmanager
 def _folder(path: Path) -> Iterator[History]:
     """A home, or the ledger's folder in it; nobody may be running it."""
-    from ledger.engine.blocks import node_cid
     from ledger.engine.export import stored_blocks
     from ledger.engine.history import History as Stored
     from ledger.engine.storage import LedgerStorage
@@ -139,9 +167,13 @@ def _folder(path: Path) -> Iterator[History]:
         raw = storage.genesis()
         if raw is None:
             raise not_found(f"{folder} holds no ledger that was ever started")
-        last = storage.height()
-        tip = storage.block(last) if last else None
-        kept = Stored(storage)
+        last, light, snapshot = storage.height(), None, None
+        kept, genesis = Stored(storage), Genesis.decode(raw)
+        if genesis.validators:
+            light = kept.last_light()
+            last = 0 if light is None else min(last, light.height)
+            snapshot = None if light is None else _stored_snapshot(storage, kept, light.height)
+        tip = kept.block(last) if last else None
 
         async def blocks(first: int) -> AsyncGenerator[GivenBlock, None]:
             for given in stored_blocks(kept, first, last):
@@ -150,16 +182,37 @@ def _folder(path: Path) -> Iterator[History]:
 
         yield History(
             str(folder),
-            Genesis.decode(raw),
+            genesis,
             last,
-            None if tip is None else node_cid(tip),
-            storage.app_hash() or b"",
+            None if tip is None else tip.cid,
+            (storage.app_hash() or b"") if tip is None else tip.app_hash,
             blocks,
+            light,
             storage=storage,
+            fetch_snapshot=snapshot,
             origin=kept.origin,
         )
     finally:
         storage.close()
+
+
+def _stored_snapshot(
+    storage: LedgerStorage, kept: Stored, below: int
+) -> Callable[[Path], Awaitable[Block]] | None:
+    """What copies the newest snapshot of a block before that height, if there is one."""
+    from ledger.engine.snapshots import Snapshots
+
+    snapshots = Snapshots(storage, "", 0, time.monotonic)
+    height = max((each for each in snapshots.heights() if each < below), default=0)
+    block = kept.block(height) if height else None
+    if block is None:
+        return None
+
+    async def copy(path: Path) -> Block:
+        await asyncio.to_thread(shutil.copyfile, snapshots.path(height), path)
+        return block
+
+    return copy
 
 
 @contextmanager
@@ -195,6 +248,7 @@ def _file(name: str) -> Iterator[History]:
             manifest.tip,
             manifest.app_hash,
             blocks,
+            contents.light,
             archive=reader,
             origin=None if contents.origin is None else copy.path,
         )

@@ -65,6 +65,8 @@ _STATUS: dict[str, type] = {
     "app_hash": bytes,
     "operator": bytes,
     "snapshot_height": int,
+    "signed_height": int,
+    "trouble": str,
     **dict.fromkeys(("issued", "balances", "escrow", "collateral", "burned"), int),
 }
 

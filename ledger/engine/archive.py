@@ -1,9 +1,10 @@
 """A ledger's history as a CAR of its own DAG-CBOR nodes: its forms (docs/operating-a-ledger.md).
 
-The sections of an archive are, in this order: the manifest (the only root) and the genesis; where the chain
-goes on from another one, all sections of that one's end; the manifest and the chunks of a state, if there is
-one (`ledger.snapshot`); and the blocks `first`…`last`, each followed by its signed transactions.
-`archive_reader` reads them.
+The sections of an archive are, in this order: the manifest (the only root) and the genesis; of a chain of
+validators, the light block that all of it leads to; where the chain goes on from another one, all sections of
+that one's end; the manifest and the chunks of a state, if there is one (`ledger.snapshot`); and the blocks
+`first`…`last`, each followed by its signed transactions and, of a chain of validators, by its header. A light
+block and a header are LightBlock messages of CometBFT in a node of bytes. `archive_reader` reads them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from merkledag import car, dag_cbor
 from merkledag.cid import CID
 from merkledag.errors import MerkledagError
 
-KIND: Final = "holdfast/ledger-archive/1"
+KIND: Final = "holdfast/ledger-archive/2"
 CAR_TYPE: Final = "application/vnd.ipld.car"
 
 
@@ -33,7 +34,9 @@ class Manifest(Wire):
 
     `tip` is the CID of the last block and `app_hash` what it led to; without blocks, `last` is `first` − 1
     and `tip` null. `state` is the CID of the `SnapshotManifest` of one of the blocks, or null; `origin` that
-    of the manifest of the chain that this one goes on from, whose last block and state are in it too.
+    of the manifest of the chain that this one goes on from, whose last block and state are in it too. `light`
+    is the CID of the light block of height `last`, or `last` + 1, which the validators signed; null where an
+    operator signs each block, and in an origin, for which the genesis after it stands.
     """
 
     kind: Annotated[str, text(64)]
@@ -45,6 +48,7 @@ class Manifest(Wire):
     app_hash: Digest
     state: Annotated[CID | None, PREVIOUS]
     origin: Annotated[CID | None, PREVIOUS]
+    light: Annotated[CID | None, PREVIOUS]
 
     def encode(self) -> bytes:
         """Canonical DAG-CBOR."""
@@ -65,59 +69,43 @@ class Manifest(Wire):
 
 
 class GivenBlock(NamedTuple):
-    """A block as somebody gave it: decoded, its bytes, and those of its transactions."""
+    """A block as somebody gave it: decoded, its bytes, and those of its transactions and header, if any."""
 
     block: Block
     raw: bytes
     txs: tuple[bytes, ...]
+    light: bytes = b""
 
     @property
     def size_bytes(self) -> int:
         """How many bytes its nodes have."""
-        return len(self.raw) + sum(map(len, self.txs))
-
-
-def check_link(given: GivenBlock, genesis: Genesis, prev: CID | None) -> None:
-    """Raises InvalidArchive for a block that is not the operator's, or does not follow `prev`."""
-    block = given.block
-    check_operator(block, genesis)
-    if block.prev != prev:
-        raise InvalidArchive(f"block {block.height} does not follow the block that came before it")
-
-
-def check_operator(block: Block, genesis: Genesis) -> None:
-    """Raises InvalidArchive for a block that is not of this chain, signed by its operator."""
-    if genesis.validators:
-        raise InvalidArchive(
-            f"chain {genesis.chain_id} is one of validators, whose blocks no operator signs: there is no "
-            "archive of it; a node that joins without a snapshot runs its whole history"
-        )
-    if block.chain != genesis.chain_id or block.account != genesis.operator or not block.verify():
-        raise InvalidArchive(
-            f"block {block.height} is not of chain {genesis.chain_id}, signed by its operator"
-        )
+        return len(self.raw) + sum(map(len, self.txs)) + len(self.light)
 
 
 class Grouping:
-    """Puts nodes in the order of an archive together into blocks with their transactions."""
+    """Puts nodes in the order of an archive together into blocks with their transactions, and headers."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, *, has_headers: bool) -> None:
         self.following = first
+        self._has_headers = has_headers
         self._block: tuple[Block, bytes] | None = None
         self._txs: list[bytes] = []
 
     def add(self, cid: CID, data: bytes) -> GivenBlock | None:
         """The block that this node makes whole, if it does. Raises InvalidArchive for a node out of order."""
+        light = b""
         if self._block is None:
             self._block = (self._read_block(data), data)
+        elif len(self._txs) == len(self._block[0].txs):
+            light = light_of(data)
         elif cid != self._block[0].txs[len(self._txs)]:
             raise InvalidArchive(f"{cid} is not the next transaction of block {self.following}")
         else:
             self._txs.append(data)
         block, raw = self._block
-        if len(self._txs) < len(block.txs):
+        if len(self._txs) < len(block.txs) or (self._has_headers and not light):
             return None
-        given = GivenBlock(block, raw, tuple(self._txs))
+        given = GivenBlock(block, raw, tuple(self._txs), light)
         self.following += 1
         self._block, self._txs = None, []
         return given
@@ -138,14 +126,32 @@ def section(data: bytes) -> bytes:
 
 
 def sections(given: GivenBlock) -> bytes:
-    """A block and its transactions as sections."""
-    return b"".join(section(each) for each in (given.raw, *given.txs))
+    """A block, its transactions and its header as sections."""
+    lights = [light_node(given.light)] if given.light else []
+    return b"".join(section(each) for each in (given.raw, *given.txs, *lights))
 
 
-def head(manifest: Manifest, genesis: Genesis) -> bytes:
-    """The beginning of an archive."""
+def light_node(light: bytes) -> bytes:
+    """A LightBlock message as a node."""
+    return dag_cbor.encode(light)
+
+
+def light_of(node: bytes) -> bytes:
+    """Back from `light_node`; raises InvalidArchive."""
+    try:
+        light = dag_cbor.decode(node)
+    except MerkledagError as error:
+        raise InvalidArchive(f"where a header belongs is none: {error}") from error
+    if type(light) is not bytes or not light:
+        raise InvalidArchive("where a header belongs is none")
+    return light
+
+
+def head(manifest: Manifest, genesis: Genesis, light: bytes = b"") -> bytes:
+    """The beginning of an archive; `light` is the message that the manifest names, if it does."""
     raw = manifest.encode()
-    return car.header([node_cid(raw)]) + section(raw) + section(genesis.encode())
+    nodes = [raw, genesis.encode(), *([light_node(light)] if light else [])]
+    return car.header([node_cid(raw)]) + b"".join(map(section, nodes))
 
 
 def state_manifest(
@@ -171,7 +177,10 @@ def write_end(
     tip: GivenBlock,
     items: Callable[[], Iterable[tuple[bytes, bytes]]],
 ) -> None:
-    """An archive of a chain's last block and the state after it, for a chain that goes on from there."""
+    """An archive of a chain's last block and the state after it, for a chain that goes on from there.
+
+    The genesis of that one names both, so nothing in it shows what validators have signed.
+    """
     block = tip.block
     state = state_manifest(items(), block.chain, block.height, block.app_hash)
     manifest = Manifest(
@@ -184,7 +193,8 @@ def write_end(
         app_hash=block.app_hash,
         state=state.cid,
         origin=None,
+        light=None,
     )
     write(head(manifest, genesis))
     write_state(write, state, items())
-    write(sections(tip))
+    write(sections(tip._replace(light=b"")))

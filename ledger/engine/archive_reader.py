@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from ledger import snapshot
-from ledger.engine.archive import GivenBlock, Grouping, Manifest, section
+from ledger.engine.archive import GivenBlock, Grouping, Manifest, light_of, section
 from ledger.engine.blocks import node_cid
+from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.errors import InvalidArchive
 from ledger.errors import InvalidGenesis, InvalidSnapshot
 from ledger.genesis import Genesis
@@ -68,6 +70,7 @@ class Contents:
         if self.manifest.origin is not None and (self.genesis.origin is None or is_origin):
             raise InvalidArchive("it holds a chain that it does not go on from")
         self.offset = len(section(manifest)) + len(section(genesis))
+        self.light = self._read_light(is_origin=is_origin)
         self.origin: Contents | None = None
         if self.manifest.origin is not None:
             copying = take if copy_origin is None else _copying(take, copy_origin)
@@ -75,6 +78,24 @@ class Contents:
         self._state: Iterator[tuple[bytes, bytes]] | None = None
         self.state_manifest: SnapshotManifest | None = None
         self.begun = False  # whether the blocks are next: all before them was read
+
+    def _read_light(self, *, is_origin: bool) -> LightBlock | None:
+        """The light block that the chain leads to; a chain of validators has one, from its first block on."""
+        manifest = self.manifest
+        is_expected = bool(self.genesis.validators) and manifest.tip is not None and not is_origin
+        if is_expected is not (manifest.light is not None):
+            raise InvalidArchive("it does not show who signed its blocks, or shows it where nobody has to")
+        if manifest.light is None:
+            return None
+        node = self._need(manifest.light, "last light block")
+        self.offset += len(section(node))
+        try:
+            light = LightBlock.decode(light_of(node))
+        except InvalidLightBlock as error:
+            raise InvalidArchive(f"where its last light block belongs is none: {error}") from error
+        if light.height - manifest.last not in (0, 1):
+            raise InvalidArchive(f"header {light.height} signs no archive that ends at block {manifest.last}")
+        return light
 
     def read_state_manifest(self) -> SnapshotManifest | None:
         """What the archive says of its state, the chain of before passed over."""
@@ -112,7 +133,7 @@ class Contents:
         for _ in self.state():
             pass
         self.begun = True
-        grouping = Grouping(self.manifest.first)
+        grouping = Grouping(self.manifest.first, has_headers=self.light is not None)
         size_bytes = 0
         while grouping.following <= self.manifest.last:
             node = self._take()

@@ -60,6 +60,7 @@ def _block(app: Application, given: BlockInput, result: BlockResult, prev: CID |
         block_time_s=given.block_time_s,
         chain=app.chain_id,
         height=given.height,
+        misbehaviour=given.misbehaviour,
         prev=prev,
         time=result.time,
         txs=tuple(node_cid(raw) for raw in given.txs),
@@ -123,17 +124,21 @@ def load_application(storage: LedgerStorage, genesis: Genesis | None = None) -> 
 def run_again(app: Application, raw: bytes, txs: tuple[bytes, ...], height: int, where: str) -> Assembled:
     """What a block that was made before changes, run again on `app`: the caller stores it, then commits.
 
-    Raises CorruptStore for a block that is not `height`'s as the operator signed it, ReplayMismatch when it
-    does not run, or gives another app hash than its header says; `where` tells in messages whose block it is.
+    Raises CorruptStore for a block that is not `height`'s as the operator signed it (who signed what
+    validators decided is for the caller to know), ReplayMismatch when it does not run, or gives another app
+    hash than its header says; `where` tells in messages whose block it is.
     """
     try:
         block = Block.decode(raw)
     except ValueError as error:
         raise CorruptStore(f"block {height} {where} does not decode: {error}") from error
-    if block.height != height or not block.verify() or block.txs != tuple(node_cid(tx) for tx in txs):
+    is_signed = bool(app.genesis.validators) or block.verify()
+    if block.height != height or not is_signed or block.txs != tuple(node_cid(tx) for tx in txs):
         raise CorruptStore(f"block {height} {where} is not what its operator signed")
     try:
-        result = app.finalize_block(BlockInput(height, block.block_time_s, block.account, txs))
+        result = app.finalize_block(
+            BlockInput(height, block.block_time_s, block.account, txs, block.misbehaviour)
+        )
     except InvalidBlock as error:
         raise ReplayMismatch(f"block {height} {where} does not run again: {error}") from error
     if result.app_hash != block.app_hash:

@@ -27,6 +27,8 @@ def put_block(txn: Any, tables: Mapping[bytes, Any], block: StoredBlock) -> None
     for account, row in sorted(block.journal.items()):
         txn.put(journal_key(account, block.height), row, db=tables[b"journal"])
     put_proofs(txn, tables, block.height, block.witness)
+    if block.light:
+        txn.put(height, block.light, db=tables[b"lights"])
     put_tip(txn, tables, block.height, block.app_hash)
 
 

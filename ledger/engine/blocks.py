@@ -1,9 +1,11 @@
 """Blocks, receipts and block events: what the embedded engine writes beside the state, in DAG-CBOR.
 
-A block is the map {account, app_hash, beacon, block_time_s, chain, height, prev, sig, time, txs}: `prev` is
-the CID of the signed block before it (null for the first), `txs` are the CIDs of the signed transactions, the
-beacon's first, `app_hash` is the state's after this block. `account` is the operator; `sig` is its Ed25519
-signature over `SIGN_TAG` ‖ the map without "sig". So blocks, and from them transactions, are browsable IPLD.
+A block is the map {account, app_hash, beacon, block_time_s, chain, height, misbehaviour, prev, sig, time,
+txs}: `prev` is the CID of the signed block before it (null for the first), `txs` are the CIDs of the signed
+transactions, the beacon's first, `misbehaviour` the validators that it has evidence against, `app_hash` is
+the state's after this block. `account` is the operator; `sig` is its Ed25519 signature over `SIGN_TAG` ‖ the
+map without "sig". So blocks, and from them transactions, are browsable IPLD, and whoever has them can run
+them again.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from ledger.fields import (
     Spec,
     Uint,
     Wire,
+    account,
     blob,
     optional,
     sequence,
@@ -39,6 +42,7 @@ from merkledag.errors import MerkledagError
 
 SIGN_TAG = b"holdfast/block/1\x00"
 MAX_BLOCK_TXS = limits.MAX_BLOCK_TXS + 1  # the beacon's is one more
+MAX_ACCUSED = 10_000  # more pieces of evidence than CometBFT puts into a block (1 MiB)
 MAX_LOG_CHARS = 1_000
 
 
@@ -62,6 +66,7 @@ class Block(Wire):
     block_time_s: Uint
     chain: Annotated[str, text(limits.MAX_CHAIN_ID_CHARS)]
     height: Annotated[int, uint(1)]
+    misbehaviour: Annotated[tuple[bytes, ...], sequence(account(), MAX_ACCUSED)]
     prev: Annotated[CID | None, PREVIOUS]
     time: Uint
     txs: Annotated[tuple[CID, ...], sequence(LINK, MAX_BLOCK_TXS)]

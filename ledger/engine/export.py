@@ -48,9 +48,16 @@ class _Patience:
 
 
 async def fetched_blocks(
-    client: LedgerClient, first: int, last: int, lost: Callable[[str], None] = lambda _why: None
+    client: LedgerClient,
+    first: int,
+    last: int,
+    lost: Callable[[str], None] = lambda _why: None,
+    *,
+    has_headers: bool = False,
 ) -> AsyncGenerator[GivenBlock, None]:
     """The blocks of a running ledger, every node checked against its CID; signatures are for the caller.
+
+    `has_headers`: it is of validators, so that the headers are asked for as well.
 
     Asks again where a connection breaks off, `ATTEMPTS` times without a block in between; `lost` is told why.
     Raises LedgerUnreachable then, LedgerNotFound for pruned history, LedgerProtocolError for what is none.
@@ -58,7 +65,7 @@ async def fetched_blocks(
     following, patience = first, _Patience(client, lost)
     while following <= last:
         try:
-            async with aclosing(_one_answer(client, following, last)) as blocks:
+            async with aclosing(_one_answer(client, following, last, has_headers)) as blocks:
                 async for given in blocks:
                     yield given
                     following = given.block.height + 1
@@ -97,8 +104,10 @@ async def fetch_snapshot(
     return block
 
 
-async def _one_answer(client: LedgerClient, first: int, last: int) -> AsyncGenerator[GivenBlock, None]:
-    decoder, grouping = CarDecoder(), Grouping(first)
+async def _one_answer(
+    client: LedgerClient, first: int, last: int, has_headers: bool
+) -> AsyncGenerator[GivenBlock, None]:
+    decoder, grouping = CarDecoder(), Grouping(first, has_headers=has_headers)
     try:
         query = {"from": str(first), "to": str(last)}
         async with aclosing(client.stream("/v1/blocks", query)) as portions:

@@ -20,6 +20,7 @@ TABLES = (
     TREE,
     LISTS,
     b"blocks",
+    b"lights",
     b"txs",
     b"receipts",
     b"events",
@@ -27,7 +28,7 @@ TABLES = (
     b"journal",
     PROOFS,
 )
-FORMAT = 2  # of the tables; the forms below tell for themselves
+FORMAT = 3  # of the tables; the forms below tell for themselves
 FORMS: tuple[type[Wire], ...] = (
     Genesis,
     Params,

@@ -10,6 +10,8 @@ from ledger import transactions
 from ledger.engine import witness
 from ledger.engine.archive import GivenBlock
 from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_journal, decode_outcome, node_cid
+from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.errors import CorruptStore, PrunedHistory
 from ledger.engine.pruned_rows import Pruned
 from ledger.engine.storage import LedgerStorage
@@ -60,6 +62,18 @@ class History:
         """From which block on there are headers here."""
         return self._storage.first_height()
 
+    def signed_height(self) -> int:
+        """The last block of which it is known here which validators signed it; 0 if there is none."""
+        return self._storage.lit_height()
+
+    def last_light(self) -> LightBlock | None:
+        """The newest light block of a chain of validators; None where none was noted yet."""
+        raw = self._storage.last_light()
+        try:
+            return None if raw is None else LightBlock.decode(raw)
+        except InvalidLightBlock as error:
+            raise CorruptStore(f"the last light block does not decode: {error}") from error
+
     @property
     def origin(self) -> Path | None:
         """The archive of the end of the chain that this one goes on from, if it does."""
@@ -77,14 +91,17 @@ class History:
             raise CorruptStore(f"block {height} does not decode: {error}") from error
 
     def given(self, height: int) -> GivenBlock:
-        """A block up to the last one, with all its transactions; PrunedHistory for what is not kept."""
+        """A block up to the last one, with all its transactions, and its header if that is known.
+
+        Raises PrunedHistory for what is not kept.
+        """
         raw, block = self._storage.block(height), self.block(height)
         if raw is None or block is None:
             raise PrunedHistory(f"block {height} is not kept here: this ledger began with a later state")
         txs = tuple(self._storage.txs(height))
         if tuple(map(node_cid, txs)) != block.txs:
             raise PrunedHistory(f"the transactions of block {height} are no longer kept here")
-        return GivenBlock(block, raw, txs)
+        return GivenBlock(block, raw, txs, self._storage.light(height) or b"")
 
     def tx(self, cid: CID) -> CommittedTx | None:
         """The transaction with this ID, or whose signed bytes have this CID. Raises PrunedHistory."""

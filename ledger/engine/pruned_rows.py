@@ -62,6 +62,7 @@ def prune_rows(txn: Any, tables: Mapping[bytes, Any], step: Pruning) -> None:
                 while found and cursor.key().startswith(prefix):
                     found = cursor.delete()
         txn.delete(prefix, db=tables[b"events"])
+        txn.delete(prefix, db=tables[b"lights"])
     for digest in sorted(step.digests):
         txn.delete(digest, db=tables[b"index"])
     drop_proofs(txn, tables, step.proofs)

@@ -68,12 +68,17 @@ async def _snapshot(request: web.Request) -> web.StreamResponse:
 
 
 async def _blocks(request: web.Request) -> web.StreamResponse:
-    """`GET /v1/blocks?from=A&to=B`: a CAR of blocks A…B, each before its transactions; B is its root."""
+    """`GET /v1/blocks?from=A&to=B`: a CAR of blocks A…B, each before its transactions; B is its root.
+
+    Where validators decide, a block's header comes last, as in an archive.
+    """
     engine = request.app[ENGINE]
     first = parse_uint("from", request.query.get("from", "1"))
     last = parse_uint("to", request.query.get("to", str(engine.app.height)))
     if not 1 <= first <= last <= engine.app.height:
         raise web.HTTPBadRequest(text=f"from, to: blocks 1 to {engine.app.height}, in this order")
+    if engine.app.genesis.validators and last > (signed := engine.history.signed_height()):
+        raise web.HTTPNotFound(text=f"who signed the blocks after {signed} is not known here yet")
     streams = request.app[STREAMS]
     stream = streams.open(request)
     try:
@@ -120,4 +125,7 @@ async def _write(request: web.Request, response: web.StreamResponse, portion: by
 
 
 async def _given(engine: Engine, height: int) -> GivenBlock:
-    return await asyncio.to_thread(engine.history.given, height)
+    given = await asyncio.to_thread(engine.history.given, height)
+    if engine.app.genesis.validators and not given.light:
+        raise PrunedHistory(f"who signed block {height} is not known here, or not yet")
+    return given

@@ -103,6 +103,7 @@ async def _status(request: web.Request) -> web.StreamResponse:
             "pruned_proofs_height": pruned.proofs,
             "retain_height": engine.status.retain_height,
             "snapshot_height": engine.snapshots.newest(),
+            "signed_height": engine.history.signed_height() if app.genesis.validators else app.height,
         },
     )
 

@@ -149,6 +149,7 @@ def _status() -> Schema:
             "pruned_proofs_height": UINT,
             "retain_height": or_null(UINT),
             "snapshot_height": UINT,
+            "signed_height": UINT,
         }
     )
 

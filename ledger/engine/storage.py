@@ -4,7 +4,7 @@ Tables: `meta` (format, genesis, height, app hash), `state`, `tree` and `lists` 
 (u64be height → signed block), `txs` and `receipts` (u64be height ‖ u32be index → signed transaction,
 receipt), `events` (u64be height → events), `index` (SHA-256 digest of a block, a signed transaction or an
 unsigned one → where it is), `journal` (account ‖ u64be height → what changed its balance and stake in that
-block), `proofs` (see `proof_rows`). Values are opaque here; the engine gives them their shape.
+block), `proofs` and `lights` (see `proof_rows`, `light_rows`). Values are opaque here.
 
 LMDB runs with `metasync=False`: power loss may undo its last transaction, which the log then replays.
 """
@@ -24,6 +24,7 @@ from ledger.engine.block_rows import put_block, put_tip
 from ledger.engine.environment import MAP_SIZE_BYTES, Users, open_environment, translated
 from ledger.engine.errors import CorruptStore, EngineStopped, StoreError
 from ledger.engine.format import TABLES
+from ledger.engine.light_rows import LightRows
 from ledger.engine.new_store import new_state
 from ledger.engine.proof_rows import read_proofs, read_witness
 from ledger.engine.pruned_rows import STUB_BYTES, Pruned, Pruning, prune_rows, put_pruned, read_pruned
@@ -55,7 +56,7 @@ class Place:
     index: int
 
 
-class LedgerStorage:
+class LedgerStorage(LightRows):
     """The open store of one ledger. One process, one instance: the folder is locked while it is open.
 
     Reads may come from any thread. A block is written by `log_block`, then `apply`, by one writer at a time:

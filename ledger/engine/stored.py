@@ -21,7 +21,7 @@ class StoredTx(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredBlock:
-    """Everything one block changes on disk."""
+    """Everything one block changes on disk. `light` is its light block where that is known already."""
 
     height: int
     block: bytes
@@ -33,3 +33,4 @@ class StoredBlock:
     app_hash: bytes
     log_payload: bytes
     witness: Witness
+    light: bytes = b""

@@ -157,8 +157,10 @@ def is_signed(value: dict[str, Any], tag: bytes) -> bool:
 def block_of(value: Any) -> dict[str, Any]:
     kinds: dict[str, type] = dict.fromkeys(("account", "app_hash", "beacon", "sig"), bytes)
     kinds |= dict.fromkeys(("block_time_s", "height", "time"), int)
-    block = fields(value, chain=str, prev=type(value["prev"]), txs=list, **kinds)
+    block = fields(value, chain=str, misbehaviour=list, prev=type(value["prev"]), txs=list, **kinds)
     need(all(len(block[name]) == 32 for name in ("account", "app_hash", "beacon")))
+    need(len(block["misbehaviour"]) <= 10_000)
+    need(all(type(each) is bytes and len(each) == 32 for each in block["misbehaviour"]))
     need(block["prev"] is None or isinstance(block["prev"], Link))
     need(is_signed(block, b"holdfast/block/1\0"))
     return block

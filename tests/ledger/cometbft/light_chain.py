@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import count
@@ -26,8 +26,7 @@ def signer(name: str) -> Ed25519Signer:
 
 def set_of(powers: dict[str, int]) -> ValidatorSet:
     """Validators by name, in CometBFT's order."""
-    all_ = [Validator(signer(name).public_key, power) for name, power in powers.items()]
-    return ValidatorSet(tuple(sorted(all_, key=lambda each: (-each.power, each.address))))
+    return ValidatorSet.of(Validator(signer(name).public_key, power) for name, power in powers.items())
 
 
 def block_of(
@@ -68,18 +67,30 @@ def signed(
     header: Header, now: dict[str, int], *, absent: Collection[str] = (), nil: Collection[str] = ()
 ) -> LightBlock:
     """Any header with the votes of those validators."""
-    own = set_of(now)
+    signers = {signer(name).public_key: signer(name) for name in now}
+    keys = [[signer(name).public_key for name in names] for names in (absent, nil)]
+    return voted(header, set_of(now), signers, absent=keys[0], nil=keys[1])
+
+
+def voted(
+    header: Header,
+    own: ValidatorSet,
+    signers: Mapping[bytes, Ed25519Signer],
+    *,
+    absent: Collection[bytes] = (),
+    nil: Collection[bytes] = (),
+) -> LightBlock:
+    """Any header with the votes of any validators, by their keys."""
     commit = Commit(header.height, 0, BlockId(header.hash(), 1, sha256(b"parts").digest()), ())
-    by_key = {signer(name).public_key: name for name in now}
     votes = []
     for each in own.validators:
-        name = by_key[each.public_key]
-        if name in absent:
+        if each.public_key in absent:
             votes.append(CommitSig(Flag.ABSENT))
             continue
-        flag = Flag.NIL if name in nil else Flag.COMMIT
+        flag = Flag.NIL if each.public_key in nil else Flag.COMMIT
         vote = CommitSig(flag, each.address, header.time_ns + SECOND_NS)
-        votes.append(replace(vote, signature=signer(name).sign(commit.sign_bytes(header.chain, vote))))
+        signature = signers[each.public_key].sign(commit.sign_bytes(header.chain, vote))
+        votes.append(replace(vote, signature=signature))
     return LightBlock(header, replace(commit, signatures=tuple(votes)), own)
 
 

@@ -46,7 +46,7 @@ class Chain:
     def block(self, time_s: int) -> None:
         """Writes one, with the step of pruning that goes with it."""
         height = self.storage.height() + 1
-        block = Block(bytes(32), bytes(32), bytes(32), time_s, CHAIN, height, None, time_s, ())
+        block = Block(bytes(32), bytes(32), bytes(32), time_s, CHAIN, height, (), None, time_s, ())
         raw = block.encode()
         nothing = Writes({}, {}, {})
         digest = hashlib.sha256(raw).digest()
@@ -184,7 +184,7 @@ def test_a_node_that_began_with_a_snapshot_keeps_what_it_has(tmp_path: Path) -> 
         b"genesis",
         [],
         100,
-        Block(bytes(32), bytes(32), bytes(32), 1_000, CHAIN, 100, None, 0, ()).encode(),
+        Block(bytes(32), bytes(32), bytes(32), 1_000, CHAIN, 100, (), None, 0, ()).encode(),
         b"name",
         root(tmp_path),
     )

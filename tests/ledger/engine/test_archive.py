@@ -70,6 +70,7 @@ def archive(genesis: Genesis, blocks: list[GivenBlock], /, **changes: object) ->
         app_hash=last.app_hash,
         state=None,
         origin=None,
+        light=None,
     )
     return head(replace(manifest, **changes), genesis) + b"".join(map(sections, blocks))  # type: ignore[arg-type]
 

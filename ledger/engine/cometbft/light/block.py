@@ -85,14 +85,8 @@ class LightBlock:
     @classmethod
     def decode(cls, raw: bytes) -> LightBlock:
         """From the message LightBlock; raises InvalidLightBlock. Nothing is verified, not even `check`."""
-        if len(raw) > MAX_LIGHT_BLOCK_BYTES:
-            raise InvalidLightBlock(f"a light block has at most {MAX_LIGHT_BLOCK_BYTES} bytes")
-        found = messages.LightBlock()
-        try:
-            found.ParseFromString(raw)
-        except ProtobufDecodeError as error:
-            raise InvalidLightBlock(f"this is no light block: {error}") from error
-        if not found.HasField("signed_header") or not found.HasField("validator_set"):
+        found = _message(raw)
+        if not found.HasField("validator_set"):
             raise InvalidLightBlock("a light block has a signed header and its validators")
         commit = found.signed_header.commit
         return cls(
@@ -115,6 +109,35 @@ class LightBlock:
         )
 
 
+def encode_header(header: Header) -> bytes:
+    """The message LightBlock with a header alone: without votes and validators."""
+    made = messages.LightBlock()
+    _put_header(made.signed_header.header, header)
+    return bytes(made.SerializeToString())
+
+
+def decode_header(raw: bytes) -> tuple[Header, LightBlock | None]:
+    """The header of a message LightBlock, and all of it where it has validators; raises InvalidLightBlock."""
+    found = _message(raw)
+    if not found.HasField("validator_set"):
+        return _header(found.signed_header.header), None
+    whole = LightBlock.decode(raw)
+    return whole.header, whole
+
+
+def _message(raw: bytes) -> Any:
+    if len(raw) > MAX_LIGHT_BLOCK_BYTES:
+        raise InvalidLightBlock(f"a light block has at most {MAX_LIGHT_BLOCK_BYTES} bytes")
+    found = messages.LightBlock()
+    try:
+        found.ParseFromString(raw)
+    except ProtobufDecodeError as error:
+        raise InvalidLightBlock(f"this is no light block: {error}") from error
+    if not found.HasField("signed_header"):
+        raise InvalidLightBlock("a light block has a signed header and its validators")
+    return found
+
+
 def from_rpc(signed_header: Any, validators: Sequence[Any]) -> LightBlock:
     """From the JSON of CometBFT's /commit (its `signed_header`) and /validators; raises InvalidLightBlock."""
     try:
@@ -131,6 +154,14 @@ def from_rpc(signed_header: Any, validators: Sequence[Any]) -> LightBlock:
         )
     except (KeyError, TypeError, ValueError, binascii.Error, MerkledagError) as error:
         raise InvalidLightBlock(f"CometBFT gave no header, commit and validators: {error!r}") from error
+
+
+def header_from_rpc(header: Any) -> Header:
+    """From the JSON of a header in CometBFT's /blockchain; raises InvalidLightBlock."""
+    try:
+        return _header_of_json(header)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidLightBlock(f"CometBFT gave no header: {error!r}") from error
 
 
 def _flag(value: Any) -> Flag:

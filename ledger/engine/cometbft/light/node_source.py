@@ -33,7 +33,7 @@ class NodeSource:
                 found = self._remembered.get(height or 0)
                 if height is not None and found is not None:
                     return height, found
-                block = await self._asked(height)
+                block = await light_block_of(self._rpc, height)
         except (HeightAhead, BadHeight) as error:
             raise LedgerNotFound(f"there is no header {height} yet") from error
         except HeightPruned as error:
@@ -46,11 +46,13 @@ class NodeSource:
             self._remembered.popitem(last=False)
         return block.height, raw
 
-    async def _asked(self, height: int | None) -> LightBlock:
-        commit = await self._rpc.commit(height)
-        try:
-            header = int(commit["signed_header"]["header"]["height"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidLightBlock(f"a header without a height ({error!r})") from error
-        _, validators = await self._rpc.validators(header)
-        return from_rpc(commit["signed_header"], validators)
+
+async def light_block_of(rpc: CometRpc, height: int | None) -> LightBlock:
+    """That of a height, or the last; raises CometRpcError, InvalidLightBlock. Nothing is verified."""
+    commit = await rpc.commit(height)
+    try:
+        header = int(commit["signed_header"]["header"]["height"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidLightBlock(f"a header without a height ({error!r})") from error
+    _, validators = await rpc.validators(header)
+    return from_rpc(commit["signed_header"], validators)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ledger import keys
@@ -35,6 +36,11 @@ class ValidatorSet:
     """The validators of one height, in CometBFT's order: by power, the largest first, then by address."""
 
     validators: tuple[Validator, ...]
+
+    @classmethod
+    def of(cls, validators: Iterable[Validator]) -> ValidatorSet:
+        """Any validators, put into that order."""
+        return cls(tuple(sorted(validators, key=lambda each: (-each.power, each.address))))
 
     @property
     def total_power(self) -> int:

@@ -44,6 +44,7 @@ MAX_ANSWER_BYTES = 64 << 20
 READ_BYTES = 64 << 10
 PER_PAGE = 100  # rpc/core/env.go: the most validators in one answer
 MAX_VALIDATORS = 10_000  # types/validator_set.go: MaxVotesCount
+MAX_HEADERS = 20  # rpc/core/blocks.go: the most headers in one answer
 MAX_BATCH = 1_000
 MAX_BODY_BYTES = 900_000  # rpc.max_body_bytes is a million by default
 TX_OVERHEAD_BYTES = 100  # of one request around a transaction's base64
@@ -106,6 +107,15 @@ class CometRpc(Closing):
         if not isinstance(signed := found.get("signed_header"), dict) or not signed.get("commit"):
             raise HeightPruned(f"{self.url}: no commit of block {height} is kept")
         return found
+
+    async def headers(self, first: int, last: int) -> list[dict[str, Any]]:
+        """At most `MAX_HEADERS`, from `first` or the lowest that is kept, up to `last` or the newest."""
+        last = min(last, first + MAX_HEADERS - 1)
+        found = await self._map("blockchain", {"minHeight": str(first), "maxHeight": str(last)})
+        try:
+            return [each["header"] for each in reversed(found["block_metas"])]
+        except (KeyError, TypeError) as error:
+            raise self._strange("blockchain", error) from error
 
     async def block(self, height: int | None = None) -> dict[str, Any]:
         """`block_id` and `block`, at a height or the last."""
