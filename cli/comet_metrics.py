@@ -35,7 +35,7 @@ def samples(engine: CometEngine, monitor: Monitor) -> list[Sample]:
     seen, status = monitor.sight, engine.status
     return [
         Sample("height", "Last block that this node committed.", engine.app.height),
-        Sample("block_time_seconds", "Block time of that block, since 1970.", engine.app.block_time_s),
+        Sample("block_timestamp_seconds", "Time of that block, since 1970.", engine.app.block_time_s),
         Sample("halted", "1 while no block came for longer than ledger.halted_s.", bool(seen.halted)),
         Sample("trouble", "1 while `trouble` in /v1/status says something.", bool(status.trouble)),
         Sample("engine_answers", "1 while the cometbft process answers.", seen.answers),

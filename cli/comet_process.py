@@ -22,6 +22,8 @@ TAIL_BYTES: Final = 4_000
 _LAST_WORDS: Final = re.compile(r"^(?:panic: |ERROR: |Error: |error: |fatal error: )(.*)$")
 _ERROR_LINE: Final = re.compile(r"^E\[[^\]]*\] (.*)$")
 _OWN_SIGNATURE: Final = "found signature from the same key"
+# What the handshake finds where one half was removed or restored without the other (consensus/replay.go).
+_APART: Final = ("state.AppHash does not match AppHash", "is higher than core")
 # After these it lives on and does nothing more. What blocksync says of a block comes after the signatures of
 # two thirds were verified (blocksync/reactor.go): no peer alone can bring it about.
 _FAILED: Final = re.compile(
@@ -129,6 +131,11 @@ class CometProcess:
             reason = (
                 "the last blocks carry signatures of this very key: it runs somewhere else, or did until "
                 "just now. Make sure that it does not, and start again a minute later"
+            )
+        if any(words in reason for words in _APART):
+            reason += (
+                ". Its blocks and the ledger's state are not of one time, and go on together alone: see "
+                '"Restore" in operating-validators.md'
             )
         return f"cometbft ended (exit code {code}): {reason}; its log is {self._home.log_file}"
 

@@ -17,6 +17,7 @@ from cli.beacon_keys import BeaconKeys
 from cli.compose import stop_when_ended
 from cli.ledger_files import read_genesis
 from cli.serve import listening
+from cli.version import VERSION
 
 if TYPE_CHECKING:
     from cli.home import Home
@@ -76,6 +77,7 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
                 blocks=home.config.number("ledger.keep_days"),
             ),
             snapshot_blocks=home.config.number("ledger.snapshot_blocks"),
+            version=VERSION,
         )
         await engine.start()
         watch = asyncio.create_task(stop_when_ended(engine, stop))

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from cli.home import Home
 from cli.ledger_files import genesis_file, read_genesis
 from cli.ledger_pin import pinned_client
 from cli.processes import Network
+from cli.version import VERSION
 from ledger.application import Application
 from ledger.engine.cometbft.home.genesis_file import genesis_bytes, genesis_hash
 from ledger.engine.cometbft.home.keys import create_validator_key
@@ -101,6 +103,10 @@ def test_a_validator_on_one_machine(validator: Validator) -> None:
     found = validator.metrics()
     assert found["holdfast_ledger_height"] >= status["height"]
     assert found["holdfast_ledger_halted"] == 0
+    asked = urllib.request.urlopen(f"{CometHome(validator.comet).rpc_url()}/abci_info", timeout=10)
+    with asked as answer:
+        told = json.load(answer)["result"]["response"]
+    assert (told["data"], told["version"]) == ("harbour", VERSION)
 
     followers_join(holdfast, url, status["peer"])
 
@@ -119,6 +125,14 @@ def test_a_validator_on_one_machine(validator: Validator) -> None:
     assert code == 1
     assert "cometbft was killed (SIGKILL)" in said
     assert str(validator.comet / "cometbft.log") in said
+
+    subprocess.run(
+        [find_cometbft(), "reset-state", "--home", validator.comet], check=True, capture_output=True
+    )
+    validator.start()
+    code, said = validator.end()
+    assert code == 1
+    assert "Its blocks and the ledger's state are not of one time" in said
 
 
 def followers_join(holdfast: Holdfast, url: str, peer: str) -> None:

@@ -83,7 +83,7 @@ class CometEngine:
     """An `Engine`, and the `Handlers` of the ABCI server that it runs at `address` (see `AbciServer`).
 
     `beacon_signers` are the BLS keys that this node holds, by public key: none for one that only follows.
-    `clock` gives seconds since 1970, `monotonic` never jumps.
+    `clock` gives seconds since 1970, `monotonic` never jumps. `version` is this program's, for who asks.
     """
 
     name = "cometbft"
@@ -106,12 +106,14 @@ class CometEngine:
         needs: Needs | None = None,
         snapshot_blocks: int = 0,
         fault: Fault = no_fault,
+        version: str = "",
     ) -> None:
         self.app = app
         self.history = History(storage)
         self.snapshots = Snapshots(storage, app.chain_id, snapshot_blocks, monotonic)
         self.server = AbciServer(self, address, allowed=allowed)
         self._storage = storage
+        self._version = version
         self._signers = beacon_signers
         self._clock = clock
         self._monotonic = monotonic
@@ -260,7 +262,7 @@ class CometEngine:
     @_in_turn
     async def info(self, request: Any) -> Any:
         """Height and app hash of the last Commit."""
-        return handshake.info(self.app, request)
+        return handshake.info(self.app, request, self._version)
 
     @_in_turn
     async def init_chain(self, request: Any) -> Any:
@@ -357,8 +359,10 @@ class CometEngine:
 
     async def offer_snapshot(self, request: Any) -> Any:
         """Whether this node begins with what another one serves."""
-        self._queries.close()  # nobody may read a database that another takes the place of
-        return await self._sync.offer_snapshot(request)
+        answer = await self._sync.offer_snapshot(request)
+        if answer.result == messages.OfferSnapshotResult.ACCEPT:
+            self._queries.close()  # nobody may read a database that another takes the place of
+        return answer
 
     async def apply_snapshot_chunk(self, request: Any) -> Any:
         """A part of it; after the last one the state is in place."""

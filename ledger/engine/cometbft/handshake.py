@@ -22,12 +22,12 @@ ABCI_MAJOR: Final = "2"
 RESET: Final = "state and blocks are backed up, restored and removed together (docs/operating-validators.md)"
 
 
-def info(app: Application, request: Any) -> Any:
+def info(app: Application, request: Any, version: str) -> Any:
     """ResponseInfo: exactly what the last Commit wrote. Raises Disagreement for an unknown CometBFT."""
     _check_version(request)
     return messages.ResponseInfo(
         data=app.chain_id,
-        version=f"rules {app.rules}",
+        version=version,
         app_version=chain_params.APP_VERSION,
         last_block_height=app.height,
         last_block_app_hash=app.app_hash if app.height else b"",

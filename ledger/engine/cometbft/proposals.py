@@ -71,6 +71,9 @@ def prepare(app: Application, request: Any, beacon: bytes) -> Any:
     given = block_input(app, request, (beacon, *request.txs))
     if given is None:
         return messages.ResponsePrepareProposal()
+    if request.max_tx_bytes < len(beacon) + TX_OVERHEAD_BYTES:
+        _log.error("block %d has no room for its beacon: an empty one is proposed", request.height)
+        return messages.ResponsePrepareProposal()
     room = request.max_tx_bytes - len(beacon) - TX_OVERHEAD_BYTES * (MAX_TXS + 1)
     try:
         chosen = app.prepare_proposal(given, max_bytes=max(0, room), max_txs=MAX_TXS)

@@ -13,16 +13,20 @@ from typing import Any, Final
 
 from ledger import state_proof
 from ledger.engine.cometbft.abci import messages
-from ledger.engine.cometbft.abci.convert import CODESPACE
 from ledger.engine.engine import Provable
 from ledger.engine.storage import LedgerStorage, Moment
 from ledger.limits import MAX_KEY_BYTES
 from ledger.state_tree import BUCKET_KEY, StateProof, StateTree
 
-# The proxy takes the first part of the path of the proof out of the middle of the first of these.
-PATHS: Final = (b"/store/" + BUCKET_KEY + b"/key", b"/" + BUCKET_KEY + b"/key")
+# The proxy takes the first part of the path of the proof out of the middle of the first of these; the last is
+# what every application has to know (spec/abci of CometBFT, Query).
+PATHS: Final = (b"/store/" + BUCKET_KEY + b"/key", b"/" + BUCKET_KEY + b"/key", b"/store")
+# Asked of every peer where `filter_peers` is on: none is turned away here.
+PEER_FILTER: Final = b"/p2p/filter/"
 MAX_SHOWN_BYTES: Final = 100
 HELD: Final = 2
+# Its codes are not those of transactions.
+CODESPACE: Final = "holdfast-query"
 UNKNOWN_PATH, BAD_KEY, NO_HEIGHT, ABSENT = 1, 2, 3, 4
 
 
@@ -66,9 +70,11 @@ class StateQueries:
 
     def answer(self, request: Any) -> Any:
         """ResponseQuery. Raises StoreError."""
+        if request.path.startswith(PEER_FILTER):
+            return messages.ResponseQuery()
         if request.path not in PATHS:
             asked = request.path[:MAX_SHOWN_BYTES].decode(errors="replace")
-            known = " and ".join(map(bytes.decode, PATHS))
+            known = ", ".join(map(bytes.decode, PATHS))
             return _refused(UNKNOWN_PATH, f"no path {asked!r}; there are {known}")
         if not 0 < len(request.data) <= MAX_KEY_BYTES:
             return _refused(BAD_KEY, f"data is a key of the state, 1 to {MAX_KEY_BYTES} bytes")

@@ -32,6 +32,7 @@ from tests.ledger.world import key
 
 START_S = 1_700_000_000
 ACCEPT, REJECT = messages.ProposalStatus.ACCEPT, messages.ProposalStatus.REJECT
+PREPARE = messages.RequestPrepareProposal
 
 
 @pytest.fixture
@@ -144,11 +145,14 @@ async def test_a_proposal_has_no_more_bytes_than_cometbft_gives_it(setting: Sett
     txs = [transfer(number) for number in range(60)]
     for raw in txs:
         assert (await setting.engine.check_tx(messages.RequestCheckTx(tx=raw))).code == 0
-    for room in (6_000, 9_000, 12_345):
-        request = setting.node.request(messages.RequestPrepareProposal, txs, max_tx_bytes=room)
+    (lone,) = (await setting.engine.prepare_proposal(setting.node.request(PREPARE, [], max_tx_bytes=999))).txs
+    least = messages.Data(txs=[lone]).ByteSize()
+    for room in (0, least - 1, least, least + 1, 4_200, 4_500, 6_000, 9_000, 12_345):
+        request = setting.node.request(PREPARE, txs, max_tx_bytes=room)
         chosen = list((await setting.engine.prepare_proposal(request)).txs)
         assert messages.Data(txs=chosen).ByteSize() <= room
-        assert chosen[1:] == txs[: len(chosen) - 1]
+        assert bool(chosen) is (room > least)
+        assert chosen[1:] == txs[: max(0, len(chosen) - 1)]
     assert len(chosen) > 20
 
 

@@ -99,6 +99,37 @@ async def test_tools_that_do_not_say_what_they_are_are_answered(setting: Setting
     assert (await setting.engine.info(messages.RequestInfo())).app_version == 1
 
 
+async def query(setting: Setting, path: bytes, data: bytes, **more: Any) -> tuple[int, str]:
+    """Code and codespace of the answer, which has a value or says why it has none."""
+    answer = await setting.engine.query(messages.RequestQuery(path=path, data=data, **more))
+    assert bool(answer.value) is (answer.code == 0)
+    assert bool(answer.log) is (answer.code != 0)
+    return answer.code, answer.codespace
+
+
+async def test_queries_are_answered_with_codes_of_their_own(setting: Setting) -> None:
+    key = b"/store/state/key"
+    assert (await query(setting, key, b"chain"))[0] == 3  # there is no block yet
+    for _ in range(2):
+        await setting.node.block()
+    assert await query(setting, key, b"chain") == (0, "")
+    assert await query(setting, b"/state/key", b"chain", prove=True, height=1) == (0, "")
+    assert await query(setting, b"/store", b"chain", prove=True) == (0, "")
+    for asked in (b"/p2p/filter/addr/127.0.0.1:26656", b"/p2p/filter/id/" + b"ab" * 20):
+        assert (await setting.engine.query(messages.RequestQuery(path=asked))).code == 0
+    for path in (b"", b"/", b"/store/", b"/store/state/key/", b"/app/version", b"\xff"):
+        assert await query(setting, path, b"chain") == (1, "holdfast-query")
+    for data in (b"", bytes(512)):
+        assert await query(setting, key, data) == (2, "holdfast-query")
+    for height in (-1, -(2**63), 3, 2**63 - 1):
+        assert await query(setting, key, b"chain", height=height) == (3, "holdfast-query")
+    assert await query(setting, key, b"nothing", prove=True) == (4, "holdfast-query")
+    # A snapshot that is refused takes no state away
+    offered = await setting.engine.offer_snapshot(messages.RequestOfferSnapshot())
+    assert offered.result == messages.OfferSnapshotResult.REJECT_FORMAT
+    assert await query(setting, key, b"chain") == (0, "")
+
+
 async def test_init_chain_gives_the_genesis_state_and_the_validators(setting: Setting) -> None:
     request = init_chain(setting.genesis)
     for _ in ("the same in CometBFT's genesis", "none there"):
@@ -370,6 +401,14 @@ async def test_the_status_says_when_the_chain_stands_still_or_is_ahead(setting: 
     # or is not to come for a while: a clock that was an hour ahead was put right, or is an hour behind
     setting.node.time_s -= 3_700
     assert engine.status.trouble.startswith("this machine's clock is 3600 s behind the time of block 2")
+
+
+async def test_vote_extensions_are_empty_and_no_others_are_taken(setting: Setting) -> None:
+    made = await setting.engine.extend_vote(messages.RequestExtendVote(height=1))
+    assert made.vote_extension == b""
+    for extension, status in ((b"", messages.VerifyStatus.ACCEPT), (b"x", messages.VerifyStatus.REJECT)):
+        asked = messages.RequestVerifyVoteExtension(height=1, vote_extension=extension)
+        assert (await setting.engine.verify_vote_extension(asked)).status == status
 
 
 async def test_a_validator_without_its_bls_key_proposes_nothing(setting: Setting) -> None:
