@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from cli.serve import LIFELINE
 from tests.cli.conftest import ROOT
 
-WAIT_S = 60
+WAIT_S = 90
 # Servers watch the first end and stop when the other one closes: when this process ends, however it does.
 _LIFELINE, _HELD = os.pipe()
 
@@ -62,7 +62,7 @@ def on_terminal(
         os.chdir(ROOT)
         os.execve(sys.executable, [sys.executable, "-m", "cli.main", *arguments], env)
     seen = b""
-    give_up_s = time.monotonic() + 60
+    give_up_s = time.monotonic() + WAIT_S
     while time.monotonic() < give_up_s:
         if not select.select([screen], [], [], 1)[0]:
             continue
@@ -137,5 +137,5 @@ def accepts_connections(url: str) -> bool:
     """Whether somebody listens at a URL's port."""
     parts = urlsplit(url)
     with socket.socket() as probe:
-        probe.settimeout(2)
+        probe.settimeout(30)
         return probe.connect_ex((parts.hostname or "", parts.port or 0)) == 0

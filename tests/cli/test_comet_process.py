@@ -23,7 +23,7 @@ from ledger.engine.cometbft.rpc.errors import CometUnreachable
 from tests.ledger.cometbft.processes import find_cometbft, quick_home
 
 KVSTORE = "kvstore"
-SOON_S = 20
+SOON_S = 90
 
 
 def comet_home(folder: Path, **settings: object) -> CometHome:

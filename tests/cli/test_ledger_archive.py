@@ -162,7 +162,7 @@ def test_a_killed_import_goes_on(holdfast: Holdfast, paid: str, tmp_path: Path) 
     with (tmp_path / "pipe").open("wb") as pipe:
         pipe.write(raw[: len(raw) * 3 // 4])
         pipe.flush()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not (holdfast.home / "ledger" / "db" / "data.mdb").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.3)
@@ -191,7 +191,7 @@ def snapped(holdfast: Holdfast, operator: Home, monkeypatch: pytest.MonkeyPatch)
     with serving(ledger_service(operator, "127.0.0.1:0", asyncio.Event())) as url:
         receiver = holdfast("wallet", "new", "receiver").text
         monkeypatch.setenv("HOLDFAST_HOME", str(operator.path))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not (height := holdfast("ledger", "status", "--json").json["snapshot_height"]):
             assert time.monotonic() < deadline
             holdfast("wallet", "send", receiver, "1", "--key", "operator", "--yes")

@@ -29,10 +29,10 @@ from tests.storage_node.content import add_files, some_bytes
 from tests.storage_node.dags import pairs, tree
 from tests.storage_node.network import Network, a_network
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 FILES = {"a": some_bytes(60_000), "b": some_bytes(9_000, 2)}
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 LOOK_S = 0.2
 
 

@@ -407,7 +407,7 @@ class TestGateway:
         before = json.loads(done.stdout)
         server = Server(tmp_path)
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 90
             after: dict[str, Any] = before
             while after["valid_until"] == before["valid_until"] and time.monotonic() < deadline:
                 after = json.loads(server.run("name", "ls", "--json"))

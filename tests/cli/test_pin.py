@@ -22,7 +22,7 @@ from tests.storage_node.dags import leaf, node, tree
 from tests.storage_node.pin_servers import gateway
 
 Tree = Callable[..., Path]
-WAIT_S = 30
+WAIT_S = 90
 
 
 def until(said: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ from storage_node.scrub import Rounds
 from tests.cli.conftest import Holdfast
 
 Tree = Callable[..., Path]
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 LOOK_S = 0.02
 
 

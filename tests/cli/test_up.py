@@ -16,7 +16,7 @@ import pytest
 from tests.cli.conftest import Holdfast
 from tests.cli.processes import Process, environment
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Machine:

@@ -92,20 +92,20 @@ def test_what_is_no_amount_is_2(text: str) -> None:
 
 
 def test_a_transfer_shows_what_it_does_first(wallet: Holdfast) -> None:
-    before = balance(wallet)
-    dry = wallet("wallet", "send", STRANGER, "1.5", "--dry-run", "--json")
+    before, friend = balance(wallet), wallet("wallet", "new", "friend").text
+    dry = wallet("wallet", "send", friend, "1.5", "--dry-run", "--json")
     plan = dry.json
     assert (plan["spends"], plan["balance"]) == (1_500_000_000, before)
     assert plan["balance_after"] == before - plan["spends"] - plan["fee"]
     assert "new account" in dry.stderr
     assert balance(wallet) == before  # nothing was sent
 
-    assert "--yes" in wallet.fails(2, "wallet", "send", STRANGER, "1.5")
-    sent = wallet("wallet", "send", STRANGER, "1.5", "--yes")
+    assert "--yes" in wallet.fails(2, "wallet", "send", friend, "1.5")
+    sent = wallet("wallet", "send", friend, "1.5", "--yes")
     assert amount_text(plan["balance_after"]) in sent.stderr
     assert sent.text.startswith("sent in block ")
     assert balance(wallet) == plan["balance_after"]
-    assert balance(wallet, STRANGER) == 1_500_000_000
+    assert balance(wallet, friend) == 1_500_000_000
 
 
 def test_an_account_without_money_is_told_what_to_do(wallet: Holdfast) -> None:

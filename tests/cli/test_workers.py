@@ -87,7 +87,7 @@ class Stage:
         await asyncio.sleep(0)
 
     async def until(self, found: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not found():  # noqa: ASYNC110 (turns of the event loop, not time)
                 await asyncio.sleep(0)
 
@@ -139,7 +139,7 @@ async def test_when_none_can_be_kept_running_they_are_given_up() -> None:
     for worker in stage.started[:2]:
         worker.kill()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await stage.workers.given_up == "the store is locked"
 
     assert len(stage.started) >= 2 + 2 * (MAX_FAILURES - 1)

@@ -155,7 +155,7 @@ async def test_lines_appended_while_running_are_taken_up(
             assert (await client.ask(f"/ipfs/{cid}")).status == 200
         with (tmp_path / "own.deny").open("a") as out:
             out.write(f"/ipfs/{cid}\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await client.ask(f"/ipfs/{cid}")).status == 200:
                 pass
         assert (await client.ask(f"/ipfs/{cid}")).status == 410

@@ -73,7 +73,7 @@ async def test_service_workers_are_not_registered_above_a_root(site: Site) -> No
 async def test_what_does_not_arrive_is_504_and_what_nobody_has_404() -> None:
     source = MemorySource()
     source.arrive.clear()
-    async with serving(source, settings=GatewaySettings(retrieval_timeout_s=0.05)) as client:
+    async with serving(source, settings=GatewaySettings(retrieval_timeout_s=0.5)) as client:
         late = await client.ask(f"/ipfs/{CID.of(b'late')}")
         assert (late.status, "retry-after" in late.headers) == (504, True)
         source.arrive.set()

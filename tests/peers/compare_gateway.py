@@ -33,7 +33,7 @@ from tests.peers.gateway_content import TTL_S, Content, make_content
 from tests.peers.gateway_known import Case, explain
 from tests.peers.gateway_requests import PATHS, SUBDOMAINS, TRUSTLESS, Request, random_request
 
-ENDING_TIMEOUT_S = 5
+ENDING_TIMEOUT_S = 30
 SETTINGS = GatewaySettings(
     subdomain_hosts=(SUBDOMAINS,), path_hosts=(PATHS, TRUSTLESS), trustless_hosts=(TRUSTLESS,)
 )

@@ -20,7 +20,7 @@ from merkledag.block import Block
 from merkledag.errors import MerkledagError
 from tests.peers.gateway_requests import Request
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 UNKNOWN_DATE = "Tue, 02 Jan 2024 00:00:00 GMT"  # where no Last-Modified was sent
 # What specifications name; the rest is each gateway's own affair.
 HEADERS = (

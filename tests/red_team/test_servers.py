@@ -76,7 +76,7 @@ def test_silent_and_slow_connections_hold_up_nobody(machine: Machine) -> None:
         for role in ROLES:
             parts = urlsplit(machine.urls[role])
             for number in range(200):
-                link = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=10))
+                link = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=60))
                 link.sendall(
                     b"POST /v1/tx HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc"[: number + 1]
                 )

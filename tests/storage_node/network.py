@@ -50,7 +50,7 @@ from tests.storage_node.content import a_store
 from tests.storage_node.kzg_workers import committer
 
 PARAMS = replace(DEMO_PARAMS, period_s=40, window_s=20, accept_timeout_s=30)
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 LOOK_S = 0.01
 # The events that begin and end what a node owes, and of what kind that is.
 BEGINS = {"window_opened": "proof", "spot_opened": "answer", "shard_assigned": "piece"}

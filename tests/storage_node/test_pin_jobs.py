@@ -106,8 +106,8 @@ async def asking(*sources: Gateway, **more: Any) -> AsyncIterator[Peers]:
 
 
 async def until(said: Callable[[], Any]) -> None:
-    """Lets others run until `said()`; ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Lets others run until `said()`."""
+    async with asyncio.timeout(60):
         while not said():  # noqa: ASYNC110 (it is told by records and counters)
             await asyncio.sleep(0.001)
 

@@ -258,7 +258,7 @@ async def test_a_client_that_vanishes_leaves_what_it_brought(world: World) -> No
 
     with pytest.raises((PeerUnreachable, ConnectionResetError)):
         await world.client.put_shard(KEY.deal, KEY.shard, CLIENT, frames())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await world.house.upload_over.wait()
     state = await world.client.shard_state(KEY.deal, KEY.shard)
     assert state.phase is ShardPhase.BLOCKS

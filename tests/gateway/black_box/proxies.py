@@ -22,7 +22,7 @@ GATEWAY = "gateway.example.net"
 SITE = "site.example.org"
 PROGRAMS = ("nginx", "caddy")
 CERTIFICATES = "/etc/letsencrypt/live"
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 
 
 def installed(program: str) -> str | None:

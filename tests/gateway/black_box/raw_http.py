@@ -7,7 +7,7 @@ import email.message
 import socket
 from dataclasses import dataclass
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from tests.cli.processes import Process, environment
 
 COMMAND_TIMEOUT_S = 60
-JOB_TIMEOUT_S = 30
-ENDING_TIMEOUT_S = 5
+JOB_TIMEOUT_S = 60
+ENDING_TIMEOUT_S = 30
 WORKERS = 2
 
 

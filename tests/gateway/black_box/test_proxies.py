@@ -34,7 +34,7 @@ from tests.ports import free_port
 BIG = os.urandom(3_000_017)
 CUT = {18, 92}  # exit codes of curl: less than was promised, HTTP/2 stream not closed cleanly
 CURL_TIMEOUT_S = 60
-LOG_TIMEOUT_S = 20
+LOG_TIMEOUT_S = 60
 CLIENT = "127.0.0.2"  # an address of this machine that is no trusted proxy here
 
 

@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
 
 ALICE = keys.account(signer("alice").public_key)
 NOBODY = keys.account(signer("nobody").public_key)
-PROXY_S = 20.0
+PROXY_S = 90.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

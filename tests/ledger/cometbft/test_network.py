@@ -30,10 +30,10 @@ from merkledag.ed25519 import Ed25519Signer
 from tests.ledger.cometbft.double_signing import accuse
 from tests.ledger.cometbft.network import CHAIN, WAIT_S, Network, Validator, running_network
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 SNAPSHOT_BLOCKS = 15
-PARAMS = replace(DEMO_PARAMS, vote_s=4, timelock_s=1)
+PARAMS = replace(DEMO_PARAMS, vote_s=10, timelock_s=1)
 LITTLE_POWER = 400  # founders have 1,000 each: three of them decide without it
 TO, OTHER = (Ed25519Signer.from_seed(bytes([number] * 32)).public_key for number in (1, 2))
 DAY_S = 86_400

@@ -107,7 +107,7 @@ async def test_readers_that_take_nothing_do_not_keep_the_streams_from_others(
     engine.snapshots.path(9).parent.mkdir()
     engine.snapshots.path(9).touch()
     os.truncate(engine.snapshots.path(9), 64 << 20)
-    settings = Settings(max_streams=1, write_timeout_s=0.1)
+    settings = Settings(max_streams=1, write_timeout_s=1.0)
     async with served(engine, settings) as url, aiohttp.ClientSession() as session:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1)
         writer.write(b"GET /v1/snapshot/latest HTTP/1.1\r\nHost: x\r\n\r\n")
