@@ -4,7 +4,8 @@ A block is made when a transaction waits (all that wait go into it, within its b
 reaches the application's next due instant, and at least every `max_step_s` while a deal lives. Otherwise
 there are none. A block is decided once it is in the write-ahead log, and confirmed once the database has it.
 
-The event loop's thread drives the application; signatures are verified, and blocks written, in other threads.
+The event loop's thread drives the application; signatures and proofs are verified, and blocks written, in
+other threads.
 """
 
 from __future__ import annotations
@@ -294,6 +295,7 @@ class EmbeddedEngine:
         # Far within what a block may have, and half of it for proofs: no need of `prepare_proposal`. Running
         # the block shows what does not pass.
         chosen = self._mempool.candidates(MAX_TXS_PER_BLOCK, MAX_TX_BYTES_PER_BLOCK)
+        await self._mempool.look(chosen)
         moment = self._clock.now()
         now = int(moment.block_s)
         given = BlockInput(height, now, self._operator.public_key, (head, *chosen))

@@ -11,10 +11,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from ledger import limits
 from ledger.application import Application
 from ledger.engine.blocks import Receipt, node_cid
 from ledger.engine.errors import EngineError, EngineUnavailable, MempoolFull, damaged_state
 from ledger.errors import CorruptState
+from ledger.proof_checker import look
 from ledger.result import Code, TxResult
 from ledger.transactions import Answer, Prove
 from merkledag.cid import CID
@@ -25,6 +27,7 @@ MAX_WAITING_BYTES = 64 << 20
 OUTLIVED = frozenset({Code.NONCE_USED, Code.EXPIRED, Code.FEE_TOO_LOW})
 VERIFY_BATCH = 64
 VERIFY_AHEAD = 2  # batches in the threads besides the one whose results are awaited
+MAX_PROOFS_AHEAD = 4_096  # that wait to be looked at; those of more are when a block is to have them
 # In the canonical bytes of every proof, and perhaps of others: "kind" and the kind, short texts both.
 PROOF_MARKS = tuple(
     b"\x64kind" + bytes([0x60 + len(kind)]) + kind for kind in (Prove.kind.encode(), Answer.kind.encode())
@@ -77,6 +80,9 @@ class Intake:
         self._verifying: asyncio.Queue[tuple[list[bytes], asyncio.Future[list[TxResult]]]] = asyncio.Queue(
             VERIFY_AHEAD
         )
+        # Proofs that passed every check but what they show.
+        self._unseen: asyncio.Queue[bytes] = asyncio.Queue(MAX_PROOFS_AHEAD)
+        self._looking = asyncio.Lock()
         self._closed: EngineError | None = None
 
     def __len__(self) -> int:
@@ -191,7 +197,7 @@ class Intake:
 
     async def run(self) -> None:
         """Verifies and checks, until cancelled. Raises CorruptStore."""
-        await run_together(self._verify(), self._check())
+        await run_together(self._verify(), self._check(), self._look_ahead())
 
     async def _verify(self) -> None:
         loop = asyncio.get_running_loop()
@@ -224,9 +230,38 @@ class Intake:
             self._batch_checked()
 
     def _checked(self, raw: bytes, result: TxResult) -> None:
+        if result.ok and may_be_proof(raw) and not self._unseen.full():
+            self._unseen.put_nowait(raw)
         if raw not in self._outcomes:
             return  # closed meanwhile
         if result.ok:
             self._admitted(raw)
         else:
             self.refuse(raw, result)
+
+    # -- proofs --------------------------------------------------------------------------------------------
+
+    async def _look_ahead(self) -> None:
+        """Looks at waiting proofs: in the block that has them it would hold up everybody."""
+        while True:
+            batch = [await self._unseen.get()]
+            while len(batch) < limits.KZG_BATCH and not self._unseen.empty():
+                batch.append(self._unseen.get_nowait())
+            try:
+                await self.look(batch)
+            except CorruptState as error:
+                raise damaged_state(error) from error
+            except Exception:
+                _log.exception("proofs could not be looked at before a block has them")
+
+    async def look(self, raws: Sequence[bytes], *, to_the_first_bad: bool = False) -> None:
+        """Looks in a thread at the proofs among these that nobody has looked at: a block then need not.
+
+        One thread at a time: none is looked at twice, and signatures have the others.
+        """
+        async with self._looking:
+            for claims in self._app.unverified_proofs(raws):
+                verdicts = await asyncio.get_running_loop().run_in_executor(self._verifiers, look, claims)
+                self._app.note_proofs(claims, verdicts)
+                if to_the_first_bad and any(verdicts):
+                    return

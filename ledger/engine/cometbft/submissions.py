@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
-from ledger import limits
 from ledger.application import Application
 from ledger.engine.blocks import Receipt
 from ledger.engine.cometbft.rpc.answers import Verdict
 from ledger.engine.errors import EngineError, EngineUnavailable
-from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, may_be_proof, run_together
+from ledger.engine.intake import MAX_WAITING, VERIFY_BATCH, Intake, run_together
 from ledger.mempool import ReadTx
-from ledger.proof_checker import look
 from ledger.result import Code, TxResult
 from merkledag.cid import CID
 
@@ -29,8 +27,6 @@ from merkledag.cid import CID
 PATIENCE_S = 45.0
 # Of signatures in blocks, in the threads.
 BATCHES_AT_ONCE = 4
-# Proofs that wait to be looked at; of more a block has to.
-MAX_PROOFS_AHEAD = 4_096
 # Handed over together.
 MAX_BATCH = 512
 
@@ -68,12 +64,10 @@ class Submissions(Intake):
         self._pending: dict[bytes, ReadTx] = {}
         # Of these, what CometBFT has not asked about yet: it will not ask again after a block.
         self._unasked: dict[bytes, None] = {}
-        # Proofs that passed every check but what they show: that is looked at before a block has them.
-        self._proofs: asyncio.Queue[bytes] = asyncio.Queue(MAX_PROOFS_AHEAD)
 
     async def run(self) -> None:
         """Verifies, checks and sends, until cancelled."""
-        await run_together(super().run(), self._send(), self._verify_proofs())
+        await run_together(super().run(), self._send())
 
     # -- CometBFT's questions ------------------------------------------------------------------------------
 
@@ -95,7 +89,7 @@ class Submissions(Intake):
         Running the block ends there, too.
         """
         if await self.verify_signatures(raws):
-            await self._look(raws)
+            await self.look(raws, to_the_first_bad=True)
 
     async def verify_signatures(self, raws: Sequence[bytes]) -> bool:
         """Verifies in threads those that `Application` has not met, until one is bad; whether all are good.
@@ -112,14 +106,6 @@ class Submissions(Intake):
             if not all(self._app.is_verified(raw) for batch in part for raw in batch):
                 return False
         return True
-
-    async def _look(self, raws: Sequence[bytes], *, is_block: bool = True) -> None:
-        """Looks in a thread at proofs that nobody has looked at; at those of a block until one is bad."""
-        for claims in self._app.unverified_proofs(raws):
-            verdicts = await asyncio.get_running_loop().run_in_executor(self._verifiers, look, claims)
-            self._app.note_proofs(claims, verdicts)
-            if is_block and any(verdicts):
-                return
 
     def _verify_sound(self, batch: list[bytes]) -> None:
         """Verifies what comes before the first bad one."""
@@ -164,20 +150,7 @@ class Submissions(Intake):
         for asked in self._asked.pop(raw, ()):
             if not asked.done():
                 asked.set_result(result)
-        if result.ok and may_be_proof(raw) and not self._proofs.full():
-            self._proofs.put_nowait(raw)
         super()._checked(raw, result)
-
-    async def _verify_proofs(self) -> None:
-        """Looks at waiting proofs in a thread: in the block that has them it would hold up everybody."""
-        while True:
-            batch = [await self._proofs.get()]
-            while len(batch) < limits.KZG_BATCH and not self._proofs.empty():
-                batch.append(self._proofs.get_nowait())
-            try:
-                await self._look(batch, is_block=False)
-            except Exception:
-                _log.exception("proofs could not be looked at before a block has them")
 
     def _admitted(self, raw: bytes) -> None:
         found = self._app.find(raw)
