@@ -100,6 +100,8 @@ class History:
             raise PrunedHistory(f"block {height} is not kept here: this ledger began with a later state")
         txs = tuple(self._storage.txs(height))
         if tuple(map(node_cid, txs)) != block.txs:
+            if len(txs) == len(block.txs):
+                raise CorruptStore(f"the transactions of block {height} are not those that it names")
             raise PrunedHistory(f"the transactions of block {height} are no longer kept here")
         return GivenBlock(block, raw, txs, self._storage.light(height) or b"")
 
@@ -116,6 +118,8 @@ class History:
             raise CorruptStore(f"transaction {place.index} of block {place.height} is missing")
         tx = _decode_tx(raw)
         tx_id = tx.id if isinstance(tx, Transaction) else node_cid(raw)
+        if cid not in (tx_id, node_cid(raw)):
+            raise CorruptStore(f"where {cid} should be is another transaction: {tx_id}")
         return CommittedTx(place.height, place.index, tx, decode_outcome(receipt, tx_id, place.height))
 
     def account(self, account: bytes, before: tuple[int, int], limit: int) -> list[Change]:
@@ -171,12 +175,14 @@ class History:
         if place is None:
             return None
         if place.kind == b"B":
-            return self._storage.block(place.height)
-        raw = self._storage.tx(place.height, place.index)
-        if raw is None or place.kind == b"S":
-            return raw
-        tx = _decode_tx(raw)
-        return tx.unsigned_bytes() if isinstance(tx, Transaction) else raw
+            raw = self._storage.block(place.height)
+        else:
+            raw = self._storage.tx(place.height, place.index)
+        if raw is not None and place.kind == b"T" and isinstance(tx := _decode_tx(raw), Transaction):
+            raw = tx.unsigned_bytes()
+        if raw is not None and node_cid(raw).digest != cid.digest:
+            raise CorruptStore(f"where {cid} should be are other bytes")
+        return raw
 
 
 def _digest(cid: CID) -> bytes:

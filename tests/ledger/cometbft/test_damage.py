@@ -9,9 +9,12 @@ import aiohttp
 import pytest
 
 from ledger import keys
+from ledger.engine.blocks import node_cid
 from ledger.engine.cometbft.errors import Disagreement
-from ledger.engine.errors import EngineStopped
+from ledger.engine.errors import CorruptStore, EngineStopped
+from ledger.engine.row_keys import place_key
 from ledger.records import AccountRecord
+from ledger.transactions import decode
 from merkledag.peer import peer_text
 from tests.ledger.cometbft.application import genesis, open_storage, signer, transfer
 from tests.ledger.cometbft.lone import Setting
@@ -81,3 +84,29 @@ async def test_a_damaged_balance_is_not_served(setting: Setting) -> None:
         told = await http.get(f"/v1/account/{alice}", 503)
         assert "not what its tree says" in told["error"]
         assert (await http.get(f"/v1/account/{operator}"))["account"] == operator
+
+
+async def test_what_an_id_names_is_what_is_served(setting: Setting) -> None:
+    """Not another's transaction, of which a payer would believe that it was the own one."""
+    setting.open()
+    block = setting.engine.history.block(1)
+    assert block is not None
+    await setting.close()
+    cids = [node_cid(transfer(0)), decode(transfer(0)).id, block.cid]
+    for cid in cids[:2]:  # the one before it is the beacon's
+        damage(setting.folder, b"index", cid.digest, lambda row: row[:-1] + bytes([row[-1] ^ 1]))
+    damage(setting.folder, b"index", block.cid.digest, lambda row: b"S" + row[1:])
+    setting.open()
+    for cid in cids:
+        with pytest.raises(CorruptStore, match=f"where {cid} should be"):
+            setting.engine.get_node(cid)
+    for cid in cids[:2]:
+        with pytest.raises(CorruptStore, match=f"where {cid} should be is another transaction"):
+            setting.engine.history.tx(cid)
+
+
+async def test_damaged_transactions_are_not_said_to_be_pruned(setting: Setting) -> None:
+    damage(setting.folder, b"txs", place_key(1, 1), lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))
+    setting.open()
+    with pytest.raises(CorruptStore, match="the transactions of block 1 are not those that it names"):
+        setting.engine.history.given(1)
