@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from cli.comet_abci import CometRun
 from cli.comet_binary import find_cometbft
 from cli.comet_metrics import metrics_service
 from cli.comet_monitor import Monitor
 from cli.comet_process import CometProcess
-from cli.compose_comet import COMET_FOLDER, comet_application, comet_http
+from cli.compose_comet import COMET_FOLDER, RunningComet, comet_application, comet_http
 from cli.ledger_files import read_genesis
 from cli.output import CommandError, count_text, meter, not_found, note
 from cli.serve import running
@@ -44,21 +45,20 @@ def own_peer(home: Home) -> str:
 
 @asynccontextmanager
 async def comet_ledger_service(
-    home: Home, listen: str, stop: asyncio.Event, *, moved: bool = False
+    home: Home, listen: str, stop: asyncio.Event, run: CometRun
 ) -> AsyncIterator[str]:
     """Runs both processes; yields the URL of the ledger's HTTP once CometBFT answers.
 
     When one of them ends by itself, the other one is ended too, `stop` is set, and leaving the context raises
-    CommandError or EngineStopped with the reason (exit 1): whoever started us may start us again. `moved`
-    says that the validator's files were brought here and its key runs nowhere else.
+    CommandError or EngineStopped with the reason (exit 1): whoever started us may start us again. One that is
+    not supervised may come and go.
     """
     comet = comet_home(home)
-    program = await asyncio.to_thread(find_cometbft, home)
-    memory = check_files(home, comet, moved=moved)
-    process = CometProcess(program, comet)
+    program = await asyncio.to_thread(find_cometbft, home) if run.supervised else None
+    memory = check_files(home, comet, moved=run.moved)
     failures: list[str] = []
     async with AsyncExitStack() as services:
-        application = await services.enter_async_context(comet_application(home, stop))
+        application = await services.enter_async_context(comet_application(home, stop, run))
         monitor = Monitor(
             application.rpc,
             comet,
@@ -71,9 +71,15 @@ async def comet_ledger_service(
             note(trouble)
         if at := home.config.text("ledger.metrics_listen"):
             await services.enter_async_context(metrics_service(at, application.engine, monitor))
-        await process.start(application.abci, moved_options(comet, memory, application.engine.app))
-        services.push_async_callback(_stop, process, memory)
-        await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
+        options = moved_options(comet, memory, application.engine.app)
+        services.callback(_note_signed, memory)
+        if program is None:
+            note(f"waiting for `{comet_command(comet, application, options)}`")
+        else:
+            process = CometProcess(program, comet)
+            await process.start(application.abci, options)
+            services.push_async_callback(process.stop)
+            await services.enter_async_context(running(_stop_when_ended(process, failures, stop)))
         await services.enter_async_context(running(monitor.run()))
         await _answering(application.rpc, stop, lambda: application.engine.app.height)
         await services.enter_async_context(running(application.lights.run()))
@@ -109,8 +115,13 @@ def moved_options(comet: CometHome, memory: Memory, app: Application) -> list[st
     return [f"--consensus.double_sign_check_height={CHECKED_BLOCKS}"]
 
 
-async def _stop(process: CometProcess, memory: Memory) -> None:
-    await process.stop()
+def comet_command(comet: CometHome, application: RunningComet, options: Sequence[str]) -> str:
+    """How somebody else starts the cometbft of an application."""
+    words = ("cometbft start --home", str(comet.path), "--proxy_app", application.abci, *options)
+    return " ".join(words)
+
+
+def _note_signed(memory: Memory) -> None:
     try:
         memory.note()
     except (CometFilesError, OSError) as error:

@@ -17,6 +17,7 @@ from cli.output import emit, note, text, usage
 from cli.settings import COMETBFT, EMBEDDED, ENGINES
 
 if TYPE_CHECKING:
+    from cli.comet_abci import CometRun
     from cli.comet_init import Places
     from ledger.genesis import Genesis, Params
 
@@ -145,22 +146,38 @@ def start(
         bool,
         typer.Option("--moved", help="This validator was brought here, and its key runs nowhere else."),
     ] = False,
+    abci: Annotated[
+        str,
+        typer.Option(
+            "--abci", help="tcp://ADDRESS:PORT for cometbft instead of a unix socket.", show_default=False
+        ),
+    ] = "",
+    supervise: Annotated[
+        bool,
+        typer.Option(
+            "--supervise/--no-supervise", help="Start cometbft; if not, somebody else does, on this folder."
+        ),
+    ] = True,
     json_output: JsonFlag = False,
 ) -> int:
     """Run this home's ledger: alone, or as one of the validators or followers of a chain on CometBFT."""
+    from cli.comet_abci import CometRun
     from cli.ledger_files import read_genesis
     from cli.serve import run_forever, until
 
     home = Home.locate()
     at = home.config.text("ledger.listen", listen)
     genesis = read_genesis(home)
+    run = CometRun(moved=moved, supervised=supervise, abci=abci)
+    if run != CometRun() and engine_of(genesis) == EMBEDDED:
+        raise usage("--moved, --abci and --no-supervise are about cometbft, which this ledger is not on")
     if engine and chosen_engine(home, engine) != engine_of(genesis):
         raise usage(
             f"--engine {engine}: chain {genesis.chain_id} was made for the engine {engine_of(genesis)}"
         )
 
     async def main(stop: asyncio.Event) -> None:
-        async with own_ledger(home, genesis, at, stop, moved=moved) as url:
+        async with own_ledger(home, genesis, at, stop, run) as url:
             if json_output:
                 emit({"ledger": url, "chain_id": genesis.chain_id})
             else:
@@ -202,16 +219,17 @@ def init_own(home: Home) -> None:
 
 
 def own_ledger(
-    home: Home, genesis: Genesis, listen: str, stop: asyncio.Event, *, moved: bool = False
+    home: Home, genesis: Genesis, listen: str, stop: asyncio.Event, run: CometRun | None = None
 ) -> AbstractAsyncContextManager[str]:
     """This home's ledger as a service, on the engine that its chain is made for; yields the URL."""
     if engine_of(genesis) == EMBEDDED:
         from cli.compose import ledger_service
 
         return ledger_service(home, listen, stop)
+    from cli.comet_abci import CometRun
     from cli.comet_service import comet_ledger_service
 
-    return comet_ledger_service(home, listen, stop, moved=moved)
+    return comet_ledger_service(home, listen, stop, run or CometRun())
 
 
 def _params(period: str, window: str, param: Sequence[str] | None) -> Params:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from cli.beacon_keys import BeaconKeys
 from cli.home import BEACON_KEY, NODE_KEY, OPERATOR_KEY, Home
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.source import BlockSource
     from ledger.engine.client import LedgerClient
     from ledger.engine.engine import Engine
+    from ledger.engine.pruning import Keep
     from ledger.engine.sender import Sender
     from storage_node.fetch import NetworkFetcher
     from storage_node.node import StorageNode
@@ -69,7 +70,6 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
     """The embedded engine and its RPC; yields the URL. Sets `stop` when the engine ends by itself."""
     from ledger.engine.assemble import load_application
     from ledger.engine.embedded import EmbeddedEngine
-    from ledger.engine.pruning import Keep
     from ledger.engine.rpc import build_rpc
     from ledger.engine.storage import LedgerStorage
     from merkledag.peer import peer_text
@@ -90,12 +90,7 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
         app = await asyncio.to_thread(load_application, storage, genesis)
         if app.bls_key(genesis.operator) not in beacons:
             raise invalid(wrong)
-        keep = Keep.days(
-            proofs=home.config.number("ledger.keep_proofs_days"),
-            blocks=home.config.number("ledger.keep_days"),
-        )
-        blocks = home.config.number("ledger.snapshot_blocks")
-        engine = EmbeddedEngine(app, storage, operator, beacons, time.time, keep=keep, snapshot_blocks=blocks)
+        engine = EmbeddedEngine(app, storage, operator, beacons, time.time, **kept(home))
         await engine.start()
         watch = asyncio.create_task(stop_when_ended(engine, stop))
         try:
@@ -107,6 +102,24 @@ async def ledger_service(home: Home, listen: str, stop: asyncio.Event) -> AsyncI
             await watch
     finally:
         storage.close()
+
+
+class Kept(TypedDict):
+    """What an engine keeps of a chain, and how often it writes a snapshot."""
+
+    keep: Keep
+    snapshot_blocks: int
+
+
+def kept(home: Home) -> Kept:
+    """The same for either engine, as the settings say."""
+    from ledger.engine.pruning import Keep
+
+    config = home.config
+    keep = Keep.days(
+        proofs=config.number("ledger.keep_proofs_days"), blocks=config.number("ledger.keep_days")
+    )
+    return Kept(keep=keep, snapshot_blocks=config.number("ledger.snapshot_blocks"))
 
 
 async def stop_when_ended(engine: Engine, stop: asyncio.Event) -> None:

@@ -7,14 +7,14 @@ comes last: it asks `cometbft` for headers.
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cli.beacon_keys import BeaconKeys
-from cli.compose import stop_when_ended
+from cli.comet_abci import CometRun, abci_address, abci_hosts
+from cli.compose import kept, stop_when_ended
 from cli.ledger_files import read_genesis
 from cli.serve import listening
 from cli.version import VERSION
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ledger.engine.cometbft.rpc.client import CometRpc
 
 COMET_FOLDER: Final = "cometbft"
-SOCKET: Final = "abci.sock"
-MAX_SOCKET_PATH: Final = 100  # of sun_path, 104 bytes where it is shortest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class RunningComet:
 
 
 @asynccontextmanager
-async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[RunningComet]:
+async def comet_application(home: Home, stop: asyncio.Event, run: CometRun) -> AsyncIterator[RunningComet]:
     """The application of this home's CometBFT ledger; sets `stop` when it ends by itself.
 
     Then `engine.wait_ended()` raises EngineStopped with the reason: the process is to end with exit 1.
@@ -54,12 +52,12 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
     from ledger.engine.cometbft.light.keeper import LightKeeper
     from ledger.engine.cometbft.rpc.client import CometRpc
     from ledger.engine.cometbft.waiting import load_or_wait
-    from ledger.engine.pruning import Keep
     from ledger.engine.storage import LedgerStorage
 
     genesis = read_genesis(home)
     signers = BeaconKeys(home)
-    rpc = CometRpc(CometHome(home.ledger / COMET_FOLDER).rpc_url())
+    elsewhere = "" if run.supervised else home.config.text("ledger.cometbft_rpc")
+    rpc = CometRpc(elsewhere or CometHome(home.ledger / COMET_FOLDER).rpc_url())
     storage = LedgerStorage(home.ledger)
     storage.open()
     async with AsyncExitStack() as ends:
@@ -71,13 +69,10 @@ async def comet_application(home: Home, stop: asyncio.Event) -> AsyncIterator[Ru
             storage,
             signers,
             rpc,
-            ends.enter_context(abci_address(home)),
-            keep=Keep.days(
-                proofs=home.config.number("ledger.keep_proofs_days"),
-                blocks=home.config.number("ledger.keep_days"),
-            ),
-            snapshot_blocks=home.config.number("ledger.snapshot_blocks"),
+            ends.enter_context(abci_address(home, run)),
+            allowed=abci_hosts(home, run),
             version=VERSION,
+            **kept(home),
         )
         await engine.start()
         watch = asyncio.create_task(stop_when_ended(engine, stop))
@@ -98,18 +93,3 @@ async def comet_http(home: Home, application: RunningComet, listen: str) -> Asyn
     served = build_rpc(application.engine, light=NodeSource(application.rpc))
     async with listening(served, home, "ledger", listen, details) as url:
         yield url
-
-
-@contextmanager
-def abci_address(home: Home) -> Iterator[str]:
-    """Where the application listens for `cometbft`: a socket that its owner alone can open.
-
-    Where its path would be too long it is in a folder for temporary files, and never a port: whoever has an
-    account on this machine could make blocks there.
-    """
-    path = home.run / SOCKET
-    if len(bytes(path)) <= MAX_SOCKET_PATH:
-        yield f"unix://{path}"
-        return
-    with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
-        yield f"unix://{folder}/{SOCKET}"

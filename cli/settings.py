@@ -21,6 +21,7 @@ GATEWAY: Final = "gateway."
 EMBEDDED: Final = "embedded"
 COMETBFT: Final = "cometbft"
 ENGINES: Final = (EMBEDDED, COMETBFT)
+ABCI_SCHEME: Final = "tcp://"
 
 
 def _listen(value: Value) -> str | None:
@@ -94,6 +95,23 @@ def _percent(value: Value) -> str | None:
 
 def _engine(value: Value) -> str | None:
     return None if value in ENGINES else f"write one of {', '.join(ENGINES)}"
+
+
+def _abci(value: Value) -> str | None:
+    if value and (not str(value).startswith(ABCI_SCHEME) or _listen(str(value).removeprefix(ABCI_SCHEME))):
+        return "write tcp://ADDRESS:PORT, for example tcp://127.0.0.1:26658; empty is a unix socket"
+    return None
+
+
+def _networks(value: Value) -> str | None:
+    import ipaddress
+
+    for text in cast("list[str]", value):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            return f"{text!r} is no address or network: write 10.1.2.3 or 10.1.2.0/24"
+    return None
 
 
 def _listen_or_not(value: Value) -> str | None:
@@ -259,6 +277,24 @@ _PLAIN: Final[dict[str, Setting]] = {
         _setting("ledger.snapshot_blocks", 10_000, "blocks between two snapshots; 0 is none", _not_negative),
         _setting("ledger.engine", EMBEDDED, "what runs this home's ledger: embedded or cometbft", _engine),
         _setting("ledger.cometbft", "", "the cometbft program; by default one is found, or built with Go"),
+        _setting(
+            "ledger.cometbft_rpc",
+            "",
+            "URL of the RPC of a cometbft that is not started here; by default as in its config.toml",
+            _url,
+        ),
+        _setting(
+            "ledger.abci",
+            "",
+            "tcp://ADDRESS:PORT where the ledger listens for cometbft; by default a unix socket",
+            _abci,
+        ),
+        _setting(
+            "ledger.abci_from",
+            [],
+            "addresses or networks from which cometbft may come to ledger.abci",
+            _networks,
+        ),
         _setting(
             "ledger.metrics_listen",
             "",

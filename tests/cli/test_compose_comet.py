@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from cli.beacon_keys import BeaconKeys
-from cli.compose_comet import abci_address
+from cli.comet_abci import CometRun, abci_address
 from cli.home import Home
 from cli.keystore import BLS12_381, ED25519
+from cli.output import CommandError
 
 
 def test_a_beacon_key_that_comes_while_the_ledger_runs_is_found(
@@ -33,10 +34,46 @@ def test_a_beacon_key_that_comes_while_the_ledger_runs_is_found(
 
 
 def test_the_socket_is_in_the_home_unless_its_path_is_too_long(tmp_path: Path) -> None:
-    with abci_address(Home(tmp_path)) as address:
+    with abci_address(Home(tmp_path), CometRun()) as address:
         assert address == f"unix://{tmp_path}/run/abci.sock"
-    with abci_address(Home(tmp_path / ("x" * 100))) as address:
+    with abci_address(Home(tmp_path / ("x" * 100)), CometRun()) as address:
         folder = Path(address.removeprefix("unix://")).parent
         assert folder.stat().st_mode & 0o777 == 0o700
         assert len(address) < 100
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("abci", "hosts", "supervised", "refused"),
+    [
+        ("tcp://127.0.0.1:0", "", True, ""),
+        ("tcp://[::1]:26658", "", True, ""),
+        ("tcp://127.0.0.1:26658", "", False, ""),
+        ("tcp://10.1.2.3:26658", "", False, ""),
+        ("tcp://[fd00::1]:26658", "", False, ""),
+        ("tcp://0.0.0.0:26658", "10.89.0.0/16,10.1.2.3", False, ""),
+        ("tcp://8.8.8.8:26658", "8.8.4.4", False, ""),
+        ("tcp://0.0.0.0:26658", "", False, "abci_from"),
+        ("tcp://[::]:26658", "", False, "abci_from"),
+        ("tcp://8.8.8.8:26658", "", False, "abci_from"),
+        ("tcp://[2600::1]:26658", "", False, "abci_from"),
+        ("tcp://127.0.0.1:0", "", False, "cannot be 0"),
+        ("tcp://10.1.2.3:26658", "10.1.2.4", True, "--no-supervise"),
+        ("tcp://127.0.0.1", "", True, "write tcp://ADDRESS:PORT"),
+        ("unix:///tmp/socket", "", True, "write tcp://ADDRESS:PORT"),
+        ("tcp://127.0.0.1:26658", "10.1.2.3/8", False, "is no address or network"),
+    ],
+)
+def test_a_port_for_cometbft_is_not_opened_to_everybody(
+    tmp_path: Path, abci: str, hosts: str, supervised: bool, refused: str
+) -> None:
+    """Whoever reaches it makes blocks: a public address takes a second word, in the flag or the setting."""
+    for flag, variables in ((abci, {}), ("", {"HOLDFAST_LEDGER_ABCI": abci})):
+        home = Home(tmp_path, variables | ({"HOLDFAST_LEDGER_ABCI_FROM": hosts} if hosts else {}))
+        run = CometRun(supervised=supervised, abci=flag)
+        if refused:
+            with pytest.raises(CommandError, match=refused), abci_address(home, run):
+                pass
+        else:
+            with abci_address(home, run) as found:
+                assert found == abci
