@@ -60,6 +60,13 @@ def drain(
         if dry_run:
             return _dry(shards, json_output=json_output)
         confirm("drain it?", yes=yes)
+        try:
+            return await carry_out(client, provider, shards)
+        except asyncio.CancelledError:
+            note("what was offered goes on at the ledger: run this again to follow it")
+            raise
+
+    async def carry_out(client: LedgerClient, provider: ProviderRecord, shards: Shards) -> None:
         from ledger.engine.sender import Sender
 
         sender = Sender(client, home.signer(key))
@@ -71,14 +78,8 @@ def drain(
         run = Drain(client, sender, story, shards)
         await run.begin()
         if wait:
-            try:
-                await run.follow(height + 1)
-            except asyncio.CancelledError:
-                note("what was offered goes on at the ledger: run this again to follow it")
-                raise
-        else:
-            story.tell("left", f"{count_text(len(run.left), 'shard')} left", left=len(run.left))
-        return None
+            return await run.follow(height + 1)
+        return story.tell("left", f"{count_text(len(run.left), 'shard')} left", left=len(run.left))
 
     ask_ledger(home, url, drained)
 

@@ -285,9 +285,8 @@ def test_a_drain_without_other_nodes_goes_on_and_can_be_taken_up_again(net: Net)
     following = net.commands.process("node", "drain", "--yes", "--json", stdin=subprocess.DEVNULL)
     assert following.stderr is not None
     assert any(line.startswith(b"balance") for line in following.stderr)
-    time.sleep(1)  # from there on it asks the ledger twice, then waits for news
     following.send_signal(signal.SIGINT)
-    _, err = following.communicate(timeout=30)
+    _, err = following.communicate(timeout=PATIENCE_S)
     assert (following.returncode, b"run this again" in err) == (130, True), err
     net.run("node", "ask", "--open", "--yes")
 
