@@ -297,8 +297,8 @@ STAMP = "E[2026-11-21|20:18:45.129] "
         ("CONSENSUS FAILURE!!!     module=consensus err=EOF", "has failed: EOF"),
         (
             'CONSENSUS FAILURE!!!     module=consensus err="precommit step; +2/3 prevoted for an invalid '
-            "block: block time 2026-11-21 23:13:58.2 +0000 UTC is too far in the future (wall clock 2026-11-21 "
-            '21:13:58.5 +0000 UTC m=+16.4 + tolerance 1m0s)" stack="goroutine 119"',
+            "block: block time 2026-11-21 23:13:58.2 +0000 UTC is too far in the future (wall clock "
+            '2026-11-21 21:13:58.5 +0000 UTC m=+16.4 + tolerance 1m0s)" stack="goroutine 119"',
             "this machine's clock is behind the validators'",
         ),
     ],
