@@ -135,24 +135,32 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
             raise InvalidBlock("the proposer has no BLS key on this chain")
         return partial(self.beacons.verify_step, bls_key, self.chain_id, self.height + 1, self.beacon)
 
-    def prepare_proposal(self, block: BlockInput, *, max_bytes: int, max_txs: int) -> list[bytes]:
+    def prepare_proposal(
+        self,
+        block: BlockInput,
+        *,
+        max_bytes: int,
+        max_txs: int,
+        clock_ns: Callable[[], int] = lambda: 0,
+    ) -> list[bytes]:
         """Those of the candidates, in their order, that pass when this very block is run, and fit.
 
         `block` is the next one, with all candidates after its beacon transaction, which neither the result
-        nor `max_bytes` and `max_txs` count. Half of both is for proofs first; of KZG proofs that nobody has
-        looked at few are, the others wait. What was dropped for good is in `dropped`; what is in neither may
-        wait for a later block. Raises as `finalize_block` does.
+        nor `max_bytes` and `max_txs` count. Half of both is for proofs first, and of the time by `clock_ns`
+        that a proposer has; of KZG proofs that nobody has looked at few are, the others wait. What was
+        dropped for good is in `dropped`; what is in neither may wait for a later block. Raises as
+        `finalize_block` does.
         """
         self._forget_unfinished()
         self._check_rules()
         self._dropped = {}
         candidates, chosen = block.txs[1:], [*block.txs[:1]]
         results = [TxResult(Code.OK)]
-        room = Room.for_candidates(candidates, self.is_proof, max_bytes, max_txs)
         self._state.begin()
         try:
             ctx = self._begun(block, limits.MAX_NEW_KZG_POINTS)
             ctx.proofs = KnownProofs(self._proofs)
+            room = Room.for_candidates(candidates, self.is_proof, max_bytes, max_txs, clock_ns)
             for raw in candidates:
                 is_kept_for = self.is_proof(raw)
                 if not room.has_for(raw, is_kept_for):

@@ -47,6 +47,7 @@ MAX_DRAWS_PER_BLOCK = 256
 MAX_SPOTS_PER_BLOCK = 64
 MAX_KZG_POINTS_PER_BLOCK = 8_192  # in proofs to be verified: a point for each leaf shown, about 0.17 ms each
 MAX_NEW_KZG_POINTS = 512  # that a proposer looks at itself: others are waiting for it
+MAX_PROPOSING_NS = 250_000_000  # of running candidates: half of the shortest timeout for a proposal
 KZG_POINTS_PER_PROOF = 16  # what two pairings take as long as
 KZG_BATCH = 16  # proofs verified together: one that is wrong has the others of its batch verified again
 MAX_DRAW_LOOKS_PER_BLOCK = 8_192

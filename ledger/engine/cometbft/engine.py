@@ -293,7 +293,7 @@ class CometEngine:
         await self._submissions.verify_signatures(request.txs)  # proofs wait, not the others for them
         beacon = await asyncio.get_running_loop().run_in_executor(self._verifiers, work)
         with _told():
-            return proposals.prepare(self.app, request, beacon)
+            return proposals.prepare(self.app, request, beacon, lambda: int(1e9 * self._monotonic()))
 
     @_in_turn
     async def process_proposal(self, request: Any) -> Any:

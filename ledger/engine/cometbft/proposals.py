@@ -66,7 +66,7 @@ def beacon_work(
     return work
 
 
-def prepare(app: Application, request: Any, beacon: bytes) -> Any:
+def prepare(app: Application, request: Any, beacon: bytes, clock_ns: Callable[[], int]) -> Any:
     """ResponsePrepareProposal: the beacon, then those of the mempool that pass, in their order, and fit."""
     given = block_input(app, request, (beacon, *request.txs))
     if given is None:
@@ -76,7 +76,7 @@ def prepare(app: Application, request: Any, beacon: bytes) -> Any:
         return messages.ResponsePrepareProposal()
     room = request.max_tx_bytes - len(beacon) - TX_OVERHEAD_BYTES * (MAX_TXS + 1)
     try:
-        chosen = app.prepare_proposal(given, max_bytes=max(0, room), max_txs=MAX_TXS)
+        chosen = app.prepare_proposal(given, max_bytes=max(0, room), max_txs=MAX_TXS, clock_ns=clock_ns)
     except UnknownRules:
         raise
     except Exception:

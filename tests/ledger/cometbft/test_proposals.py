@@ -300,3 +300,47 @@ def test_32_no_flood_of_what_fails_keeps_a_proof_out(world: World) -> None:
     proof = world.tx("node", world.proof(dataset))
     poor = [world.tx("client", Transfer(key("bob"), 10**9 * HOLD + n)) for n in range(40)]
     assert world.propose([*poor, proof], max_txs=2) == [proof]
+
+
+class Ticking:
+    """A clock that moves on with each look at it: `looks` of them are a proposer's time."""
+
+    def __init__(self, looks: int) -> None:
+        self._now_ns, self._step_ns = 0, limits.MAX_PROPOSING_NS // looks
+
+    def __call__(self) -> int:
+        self._now_ns += self._step_ns
+        return self._now_ns
+
+
+def test_a_proposer_that_is_out_of_time_leaves_the_rest_to_later_blocks() -> None:
+    world = World()
+    world.fund("ann")
+    offered = [world.tx("ann", Transfer(key("operator"), 1), nonce=nonce) for nonce in range(30)]
+    taken: list[bytes] = []
+    while left := [raw for raw in offered if raw not in taken]:
+        clock = Ticking(looks=8)
+        block = block_of(world, *left)
+        chosen = world.app.prepare_proposal(block, max_bytes=10**6, max_txs=99, clock_ns=clock)
+        assert chosen == left[:7]
+        assert not world.app.dropped
+        taken += chosen
+        block = block_of(world, *chosen)
+        assert world.restored().process_proposal(block).ok
+        decide(world, block)
+    assert world.app.account(key("ann")).nonce == 30
+
+
+def test_half_of_a_proposers_time_is_for_proofs(world: World) -> None:
+    _, dataset = world.active("client", "node", periods=9)
+    world.open_window(dataset)
+    world.fund("ann")
+    dear = [world.tx("ann", Transfer(key("operator"), 1), nonce=nonce) for nonce in range(30)]
+    proof = world.tx("node", world.proof(dataset))
+
+    def chosen(*offered: bytes) -> list[bytes]:
+        clock, block = Ticking(looks=40), block_of(world, *offered)
+        return world.app.prepare_proposal(block, max_bytes=10**6, max_txs=99, clock_ns=clock)
+
+    assert chosen(*dear, proof) == [*dear[:19], proof]
+    assert chosen(*dear) == dear
