@@ -182,10 +182,9 @@ def _lifetime_s(manner: Manner) -> int:
 
 async def desk_of(ledger: LedgerClient, account: bytes) -> Desk:
     """The ledger as it is now, for one account."""
-    status = await ledger.status()
-    record = await ledger.account(account)
+    now = await ledger.standing(account)
     # The chain is that of the genesis, which is pinned: no status makes anybody sign for another one.
-    return Desk(ledger, account, record, await ledger.params(), await ledger.chain_id(), status["time"])
+    return Desk(ledger, account, now.record, now.params, await ledger.chain_id(), now.time)
 
 
 def unsigned_transaction(

@@ -236,12 +236,14 @@ class Acceptance:
             self._preparing[key].cancel()
         await asyncio.to_thread(self._custody.drop, key)
 
+    def in_custody(self) -> set[ShardKey]:
+        """The shards whose pieces are here, or were before they were damaged."""
+        return {*self._custody.held(), *(key for key, file in self._custody.damaged().items() if file.may_go)}
+
     async def forget_others(self, mine: set[ShardKey]) -> None:
         """Let go of every piece that the ledger does not count as ours (after a time offline)."""
-        damaged = [key for key, file in self._custody.damaged().items() if file.may_go]
-        for key in [*self._custody.held(), *damaged]:
-            if key not in mine:
-                await self.release(key)
+        for key in self.in_custody() - mine:
+            await self.release(key)
 
     async def heal(self, multihash: bytes) -> None:
         """Fetch a block that we hold for somebody and lost, or whose bytes changed, and store it again."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerNotFound
 from ledger.engine.views import DealView
-from ledger.records import DealStatus, ShardRecord, ShardStatus
+from ledger.records import DatasetRecord, DealStatus, ShardRecord, ShardStatus
 from ledger.rules_datasets import dataset_of
 from merkledag.cid import CID
 from proofs.kinds import ProofKind
 from storage_node.custody import ShardTerms
 from storage_node.duties import ShardKey
+
+_log = logging.getLogger(__name__)
 
 
 async def deal_shards(ledger: LedgerClient, deal: CID) -> list[ShardRecord]:
@@ -76,8 +81,28 @@ def is_kept_by(shard: ShardRecord, provider: bytes) -> bool:
     return kept and shard.provider == provider
 
 
-async def my_shards(ledger: LedgerClient, provider: bytes) -> list[MyShard]:
-    """The shards of open deals that are offered to a provider, kept by it or handed over to it."""
+async def my_shards(ledger: LedgerClient, provider: bytes, known: Collection[ShardKey] = ()) -> list[MyShard]:
+    """The shards of open deals that are offered to a provider, kept by it or handed over to it.
+
+    No proof shows that a list is whole, so the deals of the `known` that it lacks are asked for: what
+    the provider has a piece of is not let go of because somebody left it out.
+    """
+    found = [
+        mine
+        async for view in ledger.each_deal(provider=provider, active=True)
+        for mine in _mine_of(view, provider)
+    ]
+    listed = {mine.key for mine in found}
+    for deal in dict.fromkeys(key.deal for key in known if key not in listed):
+        with suppress(LedgerNotFound):
+            more = [mine for mine in _mine_of(await ledger.deal(deal), provider) if mine.key not in listed]
+            if more:
+                _log.warning("%s leaves deal %s out of the list of this node's deals", ledger.url, deal)
+            found += more
+    return found
+
+
+def _mine_of(view: DealView, provider: bytes) -> list[MyShard]:
     return [
         MyShard(
             ShardKey(view.id, index),
@@ -87,10 +112,21 @@ async def my_shards(ledger: LedgerClient, provider: bytes) -> list[MyShard]:
             dataset_of(view.deal, provider),
             is_offer_to(shard, provider),
         )
-        async for view in ledger.each_deal(provider=provider, active=True)
         for index, shard in enumerate(view.shards)
         if is_offer_to(shard, provider) or is_kept_by(shard, provider)
     ]
+
+
+async def my_datasets(
+    ledger: LedgerClient, provider: bytes, known: Collection[bytes]
+) -> dict[bytes, DatasetRecord]:
+    """A provider's datasets by ID; the `known` that the server's list lacks are asked for."""
+    found = dict(await ledger.datasets(provider=provider))
+    for dataset in dict.fromkeys(known):
+        if dataset not in found:
+            with suppress(LedgerNotFound):
+                found[dataset] = await ledger.dataset(dataset)
+    return found
 
 
 async def slots_of(ledger: LedgerClient, dataset: bytes) -> dict[int, ShardKey]:

@@ -39,7 +39,7 @@ from storage_node.duties import (
     Withdraw,
 )
 from storage_node.errors import BlockLost, PieceLost, StorageNodeError
-from storage_node.ledger_view import my_shards, slots_of
+from storage_node.ledger_view import my_datasets, my_shards, slots_of
 from storage_node.prover import Prover
 from storage_node.upkeep import Upkeep
 
@@ -157,8 +157,9 @@ class DutyRunner:
         Returns the height that this is true of.
         """
         status = await self._ledger.status()
-        found = await my_shards(self._ledger, self._me)
-        datasets = dict(await self._ledger.datasets(provider=self._me))
+        found = await my_shards(self._ledger, self._me, self._acceptance.in_custody())
+        kept = [mine.dataset for mine in found if not mine.is_offer]
+        datasets = await my_datasets(self._ledger, self._me, kept)
         for mine in found:
             if mine.is_offer:
                 first = mine.shard.status is ShardStatus.OFFERED
@@ -290,9 +291,8 @@ class DutyRunner:
 
     async def _answer_once(self, spot: Spot) -> None:
         """One try; returns when nobody waits for this answer any more."""
-        waiting = await self._ledger.spots(provider=self._me)
-        record = next((each.spot for each in waiting if ShardKey(each.deal, each.shard) == spot.key), None)
-        if record is None or record.seed != spot.seed:
+        record = await self._ledger.spot(spot.key.deal, spot.key.shard)
+        if record is None or record.provider != self._me or record.seed != spot.seed:
             return
         view = await self._ledger.deal(spot.key.deal)
         terms = await self._ledger.params(view.deal.terms)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ledger import keys
+from ledger import keys, state_tree
 from ledger.engine.answers import field, state_proof_of, typed
 from ledger.engine.blocks import Block
-from ledger.engine.errors import ChainMismatch, InvalidProofFile, LedgerNotFound, LedgerProtocolError
+from ledger.engine.errors import (
+    ChainMismatch,
+    InvalidProofFile,
+    LedgerNotFound,
+    LedgerProtocolError,
+    LedgerPruned,
+    LedgerUnreachable,
+)
 from ledger.engine.evidence import Evidence
 from ledger.engine.proof_file import KIND, ProofFile, record_of
 from ledger.engine.transport import Transport
 from ledger.fields import FieldError
 from ledger.genesis import Genesis
-from ledger.records import AccountRecord
 from ledger.state_tree import StateProof
+from merkledag import dag_cbor
 from merkledag.cid import CID
+from merkledag.ed25519 import PUBLIC_KEY_BYTES
 from merkledag.peer import peer_text
 
 if TYPE_CHECKING:
@@ -52,6 +61,10 @@ class TrustPin(NamedTuple):
     genesis: bytes = b""
 
 
+class Behind(LedgerUnreachable):
+    """A server does not have, or does not show, a state that is known to be there."""
+
+
 class ChainCheck:
     """What is pinned of one server's chain; None where nothing is.
 
@@ -67,6 +80,12 @@ class ChainCheck:
         self._genesis: Genesis | None = None
         self._checking = asyncio.Lock()
         self._checked = False
+        self._signed: tuple[int, bytes] | None = None  # a height, and the app hash after it
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether something signed can vouch for the state that the server shows."""
+        return self._operator is not None
 
     @property
     def chain(self) -> str | None:
@@ -161,19 +180,18 @@ class ChainCheck:
             return LightProofFile.of((after.encode(),), proof)
         return ProofFile(await self.block(height), KIND, proof)
 
-    async def next_nonce(self, account: bytes) -> tuple[int, int]:
-        """The height of a block, and which nonce the account has to use next after it: proven."""
-        found = await self.prove(keys.account(account))
-        try:
-            if isinstance(found, ProofFile):
-                found.verify()
-                height = found.block.height
-            else:
-                height = found.verified()[-1].height - 1
-            record = record_of(found.proof)
-        except InvalidProofFile as error:
-            raise ChainMismatch(f"{self._http.url} gave a proof that does not hold: {error}") from error
-        return height, record.nonce if isinstance(record, AccountRecord) else 0
+    async def proven(self, wanted: Sequence[bytes], least: int) -> tuple[int, list[bytes | None]]:
+        """A height from `least` on, and what the state after that block has at keys, None for nothing.
+
+        What is signed of the block vouches for it; before the first block nothing is signed, and it is the
+        server's word. At most `limits.MAX_PROVEN_KEYS` keys.
+        """
+        height, proofs = await self._shown_proofs(wanted, least)
+        app_hash = await self._app_hash(height)
+        for proof in proofs:
+            if app_hash is not None and not state_tree.verify(proof, app_hash):
+                raise self._false(proof, height)
+        return height, [proof.value for proof in proofs]
 
     async def evidence(self, path: str) -> Evidence:
         """The file of a proof of storage at a path; it is still to be checked."""
@@ -196,6 +214,48 @@ class ChainCheck:
         if proof.key != key:
             raise LedgerProtocolError(f"{self._http.url} gave the proof of another key")
         return height, proof
+
+    async def _shown_proofs(self, wanted: Sequence[bytes], least: int) -> tuple[int, list[StateProof]]:
+        """What the server gives as proofs of these keys, and of which height: not below `least`."""
+        url = self._http.url
+        answer = await self._http.post(f"/v1/prove?least={least}", dag_cbor.encode(list(wanted)))
+        height, shown = field(answer, "height"), field(answer, "proofs")
+        if type(height) is not int or not isinstance(shown, list):
+            raise LedgerProtocolError(f"{url} gave no proofs; is this a ledger's URL?")
+        proofs = [state_proof_of(each) for each in shown]
+        if [proof.key for proof in proofs] != list(wanted):
+            raise LedgerProtocolError(f"{url} gave the proofs of other keys")
+        if height < least:
+            raise Behind(f"{url} has the state after block {height}, but there is a block {least}")
+        return height, proofs
+
+    async def _app_hash(self, height: int) -> bytes | None:
+        """The app hash after a block as its operator signed it; None before the first."""
+        if height == 0:
+            if self.tip is not None:
+                raise self._went_back("has no block", self.tip.height)
+            return None
+        if self._signed is None or self._signed[0] != height:
+            try:
+                self._signed = height, (await self.block(height)).app_hash
+            except LedgerPruned:
+                raise
+            except LedgerNotFound as error:  # it is no answer to what was asked
+                raise Behind(f"{self._http.url} shows the state after block {height} without it") from error
+        return self._signed[1]
+
+    def _false(self, proof: StateProof, height: int) -> ChainMismatch:
+        """What is said of a server whose proof does not hold."""
+        try:
+            record = record_of(proof)
+            said = "nothing" if proof.value is None else "something" if record is None else str(record)
+        except InvalidProofFile:
+            said = "something that does not decode"
+        return ChainMismatch(
+            f"{self._http.url} says that there is {said:.200} at {key_text(proof.key)} after block {height}, "
+            "but what is signed of that block says otherwise: that server lies, or its data are damaged. "
+            "Name another one in ledger.url, and tell whoever runs this one"
+        )
 
     async def _require_tip(self) -> None:
         """Anybody can copy a genesis: the operator must have signed the last block, which follows `tip`."""
@@ -220,3 +280,11 @@ class ChainCheck:
 
     def _went_back(self, where: str, height: int) -> ChainMismatch:
         return ChainMismatch(f"{self._http.url} {where}, but had block {height} before{AGAIN}")
+
+
+def key_text(key: bytes) -> str:
+    """A key of the state, for messages."""
+    prefix, slash, rest = key.partition(b"/")
+    if prefix + slash in (keys.ACCOUNT, keys.PROVIDER, keys.VALIDATOR) and len(rest) == PUBLIC_KEY_BYTES:
+        return f"{prefix.decode()} {peer_text(rest)}"
+    return f"{prefix.decode()} {rest.hex()}" if slash else key.hex()

@@ -148,12 +148,10 @@ class Sender:
         return await ask()
 
     async def _where_it_stands(self) -> _Place:
-        account = await self._client.account(self.account)
-        status = await self._client.status()
-        expiry = status["time"] + self._lifetime_s
+        now = await self._client.standing(self.account)
         # From the genesis, which is the pinned one: no status makes anybody sign for another chain.
         chain = await self._client.chain_id()
-        return _Place(chain, await self._client.params(), account.nonce, expiry)
+        return _Place(chain, now.params, now.record.nonce, now.time + self._lifetime_s)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[_Place]:

@@ -122,6 +122,16 @@ class Servers:
         known = [each.chain.known_height for each in self._all]
         return max((each for each in known if each is not None), default=None)
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether something signed can vouch for the state that a server shows."""
+        return self._all[0].chain.is_pinned
+
+    @property
+    def height(self) -> int:
+        """The last block that was seen, or that servers told of."""
+        return self._height
+
     async def close(self) -> None:
         """Closes the connections; harmless twice."""
         if self._survey is not None:

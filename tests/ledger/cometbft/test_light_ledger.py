@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -347,6 +347,89 @@ async def test_two_signed_histories_are_told_and_refused(chain: Running) -> None
             await shown_header([chain.url, url], CHAIN)
         assert refused.value.code == ExitCode.INVALID
         assert (await shown_header([chain.url, chain.url], CHAIN)).height >= 1
+
+
+def false_proofs(change: Callable[[list[bytes]], Any]) -> Change:
+    return lambda path, found: (
+        found | {"proofs": change(found["proofs"])} if path == "/v1/prove" and found["height"] > 1 else found
+    )
+
+
+def flipped(proofs: list[bytes]) -> list[bytes]:
+    """The last byte is of an aunt."""
+    return [raw[:-1] + bytes([raw[-1] ^ 1]) for raw in proofs]
+
+
+def richer(proofs: list[bytes]) -> list[bytes]:
+    value = AccountRecord(999 * HOLD, 7).encode()
+    return [state_proof.encode(replace(state_proof.decode(raw), value=value)) for raw in proofs]
+
+
+STATE_LIES: dict[str, Change] = {
+    "an aunt": false_proofs(flipped),
+    "a value": false_proofs(richer),
+    "none": false_proofs(lambda _: []),
+    "absence": false_proofs(
+        lambda proofs: [
+            state_proof.encode(replace(state_proof.decode(raw), value=None, leaf=None)) for raw in proofs
+        ]
+    ),
+    "an older height": lambda path, found: found | {"height": 1} if path == "/v1/prove" else found,
+    "a height to come": lambda path, found: found | {"height": 10**9} if path == "/v1/prove" else found,
+}
+
+
+OPERATOR = signer("operator").public_key
+STATE_READS: tuple[Callable[[LedgerClient], Awaitable[Any]], ...] = (
+    lambda client: client.params(),
+    lambda client: client.account(OPERATOR),
+    lambda client: client.account(signer("nobody").public_key),
+    lambda client: client.validator(OPERATOR),
+    lambda client: client.next_nonce(OPERATOR),
+    lambda client: client.standing(OPERATOR),
+)
+
+
+@pytest.mark.parametrize("lie", STATE_LIES)
+async def test_what_is_read_of_the_state_is_proven(chain: Running, lie: str) -> None:
+    """Also that something is not there; and another server is asked where one says what is not so."""
+    async with client_of(chain.url, chain.pin) as client:
+        truth = [await read(client) for read in STATE_READS[:4]]
+        moved = client.trusted
+    assert moved is not None
+
+    def hasty(urls: str) -> LedgerClient:
+        return LedgerClient(
+            urls,
+            expect_chain=CHAIN,
+            expect_trust=moved,
+            sleep=lambda seconds: asyncio.sleep(min(seconds, 0.1)),
+        )
+
+    reads = STATE_READS[1:2] if "height" in lie else STATE_READS  # a height is waited for
+    caught = 0
+    async with liar(chain, STATE_LIES[lie]) as url:
+        for read in reads:
+            async with hasty(url) as client:
+                try:
+                    assert await read(client) in truth, "that something is absent was true"
+                except (ChainMismatch, LedgerProtocolError, LedgerUnreachable):
+                    caught += 1
+        async with hasty(f"{url},{chain.url}") as client:
+            assert [await read(client) for read in STATE_READS[:4]] == truth
+    assert caught >= len(reads) - 1
+
+
+async def test_what_was_paid_shows_at_once_to_whoever_asks_then(chain: Running) -> None:
+    """Though a state is proven one block later."""
+    async with client_of(chain.url, chain.pin) as client:
+        before = (await client.standing(signer("operator").public_key)).record
+        await client.submit(transfer(before.nonce))
+        for url in (chain.url, f"{chain.url},{chain.url}/"):
+            async with client_of(url, chain.pin) as other:
+                after = await other.account(signer("operator").public_key)
+                assert (after.nonce, after.balance < before.balance) == (before.nonce + 1, True)
+        assert (await client.next_nonce(signer("operator").public_key))[1] == before.nonce + 1
 
 
 async def test_without_a_pin_a_proof_still_names_its_headers(chain: Running) -> None:

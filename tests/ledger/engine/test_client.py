@@ -170,7 +170,7 @@ async def test_deals_and_datasets(client: LedgerClient, chain: Chain) -> None:
 async def test_lists_of_many_pages_are_put_together(
     client: LedgerClient, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.engine.client.PAGE", 2)
+    monkeypatch.setattr("ledger.engine.state_reads.PAGE", 2)
     bank = Sender(client, chain.operator)
     names = [f"node {number}" for number in range(5)]
     for name in names:

@@ -4,82 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerRefused
-from ledger.engine.render import CBOR_TYPE
-from ledger.engine.rpc import build_rpc
 from ledger.engine.sender import RETRY, Sender
 from ledger.genesis import HOLD
 from ledger.result import Code
 from ledger.transactions import Transfer, decode
-from merkledag import dag_cbor
 from merkledag.cid import CID
 from tests.ledger.engine.conftest import CHAIN, Chain, signer
+from tests.ledger.engine.liar import Liar, lying
 
 BOB = signer("bob").public_key
-Lie = Callable[[str, Any], Any]
-
-
-@dataclass
-class Liar:
-    """Passes requests on to a real server, and alters what it answers. `sent` is what was signed."""
-
-    upstream: str
-    lie: Lie = lambda path, answer: answer
-    swallows: bool = False
-    denies: int = 0
-    url: str = ""
-
-    def __post_init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.code = Code.NONCE_USED
-
-    async def answer(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        if request.method == "POST":
-            self.sent.append(body)
-            if self.swallows:
-                receipt = {"tx_id": decode(body).id, "height": 1, "code": 0, "log": "", "name": "OK"}
-                return web.Response(body=dag_cbor.encode(self.lie(request.path, receipt)))
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(
-                request.method, self.upstream + request.path_qs, data=body, headers={"Accept": CBOR_TYPE}
-            ) as response,
-        ):
-            if request.method == "POST" and self.denies:  # it is done, and said not to be
-                self.denies -= 1
-                return web.json_response({"error": "used", "code": int(self.code)}, status=400)
-            if response.status != 200:
-                return web.Response(status=response.status, body=await response.read())
-            answer = dag_cbor.decode(await response.read())
-        return web.Response(body=dag_cbor.encode(self.lie(request.path, answer)))
 
 
 @pytest.fixture
 async def liar(engine: EmbeddedEngine) -> AsyncIterator[Liar]:
-    real = web.AppRunner(build_rpc(engine), access_log=None, shutdown_timeout=1)
-    await real.setup()
-    await web.TCPSite(real, "127.0.0.1", 0).start()
-    liar = Liar(f"http://127.0.0.1:{real.addresses[0][1]}")
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", liar.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    liar.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield liar
-    await runner.cleanup()
-    await real.cleanup()
+    async with lying(engine) as liar:
+        yield liar
 
 
 @pytest.fixture
@@ -167,20 +115,19 @@ async def test_another_nonce_is_taken_where_somebody_else_used_it(
     assert (await client.account(BOB)).balance == 4 * HOLD
 
 
-async def test_what_could_still_be_done_later_is_not_sent_again(
-    liar: Liar, client: LedgerClient, chain: Chain
-) -> None:
-    """A nonce that is too high: it would be kept until its turn comes."""
-
-    def lie(path: str, answer: Any) -> Any:
-        if not path.startswith("/v1/account/"):
-            return answer
-        return {**answer, "record": {**answer["record"], "nonce": answer["record"]["nonce"] + 1}}
-
-    await client.submit(chain.transfer(0, "bob"))
-    liar.lie = lie
-    with pytest.raises(LedgerRefused, match="can still be done"):
-        await Sender(client, chain.operator, check_blocks=True).send(Transfer(BOB, HOLD))
+async def test_what_could_still_be_done_later_is_not_sent_again(liar: Liar, chain: Chain) -> None:
+    """Two are sent together and both are refused: the second would be kept until its turn comes."""
+    liar.code, liar.denies, liar.swallows = Code.NONCE_GAP, 1_000, True
+    operator = chain.operator.public_key
+    async with LedgerClient(
+        liar.url, expect_chain=CHAIN, expect_operator=operator, sleep=lambda _: asyncio.sleep(0)
+    ) as client:
+        await client.genesis()
+        sender = Sender(client, chain.operator, check_blocks=True)
+        both = [sender.send(Transfer(BOB, HOLD)) for _ in range(2)]
+        outcomes = await asyncio.gather(*both, return_exceptions=True)
+    assert all(isinstance(each, LedgerRefused) for each in outcomes)
+    assert "can still be done" in str(outcomes[1])
 
 
 async def test_an_error_code_that_is_no_number_is_a_lie_like_others(liar: Liar) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 from ledger import keys, state_tree
 from ledger.engine.answers import field, typed
 from ledger.engine.blocks import Block
-from ledger.engine.chain_check import ChainCheck, TrustPin
+from ledger.engine.chain_check import Behind, ChainCheck, TrustPin
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.canonical import SECOND_NS
 from ledger.engine.cometbft.light.client import LightClient, Source, behind
@@ -33,11 +33,13 @@ from ledger.engine.errors import (
 )
 from ledger.engine.evidence import Evidence
 from ledger.engine.transport import Transport
+from ledger.state_tree import StateProof
 from merkledag.cid import CID
 
 # The header after a block comes with the next block: within seconds, or the chain stands still.
 SETTLE_S = 0.1
 SETTLE_STEPS = 9  # doubled each time: 51 s in all
+BEHIND_STEPS = 5  # 3 s: the ledger itself comes a moment after its header
 T = TypeVar("T")
 
 
@@ -151,8 +153,14 @@ class LightChain(ChainCheck):
     def __init__(self, http: Transport, trust: LightTrust) -> None:
         super().__init__(http, trust.chain, None, None)
         self._trust = trust
+        self._began = 0  # the last header when this server was found to have the right chain
         self._source = ServerSource(http)
         trust.sources.append(self._source)
+
+    @property
+    def is_pinned(self) -> bool:
+        """See `ChainCheck`."""
+        return True
 
     @property
     def known_height(self) -> int:
@@ -173,6 +181,7 @@ class LightChain(ChainCheck):
                     raise LedgerUnreachable(behind(self._http.url, last.height, before))
                 self._genesis = None
                 self._checked = await self._require_genesis(last.header)
+                self._began = last.height
             except LedgerPruned:
                 raise
             except (LedgerNotFound, LedgerRefused) as error:  # of what the pinned chain has, no answer
@@ -244,6 +253,20 @@ class LightChain(ChainCheck):
         way = light.trace(height + 1) if light.kept(height + 1) else [await self.light_block(height + 1)]
         return LightProofFile.of(tuple(each.encode() for each in way), proof)
 
+    async def _shown_proofs(self, wanted: Sequence[bytes], least: int) -> tuple[int, list[StateProof]]:
+        """See `ChainCheck`; a block whose header is there already is waited for."""
+        least = max(least, self._began)
+        for step in range(BEHIND_STEPS):
+            try:
+                return await super()._shown_proofs(wanted, least)
+            except Behind:
+                await self._trust.sleep(SETTLE_S * 2**step)
+        return await super()._shown_proofs(wanted, least)
+
+    async def _app_hash(self, height: int) -> bytes:
+        """See `ChainCheck`: that of the header after the block; the first one's is of the genesis."""
+        return (await self.app_hash_header(height)).app_hash
+
     async def _header(self, height: int) -> Header:
         light = await self._trust.light(self._source)
         return await light.header(height, self._source, self._trust.sources)
@@ -274,9 +297,8 @@ class LightChain(ChainCheck):
             raise ChainMismatch(f"{self._http.url} runs chain {genesis.chain_id}, not {self._trust.chain}")
         if last.last_block_id.is_nil:
             return False
-        height, proof = await self._shown_proof(keys.GENESIS)
-        after = await self.app_hash_header(height)
-        if proof.value != raw or not state_tree.verify(proof, after.app_hash):
+        _, (stored,) = await self.proven([keys.GENESIS], 0)
+        if stored != raw:
             raise ChainMismatch(f"{self._http.url} shows a genesis that is not the chain's")
         self._trust.genesis = sha256(raw).digest()
         return True
