@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.commands_ledger_archive import export, import_, verify_history
+from cli.commands_ledger_check import check
 from cli.commands_ledger_join import join, leave
 from cli.commands_ledger_light import light
 from cli.commands_ledger_proof import prove, verify
@@ -36,6 +37,7 @@ app.command("verify")(verify)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("verify-history")(verify_history)
+app.command("check")(check)
 app.add_typer(validator_app, name="validator")
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 STATUS_FIELDS = ("chain_id", "operator", "engine", "height", "time", "app_hash")

@@ -309,16 +309,16 @@ class StateTree:
         for row in self._rows.scan(b"b"):
             if not row.startswith(b"b"):
                 break
-            number = int.from_bytes(row[1:], "big")
-            keys = self._bucket(number)
-            if any(bucket_of(key) != number for key in keys):
-                raise CorruptState(f"bucket {number} of the state's tree has keys of another one")
-            for key in keys:
+            bucket = self._bucket(int.from_bytes(row[1:], "big"))
+            for key in bucket:
                 self.check_value(key, state.get(key))
-            count, buckets = count + len(keys), buckets + 1
+            count, buckets = count + len(bucket), buckets + 1
         if count != sum(1 for _ in state.scan(b"")):
             raise CorruptState("the state has keys that its tree does not have")
-        if buckets != sum(self._node(0, number) != EMPTY_NODES[0] for number in range(BUCKETS)):
+        regions = range(BUCKETS >> REGION_BITS)
+        used = [n for n in regions if self._node(REGION_BITS, n) != EMPTY_NODES[REGION_BITS]]
+        leaves = (self._node(0, at) for n in used for at in range(n << REGION_BITS, (n + 1) << REGION_BITS))
+        if buckets != sum(leaf != EMPTY_NODES[0] for leaf in leaves):
             raise CorruptState("the state's tree lacks some of its buckets")
 
     def check_value(self, key: bytes, value: bytes | None) -> None:

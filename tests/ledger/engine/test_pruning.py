@@ -12,6 +12,7 @@ from ledger.engine import pruning
 from ledger.engine.archive import GivenBlock
 from ledger.engine.assemble import assemble
 from ledger.engine.blocks import node_cid
+from ledger.engine.check import find_damage
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import LedgerNotFound, PrunedHistory
@@ -64,6 +65,7 @@ def test_proofs_leave_first_then_all_but_the_headers(chain: Chain) -> None:
     blocks = {n: maker.block(chain.transfer(n - 1, "bob"), maker.proof(n)) for n in range(1, 9)}
     # Block 8 is of day 8: older than two days are 1 to 5, older than four 1 to 3.
     assert maker.storage.pruned() == Pruned(proofs=5, blocks=3)
+    assert not list(find_damage(maker.storage, lambda _height: None))
     for height, (head, transfer, proof) in blocks.items():
         block = maker.history.block(height)
         assert block is not None
