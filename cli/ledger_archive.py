@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from cli.ledger_replay import open_storage, replayed, scratch_folder
-from cli.ledger_sources import open_history
+from cli.ledger_sources import open_history, require_signed
 from cli.output import blocks_text, invalid, meter, not_found, note, raw
 from cli.part import Part, check_length, full_disk, remove_tree
 from cli.streams import check_binary_stdout, is_stdout
@@ -56,6 +56,7 @@ async def write_archive(
     else:
         target = _new_file(file)
     async with open_history(home, source, ledger) as history:
+        require_signed(history)
         if not state or history.storage is not None or history.fetch_snapshot is not None:
             return await _write(history, target, state=state, progress=progress)
         home.ensure()

@@ -17,24 +17,32 @@ from cli.streams import STDIO
 
 if TYPE_CHECKING:
     from cli.ledger_sources import History
+    from ledger.engine.chain_check import TrustPin
     from ledger.genesis import Genesis
 
 
-async def import_history(home: Home, source: str, *, snapshot: bool, progress: bool) -> dict[str, Any]:
+async def import_history(
+    home: Home, source: str, trust: str = "", *, snapshot: bool, progress: bool
+) -> dict[str, Any]:
     """Makes the chain of an archive this home's own; what is to be told of it.
 
     With `snapshot` it begins with the state in the archive, or with the newest snapshot of a running ledger.
+    `trust` is a header that it must have.
     """
+    from cli.ledger_light import pinned_header
     from ledger.engine.history import ORIGIN_FILE
 
     async with open_history(home, source) as history:
         if history.archive is None and not (snapshot and history.storage is None):
             raise invalid(f"{source} is no archive: `holdfast ledger export` makes one")
+        if snapshot and history.light is not None and history.archive is None:
+            raise usage("of a chain of validators: `holdfast ledger join URL --engine cometbft --trust …`")
+        pin = pinned_header(home, history, trust)
         home.ensure()
         clear_unfinished(home, history.genesis)
         if snapshot:
-            await _begin_with_state(home, history, source)
-        found = await replayed(history, home.ledger, "importing", progress=progress, keep_history=True)
+            await _begin_with_state(home, history, source, pin)
+        found = await replayed(history, home.ledger, "importing", pin, progress=progress, keep_history=True)
         if history.origin is not None:
             with in_one_step(home.ledger / ORIGIN_FILE) as path:
                 shutil.copyfile(history.origin, path)
@@ -43,7 +51,7 @@ async def import_history(home: Home, source: str, *, snapshot: bool, progress: b
         return found | {"first": storage.pruned().blocks + 1}
 
 
-async def _begin_with_state(home: Home, history: History, source: str) -> None:
+async def _begin_with_state(home: Home, history: History, source: str, pin: TrustPin | None) -> None:
     from ledger.engine.archive_reader import SnapshotReader
     from ledger.engine.archive_replay import restore_archived, restore_state
 
@@ -52,7 +60,7 @@ async def _begin_with_state(home: Home, history: History, source: str) -> None:
             return  # an interrupted import is gone on with
         if history.archive is not None:
             path = named(source, "--snapshot")
-            restore_archived(storage, lambda: contents_of(path))
+            restore_archived(storage, lambda: contents_of(path), pin)
             return
         if history.fetch_snapshot is None:
             raise not_found(f"{source} has no snapshot yet: export it, and import the archive")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cli.output import invalid, usage
+from cli.output import invalid, note, usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cli.home import Home
+    from cli.ledger_sources import History
     from ledger.engine.chain_check import TrustPin
     from ledger.engine.cometbft.light.block import LightBlock
 
@@ -35,6 +36,29 @@ def trust_argument(words: str) -> TrustPin:
 def trust_text(height: int, hash_: bytes) -> str:
     """As people tell each other a header."""
     return f"{height}:{hash_.hex()}"
+
+
+def pinned_header(home: Home, history: History, flag: str) -> TrustPin | None:
+    """The header that a history of validators must have: the flag's, or this home's, if it reaches that.
+
+    Exit 2 for a flag that is no header, exit 4 for one that the history cannot have.
+    """
+    from cli.ledger_pin import pin_of
+
+    light = history.light
+    if flag:
+        pin = trust_argument(flag)
+        if light is None or pin.height > light.height:
+            end = "has no headers" if light is None else f"ends with header {light.height}"
+            raise invalid(f"{history.name} {end}: nothing says whether header {pin.height} follows from it")
+        return pin
+    known = pin_of(home)
+    if light is None or known.trust is None or known.chain != history.genesis.chain_id:
+        return None
+    if known.trust.height > light.height:
+        note(f"{history.name} ends before header {known.trust.height}, which this home trusts")
+        return None
+    return known.trust
 
 
 def check_trust(home: Home, blocks: Sequence[LightBlock], flag: str | None) -> str | None:

@@ -56,6 +56,7 @@ async def replayed(
     `pin` is a header that it must have, if it is of validators and reaches it.
     """
     from ledger.engine.archive_replay import Replay, in_batches
+    from ledger.engine.cometbft.home.genesis_file import genesis_hash
     from merkledag.peer import peer_text
 
     with open_storage(folder) as storage:
@@ -85,6 +86,7 @@ async def replayed(
         return {
             "chain_id": history.genesis.chain_id,
             "operator": peer_text(history.genesis.operator),
+            "genesis": genesis_hash(history.genesis) if history.genesis.validators else None,
             "signed_height": replay.height if history.light is None else history.light.height,
             "height": replay.height,
             "app_hash": replay.app.app_hash.hex(),

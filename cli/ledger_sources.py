@@ -70,6 +70,20 @@ async def open_history(home: Home, source: str, ledger: str = "") -> AsyncIterat
             yield found
 
 
+def require_signed(history: History) -> None:
+    """Says how much of a stopped validator's folder no history has; exit 4 where that is all of it."""
+    if history.storage is None or not history.genesis.validators:
+        return
+    height = history.storage.height()
+    if height and history.light is None:
+        raise invalid(
+            f"{history.name}: it was not noted who signed its blocks. Let it run beside its cometbft for "
+            "some seconds; `holdfast ledger import FOLDER --as-chain ID` needs no signatures"
+        )
+    if height > history.last:
+        note(f"blocks {history.last + 1} to {height} are left out: it was not noted who signed them")
+
+
 def _is_folder(source: str) -> bool:
     return source != STDIO and Path(source).is_dir()
 

@@ -70,7 +70,7 @@ class Contents:
         if self.manifest.origin is not None and (self.genesis.origin is None or is_origin):
             raise InvalidArchive("it holds a chain that it does not go on from")
         self.offset = len(section(manifest)) + len(section(genesis))
-        self.light = self._read_light(is_origin=is_origin)
+        self.light = self._read_light()
         self.origin: Contents | None = None
         if self.manifest.origin is not None:
             copying = take if copy_origin is None else _copying(take, copy_origin)
@@ -79,14 +79,13 @@ class Contents:
         self.state_manifest: SnapshotManifest | None = None
         self.begun = False  # whether the blocks are next: all before them was read
 
-    def _read_light(self, *, is_origin: bool) -> LightBlock | None:
-        """The light block that the chain leads to; a chain of validators has one, from its first block on."""
+    def _read_light(self) -> LightBlock | None:
+        """The light block that the chain leads to, if there is one; `Links` knows whether there has to be."""
         manifest = self.manifest
-        is_expected = bool(self.genesis.validators) and manifest.tip is not None and not is_origin
-        if is_expected is not (manifest.light is not None):
-            raise InvalidArchive("it does not show who signed its blocks, or shows it where nobody has to")
         if manifest.light is None:
             return None
+        if not self.genesis.validators or manifest.tip is None:
+            raise InvalidArchive("it shows who signed where no validator has to")
         node = self._need(manifest.light, "last light block")
         self.offset += len(section(node))
         try:

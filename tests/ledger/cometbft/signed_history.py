@@ -52,7 +52,7 @@ class SignedHistory(Mirrored, Electorate):
             if number == 2:
                 txs.append(self.tx("a", bodies("a", ROTATED, "a")))
             if number == 4:
-                txs.append(self.tx("d", Propose({}, 0, "", {key("c"): 1})))
+                txs.append(self.tx("d", Propose({}, 0, "", {key("b"): 9})))
             if number == 5:
                 open_now = [info.id for info in self.app.proposals()]
                 txs += [self.tx(name, Vote(each, True)) for each in open_now for name in "bc"]

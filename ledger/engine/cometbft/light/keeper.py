@@ -19,7 +19,7 @@ from ledger.engine.cometbft.rpc.errors import CometRpcError
 from ledger.engine.errors import StoreError
 from ledger.engine.storage import LedgerStorage
 
-KEEP_S: Final = 2.0
+KEEP_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
