@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from cli.comet_service import comet_home
 from cli.compose import ISSUED_UNITS
+from cli.durations import duration_text
 from cli.home import OPERATOR_KEY, Home
 from cli.ledger_files import require_no_ledger, write_genesis
 from cli.output import invalid, note, usage
 from cli.settings import COMETBFT
+from ledger.engine.cometbft.home.chain_params import EVIDENCE_S
 from ledger.engine.cometbft.home.config import P2P_PORT, PROFILES, RPC_PORT, CometConfig, StateSync, is_peer
 from ledger.engine.cometbft.home.founders import (
     MAX_FOUNDER_BYTES,
@@ -176,7 +178,18 @@ def keep_founding(home: Home, founding: Founding) -> None:
     replace(home.ledger / FOUNDING_FILE, founding.dumps())
 
 
-def take_founding(home: Home, path: Path, places: Places) -> Genesis:
+def require_unbonding(params: Params, *, test_network: bool) -> None:
+    """Exit 2 where a stake would be free while evidence against its validator still counts."""
+    if params.unbonding_s < EVIDENCE_S and not test_network:
+        raise usage(
+            f"unbonding_s is {duration_text(params.unbonding_s)}, and evidence of misbehaviour counts for "
+            f"{duration_text(EVIDENCE_S)}, longer than clients trust a header: whoever leads them astray "
+            f"would have its stake back before. Choose {duration_text(EVIDENCE_S)} or more (an archive's "
+            "chain by a vote, before its export); --test-network for a chain that is worth nothing"
+        )
+
+
+def take_founding(home: Home, path: Path, places: Places, *, test_network: bool = False) -> Genesis:
     """Makes this founder's home one of the chain in a founding file; exit 4 where it is not as it signed."""
     require_no_ledger(home)
     founding = read_founding(home, path)
@@ -185,6 +198,7 @@ def take_founding(home: Home, path: Path, places: Places) -> Genesis:
             f"chain {founding.genesis.chain_id} goes on from {founding.genesis.origin.chain_id}: "
             "`holdfast ledger import ARCHIVE --as-chain ID --engine cometbft --founding FILE`"
         )
+    require_unbonding(founding.genesis.params, test_network=test_network)
     own = validator_signer(comet_home(home)).public_key
     settle(home, comet_home(home), founding.genesis, places, founding.peers_of(own))
     return founding.genesis

@@ -16,6 +16,12 @@ from ledger.engine.cometbft.rpc.client import CometRpc
 from ledger.engine.cometbft.rpc.errors import CometRpcError
 
 EVERY_S: Final = 5.0
+# Block time is what the validators' clocks say. A block cannot be from later than now; and while a node that
+# catches up comes nearer to now, one whose clock is ahead finds all blocks equally old.
+BEHIND_S: Final = 5.0
+AHEAD_S: Final = 30.0
+STEADY_S: Final = 20.0
+JITTER_S: Final = 4.0
 # `4E1A… prevote 3/4 = 0.75`: "BA{4:x__x} 20/40 = 0.50" in CometBFT's round state.
 _VOTED: Final = re.compile(r"BA\{\d+:[x_]*\} (\d+)/(\d+) = ")
 _ROUND: Final = re.compile(r"(\d+)/(\d+)/(\d+)")
@@ -23,7 +29,10 @@ _ROUND: Final = re.compile(r"(\d+)/(\d+)/(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the monitor saw last. `halted` says why the chain stands still, as far as is known; "" if not."""
+    """What the monitor saw last. `halted` says why the chain stands still, as far as is known; "" if not.
+
+    `clock` says how wrong this machine's is; "" if it seems right.
+    """
 
     height: int = 0
     catching_up: bool = False
@@ -32,10 +41,19 @@ class Sight:
     answers: bool = False
     signed_height: int = 0
     halted: str = ""
+    clock: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """What is to be done something about."""
+        return self.halted or self.clock
 
 
 class Monitor:
-    """Looks every few seconds; `height` gives the last block that the application committed."""
+    """Looks every few seconds; `height` gives the last block that the application committed.
+
+    `wall` gives seconds since 1970, `clock` never jumps.
+    """
 
     def __init__(
         self,
@@ -45,6 +63,9 @@ class Monitor:
         height: Callable[[], int],
         halted_s: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        block_time_s: Callable[[], int],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.sight = Sight()
         self._rpc = rpc
@@ -54,6 +75,9 @@ class Monitor:
         self._halted_s = halted_s
         self._clock = clock
         self._moved_s = clock()
+        self._block_time_s = block_time_s
+        self._wall = wall
+        self._steady: tuple[float, float] | None = None  # since when blocks are old, and how old they are
 
     async def run(self) -> None:
         """Watches until it is cancelled; a line on stderr when the chain halts, and when it goes on."""
@@ -84,7 +108,28 @@ class Monitor:
         halted = self._told(seen, silent_s, why) if is_halted else ""
         if bool(halted) != bool(before.halted):
             note(halted or f"the chain goes on at height {height}")
-        self.sight = replace(seen, halted=halted)
+        wrong = "" if is_halted or not height else self._wrong_clock(now_s)
+        if bool(wrong) != bool(before.clock):
+            note(wrong or "this machine's clock is right again")
+        self.sight = replace(seen, halted=halted, clock=wrong)
+
+    def _wrong_clock(self, now_s: float) -> str:
+        old_s = self._wall() - self._block_time_s()
+        if old_s < -BEHIND_S:
+            return (
+                f"this machine's clock is {-old_s:.0f} s behind the chain's time: set it right (NTP); "
+                "one that is a minute behind can take no block"
+            )
+        if old_s <= AHEAD_S:
+            self._steady = None
+        elif self._steady is None or abs(old_s - self._steady[1]) > JITTER_S:
+            self._steady = now_s, old_s
+        elif now_s - self._steady[0] >= STEADY_S:
+            return (
+                f"this machine's clock is {old_s:.0f} s ahead of the chain's time: blocks come at their "
+                "usual pace, and are all so old. Set it right (NTP)"
+            )
+        return ""
 
     def _told(self, seen: Sight, silent_s: float, why: str) -> str:
         told = f"no block for {silent_s:.0f} s since height {seen.height}"

@@ -65,8 +65,9 @@ async def comet_ledger_service(
             memory,
             lambda: application.engine.app.height,
             home.config.number("ledger.halted_s"),
+            block_time_s=lambda: application.engine.app.block_time_s,
         )
-        application.engine.watcher = lambda: monitor.sight.halted
+        application.engine.watcher = lambda: monitor.sight.trouble
         if trouble := application.engine.status.trouble:
             note(trouble)
         if at := home.config.text("ledger.metrics_listen"):

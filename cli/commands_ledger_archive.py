@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +15,7 @@ from cli.commands_ledger_run import (
     PeersFlag,
     ProfileFlag,
     RpcFlag,
+    TestNetworkFlag,
     chosen_engine,
     engine_of,
     places_of,
@@ -28,9 +27,17 @@ from cli.output import emit, note, text, usage
 from cli.settings import COMETBFT
 
 if TYPE_CHECKING:
-    from cli.comet_init import Places
     from ledger.genesis import Genesis
 
+TrustFlag = Annotated[
+    str,
+    typer.Option(
+        "--trust",
+        metavar="HEIGHT:HASH",
+        help="On CometBFT: a header that it must have; by default this home's.",
+        show_default=False,
+    ),
+]
 LedgerFlag = Annotated[str, typer.Option("--ledger", help="URL of the ledger.", show_default=False)]
 
 
@@ -93,6 +100,8 @@ def import_(
     rpc_listen: RpcFlag = "",
     external_address: ExternalFlag = "",
     peer: PeersFlag = None,
+    trust: TrustFlag = "",
+    test_network: TestNetworkFlag = False,
     progress: ProgressFlag = True,
     json_output: JsonFlag = False,
 ) -> None:
@@ -102,6 +111,7 @@ def import_(
     cometbft the new chain has validators: this home's, those of the --founder files, or, for all founders but
     the one who collected those, what --founding says.
     """
+    from cli.ledger_carry import OnComet, carry_on
     from cli.ledger_files import require_no_ledger
     from cli.ledger_import import import_history
     from cli.serve import run_once
@@ -118,37 +128,27 @@ def import_(
     require_no_ledger(home)
     if as_chain:
         places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
-        made = _carried(home, file, as_chain, places if is_on_comet else None, founder, founding, progress)
+        comet = OnComet(places, tuple(founder or ()), founding, test_network) if is_on_comet else None
+        made: Genesis = run_once(carry_on(home, file, as_chain, progress=progress, comet=comet))
         return emit(made.to_json()) if json_output else _say_carried(home, made)
-    found = run_once(import_history(home, file, snapshot=snapshot, progress=progress))
-    if json_output:
-        return emit(found)
+    found = run_once(import_history(home, file, trust, snapshot=snapshot, progress=progress))
+    return emit(found) if json_output else _say_imported(home, found)
+
+
+def _say_imported(home: Home, found: dict[str, Any]) -> None:
     text(f"imported chain {found['chain_id']} up to block {found['height']}, app hash {found['app_hash']}")
     if found["first"] > 1:
         note(
             f"not here: transactions, events and account histories of blocks 1 to {found['first'] - 1}; "
             "this ledger has no history to export, and `verify-history` needs one that is whole"
         )
-    note(f"to run it, put its operator's keys (operator, beacon) into {home.keys}")
-    return None
-
-
-def _carried(
-    home: Home,
-    file: str,
-    chain: str,
-    places: Places | None,
-    founders: Sequence[Path] | None,
-    founding: Path | None,
-    progress: bool,
-) -> Genesis:
-    """The new chain's genesis; with `places` it is one on CometBFT."""
-    from cli.ledger_carry import OnComet, carry_on
-    from cli.serve import run_once
-
-    comet = None if places is None else OnComet(places, tuple(founders or ()), founding)
-    made: Genesis = run_once(carry_on(home, file, chain, progress=progress, comet=comet))
-    return made
+    if found["genesis"]:
+        note(
+            "this home has the history, for `verify-history`, `export` and `import --as-chain`; a node that "
+            "takes part is made with `holdfast ledger join URL --engine cometbft`, in another home"
+        )
+    else:
+        note(f"to run it, put its operator's keys (operator, beacon) into {home.keys}")
 
 
 def _say_carried(home: Home, made: Genesis) -> None:
@@ -173,11 +173,14 @@ def verify_history(
         ),
     ] = "",
     ledger: LedgerFlag = "",
+    trust: TrustFlag = "",
     progress: ProgressFlag = True,
     json_output: JsonFlag = False,
 ) -> None:
     """Run the whole chain again from its genesis: every block must be signed and lead to its app hash.
 
+    On CometBFT more than two thirds of the validators, from those of the genesis on; compare its hash with
+    people, or give a late header that they told you.
     What an interrupted check had done is gone on with by the same command.
     """
     from cli.serve import run_once
@@ -185,16 +188,19 @@ def verify_history(
     home = Home.locate()
 
     async def verified() -> dict[str, Any]:
+        from cli.ledger_light import pinned_header
         from cli.ledger_pin import hold_against_pin
         from cli.ledger_replay import replayed, scratch_folder
-        from cli.ledger_sources import open_history
+        from cli.ledger_sources import open_history, require_signed
         from cli.part import remove_tree
 
         async with open_history(home, source, ledger) as history:
             hold_against_pin(home, history.name, history.genesis)
+            require_signed(history)
+            pin = pinned_header(home, history, trust)
             home.ensure()
             scratch = scratch_folder(home, history.genesis)
-            found = await replayed(history, scratch, "verifying", progress=progress, keep_history=False)
+            found = await replayed(history, scratch, "verifying", pin, progress=progress, keep_history=False)
             remove_tree(scratch)
             return found
 
@@ -202,7 +208,10 @@ def verify_history(
     if json_output:
         emit(found)
     else:
+        of = f"genesis {found['genesis']}" if found["genesis"] else found["operator"]
         text(
-            f"chain {found['chain_id']} of {found['operator']} is sound up to block {found['height']}, "
+            f"chain {found['chain_id']} of {of} is sound up to block {found['height']}, "
             f"app hash {found['app_hash']}"
         )
+        if found["signed_height"] <= found["height"] and found["genesis"]:
+            note("its validators signed all blocks, and no header yet that has the last one's app hash")

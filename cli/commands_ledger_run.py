@@ -57,6 +57,10 @@ FoundingFlag = Annotated[
     typer.Option("--founding", help="The founding file, for the other founders.", show_default=False),
 ]
 
+TestNetworkFlag = Annotated[
+    bool, typer.Option("--test-network", help="On CometBFT: let `unbonding_s` be too short for evidence.")
+]
+
 
 def chosen_engine(home: Home, flag: str) -> str:
     """The engine that a flag or the configuration names; exit 2 for one that there is not."""
@@ -89,9 +93,12 @@ def init(
     rpc_listen: RpcFlag = "",
     external_address: ExternalFlag = "",
     peer: PeersFlag = None,
+    test_network: TestNetworkFlag = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Make a new ledger in this home, with its operator's keys."""
+    from cli.comet_init import require_unbonding
+
     home = Home.locate()
     if chosen_engine(home, engine) == EMBEDDED:
         if any((founder, founding, p2p_listen, rpc_listen, external_address, peer)) or profile != "laptop":
@@ -103,10 +110,12 @@ def init(
                 "--founding brings the whole genesis with it: give it alone, with this node's addresses"
             )
         places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
-        genesis = _take(home, founding, places)
+        genesis = _take(home, founding, places, test_network=test_network)
     else:
         places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
-        genesis = _init_comet(home, _params(period, window, param), chain, issued, places, founder or ())
+        params = _params(period, window, param)
+        require_unbonding(params, test_network=test_network)
+        genesis = _init_comet(home, params, chain, issued, places, founder or ())
     if json_output:
         return emit(genesis.to_json())
     return _say(home, genesis)
@@ -281,13 +290,13 @@ def _init_comet(
         raise usage(f"this chain cannot be made: {error}") from None
 
 
-def _take(home: Home, founding: Path, places: Places) -> Genesis:
+def _take(home: Home, founding: Path, places: Places, *, test_network: bool) -> Genesis:
     from cli.comet_init import take_founding
     from cli.output import invalid
     from ledger.errors import InvalidGenesis
 
     try:
-        return take_founding(home, founding, places)
+        return take_founding(home, founding, places, test_network=test_network)
     except InvalidGenesis as error:
         raise invalid(f"{founding}: {error}") from None
 

@@ -36,6 +36,7 @@ class OnComet:
     places: Places
     founders: tuple[Path, ...] = ()
     founding: Path | None = None
+    test_network: bool = False  # `unbonding_s` may be too short for evidence
 
 
 async def carry_on(
@@ -126,7 +127,7 @@ class _OnComet:
 
     def genesis(self, chain: str, tip: GivenBlock, rows: Rows) -> Genesis:
         """The new chain's; exit 4 where the founders go on from something else."""
-        from cli.comet_init import POWER, make_keys, own_validator
+        from cli.comet_init import POWER, make_keys, own_validator, require_unbonding
         from ledger.carry import check_origin, successor
         from ledger.engine.cometbft.home.genesis_file import genesis_document
         from ledger.errors import CorruptState
@@ -137,6 +138,7 @@ class _OnComet:
                 check_origin(found, rows, tip.block.app_hash, tip.block.cid)
             except CorruptState as error:
                 raise invalid(f"{error}: all founders go on from the same archive") from None
+            require_unbonding(found.params, test_network=self._chosen.test_network)
             return found
         own = own_validator(self._home, make_keys(self._home), POWER)
         validators = tuple(founder.validator for founder in self._founders) or (own,)
@@ -146,6 +148,7 @@ class _OnComet:
         def made() -> Genesis:
             keys = own.account, own.bls_key, own.bls_possession
             genesis = successor(chain, tip.block.cid, rows, tip.block.app_hash, *keys, validators)
+            require_unbonding(genesis.params, test_network=self._chosen.test_network)
             genesis_document(genesis)  # refuses what CometBFT would
             return genesis
 

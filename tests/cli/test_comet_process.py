@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -135,7 +136,9 @@ async def test_the_monitor_tells_a_chain_that_goes_on_from_one_that_stands_still
     home = comet_home(tmp_path)
     now, height, memory = [100.0], [0], Memory(home)
     async with running(home) as (_, rpc):
-        monitor = Monitor(rpc, home, memory, lambda: height[0], 60, lambda: now[0])
+        monitor = Monitor(
+            rpc, home, memory, lambda: height[0], 60, lambda: now[0], block_time_s=lambda: int(time.time())
+        )
         await reach(rpc, 2)
         height[0] = 2
         await monitor.look()
@@ -214,7 +217,9 @@ async def test_a_node_that_waits_for_a_snapshot_says_so(tmp_path: Path) -> None:
     memory: Any = SimpleNamespace(note=lambda: SimpleNamespace(height=0))
     rpc: Any = Waiting()
     height = [0]
-    monitor = Monitor(rpc, home, memory, lambda: height[0], 30, lambda: now[0])
+    monitor = Monitor(
+        rpc, home, memory, lambda: height[0], 30, lambda: now[0], block_time_s=lambda: int(time.time())
+    )
     now[0] = 31
     await monitor.look()
     assert "no snapshot was taken over yet from 3 peers" in monitor.sight.halted
@@ -223,6 +228,48 @@ async def test_a_node_that_waits_for_a_snapshot_says_so(tmp_path: Path) -> None:
     now[0] = 63
     await monitor.look()
     assert "none of 3 peers gives the next block" in monitor.sight.halted
+
+
+@pytest.mark.parametrize(
+    ("wrong_s", "pace", "said"),
+    [
+        (0, 1.0, ""),
+        (-4, 1.0, ""),
+        (-20, 1.0, "this machine's clock is 20 s behind the chain's time"),
+        (25, 1.0, ""),
+        (300, 1.0, "this machine's clock is 300 s ahead of the chain's time"),
+        (300, 2.0, ""),  # it catches up
+    ],
+)
+async def test_a_clock_that_is_wrong_is_told_from_catching_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong_s: int, pace: float, said: str
+) -> None:
+    """Blocks come every second by the monotonic clock, of the chain's time; the wall's is `wrong_s` off."""
+
+    class Answering:
+        async def status(self) -> Any:
+            return SimpleNamespace(catching_up=False, power=1)
+
+        async def net_info(self) -> dict[str, Any]:
+            return {"n_peers": "3"}
+
+    home, passed, wrong = CometHome(tmp_path), [0.0], [wrong_s]
+    memory: Any = SimpleNamespace(note=lambda: SimpleNamespace(height=0))
+    rpc: Any = Answering()
+    monitor = Monitor(
+        rpc, home, memory, lambda: 1 + int(passed[0]), 30, lambda: passed[0],
+        block_time_s=lambda: int(1_000 + passed[0] * pace), wall=lambda: 1_000 + passed[0] + wrong[0],
+    )  # fmt: skip
+    for _ in range(10):
+        await monitor.look()
+        passed[0] += 5
+    assert monitor.sight.trouble.startswith(said)
+    assert bool(monitor.sight.trouble) == bool(said)
+    wrong[0] = int(passed[0] * (pace - 1))
+    await monitor.look()
+    assert monitor.sight.trouble == ""
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == (2 if said else 0)  # once each, and that it is right again
 
 
 async def test_one_that_was_killed_is_not_told_by_what_it_said_long_ago(tmp_path: Path) -> None:

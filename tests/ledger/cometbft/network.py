@@ -204,7 +204,7 @@ def make_network(
     genesis = init_comet_ledger(first.home, params, CHAIN, places=first.places, founders=files)
     founding = first.home.ledger / "founding.json"
     for validator in validators[1:]:
-        take_founding(validator.home, founding, validator.places)
+        take_founding(validator.home, founding, validator.places, test_network=True)
     return Network(validators, genesis)
 
 

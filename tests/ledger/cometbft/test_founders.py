@@ -16,11 +16,12 @@ from cli.comet_service import comet_home
 from cli.home import Home
 from cli.ledger_files import genesis_file, read_genesis
 from cli.output import CommandError, ExitCode
+from ledger.engine.cometbft.home.chain_params import EVIDENCE_S
 from ledger.engine.cometbft.home.founders import Founder, Founding, read_founder
 from ledger.engine.cometbft.home.genesis_file import genesis_bytes
 from ledger.engine.cometbft.home.keys import validator_signer
 from ledger.errors import InvalidGenesis
-from ledger.genesis import DEMO_PARAMS
+from ledger.genesis import DEMO_PARAMS, Params
 from merkledag.ed25519 import Ed25519Signer
 
 NAMES = ("alice", "bob", "carol")
@@ -43,7 +44,7 @@ class Ceremony:
 
     def collect(self) -> Path:
         alice = self.homes["alice"]
-        init_comet_ledger(alice, DEMO_PARAMS, places=self.places["alice"], founders=self.files)
+        init_comet_ledger(alice, Params(), places=self.places["alice"], founders=self.files)
         return alice.ledger / FOUNDING_FILE
 
 
@@ -186,3 +187,15 @@ def test_keys_in_a_founding_must_be_this_homes(ceremony: Ceremony, tmp_path: Pat
     ceremony.files[1].write_text(json.dumps(forged.to_json()))
     with pytest.raises(CommandError, match="under another account"):
         take_founding(bob, ceremony.collect(), ceremony.places["bob"])
+
+
+def test_a_founder_refuses_a_chain_whose_stakes_are_free_before_evidence_ends(ceremony: Ceremony) -> None:
+    short = replace(Params(), unbonding_s=EVIDENCE_S - 1)
+    init_comet_ledger(
+        ceremony.homes["alice"], short, places=ceremony.places["alice"], founders=ceremony.files
+    )
+    founding = ceremony.homes["alice"].ledger / FOUNDING_FILE
+    bob = ceremony.homes["bob"], founding, ceremony.places["bob"]
+    with pytest.raises(CommandError, match="evidence of misbehaviour counts for 10"):
+        take_founding(*bob)
+    assert take_founding(*bob, test_network=True).params == short
