@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 import re
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from cli.comet_process import CometProcess
 from ledger.engine.cometbft.home.layout import CometHome
 from ledger.engine.cometbft.rpc.client import CometRpc
-from ledger.engine.cometbft.rpc.errors import CometUnreachable
+from ledger.engine.cometbft.rpc.errors import CometUnreachable, TxKnown
 from tests.conftest import find_peer
 from tests.ports import free_ports
 
@@ -139,6 +140,18 @@ async def _until_answers(rpc: CometRpc, why_ended: Callable[[], str]) -> None:
             if why := why_ended():
                 pytest.fail(why)
             await asyncio.sleep(0.02)
+
+
+async def offer(rpc: CometRpc, raws: Iterable[bytes]) -> list[int]:
+    """What CheckTx says of transactions that a node is given one after the other; 0 of one that it knows."""
+    codes = []
+    for raw in raws:
+        try:
+            answer = await rpc.call("broadcast_tx_sync", {"tx": base64.b64encode(raw).decode()})
+            codes.append(int(answer["code"]))
+        except TxKnown:
+            codes.append(0)
+    return codes
 
 
 async def until_block(rpc: CometRpc, height: int) -> None:

@@ -12,7 +12,7 @@ from ledger.engine.cometbft.rpc.errors import CometRpcError
 from ledger.engine.history import History
 from tests.ledger.cometbft.application import EXIT_CRASH, rerun, transfer
 from tests.ledger.cometbft.one import Validator
-from tests.ledger.cometbft.processes import last_lines, until_answers, until_block
+from tests.ledger.cometbft.processes import last_lines, offer, until_answers, until_block
 
 pytestmark = pytest.mark.peers
 
@@ -26,11 +26,11 @@ async def keep_sending(rpc: CometRpc, nonce: int) -> None:
     """Sends one transfer after the other from `nonce` on, for as long as there is somebody who takes them."""
     while True:
         try:
-            verdicts = await rpc.broadcast_tx_sync([transfer(nonce + number) for number in range(IN_FLIGHT)])
+            codes = await offer(rpc, [transfer(nonce + number) for number in range(IN_FLIGHT)])
         except CometRpcError:
             await asyncio.sleep(RETRY_S)  # it starts or ends
             continue
-        nonce += sum(verdict.code == 0 for verdict in verdicts)
+        nonce += codes.count(0)
 
 
 def next_nonce(validator: Validator) -> int:
@@ -57,7 +57,7 @@ async def test_killed_at_each_step_of_a_block_it_comes_back_with_the_same_app_ha
         nonce = next_nonce(validator)
         async with validator.application() as application, validator.cometbft() as cometbft:
             await until_answers(rpc, cometbft, validator.log)
-            await rpc.broadcast_tx_sync([transfer(nonce)])
+            await offer(rpc, [transfer(nonce)])
             # then the chain goes on
             goal = (await rpc.status()).height + 3
             await until_block(rpc, goal + 1)

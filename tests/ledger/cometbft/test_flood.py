@@ -14,7 +14,7 @@ from ledger.genesis import HOLD
 from tests.ledger.cometbft.application import transfer
 from tests.ledger.cometbft.one import Validator
 from tests.ledger.cometbft.processes import cometbft as cometbft_process
-from tests.ledger.cometbft.processes import last_lines, until_answers, until_block
+from tests.ledger.cometbft.processes import last_lines, offer, until_answers, until_block
 
 pytestmark = pytest.mark.peers
 
@@ -41,10 +41,10 @@ async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_pa
     ):
         await until_answers(rpc, cometbft, validator.log)
         # Given noise, on the ABCI socket too, and payments of more than there is and what follows them
-        assert all(verdict.code for verdict in await rpc.broadcast_tx_sync([raw for raw in NOISE if raw]))
+        assert all(await offer(rpc, [raw for raw in NOISE if raw]))
         _, stranger = await asyncio.open_unix_connection(str(validator.folder / "abci.sock"))
         stranger.write(b"GET / HTTP/1.1\r\n\r\n" * 50)
-        await rpc.broadcast_tx_sync([transfer(0, 10**9 * HOLD), *map(transfer, range(1, 6))])
+        await offer(rpc, [transfer(0, 10**9 * HOLD), *map(transfer, range(1, 6))])
         # when blocks come, then CometBFT holds none of it any more
         async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
             async for _ in blocks:
@@ -52,7 +52,7 @@ async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_pa
                     break
             # and the account's business goes on where it was
             sent = list(map(transfer, range(4)))
-            assert [verdict.code for verdict in await rpc.broadcast_tx_sync(sent)] == [0] * len(sent)
+            assert await offer(rpc, sent) == [0] * len(sent)
             taken = 0
             async for block in blocks:
                 taken += len(block.value["block"]["data"]["txs"]) - 1

@@ -15,7 +15,7 @@ from ledger.engine.cometbft.light.header import data_hash
 from ledger.engine.cometbft.light.verify import Rules, verify, verify_alone, verify_backwards
 from ledger.engine.cometbft.light.votes import Flag
 from ledger.engine.cometbft.rpc.client import CometRpc
-from tests.ledger.cometbft.processes import kvstore, quick_home
+from tests.ledger.cometbft.processes import kvstore, offer, quick_home
 
 pytestmark = pytest.mark.peers
 
@@ -34,7 +34,7 @@ async def test_headers_commits_and_validators_of_a_real_chain(tmp_path: Path) ->
     port = quick_home(tmp_path)
     async with kvstore(tmp_path, port) as rpc, aclosing(rpc.subscribe("tm.event='NewBlock'")) as events:
         sent = [b"val=ed25519!" + key + b"!1" for key in keys]
-        await rpc.broadcast_tx_sync(sent)
+        await offer(rpc, sent)
         last = 0
         async for _ in events:
             last += 1
@@ -44,7 +44,10 @@ async def test_headers_commits_and_validators_of_a_real_chain(tmp_path: Path) ->
         blocks = {height: await light_block(rpc, height) for height in range(1, last + 1)}
         chain = (await rpc.status()).network
         txs = {
-            height: [base64.b64decode(tx) for tx in (await rpc.block(height))["block"]["data"]["txs"]]
+            height: [
+                base64.b64decode(tx)
+                for tx in (await rpc.call("block", {"height": str(height)}))["block"]["data"]["txs"]
+            ]
             for height in blocks
         }
     now_ns = time.time_ns()

@@ -12,7 +12,7 @@ from ledger.engine.cometbft.home.genesis_file import install_genesis
 from ledger.engine.cometbft.rpc.client import CometRpc
 from tests.ledger.cometbft.application import genesis, rerun, transfer
 from tests.ledger.cometbft.one import Validator
-from tests.ledger.cometbft.processes import last_lines, until_answers, until_block
+from tests.ledger.cometbft.processes import last_lines, offer, until_answers, until_block
 
 pytestmark = pytest.mark.peers
 
@@ -24,8 +24,7 @@ async def run_for(validator: Validator, rpc: CometRpc, nonce: int) -> None:
     """Both processes, until one more transfer and some blocks are made; both end well."""
     async with validator.application() as application, validator.cometbft() as cometbft:
         await until_answers(rpc, cometbft, validator.log)
-        (verdict,) = await rpc.broadcast_tx_sync([transfer(nonce)])
-        assert verdict.code == 0, verdict
+        assert await offer(rpc, [transfer(nonce)]) == [0]
         goal = (await rpc.status()).height + BLOCKS
         await until_block(rpc, goal + 1)
         cometbft.terminate()

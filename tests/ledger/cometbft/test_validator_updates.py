@@ -17,7 +17,7 @@ from ledger.transactions import Transaction, sign
 from proofs.bls.signatures import BlsSigner
 from tests.ledger.cometbft.application import CHAIN, FAR_S, seed, signer, transfer
 from tests.ledger.cometbft.one import Validator
-from tests.ledger.cometbft.processes import until_answers
+from tests.ledger.cometbft.processes import offer, until_answers
 
 pytestmark = pytest.mark.peers
 LIMIT_S = 150  # of a busy machine
@@ -39,7 +39,7 @@ async def test_the_only_validator_goes_over_to_another_consensus_key(tmp_path: P
             # Given a chain whose validator registers another key, which is in a block at once
             await until_answers(rpc, cometbft, validator.log)
             async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
-                assert [verdict.code for verdict in await rpc.broadcast_tx_sync([rotation()])] == [0]
+                assert await offer(rpc, [rotation()]) == [0]
                 async for block in blocks:
                     if len(block.value["block"]["data"]["txs"]) > 1:
                         break
@@ -57,7 +57,7 @@ async def test_the_only_validator_goes_over_to_another_consensus_key(tmp_path: P
         async with validator.application() as application, validator.cometbft() as cometbft:
             await until_answers(rpc, cometbft, validator.log)
             async with aclosing(rpc.subscribe("tm.event='NewBlock'")) as blocks:
-                await rpc.broadcast_tx_sync([transfer(1)])
+                await offer(rpc, [transfer(1)])
                 block = await anext(blocks)
             # then the chain goes on with blocks that it proposes
             header = block.value["block"]["header"]

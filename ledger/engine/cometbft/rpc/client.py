@@ -117,13 +117,6 @@ class CometRpc(Closing):
         except (KeyError, TypeError) as error:
             raise self._strange("blockchain", error) from error
 
-    async def block(self, height: int | None = None) -> dict[str, Any]:
-        """`block_id` and `block`, at a height or the last."""
-        found = await self._map("block", _at(height))
-        if not found.get("block"):
-            raise HeightPruned(f"{self.url}: block {height} is not kept")
-        return found
-
     async def validators(self, height: int | None = None) -> tuple[int, list[dict[str, Any]]]:
         """The height, and all validators that sign it, of all pages, in CometBFT's order."""
         found: list[dict[str, Any]] = []
@@ -146,34 +139,25 @@ class CometRpc(Closing):
 
     # -- transactions ---------------------------------------------------------------------------------------
 
-    async def broadcast_tx_sync(self, raws: Sequence[bytes]) -> list[Verdict]:
-        """Offers transactions to the node's mempool, in this order; what its CheckTx said of each.
+    async def broadcast_tx_async(self, raws: Sequence[bytes]) -> list[Verdict]:
+        """Offers transactions to the node's mempool, in this order, for its own application, which has
+        checked them: what its CheckTx says is not waited for, as CometBFT keeps that back for up to 20 ms.
 
         What it knows already counts as passed. Raises only where nothing is known of the rest: then send all
         again, which is harmless.
         """
-        return await self._broadcast("broadcast_tx_sync", raws)
-
-    async def broadcast_tx_async(self, raws: Sequence[bytes]) -> list[Verdict]:
-        """The same by the node's own application, which has checked them: CheckTx is not waited for.
-
-        CometBFT asks of each transaction on its own, and keeps what it asks back for up to 20 ms.
-        """
-        return await self._broadcast("broadcast_tx_async", raws)
-
-    async def _broadcast(self, method: str, raws: Sequence[bytes]) -> list[Verdict]:
         verdicts: list[Verdict] = []
         while len(verdicts) < len(raws):
             part = _part(raws, len(verdicts), self._batch)
             params = [{"tx": base64.b64encode(raw).decode()} for raw in part]
             try:
-                outcomes = await self._calls(method, params)
+                outcomes = await self._calls("broadcast_tx_async", params)
             except BatchTooLarge as error:
                 if not 0 < error.most < self._batch:
                     raise
                 self._batch = error.most
                 continue
-            verdicts += [self._verdict(method, outcome) for outcome in outcomes]
+            verdicts += [self._verdict(outcome) for outcome in outcomes]
         return verdicts
 
     # -- events ----------------------------------------------------------------------------------------------
@@ -309,7 +293,7 @@ class CometRpc(Closing):
             raise self._strange("JSON-RPC", "neither result nor error")
         return answer["result"]
 
-    def _verdict(self, method: str, outcome: Any) -> Verdict:
+    def _verdict(self, outcome: Any) -> Verdict:
         match outcome:
             case TxKnown():
                 return Verdict(Code.OK, "", known=True)
@@ -321,7 +305,7 @@ class CometRpc(Closing):
                 raise outcome
             case {"code": int(code), "log": str(log)}:
                 return Verdict(code, log)
-        raise self._strange(method, "no code")
+        raise self._strange("broadcast_tx_async", "no code")
 
     def _unreachable(self, error: Exception) -> CometUnreachable:
         return CometUnreachable(f"no CometBFT answers at {self.url} ({error!r:.200}); is it running?")
