@@ -183,10 +183,10 @@ while True:
                 assert int(number) == last + 1
                 last, said[int(number)] = int(number), raw
             child.send_signal(signal.SIGKILL)
-            rest = child.communicate()[0].splitlines()
-            for line in rest:
-                if line.count(" ") == 1 and len(line.split()[1]) == len(next(iter(said.values()))):
-                    last, said[int(line.split()[0])] = int(line.split()[0]), line.split()[1]
+            for line in child.communicate()[0].splitlines(keepends=True):
+                if line.endswith("\n"):  # else it was being said
+                    number, raw = line.split()
+                    last, said[int(number)] = int(number), raw
             kept = NameStore(Meta(tmp_path / "meta"), lambda: 0).get(name_of(ALICE))
             assert kept is not None
             assert kept.record.sequence in (last, last + 1)  # the last one may not have been said
