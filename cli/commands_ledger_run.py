@@ -64,10 +64,14 @@ TestNetworkFlag = Annotated[
 
 def chosen_engine(home: Home, flag: str) -> str:
     """The engine that a flag or the configuration names; exit 2 for one that there is not."""
-    engine = flag or home.config.text("ledger.engine")
-    if engine not in ENGINES:
-        raise usage(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
-    return engine
+    return require_engine(flag or home.config.text("ledger.engine"))
+
+
+def require_engine(name: str) -> str:
+    """Itself; exit 2 for one that there is not."""
+    if name not in ENGINES:
+        raise usage(f"--engine {name}: choose one of {', '.join(ENGINES)}")
+    return name
 
 
 def init(

@@ -170,9 +170,10 @@ def status(node: NodeFlag = "", json_output: JsonFlag = False) -> None:
 def _seen_from_here(home: Home, own: dict[str, Any]) -> dict[str, Any]:
     """What the disk and the network say of the node of this home, beside what it says itself."""
     from cli.repo_report import damaged_blocks
+    from ledger.engine.urls import urls_of
 
     ledger = str(own["ledger"])
-    told = [status for url in ledger.split(",") if (status := _status_of(url)) is not None]
+    told = [status for url in urls_of(ledger) if (status := _status_of(url)) is not None]
     troubles = [str(status.get("trouble", "")) for status in told]
     return {
         "ledger": ledger,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from cli.commands_gateway import ControlFlag, HostsFlag, ListenFlag, WorkersFlag
 from cli.home import OPERATOR_KEY, Home
 from cli.options import JsonFlag
 from cli.output import CommandError, count_text, emit, not_found, note, text, unreachable, usage
-from cli.settings import COMETBFT, EMBEDDED, ENGINES
+from cli.settings import COMETBFT, EMBEDDED
 
 if TYPE_CHECKING:
     from cli.compose import NodeTerms, Wire
@@ -98,14 +99,14 @@ def demo(
     json_output: JsonFlag = False,
 ) -> int:
     """Play the whole story on a local network: store for pay, prove, lose a node, repair, browse."""
+    from cli.commands_ledger_run import require_engine
     from cli.demo import MAX_NODES, MIN_NODES, Stage, run_demo
     from cli.demo_story import Story
     from cli.serve import run_forever
 
     if not MIN_NODES <= nodes <= MAX_NODES:
         raise usage(f"--nodes {nodes}: the demo runs {MIN_NODES} to {MAX_NODES} nodes")
-    if engine not in ENGINES:
-        raise usage(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
+    require_engine(engine)
     if path and not Path(path).exists():
         raise not_found(f"{path}: no such file or folder")
     story, stage = Story(json_output=json_output), Stage()
@@ -128,6 +129,7 @@ def healthcheck(json_output: JsonFlag = False) -> None:
     stderr and do not fail the check: a restart would not help.
     """
     from cli.repo_report import troubles
+    from ledger.engine.urls import urls_of
 
     home = Home.locate()
     paths = {"gateway": "/healthz", "node": "/v1/status", "ledger": "/v1/status"}
@@ -143,7 +145,7 @@ def healthcheck(json_output: JsonFlag = False) -> None:
         if not json_output:
             text(f"{role} ok")
     for url in needed - set(urls.values()):
-        _require_one(url.split(","), paths["ledger"])
+        _require_one(urls_of(url), paths["ledger"])
     damaged, problems = troubles(home)
     if json_output:
         emit({**urls, "damaged": damaged, "problems": problems})
@@ -153,7 +155,7 @@ def healthcheck(json_output: JsonFlag = False) -> None:
         note(f"{duty}: {problem}")
 
 
-def _require_one(urls: list[str], path: str) -> None:
+def _require_one(urls: Sequence[str], path: str) -> None:
     """Exit 1 where none of a ledger's servers answers."""
     for number, url in enumerate(urls, start=1):
         try:
