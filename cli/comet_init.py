@@ -166,8 +166,9 @@ def init_comet_ledger(
     )
     genesis_document(genesis)  # refuses what CometBFT would
     founding = Founding(genesis, found)
-    peers = founding.peers_of(own.consensus_key) if found else ()
-    settle(home, comet, genesis, places, peers)
+    if found:
+        founding.require_founder(own.consensus_key)
+    settle(home, comet, genesis, places, founding.peers_of(own.consensus_key))
     if found:
         keep_founding(home, founding)
     return genesis
@@ -200,6 +201,7 @@ def take_founding(home: Home, path: Path, places: Places, *, test_network: bool 
         )
     require_unbonding(founding.genesis.params, test_network=test_network)
     own = validator_signer(comet_home(home)).public_key
+    founding.require_founder(own)
     settle(home, comet_home(home), founding.genesis, places, founding.peers_of(own))
     return founding.genesis
 

@@ -19,6 +19,7 @@ from cli.commands_ledger_run import (
     chosen_engine,
     engine_of,
     places_of,
+    refuse_of_comet,
     say_validators,
 )
 from cli.home import Home
@@ -118,16 +119,14 @@ def import_(
 
     home = Home.locate()
     is_on_comet = bool(engine or founding) and chosen_engine(home, engine) == COMETBFT
-    if not (as_chain and is_on_comet) and (
-        is_on_comet or profile != "laptop"
-        or any((founder, founding, p2p_listen, rpc_listen, external_address, peer))
-    ):  # fmt: skip
-        raise usage("--founder, --founding and addresses of cometbft need --as-chain and --engine cometbft")
+    places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
+    if not (as_chain and is_on_comet):
+        of_comet = {"--founder": founder, "--founding": founding, "--engine cometbft": is_on_comet}
+        refuse_of_comet(places, "laptop", of_comet, "--as-chain and --engine cometbft")
     if founder and founding:
         raise usage("--founding brings all founders with it: leave --founder out")
     require_no_ledger(home)
     if as_chain:
-        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
         comet = OnComet(places, tuple(founder or ()), founding, test_network) if is_on_comet else None
         made: Genesis = run_once(carry_on(home, file, as_chain, progress=progress, comet=comet))
         return emit(made.to_json()) if json_output else _say_carried(home, made)

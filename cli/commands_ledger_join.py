@@ -15,6 +15,7 @@ from cli.commands_ledger_run import (
     RpcFlag,
     chosen_engine,
     places_of,
+    refuse_of_comet,
 )
 from cli.home import Home
 from cli.ledger_pin import CHAIN_KEY, TRUST_KEY, URL_KEY, Pin, forget_seen, pin_of, pin_to, pinned_client
@@ -82,18 +83,17 @@ def join(
     if trust and operator:
         raise usage("a chain's blocks are signed by its operator or by validators: --operator or --trust")
     wanted = Pin(chain or None, _operator(operator), trust_argument(trust) if trust else None)
+    places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
     if engine:
         from cli.comet_join import join_as_node
 
         if chosen_engine(home, engine) != COMETBFT:
             raise usage("only a chain on CometBFT has nodes to add: leave --engine out to use the ledger")
-        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
         return join_as_node(
             home, url, wanted, places,
             genesis_is=genesis, trust=trust, sync_from=sync_from or (), yes=yes, json_output=json_output,
         )  # fmt: skip
-    if any((genesis, sync_from, p2p_listen, rpc_listen, external_address, peer)):
-        raise usage("--genesis, --sync-from, --peer and addresses of cometbft need --engine cometbft")
+    refuse_of_comet(places, "wan", {"--genesis": genesis, "--sync-from": sync_from})
     return _join(home, url, wanted, replace=replace, yes=yes, json_output=json_output)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -104,19 +104,17 @@ def init(
     from cli.comet_init import require_unbonding
 
     home = Home.locate()
+    places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
     if chosen_engine(home, engine) == EMBEDDED:
-        if any((founder, founding, p2p_listen, rpc_listen, external_address, peer)) or profile != "laptop":
-            raise usage("--founder, --founding and addresses of cometbft need --engine cometbft")
+        refuse_of_comet(places, "laptop", {"--founder": founder, "--founding": founding})
         genesis = _init_embedded(home, _params(period, window, param), chain, issued)
     elif founding:
         if chain or period or window or issued or param or founder:
             raise usage(
                 "--founding brings the whole genesis with it: give it alone, with this node's addresses"
             )
-        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
         genesis = _take(home, founding, places, test_network=test_network)
     else:
-        places = places_of(profile, p2p_listen, rpc_listen, external_address, peer)
         params = _params(period, window, param)
         require_unbonding(params, test_network=test_network)
         genesis = _init_comet(home, params, chain, issued, places, founder or ())
@@ -310,6 +308,14 @@ def places_of(profile: str, p2p: str, rpc: str, external: str, peers: Sequence[s
     from cli.comet_init import Places
 
     return Places(profile, p2p, rpc, external=external, peers=tuple(peers or ()))
+
+
+def refuse_of_comet(
+    places: Places, profile: str, others: Mapping[str, object], need: str = "--engine cometbft"
+) -> None:
+    """Exit 2 where options are given that only a node on CometBFT has; `profile` is the command's own."""
+    if places != places_of(profile, "", "", "", None) or any(others.values()):
+        raise usage(f"{', '.join(others)}, --profile, --peer and addresses of cometbft need {need}")
 
 
 def _say(home: Home, genesis: Genesis) -> None:

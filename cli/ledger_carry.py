@@ -163,10 +163,9 @@ class _OnComet:
 
         comet = comet_home(self._home)
         founding = self._founding or Founding(genesis, self._founders)
-        own = validator_signer(comet).public_key
-        peers = [each.peer for each in founding.founders if each.validator.consensus_key != own]
         if self._founders:
             keep_founding(self._home, founding)
+        peers = founding.peers_of(validator_signer(comet).public_key)
         settle(self._home, comet, genesis, self._chosen.places, peers)
 
 

@@ -109,7 +109,8 @@ class Replay:
         self._links.finish()
         if self._light is not None:
             raw = self._light.encode()
-            self._storage.keep_lights({self._light.height: raw}, raw)
+            after = {self._light.height: raw} if self._light.height > self.height else {}
+            self._storage.keep_lights(after, raw)
 
 
 def _kept_header(storage: LedgerStorage, height: int) -> Header:

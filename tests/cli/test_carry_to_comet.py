@@ -226,3 +226,18 @@ def test_options_that_do_not_go_together_are_refused(
 ) -> None:
     holdfast.fails(2, "ledger", "import", town, *wrong)
     assert not (holdfast.home / "ledger" / "genesis.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("init", "--profile", "lan"),
+        ("init", "--founding", "x.json"),
+        ("join", "http://127.0.0.1:9", "--profile", "lan"),
+        ("join", "http://127.0.0.1:9", "--sync-from", "http://127.0.0.1:10"),
+    ],
+)
+def test_what_only_a_node_on_cometbft_has_is_refused_without_it(
+    holdfast: Holdfast, command: tuple[str, ...]
+) -> None:
+    assert "need --engine cometbft" in holdfast.fails(2, "ledger", *command)

@@ -123,14 +123,17 @@ class Founding:
         return cls(genesis, founders)
 
     def peers_of(self, consensus_key: bytes) -> tuple[str, ...]:
-        """The other founders' addresses; InvalidGenesis for who is none of them."""
+        """The addresses of the founders, but for who has that key."""
+        return tuple(
+            founder.peer for founder in self.founders if founder.validator.consensus_key != consensus_key
+        )
+
+    def require_founder(self, consensus_key: bytes) -> None:
+        """InvalidGenesis for who is none of them."""
         if all(founder.validator.consensus_key != consensus_key for founder in self.founders):
             raise InvalidGenesis(
                 "this home's validator is not among the founders: hand in its founder's file"
             )
-        return tuple(
-            founder.peer for founder in self.founders if founder.validator.consensus_key != consensus_key
-        )
 
 
 def require_chain(founders: Sequence[Founder], chain_id: str) -> None:
