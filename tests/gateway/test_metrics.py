@@ -51,7 +51,7 @@ async def test_what_is_counted() -> None:
         await client.ask(f"/ipfs/{CID.of(b'nobody has this')}")
         await client.ask(f"/ipfs/{folder}/a", method="HEAD")
         await client.ask(f"/ipfs/{folder}/a", method="PROPFIND")
-        found = samples(exposition(metrics.snapshot()))
+    found = samples(exposition(metrics.snapshot()))
     for kind, count in (
         ("file", 3), ("listing", 1), ("raw", 1), ("car", 1), ("tar", 1), ("redirect", 1), ("error", 3)
     ):  # fmt: skip
