@@ -25,7 +25,6 @@ from ledger.state_tree import (
     BUCKET_KEY,
     BUCKETS,
     EMPTY_NODES,
-    HASH_BYTES,
     LeafProof,
     StateProof,
     bucket_leaf,
@@ -33,6 +32,7 @@ from ledger.state_tree import (
     leaf_hash,
     sides,
 )
+from ledger.tree_buckets import HASH_BYTES
 from merkledag import dag_cbor, varint
 from merkledag.errors import MerkledagError
 

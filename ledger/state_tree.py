@@ -15,18 +15,18 @@ The tree lives in rows (see `store`), so that neither its memory nor its opening
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
 from ledger.errors import CorruptState
 from ledger.store import Changes, Rows
+from ledger.tree_buckets import HASH_BYTES, HeldBuckets, Leaves, read_bucket, write_bucket
 from merkledag import varint
 
 BUCKET_BITS = 18
 BUCKETS = 1 << BUCKET_BITS
 BUCKET_KEY = b"state"
-HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
 MAX_BUCKET_KEYS = 1 << 32
 
@@ -59,11 +59,11 @@ def _split(count: int) -> int:
     return 1 << (count - 1).bit_length() - 1
 
 
-def simple_root(leaves: list[bytes]) -> bytes:
+def simple_root(leaves: Iterable[bytes]) -> bytes:
     """The root over leaf hashes (RFC 6962 §2.1), level by level; an odd last node rises as it is."""
-    if not leaves:
+    nodes = list(leaves)
+    if not nodes:
         return EMPTY_ROOT
-    nodes = leaves
     while len(nodes) > 1:
         above = [inner_hash(a, b) for a, b in zip(nodes[::2], nodes[1::2], strict=False)]
         if len(nodes) % 2:
@@ -153,20 +153,9 @@ def _row_key(kind: bytes, number: int) -> bytes:
     return kind + number.to_bytes(4, "big")
 
 
-def _read_bucket(raw: bytes) -> dict[bytes, bytes]:
-    """The leaves of a bucket by key."""
-    found, at, end = {}, 0, len(raw)
-    while at < end:
-        start = at + 2
-        at = start + int.from_bytes(raw[at:start], "big")
-        key = raw[start:at]
-        found[key] = raw[at : at + HASH_BYTES]
-        at += HASH_BYTES
-    return found
-
-
-def _write_bucket(leaves: Mapping[bytes, bytes], order: list[bytes]) -> bytes:
-    return b"".join([part for key in order for part in (len(key).to_bytes(2, "big"), key, leaves[key])])
+def _check_leaf(key: bytes, leaf: bytes | None, value: bytes | None) -> None:
+    if leaf != (None if value is None else leaf_hash(key, sha256(value).digest())):
+        raise CorruptState(f"the state's value at key {key.hex()} is not what its tree says")
 
 
 class _Nodes:
@@ -193,14 +182,18 @@ class _Nodes:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What changes would make of a tree: its root, the rows to keep, and new nodes by level and index."""
+    """What changes would make of a tree: its root, the rows to keep, and new nodes by level and index.
+
+    `buckets` are those that change, as they would be.
+    """
 
     root: bytes
     rows: Changes
     nodes: tuple[Mapping[int, bytes], ...]
+    buckets: Mapping[int, Leaves]
 
 
-UNCHANGED = Staged(b"", {}, ({},) * BUCKET_BITS)
+UNCHANGED = Staged(b"", {}, ({},) * BUCKET_BITS, {})
 
 
 class StateTree:
@@ -209,6 +202,7 @@ class StateTree:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._regions: dict[int, _Nodes] = {}
+        self._buckets = HeldBuckets()
         regions = range(BUCKETS >> REGION_BITS)
         roots = [rows.get(_row_key(b"r", region)) or EMPTY_NODES[REGION_BITS] for region in regions]
         self._top = _Nodes(REGION_BITS, b"".join(roots))
@@ -220,8 +214,9 @@ class StateTree:
 
     def stage(self, changes: Changes) -> Staged:
         """What setting keys to values, or deleting them (None), makes of the tree, which stays as it is."""
-        rows: dict[bytes, bytes | None] = {}
-        nodes = [self._stage_buckets(changes, rows)]
+        buckets = self._stage_buckets(changes)
+        rows = {_row_key(b"b", number): write_bucket(leaves) for number, leaves in buckets.items()}
+        nodes = [{number: bucket_leaf(simple_root(leaves.values())) for number, leaves in buckets.items()}]
         for level in range(BUCKET_BITS):
             below, above = nodes[level], dict[int, bytes]()
             for index in {each >> 1 for each in below}:
@@ -233,7 +228,7 @@ class StateTree:
             rows[_row_key(b"t", tile)] = None if leaves == EMPTY_NODES[0] * TILE else bytes(leaves)
         for region, root in nodes[REGION_BITS].items():
             rows[_row_key(b"r", region)] = None if root == EMPTY_NODES[REGION_BITS] else root
-        return Staged(nodes[-1].get(0) or self.root, rows, tuple(nodes))
+        return Staged(nodes[-1].get(0) or self.root, rows, tuple(nodes), buckets)
 
     def _tiles(self, leaves: Mapping[int, bytes]) -> dict[int, bytearray]:
         """The tiles that these leaves of buckets are in, with them put in."""
@@ -247,28 +242,27 @@ class StateTree:
             tiles[tile][place * HASH_BYTES : (place + 1) * HASH_BYTES] = leaf
         return tiles
 
-    def _stage_buckets(self, changes: Changes, rows: dict[bytes, bytes | None]) -> dict[int, bytes]:
-        """Adds the rows of the buckets that change to `rows`; returns their leaves in the upper tree."""
+    def _stage_buckets(self, changes: Changes) -> dict[int, Leaves]:
+        """The buckets that change, as they would be."""
         touched: dict[int, list[bytes]] = {}
         for key in changes:
             touched.setdefault(bucket_of(key), []).append(key)
-        leaves = {}
+        buckets: dict[int, Leaves] = {}
         for number, changed in touched.items():
-            row = _row_key(b"b", number)
-            bucket = self._bucket(number)
+            bucket = dict(self._bucket(number))
             for key in changed:
                 value = changes[key]
                 if value is None:
                     bucket.pop(key, None)
                 else:
                     bucket[key] = leaf_hash(key, sha256(value).digest())
-            order = sorted(bucket)
-            rows[row] = _write_bucket(bucket, order) if order else None
-            leaves[number] = bucket_leaf(simple_root([bucket[key] for key in order]))
-        return leaves
+            buckets[number] = dict(sorted(bucket.items()))
+        return buckets
 
     def commit(self, staged: Staged) -> None:
         """The staged rows are those of the tree from now on."""
+        for number, leaves in staged.buckets.items():
+            self._buckets.put(number, leaves)
         for level, nodes in enumerate(staged.nodes):
             for index, node in nodes.items():
                 self._set(level, index, node)
@@ -309,9 +303,10 @@ class StateTree:
         for row in self._rows.scan(b"b"):
             if not row.startswith(b"b"):
                 break
-            bucket = self._bucket(int.from_bytes(row[1:], "big"))
-            for key in bucket:
-                self.check_value(key, state.get(key))
+            number = int.from_bytes(row[1:], "big")
+            bucket = self._bucket(number)
+            for key, leaf in bucket.items():
+                _check_leaf(key, leaf if bucket_of(key) == number else None, state.get(key))
             count, buckets = count + len(bucket), buckets + 1
         if count != sum(1 for _ in state.scan(b"")):
             raise CorruptState("the state has keys that its tree does not have")
@@ -323,15 +318,17 @@ class StateTree:
 
     def check_value(self, key: bytes, value: bytes | None) -> None:
         """Raises CorruptState unless the tree says that the key has this value, or none at all (None)."""
-        leaf = self._bucket(bucket_of(key)).get(key)
-        if leaf != (None if value is None else leaf_hash(key, sha256(value).digest())):
-            raise CorruptState(f"the state's value at key {key.hex()} is not what its tree says")
+        _check_leaf(key, self._bucket(bucket_of(key)).get(key), value)
 
-    def _bucket(self, number: int) -> dict[bytes, bytes]:
+    def _bucket(self, number: int) -> Leaves:
         """A bucket's leaves by key. Raises CorruptState unless they lead to the root."""
-        bucket = _read_bucket(self._rows.get(_row_key(b"b", number)) or b"")
-        if bucket_leaf(simple_root(list(bucket.values()))) != self._node(0, number):
+        held = self._buckets.get(number)
+        if held is not None:
+            return held
+        bucket = read_bucket(self._rows.get(_row_key(b"b", number)) or b"")
+        if bucket_leaf(simple_root(bucket.values())) != self._node(0, number):
             raise CorruptState(f"bucket {number} of the state's tree is not what the levels above it say")
+        self._buckets.put(number, bucket)
         return bucket
 
     def prove(
@@ -339,11 +336,11 @@ class StateTree:
     ) -> StateProof:
         """What this tree has at `key`; `read` gives the value of a key of the state that the tree is of.
 
-        With `staged`, it is the tree that those changes make, and the state that `read` reads.
+        With `staged`, it is the tree that those changes make, and the state that `read` reads. Raises
+        CorruptState where the two do not belong together.
         """
         number = bucket_of(key)
-        row = _row_key(b"b", number)
-        bucket = _read_bucket((staged.rows[row] if row in staged.rows else self._rows.get(row)) or b"")
+        bucket = staged.buckets[number] if number in staged.buckets else self._bucket(number)
         keys = list(bucket)
         leaves = list(bucket.values())
 
@@ -351,7 +348,8 @@ class StateTree:
             if not 0 <= index < len(keys):
                 return None
             value = read(keys[index])
-            assert value is not None, "the tree has the keys of the state"
+            _check_leaf(keys[index], leaves[index], value)
+            assert value is not None, "a leaf is that of a value"
             return LeafProof(keys[index], sha256(value).digest(), index, len(keys), aunts(leaves, index))
 
         path = tuple(

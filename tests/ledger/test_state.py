@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import state_tree
+from ledger import state_tree, tree_buckets
 from ledger.cache import RecentCache
 from ledger.errors import CorruptState
 from ledger.records import AccountRecord, SlotRecord
@@ -325,3 +325,43 @@ def test_a_damaged_row_of_the_tree_is_no_ground_to_build_on(kind: bytes) -> None
             opened.check_value(NEIGHBOUR, ITEMS[NEIGHBOUR])
         with pytest.raises(CorruptState):
             opened.check(rows)
+
+
+class Counting(MemoryRows):
+    """Counts what is read of buckets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        self.reads += key.startswith(b"b")
+        return super().get(key)
+
+
+@pytest.mark.parametrize("most", [tree_buckets.MAX_HELD_KEYS, 8])
+def test_a_crowded_bucket_is_looked_at_once_however_often_it_is_read(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever chooses keys can put thousands into one bucket: a read would take longer than a signature."""
+    monkeypatch.setattr(tree_buckets, "MAX_HELD_KEYS", most)
+    items = crowded(len(NEIGHBOURS))
+    rows, values = Counting(), MemoryRows()
+    rows.apply(Tree(items).rows._values)
+    values.apply(items)
+    tree = StateTree(rows)
+    state = State(values, tree.check_value)
+    for value in (b"a", b"b"):
+        assert [state.get(key) for key in items] == [values.get(key) for key in items]
+        changes = {NEIGHBOUR: value}
+        staged = tree.stage(changes)
+        rows.apply(staged.rows)
+        values.apply(changes)
+        tree.commit(staged)
+        assert tree.root == StateTree(rows).root == Tree(dict(state.items())).root
+    assert rows.reads == 1
+    others = [b"other %d" % each for each in range(64)]
+    assert all(state.get(key) is None for key in others)
+    assert state.get(NEIGHBOUR) == b"b"
+    assert rows.reads == 1 + len({*map(bucket_of, others)} - {bucket_of(NEIGHBOUR)}) + (most == 8)
+    assert tree._buckets._count <= most
