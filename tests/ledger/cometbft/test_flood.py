@@ -53,10 +53,8 @@ async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_pa
             # and the account's business goes on where it was
             sent = list(map(transfer, range(4)))
             assert await offer(rpc, sent) == [0] * len(sent)
-            taken = 0
-            async for block in blocks:
-                taken += len(block.value["block"]["data"]["txs"]) - 1
-                if taken == len(sent):
+            async for _ in blocks:  # CometBFT leaves some out for a reader that is slow
+                if await mempool_size(validator) == 0:
                     break
         stranger.close()
         # A second engine, of the very same chain, ends with the reason, and the first one goes on
@@ -68,3 +66,8 @@ async def test_what_can_only_fail_leaves_the_mempool_and_noise_is_refused(tmp_pa
         await until_block(rpc, (await rpc.status()).height + 2)
         application.terminate()
         assert await application.wait() == 0
+    storage = validator.storage()
+    try:
+        assert [tx for height in range(1, storage.height() + 1) for tx in storage.txs(height)[1:]] == sent
+    finally:
+        storage.close()
