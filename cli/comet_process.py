@@ -75,7 +75,7 @@ class LogFile:
             for line in reversed(lines):
                 if (found := pattern.match(line)) and found[1].strip():
                     return " ".join(found[1].split())
-        return lines[-1].strip() if lines else "it said nothing"
+        return next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "it said nothing")
 
     def _open(self) -> BinaryIO:
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -212,9 +212,10 @@ def vote(
 
 async def _may_vote(desk: Desk) -> None:
     """Exit 7 for an account that is no provider: it has no stake to vote with."""
-    from cli.commands_node_terms import registered
+    from cli.commands_node_terms import NODE_REGISTERS, registered
 
-    await registered(desk.ledger, desk.account)
+    staked = "`holdfast ledger validator stake AMOUNT` gives a validator the stake that it votes with"
+    await registered(desk.ledger, desk.account, f"{NODE_REGISTERS}, or {staked}")
 
 
 def _document(view: ProposalView) -> dict[str, Any]:

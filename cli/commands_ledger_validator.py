@@ -73,6 +73,7 @@ def _standing(found: ValidatorRecord) -> str:
         words.append(f"next BLS key counts from {time_text(found.next_from)}")
     if found.next_consensus_key:
         words.append("changes its consensus key")
+    words.append(f"signs with {found.consensus_key.hex()}")
     return ", ".join(words)
 
 

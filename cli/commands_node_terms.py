@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 ALL = "all"
 DATASET_BYTES = 32
+NODE_REGISTERS = "`holdfast node run` registers it"
 
 
-async def registered(ledger: LedgerClient, account: bytes) -> ProviderRecord:
-    """The provider that an account is; exit 7 where it is none."""
+async def registered(ledger: LedgerClient, account: bytes, otherwise: str = NODE_REGISTERS) -> ProviderRecord:
+    """The provider that an account is; exit 7 where it is none, and `otherwise` says how it becomes one."""
     from ledger.engine.errors import LedgerNotFound
     from merkledag.peer import peer_text
 
@@ -43,7 +44,7 @@ async def registered(ledger: LedgerClient, account: bytes) -> ProviderRecord:
         return await ledger.provider(account)
     except LedgerNotFound:
         raise CommandError(
-            f"{peer_text(account)} is no provider on this ledger: `holdfast node run` registers it",
+            f"{peer_text(account)} is no provider on this ledger: {otherwise}",
             ExitCode.LEDGER,
         ) from None
 

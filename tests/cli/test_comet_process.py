@@ -310,6 +310,7 @@ def test_a_log_that_cannot_be_written_ends_nobody(tmp_path: Path) -> None:
         (b"I[1] fine\npanic: no room\n\ngoroutine 1 [running]:\nmain.main()\n", "no room"),
         (b"E[1] first\nE[2] second\nI[3] stopped\n", "second"),
         (b"\xff\n", "\ufffd"),
+        (b"I[1] fine\nError reading its state\n\n", "Error reading its state"),
     ],
 )
 def test_why_it_ended(tmp_path: Path, said: bytes, reason: str) -> None:

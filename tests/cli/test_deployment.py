@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,55 @@ def test_alerts_are_about_numbers_that_there_are() -> None:
         assert names or "up{" in rule["expr"]
         assert all(re.search(rf'Sample\(\s*"{name}"', source) for name in names), names
         assert rule["alert"] in page
+
+
+def turns(instance: str, blocks: dict[str, str], since_min: dict[str, int]) -> list[dict[str, str]]:
+    """Promtool's series of a day: validators of equal power, each from a minute on, and their blocks."""
+    series = []
+    for proposer, counted in blocks.items():
+        labels = f'{{instance="{instance}",proposer="{proposer}"}}'
+        away = f"_x{since_min[proposer]} " if since_min[proposer] else ""
+        power = f"{away}10x{1440 - since_min[proposer]}"
+        series += [
+            {"series": f"{PREFIX}proposer_power{labels}", "values": power},
+            {"series": f"{PREFIX}proposed_blocks_total{labels}", "values": counted},
+        ]
+    return series
+
+
+def test_who_was_voted_in_lately_is_not_told_from_who_misses_its_turns_by_mistake(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    grown = {"a": "0+30x600 18020+20x840", "b": "0+30x600 18020+20x840", "new": "_x600 0+20x840"}
+    lazy = {"a": "0+35x1440", "lazy": "0+25x1440"}
+    summary = "lazy has 41.67% of the blocks, less than its power"
+    told = {
+        "exp_labels": {"severity": "look", "instance": "j", "proposer": "lazy"},
+        "exp_annotations": {"summary": summary},
+    }
+    document = {
+        "rule_files": [str(ROOT / "docs/deploy/ledger-alerts.yml")],
+        "evaluation_interval": "5m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    *turns("i", grown, {"a": 0, "b": 0, "new": 600}),
+                    *turns("j", lazy, {"a": 0, "lazy": 0}),
+                ],
+                "alert_rule_test": [
+                    {"eval_time": at, "alertname": "LedgerTurnsNotTaken", "exp_alerts": [told]}
+                    for at in ("12h", "20h")
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump(document))
+    done = subprocess.run(
+        ["promtool", "test", "rules", path], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_settings_that_the_pages_name_are_there() -> None:

@@ -123,6 +123,8 @@ def test_a_candidate_registers_and_is_proposed(
     swap = ("ledger", "validator", "rotate", "--consensus-key", other.validator_key_file, "--yes", "--json")
     assert holdfast(*swap, *there).json["code"] == 0
     assert mine()["validator"]["consensus_key"] == validator_signer(other).public_key.hex()
+    listed = holdfast("ledger", "validator", "ls", "--all", *there).text
+    assert f"signs with {validator_signer(other).public_key.hex()}" in listed
     assert mine()["validator"]["next_bls_key"] == home.bls_signer().public_key.hex()
     assert mine()["validator"]["resigned"] is False
     for wrong in ("x=1", f"{name_of(home)}=-1", f"{name_of(home)}=1.5", name_of(home)):

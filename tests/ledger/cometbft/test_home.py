@@ -292,6 +292,13 @@ def test_a_memory_that_is_damaged_is_refused(tmp_path: Path, damage: str) -> Non
         Memory(home)
 
 
+def test_a_height_that_was_written_as_a_number_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    home = comet_home(tmp_path)
+    home.validator_state_file.write_text('{"height": 5765, "round": 0, "step": 0}')
+    with pytest.raises(CometFilesError, match='"height": "5765"'):
+        Memory(home, moved=True)
+
+
 def test_every_validator_has_the_same_genesis_file(tmp_path: Path) -> None:
     home = comet_home(tmp_path)
     genesis = genesis_of(home)

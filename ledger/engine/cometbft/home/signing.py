@@ -50,8 +50,17 @@ def begin(home: CometHome) -> None:
 
 
 def last_signed(home: CometHome) -> Signed:
-    """What priv_validator_state.json says; CometFilesError where it is missing or damaged."""
-    return _signed(read_object(home.validator_state_file), home)
+    """What priv_validator_state.json says; CometFilesError where it is missing, damaged, or not CometBFT's.
+
+    CometBFT writes the height as text and reads no number.
+    """
+    document = read_object(home.validator_state_file)
+    signed = _signed(document, home)
+    if not isinstance(document["height"], str):
+        raise CometFilesError(
+            f'{home.validator_state_file}: the height must be in quotation marks, "height": "{signed.height}"'
+        )
+    return signed
 
 
 class Memory:
