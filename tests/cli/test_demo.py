@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import select
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import pytest
 from cli.demo import Stage, run_demo
 from cli.demo_story import Story
 from tests.cli.processes import Process, accepts_connections, environment, is_running
+from tests.storage_node.processes import wait_for_end
 
 pytestmark = pytest.mark.timeout(300)
 STAGES = ["ledger", "quote", "proof"]
@@ -76,16 +76,12 @@ def servers(seen: list[dict[str, Any]]) -> tuple[list[int], list[str]]:
     return [line["pid"] for line in started], [line["url"] for line in started]
 
 
-def wait_for_end(pid: int, timeout_s: float = 30) -> bool:
+def ends(pid: int) -> bool:
     """Whether a process that is not our child ends in time."""
     try:
-        handle = os.pidfd_open(pid)
+        return wait_for_end(os.pidfd_open(pid))
     except ProcessLookupError:
         return True
-    try:
-        return bool(select.select([handle], [], [], timeout_s)[0])
-    finally:
-        os.close(handle)
 
 
 @pytest.mark.usefixtures("story")
@@ -122,7 +118,7 @@ def test_a_killed_demo_takes_its_servers_along(start: Demos) -> None:
     pids, urls = servers(demo.until("accepted"))
     assert all(is_running(pid) for pid in pids)
     demo.end(signal.SIGKILL)
-    assert all(wait_for_end(pid) for pid in pids)
+    assert all(map(ends, pids))
     assert not [url for url in urls if accepts_connections(url)]
 
 

@@ -35,7 +35,7 @@ def start_python(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_end(process: int, patience_s: float = 30) -> bool:
+def wait_for_end(process: int, patience_s: float = 90) -> bool:
     """Whether the process of a pidfd ends in time."""
     try:
         ended = select.poll()  # `select` takes no number above 1,023
