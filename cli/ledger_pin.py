@@ -164,29 +164,46 @@ def _seen(home: Home) -> dict[str, Any]:
     return document if is_of_it else {}
 
 
-def _trusted(home: Home) -> TrustPin:
-    """The pinned header, and what it has led to as far as this home remembers."""
-    from cli.ledger_light import parse_trust
+class _Kept(NamedTuple):
+    """What the pinned header has led to, as this home remembers it: its height, and as in `TrustPin`."""
+
+    height: int
+    stored: bytes
+    genesis: bytes
+
+
+def _kept(home: Home) -> _Kept | None:
+    """None where there is nothing, or what is damaged: then it begins anew from the pinned header."""
     from ledger.engine.cometbft.light.block import LightBlock
     from ledger.engine.cometbft.light.errors import InvalidLightBlock
 
-    pin, seen = parse_trust(home.config.text(TRUST_KEY)), _seen(home)
+    seen = _seen(home)
     try:
         stored, genesis = base64.b64decode(seen["light_block"], validate=True), bytes.fromhex(seen["genesis"])
-        LightBlock.decode(stored).check(home.config.text(CHAIN_KEY))
+        block = LightBlock.decode(stored)
+        block.check(home.config.text(CHAIN_KEY))
     except (ValueError, KeyError, TypeError, InvalidLightBlock):
-        return pin  # what is damaged is not gone on from: the pinned header leads on, or says that it cannot
-    return pin._replace(stored=stored, genesis=genesis)
+        return None
+    return _Kept(block.height, stored, genesis)
+
+
+def _trusted(home: Home) -> TrustPin:
+    """The pinned header, and what it has led to as far as this home remembers."""
+    from cli.ledger_light import parse_trust
+
+    pin, kept = parse_trust(home.config.text(TRUST_KEY)), _kept(home)
+    return pin if kept is None else pin._replace(stored=kept.stored, genesis=kept.genesis)
 
 
 def _remember_trust(home: Home, pin: TrustPin) -> None:
     """Keeps what the pinned header has led to, unless another process has come further meanwhile."""
     from ledger.engine.cometbft.light.block import LightBlock
 
-    owner, now = _belongs(home), _trusted(home)
-    height = LightBlock.decode(pin.stored).height if pin.stored else 0
-    before = LightBlock.decode(now.stored).height if now.stored else 0
-    if not owner or not height or before > height or now == pin:
+    owner, kept = _belongs(home), _kept(home)
+    if not owner or not pin.stored:
+        return
+    height = LightBlock.decode(pin.stored).height
+    if kept is not None and (kept.height > height or kept == (height, pin.stored, pin.genesis)):
         return
     _write_seen(
         home,

@@ -12,11 +12,11 @@ from ledger import transactions
 from ledger.engine.answers import field, receipt
 from ledger.engine.blocks import Block, BlockEvents, Receipt, node_cid
 from ledger.engine.chain_check import ChainCheck, Tip, TrustPin
-from ledger.engine.errors import LedgerProtocolError, LedgerUnreachable
+from ledger.engine.errors import LedgerProtocolError, LedgerRefused, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.evidence import Evidence
 from ledger.engine.following import follow
-from ledger.engine.outbox import Outbox
+from ledger.engine.outbox import RETRY, Outbox, sent_to
 from ledger.engine.proof_file import ProofFile
 from ledger.engine.servers import PROBE_S, Servers
 from ledger.engine.state_reads import StateReads
@@ -182,9 +182,15 @@ class LedgerClient(StateReads, Closing):
 
         Sending the same bytes again is harmless: the answer tells what became of them. What is sent at the
         same time goes in one request. With `check_block` the answer counts only if the block, as the operator
-        or validators signed it, has those bytes.
+        or validators signed it, has those bytes. On a chain of validators no server has the right to refuse
+        for good: what one refuses, the others are asked.
         """
-        found = await self._outbox.send(raw)
+        try:
+            found = await self._outbox.send(raw)
+        except LedgerRefused as refusal:
+            if self._trust is None or refusal.code in RETRY:
+                raise
+            found = await self._servers.overrule(refusal, lambda server: sent_to(server.http, raw))
         self._servers.saw(found.height)
         if found.tx_id != transactions.decode(raw).id:
             raise LedgerProtocolError(f"{self.url} told of {found.tx_id}, another transaction than was sent")

@@ -11,11 +11,13 @@ from ledger.engine.errors import LedgerProtocolError, LedgerRefused, LedgerUnrea
 from ledger.engine.servers import Servers
 from ledger.engine.transport import Transport
 from ledger.limits import MAX_TX_BYTES
-from ledger.result import explain
+from ledger.result import Code, explain
 from merkledag import dag_cbor
 
 MAX_TOGETHER = 256
 MAX_TOGETHER_BYTES = MAX_TX_BYTES - 8 * MAX_TOGETHER  # what a request may have, less each one's length
+# Refused as things stand now, or only until something else is done.
+RETRY = frozenset({Code.NONCE_USED, Code.NONCE_GAP, Code.EXPIRED, Code.POOL_FULL})
 Waiting = tuple[bytes, "asyncio.Future[Receipt]"]
 
 
@@ -86,11 +88,16 @@ class Outbox:
 
     async def _ask(self, raws: Sequence[bytes]) -> list[Receipt | LedgerRefused]:
         if len(raws) == 1:
-            return [receipt(await self._http.post("/v1/tx", raws[0]))]
+            return [await sent_to(self._http, raws[0])]
         return [
             found if found.height else LedgerRefused(found.code, found.log or explain(found.code))
             for found in await self.send_all(raws)
         ]
+
+
+async def sent_to(http: Transport | Servers, raw: bytes) -> Receipt:
+    """Sends one; raises as `Outbox.send`."""
+    return receipt(await http.post("/v1/tx", raw))
 
 
 def _parts(together: Sequence[Waiting]) -> Iterator[list[Waiting]]:

@@ -1,4 +1,4 @@
-"""Handler of `/v1/light`: headers with what verifies them, where the engine has such."""
+"""Handlers of `/v1/light`: headers with what verifies them, where the engine has such, and false ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from ledger.engine.errors import LedgerNotFound
-from ledger.engine.rpc_common import parse_uint, reply
+from ledger.engine.rpc_common import parse_uint, read_body, reply
 
 LATEST = "latest"
 
@@ -21,6 +21,13 @@ class LightBlocks(Protocol):
         Raises LedgerNotFound, PrunedHistory, EngineUnavailable.
         """
 
+    async def accuse(self, raw: bytes, common_height: int) -> None:
+        """Has those punished who signed this LightBlock message, which is not of the chain.
+
+        `common_height` is that of a block before it which the chain has too. Raises ValueError for what is no
+        evidence, LedgerNotFound, PrunedHistory, EngineUnavailable.
+        """
+
 
 LIGHT = web.AppKey("light", LightBlocks)
 
@@ -30,15 +37,33 @@ def add_routes(app: web.Application, light: LightBlocks | None) -> None:
     if light is not None:
         app[LIGHT] = light
     app.router.add_get("/v1/light/{height}", _light)
+    app.router.add_post("/v1/light", _accuse)
 
 
 async def _light(request: web.Request) -> web.StreamResponse:
-    light = request.app.get(LIGHT)
-    if light is None:
-        raise web.HTTPNotFound(text="this ledger's blocks are signed by its operator: it has no such headers")
+    light = _blocks(request)
     text = request.match_info["height"]
     try:
         height, raw = await light.light_block(None if text == LATEST else parse_uint("height", text))
     except LedgerNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from error
     return reply(request, {"height": height, "light_block": raw})
+
+
+async def _accuse(request: web.Request) -> web.StreamResponse:
+    light = _blocks(request)
+    common_height = parse_uint("common", request.query.get("common", ""))
+    try:
+        await light.accuse(await read_body(request), common_height)
+    except LedgerNotFound as error:
+        raise web.HTTPNotFound(text=str(error)) from error
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=str(error)) from error
+    return reply(request, {"taken": True})
+
+
+def _blocks(request: web.Request) -> LightBlocks:
+    light = request.app.get(LIGHT)
+    if light is None:
+        raise web.HTTPNotFound(text="this ledger's blocks are signed by its operator: it has no such headers")
+    return light

@@ -118,6 +118,7 @@ def _routes(made: _Definitions) -> dict[str, type[Wire] | Schema]:
         "GET /v1/prove/{key}": _proof(made),
         "POST /v1/prove": object_schema({"height": UINT, "proofs": {"type": "array", "items": hex_schema()}}),
         "GET /v1/light/{height}": object_schema({"height": UINT, "light_block": hex_schema(1)}),
+        "POST /v1/light": object_schema({"taken": {"const": True}}),
         "GET /v1/block/{height}": object_schema({"cid": CID, "block": made.ref(Block)}),
         "GET /v1/tx/{cid}": _committed(made, receipt),
         "GET /v1/events": {"anyOf": _event_lines(made)},

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from ledger.engine.blocks import Receipt
 from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerRefused, LedgerUnreachable
+from ledger.engine.outbox import RETRY
 from ledger.engine.transport import backoff
 from ledger.fees import with_least_fee
 from ledger.genesis import Params
@@ -24,7 +25,6 @@ MAX_ATTEMPTS = 6
 LIFETIME_S = 3_600
 MAX_LOOKED_AT = 1_000
 T = TypeVar("T")
-RETRY = frozenset({Code.NONCE_USED, Code.NONCE_GAP, Code.EXPIRED, Code.POOL_FULL})
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ from ledger.engine.errors import (
     ChainMismatch,
     LedgerProtocolError,
     LedgerPruned,
+    LedgerRefused,
     LedgerUnreachable,
 )
 from ledger.engine.transport import Transport
@@ -170,6 +171,24 @@ class Servers:
             except (LedgerUnreachable, LedgerProtocolError, ChainMismatch) as error:
                 self.leave(server, error)
         raise self._none()
+
+    async def overrule(self, refusal: LedgerRefused, question: Callable[[Server], Awaitable[T]]) -> T:
+        """What another server answers where the one that was asked last refuses for good.
+
+        Raises the refusal, which then says whose word it is, if all refuse that can be asked.
+        """
+        said = [self._last.url]
+        for other in self._all:
+            if other is self._last or other.dropped:
+                continue
+            try:
+                await other.chain.require()
+                return await question(other)
+            except LedgerRefused:
+                said.append(other.url)
+            except LedgerError as error:
+                _log.debug("%s does not say what it makes of what was refused: %s", other.url, error)
+        raise LedgerRefused(refusal.code, f"{refusal.log} (the word of {', '.join(said)})") from refusal
 
     async def pick(self) -> Server:
         """The server to ask now; whoever asks it says by `leave` that it failed."""

@@ -29,6 +29,7 @@ class Shown:
         self.asked: list[int | None] = []
         self.down = False
         self.says: Exception = LedgerUnreachable("gone")
+        self.accused: list[tuple[LightBlock, int]] = []
 
     async def light_block(self, height: int | None) -> LightBlock:
         self.asked.append(height)
@@ -37,6 +38,9 @@ class Shown:
         if height is not None and height > len(self.blocks):
             raise LedgerNotFound("no such block yet")
         return self.blocks[-1 if height is None else height - 1]
+
+    async def accuse(self, block: LightBlock, common_height: int) -> None:
+        self.accused.append((block, common_height))
 
 
 def following(
@@ -124,6 +128,9 @@ async def test_a_divergence_is_told_and_nothing_is_kept() -> None:
         assert each.url in told
         assert each.blocks[-1].header.hash().hex() in told
     assert client.newest == honest.blocks[0]
+    # Each is given the first block of the other's that it does not have: 9, as verified from 1 at once.
+    assert honest.accused == [(other.blocks[8], 1)]
+    assert other.accused == [(honest.blocks[8], 1)]
     # The same, whoever is asked first; and against what was trusted before.
     with pytest.raises(Divergence):
         await following(honest.blocks).follow(other, [honest, other])
@@ -133,6 +140,19 @@ async def test_a_divergence_is_told_and_nothing_is_kept() -> None:
     other.blocks[-1] = block_of(9, FOUR, absent={"a", "b"})
     with pytest.raises(InvalidLightBlock, match="more than 26"):
         await client.follow(other)
+
+
+async def test_evidence_is_of_the_first_block_that_differs() -> None:
+    """Where validators change, headers in between were verified: the histories part at one of them."""
+    sets = moving(30)
+    honest, other = Shown(chain_of(sets)), Shown(chain_of(sets, fork=b"fork", fork_at=14), "http://two")
+    with pytest.raises(Divergence, match=r"http://two took the evidence .* http://one took the evidence"):
+        await following(honest.blocks).follow(honest, [honest, other])
+    for server, liar in ((honest, other), (other, honest)):
+        ((block, common_height),) = server.accused
+        assert block in liar.blocks[13:]
+        assert common_height <= 13
+        assert block != server.blocks[block.height - 1]
 
 
 async def test_a_witness_that_cannot_show_a_signed_header_hinders_nobody(

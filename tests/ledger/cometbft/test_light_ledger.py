@@ -33,13 +33,16 @@ from ledger.engine.errors import (
     LedgerNotFound,
     LedgerProtocolError,
     LedgerPruned,
+    LedgerRefused,
     LedgerUnreachable,
 )
 from ledger.engine.render import CBOR_TYPE
 from ledger.genesis import HOLD
 from ledger.records import AccountRecord
+from ledger.result import Code
+from ledger.transactions import Transaction, Transfer, sign
 from merkledag import dag_cbor
-from tests.ledger.cometbft.application import CHAIN, signer, transfer
+from tests.ledger.cometbft.application import CHAIN, FAR_S, signer, transfer
 from tests.ledger.cometbft.processes import end, find_cometbft
 from tests.ledger.cometbft.served import Running, served
 from tests.ports import free_port
@@ -48,6 +51,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
 
 ALICE = keys.account(signer("alice").public_key)
 NOBODY = keys.account(signer("nobody").public_key)
+OPERATOR = signer("operator").public_key
 PROXY_S = 90.0
 
 
@@ -135,10 +139,16 @@ Change = Callable[[str, Any], Any]
 
 
 @asynccontextmanager
-async def liar(chain: Running, change: Change, *, pruned: bool = False) -> AsyncIterator[str]:
+async def liar(
+    chain: Running,
+    change: Change,
+    sent: Callable[[web.Request], Awaitable[web.Response]] | None = None,
+    *,
+    pruned: bool = False,
+) -> AsyncIterator[str]:
     """A server in between that changes answers: `change(path, answer)` gives what it says instead.
 
-    None is a 404, or a 410 with `pruned`.
+    None is a 404, or a 410 with `pruned`. `sent` answers instead whoever sends a transaction.
     """
 
     async def pass_on(request: web.Request) -> web.Response:
@@ -162,6 +172,8 @@ async def liar(chain: Running, change: Change, *, pruned: bool = False) -> Async
             return web.Response(body=body, status=answer.status, content_type=answer.content_type)
 
     app = web.Application()
+    if sent is not None:
+        app.router.add_post("/v1/tx", sent)
     app.router.add_route("*", "/{path:.*}", pass_on)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
@@ -349,6 +361,60 @@ async def test_two_signed_histories_are_told_and_refused(chain: Running) -> None
         assert (await shown_header([chain.url, chain.url], CHAIN)).height >= 1
 
 
+async def test_what_one_server_refuses_for_good_another_is_asked(chain: Running) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.json_response({"error": "too poor", "code": int(Code.INSUFFICIENT_STAKE)}, status=400)
+
+    async with liar(chain, lambda _, answer: answer, refuse) as url:
+        async with client_of(f"{url},{chain.url}", chain.pin) as client:
+            nonce = (await client.account(OPERATOR)).nonce
+            receipt = await client.submit(transfer(nonce), check_block=True)
+            assert receipt.code == 0
+            key = signer("nobody")
+            paid = Transfer(OPERATOR, HOLD)
+            poor = sign(Transaction(CHAIN, key.public_key, 0, 2_000, FAR_S, paid), key).encode()
+            with pytest.raises(LedgerRefused, match=f"the word of {url}, {chain.url}") as refused:
+                await client.submit(poor)
+            assert refused.value.code == Code.INSUFFICIENT_STAKE
+        async with client_of(url, chain.pin) as client:
+            with pytest.raises(LedgerRefused, match=f"too poor .the word of {url}"):
+                await client.submit(transfer(nonce + 1))
+
+
+async def test_who_signs_a_second_history_is_punished_by_the_first(tmp_path: Path) -> None:
+    """CometBFT checks the evidence that a client made of what two servers showed it."""
+    async with (
+        served(tmp_path / "v") as chain,
+        liar(chain, changes("/v1/light/", second_history)) as url,
+        client_of(f"{url},{chain.url}", chain.pin) as client,
+        LedgerClient(chain.url) as plain,
+    ):
+        assert not (await plain.validator(OPERATOR)).validator.jailed
+        with pytest.raises(Divergence) as caught:
+            await client.block(2)
+        assert f"{chain.url} took the evidence" in str(caught.value)
+        assert f"{url} took no evidence (header" in str(caught.value)
+        async for block in plain.events(1):
+            if any(event.kind == "validator_jailed" for event in block.events):
+                break
+        assert (await plain.validator(OPERATOR)).validator.jailed
+        # What is no evidence is refused, and CometBFT is not asked.
+        own = await plain.light_block(3)
+        body = own.encode()
+        for raw, common, why in (
+            (body, "1", "is the one of this chain"),
+            (body, "3", "comes before"),
+            (body[:40], "1", "light block"),
+            (replace(own, header=replace(own.header, app_hash=b"")).encode(), "1", "signs another header"),
+        ):
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(f"{chain.url}/v1/light?common={common}", data=raw) as answer,
+            ):
+                assert answer.status == 400
+                assert why in (await answer.json())["error"]
+
+
 def false_proofs(change: Callable[[list[bytes]], Any]) -> Change:
     return lambda path, found: (
         found | {"proofs": change(found["proofs"])} if path == "/v1/prove" and found["height"] > 1 else found
@@ -379,7 +445,6 @@ STATE_LIES: dict[str, Change] = {
 }
 
 
-OPERATOR = signer("operator").public_key
 STATE_READS: tuple[Callable[[LedgerClient], Awaitable[Any]], ...] = (
     lambda client: client.params(),
     lambda client: client.account(OPERATOR),

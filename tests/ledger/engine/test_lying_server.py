@@ -13,7 +13,8 @@ from aiohttp import web
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerRefused
-from ledger.engine.sender import RETRY, Sender
+from ledger.engine.outbox import RETRY
+from ledger.engine.sender import Sender
 from ledger.genesis import HOLD
 from ledger.result import Code
 from ledger.transactions import Transfer, decode

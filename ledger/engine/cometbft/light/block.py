@@ -14,7 +14,7 @@ from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.home.keys import read_public
 from ledger.engine.cometbft.light import canonical
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
-from ledger.engine.cometbft.light.header import BlockId, Header
+from ledger.engine.cometbft.light.header import HASHES, BlockId, Header
 from ledger.engine.cometbft.light.validators import MAX_VALIDATORS, Validator, ValidatorSet
 from ledger.engine.cometbft.light.votes import Commit, CommitSig, Flag
 from merkledag import rfc3339
@@ -228,20 +228,8 @@ def _put_header(made: Any, header: Header) -> None:
     made.chain_id, made.height, made.proposer_address = header.chain, header.height, header.proposer
     _put_time(made.time, header.time_ns)
     _put_block_id(made.last_block_id, header.last_block_id)
-    for name in _HASHES:
+    for name in HASHES:
         setattr(made, name, getattr(header, name))
-
-
-_HASHES = (
-    "last_commit_hash",
-    "data_hash",
-    "validators_hash",
-    "next_validators_hash",
-    "consensus_hash",
-    "app_hash",
-    "last_results_hash",
-    "evidence_hash",
-)
 
 
 # JSON, where 64-bit numbers are text, hashes are upper-case hexadecimal and signatures base64.
@@ -275,5 +263,5 @@ def _header_of_json(value: Mapping[str, Any]) -> Header:
         time_ns=rfc3339.parse(value["time"]),
         last_block_id=_block_id_of_json(value["last_block_id"]),
         proposer=bytes.fromhex(value["proposer_address"]),
-        **{name: bytes.fromhex(value[name]) for name in _HASHES},
+        **{name: bytes.fromhex(value[name]) for name in HASHES},
     )

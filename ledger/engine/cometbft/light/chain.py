@@ -17,10 +17,10 @@ from ledger.engine.answers import field, typed
 from ledger.engine.blocks import Block
 from ledger.engine.chain_check import Behind, ChainCheck, TrustPin
 from ledger.engine.cometbft.light.block import LightBlock
-from ledger.engine.cometbft.light.canonical import SECOND_NS
+from ledger.engine.cometbft.light.block_match import differs
 from ledger.engine.cometbft.light.client import LightClient, Source, behind
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
-from ledger.engine.cometbft.light.header import HASH_BYTES, Header, data_hash
+from ledger.engine.cometbft.light.header import Header
 from ledger.engine.cometbft.light.proof_file import LightProofFile
 from ledger.engine.cometbft.light.verify import Rules, verify_alone
 from ledger.engine.errors import (
@@ -79,6 +79,10 @@ class ServerSource:
         if type(raw) is not bytes:
             raise LedgerProtocolError(f"{self.url} gave no light block; is this a ledger's URL?")
         return LightBlock.decode(raw)
+
+    async def accuse(self, block: LightBlock, common_height: int) -> None:
+        """See `Source`."""
+        await self._http.post(f"/v1/light?common={common_height}", block.encode())
 
 
 class LightTrust:
@@ -278,10 +282,8 @@ class LightChain(ChainCheck):
         if block.height != height:
             raise LedgerProtocolError(f"{self._http.url} gave block {block.height} for block {height}")
         header = await self._header(height)
-        if (block.chain, block.block_time_s) != (header.chain, header.time_ns // SECOND_NS):
-            raise self._other(block, "the time or the chain")
-        if data_hash([cid.multihash[-HASH_BYTES:] for cid in block.txs]) != header.data_hash:
-            raise self._other(block, "the transactions")
+        if other := differs(block, header):
+            raise self._other(block, other)
         return block
 
     async def _require_genesis(self, last: Header) -> bool:

@@ -14,6 +14,7 @@ import logging
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 from ledger.engine.cometbft.light.block import LightBlock
@@ -51,6 +52,12 @@ class Source(Protocol):
 
     async def light_block(self, height: int | None) -> LightBlock:
         """That of a height, or the last; raises LedgerNotFound, LedgerUnreachable, LedgerProtocolError."""
+
+    async def accuse(self, block: LightBlock, common_height: int) -> None:
+        """Gives it as evidence a signed block that it does not have; it has the common one before it.
+
+        Raises LedgerError where it takes none.
+        """
 
 
 class LightClient:
@@ -140,7 +147,7 @@ class LightClient:
                 raise TrustExpired(f"{error}; {RENEW}") from error
             if kept is not None:
                 raise Divergence(_differ(shown.height, "trusted before", kept, source.url, shown))
-            await self._compare(root, shown, source, witnesses)
+            await self._compare([root, *way], source, witnesses)
             for each in way:
                 self._keep(each)
             return shown
@@ -177,33 +184,41 @@ class LightClient:
         while len(self._kept) > MAX_KEPT:
             del self._kept[min(self._kept)]
 
-    async def _compare(
-        self, root: LightBlock, shown: LightBlock, source: Source, witnesses: Sequence[Source]
-    ) -> None:
-        """Raises Divergence where another server shows another header that stands as well as this one."""
+    async def _compare(self, trace: list[LightBlock], source: Source, witnesses: Sequence[Source]) -> None:
+        """Raises Divergence where another server shows another header that stands as well as this one.
+
+        `trace` leads from a trusted block to the one that `source` shows. Each server is given the evidence
+        against what the other shows: whichever is of the chain has those punished who signed the other one.
+        """
         others = [each for each in witnesses if each.url != source.url]
-        for found in await asyncio.gather(*(self._other(root, shown, each) for each in others)):
+        for found in await asyncio.gather(*(self._other(trace, each) for each in others)):
             if found is not None:
-                witness, block = found
-                raise Divergence(_differ(shown.height, source.url, shown, witness.url, block))
+                witness, other = found
+                differ = _differ(trace[-1].height, source.url, trace[-1], witness.url, other[-1])
+                said = [await _accuse(trace, witness), await _accuse(other, source)]
+                raise Divergence(f"{differ}. {'; '.join(said)}")
 
     async def _other(
-        self, root: LightBlock, shown: LightBlock, witness: Source
-    ) -> tuple[Source, LightBlock] | None:
-        """The witness and its header, if that is another one and holds; no answer says nothing."""
+        self, trace: list[LightBlock], witness: Source
+    ) -> tuple[Source, list[LightBlock]] | None:
+        """The witness, and what leads to its header, if that is another one and holds.
+
+        No answer says nothing.
+        """
+        shown = trace[-1]
         try:
             async with asyncio.timeout(WITNESS_TIMEOUT_S):
                 found = await self._shown(shown.height, witness)
                 if found.header.hash() == shown.header.hash():
                     return None
-                await self._way(root, found, witness)
+                way = await self._way(trace[0], found, witness)
         except (InvalidLightBlock, LedgerProtocolError) as error:
             _log.warning("%s shows a header %d that does not hold: %s", witness.url, shown.height, error)
             return None
         except (LedgerError, TimeoutError) as error:  # whatever it says instead: it must hinder nobody
             _log.debug("%s does not tell of header %d: %s", witness.url, shown.height, error)
             return None
-        return witness, found
+        return witness, [trace[0], *way]
 
     async def _back_to(self, height: int, source: Source) -> Header:
         """An older header, by the hash in the one after it, and so on."""
@@ -219,6 +234,23 @@ class LightClient:
             verify_backwards(older.header, block.header)
             block = older
         return block.header
+
+
+async def _accuse(trace: list[LightBlock], judge: Source) -> str:
+    """Gives a server the first block of a trace that it does not have; what became of it, in words.
+
+    The block before that one is in both histories (light/detector.go, examineConflictingHeaderAgainstTrace).
+    """
+    try:
+        async with asyncio.timeout(WITNESS_TIMEOUT_S):
+            for common, block in pairwise(trace):
+                own = await judge.light_block(block.height)
+                if own.header.hash() != block.header.hash():
+                    await judge.accuse(block, common.height)
+                    return f"{judge.url} took the evidence against those who signed {block.hash.hex()}"
+    except (LedgerError, TimeoutError) as error:
+        return f"{judge.url} took no evidence ({str(error) or 'it does not answer'})"
+    return f"{judge.url} shows now what it denied"
 
 
 def behind(url: str, shown: int, newest: int) -> str:

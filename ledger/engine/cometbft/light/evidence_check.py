@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from ledger.engine.blocks import Block
 from ledger.engine.cometbft.light.block import LightBlock
-from ledger.engine.cometbft.light.canonical import SECOND_NS
+from ledger.engine.cometbft.light.block_match import differs
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
-from ledger.engine.cometbft.light.header import HASH_BYTES, Header, data_hash
 from ledger.engine.cometbft.light.verify import verify_alone, verify_backwards
 from ledger.engine.evidence import Evidence
 from ledger.engine.evidence_check import Check, PeriodCheck, SpotCheck
@@ -57,7 +55,8 @@ class ByValidators(Check):
         wanted = {block.height, self.evidence.state_block.height + 1}
         if headers.keys() != wanted:
             raise Broken(f"headers {sorted(headers)} are shown where {sorted(wanted)} belong")
-        _require_header(block, headers[block.height])
+        if other := differs(block, headers[block.height]):
+            raise Broken(f"block {block.height} has not {other} of its header")
         if before is not None and (before.chain, before.height + 1) != (block.chain, block.height):
             raise Broken(f"block {before.height} is not the one before block {block.height}")
         if headers[self.evidence.state_block.height + 1].app_hash != self.evidence.state_block.app_hash:
@@ -97,10 +96,3 @@ class LightPeriodCheck(ByValidators, PeriodCheck):
 
 class LightSpotCheck(ByValidators, SpotCheck):
     """Of the answer to a spot challenge."""
-
-
-def _require_header(block: Block, header: Header) -> None:
-    if (block.chain, block.block_time_s) != (header.chain, header.time_ns // SECOND_NS):
-        raise Broken(f"block {block.height} has another time or chain than its header")
-    if data_hash([cid.multihash[-HASH_BYTES:] for cid in block.txs]) != header.data_hash:
-        raise Broken(f"block {block.height} has other transactions than its header")

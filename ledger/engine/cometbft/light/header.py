@@ -14,6 +14,19 @@ MAX_CHAIN_ID_BYTES = 50  # types.MaxChainIDLen
 MAX_APP_HASH_BYTES = 1_024  # CometBFT sets no bound
 
 
+# Fields of a header that are hashes, in its order: before its proposer's address.
+HASHES = (
+    "last_commit_hash",
+    "data_hash",
+    "validators_hash",
+    "next_validators_hash",
+    "consensus_hash",
+    "app_hash",
+    "last_results_hash",
+    "evidence_hash",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class BlockId:
     """What a commit signs: the header's hash, and number and hash of the parts that the block is sent in."""
@@ -68,20 +81,8 @@ class Header:
                 canonical.number(1, self.height),
                 canonical.timestamp(self.time_ns),
                 self.last_block_id.encode(),
-                *(
-                    canonical.data(1, each)
-                    for each in (
-                        self.last_commit_hash,
-                        self.data_hash,
-                        self.validators_hash,
-                        self.next_validators_hash,
-                        self.consensus_hash,
-                        self.app_hash,
-                        self.last_results_hash,
-                        self.evidence_hash,
-                        self.proposer,
-                    )
-                ),
+                *(canonical.data(1, getattr(self, name)) for name in HASHES),
+                canonical.data(1, self.proposer),
             ]
         )
 
@@ -98,15 +99,8 @@ class Header:
         self.last_block_id.check()
         if len(self.validators_hash) != HASH_BYTES:
             raise InvalidLightBlock("a header names no validators")
-        for each in (
-            self.last_commit_hash,
-            self.data_hash,
-            self.next_validators_hash,
-            self.consensus_hash,
-            self.last_results_hash,
-            self.evidence_hash,
-        ):
-            if len(each) not in (0, HASH_BYTES):
+        for name in HASHES:
+            if name != "app_hash" and len(getattr(self, name)) not in (0, HASH_BYTES):
                 raise InvalidLightBlock("a header has a hash that is not of 32 bytes")
         if len(self.app_hash) > MAX_APP_HASH_BYTES:
             raise InvalidLightBlock(f"a header's app hash has more than {MAX_APP_HASH_BYTES} bytes")
