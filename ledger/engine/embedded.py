@@ -25,7 +25,14 @@ from ledger.engine.block_clock import BlockClock, Moment
 from ledger.engine.blocks import BlockEvents, Receipt, node_cid
 from ledger.engine.disk import RETRY_S, Disk
 from ledger.engine.engine import STOPPING, EngineStatus, Provable, report_mistakes
-from ledger.engine.errors import CorruptStore, EngineError, EngineStopped, PrunedHistory, StoreError
+from ledger.engine.errors import (
+    CorruptStore,
+    EngineError,
+    EngineStopped,
+    PrunedHistory,
+    StoreError,
+    damaged_state,
+)
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
 from ledger.engine.intake import MAX_WAITING
@@ -34,7 +41,7 @@ from ledger.engine.pruning import Keep, Pruner
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
 from ledger.engine.stored import StoredBlock
-from ledger.errors import UnknownRules
+from ledger.errors import CorruptState, UnknownRules
 from ledger.result import Code, TxResult
 from ledger.transactions import Beacon
 from merkledag.cid import CID
@@ -135,7 +142,7 @@ class EmbeddedEngine:
             return
         await asyncio.wait({self._task})
         failure = None if self._task.cancelled() else self._task.exception()
-        if isinstance(failure, UnknownRules):
+        if isinstance(failure, UnknownRules | CorruptStore):
             raise EngineStopped(str(failure)) from failure
         if failure is not None:
             raise EngineStopped(f"the ledger's engine has failed: {failure!r}") from failure
@@ -187,10 +194,15 @@ class EmbeddedEngine:
                 await self._until_block()
                 if not self._ending:
                     await self._make_block()
-        except UnknownRules as failure:
+        except (UnknownRules, CorruptStore) as failure:
             error = EngineStopped(str(failure))
             _log.critical("the ledger stops: %s", failure)
             raise
+        except CorruptState as failure:
+            damage = damaged_state(failure)
+            error = EngineStopped(str(damage))
+            _log.critical("the ledger stops: %s", damage)
+            raise damage from failure
         except BaseException as failure:
             error = EngineStopped("the ledger's engine has failed; see its log and restart it")
             if not isinstance(failure, asyncio.CancelledError):

@@ -33,7 +33,7 @@ from ledger.engine.cometbft.turns import Turns
 from ledger.engine.cometbft.waiting import require_state
 from ledger.engine.disk import Disk
 from ledger.engine.engine import STOPPING, EngineStatus, Provable
-from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory
+from ledger.engine.errors import CorruptStore, EngineStopped, PrunedHistory, damaged_state
 from ledger.engine.fanout import Fanout, Subscription
 from ledger.engine.history import History
 from ledger.engine.intake import MAX_WAITING
@@ -59,13 +59,13 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Rules that this program lacks, and a damaged state, end it with the reason."""
+    """Rules that this program lacks, and damage on disk, end it with the reason."""
     try:
         yield
-    except UnknownRules as error:
+    except (UnknownRules, CorruptStore) as error:
         raise Disagreement(str(error)) from error
     except CorruptState as error:
-        raise Disagreement(f"the ledger's state is damaged ({error}); restore it from a backup") from error
+        raise Disagreement(str(damaged_state(error))) from error
 
 
 def _in_turn(handler: Handler) -> Handler:
@@ -74,7 +74,8 @@ def _in_turn(handler: Handler) -> Handler:
     @wraps(handler)
     async def waiting(self: CometEngine, request: Any) -> Any:
         async with self._at_work:
-            return await handler(self, request)
+            with _told():
+                return await handler(self, request)
 
     return waiting
 
@@ -278,9 +279,10 @@ class CometEngine:
 
     async def check_tx(self, request: Any) -> Any:
         """Whether a transaction may wait for a block, or still may after one."""
-        if request.type == messages.CheckTxType.RECHECK:
-            return convert.check_result(self._submissions.recheck(request.tx))
-        return convert.check_result(await self._submissions.check(request.tx))
+        with _told():
+            if request.type == messages.CheckTxType.RECHECK:
+                return convert.check_result(self._submissions.recheck(request.tx))
+            return convert.check_result(await self._submissions.check(request.tx))
 
     # -- ABCI: blocks --------------------------------------------------------------------------------------
 
@@ -292,16 +294,14 @@ class CometEngine:
             return messages.ResponsePrepareProposal()
         await self._submissions.verify_signatures(request.txs)  # proofs wait, not the others for them
         beacon = await asyncio.get_running_loop().run_in_executor(self._verifiers, work)
-        with _told():
-            return proposals.prepare(self.app, request, beacon, lambda: int(1e9 * self._monotonic()))
+        return proposals.prepare(self.app, request, beacon, lambda: int(1e9 * self._monotonic()))
 
     @_in_turn
     async def process_proposal(self, request: Any) -> Any:
         """Whether another proposer's block may be decided."""
         if proposals.is_small_enough(request):
             await self._submissions.verify_ahead(request.txs[1:])
-        with _told():
-            result = proposals.process(self.app, request)
+        result = proposals.process(self.app, request)
         if not result.ok:
             _log.warning("block %d as proposed is refused: %s", request.height, result.log)
         return messages.ResponseProcessProposal(status=ACCEPT if result.ok else REJECT)
@@ -310,8 +310,7 @@ class CometEngine:
     async def finalize_block(self, request: Any) -> Any:
         """Runs a decided block; nothing is written."""
         await self._submissions.verify_ahead(request.txs[1:])
-        with _told():
-            answer = self._blocks.finalize(request)
+        answer = self._blocks.finalize(request)
         time_ns = request.time.seconds * 10**9 + request.time.nanos
         proposer = self._blocks.waiting.given.proposer
         self.turns.note(request.height, proposer, time_ns, request.decided_last_commit.round)
@@ -320,10 +319,7 @@ class CometEngine:
     @_in_turn
     async def commit(self, _request: Any) -> Any:
         """Writes the block and all that it changes, tells whoever waits; however long the disk refuses it."""
-        try:
-            await self._disk.write(self._blocks.write)
-        except CorruptStore as error:
-            raise Disagreement(str(error)) from error
+        await self._disk.write(self._blocks.write)
         done = self._blocks.confirm()
         self._queries.hold()
         self._last_commit_s = self._monotonic()

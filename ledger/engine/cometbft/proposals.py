@@ -11,7 +11,7 @@ from ledger.application import Application
 from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.abci.convert import block_input
 from ledger.engine.cometbft.errors import Disagreement
-from ledger.errors import UnknownRules
+from ledger.errors import CorruptState, UnknownRules
 from ledger.result import Code, TxResult
 from ledger.transactions import Beacon
 
@@ -77,7 +77,7 @@ def prepare(app: Application, request: Any, beacon: bytes, clock_ns: Callable[[]
     room = request.max_tx_bytes - len(beacon) - TX_OVERHEAD_BYTES * (MAX_TXS + 1)
     try:
         chosen = app.prepare_proposal(given, max_bytes=max(0, room), max_txs=MAX_TXS, clock_ns=clock_ns)
-    except UnknownRules:
+    except (UnknownRules, CorruptState):
         raise
     except Exception:
         # Whatever it is, it waits at every validator: none of them may end by it when its turn comes.
@@ -100,7 +100,7 @@ def process(app: Application, request: Any) -> TxResult:
         return TxResult(Code.MISPLACED, f"{request.proposer_address.hex()} is no validator's")
     try:
         return app.process_proposal(given)
-    except UnknownRules:
+    except (UnknownRules, CorruptState):
         raise
     except Exception as error:
         _log.exception("a mistake in the rules: block %d as proposed cannot be run", request.height)

@@ -10,6 +10,7 @@ import pytest
 
 from ledger import keys
 from ledger.engine.blocks import node_cid
+from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.errors import Disagreement
 from ledger.engine.errors import CorruptStore, EngineStopped
 from ledger.engine.row_keys import place_key
@@ -60,6 +61,21 @@ async def test_a_coin_that_nobody_paid_is_never_spent(setting: Setting) -> None:
     with pytest.raises(Disagreement, match=r"state is damaged .*not what its tree says"):
         await setting.node.finalize([beacon, transfer(1)])
     assert (setting.storage.height(), setting.storage.app_hash()) == (height, app_hash)
+
+
+@pytest.mark.parametrize("ask", ["propose", "process"])
+async def test_no_proposal_is_made_or_judged_on_a_damaged_state(setting: Setting, ask: str) -> None:
+    """An empty one instead would leave the chain of one validator without transactions for ever."""
+    damage(setting.folder, b"state", ALICE, one_more)
+    setting.open()
+    await setting.engine.start()
+    setting.node.time_s += 1
+    beacon = (await setting.node.propose())[0]
+    setting.node.pool = [transfer(1)]
+    request = setting.node.request(messages.RequestProcessProposal, [beacon, transfer(1)])
+    asked = setting.node.propose() if ask == "propose" else setting.engine.process_proposal(request)
+    with pytest.raises(Disagreement, match=r"state is damaged .*begin again by state sync"):
+        await asked
 
 
 async def test_who_sends_from_a_damaged_account_is_not_told_a_lie(setting: Setting) -> None:

@@ -242,7 +242,6 @@ async def test_a_damaged_state_ends_with_the_reason(setting: Setting) -> None:
     storage.close()
     setting.open()
     await setting.engine.start()
-    setting.node.pool = [transfer(0)]
     setting.node.time_s += 1
     beacon = (await setting.node.propose())[0]
     with pytest.raises(Disagreement, match="state is damaged"):

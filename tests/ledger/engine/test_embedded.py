@@ -8,14 +8,16 @@ import threading
 
 import pytest
 
-from ledger import limits
+from ledger import keys, limits
 from ledger.application import Application
 from ledger.engine import embedded
 from ledger.engine.blocks import Block, node_cid
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import EngineStopped, MempoolFull, StoreError
 from ledger.engine.intake import VERIFY_BATCH
+from ledger.engine.state_store import STATE
 from ledger.genesis import HOLD
+from ledger.records import AccountRecord
 from ledger.result import Code, TxResult
 from ledger.transactions import Transfer, decode
 from merkledag import dag_cbor
@@ -288,5 +290,28 @@ async def test_the_engine_reopens_where_it_was(chain: Chain) -> None:
     await engine.start()
     await engine.submit(chain.transfer(3))
     assert _block(engine, 4).prev == tip
+    await engine.stop()
+    chain.close()
+
+
+async def test_a_coin_that_the_disk_made_is_not_built_upon(chain: Chain) -> None:
+    """Alice's record is not hers: whoever pays her is told, and the engine ends with what to do."""
+    first = chain.engine()
+    await first.start()
+    assert (await first.submit(chain.transfer(0))).height == 1
+    await first.stop()
+    assert chain.storage is not None
+    account = keys.account(signer("alice").public_key)
+    with chain.storage._begin(write=True) as txn:
+        record = AccountRecord.decode(bytes(txn.get(account, db=chain.storage._tables[STATE])))
+        more = AccountRecord(record.balance + 1, record.nonce).encode()
+        txn.put(account, more, db=chain.storage._tables[STATE])
+    chain.close()
+    engine = chain.engine()
+    await engine.start()
+    for ended in (engine.submit(chain.transfer(1)), engine.wait_ended()):
+        with pytest.raises(EngineStopped, match=r"state is damaged .*restore it from a backup"):
+            await ended
+    assert engine.app.height == 1
     await engine.stop()
     chain.close()
