@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.engine.client import LedgerClient
-from ledger.engine.errors import LedgerNotFound, LedgerRefused
+from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerRefused
 from ledger.engine.sender import Sender
 from ledger.errors import LedgerError
 from ledger.events import Event
@@ -44,6 +44,7 @@ from storage_node.prover import Prover
 from storage_node.upkeep import Upkeep
 
 RECONNECT_S = 1.0
+JOIN_ANEW = ": if that is right, `holdfast ledger join URL --replace` here, and start the node anew"
 RETRY_S = 1.0
 MAX_RETRY_S = 30.0
 MAX_PROVING = 4
@@ -143,7 +144,9 @@ class DutyRunner:
                         self._note(event)
                     self._count(block.events)
             except (LedgerError, StorageNodeError) as error:
-                self._problem(f"the ledger cannot be followed: {error}")
+                self.caught_up.clear()
+                anew = JOIN_ANEW if isinstance(error, ChainMismatch) else ""
+                self._problem(f"the ledger cannot be followed: {error}{anew}")
             await self._sleep(RECONNECT_S)
 
     def _count(self, events: Iterable[Event]) -> None:

@@ -49,6 +49,7 @@ from tests.ports import free_port
 from tests.storage_node.content import a_store
 from tests.storage_node.kzg_workers import committer
 
+CHAIN = "network-test"
 PARAMS = replace(DEMO_PARAMS, period_s=40, window_s=20, accept_timeout_s=30)
 PATIENCE_S = 90.0
 LOOK_S = 0.01
@@ -359,12 +360,20 @@ class Network:
 class Ledger:
     """The operator's side: the engine and its HTTP interface, which can be stopped and started again."""
 
-    def __init__(self, folder: Path, clock: ManualClock, params: Params) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: ManualClock,
+        params: Params,
+        *,
+        chain: str = CHAIN,
+        port: int | None = None,
+    ) -> None:
         self._folder = folder
         self._clock = clock
         self._operator, self._bls = signer("operator"), BlsSigner.from_seed(seed("beacon"))
         self._genesis = Genesis.make(
-            chain_id="network-test",
+            chain_id=chain,
             time_s=START_S,
             operator=self._operator.public_key,
             bls_key=self._bls.public_key,
@@ -372,7 +381,7 @@ class Ledger:
             issued=1_000_000 * HOLD,
             params=params,
         )
-        self._port = free_port()
+        self.port = port or free_port()
         self.engine: EmbeddedEngine
         self.url = ""
 
@@ -389,7 +398,7 @@ class Ledger:
             sleep=self._clock.sleep,
         )
         await self.engine.start()
-        self._runner, self.url = await serve(build_rpc(self.engine), self._port)
+        self._runner, self.url = await serve(build_rpc(self.engine), self.port)
 
     async def stop(self) -> None:
         """End the server, the engine, and close the store."""

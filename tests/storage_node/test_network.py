@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ledger.engine.client import LedgerClient
 from ledger.engine.errors import LedgerUnreachable
+from ledger.engine.sender import Sender
 from ledger.genesis import HOLD
 from ledger.records import DealStatus, ShardStatus
 from ledger.transactions import Ask, CreateDeal
@@ -31,7 +33,16 @@ from storage_node.pins import Pins
 from storage_node.storing import LEDGER_PATIENCE_S, PROBE_S
 from storage_node.wire import ShardPhase
 from tests.storage_node.content import add_files, some_bytes
-from tests.storage_node.network import PARAMS, Home, Network, Provider, a_network, let_go
+from tests.storage_node.network import (
+    CHAIN,
+    PARAMS,
+    Home,
+    Ledger,
+    Network,
+    Provider,
+    a_network,
+    let_go,
+)
 
 FILES = {"a": some_bytes(150_000), "b": some_bytes(20_000, 2), "c": b"tiny", "d": b""}
 
@@ -382,6 +393,26 @@ async def test_the_ledger_may_go_away_for_a_while(network: Network) -> None:
     await network.restart_ledger()
     await network.steps_until(lambda: bool(network.seen("deal_ended")), "the deal's end")
     assert not network.seen("fault")
+
+
+async def test_a_node_says_that_another_chain_runs_where_its_ledger_did(network: Network) -> None:
+    home = network.home("node")
+    home.ledger = LedgerClient(network.ledger.url, network.session, CHAIN, sleep=network.clock.sleep)
+    home.sender = Sender(home.ledger, home.signer)
+    await network.fund(home.account)
+    provider = Provider(network, home)
+    await provider.start()
+    network.stack.push_async_callback(provider.stop)
+    runner = provider.node.runner
+    await network.ledger.stop()
+    other = Ledger(network.folder / "other", network.clock, PARAMS, chain="another", port=network.ledger.port)
+    await other.start()
+    await network.pass_time_until(lambda: not runner.caught_up.is_set(), "the node sees the other chain")
+    assert f"runs chain another, not {CHAIN}" in runner.tally.last_problem
+    assert "ledger join" in runner.tally.last_problem
+    await other.stop()
+    await network.ledger.start()
+    await network.pass_time_until(runner.caught_up.is_set, "the node follows its own chain again")
 
 
 async def test_a_store_ends_when_the_ledger_stays_away_and_goes_on_when_it_is_back(
