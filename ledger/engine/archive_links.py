@@ -11,8 +11,9 @@ from ledger.engine.blocks import Block, node_cid
 from ledger.engine.chain_check import TrustPin
 from ledger.engine.cometbft.light import canonical
 from ledger.engine.cometbft.light.block import LightBlock
+from ledger.engine.cometbft.light.block_match import differs
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
-from ledger.engine.cometbft.light.header import HASH_BYTES, Header, data_hash
+from ledger.engine.cometbft.light.header import Header
 from ledger.engine.cometbft.light.header_chain import HeaderChain
 from ledger.engine.errors import InvalidArchive
 from ledger.genesis import Genesis
@@ -89,12 +90,12 @@ class Links:
             header = headers.add(light)
         except InvalidLightBlock as error:
             raise InvalidArchive(f"block {block.height}: {error}") from error
-        if (block.chain, block.prev, block.sig) != (self._genesis.chain_id, None, b""):
+        if (block.prev, block.sig) != (None, b""):
             raise InvalidArchive(f"block {block.height} is none that validators decided")
-        if (block.height, block.block_time_s) != (header.height, header.time_ns // canonical.SECOND_NS):
-            raise InvalidArchive(f"block {block.height} has another height or time than its header")
-        if data_hash([cid.multihash[-HASH_BYTES:] for cid in block.txs]) != header.data_hash:
-            raise InvalidArchive(f"block {block.height} has other transactions than its header")
+        if block.height != header.height:
+            raise InvalidArchive(f"block {block.height} has the header of height {header.height}")
+        if other := differs(block, header):
+            raise InvalidArchive(f"block {block.height} has not {other} of its header")
         if block.misbehaviour and header.evidence_hash in (b"", canonical.tree_root([])):
             raise InvalidArchive(f"block {block.height} accuses validators, its header has no evidence")
         self._check_app_hash(header)

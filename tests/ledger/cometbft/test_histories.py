@@ -145,15 +145,15 @@ TAMPERED: dict[str, tuple[Callable[[SignedHistory, Changed], GivenBlock], str]] 
         "gave app hash",
     ),
     "another proposer": (lambda w, b: block(b[5], account=key("d")), "another proposer"),
-    "another time": (lambda w, b: block(b[5], block_time_s=1), "another height or time"),
+    "another time": (lambda w, b: block(b[5], block_time_s=1), "not the time or the chain of its header"),
     "another ledger time": (lambda w, b: block(b[5], time=1), "another time or beacon than it led to"),
     "another beacon": (lambda w, b: block(b[5], beacon=bytes(32)), "another time or beacon than it led to"),
     "another app hash": (lambda w, b: block(b[5], app_hash=bytes(32)), "gave app hash"),
-    "another chain": (lambda w, b: block(b[5], chain="other"), "none that validators decided"),
+    "another chain": (lambda w, b: block(b[5], chain="other"), "not the time or the chain of its header"),
     "a signature": (lambda w, b: block(b[5], sig=bytes(64)), "none that validators decided"),
     "a transaction fewer": (
         lambda w, b: block(b[-2], txs=b[-2].block.txs[:1])._replace(txs=b[-2].txs[:1]),
-        "other transactions than its header",
+        "not the transactions of its header",
     ),
     "another header": (
         lambda w, b: b[5]._replace(light=forged(w.lights[5], last_commit_hash=bytes(32))),
