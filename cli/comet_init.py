@@ -26,7 +26,11 @@ from ledger.engine.cometbft.home.founders import (
     read_founder,
     require_chain,
 )
-from ledger.engine.cometbft.home.genesis_file import genesis_document, install_genesis
+from ledger.engine.cometbft.home.genesis_file import (
+    genesis_document,
+    install_genesis,
+    require_comet_chain_id,
+)
 from ledger.engine.cometbft.home.keys import (
     create_node_key,
     create_validator_key,
@@ -69,8 +73,8 @@ class Places:
         for flag, listen in (("--p2p-listen", p2p), ("--rpc-listen", rpc)):
             if address(listen)[1] == 0:
                 raise usage(f"{flag} {listen}: others must know the port, so it cannot be 0")
-        if self.external:
-            address(self.external)
+        if self.external and not is_peer(f"{'0' * 40}@{self.external}"):
+            raise usage(f"--external-address {self.external}: write HOST:PORT, as peers reach this node")
         for peer in self.peers:
             if not is_peer(peer):
                 raise usage(
@@ -127,6 +131,10 @@ def own_founder(home: Home, chain_id: str, places: Places, power: int = POWER) -
     if not places.external:
         raise usage("--external-address HOST:PORT is needed: the other founders must find this validator")
     places.config(home.path.name)
+    try:
+        require_comet_chain_id(chain_id)
+    except InvalidGenesis as error:
+        raise usage(f"--chain-id {chain_id}: {error}") from None
     comet = make_keys(home)
     account: Ed25519Signer = home.signer(OPERATOR_KEY)
     founder = Founder(chain_id, own_validator(home, comet, power), places.own_peer(comet))

@@ -132,7 +132,10 @@ def founder(
     output: Annotated[str, typer.Option("-o", "--output", help="Where to write it; by default stdout.")] = "",
     json_output: JsonFlag = False,
 ) -> None:
-    """Make this home's validator keys, and the file that whoever founds the chain collects."""
+    """Make this home's validator keys, and the file that whoever founds the chain collects.
+
+    Where cometbft listens and for which profile is checked here alone: `ledger init` wants it again.
+    """
     import json
 
     from cli.comet_init import own_founder

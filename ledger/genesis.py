@@ -120,6 +120,12 @@ class GenesisValidator(Wire):
     power: Annotated[int, uint(1, limits.MAX_POWER)]
 
 
+def require_chain_id(chain_id: str) -> None:
+    """InvalidGenesis for what no chain can be called."""
+    if not chain_id or not CHAIN_ID_CHARS.issuperset(chain_id):
+        raise InvalidGenesis("chain_id: lower-case letters, digits and - . _ are allowed")
+
+
 def _check_validators(validators: tuple[GenesisValidator, ...]) -> None:
     """Raises InvalidGenesis unless no two share an account or key, and each holds its BLS key."""
     from proofs.bls import signatures as bls
@@ -194,8 +200,7 @@ class Genesis(Wire):
             self.params.check()
         except FieldError as error:
             raise InvalidGenesis(str(error)) from None
-        if not self.chain_id or not CHAIN_ID_CHARS.issuperset(self.chain_id):
-            raise InvalidGenesis("chain_id: lower-case letters, digits and - . _ are allowed")
+        require_chain_id(self.chain_id)
         if self.origin is not None and self.origin.chain_id == self.chain_id:
             raise InvalidGenesis("chain_id: a chain that goes on from another one needs a name of its own")
         if not bls.verify_possession(self.bls_key, self.bls_possession):

@@ -166,6 +166,27 @@ def test_founders_of_two_chains_are_no_chain(ceremony: Ceremony, tmp_path: Path)
         init_comet_ledger(ceremony.homes["alice"], DEMO_PARAMS, founders=[*ceremony.files, path])
 
 
+@pytest.mark.parametrize(
+    ("chain", "external", "said"),
+    [
+        ("har bour", "dave.example:26656", "--chain-id har bour: .* are allowed"),
+        ("c" * 51, "dave.example:26656", "at most 50 bytes"),
+        ("harbour", "http://dave.example:26656", "--external-address .*: write HOST:PORT"),
+        ("harbour", "dave example:26656", "--external-address"),
+        ("harbour", "dave.example", "--external-address"),
+        ("harbour", "dave.example:0", "--external-address"),
+    ],
+)
+def test_what_no_chain_can_begin_with_is_refused_before_there_are_keys(
+    tmp_path: Path, chain: str, external: str, said: str
+) -> None:
+    dave = Home(tmp_path / "dave", {})
+    with pytest.raises(CommandError, match=said) as refused:
+        own_founder(dave, chain, Places("lan", external=external))
+    assert refused.value.code == ExitCode.USAGE
+    assert not dave.path.exists()
+
+
 def test_the_same_founder_twice_is_refused(ceremony: Ceremony) -> None:
     with pytest.raises(InvalidGenesis, match="the same"):
         init_comet_ledger(ceremony.homes["alice"], DEMO_PARAMS, founders=[*ceremony.files, ceremony.files[0]])

@@ -23,7 +23,7 @@ METRICS_PORT: Final = 26660
 RPC_BATCH: Final = 1_000
 RPC_BODY_BYTES: Final = 2 * limits.MAX_BLOCK_BYTES
 MIN_SYNC_SERVERS: Final = 2  # CometBFT compares what two say
-_PEER = re.compile(r"[0-9a-f]{40}@[^\s,@\"\\]{1,253}:[0-9]{1,5}")
+_PEER = re.compile(r"[0-9a-f]{40}@[^\s,@/\"\\]{1,253}:[0-9]{1,5}")
 _TRUST = re.compile(r"([1-9][0-9]{0,18}):([0-9A-Fa-f]{64})")
 
 Value = str | int | bool | float

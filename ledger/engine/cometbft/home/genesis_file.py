@@ -12,7 +12,7 @@ from ledger.engine.cometbft.home.keys import public_json
 from ledger.engine.cometbft.home.layout import CometFilesError, CometHome, read_object, write_new
 from ledger.engine.cometbft.light.header import MAX_CHAIN_ID_BYTES
 from ledger.errors import InvalidGenesis
-from ledger.genesis import Genesis
+from ledger.genesis import Genesis, require_chain_id
 from ledger.keys import address
 
 INITIAL_HEIGHT: Final = 1
@@ -20,10 +20,16 @@ PARAMS: Final = "consensus_params"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def require_comet_chain_id(chain_id: str) -> None:
+    """InvalidGenesis for what no chain on CometBFT can be called."""
+    require_chain_id(chain_id)
+    if len(chain_id) > MAX_CHAIN_ID_BYTES:
+        raise InvalidGenesis(f"chain_id: on CometBFT it has at most {MAX_CHAIN_ID_BYTES} bytes")
+
+
 def genesis_document(genesis: Genesis) -> dict[str, Any]:
     """CometBFT's genesis, the ledger's own being its `app_state`; InvalidGenesis for one it cannot run."""
-    if len(genesis.chain_id) > MAX_CHAIN_ID_BYTES:
-        raise InvalidGenesis(f"chain_id: on CometBFT it has at most {MAX_CHAIN_ID_BYTES} bytes")
+    require_comet_chain_id(genesis.chain_id)
     if not genesis.validators:
         raise InvalidGenesis("validators: this genesis is of an embedded ledger, whose operator is alone")
     return {
