@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Final, Protocol
 
 from cli.output import describe, note
@@ -106,8 +105,7 @@ class Workers:
         while len(self._draining) >= MAX_DRAINING:
             oldest = self._draining.pop(0)
             oldest.cancel()
-            with suppress(asyncio.CancelledError):
-                await oldest
+            await asyncio.gather(oldest, return_exceptions=True)
         self._draining.append(asyncio.create_task(self._drain(old, within_s, idle_s)))
 
     async def stop(self, within_s: float, idle_s: float) -> None:

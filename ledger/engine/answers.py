@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ledger import state_proof
 from ledger.engine.blocks import BlockEvents, Receipt
-from ledger.engine.errors import LedgerProtocolError, LedgerUnreachable
+from ledger.engine.errors import LedgerProtocolError, LedgerPruned, LedgerUnreachable
 from ledger.engine.event_filter import EventFilter
 from ledger.errors import InvalidStateProof
 from ledger.fields import FieldError, Wire
@@ -14,6 +14,7 @@ from ledger.state_tree import StateProof
 from merkledag.peer import peer_text
 
 W = TypeVar("W", bound=Wire)
+GONE = 410  # what was asked for is no longer kept; HTTP's number
 
 
 def typed(cls: type[W], value: Any) -> W:
@@ -96,9 +97,10 @@ def seen_up_to(heartbeat: Any) -> int:
 
 
 def block_events(frame: Any) -> BlockEvents | None:
-    """One frame of the stream, None for a heartbeat; raises LedgerUnreachable, LedgerProtocolError."""
+    """One frame of the stream, None for a heartbeat; LedgerUnreachable, LedgerPruned, LedgerProtocolError."""
     if isinstance(frame, dict) and "error" in frame:
-        raise LedgerUnreachable(str(frame["error"])[:1_000])
+        said = str(frame["error"])[:1_000]
+        raise LedgerPruned(said) if frame.get("code") == GONE else LedgerUnreachable(said)
     if isinstance(frame, dict) and frame.get("heartbeat"):
         return None
     try:

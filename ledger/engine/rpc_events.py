@@ -9,9 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
+from ledger.engine.answers import GONE
 from ledger.engine.blocks import BlockEvents
 from ledger.engine.engine import Engine
-from ledger.engine.errors import SubscriberTooSlow
+from ledger.engine.errors import PrunedHistory, SubscriberTooSlow
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.fanout import Subscription
 from ledger.engine.render import CBOR_TYPE, dump_cbor, dump_json, wants_cbor
@@ -81,7 +82,11 @@ async def _items(
     pulse = _Pulse(heartbeat_s)
     following = max(1, start)
     while following <= engine.app.height:
-        past = engine.history.events(following)
+        try:
+            past = engine.history.events(following)
+        except PrunedHistory as error:
+            yield {"error": str(error), "code": GONE}
+            return
         if past is None or streams.closing:
             return
         found = wanted.of(past)
@@ -98,7 +103,7 @@ async def _items(
     subscription = engine.subscribe()
     stream.subscription = subscription
     try:
-        async with aclosing(_live(engine, subscription, wanted, pulse)) as items:
+        async with aclosing(_live(engine, subscription, start, wanted, pulse)) as items:
             async for item in items:
                 yield item
     finally:
@@ -107,7 +112,7 @@ async def _items(
 
 
 async def _live(
-    engine: Engine, subscription: Subscription[BlockEvents], wanted: EventFilter, pulse: _Pulse
+    engine: Engine, subscription: Subscription[BlockEvents], start: int, wanted: EventFilter, pulse: _Pulse
 ) -> AsyncGenerator[BlockEvents | dict[str, Any], None]:
     """What comes, with heartbeats while nothing does that is wanted."""
     coming: asyncio.Task[BlockEvents | None] | None = None
@@ -119,6 +124,9 @@ async def _live(
             if done:
                 block, coming = coming.result(), None
                 if block is None:
+                    return
+                if block.height > max(start, height + 1):  # another state was put in this one's place
+                    yield {"error": f"events up to block {block.height - 1} are not kept here", "code": GONE}
                     return
                 height, time = block.height, block.time
                 item = wanted.of(block)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cli.output import CommandError
+from cli.serve import running
 from cli.workers import MAX_DRAINING, MAX_FAILURES, STEADY_S, Workers
 from gateway.operating.control import Readiness
 from gateway.operating.metrics import Snapshot, series
@@ -189,6 +190,51 @@ async def test_sets_of_old_ones_do_not_pile_up() -> None:
     assert stage.started[0].ended.is_set()
     await stage.workers.stop(0, 0)
     assert all(worker.ended.is_set() for worker in stage.started)
+
+
+async def test_who_replaces_and_is_cancelled_while_the_oldest_are_cut_hears_of_it() -> None:
+    stage = Stage()
+    await stage.workers.start()
+    for _ in range(MAX_DRAINING):
+        await stage.workers.replace(60, 5)
+        await asyncio.sleep(0)
+    replacing = asyncio.create_task(stage.workers.replace(60, 5))
+    await stage.until(lambda: bool(stage.started[0].drains[1:]))  # they are being cut
+    replacing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await replacing
+    await stage.workers.stop(0, 0)
+
+
+async def test_what_runs_beside_is_waited_for_and_a_cancellation_meanwhile_is_not_lost() -> None:
+    ending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await may_end.wait()
+
+    async def body() -> None:
+        async with running(work()):
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(body())
+    await ending.wait()
+    task.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_runs_beside_and_fails_says_so_in_the_end() -> None:
+    async def work() -> None:
+        raise CommandError("no")
+
+    with pytest.raises(CommandError, match="no"):
+        async with running(work()):
+            await asyncio.sleep(0)
 
 
 async def test_sums_never_fall_and_gauges_count_the_living() -> None:

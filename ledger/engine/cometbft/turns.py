@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+# Nobody's turn takes so long, with any timeouts: the chain stood still, and its first round began anew.
+STANDSTILL_NS: Final = 30 * 10**9
 
 
 @dataclass(slots=True)
 class Share:
     """What one validator proposed: blocks in all, and those of a height's first round with what they took.
 
-    A height takes from its block's time to the next one's; what a later round's took is another's doing too.
+    A height takes from its block's time to the next one's; what a later round's took is another's doing
+    too, and where the chain stood still it is nobody's.
     """
 
     blocks: int = 0
@@ -43,6 +47,7 @@ class Turns:
         share = self.shares.setdefault(last.proposer, Share())
         share.blocks += 1
         self.failed_rounds += last_round
-        if last_round == 0:
+        took_ns = max(0, time_ns - last.time_ns)
+        if last_round == 0 and took_ns < STANDSTILL_NS:
             share.first_round_blocks += 1
-            share.first_round_ns += max(0, time_ns - last.time_ns)
+            share.first_round_ns += took_ns

@@ -288,8 +288,25 @@ def test_a_memory_that_is_gone_is_refused(tmp_path: Path) -> None:
 def test_a_memory_that_is_damaged_is_refused(tmp_path: Path, damage: str) -> None:
     home = comet_home(tmp_path)
     home.validator_state_file.write_text(damage)
-    with pytest.raises(CometFilesError, match="damaged"):
+    with pytest.raises(
+        CometFilesError, match=r"state\.json is damaged.* the height of the chain and 100 more as H"
+    ):
         Memory(home)
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "\0" * 256])
+def test_a_watermark_that_is_damaged_may_be_removed_by_who_knows_where_the_key_ran(
+    tmp_path: Path, damage: str
+) -> None:
+    home = comet_home(tmp_path)
+    ran(home, 9)
+    home.watermark_file.write_text(damage)
+    with pytest.raises(CometFilesError, match="remove this file and start with --moved"):
+        Memory(home, moved=True)
+    home.watermark_file.unlink()
+    with pytest.raises(MayHaveSigned, match="copied or restored"):
+        Memory(home)
+    Memory(home, moved=True)
 
 
 def test_a_height_that_was_written_as_a_number_is_refused_with_what_to_write(tmp_path: Path) -> None:

@@ -250,6 +250,25 @@ async def test_who_does_not_answer_or_is_no_cometbft_is_named(rpc: CometRpc) -> 
             CometRpc(wrong)
 
 
+async def test_a_hole_in_the_blocks_is_said_to_be_one() -> None:
+    answer = (
+        b'{"jsonrpc": "2.0", "id": 0, "result": {"last_height": "9", "block_metas": [{"header": {}}, null]}}'
+    )
+
+    async def holed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(answer) + answer
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(holed, "127.0.0.1", 0)
+    async with server, CometRpc(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as rpc:
+        with pytest.raises(CometProtocolError, match="hole in its blocks between 8 and 9: its blockstore"):
+            await rpc.headers(8, 9)
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from ledger import keys, snapshot
 from ledger.application import Application, BlockInput, BlockResult
 from ledger.engine.assemble import load_application
+from ledger.engine.blocks import BlockEvents
+from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.abci.messages import ApplySnapshotChunkResult as Applied
 from ledger.engine.cometbft.abci.messages import OfferSnapshotResult as Offered
@@ -29,7 +31,7 @@ from ledger.engine.cometbft.sync import restore
 from ledger.engine.cometbft.sync.restore import FOLDER
 from ledger.engine.cometbft.sync.snapshots import FORMAT, SHOWN_AFTER_BLOCKS
 from ledger.engine.cometbft.sync.state_sync import StateSync
-from ledger.engine.errors import EngineStopped, PrunedHistory
+from ledger.engine.errors import EngineStopped, LedgerPruned, PrunedHistory
 from ledger.engine.history import History
 from ledger.engine.snapshots import Snapshots
 from ledger.engine.storage import LedgerStorage
@@ -547,8 +549,18 @@ async def test_over_the_socket_one_engine_begins_with_what_another_serves(
         )
         await server.start()
         await fresh.start()
-        async with connection(server.server) as asked, connection(fresh.server) as told, served(fresh) as url:
+        async with (
+            connection(server.server) as asked,
+            connection(fresh.server) as told,
+            served(fresh) as url,
+            LedgerClient(url) as client,
+            aclosing(client.events(1)) as blocks,
+        ):
             height = world.app.height
+            following = asyncio.create_task(anext(blocks))
+            async with asyncio.timeout(30):
+                while not len(fresh._fanout):  # noqa: ASYNC110 (turns of the event loop, not time)
+                    await asyncio.sleep(0)
             assert not (await asked.ask("list_snapshots", messages.RequestListSnapshots())).snapshots
             server._sync._tip = lambda: height + SHOWN_AFTER_BLOCKS
             [offered] = (await asked.ask("list_snapshots", messages.RequestListSnapshots())).snapshots
@@ -571,6 +583,9 @@ async def test_over_the_socket_one_engine_begins_with_what_another_serves(
                     assert "archive" in (await http.get(gone, 410))["error"]
                 assert "archive" in (await http.get(f"/v1/blocks?from={height}&to={height}", 404))["error"]
                 await http.get(f"/v1/block/{height + 1}", 404)
+            fresh._fanout.publish(BlockEvents(height + 1, world.now + 1, ()))  # the next one was committed
+            with pytest.raises(LedgerPruned, match=f"up to block {height} are not kept"):
+                await following
         for engine in (server, fresh):
             await engine.stop()
 

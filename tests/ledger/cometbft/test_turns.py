@@ -8,7 +8,7 @@ from typing import Any, cast
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.comet_metrics import page
-from ledger.engine.cometbft.turns import Turns
+from ledger.engine.cometbft.turns import Share, Turns
 from merkledag.peer import peer_text
 from tests.ledger.cometbft.mirror import Mirrored
 from tests.ledger.test_validators import Electorate
@@ -38,6 +38,19 @@ def test_what_was_not_seen_is_not_counted() -> None:
     assert (turns.shares[b"a"].blocks, turns.shares[b"a"].first_round_ns) == (2, 300)
     turns.note(502, b"a", 7, 0)  # a block time never falls; if it did nothing would be taken away
     assert turns.shares[b"a"].first_round_ns == 300
+
+
+def test_a_standstill_is_nobodys_slow_turn() -> None:
+    turns = Turns()
+    for height, at_s in (
+        (1, 0),
+        (2, 1),
+        (3, 526),
+        (4, 527),
+    ):  # all were stopped: the second's round began anew
+        turns.note(height, b"ab"[height % 2 :][:1], at_s * 10**9, 0)
+    assert turns.shares[b"a"] == Share(1, 0, 0)
+    assert turns.shares[b"b"] == Share(2, 2, 2 * 10**9)
 
 
 class Told(Mirrored, Electorate):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ledger.engine.cometbft.home.layout import FILE_MODE, CometFilesError, CometHome, read_object, replace
@@ -25,6 +25,14 @@ from ledger.limits import MAX_UINT
 CHECKED_BLOCKS: Final = 20
 MAX_ROUND: Final = 2**31 - 1
 MAX_STEP: Final = 3
+_MEND_STATE: Final = (
+    'write {"height": "H", "round": 0, "step": 0} into it, with the height of the chain and 100 more as H, '
+    'so that the key signs nothing again; see "Restore", 3, in operating-validators.md'
+)
+_MEND_WATERMARK: Final = (
+    "if it ran nowhere else, and priv_validator_state.json is its newest, remove this file and start with "
+    '--moved; see "Restore" in operating-validators.md'
+)
 RECORD_BYTES: Final = 256  # so that a record takes the place of the one before without a gap
 
 
@@ -54,8 +62,7 @@ def last_signed(home: CometHome) -> Signed:
 
     CometBFT writes the height as text and reads no number.
     """
-    document = read_object(home.validator_state_file)
-    signed = _signed(document, home)
+    document, signed = _read(home.validator_state_file, _MEND_STATE)
     if not isinstance(document["height"], str):
         raise CometFilesError(
             f'{home.validator_state_file}: the height must be in quotation marks, "height": "{signed.height}"'
@@ -83,14 +90,16 @@ class Memory:
                 '{"height": "0", "round": 0, "step": 0} into it'
             )
         self._begun = last_signed(home)
-        document = read_object(home.watermark_file) if home.watermark_file.exists() else {}
+        document: dict[str, Any] = {}
+        before = NOTHING
+        if home.watermark_file.exists():
+            document, before = _read(home.watermark_file, _MEND_WATERMARK)
         is_another = document.get("key", _key(home)) != _key(home)
         if is_another and self._begun == NOTHING:
             raise MayHaveSigned(_exchanged(home))
         if not document and self._begun == NOTHING:
             raise MayHaveSigned(_emptied(home))
-        before = _signed(document, home) if document and not is_another else NOTHING
-        if self._begun < before:
+        if self._begun < before and not is_another:
             raise MayHaveSigned(
                 f"{home.validator_state_file} ends at height {self._begun.height}, round "
                 f"{self._begun.round}, and this key signed at height {before.height}, round {before.round} "
@@ -131,16 +140,19 @@ def _key(home: CometHome) -> str:
     return str(read_object(home.validator_key_file).get("address", "")).lower()
 
 
-def _signed(document: Mapping[str, Any], home: CometHome) -> Signed:
+def _read(path: Path, mend: str) -> tuple[dict[str, Any], Signed]:
+    """What a file says, and where the key stands by it; CometFilesError says how to mend it."""
+    try:
+        document = read_object(path)
+    except CometFilesError as error:
+        raise CometFilesError(f"{error}; {mend}") from None
     try:
         found = Signed(int(document["height"]), int(document["round"]), int(document["step"]))
     except (KeyError, TypeError, ValueError):
         found = Signed(-1, 0, 0)
     if not (0 <= found.height <= MAX_UINT and 0 <= found.round <= MAX_ROUND and 0 <= found.step <= MAX_STEP):
-        raise CometFilesError(
-            f"{home.validator_state_file}, or the watermark beside it, is damaged: restore both"
-        )
-    return found
+        raise CometFilesError(f"{path} is damaged; {mend}")
+    return document, found
 
 
 def _exchanged(home: CometHome) -> str:

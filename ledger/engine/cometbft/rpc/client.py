@@ -113,7 +113,13 @@ class CometRpc(Closing):
         last = min(last, first + MAX_HEADERS - 1)
         found = await self._map("blockchain", {"minHeight": str(first), "maxHeight": str(last)})
         try:
-            return [each["header"] for each in reversed(found["block_metas"])]
+            metas = list(reversed(found["block_metas"]))
+            if None in metas:
+                raise CometProtocolError(
+                    f"{self.url} has a hole in its blocks between {first} and {last}: its blockstore.db is "
+                    'damaged; see "When it halts" in operating-validators.md'
+                )
+            return [each["header"] for each in metas]
         except (KeyError, TypeError) as error:
             raise self._strange("blockchain", error) from error
 
