@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ledger import transactions
 from ledger.engine import witness
 from ledger.engine.archive import GivenBlock
 from ledger.engine.blocks import Block, BlockEvents, Receipt, decode_journal, decode_outcome, node_cid
-from ledger.engine.cometbft.light.block import LightBlock
-from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.errors import CorruptStore, PrunedHistory
 from ledger.engine.pruned_rows import Pruned
 from ledger.engine.storage import LedgerStorage
@@ -24,6 +23,9 @@ from merkledag.cid import CID
 from merkledag.codecs import DAG_CBOR
 from merkledag.errors import MerkledagError
 from merkledag.multihash import SHA2_256
+
+if TYPE_CHECKING:
+    from ledger.engine.cometbft.light.block import LightBlock
 
 ORIGIN_FILE = "origin.car"
 
@@ -68,6 +70,9 @@ class History:
 
     def last_light(self) -> LightBlock | None:
         """The newest light block of a chain of validators; None where none was noted yet."""
+        from ledger.engine.cometbft.light.block import LightBlock
+        from ledger.engine.cometbft.light.errors import InvalidLightBlock
+
         raw = self._storage.last_light()
         try:
             return None if raw is None else LightBlock.decode(raw)

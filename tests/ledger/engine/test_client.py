@@ -467,3 +467,13 @@ def test_the_client_loads_quickly() -> None:
     code = "import sys, ledger.engine.sender; print([name in sys.modules for name in ('aiohttp', 'lmdb')])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[False, False]"
+
+
+def test_the_embedded_ledger_loads_nothing_of_cometbft() -> None:
+    """Nor protobuf, which takes a tenth of a second and some MiB."""
+    code = (
+        "import sys, ledger.engine.embedded, ledger.engine.rpc; "
+        "print([name for name in sys.modules if name.startswith(('google.', 'ledger.engine.cometbft'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
