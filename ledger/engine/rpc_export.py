@@ -70,14 +70,16 @@ async def _snapshot(request: web.Request) -> web.StreamResponse:
 async def _blocks(request: web.Request) -> web.StreamResponse:
     """`GET /v1/blocks?from=A&to=B`: a CAR of blocks A…B, each before its transactions; B is its root.
 
-    Where validators decide, a block's header comes last, as in an archive.
+    Where validators decide, a block's header comes last, as in an archive, and the last block is by default
+    the last one of which is known who signed it.
     """
     engine = request.app[ENGINE]
+    signed = engine.history.signed_height() if engine.app.genesis.validators else engine.app.height
     first = parse_uint("from", request.query.get("from", "1"))
-    last = parse_uint("to", request.query.get("to", str(engine.app.height)))
+    last = parse_uint("to", request.query.get("to", str(max(first, min(signed, engine.app.height)))))
     if not 1 <= first <= last <= engine.app.height:
         raise web.HTTPBadRequest(text=f"from, to: blocks 1 to {engine.app.height}, in this order")
-    if engine.app.genesis.validators and last > (signed := engine.history.signed_height()):
+    if last > signed:
         raise web.HTTPNotFound(text=f"who signed the blocks after {signed} is not known here yet")
     streams = request.app[STREAMS]
     stream = streams.open(request)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from ledger.engine.archive import KIND, GivenBlock, Manifest, head, light_node, sections
@@ -20,8 +21,12 @@ from ledger.engine.cometbft.light.votes import CommitSig, Flag
 from ledger.engine.errors import InvalidArchive, StoreError
 from ledger.engine.storage import LedgerStorage
 from ledger.genesis import Genesis
+from merkledag import car
 from merkledag.errors import MerkledagError
+from tests.ledger.cometbft.application import genesis
+from tests.ledger.cometbft.lone import Setting
 from tests.ledger.cometbft.signed_history import VALIDATORS, SignedHistory, forged, row
+from tests.ledger.engine.test_rpc import Http, served
 from tests.ledger.world import key
 
 
@@ -226,3 +231,24 @@ def test_a_pinned_header_must_be_in_it(
     run(tmp_path / "half", raw, 7)
     with pytest.raises(InvalidArchive, match="header 3 is not the one that is trusted"):
         run(tmp_path / "half", raw, pin=TrustPin(3, bytes(32)))
+
+
+async def test_a_server_hands_out_the_blocks_of_which_it_knows_who_signed(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, genesis(1_700_000_000))
+    await setting.engine.start()
+    for _ in range(3):
+        await setting.node.block()
+    async with served(setting.engine) as url, aiohttp.ClientSession() as session:
+        http = Http(url, session)
+        assert "after 0 is not known" in (await http.get("/v1/blocks", 404))["error"]
+        setting.storage.keep_lights({1: b"header 1", 2: b"header 2"})
+        assert (await http.get("/v1/status"))["signed_height"] == 2
+        async with session.get(url + "/v1/blocks") as response:
+            raw = await response.read()
+        given = [setting.engine.history.given(height) for height in (1, 2)]
+        assert [each.light for each in given] == [b"header 1", b"header 2"]
+        assert raw == car.header([given[1].block.cid]) + b"".join(map(sections, given))
+        assert "after 2 is not known" in (await http.get("/v1/blocks?from=3", 404))["error"]
+        assert "after 2 is not known" in (await http.get("/v1/blocks?to=3", 404))["error"]
+        await http.get("/v1/blocks?from=4", 400)
+    await setting.close()
