@@ -8,7 +8,7 @@ import typer
 
 from cli.home import Home
 from cli.options import JsonFlag, NewFileOption
-from cli.output import emit, invalid, not_found, note, text, usage
+from cli.output import ExitCode, emit, invalid, not_found, note, text, usage
 from cli.streams import check_binary_stdout, is_stdout, read_input
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def verify(
         ),
     ] = "",
     json_output: JsonFlag = False,
-) -> None:
-    """Check a proof of the state, without a ledger: exit 4 where it does not hold.
+) -> int:
+    """Check a proof of the state, without a ledger: exit 4 where it does not hold, 2 if it hangs on nothing.
 
     It must lead to the app hash of a block that the operator signed: the one that this home has pinned, or
     --operator; on CometBFT to that of a header which follows from the one pinned, or --trust; or to an
@@ -132,13 +132,15 @@ def verify(
     if ledger:
         _check_ledger(home, ledger, found)
         against = against or "ledger"
-    document["against"] = against
+    document |= {"against": against, "verified": against is not None}
     if json_output:
-        return emit(document)
-    _show(document)
-    if against is None:
-        note(_unanchored(document))
-    return None
+        emit(document)
+    else:
+        _show(document)
+    if against is not None:
+        return ExitCode.DONE
+    note(f"holdfast: nothing was given that the file could not have made up: {_unanchored(document)}")
+    return ExitCode.USAGE
 
 
 def state_key(words: list[str]) -> bytes:

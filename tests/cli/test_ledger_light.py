@@ -134,7 +134,7 @@ def test_a_proof_is_checked_without_the_ledger(holdfast: Holdfast, chain: Runnin
     assert "absent" in holdfast("ledger", "verify", tmp_path / "none").text
     holdfast("ledger", "leave")
 
-    assert "--trust would check" in holdfast("ledger", "verify", file).stderr
+    assert "--trust would check" in holdfast("ledger", "verify", file, code=2).stderr
     assert holdfast("ledger", "verify", file, "--trust", first, "--json").json["against"] == "trust"
     assert holdfast("ledger", "verify", file, "--trust", shown["header"], "--json").json["against"] == "trust"
     assert holdfast("ledger", "verify", file, "--app-hash", shown["app_hash"]).code == 0

@@ -56,11 +56,13 @@ def test_a_proof_needs_no_ledger(
     assert shown["against"] == "operator"
     assert holdfast("ledger", "verify", file, "--app-hash", status["app_hash"]).code == 0
     assert holdfast("ledger", "verify", file, "--url", url).code == 0
-    unsure = holdfast("ledger", "verify", file)
+    assert shown["verified"] is True
+    unsure = holdfast("ledger", "verify", file, code=2)
     assert "right one" in unsure.stderr
     assert "1 HOLD (1000000000 units)" in unsure.text
     piped = holdfast("ledger", "prove", "account", receiver, "--ledger", url).stdout
-    assert holdfast("ledger", "verify", "-", "--json", stdin=piped).json["record"] == shown["record"]
+    unsure = holdfast("ledger", "verify", "-", "--json", stdin=piped, code=2)
+    assert (unsure.json["record"], unsure.json["verified"]) == (shown["record"], False)
 
 
 def test_a_proof_comes_in_cometbfts_form_too(holdfast: Holdfast, url: str, receiver: str) -> None:
@@ -73,8 +75,8 @@ def test_a_proof_comes_in_cometbfts_form_too(holdfast: Holdfast, url: str, recei
 def test_what_is_absent_is_proven_too(holdfast: Holdfast, url: str, receiver: str, tmp_path: Path) -> None:
     nobody = holdfast("wallet", "new", "nobody").text
     holdfast("ledger", "prove", "account", nobody, "-o", tmp_path / "none", "--ledger", url)
-    assert holdfast("ledger", "verify", tmp_path / "none", "--json").json["present"] is False
-    assert "absent" in holdfast("ledger", "verify", tmp_path / "none").text
+    assert holdfast("ledger", "verify", tmp_path / "none", "--url", url, "--json").json["present"] is False
+    assert "absent" in holdfast("ledger", "verify", tmp_path / "none", "--url", url).text
 
 
 def test_whatever_is_changed_does_not_hold(
