@@ -7,13 +7,20 @@ from dataclasses import replace
 
 import pytest
 
+from ledger.engine.chain_check import TrustPin
 from ledger.engine.cometbft.light import client as light_client
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.canonical import SECOND_NS
 from ledger.engine.cometbft.light.client import LightClient
 from ledger.engine.cometbft.light.errors import Divergence, InvalidLightBlock, TrustExpired
 from ledger.engine.cometbft.light.verify import Rules
-from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerRefused, LedgerUnreachable
+from ledger.engine.errors import (
+    ChainMismatch,
+    LedgerNotFound,
+    LedgerProtocolError,
+    LedgerRefused,
+    LedgerUnreachable,
+)
 from tests.ledger.cometbft.light_chain import START_NS, block_of, chain_of
 
 FOUR = {"a": 10, "b": 10, "c": 10, "d": 10}
@@ -100,6 +107,38 @@ async def test_older_headers_are_followed_back_by_their_hashes(monkeypatch: pyte
     monkeypatch.setattr(light_client, "MAX_BACK", 5)
     with pytest.raises(LedgerNotFound, match="at most 5"):
         await following(blocks, at=10).header(4, server)
+
+
+async def test_what_is_older_than_all_kept_is_reached_from_the_pinned_header(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that begins anew has the pin and the newest header that this led to, and nothing between."""
+    monkeypatch.setattr(light_client, "MAX_BACK", 5)
+    blocks = chain_of([FOUR] * 40)
+    server = Shown(blocks)
+    pin = TrustPin(8, blocks[7].hash)
+
+    def begun(now_s: int = 100) -> LightClient:
+        return LightClient(blocks[38], RULES, lambda: START_NS + now_s * SECOND_NS, pin)
+
+    client = begun()
+    assert await client.header(27, server) == blocks[26].header  # forward, over no header in between
+    assert server.asked == [8, 27]
+    assert await client.header(8, server) == blocks[7].header
+    assert await client.header(5, server) == blocks[4].header  # back from the pinned one
+    assert server.asked == [8, 27, 7, 6, 5]
+    assert await client.header(35, server) == blocks[34].header  # back from what is nearer
+    assert server.asked[5:] == [38, 37, 36, 35]
+    assert (client.newest, client.kept(27)) == (blocks[38], None)
+    forked = Shown(chain_of([FOUR] * 40, fork=b"fork", fork_at=20), "http://two")
+    with pytest.raises(Divergence):
+        await begun().header(27, server, [server, forked])
+    with pytest.raises(ChainMismatch, match="another header 8"):
+        await begun().header(27, Shown(chain_of([FOUR] * 40, fork=b"fork", fork_at=3)))
+    # A hash from people leads back for ever, and forward as long as its validators have something to lose.
+    assert await begun(5_000).header(5, server) == blocks[4].header
+    with pytest.raises(LedgerNotFound, match=r"header 27 is 12 blocks before .* 39: at most 5"):
+        await begun(5_000).header(27, server)
 
 
 async def test_a_server_that_gives_another_height_is_told() -> None:

@@ -18,7 +18,7 @@ from ledger.engine.blocks import Block
 from ledger.engine.chain_check import Behind, ChainCheck, TrustPin
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.block_match import differs
-from ledger.engine.cometbft.light.client import LightClient, Source, behind
+from ledger.engine.cometbft.light.client import LightClient, Source, behind, pinned_block
 from ledger.engine.cometbft.light.errors import InvalidLightBlock
 from ledger.engine.cometbft.light.header import Header
 from ledger.engine.cometbft.light.proof_file import LightProofFile
@@ -114,7 +114,7 @@ class LightTrust:
                 stored = LightBlock.decode(pin.stored)
                 stored.check(chain)
                 if stored.height >= pin.height:
-                    self._light = LightClient(stored, rules, now_ns)
+                    self._light = LightClient(stored, rules, now_ns, pin)
 
     @property
     def newest(self) -> LightBlock | None:
@@ -131,24 +131,9 @@ class LightTrust:
         """The light client, begun at the pinned header if at no later one."""
         async with self._starting:
             if self._light is None:
-                self._light = LightClient(await self._pinned(source), self._rules, self._now_ns)
+                pinned = await pinned_block(self.pin, self.chain, source)
+                self._light = LightClient(pinned, self._rules, self._now_ns, self.pin)
             return self._light
-
-    async def _pinned(self, source: Source) -> LightBlock:
-        try:
-            found = await source.light_block(self.pin.height)
-        except LedgerNotFound as error:
-            raise LedgerPruned(
-                f"{source.url} does not have header {self.pin.height}, which is pinned ({error}): name "
-                "another URL, or pin a newer header: holdfast ledger join URL --trust HEIGHT:HASH --replace"
-            ) from error
-        if found.header.hash() != self.pin.hash or found.height != self.pin.height:
-            raise ChainMismatch(
-                f"{source.url} has another header {self.pin.height} ({found.header.hash().hex()}) than the "
-                f"one that is pinned, {self.pin.hash.hex()}"
-            )
-        verify_alone(found, self.chain)
-        return found
 
 
 class LightChain(ChainCheck):

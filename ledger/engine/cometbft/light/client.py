@@ -2,9 +2,10 @@
 
 Forward from the newest trusted header not above the wanted one: directly where enough of the trusted power
 signed the wanted header, else over headers in between (at 9/16 of the way, as CometBFT does it). Backward by
-the hashes that headers carry. A later header is kept only after every other server that has one of that
-height showed the same; where one shows another that is signed as well, nothing is kept and `Divergence` says
-so. The newest trusted header moves forward alone.
+the hashes that headers carry. What is older than all that is kept is reached from the pinned header too,
+where that is nearer, or the way back too long. A later header is kept only after every other server that has
+one of that height showed the same; where one shows another that is signed as well, nothing is kept and
+`Divergence` says so. The newest trusted header moves forward alone.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import logging
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Protocol
 
+from ledger.engine.chain_check import TrustPin
 from ledger.engine.cometbft.light.block import LightBlock
 from ledger.engine.cometbft.light.canonical import SECOND_NS
 from ledger.engine.cometbft.light.errors import (
@@ -26,8 +29,14 @@ from ledger.engine.cometbft.light.errors import (
     TrustExpired,
 )
 from ledger.engine.cometbft.light.header import Header
-from ledger.engine.cometbft.light.verify import Rules, verify, verify_backwards
-from ledger.engine.errors import LedgerNotFound, LedgerProtocolError, LedgerUnreachable
+from ledger.engine.cometbft.light.verify import Rules, verify, verify_alone, verify_backwards
+from ledger.engine.errors import (
+    ChainMismatch,
+    LedgerNotFound,
+    LedgerProtocolError,
+    LedgerPruned,
+    LedgerUnreachable,
+)
 from ledger.errors import LedgerError
 from merkledag import rfc3339
 
@@ -71,9 +80,12 @@ class LightClient:
         trusted: LightBlock,
         rules: Rules | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        pin: TrustPin | None = None,
     ) -> None:
         self.rules = rules or Rules()
         self.newest = trusted
+        self._pin = pin
+        self._pinned: LightBlock | None = None
         self._now_ns = now_ns
         self._kept: dict[int, LightBlock] = {trusted.height: trusted}
         self._moving = asyncio.Lock()
@@ -96,7 +108,7 @@ class LightClient:
         if height < self.newest.height:
             before = self._nearest(height)
             if before is None or self._is_expired(before):
-                return await self._back_to(height, source)
+                return await self._older(height, source, witnesses)
         shown = await self._shown(height, source)
         return (await self._trust(shown, source, witnesses)).header
 
@@ -220,20 +232,57 @@ class LightClient:
             return None
         return witness, [trace[0], *way]
 
-    async def _back_to(self, height: int, source: Source) -> Header:
-        """An older header, by the hash in the one after it, and so on."""
-        above = min(each for each in self._kept if each > height)
-        if above - height > MAX_BACK:
+    async def _older(self, height: int, source: Source, witnesses: Sequence[Source]) -> Header:
+        """A header to which no kept one leads forward. What leads to it is not kept."""
+        above = self._kept[min(each for each in self._kept if each > height)]
+        far = above.height - height
+        if self._pin is not None and (far > MAX_BACK or abs(self._pin.height - height) < far):
+            with suppress(LedgerPruned):
+                pinned = await self._pinned_block(self._pin, source)
+                if pinned.height >= height:
+                    return await self._back_to(height, pinned, source)
+                if not self._is_expired(pinned):
+                    shown = await self._shown(height, source)
+                    way = await self._way(pinned, shown, source)
+                    await self._compare([pinned, *way], source, witnesses)
+                    return shown.header
+        return await self._back_to(height, above, source)
+
+    async def _pinned_block(self, pin: TrustPin, source: Source) -> LightBlock:
+        if self._pinned is None:
+            self._pinned = await pinned_block(pin, self.chain, source)
+        return self._pinned
+
+    async def _back_to(self, height: int, block: LightBlock, source: Source) -> Header:
+        """A header older than a trusted block, by the hash in the one after it, and so on."""
+        if block.height - height > MAX_BACK:
             raise LedgerNotFound(
-                f"header {height} is {above - height} blocks before the first trusted one, {above}: at most "
-                f"{MAX_BACK} are followed back"
+                f"header {height} is {block.height - height} blocks before the nearest trusted one, "
+                f"{block.height}: at most {MAX_BACK} are followed back"
             )
-        block = self._kept[above]
         while block.height > height:
             older = await self._shown(block.height - 1, source)
             verify_backwards(older.header, block.header)
             block = older
         return block.header
+
+
+async def pinned_block(pin: TrustPin, chain: str, source: Source) -> LightBlock:
+    """The block of a pinned header; raises LedgerPruned where the server does not have it, ChainMismatch."""
+    try:
+        found = await source.light_block(pin.height)
+    except LedgerNotFound as error:
+        raise LedgerPruned(
+            f"{source.url} does not have header {pin.height}, which is pinned ({error}): name another URL, "
+            "or pin a newer header: holdfast ledger join URL --trust HEIGHT:HASH --replace"
+        ) from error
+    if found.header.hash() != pin.hash or found.height != pin.height:
+        raise ChainMismatch(
+            f"{source.url} has another header {pin.height} ({found.header.hash().hex()}) than the one that "
+            f"is pinned, {pin.hash.hex()}"
+        )
+    verify_alone(found, chain)
+    return found
 
 
 async def _accuse(trace: list[LightBlock], judge: Source) -> str:
