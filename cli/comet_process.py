@@ -17,7 +17,7 @@ from ledger.engine.cometbft.home.layout import CometHome
 STOP_TIMEOUT_S: Final = 30.0
 LOG_BYTES: Final = 16 << 20  # of the file and of the one before it
 READ_BYTES: Final = 64 << 10
-TAIL_BYTES: Final = 4_000
+TAIL_BYTES: Final = 32 << 10  # last words may be of many lines, with a stack of 4 KiB after them
 # Go's last words when it gives up; what follows them are its threads' stacks.
 _LAST_WORDS: Final = re.compile(r"^(?:panic: |ERROR: |Error: |error: |fatal error: )(.*)$")
 _ERROR_LINE: Final = re.compile(r"^E\[[^\]]*\] (.*)$")

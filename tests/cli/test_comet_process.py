@@ -309,6 +309,10 @@ def test_a_log_that_cannot_be_written_ends_nobody(tmp_path: Path) -> None:
         (b"", "it said nothing"),
         (b"I[1] fine\npanic: no room\n\ngoroutine 1 [running]:\nmain.main()\n", "no room"),
         (b"E[1] first\nE[2] second\nI[3] stopped\n", "second"),
+        (
+            b"panic: state.AppHash does not match\n" + b"\tValidator{..}\n" * 200 + b"x.go:1 +0x1f\n" * 300,
+            "state.AppHash does not match",
+        ),
         (b"\xff\n", "\ufffd"),
         (b"I[1] fine\nError reading its state\n\n", "Error reading its state"),
     ],
