@@ -30,6 +30,7 @@ from ledger.beacon_steps import RememberingBeacons
 from ledger.block_forms import BlockInput as BlockInput
 from ledger.block_forms import BlockResult as BlockResult
 from ledger.block_forms import ValidatorUpdate as ValidatorUpdate
+from ledger.cache import RecentCache
 from ledger.context import Context
 from ledger.errors import CorruptState, InvalidBlock, InvalidTransaction, Refusal, UnknownRules
 from ledger.genesis import Genesis, Params
@@ -47,6 +48,7 @@ from ledger.state_tree import Staged, StateProof, StateTree
 from ledger.store import Store, Writes
 from ledger.views_governance import GovernanceQueries
 from ledger.views_validators import ValidatorQueries
+from merkledag.cid import CID
 from proofs.beacon import chain as beacon
 from proofs.errors import InvalidBeacon
 
@@ -100,7 +102,8 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         self._proofs = RememberingChecker()
         self.beacons = RememberingBeacons()
         self._dropped: dict[bytes, TxResult] = {}
-        self._tries = limits.MAX_TRIED_PER_BLOCK
+        self._failed: RecentCache[CID, Code] = RecentCache(limits.MAX_REMEMBERED_FAILED // 2)
+        self._tries = self._new_tries = limits.MAX_TRIED_PER_BLOCK
         self._unfinished: _Unfinished | None = None
         self._is_decided = False
 
@@ -334,7 +337,7 @@ class Application(PoolChecks, GovernanceQueries, ValidatorQueries):
         assert done is not None, "there is no block to commit"
         assert self._is_decided, "the block was proposed only"
         self._unfinished, self._is_decided = None, False
-        self._tries = limits.MAX_TRIED_PER_BLOCK
+        self._tries = self._new_tries = limits.MAX_TRIED_PER_BLOCK
         self._store.commit(done.result.writes)
         self._state.commit(done.result.writes.state)
         self._tree.commit(done.tree)

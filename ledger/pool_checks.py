@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ledger import execute, limits, money
+from ledger.cache import RecentCache
 from ledger.context import Context
 from ledger.mempool import Pending, Reader, ReadTx, check_envelope
-from ledger.proof_checker import Claim, RememberingChecker
+from ledger.proof_checker import Claim, KnownProofs, RememberingChecker
 from ledger.records import ChainRecord
 from ledger.result import Code, TxResult
 from ledger.state import State
 from ledger.transactions import is_proof
 from ledger.views import Queries
+from merkledag.cid import CID
 
 # What an earlier transaction of the same account, or the next block, may still cure.
 PASSING = frozenset({Code.NONCE_GAP, Code.BLOCK_FULL})
@@ -28,12 +30,15 @@ class PoolChecks(Queries):
     _pending: Pending
     _proofs: RememberingChecker
     _dropped: dict[bytes, TxResult]
+    _failed: RecentCache[CID, Code]
     _tries: int
+    _new_tries: int
 
     def check_tx(self, raw: bytes) -> TxResult:
         """Whether a transaction may wait for a block; cheap. Remembers signatures and pending nonces.
 
-        Whoever sends a proof that nothing waits for is told so here, before anybody verifies it.
+        Whoever sends a proof that nothing waits for is told so here, before anybody verifies it. What
+        `recheck_tx` has shown to fail does not pass as long as it does: it would come and go for ever.
         """
         found = self._reader.read(raw)
         if isinstance(found, TxResult):
@@ -42,6 +47,9 @@ class PoolChecks(Queries):
         refused = refused or self._pending.check(found, self.account(found.tx.account), self.height)
         if refused is None and execute.is_checked_early(found.tx.body):
             refused = execute.check_early(self._committed_context(), found)
+        if refused is None and self._new_tries > 0 and self._failed.get(found.tx_id) is not None:
+            self._new_tries -= 1
+            refused = self._fails(raw)
         if refused is None:
             self._pending.add(found, self.height)
         elif refused.code is Code.INVALID_POSSESSION:
@@ -58,11 +66,15 @@ class PoolChecks(Queries):
         found = self._reader.read(raw)
         if isinstance(found, TxResult):
             return found
-        refused = self._dropped.pop(raw, None) or check_envelope(found, self.params, self.time)
+        failed = self._dropped.pop(raw, None)
+        refused = failed or check_envelope(found, self.params, self.time)
         refused = refused or self._pending.recheck(found, self.account(found.tx.account), self.height)
         if refused is None and execute.is_checked_early(found.tx.body):
             refused = execute.check_early(self._committed_context(), found, is_new=False)
-        refused = refused or self._try(found, raw)
+        if refused is None:
+            refused = failed = self._try(found, raw)
+        if failed is not None:
+            self._failed.put(found.tx_id, failed.code)
         if refused is not None:
             self._pending.forget(found)
         return refused or TxResult(Code.OK, "pending", found.tx_id)
@@ -73,7 +85,12 @@ class PoolChecks(Queries):
         if waited < limits.TRY_AFTER_BLOCKS or self._tries <= 0 or is_proof(found.tx.body):
             return None
         self._tries -= 1
+        return self._fails(raw)
+
+    def _fails(self, raw: bytes) -> TxResult | None:
+        """Why a transaction fails on the present state, if it does; of proofs, what is known of them."""
         ctx = self._committed_context()
+        ctx.proofs = KnownProofs(self._proofs)
         ctx.state.begin()
         result = execute.run(ctx, raw, self._reader)
         return None if result.ok or result.code in PASSING else result

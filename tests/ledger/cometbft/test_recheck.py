@@ -86,6 +86,38 @@ def test_what_a_proposal_dropped_leaves_with_the_next_block(world: World) -> Non
     admit(world, transfers(world, 1))
 
 
+@pytest.mark.parametrize("is_proposer", [True, False])
+def test_what_has_failed_does_not_come_in_again_before_it_can_pass(world: World, is_proposer: bool) -> None:
+    """It would come and go for ever: CometBFT forgets what it has refused, and peers send it again."""
+    poor = transfers(world, 1, amount=2_000 * HOLD)
+    admit(world, poor)
+    if is_proposer:
+        assert world.propose(poor) == []
+    for _ in range(1 if is_proposer else limits.TRY_AFTER_BLOCKS):
+        world.block()
+        left = recheck(world, poor)
+    assert left == [Code.INSUFFICIENT_FUNDS]
+    for _ in range(3):
+        assert world.app.check_tx(poor[0]).code is Code.INSUFFICIENT_FUNDS
+        world.block()
+    world.fund("ann", amount=2_000 * HOLD)
+    assert world.app.check_tx(poor[0]).ok
+    assert all(each.ok for each in world.block(*poor).tx_results)
+
+
+def test_of_what_has_failed_as_much_is_tried_again_as_a_block_has_time_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_TRIED_PER_BLOCK", 2)
+    poor = transfers(world, 1, amount=10**9 * HOLD)
+    admit(world, poor)
+    assert world.propose(poor) == []
+    world.block()
+    assert recheck(world, poor) == [Code.INSUFFICIENT_FUNDS]
+    answers = [world.app.check_tx(poor[0]).code for _ in range(3)]
+    assert answers == [Code.INSUFFICIENT_FUNDS, Code.INSUFFICIENT_FUNDS, Code.OK]
+
+
 def test_what_can_only_fail_leaves_a_node_that_never_proposes(world: World) -> None:
     poor = [*transfers(world, 1, amount=10**9 * HOLD), *transfers(world, 1, amount=10**9 * HOLD, name="bob")]
     waiting = [*transfers(world, 2)[1:]]
