@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.engine.client import LedgerClient
+from ledger.engine.cometbft.light.errors import TrustExpired
 from ledger.engine.errors import ChainMismatch, LedgerNotFound, LedgerRefused
 from ledger.engine.sender import Sender
 from ledger.errors import LedgerError
@@ -44,7 +45,7 @@ from storage_node.prover import Prover
 from storage_node.upkeep import Upkeep
 
 RECONNECT_S = 1.0
-JOIN_ANEW = ": if that is right, `holdfast ledger join URL --replace` here, and start the node anew"
+JOIN_ANEW = "if that is right, `holdfast ledger join URL --replace` here"
 RETRY_S = 1.0
 MAX_RETRY_S = 30.0
 MAX_PROVING = 4
@@ -79,6 +80,13 @@ class Tally:
     faults: int = 0
     repairs: int = 0
     last_problem: str = ""
+
+
+def _to_do(error: Exception) -> str:
+    """What its owner has to do about an error that does not pass by itself; most of them say a part."""
+    if not isinstance(error, ChainMismatch | TrustExpired):
+        return ""
+    return f"{'' if 'ledger join' in str(error) else f': {JOIN_ANEW}'}; then start the node anew"
 
 
 class DutyRunner:
@@ -145,8 +153,7 @@ class DutyRunner:
                     self._count(block.events)
             except (LedgerError, StorageNodeError) as error:
                 self.caught_up.clear()
-                anew = JOIN_ANEW if isinstance(error, ChainMismatch) else ""
-                self._problem(f"the ledger cannot be followed: {error}{anew}")
+                self._problem(f"the ledger cannot be followed: {error}{_to_do(error)}")
             await self._sleep(RECONNECT_S)
 
     def _count(self, events: Iterable[Event]) -> None:

@@ -409,7 +409,7 @@ async def test_a_node_says_that_another_chain_runs_where_its_ledger_did(network:
     await other.start()
     await network.pass_time_until(lambda: not runner.caught_up.is_set(), "the node sees the other chain")
     assert f"runs chain another, not {CHAIN}" in runner.tally.last_problem
-    assert "ledger join" in runner.tally.last_problem
+    assert "`holdfast ledger join URL --replace` here; then start the node anew" in runner.tally.last_problem
     await other.stop()
     await network.ledger.start()
     await network.pass_time_until(runner.caught_up.is_set, "the node follows its own chain again")

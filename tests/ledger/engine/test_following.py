@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 
 from ledger.engine.blocks import BlockEvents
+from ledger.engine.chain_check import TrustPin
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
+from ledger.engine.errors import ChainMismatch
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.rpc_common import Settings
 from ledger.events import Event
@@ -20,7 +22,7 @@ from ledger.genesis import HOLD
 from ledger.transactions import Ask, Register
 from merkledag.cid import CID
 from merkledag.peer import peer_text
-from tests.ledger.engine.conftest import Chain, signer
+from tests.ledger.engine.conftest import CHAIN, Chain, signer
 from tests.ledger.engine.test_client import Naps, Server
 from tests.ledger.engine.test_rpc import served
 
@@ -116,3 +118,19 @@ async def test_a_client_that_lost_the_stream_goes_on_where_it_was(
         found = await anext(events)
         assert [(found.height, event.kind) for event in found.events] == [(3, "provider_registered")]
     await server.stop()
+
+
+async def test_followers_end_where_a_chain_of_an_operator_is_in_the_place_of_validators(
+    engine: EmbeddedEngine, chain: Chain, url: str
+) -> None:
+    """Its server has no headers, and never will: nobody is to wait for them."""
+    naps = Naps()
+    for urls in (url, f"{url},{url}/"):
+        async with LedgerClient(
+            urls, expect_chain=CHAIN, expect_trust=TrustPin(3, bytes(32)), sleep=naps
+        ) as client:
+            with pytest.raises(ChainMismatch, match=r"its operator signs.*ledger join URL --replace"):
+                await anext(client.events(1))
+            with pytest.raises(ChainMismatch, match="its operator signs"):
+                await client.status()
+    assert not naps.asked

@@ -33,6 +33,7 @@ from ledger.engine.errors import (
 )
 from ledger.engine.evidence import Evidence
 from ledger.engine.transport import Transport
+from ledger.genesis import Genesis
 from ledger.state_tree import StateProof
 from merkledag.cid import CID
 
@@ -40,6 +41,11 @@ from merkledag.cid import CID
 SETTLE_S = 0.1
 SETTLE_STEPS = 9  # doubled each time: 51 s in all
 BEHIND_STEPS = 5  # 3 s: the ledger itself comes a moment after its header
+BY_OPERATOR = (
+    "shows a chain whose blocks its operator signs, not the validators of the header that is pinned: if that "
+    "is right, `holdfast ledger join URL --replace` pins the operator"
+)
+OTHER_GENESIS = "shows a genesis that is not the chain's"
 T = TypeVar("T")
 
 
@@ -162,13 +168,14 @@ class LightChain(ChainCheck):
         async with self._checking:
             if self._checked and not again:
                 return
-            light = await self._trust.light(self._source)
-            before = light.newest.height
+            self._genesis = None
             try:
+                self._refuse_genesis(await self.genesis())  # first: for another chain's headers nobody waits
+                light = await self._trust.light(self._source)
+                before = light.newest.height
                 last = await light.follow(self._source, self._trust.sources)
                 if last.height < before:
                     raise LedgerUnreachable(behind(self._http.url, last.height, before))
-                self._genesis = None
                 self._checked = await self._require_genesis(last.header)
                 self._began = last.height
             except LedgerPruned:
@@ -276,19 +283,26 @@ class LightChain(ChainCheck):
 
         Not before the second block is there a header of a state, and until then this is not decided.
         """
-        genesis = await self.genesis()
-        raw = genesis.encode()
+        raw = (await self.genesis()).encode()
         if sha256(raw).digest() == self._trust.genesis:
             return True
-        if genesis.chain_id != self._trust.chain:
-            raise ChainMismatch(f"{self._http.url} runs chain {genesis.chain_id}, not {self._trust.chain}")
         if last.last_block_id.is_nil:
             return False
         _, (stored,) = await self.proven([keys.GENESIS], 0)
         if stored != raw:
-            raise ChainMismatch(f"{self._http.url} shows a genesis that is not the chain's")
+            raise ChainMismatch(f"{self._http.url} {OTHER_GENESIS}")
         self._trust.genesis = sha256(raw).digest()
         return True
+
+    def _refuse_genesis(self, genesis: Genesis) -> None:
+        """By what a server says of itself it can be of another chain, and of the pinned one not yet."""
+        url = self._http.url
+        if genesis.chain_id != self._trust.chain:
+            raise ChainMismatch(f"{url} runs chain {genesis.chain_id}, not {self._trust.chain}")
+        if not genesis.validators:
+            raise ChainMismatch(f"{url} {BY_OPERATOR}")
+        if self._trust.genesis not in (b"", sha256(genesis.encode()).digest()):
+            raise ChainMismatch(f"{url} {OTHER_GENESIS}")
 
     def _other(self, block: Block, what: str) -> ChainMismatch:
         return ChainMismatch(
