@@ -169,7 +169,7 @@ class LedgerClient(StateReads, Closing):
         """A long answer's bytes from `offset` on as they come, until it ends whole; check them yourself."""
         server = await self._servers.pick()
         try:
-            await server.chain.require()
+            await self._servers.require(server)
             async with aclosing(server.http.portions(path, query, offset)) as portions:
                 async for data in portions:
                     yield data

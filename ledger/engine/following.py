@@ -49,7 +49,7 @@ async def _events_of(
     servers: Servers, server: Server, following: int, wanted: EventFilter, *, again: bool
 ) -> AsyncGenerator[tuple[BlockEvents | None, int], None]:
     """What one server tells until it breaks off: blocks, each time with the height that is to follow."""
-    await server.chain.require(again=again)
+    await servers.require(server, again=again)
     if again:
         server.chain.require_height(following - 1)
     query = [("from", str(following)), *filter_query(wanted)]

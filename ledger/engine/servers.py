@@ -59,6 +59,7 @@ class Server:
     rests_until: float = 0.0
     well_since: float | None = None
     dropped: bool = False
+    told: bool = False  # why it was dropped
 
     @property
     def url(self) -> str:
@@ -164,13 +165,24 @@ class Servers:
         for _ in self._all:
             server = await self.pick()
             try:
-                await server.chain.require()
+                await self.require(server)
                 return await question(server)
             except LedgerPruned as error:
                 return await self._ask_others(server, question, error)
             except (LedgerUnreachable, LedgerProtocolError, ChainMismatch) as error:
                 self.leave(server, error)
         raise self._none()
+
+    async def require(self, server: Server, *, again: bool = False) -> None:
+        """See `ChainCheck`. Once one is right, it is told which others were dropped.
+
+        Not before: where none is right, the error names all.
+        """
+        await server.chain.require(again=again)
+        for each in self._all:
+            if each.dropped and not each.told:
+                each.told = True
+                _log.warning("a server of the ledger is used no more: %s", each.why)
 
     async def overrule(self, refusal: LedgerRefused, question: Callable[[Server], Awaitable[T]]) -> T:
         """What another server answers where the one that was asked last refuses for good.
@@ -182,7 +194,7 @@ class Servers:
             if other is self._last or other.dropped:
                 continue
             try:
-                await other.chain.require()
+                await self.require(other)
                 return await question(other)
             except LedgerRefused:
                 said.append(other.url)
@@ -252,7 +264,7 @@ class Servers:
             if other is server or other.dropped:
                 continue
             try:
-                await other.chain.require()
+                await self.require(other)
                 return await question(other)
             except LedgerError:
                 continue
@@ -345,7 +357,6 @@ class Servers:
     def _drop(self, server: Server, why: str) -> None:
         server.is_ill(why)
         server.dropped = True
-        _log.warning("a server of the ledger is used no more: %s", why)
 
     def _none(self) -> LedgerError:
         told = "; ".join(each.why or f"{each.url} did not answer" for each in self._all)

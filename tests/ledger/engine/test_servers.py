@@ -241,9 +241,18 @@ async def test_a_server_of_another_chain_is_dropped_and_named(
         doors[2].refuses = 503
         with pytest.raises(LedgerUnreachable, match="runs chain other"):
             await client.params()
-    async with LedgerClient(all_of(doors), expect_chain="third", sleep=no_sleep) as client:
-        with pytest.raises(ChainMismatch, match=r"not third.*not third.*not third"):
-            await client.status()
+    assert caplog.text.count("runs chain other") == 1
+
+
+@pytest.mark.parametrize("pinned", [{"expect_chain": "third"}, {"expect_operator": bytes(32)}])
+async def test_where_no_server_is_right_one_error_names_each_once(
+    doors: list[Door], pinned: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with LedgerClient(all_of(doors), **pinned, sleep=no_sleep) as client:
+        with pytest.raises(ChainMismatch, match="no server runs the chain that is wanted") as failed:
+            await client.params()
+    for door in doors:
+        assert f"{str(failed.value)}; {caplog.text}".count(door.url) == 1
 
 
 async def test_a_server_that_forges_blocks_is_dropped_as_well(

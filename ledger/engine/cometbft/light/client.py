@@ -278,8 +278,7 @@ async def pinned_block(pin: TrustPin, chain: str, source: Source) -> LightBlock:
         ) from error
     if found.header.hash() != pin.hash or found.height != pin.height:
         raise ChainMismatch(
-            f"{source.url} has another header {pin.height} ({found.header.hash().hex()}) than the one that "
-            f"is pinned, {pin.hash.hex()}"
+            f"{source.url} has another header {pin.height} than is pinned: {found.header.hash().hex()}"
         )
     verify_alone(found, chain)
     return found
