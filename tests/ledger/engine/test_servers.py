@@ -252,7 +252,7 @@ async def test_where_no_server_is_right_one_error_names_each_once(
         with pytest.raises(ChainMismatch, match="no server runs the chain that is wanted") as failed:
             await client.params()
     for door in doors:
-        assert f"{str(failed.value)}; {caplog.text}".count(door.url) == 1
+        assert f"{failed.value!s}; {caplog.text}".count(door.url) == 1
 
 
 async def test_a_server_that_forges_blocks_is_dropped_as_well(
