@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from ledger.cache import RecentCache
 from ledger.errors import CorruptState
 from ledger.store import Changes, Rows
 from ledger.tree_buckets import HASH_BYTES, HeldBuckets, Leaves, read_bucket, write_bucket
@@ -33,6 +34,7 @@ MAX_BUCKET_KEYS = 1 << 32
 TILE = 16
 REGION_BITS = 9
 REGION_TILES = (1 << REGION_BITS) // TILE
+MAX_PROVING = 8  # buckets, of which the way up is remembered: many keys of a crowded one may be proven
 
 
 def leaf_hash(key: bytes, value_hash: bytes) -> bytes:
@@ -55,38 +57,34 @@ def bucket_leaf(root: bytes) -> bytes:
     return leaf_hash(BUCKET_KEY, sha256(root).digest())
 
 
-def _split(count: int) -> int:
-    return 1 << (count - 1).bit_length() - 1
+def levels_of(leaves: Iterable[bytes]) -> list[list[bytes]]:
+    """The nodes over leaf hashes (RFC 6962 §2.1), lowest level first; an odd last node rises as it is."""
+    levels = [list(leaves)]
+    while len(nodes := levels[-1]) > 1:
+        above = [inner_hash(a, b) for a, b in zip(nodes[::2], nodes[1::2], strict=False)]
+        levels.append([*above, nodes[-1]] if len(nodes) % 2 else above)
+    return levels
 
 
 def simple_root(leaves: Iterable[bytes]) -> bytes:
-    """The root over leaf hashes (RFC 6962 §2.1), level by level; an odd last node rises as it is."""
-    nodes = list(leaves)
-    if not nodes:
-        return EMPTY_ROOT
-    while len(nodes) > 1:
-        above = [inner_hash(a, b) for a, b in zip(nodes[::2], nodes[1::2], strict=False)]
-        if len(nodes) % 2:
-            above.append(nodes[-1])
-        nodes = above
-    return nodes[0]
+    """The root over leaf hashes."""
+    return (levels_of(leaves)[-1] or [EMPTY_ROOT])[0]
 
 
-def aunts(leaves: list[bytes], index: int) -> tuple[bytes, ...]:
+def aunts(levels: list[list[bytes]], index: int) -> tuple[bytes, ...]:
     """The siblings on the way from leaf `index` to the root, lowest first."""
-    if len(leaves) == 1:
-        return ()
-    split = _split(len(leaves))
-    if index < split:
-        return (*aunts(leaves[:split], index), simple_root(leaves[split:]))
-    return (*aunts(leaves[split:], index - split), simple_root(leaves[:split]))
+    found = []
+    for nodes in levels[:-1]:
+        found += nodes[index ^ 1 : (index ^ 1) + 1]  # none where the node rises as it is
+        index >>= 1
+    return tuple(found)
 
 
 def sides(index: int, total: int) -> list[bool]:
     """The way from the root to leaf `index` of `total`: whether it goes to the left, top first."""
     way = []
     while total > 1:
-        split = _split(total)
+        split = 1 << (total - 1).bit_length() - 1
         way.append(index < split)
         index, total = (index, split) if index < split else (index - split, total - split)
     return way
@@ -203,6 +201,7 @@ class StateTree:
         self._rows = rows
         self._regions: dict[int, _Nodes] = {}
         self._buckets = HeldBuckets()
+        self._levels: RecentCache[int, list[list[bytes]]] = RecentCache(MAX_PROVING // 2)
         regions = range(BUCKETS >> REGION_BITS)
         roots = [rows.get(_row_key(b"r", region)) or EMPTY_NODES[REGION_BITS] for region in regions]
         self._top = _Nodes(REGION_BITS, b"".join(roots))
@@ -263,6 +262,7 @@ class StateTree:
         """The staged rows are those of the tree from now on."""
         for number, leaves in staged.buckets.items():
             self._buckets.put(number, leaves)
+            self._levels.forget(number)
         for level, nodes in enumerate(staged.nodes):
             for index, node in nodes.items():
                 self._set(level, index, node)
@@ -322,8 +322,7 @@ class StateTree:
 
     def _bucket(self, number: int) -> Leaves:
         """A bucket's leaves by key. Raises CorruptState unless they lead to the root."""
-        held = self._buckets.get(number)
-        if held is not None:
+        if (held := self._buckets.get(number)) is not None:
             return held
         bucket = read_bucket(self._rows.get(_row_key(b"b", number)) or b"")
         if bucket_leaf(simple_root(bucket.values())) != self._node(0, number):
@@ -340,17 +339,20 @@ class StateTree:
         CorruptState where the two do not belong together.
         """
         number = bucket_of(key)
-        bucket = staged.buckets[number] if number in staged.buckets else self._bucket(number)
+        is_staged = number in staged.buckets
+        bucket = staged.buckets[number] if is_staged else self._bucket(number)
+        levels = (None if is_staged else self._levels.get(number)) or levels_of(bucket.values())
+        if not is_staged:
+            self._levels.put(number, levels)
         keys = list(bucket)
-        leaves = list(bucket.values())
 
         def leaf(index: int) -> LeafProof | None:
             if not 0 <= index < len(keys):
                 return None
             value = read(keys[index])
-            _check_leaf(keys[index], leaves[index], value)
-            assert value is not None, "a leaf is that of a value"
-            return LeafProof(keys[index], sha256(value).digest(), index, len(keys), aunts(leaves, index))
+            _check_leaf(keys[index], bucket[keys[index]], value)
+            assert value is not None
+            return LeafProof(keys[index], sha256(value).digest(), index, len(keys), aunts(levels, index))
 
         path = tuple(
             nodes.get((number >> level) ^ 1) or self._node(level, (number >> level) ^ 1)

@@ -141,7 +141,7 @@ def test_the_simple_tree_is_that_of_rfc_6962(count: int) -> None:
     leaves = [hashlib.sha256(bytes([i])).digest() for i in range(count)]
     assert simple_root(leaves) == simple_tree(leaves)
     for index in range(count):
-        path = state_tree.aunts(leaves, index)
+        path = state_tree.aunts(state_tree.levels_of(leaves), index)
         assert state_tree.root_from_aunts(leaves[index], index, count, path) == simple_root(leaves)
 
 
@@ -365,3 +365,21 @@ def test_a_crowded_bucket_is_looked_at_once_however_often_it_is_read(
     assert state.get(NEIGHBOUR) == b"b"
     assert rows.reads == 1 + len({*map(bucket_of, others)} - {bucket_of(NEIGHBOUR)}) + (most == 8)
     assert tree._buckets._count <= most
+
+
+def test_many_keys_of_a_crowded_bucket_are_proven_at_the_cost_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree({**crowded(len(NEIGHBOURS)), b"other": b"x"})
+    hashed: list[bytes] = []
+    plain = state_tree.inner_hash
+
+    def counted(left: bytes, right: bytes) -> bytes:
+        hashed.append(left)
+        return plain(left, right)
+
+    monkeypatch.setattr(state_tree, "inner_hash", counted)
+    for value in (b"a", b"b"):
+        hashed.clear()
+        proofs = [tree.prove(key) for key in crowded(len(NEIGHBOURS))]
+        assert len(hashed) == len(NEIGHBOURS) - 1
+        assert all(verify(proof, tree.root) for proof in proofs)
+        tree.apply({NEIGHBOUR: value})
