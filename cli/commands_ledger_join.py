@@ -91,7 +91,8 @@ def join(
             raise usage("only a chain on CometBFT has nodes to add: leave --engine out to use the ledger")
         return join_as_node(
             home, url, wanted, places,
-            genesis_is=genesis, trust=trust, sync_from=sync_from or (), yes=yes, json_output=json_output,
+            genesis_is=genesis, trust=trust, sync_from=sync_from or (),
+            replace=replace, yes=yes, json_output=json_output,
         )  # fmt: skip
     refuse_of_comet(places, "wan", {"--genesis": genesis, "--sync-from": sync_from})
     return _join(home, url, wanted, replace=replace, yes=yes, json_output=json_output)
@@ -138,9 +139,17 @@ def _join(home: Home, url: str, wanted: Pin, *, replace: bool, yes: bool, json_o
 
 def leave(json_output: JsonFlag = False) -> None:
     """Forget the ledger that this home belongs to. Keys, content and deals stay where they are."""
+    from cli.ledger_files import genesis_file
+
     home = Home.locate()
     left = {"url": home.config.text(URL_KEY), "chain_id": home.config.text(CHAIN_KEY)}
     if not any(left.values()):
+        if genesis_file(home).exists():
+            raise CommandError(
+                f"this home runs a ledger of its own ({genesis_file(home)}), which is not left: choose "
+                "another HOLDFAST_HOME, or, for a node that has no block yet, begin anew with `holdfast "
+                "ledger join URL --engine cometbft --replace` and its other options"
+            )
         raise CommandError("this home belongs to no ledger")
     pin_to(home, "", "", "")
     forget_seen(home)

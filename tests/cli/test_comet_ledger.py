@@ -183,11 +183,34 @@ def followers_join(holdfast: Holdfast, url: str, peer: str) -> None:
         )
         assert not genesis_file(follower).exists()
         sync = ("--trust", f"5:{'AB' * 32}", "--sync-from", "http://127.0.0.1:1")
-        assert holdfast(*join, "--peer", peer, "--genesis", runs, *sync).json["genesis"] == runs
+        followers_join_again(holdfast, follower, (*join, "--genesis", runs), peer)
+        assert holdfast(*join, "--peer", peer, "--genesis", runs, *sync, "--replace").json["genesis"] == runs
     comet = comet_home(follower)
     assert comet.peers() == (peer,)
     assert comet.config()["statesync"]["rpc_servers"] == "http://127.0.0.1:1,http://127.0.0.1:1"
     assert comet.genesis_file.read_bytes() == genesis_bytes(read_genesis(follower))
+
+
+def followers_join_again(holdfast: Holdfast, follower: Home, join: tuple[str, ...], peer: str) -> None:
+    """What was joined with wrong values is joined anew with right ones, as long as nothing would be lost."""
+    holdfast(*join, "--peer", f"{'0' * 40}@127.0.0.1:1")
+    comet = comet_home(follower)
+    keys = [comet.node_key_file, comet.validator_key_file, comet.validator_state_file, comet.watermark_file]
+    before = [key.read_bytes() for key in keys]
+    (comet.data / "state.db").mkdir()
+    (comet.data / "state.db" / "1.log").write_bytes(b"of a first start")
+    assert "--replace" in holdfast.fails(1, *join, "--peer", peer)
+    assert "--replace" in holdfast.fails(1, "ledger", "leave")
+    holdfast(*join, "--peer", peer, "--replace")
+    assert [key.read_bytes() for key in keys] == before
+    assert comet.peers() == (peer,)
+    assert not (comet.data / "state.db" / "1.log").exists()
+    signed = before[2].replace(b'"height": "0"', b'"height": "7"')
+    assert signed != before[2]
+    comet.validator_state_file.write_bytes(signed)
+    assert "another HOLDFAST_HOME" in holdfast.fails(1, *join, "--peer", peer, "--replace")
+    assert genesis_file(follower).exists()
+    comet.validator_state_file.write_bytes(before[2])
 
 
 async def test_the_demos_ledger_on_cometbft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
