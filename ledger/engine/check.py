@@ -23,21 +23,21 @@ def find_damage(storage: LedgerStorage, looked: Callable[[int], object]) -> Iter
     history = History(storage)
     first = min(history.first_height(), history.pruned().blocks + 1)  # a later start needs its reason
     for height in range(first, storage.height() + 1):
+        led_to = storage.app_hash() if height == storage.height() else None
         try:
-            yield from (f"block {height}: {each}" for each in _in_block(history, height))
+            yield from (f"block {height}: {each}" for each in _in_block(history, height, led_to))
         except StoreError as error:
             yield f"block {height}: {error}"
         looked(height)
-    last = history.block(storage.height()) if storage.height() else None
-    if last is not None and last.app_hash != storage.app_hash():
-        yield f"block {last.height} says another app hash than the state has"
 
 
-def _in_block(history: History, height: int) -> Iterator[str]:
+def _in_block(history: History, height: int, led_to: bytes | None) -> Iterator[str]:
     block = history.block(height)
     if block is None:
         yield "is missing"
         return
+    if led_to not in (None, block.app_hash):
+        yield "says another app hash than the state has"
     if history.node(block.cid) is None:
         yield "is not found by its ID"
     if height <= history.pruned().blocks:

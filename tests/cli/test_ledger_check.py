@@ -71,6 +71,10 @@ def test_every_damage_is_found_and_named(holdfast: Holdfast, ledger: Path, tmp_p
             assert any(told in line for line in damage(ledger)), (table, value)
             shutil.rmtree(ledger)
             shutil.copytree(kept, ledger)
+    change(ledger, b"blocks", HEIGHT.pack(2), b"rubbish")
+    assert [line[:9] for line in damage(ledger)] == ["block 2: "]
+    shutil.rmtree(ledger)
+    shutil.copytree(kept, ledger)
     change(ledger, b"events", HEIGHT.pack(1), None)
     result = holdfast("ledger", "check", code=4)
     assert result.text == "block 1: its events are missing"
