@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from ledger import state_proof
 from ledger.engine.cometbft.abci import messages
 from ledger.engine.engine import Provable
 from ledger.engine.storage import LedgerStorage, Moment
+from ledger.errors import CorruptState
 from ledger.limits import MAX_KEY_BYTES
 from ledger.state_tree import BUCKET_KEY, StateProof, StateTree
 
@@ -27,22 +29,30 @@ MAX_SHOWN_BYTES: Final = 100
 HELD: Final = 2
 # Its codes are not those of transactions.
 CODESPACE: Final = "holdfast-query"
-UNKNOWN_PATH, BAD_KEY, NO_HEIGHT, ABSENT = 1, 2, 3, 4
+UNKNOWN_PATH, BAD_KEY, NO_HEIGHT, ABSENT, DAMAGED = 1, 2, 3, 4, 5
 
 
-@dataclass(slots=True)
+@dataclass
 class _Held:
     """A block's state, which can be read as long as `reading` is open."""
 
     reading: ExitStack
     moment: Moment
-    tree: StateTree | None = None
+
+    @cached_property
+    def tree(self) -> StateTree:
+        """What the state's values are held against, and proven by."""
+        return StateTree(self.moment.store.tree)
+
+    def get(self, key: bytes) -> bytes | None:
+        """What is at a key; raises CorruptState."""
+        value = self.moment.store.state.get(key)
+        self.tree.check_value(key, value)
+        return value
 
     def prove(self, key: bytes) -> StateProof:
         """See `StateTree.prove`."""
-        store = self.moment.store
-        self.tree = self.tree or StateTree(store.tree)
-        return self.tree.prove(key, store.state.get)
+        return self.tree.prove(key, self.moment.store.state.get)
 
 
 class StateQueries:
@@ -82,7 +92,13 @@ class StateQueries:
         if held is None:
             heights = " and ".join(str(each.moment.height) for each in self._held) or "none"
             return _refused(NO_HEIGHT, f"that state is not kept; the heights that are: {heights}")
-        value = held.moment.store.state.get(request.data)
+        try:
+            return self._read(held, request)
+        except CorruptState as error:
+            return _refused(DAMAGED, str(error))
+
+    def _read(self, held: _Held, request: Any) -> Any:
+        value = held.get(request.data)
         answer = messages.ResponseQuery(key=request.data, height=held.moment.height)
         if value is None:
             answer.code, answer.codespace = ABSENT, CODESPACE

@@ -12,6 +12,7 @@ from ledger import keys
 from ledger.engine.blocks import node_cid
 from ledger.engine.cometbft.abci import messages
 from ledger.engine.cometbft.errors import Disagreement
+from ledger.engine.cometbft.state_query import DAMAGED
 from ledger.engine.errors import CorruptStore, EngineStopped
 from ledger.engine.row_keys import place_key
 from ledger.records import AccountRecord
@@ -100,6 +101,11 @@ async def test_a_damaged_balance_is_not_served(setting: Setting) -> None:
         told = await http.get(f"/v1/account/{alice}", 503)
         assert "not what its tree says" in told["error"]
         assert (await http.get(f"/v1/account/{operator}"))["account"] == operator
+    for prove in (False, True):
+        asked = messages.RequestQuery(path=b"/store", data=ALICE, height=1, prove=prove)
+        answer = await setting.engine.query(asked)
+        assert (answer.code, answer.value) == (DAMAGED, b"")
+        assert "not what its tree says" in answer.log
 
 
 async def test_what_an_id_names_is_what_is_served(setting: Setting) -> None:
