@@ -91,11 +91,6 @@ class Places:
             sync=sync,
         )
 
-    def own_peer(self, comet: CometHome) -> str:
-        """This node as its peers dial it."""
-        at = self.external or self.p2p_listen or f"127.0.0.1:{P2P_PORT}"
-        return f"{node_id(node_signer(comet).public_key)}@{at}"
-
 
 def make_keys(home: Home) -> CometHome:
     """The validator's account, beacon and consensus keys and its node key, each unless it is there."""
@@ -137,7 +132,11 @@ def own_founder(home: Home, chain_id: str, places: Places, power: int = POWER) -
         raise usage(f"--chain-id {chain_id}: {error}") from None
     comet = make_keys(home)
     account: Ed25519Signer = home.signer(OPERATOR_KEY)
-    founder = Founder(chain_id, own_validator(home, comet, power), places.own_peer(comet))
+    founder = Founder(
+        chain_id,
+        own_validator(home, comet, power),
+        f"{node_id(node_signer(comet).public_key)}@{places.external}",
+    )
     return founder.signed(account, validator_signer(comet)).check()
 
 

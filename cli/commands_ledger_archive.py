@@ -189,9 +189,8 @@ def verify_history(
     async def verified() -> dict[str, Any]:
         from cli.ledger_light import pinned_header
         from cli.ledger_pin import hold_against_pin
-        from cli.ledger_replay import replayed, scratch_folder
+        from cli.ledger_replay import remove_scratch, replayed, scratch_folder
         from cli.ledger_sources import open_history, require_signed
-        from cli.part import remove_tree
 
         async with open_history(home, source, ledger) as history:
             hold_against_pin(home, history.name, history.genesis)
@@ -200,7 +199,7 @@ def verify_history(
             home.ensure()
             scratch = scratch_folder(home, history.genesis)
             found = await replayed(history, scratch, "verifying", pin, progress=progress, keep_history=False)
-            remove_tree(scratch)
+            remove_scratch(scratch)
             return found
 
     found = run_once(verified())

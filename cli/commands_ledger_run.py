@@ -126,24 +126,20 @@ def init(
 def founder(
     chain: Annotated[str, typer.Option("--chain-id", help="Name of the chain to come.")],
     external_address: ExternalFlag,
-    profile: ProfileFlag = "wan",
-    p2p_listen: P2pFlag = "",
-    rpc_listen: RpcFlag = "",
     output: Annotated[str, typer.Option("-o", "--output", help="Where to write it; by default stdout.")] = "",
     json_output: JsonFlag = False,
 ) -> None:
     """Make this home's validator keys, and the file that whoever founds the chain collects.
 
-    Where cometbft listens and for which profile is checked here alone: `ledger init` wants it again.
+    Where cometbft listens, and for which profile, is said to `ledger init`.
     """
     import json
 
-    from cli.comet_init import own_founder
+    from cli.comet_init import Places, own_founder
     from cli.streams import is_stdout
     from ledger.engine.cometbft.home.layout import replace
 
-    places = places_of(profile, p2p_listen, rpc_listen, external_address, None)
-    document = own_founder(Home.locate(), chain, places).to_json()
+    document = own_founder(Home.locate(), chain, Places(external=external_address)).to_json()
     if json_output:
         emit(document)
     elif is_stdout(output):

@@ -188,6 +188,8 @@ def resign(
         known = await _registered(desk.ledger, desk.account)
         if known is None:
             raise usage("this account has registered no keys")
+        if known.resigned:
+            raise usage("this account has resigned already: its keys are forgotten when its stake is free")
         bound = duration_text(desk.params.unbonding_s)
         lines = (
             f"power    {known.power}, which goes within some blocks; nobody can grant it any again before",

@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
-from cli.ledger_replay import open_storage, replayed, scratch_folder
+from cli.ledger_replay import open_storage, remove_scratch, replayed, scratch_folder
 from cli.ledger_sources import open_history, require_signed
 from cli.output import blocks_text, invalid, meter, not_found, note, raw
-from cli.part import Part, check_length, full_disk, remove_tree
+from cli.part import Part, check_length, full_disk
 from cli.streams import check_binary_stdout, is_stdout
 from cli.target import give_name
 from ledger.engine.blocks import node_cid
@@ -66,7 +66,7 @@ async def write_archive(
             shutil.copyfile(history.origin, scratch / history.origin.name)
     async with open_history(home, str(scratch)) as again:
         told = await _write(again, target, state=state, progress=progress)
-    remove_tree(scratch.parent)
+    remove_scratch(scratch.parent)
     return told
 
 

@@ -12,7 +12,7 @@ from cli.home import OPERATOR_KEY, Home
 from cli.keystore import ED25519
 from cli.ledger_files import in_one_step, write_genesis
 from cli.ledger_import import clear_unfinished, named
-from cli.ledger_replay import open_storage, replayed, scratch_folder
+from cli.ledger_replay import open_storage, remove_scratch, replayed, scratch_folder
 from cli.ledger_sources import contents_of, open_history
 from cli.output import invalid, note, usage
 from cli.part import remove_tree
@@ -73,7 +73,7 @@ async def carry_on(
             with open_storage(home.ledger) as storage:
                 storage.create(genesis.encode(), carried_items(genesis, rows))
         maker.finish(genesis)
-        remove_tree(scratch)
+        remove_scratch(scratch)
         return genesis
 
 

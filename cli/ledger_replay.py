@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from cli.ledger_sources import contents_of
@@ -27,6 +27,13 @@ def scratch_folder(home: Home, genesis: Genesis) -> Path:
     from ledger.engine.blocks import node_cid
 
     return home.path / "verify-history" / str(node_cid(genesis.encode()))
+
+
+def remove_scratch(scratch: Path) -> None:
+    """Removes it, and the folder for such ones if no other chain is under way."""
+    remove_tree(scratch)
+    with suppress(OSError):
+        scratch.parent.rmdir()
 
 
 @contextmanager

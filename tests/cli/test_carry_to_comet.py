@@ -138,6 +138,9 @@ def test_a_chain_of_validators_that_is_lost_goes_on_from_its_nodes_own_folders(
     founder, other, file = at("founder"), at("other"), tmp_path / "founder.json"
     address = ("--external-address", "10.0.0.0:26656")
     founder("ledger", "founder", "--chain-id", "city", *address, "-o", file)
+    nowhere = tmp_path / "no" / "such"
+    said = founder.fails(3, "ledger", "founder", "--chain-id", "city", *address, "-o", nowhere)
+    assert said == f"holdfast: {nowhere}: No such file or directory"
     said = founder("ledger", "import", tmp_path / "one", *AS_CITY, "--founder", file, *address).text
     assert "goes on from block 2 of one-validator" in said
     founding = founder.home / "ledger" / "founding.json"
@@ -173,6 +176,7 @@ def test_founders_make_the_same_chain_of_the_same_archive(
     homes[0]("ledger", "import", town, *AS_CITY, *named, *addresses)
     founding = homes[0].home / "ledger" / "founding.json"
     homes[1]("ledger", "import", town, *AS_CITY, "--founding", founding)
+    assert not any((each.home / "verify-history").exists() for each in homes)
     # who is no founder has the same chain, and follows
     follower = at("follower")
     said = follower("ledger", "import", town, *AS_CITY, "--founding", founding)

@@ -55,7 +55,7 @@ def test_a_history_is_exported_imported_and_verified(holdfast: Holdfast, paid: s
     assert (told["last"], told["app_hash"]) == (status["height"], status["app_hash"])
     assert holdfast("ledger", "verify-history", paid, "--json").json["app_hash"] == status["app_hash"]
     assert holdfast("ledger", "verify-history", file, "--json").json["tip"] == told["tip"]
-    assert not list((holdfast.home / "verify-history").iterdir())
+    assert not (holdfast.home / "verify-history").exists()
     assert holdfast("ledger", "import", file, "--json").json["app_hash"] == status["app_hash"]
     assert holdfast("ledger", "verify-history", "--json").json["height"] == status["height"]
     again = tmp_path / "again.car"

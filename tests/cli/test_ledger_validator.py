@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from cli import commands_ledger_validator
 from cli.comet_init import make_keys
 from cli.compose import init_ledger, ledger_service
 from cli.home import OPERATOR_KEY, Home
+from ledger.engine.client import LedgerClient
 from ledger.engine.cometbft.home.keys import validator_signer
 from ledger.genesis import DEMO_PARAMS
 from ledger.keys import address
+from ledger.records_validators import ValidatorRecord
 from merkledag.peer import peer_text
 from tests.cli.background import serving
 from tests.cli.conftest import Holdfast
@@ -138,3 +141,12 @@ def test_a_candidate_registers_and_is_proposed(
     assert name_of(home) not in found or "has resigned" in found
     monkeypatch.setenv("HOLDFAST_HOME", str(operator.path))
     assert "nobody else" in holdfast.fails(7, "ledger", "validator", "resign", "--yes")
+
+    async def resigned(client: LedgerClient, account: bytes) -> ValidatorRecord:
+        return replace((await client.validator(account)).validator, resigned=True)
+
+    # Until the stake is free: nothing is offered that the ledger would refuse.
+    monkeypatch.setattr(commands_ledger_validator, "_registered", resigned)
+    said = holdfast("ledger", "validator", "resign", code=2)
+    assert "has resigned already" in said.stderr
+    assert "power" not in said.text + said.stderr
