@@ -6,7 +6,12 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 SETTING: Final = "ledger.cometbft"
 PROGRAM: Final = "cometbft"
 VERSION_TIMEOUT_S: Final = 20.0
+SAID_EVERY_S: Final = 30.0
 MAX_ANSWER_CHARS: Final = 200
 PLACE: Final = (
     f"give the path of one with `holdfast config set {SETTING} /path/to/cometbft`, or use the container image"
@@ -150,7 +156,7 @@ def _go(command: list[str], environ: dict[str, str], folder: str) -> str:
     """What a go command prints; each line of its messages moves the progress on."""
     progress = meter("building", None, as_text=lambda count: f"{count:,.0f} packages")
     last: list[str] = []
-    with tempfile.TemporaryFile("w+") as answer:
+    with _lines_in_a_log(), tempfile.TemporaryFile("w+") as answer:
         with subprocess.Popen(
             command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=answer,
             stderr=subprocess.PIPE, text=True, errors="replace",
@@ -170,6 +176,28 @@ def _go(command: list[str], environ: dict[str, str], folder: str) -> str:
     if process.returncode:
         raise _failed(" ".join([*last, _error_in(said)]).strip())
     return said
+
+
+@contextmanager
+def _lines_in_a_log() -> Iterator[None]:
+    """Says every half a minute that it goes on, where no terminal shows the progress."""
+    ended = threading.Event()
+    began_s = time.monotonic()
+
+    def say() -> None:
+        while not ended.wait(SAID_EVERY_S):
+            note(f"still building cometbft {VERSION}: {time.monotonic() - began_s:,.0f} s")
+
+    if sys.stderr.isatty():
+        yield
+        return
+    telling = threading.Thread(target=say, daemon=True)
+    telling.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        telling.join()
 
 
 def _error_in(answer: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from cli.beacon_keys import BeaconKeys
 from cli.comet_abci import CometRun
 from cli.comet_binary import find_cometbft
 from cli.comet_metrics import metrics_service
@@ -54,8 +55,9 @@ async def comet_ledger_service(
     not supervised may come and go.
     """
     comet = comet_home(home)
-    program = await asyncio.to_thread(find_cometbft, home) if run.supervised else None
+    BeaconKeys(home)  # what can be told at once comes before minutes of building
     memory = check_files(home, comet, moved=run.moved)
+    program = await asyncio.to_thread(find_cometbft, home) if run.supervised else None
     failures: list[str] = []
     async with AsyncExitStack() as services:
         application = await services.enter_async_context(comet_application(home, stop, run))

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from cli import comet_binary
 from cli.comet_binary import cache_folder, find_cometbft
+from cli.comet_service import comet_home
 from cli.home import Home
 from cli.output import CommandError, ExitCode
 from ledger.engine.cometbft.home.release import LINES, MODULE_SUM, VERSION, is_known, parse_version
+from tests.cli.conftest import Holdfast
 from tests.ledger.cometbft.processes import find_cometbft as installed_cometbft
 
 GOOD_SUM = f"""case "$1" in
@@ -26,7 +29,7 @@ class Machine:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.programs = folder / "bin"
-        self.programs.mkdir()
+        self.programs.mkdir(parents=True)
         monkeypatch.setenv("PATH", f"{self.programs}:/usr/bin:/bin")
         self.home = Home(folder / "home", {"XDG_CACHE_HOME": str(folder / "cache")})
         self.cache = folder / "cache" / "holdfast"
@@ -70,6 +73,46 @@ def test_it_is_built_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> 
     go.unlink()
     assert find_cometbft(machine.home) == built
     assert [path.name for path in machine.cache.iterdir()] == [f"cometbft-{VERSION}"]
+
+
+def test_a_log_hears_of_a_long_build(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build ends once that was said, and would fail after a minute without."""
+    told = machine.home.path.with_name("told")
+    said: list[str] = []
+
+    def hear(line: str) -> None:
+        said.append(line)
+        if "still building" in line:
+            told.touch()
+
+    wait = f'for _ in $(seq 600); do [ -e "{told}" ] && break; sleep 0.1; done; [ -e "{told}" ] || exit 8'
+    machine.program("go", GOOD_SUM.replace('echo "github.com/one" >&2', wait))
+    monkeypatch.setattr(comet_binary, "SAID_EVERY_S", 0.01)
+    monkeypatch.setattr(comet_binary, "note", hear)
+    find_cometbft(machine.home)
+    assert "building cometbft" in said[0]
+    assert any(line.startswith(f"still building cometbft {VERSION}: ") for line in said[1:-1])
+
+
+def test_a_start_that_cannot_be_is_refused_before_anything_is_built(
+    holdfast: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path / "machine", monkeypatch)
+    built = tmp_path / "built"
+    machine.program("go", f'touch "{built}"; exit 1')
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine.cache))
+    monkeypatch.delenv("HOLDFAST_LEDGER_COMETBFT", raising=False)
+    holdfast("ledger", "init", "--engine", "cometbft")
+    home = Home(holdfast.home)
+    keys = [home.keys / "beacon.key", comet_home(home).node_key_file, comet_home(home).validator_key_file]
+    for key in keys:
+        kept = key.read_bytes()
+        key.write_bytes(b"damaged")
+        assert holdfast("ledger", "start", code=None).code in (1, 4)
+        assert not built.exists()
+        key.write_bytes(kept)
+    holdfast("ledger", "start", code=None)
+    assert built.exists()
 
 
 def test_other_files_than_were_released_are_never_built(machine: Machine) -> None:

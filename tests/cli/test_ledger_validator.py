@@ -147,6 +147,6 @@ def test_a_candidate_registers_and_is_proposed(
 
     # Until the stake is free: nothing is offered that the ledger would refuse.
     monkeypatch.setattr(commands_ledger_validator, "_registered", resigned)
-    said = holdfast("ledger", "validator", "resign", code=2)
-    assert "has resigned already" in said.stderr
-    assert "power" not in said.text + said.stderr
+    again = holdfast("ledger", "validator", "resign", code=2)
+    assert "has resigned already" in again.stderr
+    assert "power" not in again.text + again.stderr
