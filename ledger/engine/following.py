@@ -59,6 +59,8 @@ async def _events_of(
             block = block_events(frame)
             if block is None:
                 height = seen_up_to(frame)
+                if wanted.is_open and height >= following:
+                    raise LedgerProtocolError(f"the event stream lacks block {following}")
                 if height == silent_at and not await servers.is_best(server):
                     raise LedgerUnreachable(f"{server.url} stands still at block {height}")
                 silent_at = height

@@ -40,6 +40,7 @@ PROBE_S = 3.0  # how long each server has to tell how it is
 GRACE_S = 0.5  # and how long it is still waited for once another is known to be well
 SURVEY_S = 20.0
 BACK_S = 60.0
+DOUBT_S = 2.0  # an answer that takes so long may be worth it, from a server that tells how it is
 REST_S = 10.0  # how long one that failed is taken last
 MAX_BEHIND_BLOCKS = 8
 LAG_STEP_S = 0.25
@@ -165,8 +166,7 @@ class Servers:
         for _ in self._all:
             server = await self.pick()
             try:
-                await self.require(server)
-                return await question(server)
+                return await self._patiently(server, question)
             except LedgerPruned as error:
                 return await self._ask_others(server, question, error)
             except (LedgerUnreachable, LedgerProtocolError, ChainMismatch) as error:
@@ -256,6 +256,25 @@ class Servers:
             self._take(first)
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    async def _patiently(self, server: Server, question: Callable[[Server], Awaitable[T]]) -> T:
+        """What it answers, as long as it takes; with several, only while it tells meanwhile how it is."""
+
+        async def asked() -> T:
+            await self.require(server)
+            return await question(server)
+
+        if not self.several:
+            return await asked()
+        answering = asyncio.create_task(asked())
+        try:
+            while not (await asyncio.wait({answering}, timeout=DOUBT_S))[0]:
+                if await self._probe(server) is None and not answering.done():
+                    raise LedgerUnreachable(server.why)
+            return answering.result()
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
     async def _ask_others(
         self, server: Server, question: Callable[[Server], Awaitable[T]], error: LedgerPruned

@@ -9,17 +9,20 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from ledger.engine.blocks import BlockEvents
 from ledger.engine.chain_check import TrustPin
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
-from ledger.engine.errors import ChainMismatch
+from ledger.engine.errors import ChainMismatch, LedgerProtocolError
 from ledger.engine.event_filter import EventFilter
 from ledger.engine.rpc_common import Settings
 from ledger.events import Event
 from ledger.genesis import HOLD
 from ledger.transactions import Ask, Register
+from merkledag import dag_cbor, varint
 from merkledag.cid import CID
 from merkledag.peer import peer_text
 from tests.ledger.engine.conftest import CHAIN, Chain, signer
@@ -118,6 +121,24 @@ async def test_a_client_that_lost_the_stream_goes_on_where_it_was(
         found = await anext(events)
         assert [(found.height, event.kind) for event in found.events] == [(3, "provider_registered")]
     await server.stop()
+
+
+async def test_heartbeats_of_blocks_that_never_came_are_none(engine: EmbeddedEngine) -> None:
+    async def beats(request: web.Request) -> web.StreamResponse:
+        if request.path != "/v1/events":
+            return web.Response(body=engine.app.genesis.encode())
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for height in range(10):
+            data = dag_cbor.encode({"height": height, "time": 1, "heartbeat": True})
+            await response.write(varint.encode(len(data)) + data)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", beats)
+    async with TestServer(app) as server, LedgerClient(str(server.make_url("/")), sleep=Naps()) as client:
+        with pytest.raises(LedgerProtocolError, match="lacks block 7"):
+            await anext(client.events(7))
 
 
 async def test_followers_end_where_a_chain_of_an_operator_is_in_the_place_of_validators(

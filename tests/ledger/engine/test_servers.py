@@ -65,6 +65,7 @@ class Door:
     refuses: int = 0  # the status that it answers all with
     loses_answers: bool = False
     hangs: bool = False
+    waits: asyncio.Event | None = None  # before it takes what is sent
     forges: bool = False
     runner: web.AppRunner | None = None
 
@@ -94,6 +95,8 @@ class Door:
             self.asked.append(request.path)
             if self.hangs:
                 await asyncio.sleep(3_600)
+            if self.waits is not None and request.method == "POST":
+                await self.waits.wait()
             if self.refuses and request.path != "/v1/status":
                 told = {"error": "as the test wants it", "code": self.refuses}
                 return web.json_response(told, status=self.refuses)
@@ -196,6 +199,34 @@ async def test_a_server_that_hangs_is_left_in_bounded_time(
         doors[0].hangs = True
         assert (await client.submit(chain.transfer(0))).code == Code.OK
         assert client.url != doors[0].url
+
+
+async def test_a_server_that_stops_in_the_middle_is_left_long_before_an_answers_time_is_up(
+    doors: list[Door], chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(several, "DOUBT_S", 0.01)
+    monkeypatch.setattr(several, "PROBE_S", 0.2)
+    async with LedgerClient(all_of(doors), sleep=no_sleep, timeout_s=3_600) as client:
+        await client.submit(chain.transfer(0))
+        doors[0].hangs = True
+        assert (await client.submit(chain.transfer(1))).code == Code.OK
+        assert client.url == doors[1].url
+
+
+async def test_an_answer_that_takes_long_is_waited_for_while_its_server_tells_how_it_is(
+    doors: list[Door], chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(several, "DOUBT_S", 0.001)
+    async with LedgerClient(all_of(doors), sleep=no_sleep) as client:
+        await client.submit(chain.transfer(0))
+        doors[0].waits = asyncio.Event()
+        sent = asyncio.create_task(client.submit(chain.transfer(1)))
+        before = doors[0].asked.count("/v1/status")
+        await until(lambda: doors[0].asked.count("/v1/status") > before + 3)
+        doors[0].waits.set()
+        assert (await sent).code == Code.OK
+        assert client.url == doors[0].url
+        assert [door.sent() for door in doors] == [2, 0, 0]
 
 
 async def test_what_one_server_no_longer_keeps_another_is_asked_for(doors: list[Door], chain: Chain) -> None:
