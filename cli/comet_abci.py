@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.output import CommandError, usage
@@ -58,8 +62,32 @@ def abci_address(home: Home, run: CometRun) -> Iterator[str]:
         return
     if not run.supervised:
         raise CommandError(f"{path} is too long for a socket: choose a shorter HOLDFAST_HOME, or --abci")
-    with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
+    with _short_folder(home) as folder:
         yield f"unix://{folder}/{SOCKET}"
+
+
+@contextmanager
+def _short_folder(home: Home) -> Iterator[Path]:
+    """A folder of this home's with a short path, which a ledger finds again that was killed.
+
+    What is there already is taken only if it is a folder of ours that nobody else may enter; where it is not,
+    somebody was faster, and there is another one, for this time alone.
+    """
+    digest = sha256(os.fsencode(home.path.resolve())).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"holdfast-{os.geteuid()}-{digest}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        with tempfile.TemporaryDirectory(prefix="holdfast-") as other:
+            yield Path(other)
+        return
+    try:
+        yield folder
+    finally:
+        (folder / SOCKET).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def abci_hosts(home: Home, run: CometRun) -> tuple[Network, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from cli.comet_abci import CometRun, abci_address
 from cli.home import Home
 from cli.keystore import BLS12_381, ED25519
 from cli.output import CommandError
+from ledger.engine.cometbft.abci.listening import listen
 
 
 def test_a_beacon_key_that_comes_while_the_ledger_runs_is_found(
@@ -41,6 +44,51 @@ def test_the_socket_is_in_the_home_unless_its_path_is_too_long(tmp_path: Path) -
         assert folder.stat().st_mode & 0o777 == 0o700
         assert len(address) < 100
     assert not folder.exists()
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files, with a short path."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+def test_a_killed_ledgers_short_folder_is_found_again_and_nobody_elses_is_taken(
+    tmp_path: Path, temporary: Path
+) -> None:
+    home = Home(tmp_path / ("x" * 100))
+    killed = abci_address(home, CometRun())
+    folder = Path(killed.__enter__().removeprefix("unix://")).parent
+    listen(f"unix://{folder}/abci.sock").close()  # and stays, as after a kill
+    with abci_address(home, CometRun()) as address:
+        assert Path(address.removeprefix("unix://")).parent == folder
+        listen(address).close()
+        with abci_address(Home(tmp_path / ("y" * 100)), CometRun()) as other:
+            assert not other.startswith(f"unix://{folder}/")
+    assert not list(temporary.iterdir())
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+
+    def linked() -> None:
+        folder.symlink_to(elsewhere)
+
+    def entered_by_others() -> None:
+        folder.mkdir()
+        folder.chmod(0o755)
+
+    for taken in (linked, entered_by_others, folder.touch):
+        taken()
+        with abci_address(home, CometRun()) as address:
+            listen(address).close()
+            assert Path(address.removeprefix("unix://")).parent != folder
+        assert list(temporary.iterdir()) == [folder]
+        if taken == entered_by_others:
+            folder.rmdir()
+        else:
+            folder.unlink()
+    assert not list(elsewhere.iterdir())
 
 
 @pytest.mark.parametrize(
