@@ -41,6 +41,7 @@ from merkledag.cid import CID
 from merkledag.peer import peer_text
 
 PAGE = 1_000
+MAX_PAGES = 10_000  # each has PAGE items, or all that 4,000 rows of the state have of what is asked for
 W = TypeVar("W", bound=Wire)
 V = TypeVar("V", bound=Wire)
 
@@ -287,8 +288,14 @@ class StateReads:
         self, cls: type[V], path: str, query: dict[str, str], most: int | None = None, begin: str = ""
     ) -> AsyncIterator[list[V]]:
         cursor: str | None = begin
-        given = 0
+        given = pages = 0
         while cursor is not None and (most is None or given < most):
+            if pages == MAX_PAGES:
+                raise LedgerProtocolError(
+                    f"{self.url} gives a list without end: {MAX_PAGES:,} pages, {given:,} items, and yet "
+                    "more. Name another server in ledger.url"
+                )
+            pages += 1
             size = PAGE if most is None else min(PAGE, most - given)
             page = {**query, "limit": str(size), **({"cursor": cursor} if cursor else {})}
             items, following = page_of(await self._get(path, page))

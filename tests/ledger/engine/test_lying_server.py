@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from ledger.engine import state_reads
 from ledger.engine.client import LedgerClient
 from ledger.engine.embedded import EmbeddedEngine
 from ledger.engine.errors import ChainMismatch, LedgerProtocolError, LedgerRefused
@@ -165,6 +166,20 @@ async def test_lists_without_end_or_form_are_refused(liar: Liar, client: LedgerC
     async with asyncio.timeout(60):
         with pytest.raises(LedgerProtocolError):
             await client.providers()
+
+
+async def test_a_list_with_ever_new_cursors_has_an_end(
+    liar: Liar, client: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_reads, "MAX_PAGES", 20)
+    cursors = (f"{number:08x}" for number in range(1_000))
+    lists = ("/v1/providers", "/v1/deals")
+    liar.lie = lambda path, answer: {"items": [], "next": next(cursors)} if path in lists else answer
+    with pytest.raises(LedgerProtocolError, match="a list without end: 20 pages, 0 items"):
+        await client.providers()
+    with pytest.raises(LedgerProtocolError, match="without end"):
+        await client.deals()
+    assert next(cursors) == f"{40:08x}"
 
 
 @pytest.mark.parametrize("name", ["chain_id", "height", "time", "app_hash", "operator", "issued"])
