@@ -24,6 +24,7 @@ _ERROR_LINE: Final = re.compile(r"^E\[[^\]]*\] (.*)$")
 _OWN_SIGNATURE: Final = "found signature from the same key"
 # What the handshake finds where one half was removed or restored without the other (consensus/replay.go).
 _APART: Final = ("state.AppHash does not match AppHash", "is higher than core")
+_NO_SYNC: Final = "failed to set up light client state provider"
 # After these it lives on and does nothing more. What blocksync says of a block comes after the signatures of
 # two thirds were verified (blocksync/reactor.go): no peer alone can bring it about.
 _FAILED: Final = re.compile(
@@ -136,6 +137,11 @@ class CometProcess:
             reason += (
                 ". Its blocks and the ledger's state are not of one time, and go on together alone: see "
                 '"Restore" in operating-validators.md'
+            )
+        if _NO_SYNC in reason:
+            reason += (
+                ". --trust or --sync-from is wrong, or nothing answers there: give `holdfast ledger join` "
+                "again with right ones and --replace"
             )
         return f"cometbft ended (exit code {code}): {reason}; its log is {self._home.log_file}"
 

@@ -79,6 +79,20 @@ async def test_a_configuration_that_it_refuses_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.peers
+async def test_who_joined_by_a_wrong_header_is_told_how_to_join_anew(tmp_path: Path) -> None:
+    first = comet_home(tmp_path / "first")
+    sync = {"enable": True, "rpc_servers": f"{first.rpc_url()},{first.rpc_url()}", "trust_height": 1}
+    sync |= {"trust_hash": "AB" * 32, "trust_period": "168h0m0s"}
+    home = comet_home(tmp_path / "second", **{f"statesync.{name}": value for name, value in sync.items()})
+    home.genesis_file.write_bytes(first.genesis_file.read_bytes())
+    async with running(first) as (_, rpc):
+        await reach(rpc, 2)
+        async with running(home) as (process, _):
+            reason = await asyncio.wait_for(process.wait_ended(), SOON_S)
+    assert "`holdfast ledger join` again with right ones and --replace" in reason
+
+
+@pytest.mark.peers
 async def test_it_does_not_outlive_us(tmp_path: Path) -> None:
     """We are killed as by a power cut: the pipe that it writes to is gone."""
     home = comet_home(tmp_path)
