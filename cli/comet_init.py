@@ -132,11 +132,8 @@ def own_founder(home: Home, chain_id: str, places: Places, power: int = POWER) -
         raise usage(f"--chain-id {chain_id}: {error}") from None
     comet = make_keys(home)
     account: Ed25519Signer = home.signer(OPERATOR_KEY)
-    founder = Founder(
-        chain_id,
-        own_validator(home, comet, power),
-        f"{node_id(node_signer(comet).public_key)}@{places.external}",
-    )
+    peer = f"{node_id(node_signer(comet).public_key)}@{places.external}"
+    founder = Founder(chain_id, own_validator(home, comet, power), peer)
     return founder.signed(account, validator_signer(comet)).check()
 
 
