@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -38,7 +39,9 @@ def explain(what: str, error: lmdb.Error | OSError) -> StoreError:
         return StoreError(
             f"the ledger's database is full ({what}); it holds {MAP_SIZE_BYTES >> 30} GiB at most"
         )
-    return StoreError(f"the ledger's database cannot be used ({what}: {error})")
+    # LMDB calls a write that was cut short an input/output error, as where the disk has just become full.
+    full = "; maybe no space is left on the disk" if os.strerror(errno.EIO) in str(error) else ""
+    return StoreError(f"the ledger's database cannot be used ({what}: {error}{full})")
 
 
 @contextmanager

@@ -242,6 +242,38 @@ def test_a_cut_database_is_an_error_and_never_a_dead_process(tmp_path: Path, kee
     assert "Traceback" not in done.stderr
 
 
+FILL = """
+import resource, sys
+from pathlib import Path
+from ledger.engine.errors import StoreError
+from ledger.engine.storage import LedgerStorage
+
+try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    store = LedgerStorage(Path(sys.argv[1]))
+    store.open()
+    store.create(b"genesis", [(b"%d" % n, bytes(500)) for n in range(1_000)])
+except StoreError as error:
+    print("error", error)
+"""
+
+
+def test_a_write_that_is_cut_short_says_that_the_disk_may_be_full(tmp_path: Path) -> None:
+    store = LedgerStorage(tmp_path)
+    store.open()
+    store.close()
+    room_bytes = (tmp_path / "db" / "data.mdb").stat().st_size + 100_000
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, str(tmp_path), str(room_bytes)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("error "), done
+    assert "maybe no space is left on the disk" in done.stdout, done
+
+
 def test_garbage_in_the_database_is_an_error(tmp_path: Path) -> None:
     _created(tmp_path).close()
     (tmp_path / "db" / "data.mdb").write_bytes(b"garbage!" * 4096)

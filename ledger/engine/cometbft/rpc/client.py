@@ -314,7 +314,8 @@ class CometRpc(Closing):
         raise self._strange("broadcast_tx_async", "no code")
 
     def _unreachable(self, error: Exception) -> CometUnreachable:
-        return CometUnreachable(f"no CometBFT answers at {self.url} ({error!r:.200}); is it running?")
+        why = str(error) or repr(error)
+        return CometUnreachable(f"no CometBFT answers at {self.url} ({why:.200}); is it running?")
 
     def _strange(self, method: str, why: object) -> CometProtocolError:
         return CometProtocolError(
