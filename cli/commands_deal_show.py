@@ -11,7 +11,7 @@ from cli.home import NODE_KEY, Home
 from cli.money import amount_text
 from cli.options import JsonFlag
 from cli.output import ExitCode, count_text, emit, meter, size_text, text, usage
-from cli.shard_pay import due
+from cli.shard_pay import datasets_of, due
 from cli.spending import KeyFlag, LedgerFlag
 from cli.times import time_text
 
@@ -118,7 +118,7 @@ def show(
 
     async def asked(client: LedgerClient) -> tuple[Shown, DealCheck | None]:
         view = await client.deal(wanted)
-        shown = Shown(view, await _datasets(client, view), await client.spots(deal=wanted))
+        shown = Shown(view, await datasets_of(client, view.shards), await client.spots(deal=wanted))
         if not verify:
             return shown, None
         if not view.shards:
@@ -135,11 +135,6 @@ def show(
         if check is not None:
             _print_check(check)
     return ExitCode.DONE if check is None or check.is_sound else ExitCode.INVALID
-
-
-async def _datasets(client: LedgerClient, view: DealView) -> dict[bytes, DatasetRecord]:
-    names = dict.fromkeys(shard.dataset for shard in view.shards if shard.dataset)
-    return {name: await client.dataset(name) for name in names}
 
 
 async def _verified(home: Home, view: DealView, source: Any) -> DealCheck:

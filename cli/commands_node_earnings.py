@@ -13,13 +13,13 @@ from cli.home import NODE_KEY, Home
 from cli.money import amount_text, decimal_text
 from cli.options import JsonFlag
 from cli.output import count_text, emit, text, usage
-from cli.shard_pay import due, to_come
+from cli.shard_pay import datasets_of, due, to_come
 from cli.spending import KeyFlag, LedgerFlag, owner
 
 if TYPE_CHECKING:
     from ledger.engine.client import LedgerClient
     from ledger.engine.views import ChangeView, DealView
-    from ledger.records import DatasetRecord, ProviderRecord, ShardRecord
+    from ledger.records import ProviderRecord, ShardRecord
 
 # What the ledger's journal calls what a provider earns and loses; see docs/ledger-rpc.md, History.
 EARNED = {"payment": "paid", "reward": "rewards", "bounty": "bounties", "spot_answer": "spots"}
@@ -140,16 +140,18 @@ async def _earnings(client: LedgerClient, account: bytes, since: str) -> Earning
 async def _kept(client: LedgerClient, account: bytes) -> list[Kept]:
     from ledger.records import ShardStatus
 
-    datasets: dict[bytes, DatasetRecord] = {}
-    kept: list[Kept] = []
+    found: list[tuple[DealView, int, ShardRecord]] = []
     async for view in client.each_deal(provider=account, active=True):
-        for index, shard in enumerate(view.shards):
-            if shard.provider != account or shard.status not in (ShardStatus.ACCEPTED, ShardStatus.ACTIVE):
-                continue
-            if shard.dataset and shard.dataset not in datasets:
-                datasets[shard.dataset] = await client.dataset(shard.dataset)
-            dataset, price = datasets.get(shard.dataset), view.deal.price
-            kept.append(Kept(view, index, due(shard, dataset, price), to_come(shard, dataset, price)))
+        found += [
+            (view, index, shard)
+            for index, shard in enumerate(view.shards)
+            if shard.provider == account and shard.status in (ShardStatus.ACCEPTED, ShardStatus.ACTIVE)
+        ]
+    datasets = await datasets_of(client, (shard for _, _, shard in found))
+    kept: list[Kept] = []
+    for view, index, shard in found:
+        dataset, price = datasets.get(shard.dataset), view.deal.price
+        kept.append(Kept(view, index, due(shard, dataset, price), to_come(shard, dataset, price)))
     return kept
 
 

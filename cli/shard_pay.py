@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ledger.engine.client import LedgerClient
     from ledger.records import DatasetRecord, ShardRecord
+
+
+async def datasets_of(client: LedgerClient, shards: Iterable[ShardRecord]) -> dict[bytes, DatasetRecord]:
+    """The datasets by ID that have the pieces of these shards, but for those that ended meanwhile."""
+    from ledger.engine.errors import LedgerNotFound
+
+    found: dict[bytes, DatasetRecord] = {}
+    for name in dict.fromkeys(shard.dataset for shard in shards if shard.dataset):
+        with suppress(LedgerNotFound):
+            found[name] = await client.dataset(name)
+    return found
 
 
 def due(shard: ShardRecord, dataset: DatasetRecord | None, price: int) -> int:

@@ -16,6 +16,10 @@ import pytest
 from cli.compose import init_ledger
 from cli.home import Home
 from cli.money import HOLD
+from cli.servers import ask_ledger, ledger_url
+from cli.shard_pay import datasets_of
+from ledger.engine.client import LedgerClient
+from merkledag.cid import CID
 from tests.cli.conftest import Holdfast
 from tests.cli.ledgers import PARAMS
 from tests.cli.processes import Process, environment
@@ -233,6 +237,19 @@ def test_earnings_add_up(net: Net) -> None:
     assert net.json("node", "earnings", "--since", "2200-01-01")["net"] == 0
     assert "net " in net.run("node", "earnings")
     net.run("node", "earnings", "--key", "absent", code=3)
+
+
+def test_a_dataset_that_ended_since_its_deal_was_read_is_left_out(net: Net, machine: Path) -> None:
+    deal = net.deal()
+    net.until(lambda: net.json("deal", "show", deal)["shards"][0]["status"] == "active")
+
+    async def asked(client: LedgerClient) -> tuple[set[bytes], bytes]:
+        shard = (await client.deal(CID.parse(deal))).shards[0]
+        return set(await datasets_of(client, [replace(shard, dataset=bytes(32)), shard])), shard.dataset
+
+    with Home(machine, environment(machine)) as home:
+        found, dataset = ask_ledger(home, ledger_url(home), asked)
+    assert found == {dataset}
 
 
 def test_a_deal_is_renewed_and_ended(net: Net) -> None:
