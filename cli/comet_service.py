@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ from cli.ledger_files import read_genesis
 from cli.output import CommandError, count_text, meter, not_found, note
 from cli.serve import running
 from ledger.engine.cometbft.home.genesis_file import install_genesis
-from ledger.engine.cometbft.home.keys import node_id, node_signer, validator_signer
+from ledger.engine.cometbft.home.keys import create_node_key, node_id, node_signer, validator_signer
 from ledger.engine.cometbft.home.layout import CometFilesError, CometHome
 from ledger.engine.cometbft.home.signing import CHECKED_BLOCKS, Memory
 from ledger.engine.cometbft.rpc.client import CometRpc
@@ -100,6 +101,9 @@ def check_files(home: Home, comet: CometHome, *, moved: bool) -> Memory:
             "with `holdfast ledger join URL --engine cometbft`"
         )
     install_genesis(comet, read_genesis(home))
+    if not comet.node_key_file.exists():
+        create_node_key(comet, secrets.token_bytes(32))
+        note(f"made a new node key: peers reach this node as {own_peer(home)} from now on")
     node_signer(comet)
     validator_signer(comet)
     return Memory(comet, moved=moved)

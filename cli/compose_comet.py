@@ -54,6 +54,7 @@ async def comet_application(home: Home, stop: asyncio.Event, run: CometRun) -> A
     from ledger.engine.cometbft.waiting import load_or_wait
     from ledger.engine.storage import LedgerStorage
 
+    home.ensure()  # run/ is in no backup
     genesis = read_genesis(home)
     signers = BeaconKeys(home)
     elsewhere = "" if run.supervised else home.config.text("ledger.cometbft_rpc")

@@ -84,9 +84,10 @@ class Home:
         return made
 
     def ensure(self) -> None:
-        """Makes the home on first use, with a line on stderr that says where."""
-        if not self.exists():
-            self.create()
+        """Makes what is missing of the home; on first use with a line on stderr that says where."""
+        existed = self.exists()
+        self.create()
+        if not existed:
             note(f"made {self.path} (HOLDFAST_HOME chooses another folder)")
 
     def __enter__(self) -> Home:

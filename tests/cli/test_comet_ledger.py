@@ -245,7 +245,9 @@ def test_a_validators_copy_does_not_start_by_itself(validator: Validator) -> Non
     assert f"height {signed['height']}" in said
     assert json.loads((data / "priv_validator_state.json").read_text()) == signed
 
-    # It is alone: all blocks carry its signatures, and it goes on.
+    # It is alone: all blocks carry its signatures, and it goes on. What can be made again is not brought.
+    shutil.rmtree(holdfast.home / "run")
+    (validator.comet / "config" / "node_key.json").unlink()
     validator.process = Process(environment(holdfast.home), "ledger", "start", "--moved")
     deadline_s = time.monotonic() + 90
     while json.loads((data / "priv_validator_state.json").read_text())["height"] == signed["height"]:
@@ -254,6 +256,7 @@ def test_a_validators_copy_does_not_start_by_itself(validator: Validator) -> Non
     code, said = validator.end(signal.SIGTERM)
     assert code == 0
     assert "It is alone" in said
+    assert "made a new node key: peers reach this node as" in said
     assert not Memory(CometHome(validator.comet)).is_foreign
 
     (data / "priv_validator_state.json").unlink()
