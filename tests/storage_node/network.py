@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -74,11 +75,30 @@ def _is_upload(event: Event) -> bool:
     return event.kind == "shard_assigned" and not (about["repair"] or about["handover"])
 
 
+class Runner(web.AppRunner):
+    """Serves an application on a socket, and lets whoever has just connected in before it ends.
+
+    On Python 3.11 a connection that was accepted in the moment of the end is dropped unclosed.
+    """
+
+    def __init__(self, app: web.Application, sock: socket.socket) -> None:
+        super().__init__(app, shutdown_timeout=0.1)
+        self.sock = sock
+
+    async def cleanup(self) -> None:
+        """Accepts nobody more, waits for those who were accepted to be known, and ends."""
+        if self.sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.sock)
+            await asyncio.sleep(0)
+        await super().cleanup()
+
+
 async def serve(app: web.Application, port: int = 0) -> tuple[web.AppRunner, str]:
     """The running server and its URL."""
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    sock = socket.create_server(("127.0.0.1", port))
+    runner = Runner(app, sock)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.SockSite(runner, sock).start()
     host, bound = runner.addresses[0][:2]
     return runner, f"http://{host}:{bound}"
 
