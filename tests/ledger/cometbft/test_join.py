@@ -122,10 +122,11 @@ async def test_a_node_joins_while_the_chain_lets_go_of_all_it_may(
             assert began in validator.engine.snapshots.heights()[:-2]
             tip = fresh.engine.history.block(fresh.engine.app.height)
             assert tip is not None
+            await validator.until(lambda: validator.engine.app.height >= tip.height)
             assert tip == validator.engine.history.block(tip.height)
             assert fresh.engine.app.account(signer("alice").public_key).balance > 0
             fresh.storage.check_state()
-            assert (await fresh.rpc.status()).earliest_height == began + 1
+            assert (await fresh.rpc.status()).earliest_height > began
             # and what it was served with is still there for others, with all blocks after it.
             assert (await validator.rpc.status()).earliest_height <= began
             await fresh.until(lambda: bool(fresh.engine.snapshots.heights()))
@@ -182,7 +183,7 @@ def _be_slow(node: Node, other: Node, begun: Callable[[], None]) -> None:
             begun()
             newest = other.engine.snapshots.newest()
             async with asyncio.timeout(SLOW_S):  # else nobody could end this engine
-                await other.until(lambda: other.engine.snapshots.newest() >= newest + 2 * SNAPSHOT_BLOCKS)
+                await other.until(lambda: sum(at > newest for at in other.engine.snapshots.heights()) >= 2)
         return await quick(request)
 
     node.engine.apply_snapshot_chunk = slow  # type: ignore[method-assign]
