@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ from ledger.engine.errors import (
 )
 from ledger.engine.evidence import Evidence
 from ledger.engine.transport import Transport
+from ledger.errors import LedgerError
 from ledger.genesis import Genesis
 from ledger.state_tree import StateProof
 from merkledag.cid import CID
@@ -56,15 +58,27 @@ async def settled(
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> T:
     """What is asked of the header after block `height`, once that is there; raises LedgerUnreachable."""
-    for step in range(SETTLE_STEPS):
-        try:
+    try:
+        return await _again_while(LedgerNotFound, asked, SETTLE_STEPS, sleep)
+    except LedgerNotFound:
+        raise LedgerUnreachable(
+            f"{url} has block {height}, but no header after it that would vouch for its state: does the "
+            "chain stand still?"
+        ) from None
+
+
+async def _again_while(
+    failure: type[LedgerError],
+    asked: Callable[[], Awaitable[T]],
+    steps: int,
+    sleep: Callable[[float], Awaitable[object]],
+) -> T:
+    """Asks again after each such failure, waiting twice as long each time; raises the last one."""
+    for step in range(steps):
+        with suppress(failure):
             return await asked()
-        except LedgerNotFound:
-            await sleep(SETTLE_S * 2**step)
-    raise LedgerUnreachable(
-        f"{url} has block {height}, but no header after it that would vouch for its state: does the chain "
-        "stand still?"
-    )
+        await sleep(SETTLE_S * 2**step)
+    return await asked()
 
 
 class ServerSource:
@@ -251,13 +265,8 @@ class LightChain(ChainCheck):
 
     async def _shown_proofs(self, wanted: Sequence[bytes], least: int) -> tuple[int, list[StateProof]]:
         """See `ChainCheck`; a block whose header is there already is waited for."""
-        least = max(least, self._began)
-        for step in range(BEHIND_STEPS):
-            try:
-                return await super()._shown_proofs(wanted, least)
-            except Behind:
-                await self._trust.sleep(SETTLE_S * 2**step)
-        return await super()._shown_proofs(wanted, least)
+        asked = partial(super()._shown_proofs, wanted, max(least, self._began))
+        return await _again_while(Behind, asked, BEHIND_STEPS, self._trust.sleep)
 
     async def _app_hash(self, height: int) -> bytes:
         """See `ChainCheck`: that of the header after the block; the first one's is of the genesis."""
