@@ -190,17 +190,19 @@ class Servers:
         Raises the refusal, which then says whose word it is, if all refuse that can be asked.
         """
         said = [self._last.url]
-        for other in self._all:
-            if other is self._last or other.dropped:
-                continue
+
+        async def noted(other: Server) -> T:
             try:
-                await self.require(other)
                 return await question(other)
             except LedgerRefused:
                 said.append(other.url)
-            except LedgerError as error:
-                _log.debug("%s does not say what it makes of what was refused: %s", other.url, error)
-        raise LedgerRefused(refusal.code, f"{refusal.log} (the word of {', '.join(said)})") from refusal
+                raise
+
+        try:
+            return await self._ask_others(self._last, noted, refusal)
+        except LedgerRefused:
+            whose = f"the word of {', '.join(said)}"
+            raise LedgerRefused(refusal.code, f"{refusal.log} ({whose})") from refusal
 
     async def pick(self) -> Server:
         """The server to ask now; whoever asks it says by `leave` that it failed."""
@@ -277,16 +279,17 @@ class Servers:
             await asyncio.gather(answering, return_exceptions=True)
 
     async def _ask_others(
-        self, server: Server, question: Callable[[Server], Awaitable[T]], error: LedgerPruned
+        self, server: Server, question: Callable[[Server], Awaitable[T]], error: LedgerError
     ) -> T:
+        """What one of the others answers; raises `error`, which is this server's answer, if none does."""
         for other in self._all:
             if other is server or other.dropped:
                 continue
             try:
                 await self.require(other)
                 return await question(other)
-            except LedgerError:
-                continue
+            except LedgerError as why:
+                _log.debug("%s does not say it instead of %s: %s", other.url, server.url, why)
         raise error
 
     async def _choose(self) -> None:
